@@ -1,0 +1,75 @@
+"""Named arrays on disk: safetensors files, written atomically and read as memory maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from lmzoo.errors import SavedModelError
+from lmzoo.files import atomic_file
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+}  # fmt: skip
+
+
+def save_arrays(path: str | Path, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+    """Writes the arrays and a JSON object of `facts` about them to one file; the file is whole or not there."""
+    metadata = {"facts": json.dumps(facts, sort_keys=True)} if facts is not None else None
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic_file(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{error}") from error
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays (read-only, memory-mapped: nothing is read before it is used) and the facts of a file.
+
+    Raises SavedModelError if the file is missing, truncated or not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SavedModelError(f"{path} is missing: the folder is incomplete or not one that lmzoo saved")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as opened:  # validates sizes, offsets and types
+            facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
+        with path.open("rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(header_size))
+        header.pop("__metadata__", None)
+        # safetensors' own numpy reader copies every array, so the validated offsets are mapped here instead.
+        whole = np.memmap(path, np.uint8, "r", offset=0) if header else np.empty(0, np.uint8)
+        arrays = {}
+        for name, entry in header.items():
+            start, end = (8 + header_size + offset for offset in entry["data_offsets"])
+            arrays[name] = whole[start:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise SavedModelError(f"{path} is damaged or not a safetensors file: {error}") from error
+    return arrays, facts
+
+
+def take_array(
+    arrays: Arrays, name: str, *, shape: tuple[int | None, ...], dtype: type[np.generic] | None = None
+) -> NDArray[Any]:
+    """The array `name`, held to a shape (None = any size) and optionally to a dtype; SavedModelError otherwise."""
+    if name not in arrays:
+        raise SavedModelError(f"the saved model lacks the array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}")
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits or (dtype is not None and array.dtype != dtype):
+        wanted = f"{'x'.join('?' if size is None else str(size) for size in shape)} {np.dtype(dtype) if dtype else ''}"
+        raise SavedModelError(f"the saved array '{name}' is {array.shape} {array.dtype}, but the model needs {wanted}")
+    return array

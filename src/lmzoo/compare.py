@@ -1,0 +1,252 @@
+"""Fits many species on one corpus, measures them on the same test split, and keeps everything in a run folder.
+
+    run/run.json                  what was asked for
+    run/encoded/                  the corpus as ids under the one shared tokenizer
+    run/checkpoints/SPECIES       work of a fit that is not finished
+    run/predictors/SPECIES/       the fitted predictors
+    run/results.jsonl             one record a species
+
+Every part is written whole or not at all, so a run that was killed goes on where it was, and a run asked for twice
+reuses what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from lmzoo import __version__, zoo
+from lmzoo.budgets import merged, settings_for
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.corpora import load_corpus
+from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
+from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
+from lmzoo.evaluate import evaluate
+from lmzoo.files import atomic_file
+from lmzoo.language_model import Progress
+from lmzoo.predictor import DEFAULT_CORPUS, Predictor
+from lmzoo.records import EvalRecord, read_records, write_records
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one species: a record, or the error in one line."""
+
+    species: str
+    record: EvalRecord | None = None
+    error: str = ""
+    reused: bool = False
+
+
+@dataclass
+class Comparison:
+    """What became of a run."""
+
+    folder: Path
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[EvalRecord]:
+        return [outcome.record for outcome in self.outcomes if outcome.record is not None]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.error]
+
+
+def compare(
+    folder: str | Path,
+    *,
+    species: Sequence[str] | None = None,
+    corpus: str | Path = DEFAULT_CORPUS,
+    tokenizer: str | None = None,
+    budget: str = "quick",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    command: str = "",
+    on_progress: Callable[[str, Progress], None] | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> Comparison:
+    """Fits and measures `species` (default: all that lmzoo brings) in `folder`, one after the other.
+
+    All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
+    together; `settings` maps a species to factory arguments that override the budget's. Every species runs in a process
+    of its own, so that time and memory are its own and a crash takes nothing else down. A species that fails is
+    reported and the rest go on. From a script, call this under `if __name__ == "__main__":`.
+    """
+    folder = Path(folder)
+    chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
+    settings = settings or {}
+    for name in settings:
+        if name not in chosen:
+            raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
+    plan = {name: merged(settings_for(name, budget), settings.get(name, {})) for name in chosen}
+    for name in plan:
+        zoo.card(name)  # a typo shows before an hour of work
+    encoded = _encoded(
+        folder, corpus, tokenizer, seed, lambda progress: on_progress and on_progress("corpus", progress)
+    )
+
+    comparison = Comparison(folder)
+    known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
+    for name in chosen:
+        job = _Job(folder, zoo.card(name), plan[name], seed, command)
+        record = next((record for record in known if job.made(record)), None)
+        if record is not None and (folder / "predictors" / name / "predictor.json").exists():
+            outcome = Outcome(name, record, reused=True)
+        else:
+            outcome = _run(job, lambda progress, name=name: on_progress and on_progress(name, progress))
+        if outcome.record is not None and not outcome.reused:
+            known = [*(record for record in known if record.species != name), outcome.record]
+            write_records(folder / "results.jsonl", known)
+        comparison.outcomes.append(outcome)
+        if on_outcome:
+            on_outcome(outcome)
+    del encoded
+    return comparison
+
+
+def _encoded(
+    folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: Callable[[Progress], object]
+) -> EncodedCorpus:
+    """The encoded corpus of the run, made now or by an earlier call that asked for the same."""
+    corpus = load_corpus(corpus_name)
+    if not corpus.test:
+        raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
+    request = {
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "tokenizer": tokenizer,
+        "seed": seed,
+        "lmzoo": __version__,
+    }
+    path = folder / "run.json"
+    if path.exists():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one") from error
+        for key, value in request.items():
+            if earlier.get(key) != value:
+                raise UsageError(
+                    f"{folder} holds a run with {key} {earlier.get(key)!r}, not {value!r}: choose another folder"
+                )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files: choose an empty or new folder")
+    else:
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+    if (folder / "encoded").exists():
+        return EncodedCorpus.load(folder / "encoded")
+    encoded = encode_corpus(corpus, tokenizer_for(corpus, tokenizer, on_progress=on_progress), on_progress)
+    encoded.save(folder / "encoded")
+    return encoded
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One species to fit and measure; sent to a process of its own."""
+
+    folder: Path
+    card: zoo.Card
+    settings: dict[str, Any]
+    seed: int
+    command: str
+
+    def made(self, record: EvalRecord) -> bool:
+        """Whether this job, in this folder, would make this record again."""
+        wanted = (self.card.name, json.dumps(self.settings, sort_keys=True), self.seed)
+        return wanted == (record.species, json.dumps(record.settings, sort_keys=True), record.seed)
+
+    def do(self, on_progress: Callable[[Progress], None]) -> EvalRecord:
+        encoded = EncodedCorpus.load(self.folder / "encoded")
+        home = self.folder / "predictors" / self.card.name
+        predictor = self._fitted_before(home)
+        if predictor is None:
+            checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.card.name}.safetensors")
+            predictor = Predictor.fit(
+                self.card.name,
+                encoded,
+                seed=self.seed,
+                on_progress=on_progress,
+                checkpoint=checkpoint,
+                **self.settings,
+            )
+            predictor.save(home)
+            checkpoint.discard()
+        return evaluate(predictor, encoded, on_progress=on_progress, command=self.command)
+
+    def _fitted_before(self, home: Path) -> Predictor | None:
+        """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""
+        if not (home / "predictor.json").exists():
+            return None
+        try:
+            predictor = Predictor.load(home)
+        except LmzooError:  # damaged, or of another version: it is fitted again
+            return None
+        same = dict(predictor.settings) == self.settings and predictor.provenance.get("seed") == self.seed
+        return predictor if same else None
+
+
+def _run(job: _Job, on_progress: Callable[[Progress], object]) -> Outcome:
+    """Does the job in a fresh process and relays what it reports."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.card.name}")
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            message = ours.recv()
+            if isinstance(message, Outcome):
+                return message
+            on_progress(message)
+    except EOFError:
+        process.join()
+        reason = f"its process ended with exit code {process.exitcode}"
+        if process.exitcode == -9:
+            reason += " (killed, perhaps because memory ran out)"
+        return Outcome(job.card.name, error=reason)
+    except KeyboardInterrupt:
+        process.join(timeout=30)  # the interrupt reaches the fit as well: let it keep its checkpoint
+        raise
+    finally:
+        if process.is_alive():
+            process.join(timeout=5)
+            process.terminate()
+        process.join()
+        ours.close()
+
+
+def _work(job: _Job, connection: Connection) -> None:
+    """What the process of one species does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if job.card.name not in zoo.names():
+        zoo.register(job.card)
+    try:
+        outcome = Outcome(job.card.name, job.do(connection.send))
+    except KeyboardInterrupt:
+        os._exit(130)
+    except LmzooError as error:
+        outcome = Outcome(job.card.name, error=" ".join(str(error).split()))
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        outcome = Outcome(job.card.name, error=f"{type(error).__name__}: {error}")
+    connection.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """A run that is killed must not leave a fit behind that writes into its folder."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,84 @@
+"""From a fitted predictor and a test split to one record."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+
+from lmzoo.encoded import EncodedCorpus
+from lmzoo.errors import CorpusError
+from lmzoo.language_model import OnProgress
+from lmzoo.metrics import bits, bits_per_byte, perplexity
+from lmzoo.predictor import Predictor
+from lmzoo.provenance import machine, peak_memory_bytes, versions
+from lmzoo.records import EvalRecord
+
+
+def evaluate(
+    predictor: Predictor,
+    corpus: EncodedCorpus,
+    *,
+    split: str = "test",
+    on_progress: OnProgress | None = None,
+    command: str = "",
+) -> EvalRecord:
+    """Scores every token of a split once, in its document, the EOT of each document included.
+
+    Headline = bits per byte: total nats / (ln 2 x UTF-8 bytes of the original text).
+    """
+    if predictor.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+        raise CorpusError("the corpus was encoded with another tokenizer than the predictor's: encode it with that one")
+    text = getattr(corpus, split)
+    started = time.perf_counter()
+    stats = predictor.model.token_stats(text.stream, on_progress)
+    seconds = time.perf_counter() - started
+
+    possible = np.isfinite(stats.log_probs)
+    n_impossible = int(np.count_nonzero(~possible))
+    total_nats = None if n_impossible else float(-stats.log_probs.sum())
+    n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
+    comparable = total_nats is not None and predictor.tokenizer.lossless and n_bytes > 0
+    made = predictor.provenance
+    return EvalRecord(
+        species=predictor.species,
+        settings=dict(predictor.settings),
+        seed=made.get("seed", 0),
+        corpus=corpus.name,
+        corpus_fingerprint=corpus.fingerprint,
+        protocol=corpus.protocol,
+        split=split,
+        tokenizer=predictor.tokenizer.spec,
+        tokenizer_fingerprint=predictor.tokenizer.fingerprint,
+        lossless=predictor.tokenizer.lossless,
+        vocab_size=predictor.tokenizer.vocab_size,
+        total_nats=total_nats,
+        n_bytes=n_bytes,
+        n_tokens=len(text.stream),
+        n_words=n_words,
+        n_documents=text.stream.n_documents,
+        n_impossible=n_impossible,
+        bits_per_byte=bits_per_byte(total_nats, n_bytes) if comparable else None,
+        perplexity_per_token=_finite(perplexity(total_nats, len(text.stream))) if total_nats is not None else None,
+        perplexity_per_word=_finite(perplexity(total_nats, n_words)) if total_nats is not None and n_words else None,
+        mean_entropy_bits=bits(float(stats.entropies.mean())),
+        top1_accuracy=float((stats.ranks == 1).mean()),
+        top5_accuracy=float((stats.ranks <= 5).mean()),
+        context_size=predictor.model.context_size,
+        n_parameters=predictor.model.n_parameters,
+        n_train_tokens=made.get("n_train_tokens", 0),
+        fit_seconds=made.get("fit_seconds", 0.0),
+        evaluate_seconds=round(seconds, 3),
+        tokens_per_second=round(len(text.stream) / seconds, 1),
+        peak_memory_bytes=peak_memory_bytes(),
+        versions=versions(),
+        machine=machine(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+    )
+
+
+def _finite(value: float) -> float | None:
+    """Perplexities beyond what a float holds are left out: JSON has no infinity."""
+    return value if np.isfinite(value) else None

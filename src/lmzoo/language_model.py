@@ -1,0 +1,196 @@
+"""The one abstraction: the tokens so far go in, one probability distribution over the next token comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.arrays import Arrays
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.distribution import Distribution
+from lmzoo.errors import ConfigurationError, NotFittedError
+from lmzoo.stream import EOT, TokenStream, TrainingData, check_ids
+
+State = TypeVar("State")
+
+_BLOCK_ELEMENTS = 1 << 21
+"""Size of the (B, V) blocks in which streams are read: 16 MB of float64, a fair part of a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long computation is: `done` of `total` (None if unknown) `unit`s."""
+
+    done: float
+    total: float | None
+    unit: str
+    message: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStats:
+    """What a model made of each of T observed tokens."""
+
+    log_probs: NDArray[np.float64]
+    """(T,) log-probability of the observed token, in nats; -inf only for an unsmoothed exhibit."""
+    ranks: NDArray[np.int32]
+    """(T,) rank of the observed token from 1 = most likely; among equals the lower id comes first."""
+    entropies: NDArray[np.float64]
+    """(T,) entropy of the predicted distribution, in nats."""
+
+
+class LanguageModel(ABC, Generic[State]):
+    """A next-token predictor over ids 0 .. vocab_size - 1, where id 0 is end-of-text.
+
+    A species writes `fit`, `initial_state`, `advance`, `next_log_probs`, `arrays` and `load_arrays`; everything else
+    follows. It may override the methods under "Speed", and is then held to the same results
+    (`lmzoo.testing.check_language_model`). A state is a value: `advance` never changes the one it is given, so callers
+    may branch from it and keep it.
+    """
+
+    context_size: int | None
+    """How many of the last ids the model can see; None = unbounded memory."""
+    fitted: bool = False
+    """Set by `fit` and `load_arrays`."""
+
+    def __init__(self, vocab_size: int) -> None:
+        if vocab_size < 2:
+            raise ConfigurationError(f"vocab_size must be at least 2 (end-of-text and one token), got {vocab_size}")
+        self.vocab_size = vocab_size
+
+    # ---- What a species writes ------------------------------------------------------------------
+
+    @abstractmethod
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        """Learns from `data.train`; may tune on `data.valid`. Forgets what an earlier fit learned.
+
+        The same data and seed give the same model. A species whose fit takes long keeps its work in `checkpoint` and
+        resumes from it. Raises CorpusError for empty data, TokenIdError for ids outside the vocabulary.
+        """
+
+    @abstractmethod
+    def initial_state(self) -> State:
+        """The state at a document start."""
+
+    @abstractmethod
+    def advance(self, state: State, token_id: int) -> State:
+        """The state after `token_id` follows; after EOT it predicts as `initial_state` does."""
+
+    @abstractmethod
+    def next_log_probs(self, state: State) -> NDArray[np.float64]:
+        """(V,) log-probabilities of the next token in nats; their exponentials sum to 1."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that `fit` learned, by name."""
+
+    @abstractmethod
+    def load_arrays(self, arrays: Arrays) -> Self:
+        """Becomes the fitted model that `arrays` came from; SavedModelError if they do not fit."""
+
+    # ---- What it gets ---------------------------------------------------------------------------
+
+    def predict_distribution(self, context: ArrayLike = ()) -> Distribution:
+        """The distribution over the token that follows `context`, a (T,) array of ids; () = a document start.
+
+        Only ids after the last EOT in the context matter. Raises TokenIdError for ids outside the vocabulary.
+        """
+        return Distribution(self.next_log_probs(self.state_after(self.visible(context))))
+
+    def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
+        """Log-probability, rank and entropy at every position of a stream of T ids (EOT ends documents in it)."""
+        stream = self.checked_stream(ids)
+        log_probs = np.empty(len(stream), np.float64)
+        ranks = np.empty(len(stream), np.int32)
+        entropies = np.empty(len(stream), np.float64)
+        done = 0
+        for positions, block in self.stream_log_probs(stream):
+            observed = stream.ids[positions]  # (B,)
+            own = np.take_along_axis(block, observed[:, None].astype(np.intp), axis=1)  # (B, 1)
+            equal_and_before = (block == own) & (np.arange(self.vocab_size) < observed[:, None])
+            log_probs[positions] = own[:, 0]
+            ranks[positions] = 1 + np.count_nonzero(block > own, axis=1) + np.count_nonzero(equal_and_before, axis=1)
+            entropies[positions] = -np.einsum("bv,bv->b", np.exp(block), np.where(np.isfinite(block), block, 0))
+            done += len(positions)
+            if on_progress:
+                on_progress(Progress(done, len(stream), "tokens"))
+        return TokenStats(log_probs, ranks, entropies)
+
+    def visible(self, context: ArrayLike) -> NDArray[np.int32]:
+        """The part of `context` that the model can see: after the last EOT, at most `context_size` ids; checked."""
+        self.require_fitted()
+        ids = TokenStream(np.asarray(context)).ids
+        check_ids(ids, self.vocab_size)
+        ends = np.flatnonzero(ids == EOT)
+        if ends.size:
+            ids = ids[ends[-1] + 1 :]
+        return ids if self.context_size is None else ids[max(0, ids.size - self.context_size) :]
+
+    def checked_stream(self, ids: ArrayLike | TokenStream) -> TokenStream:
+        """The ids as a stream, held to this vocabulary; NotFittedError before `fit`."""
+        self.require_fitted()
+        return TokenStream.of(ids, self.vocab_size)
+
+    def require_fitted(self) -> None:
+        """Raises NotFittedError before `fit` or `load_arrays`."""
+        if not self.fitted:
+            raise NotFittedError(
+                f"this {type(self).__name__} has not learned anything yet: call fit first, or load one"
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers `fit` learned."""
+        return sum(array.size for array in self.arrays().values() if np.issubdtype(array.dtype, np.floating))
+
+    # ---- Speed: may be overridden ---------------------------------------------------------------
+
+    def state_after(self, context: NDArray[np.int32]) -> State:
+        """The state after `context`, ids of one document that were checked by `visible`."""
+        state = self.initial_state()
+        for token_id in context.tolist():
+            state = self.advance(state, token_id)
+        return state
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        """(B, V) log-probabilities in nats of the next token after each of B contexts."""
+        rows = [self.next_log_probs(self.state_after(self.visible(context))) for context in contexts]
+        return np.array(rows).reshape(len(rows), self.vocab_size)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        """(T,) log-probability in nats of every id of a stream, given those before it in its document."""
+        return self.token_stats(ids).log_probs
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        """The predicted distributions of a checked stream, in blocks: positions (B,) and log-probabilities (B, V).
+
+        Every position comes exactly once, in any order; a block may be reused for the next one.
+        """
+        state = self.initial_state()
+        for start, stop in self.block_bounds(len(stream)):
+            block = np.empty((stop - start, self.vocab_size))
+            for row, token_id in enumerate(stream.ids[start:stop].tolist()):
+                block[row] = self.next_log_probs(state)
+                state = self.initial_state() if token_id == EOT else self.advance(state, token_id)
+            yield np.arange(start, stop), block
+
+    def block_bounds(self, n_positions: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of consecutive blocks whose (B, V) log-probabilities fit the processor's cache."""
+        size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
+        for start in range(0, n_positions, size):
+            yield start, min(start + size, n_positions)

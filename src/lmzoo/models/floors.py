@@ -1,0 +1,82 @@
+"""Uniform (Hartley 1928) and unigram (Shannon 1948): the floors under every other species.
+
+The uniform model gives each of V tokens the probability 1/V. The unigram model gives each token its frequency in the
+training text, add-alpha smoothed so that nothing is impossible (Lidstone 1920). Neither looks at the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError
+from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.stream import TokenStream, TrainingData
+
+
+@final
+class ContextFree(LanguageModel[None]):
+    """The same distribution everywhere; its state is nothing."""
+
+    context_size = 0
+
+    def __init__(self, vocab_size: int, *, alpha: float) -> None:
+        """`alpha` is the count added to every token; infinity makes the model uniform."""
+        super().__init__(vocab_size)
+        if not alpha > 0:
+            raise ConfigurationError(f"alpha must be above 0, or unseen tokens would be impossible; got {alpha}")
+        self.alpha = alpha
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        train = data.checked(self.vocab_size).train
+        self._log_probs = np.full(self.vocab_size, -np.log(self.vocab_size))
+        if np.isfinite(self.alpha):
+            counts = np.bincount(train.ids, minlength=self.vocab_size) + self.alpha
+            self._log_probs = np.log(counts / counts.sum())
+        self.fitted = True
+        if on_progress:
+            on_progress(Progress(len(train), len(train), "tokens"))
+        return self
+
+    def initial_state(self) -> None:
+        return None
+
+    def advance(self, state: None, token_id: int) -> None:
+        return None
+
+    def next_log_probs(self, state: None) -> NDArray[np.float64]:
+        return self._log_probs
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for start, stop in self.block_bounds(len(stream)):
+            yield np.arange(start, stop), np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"log_probs": self._log_probs}
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        self._log_probs = take_array(arrays, "log_probs", shape=(self.vocab_size,), dtype=np.float64)
+        self.fitted = True
+        return self
+
+
+def uniform(vocab_size: int) -> ContextFree:
+    """Every token equally likely."""
+    return ContextFree(vocab_size, alpha=np.inf)
+
+
+def unigram(vocab_size: int, *, alpha: float = 1.0) -> ContextFree:
+    """Training frequencies with `alpha` added to every count."""
+    return ContextFree(vocab_size, alpha=alpha)

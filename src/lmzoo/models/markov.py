@@ -1,0 +1,154 @@
+"""Markov chain (Markov 1913; Shannon 1948): the next token depends on the last one alone.
+
+A table of transition probabilities, estimated by counting pairs. Most pairs of a large vocabulary never occur, so each
+row is drawn towards the unigram by a Dirichlet prior (MacKay & Peto 1995, A Hierarchical Dirichlet Language Model):
+
+    P(w | v) = (c(v, w) + alpha P(w)) / (c(v) + alpha),    P(w) = (c(w) + 1) / (T + V)
+
+What it cannot do: see past one token. "she went to the store and ..." is "and ..." to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+
+def _count_pairs(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(P,) sorted keys `previous * V + next` of the pairs that occur, and (P,) their counts."""
+    keys = stream.previous_ids().astype(np.int64) * vocab_size + stream.ids
+    return np.unique(keys, return_counts=True)
+
+
+@final
+class MarkovChain(LanguageModel[int]):
+    """A first-order Markov chain; its state is the last id."""
+
+    context_size = 1
+
+    def __init__(self, vocab_size: int, *, alpha: float | None) -> None:
+        super().__init__(vocab_size)
+        if alpha is not None and not (alpha > 0 and np.isfinite(alpha)):
+            raise ConfigurationError(f"alpha must be above 0 and finite, or None to tune it on valid; got {alpha}")
+        self.alpha = alpha
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        data.checked(self.vocab_size)
+        keys, counts = _count_pairs(data.train, self.vocab_size)
+        self._starts = np.searchsorted(keys, np.arange(self.vocab_size + 1) * self.vocab_size)  # (V + 1,)
+        self._next_ids = (keys % self.vocab_size).astype(np.int32)  # (P,) row after row
+        self._counts = counts.astype(np.float64)  # (P,)
+        unigram = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
+        self._unigram = unigram / unigram.sum()  # (V,)
+        self._prior = np.array([self.alpha or self._tuned_alpha(data.valid)])
+        self._prepare()
+        if on_progress:
+            on_progress(Progress(len(data.train), len(data.train), "tokens"))
+        return self
+
+    def _tuned_alpha(self, valid: TokenStream) -> float:
+        """The prior weight under which the valid split is most likely; its likelihood has one peak in log alpha."""
+        previous, observed = valid.previous_ids(), valid.ids
+        pair_counts = self._pair_counts(previous, observed)
+        totals = self._row_totals()[previous]
+
+        def loss(log_alpha: float) -> float:
+            alpha = np.exp(log_alpha)
+            return -np.log((pair_counts + alpha * self._unigram[observed]) / (totals + alpha)).sum()
+
+        return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e6)), method="bounded").x))
+
+    def _pair_counts(self, previous: NDArray[np.int32], following: NDArray[np.int32]) -> NDArray[np.float64]:
+        """(B,) training counts of pairs, by binary search in the sorted keys."""
+        keys = np.repeat(np.arange(self.vocab_size), np.diff(self._starts)) * self.vocab_size + self._next_ids
+        wanted = previous.astype(np.int64) * self.vocab_size + following
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[found] == wanted, self._counts[found], 0)
+
+    def _row_totals(self) -> NDArray[np.float64]:
+        """(V,) how often each id was followed by something in training."""
+        return np.diff(np.concatenate([[0], np.cumsum(self._counts)])[self._starts])
+
+    def _prepare(self) -> None:
+        """What is derived from the counts: log of the back-off weight of each row, and of each seen transition."""
+        alpha = self._prior[0]
+        totals = self._row_totals()
+        self._log_unigram = np.log(self._unigram)
+        self._log_backoff = np.log(alpha / (totals + alpha))  # (V,)
+        rows = np.repeat(np.arange(self.vocab_size), np.diff(self._starts))
+        self._log_transitions = np.log((self._counts + alpha * self._unigram[self._next_ids]) / (totals[rows] + alpha))
+        self.fitted = True
+
+    def initial_state(self) -> int:
+        return EOT
+
+    def advance(self, state: int, token_id: int) -> int:
+        return token_id
+
+    def next_log_probs(self, state: int) -> NDArray[np.float64]:
+        log_probs = self._log_unigram + self._log_backoff[state]  # (V,)
+        seen = slice(self._starts[state], self._starts[state + 1])
+        log_probs[self._next_ids[seen]] = self._log_transitions[seen]
+        return log_probs
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        # Positions are visited in order of their previous id, so that each row of the table is made once.
+        previous = stream.previous_ids()
+        order = np.argsort(previous, kind="stable")
+        for start, stop in self.block_bounds(len(stream)):
+            positions = order[start:stop]
+            states, rows = np.unique(previous[positions], return_inverse=True)
+            yield positions, np.array([self.next_log_probs(state) for state in states.tolist()])[rows]
+
+    def log_probs(self, ids: Any) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        previous, alpha = stream.previous_ids(), self._prior[0]
+        pair_counts = self._pair_counts(previous, stream.ids)
+        return np.log((pair_counts + alpha * self._unigram[stream.ids]) / (self._row_totals()[previous] + alpha))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            "starts": self._starts,
+            "next_ids": self._next_ids,
+            "counts": self._counts,
+            "unigram": self._unigram,
+            "prior": self._prior,
+        }
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        self._starts = take_array(arrays, "starts", shape=(self.vocab_size + 1,), dtype=np.int64)
+        self._next_ids = take_array(arrays, "next_ids", shape=(None,), dtype=np.int32)
+        self._counts = take_array(arrays, "counts", shape=(len(self._next_ids),), dtype=np.float64)
+        self._unigram = take_array(arrays, "unigram", shape=(self.vocab_size,), dtype=np.float64)
+        self._prior = take_array(arrays, "prior", shape=(1,), dtype=np.float64)
+        ordered = (
+            self._starts[0] == 0 and self._starts[-1] == len(self._next_ids) and (np.diff(self._starts) >= 0).all()
+        )
+        if not ordered or (
+            len(self._next_ids) and not 0 <= self._next_ids.min() <= self._next_ids.max() < self.vocab_size
+        ):
+            raise SavedModelError("the saved Markov chain is inconsistent: its rows do not match its table")
+        self._prepare()
+        return self
+
+
+def markov(vocab_size: int, *, alpha: float | None = None) -> MarkovChain:
+    """First-order Markov chain. `alpha` is the weight of the unigram prior in counts; None = tuned on valid."""
+    return MarkovChain(vocab_size, alpha=alpha)

@@ -1,0 +1,102 @@
+"""The result of one evaluation: flat, plain, versioned, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lmzoo.errors import SavedModelError
+from lmzoo.files import atomic_file
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRecord:
+    """One species on one test split. Nats and counts are the measurement; the other figures follow from them.
+
+    `bits_per_byte` is None where it would not compare (a lossy tokenizer) or not exist (`n_impossible` > 0).
+    """
+
+    species: str
+    settings: dict[str, Any]
+    """The factory's arguments."""
+    seed: int
+
+    # What was measured on
+    corpus: str
+    corpus_fingerprint: str
+    protocol: str
+    split: str
+    tokenizer: str
+    tokenizer_fingerprint: str
+    lossless: bool
+    vocab_size: int
+
+    # The measurement
+    total_nats: float | None
+    """Surprisal of the whole split, the EOT of every document included; None if something was impossible."""
+    n_bytes: int
+    """UTF-8 bytes of the original text."""
+    n_tokens: int
+    """Predicted tokens, EOT included."""
+    n_words: int
+    """Runs of characters between white space in the original text."""
+    n_documents: int
+    n_impossible: int
+    """Tokens to which the model gave probability 0."""
+    bits_per_byte: float | None
+    perplexity_per_token: float | None
+    perplexity_per_word: float | None
+    mean_entropy_bits: float
+    """Mean entropy of the predicted distributions."""
+    top1_accuracy: float
+    top5_accuracy: float
+
+    # The cost
+    context_size: int | None
+    n_parameters: int
+    n_train_tokens: int
+    fit_seconds: float
+    evaluate_seconds: float
+    tokens_per_second: float
+    """Speed of evaluation with ranks and entropies."""
+    peak_memory_bytes: int
+    """Highest resident memory of the process that made this record; `compare` gives each species one of its own."""
+
+    # Where it comes from
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    command: str = ""
+    record_version: int = RECORD_VERSION
+
+
+def write_records(path: str | Path, records: Iterable[EvalRecord]) -> None:
+    """Writes JSON lines, atomically; never Infinity or NaN."""
+    lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def read_records(path: str | Path) -> list[EvalRecord]:
+    """Reads JSON lines; SavedModelError names the line that is damaged or of a later version."""
+    path = Path(path)
+    if not path.is_file():
+        raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
+    return list(_parsed(path))
+
+
+def _parsed(path: Path) -> Iterator[EvalRecord]:
+    names = {entry.name for entry in fields(EvalRecord)}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            if values["record_version"] > RECORD_VERSION:
+                raise SavedModelError(f"{path}:{number} was written by a later lmzoo: update lmzoo to read it")
+            yield EvalRecord(**{name: value for name, value in values.items() if name in names})
+        except (ValueError, KeyError, TypeError) as error:
+            raise SavedModelError(f"{path}:{number} is not a record of lmzoo: {error}") from error

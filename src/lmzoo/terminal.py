@@ -1,0 +1,89 @@
+"""What the commands share on the terminal: data goes to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmzoo.language_model import OnProgress, Progress
+
+
+@cache
+def stdout() -> Console:
+    """The console for data."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@cache
+def stderr() -> Console:
+    """The console for progress, notes and errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line of stdout; NaN and Infinity are errors, not output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def note(message: str) -> None:
+    """One line for people on stderr, shown as it is."""
+    stderr().print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[OnProgress]:
+    """A bar with rate and time to go on stderr; yields the callback that moves it."""
+    from rich.progress import (
+        BarColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
+    )
+
+    bars = Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("to go"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False, style="dim"),
+        console=stderr(),
+        transient=True,
+    )
+    with bars:
+        task = bars.add_task(description, total=None, detail="")
+
+        def move(progress: Progress) -> None:
+            rate = bars.tasks[0].speed
+            speed = f"{_short(rate)} {progress.unit}/s" if rate else ""
+            bars.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                detail=" · ".join(part for part in (speed, progress.message) if part),
+            )
+
+        yield move
+
+
+def _short(number: float) -> str:
+    for unit in ("", "k", "M"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}G"

@@ -1,0 +1,281 @@
+"""The registry: every species by name, with its place in history. Listing it imports no species.
+
+A new species is one file in `models/` and one `Card` here. Other packages add theirs through the entry point group
+`lmzoo.species`, whose entries point at a `Card`; a script or notebook calls `zoo.register(card)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from lmzoo.errors import ConfigurationError, UnknownNameError
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmzoo.language_model import LanguageModel
+
+ENTRY_POINT_GROUP = "lmzoo.species"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a visitor reads on the cage, and where the animal lives."""
+
+    name: str
+    factory: str
+    """"module:function"; the function takes vocab_size and keyword settings, and returns a `LanguageModel`."""
+    title: str
+    year: int
+    people: str
+    idea: str
+    sees: str
+    """Its context window, in words."""
+    changed: str
+    """What it changed."""
+    limits: str
+    paper: str
+
+    def resolve(self) -> Callable[..., LanguageModel[Any]]:
+        """Imports and returns the factory."""
+        module, _, function = self.factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(f"species '{self.name}' names the factory '{self.factory}': {error}") from error
+
+
+_CARDS = (
+    Card(
+        name="uniform",
+        factory="lmzoo.models.floors:uniform",
+        title="Uniform",
+        year=1928,
+        people="Hartley",
+        idea="Every token is equally likely: log2(V) bits each.",
+        sees="nothing",
+        changed="Gave information a unit: the logarithm of the number of choices.",
+        limits="Knows nothing. The floor that any learning must beat.",
+        paper="R. V. L. Hartley, Transmission of Information, Bell System Technical Journal 7, 1928.",
+    ),
+    Card(
+        name="unigram",
+        factory="lmzoo.models.floors:unigram",
+        title="Unigram",
+        year=1948,
+        people="Shannon",
+        idea="Tokens come with the frequencies that they have in the training text, whatever came before.",
+        sees="nothing",
+        changed="Shannon's first-order approximation to English: frequency alone already saves bits.",
+        limits="No context at all.",
+        paper="C. E. Shannon, A Mathematical Theory of Communication, Bell System Technical Journal 27, 1948.",
+    ),
+    Card(
+        name="markov",
+        factory="lmzoo.models.markov:markov",
+        title="Markov chain",
+        year=1913,
+        people="Markov",
+        idea="The next token depends on the last one: a table of transition counts, drawn towards the unigram.",
+        sees="1 token",
+        changed="The first statistical model of text: Markov counted vowels and consonants in Eugene Onegin by hand.",
+        limits="Everything before the last token is forgotten.",
+        paper=(
+            "A. A. Markov, An Example of Statistical Investigation of the Text Eugene Onegin Concerning the "
+            "Connection of Samples in Chains, 1913 (English: Science in Context 19, 2006)."
+        ),
+    ),
+    Card(
+        name="hmm",
+        factory="lmzoo.models.hmm:hmm",
+        title="Hidden Markov model",
+        year=1970,
+        people="Baum, Petrie, Soules, Weiss; Baker, Jelinek",
+        idea="A hidden state walks a Markov chain and emits tokens; Bayes' rule keeps a belief over the states.",
+        sees="all of the document, squeezed into a belief over K states",
+        changed="Learning with hidden variables (Baum-Welch, an EM algorithm): the heart of speech recognition.",
+        limits="log2(K) bits of memory: it knows what kind of word comes next, hardly which one.",
+        paper=(
+            "L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical "
+            "Analysis of Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970."
+        ),
+    ),
+    Card(
+        name="trigram",
+        factory="lmzoo.models.ngram:trigram",
+        title="Trigram",
+        year=1980,
+        people="Jelinek, Mercer",
+        idea="Counts of three tokens in a row, mixed with those of two and of one by weights learned on held-out text.",
+        sees="2 tokens",
+        changed="IBM's speech recognisers: data instead of linguists.",
+        limits="Two tokens of context; mixes crudely compared with Kneser-Ney.",
+        paper=(
+            "F. Jelinek, R. L. Mercer, Interpolated Estimation of Markov Source Parameters from Sparse Data, "
+            "Pattern Recognition in Practice, 1980."
+        ),
+    ),
+    Card(
+        name="ngram",
+        factory="lmzoo.models.ngram:ngram",
+        title="n-gram, modified Kneser-Ney",
+        year=1998,
+        people="Kneser, Ney; Chen, Goodman",
+        idea="Long contexts when they were seen, shorter ones otherwise, weighed by how many different words follow.",
+        sees="n - 1 tokens (4 by default)",
+        changed="The best language model for a quarter of a century, and still the strongest one on little text.",
+        limits="Similar words share nothing; beyond a few tokens every context is new.",
+        paper=(
+            "S. F. Chen, J. Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, "
+            "Harvard TR-10-98, 1998; R. Kneser, H. Ney, ICASSP 1995."
+        ),
+    ),
+    Card(
+        name="nplm",
+        factory="lmzoo.models.nplm:nplm",
+        title="Neural probabilistic language model",
+        year=2003,
+        people="Bengio, Ducharme, Vincent, Jauvin",
+        idea="Each token becomes a vector; a network reads the last few, so that similar words share what is learned.",
+        sees="n - 1 tokens",
+        changed="Word embeddings: generalisation to word sequences never seen.",
+        limits="A fixed window, and a softmax over all words.",
+        paper=(
+            "Y. Bengio, R. Ducharme, P. Vincent, C. Jauvin, A Neural Probabilistic Language Model, "
+            "Journal of Machine Learning Research 3, 2003."
+        ),
+    ),
+    Card(
+        name="rnn",
+        factory="lmzoo.models.recurrent:rnn",
+        title="Recurrent network",
+        year=2010,
+        people="Elman; Mikolov",
+        idea="A hidden vector is updated at every token and carries whatever the network learns to keep.",
+        sees="all of the document in principle",
+        changed="No fixed window any more: the first neural model to beat n-grams everywhere in speech.",
+        limits="Gradients vanish or explode over distance, so it learns from a few tokens back.",
+        paper=(
+            "J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; T. Mikolov et al., Recurrent Neural "
+            "Network Based Language Model, Interspeech 2010."
+        ),
+    ),
+    Card(
+        name="lstm",
+        factory="lmzoo.models.recurrent:lstm",
+        title="Long short-term memory",
+        year=1997,
+        people="Hochreiter, Schmidhuber; Gers; Sundermeyer",
+        idea="A cell that is added to instead of overwritten, behind gates that learn when to write, keep and read.",
+        sees="all of the document; about 200 tokens in practice",
+        changed="Gradients survive hundreds of steps; the best language model until the transformer.",
+        limits="One vector must hold all the past, and training walks token by token.",
+        paper=(
+            "S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 9, 1997; F. A. Gers, "
+            "J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000."
+        ),
+    ),
+    Card(
+        name="gru",
+        factory="lmzoo.models.recurrent:gru",
+        title="Gated recurrent unit",
+        year=2014,
+        people="Cho et al.",
+        idea="The LSTM with two gates instead of three and no separate cell.",
+        sees="all of the document",
+        changed="Showed that the gates matter, not the details: as good as the LSTM with fewer parameters.",
+        limits="As the LSTM's.",
+        paper=(
+            "K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine "
+            "Translation, EMNLP 2014."
+        ),
+    ),
+    Card(
+        name="transformer",
+        factory="lmzoo.models.transformer:transformer",
+        title="Transformer (decoder only)",
+        year=2017,
+        people="Vaswani et al.; Radford et al.",
+        idea="Every token looks directly at every token before it and takes what matters; no recurrence.",
+        sees="layers x (window - 1) + 1 tokens",
+        changed="Training in parallel over all positions, and a path of length one between any two tokens.",
+        limits="Cost grows with the window; hungry for text.",
+        paper="A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; A. Radford et al., 2018.",
+    ),
+)
+
+_registered: dict[str, Card] = {card.name: card for card in _CARDS}
+
+
+def register(card: Card) -> None:
+    """Adds a species for this process. ConfigurationError if the name belongs to another one."""
+    if _all_cards().get(card.name, card) != card:
+        raise ConfigurationError(f"the species name '{card.name}' is taken; choose another")
+    _registered[card.name] = card
+
+
+def names() -> list[str]:
+    """The names of all species, in the order of the eras."""
+    return list(_all_cards())
+
+
+def built_in_names() -> list[str]:
+    """The names of the species that lmzoo itself brings."""
+    return [card.name for card in _CARDS]
+
+
+def card(name: str) -> Card:
+    """The card of a species; UnknownNameError with the nearest match."""
+    cards = _all_cards()
+    if name not in cards:
+        raise UnknownNameError("species", name, cards)
+    return cards[name]
+
+
+def create(name: str, vocab_size: int, **settings: Any) -> LanguageModel[Any]:
+    """A fresh, unfitted model. The settings are the factory's keyword arguments: ConfigurationError for others."""
+    factory = card(name).resolve()
+    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter != "vocab_size"]
+    for setting in settings:
+        if setting not in allowed:
+            raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
+    return factory(vocab_size, **settings)
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The settings of a species with their default values."""
+    parameters = inspect.signature(card(name).resolve()).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "vocab_size"}
+
+
+def _all_cards() -> dict[str, Card]:
+    return {**_registered, **{name: found for name, found in _plugins().items() if name not in _registered}}
+
+
+@cache
+def _plugins() -> dict[str, Card]:
+    """Cards of installed packages. A broken one must not take the zoo down: it shows its error when it is used."""
+    cards = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            found = entry.load()
+        except Exception as error:
+            found = _broken(entry.name, f"{type(error).__name__}: {error}")
+        if not isinstance(found, Card):
+            found = _broken(entry.name, f"its entry point is a {type(found).__name__}, not a Card")
+        cards[found.name] = found
+    return cards
+
+
+def _broken(name: str, reason: str) -> Card:
+    about = f"cannot be loaded: {reason}"
+    return Card(
+        name=name, factory=f"({about})", title="(broken plug-in)", year=0, people="",
+        idea=about, sees="", changed="", limits="", paper="",
+    )  # fmt: skip

@@ -1,0 +1,31 @@
+"""Every registered species keeps every law."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from lmzoo import zoo
+from lmzoo.testing import LAWS, Law, Specimen
+
+# Settings that make a species learn a toy text within a second; species without an entry run with their defaults.
+TINY: dict[str, dict[str, Any]] = {
+    "hmm": {"n_states": 4, "n_iterations": 8},
+}
+FLOAT32 = {"nplm", "rnn", "lstm", "gru", "transformer"}
+
+
+@cache
+def specimen(species: str) -> Specimen:
+    return Specimen(
+        lambda vocab_size: zoo.create(species, vocab_size, **TINY.get(species, {})),
+        tolerance=1e-4 if species in FLOAT32 else 1e-9,
+    )
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("species", zoo.names())
+def test_every_species_keeps_every_law(species: str, law: Law) -> None:
+    law(specimen(species))

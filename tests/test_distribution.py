@@ -1,0 +1,125 @@
+"""Distribution: arithmetic, decoding transforms, sampling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from lmzoo import Distribution
+from lmzoo.errors import ConfigurationError, TokenIdError
+from lmzoo.generate import Decoding
+
+weights = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60)
+
+
+def distribution(*probs: float) -> Distribution:
+    return Distribution(np.log(probs))
+
+
+def test_entropy_and_probabilities_by_hand() -> None:
+    d = distribution(0.5, 0.25, 0.25)
+    # 0.5 * 1 bit + 2 * 0.25 * 2 bits = 1.5 bits
+    assert d.entropy() / math.log(2) == pytest.approx(1.5)
+    assert d.prob(1) == pytest.approx(0.25)
+    assert d.log_prob(0) == pytest.approx(math.log(0.5))
+    assert len(d) == 3
+    assert np.asarray(d).sum() == pytest.approx(1)
+
+
+def test_top_breaks_ties_by_id() -> None:
+    assert [token_id for token_id, _ in distribution(0.2, 0.3, 0.2, 0.3).top(4)] == [1, 3, 0, 2]
+    many = Distribution(np.zeros(100))
+    assert [token_id for token_id, _ in many.top(3)] == [0, 1, 2]
+    assert many.argmax() == 0
+
+
+def test_top_p_keeps_the_fewest_that_reach_p() -> None:
+    d = distribution(0.5, 0.3, 0.15, 0.05)
+    assert np.flatnonzero(np.asarray(d.top_p(0.5))).tolist() == [0]
+    assert np.flatnonzero(np.asarray(d.top_p(0.51))).tolist() == [0, 1]
+    np.testing.assert_allclose(d.top_p(0.8).probs[:2], [0.5 / 0.8, 0.3 / 0.8])
+    assert np.flatnonzero(np.asarray(d.top_p(0.96))).tolist() == [0, 1, 2, 3]
+
+
+def test_min_p_is_relative_to_the_best() -> None:
+    d = distribution(0.5, 0.3, 0.15, 0.05)
+    assert np.flatnonzero(np.asarray(d.min_p(0.25))).tolist() == [0, 1, 2]  # at least 0.125
+
+
+def test_temperature_by_hand() -> None:
+    # squared and renormalised: 0.64 / 0.68, 0.04 / 0.68
+    np.testing.assert_allclose(distribution(0.8, 0.2).tempered(0.5).probs, [0.64 / 0.68, 0.04 / 0.68])
+    np.testing.assert_allclose(distribution(0.2, 0.8).tempered(0).probs, [0, 1])
+    np.testing.assert_allclose(distribution(0.2, 0.8).tempered(1e-300).probs, [0, 1])
+
+
+@given(weights, st.floats(0.05, 5), st.floats(0.01, 1), st.floats(0, 1), st.integers(1, 70))
+def test_transforms_return_distributions(
+    values: list[float], temperature: float, top_p: float, min_p: float, top_k: int
+) -> None:
+    d = Distribution(np.log(values))
+    best = d.argmax()
+    for changed in (d.tempered(temperature), d.top_p(top_p), d.min_p(min_p), d.top_k(top_k)):
+        assert changed.probs.sum() == pytest.approx(1)
+        assert changed.probs[best] == pytest.approx(changed.probs.max())
+    assert np.count_nonzero(d.top_k(top_k).probs) == min(top_k, len(values))
+    decoded = Decoding(temperature, top_k, top_p, min_p)(d)
+    assert decoded.probs.sum() == pytest.approx(1)
+
+
+def test_samples_follow_the_distribution() -> None:
+    d = distribution(0.1, 0.2, 0.3, 0.4)
+    rng = np.random.default_rng(0)
+    drawn = np.bincount([d.sample(rng) for _ in range(4000)], minlength=4)
+    assert chisquare(drawn, d.probs * 4000).pvalue > 1e-4
+
+
+def test_sampling_never_draws_the_impossible() -> None:
+    d = Distribution([-np.inf, 0.0, -np.inf])
+    assert {d.sample(np.random.default_rng(seed)) for seed in range(50)} == {1}
+    assert d.entropy() == 0
+
+
+def test_is_immutable() -> None:
+    d = distribution(0.5, 0.5)
+    with pytest.raises(AttributeError):
+        d.log_probs = np.zeros(2)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        d.log_probs[0] = 0
+
+
+@pytest.mark.parametrize("bad", [[], [[0.0]], [math.nan, 0.0], [-math.inf, -math.inf], [math.inf, 0.0]])
+def test_refuses_what_is_no_distribution(bad: list[float]) -> None:
+    with pytest.raises(ConfigurationError):
+        Distribution(bad)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": math.nan},
+        {"temperature": -1},
+        {"temperature": math.inf},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_p": math.nan},
+        {"min_p": -0.1},
+        {"min_p": math.nan},
+    ],
+)
+def test_refuses_senseless_decoding(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match="must be"):
+        Decoding(**settings)  # type: ignore[arg-type]
+
+
+def test_ids_outside_are_named() -> None:
+    with pytest.raises(TokenIdError, match="token id 2 is outside the vocabulary of 2"):
+        distribution(0.5, 0.5).prob(2)
+    with pytest.raises(TokenIdError):
+        distribution(0.5, 0.5).prob(-1)

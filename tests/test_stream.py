@@ -1,0 +1,49 @@
+"""TokenStream: document boundaries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmzoo import EOT, TokenStream
+from lmzoo.errors import TokenIdError
+
+
+def test_documents_end_with_eot() -> None:
+    stream = TokenStream.from_documents([[5, 6], [], [7]])
+    assert stream.ids.tolist() == [5, 6, EOT, EOT, 7, EOT]
+    assert stream.starts.tolist() == [0, 3, 4]
+    assert stream.ends.tolist() == [3, 4, 6]
+    assert [document.tolist() for document in stream.documents()] == [[5, 6, 0], [0], [7, 0]]
+    assert stream.previous_ids().tolist() == [0, 5, 6, 0, 0, 7]
+
+
+def test_the_last_document_may_be_open() -> None:
+    stream = TokenStream(np.array([5, EOT, 6, 7]))
+    assert stream.n_documents == 2
+    assert [document.tolist() for document in stream.documents()] == [[5, 0], [6, 7]]
+
+
+def test_empty() -> None:
+    stream = TokenStream(np.empty(0, np.int32))
+    assert (len(stream), stream.n_documents, list(stream.documents())) == (0, 0, [])
+    assert stream.previous_ids().size == 0
+    assert TokenStream(np.array([])).ids.dtype == np.int32
+
+
+def test_a_stream_cannot_be_changed() -> None:
+    ids = np.array([1, 2, EOT], np.int32)
+    with pytest.raises(ValueError, match="read-only"):
+        TokenStream(ids).ids[0] = 9
+    ids[0] = 9  # the caller's own array stays writeable
+
+
+@pytest.mark.parametrize("bad", [np.array([0.5]), np.array([[1]]), np.array([2**40])])
+def test_refuses_what_are_no_ids(bad: np.ndarray) -> None:
+    with pytest.raises(TokenIdError):
+        TokenStream(bad)
+
+
+def test_eot_inside_a_document_is_refused() -> None:
+    with pytest.raises(TokenIdError, match="end-of-text"):
+        TokenStream.from_documents([[1, EOT, 2]])

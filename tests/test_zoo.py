@@ -1,0 +1,77 @@
+"""The registry: names, cards, settings, plug-ins, and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import lmzoo
+from lmzoo import zoo
+from lmzoo.errors import ConfigurationError, UnknownNameError
+
+
+def test_unknown_species_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown species 'lstn': did you mean 'lstm'"):
+        zoo.card("lstn")
+
+
+def test_unknown_setting_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="'alhpa': did you mean 'alpha'"):
+        zoo.create("unigram", 5, alhpa=1)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_card_is_complete_and_its_factory_exists(name: str) -> None:
+    card = zoo.card(name)
+    assert card.resolve()
+    assert all((card.title, card.people, card.idea, card.sees, card.changed, card.limits, card.paper))
+    assert 1900 < card.year < 2100
+    assert "vocab_size" not in zoo.defaults(name)
+
+
+@pytest.mark.parametrize("name", lmzoo.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    assert getattr(lmzoo, name) is not None
+
+
+def test_public_names_that_do_not_exist() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = lmzoo.nonsense  # type: ignore[attr-defined]
+
+
+def _plugin(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    entry = EntryPoint("visitor", value, zoo.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(zoo, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(zoo, "_plugins", zoo._plugins.__wrapped__)
+
+
+VISITOR = zoo.Card("visitor", "lmzoo.models.floors:uniform", "Visitor", 2026, "-", "-", "-", "-", "-", "-")
+
+
+def test_plugins_join_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "VISITOR", VISITOR)
+    _plugin(monkeypatch, f"{__name__}:VISITOR")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    assert "visitor" in zoo.names()
+    assert zoo.create("visitor", 5).vocab_size == 5
+
+
+def test_a_broken_plugin_does_not_take_the_zoo_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plugin(monkeypatch, "no_such_package:card")
+    assert "visitor" in zoo.names()
+    with pytest.raises(ConfigurationError, match="no_such_package"):
+        zoo.create("visitor", 5)
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(ConfigurationError, match="'lstm' is taken"):
+        zoo.register(zoo.Card("lstm", "a:b", "Mine", 2026, "-", "-", "-", "-", "-", "-"))
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = "import sys, lmzoo; lmzoo.zoo.names(); print(sorted({'torch', 'numpy', 'numba'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
