@@ -1,4 +1,4 @@
-"""What the tests share: where optional data lies, and the species at a size that fits in a second."""
+"""What the tests share: a small corpus on disk, and predictors fitted on it."""
 
 from __future__ import annotations
 
@@ -7,3 +7,50 @@ import os
 # The suite runs on several workers; two threaded programs on the same cores slow each other down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from lmzoo import Predictor
+
+
+def small_texts(n_documents: int = 40, seed: int = 0) -> list[str]:
+    """Documents of sentences that agree in number, so that context helps."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(n_documents):
+        sentences = []
+        for _ in range(int(rng.integers(3, 8))):
+            noun = rng.choice(["cat", "dog", "fox", "king", "ship"])
+            if rng.random() < 0.5:
+                sentences.append(f"The {noun} that I saw was near the {rng.choice(['river', 'house'])}.")
+            else:
+                sentences.append(f"The {noun}s that I saw were near the {rng.choice(['rivers', 'houses'])}.")
+        texts.append("\n".join(sentences))
+    return texts
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of text files, one document each."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, text in enumerate(small_texts()):
+        (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def markov_predictor(corpus_folder: Path) -> Predictor:
+    from lmzoo import Predictor
+
+    return Predictor.fit("markov", corpus_folder, tokenizer="bpe:300", seed=3)
+
+
+@pytest.fixture(scope="session")
+def saved(markov_predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved predictor; tests that damage it copy it first."""
+    return markov_predictor.save(tmp_path_factory.mktemp("saved") / "markov")

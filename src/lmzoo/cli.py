@@ -1,4 +1,4 @@
-"""The command line. Commands are named by import strings, so that `--help` imports none of them."""
+"""The command line. Commands are modules that import nothing heavy at their top, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Sequence
 
 import cyclopts
 
-from lmzoo import __version__
+from lmzoo import __version__, terminal
+from lmzoo.commands.compare import compare
+from lmzoo.commands.corpus import app as corpus
+from lmzoo.commands.evaluate import evaluate
+from lmzoo.commands.fit import fit
+from lmzoo.commands.generate import generate
+from lmzoo.commands.predict import predict
+from lmzoo.commands.report import report
+from lmzoo.commands.species import list_species, show
+from lmzoo.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 
 app = cyclopts.App(
     name="lmzoo",
     help="A historical language-model zoo: a century of next-token predictors, fitted, compared and asked.",
     version=__version__,
+    default_parameter=cyclopts.Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
     help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
 )
-app.command("lmzoo.commands.species:list_species", name="list", help="The species of the zoo, era by era.")
-app.command("lmzoo.commands.species:show", name="show", help="One species: its card and its settings.")
-app.command("lmzoo.commands.corpus:app", name="corpus", help="List, inspect and fetch corpora.")
-app.command("lmzoo.commands.tokenize:tokenize", name="tokenize", help="Show how tokenizers cut a text.")
-app.command("lmzoo.commands.fit:fit", name="fit", help="Fit one species on a corpus and save it.")
-app.command("lmzoo.commands.evaluate:evaluate", name="evaluate", help="Measure saved predictors on a corpus.")
-app.command("lmzoo.commands.predict:predict", name="predict", help="The most likely next tokens after a text.")
-app.command("lmzoo.commands.generate:generate", name="generate", help="Continue a text.")
-app.command("lmzoo.commands.compare:compare", name="compare", help="Fit many species, measure them, report.")
-app.command("lmzoo.commands.report:report", name="report", help="Write the report of a run again.")
+app.command(list_species, name="list")
+for command in (show, corpus, tokenize, fit, evaluate, predict, generate, compare, report):
+    app.command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status. What we raise on purpose becomes one line, not a traceback."""
-    from lmzoo import terminal
-
     _use_utf8()
     try:
         returned = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

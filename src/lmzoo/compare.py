@@ -32,7 +32,7 @@ from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.files import atomic_file
-from lmzoo.language_model import Progress
+from lmzoo.language_model import OnProgress, Progress
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 
@@ -92,9 +92,7 @@ def compare(
     plan = {name: merged(settings_for(name, budget), settings.get(name, {})) for name in chosen}
     for name in plan:
         zoo.card(name)  # a typo shows before an hour of work
-    encoded = _encoded(
-        folder, corpus, tokenizer, seed, lambda progress: on_progress and on_progress("corpus", progress)
-    )
+    _prepare(folder, corpus, tokenizer, seed, _named("corpus", on_progress))
 
     comparison = Comparison(folder)
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
@@ -104,21 +102,18 @@ def compare(
         if record is not None and (folder / "predictors" / name / "predictor.json").exists():
             outcome = Outcome(name, record, reused=True)
         else:
-            outcome = _run(job, lambda progress, name=name: on_progress and on_progress(name, progress))
+            outcome = _run(job, _named(name, on_progress))
         if outcome.record is not None and not outcome.reused:
             known = [*(record for record in known if record.species != name), outcome.record]
             write_records(folder / "results.jsonl", known)
         comparison.outcomes.append(outcome)
         if on_outcome:
             on_outcome(outcome)
-    del encoded
     return comparison
 
 
-def _encoded(
-    folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: Callable[[Progress], object]
-) -> EncodedCorpus:
-    """The encoded corpus of the run, made now or by an earlier call that asked for the same."""
+def _prepare(folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: OnProgress) -> None:
+    """Opens the run folder for this request and encodes the corpus, unless an earlier call has done so."""
     corpus = load_corpus(corpus_name)
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
@@ -145,11 +140,13 @@ def _encoded(
     else:
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
-    if (folder / "encoded").exists():
-        return EncodedCorpus.load(folder / "encoded")
-    encoded = encode_corpus(corpus, tokenizer_for(corpus, tokenizer, on_progress=on_progress), on_progress)
-    encoded.save(folder / "encoded")
-    return encoded
+    if not (folder / "encoded").exists():
+        encode_corpus(corpus, tokenizer_for(corpus, tokenizer, on_progress), on_progress).save(folder / "encoded")
+
+
+def _named(name: str, on_progress: Callable[[str, Progress], None] | None) -> OnProgress:
+    """A callback for progress that says whose it is."""
+    return lambda progress: on_progress(name, progress) if on_progress else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ class _Job:
         wanted = (self.card.name, json.dumps(self.settings, sort_keys=True), self.seed)
         return wanted == (record.species, json.dumps(record.settings, sort_keys=True), record.seed)
 
-    def do(self, on_progress: Callable[[Progress], None]) -> EvalRecord:
+    def do(self, on_progress: OnProgress) -> EvalRecord:
         encoded = EncodedCorpus.load(self.folder / "encoded")
         home = self.folder / "predictors" / self.card.name
         predictor = self._fitted_before(home)
@@ -197,7 +194,7 @@ class _Job:
         return predictor if same else None
 
 
-def _run(job: _Job, on_progress: Callable[[Progress], object]) -> Outcome:
+def _run(job: _Job, on_progress: OnProgress) -> Outcome:
     """Does the job in a fresh process and relays what it reports."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from lmzoo.errors import ConfigurationError, TokenIdError
 
@@ -34,10 +33,10 @@ class Distribution:
             raise ConfigurationError(
                 f"a distribution needs a (V,) array of log-probabilities, got shape {values.shape}"
             )
-        total = logsumexp(values)
-        if not np.isfinite(total):
+        peak = values.max()
+        if not np.isfinite(peak):
             raise ConfigurationError("a distribution needs log-probabilities that are not NaN, +inf or all -inf")
-        values -= total
+        values -= peak + np.log(np.exp(values - peak).sum())
         values.flags.writeable = False
         object.__setattr__(self, "log_probs", values)
 
@@ -97,13 +96,12 @@ class Distribution:
             raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature}")
         if temperature == 1:
             return self
+        if temperature == 0:
+            return self.top_k(1)
         # Shifted so that the best is 0: dividing by a tiny temperature then cannot overflow.
         shifted = self.log_probs - self.log_probs.max()
         with np.errstate(over="ignore"):
-            tempered = shifted / temperature if temperature > 0 else None
-        if tempered is None:
-            return self.top_k(1)
-        return Distribution(tempered)
+            return Distribution(shifted / temperature)
 
     def top_k(self, k: int) -> Distribution:
         """Only the `k` most likely tokens; `k` above V keeps all."""

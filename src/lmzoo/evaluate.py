@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -35,11 +37,9 @@ def evaluate(
     stats = predictor.model.token_stats(text.stream, on_progress)
     seconds = time.perf_counter() - started
 
-    possible = np.isfinite(stats.log_probs)
-    n_impossible = int(np.count_nonzero(~possible))
+    n_impossible = int(np.count_nonzero(~np.isfinite(stats.log_probs)))
     total_nats = None if n_impossible else float(-stats.log_probs.sum())
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
-    comparable = total_nats is not None and predictor.tokenizer.lossless and n_bytes > 0
     made = predictor.provenance
     return EvalRecord(
         species=predictor.species,
@@ -59,9 +59,9 @@ def evaluate(
         n_words=n_words,
         n_documents=text.stream.n_documents,
         n_impossible=n_impossible,
-        bits_per_byte=bits_per_byte(total_nats, n_bytes) if comparable else None,
-        perplexity_per_token=_finite(perplexity(total_nats, len(text.stream))) if total_nats is not None else None,
-        perplexity_per_word=_finite(perplexity(total_nats, n_words)) if total_nats is not None and n_words else None,
+        bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if predictor.tokenizer.lossless else 0),
+        perplexity_per_token=_ratio(perplexity, total_nats, len(text.stream)),
+        perplexity_per_word=_ratio(perplexity, total_nats, n_words),
         mean_entropy_bits=bits(float(stats.entropies.mean())),
         top1_accuracy=float((stats.ranks == 1).mean()),
         top5_accuracy=float((stats.ranks <= 5).mean()),
@@ -79,6 +79,9 @@ def evaluate(
     )
 
 
-def _finite(value: float) -> float | None:
-    """Perplexities beyond what a float holds are left out: JSON has no infinity."""
-    return value if np.isfinite(value) else None
+def _ratio(figure: Callable[[float, int], float], total_nats: float | None, n_units: int) -> float | None:
+    """The figure, or None where it does not exist or is more than a float holds: JSON has no infinity."""
+    if total_nats is None or n_units == 0:
+        return None
+    value = figure(total_nats, n_units)
+    return value if math.isfinite(value) else None

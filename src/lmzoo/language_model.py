@@ -18,8 +18,8 @@ from lmzoo.stream import EOT, TokenStream, TrainingData, check_ids
 
 State = TypeVar("State")
 
-_BLOCK_ELEMENTS = 1 << 21
-"""Size of the (B, V) blocks in which streams are read: 16 MB of float64, a fair part of a processor's cache."""
+_BLOCK_ELEMENTS = 1 << 17
+"""Size of the (B, V) blocks in which streams are read: 1 MB of float64, which stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,9 @@ class LanguageModel(ABC, Generic[State]):
         done = 0
         for positions, block in self.stream_log_probs(stream):
             observed = stream.ids[positions]  # (B,)
-            own = np.take_along_axis(block, observed[:, None].astype(np.intp), axis=1)  # (B, 1)
-            equal_and_before = (block == own) & (np.arange(self.vocab_size) < observed[:, None])
-            log_probs[positions] = own[:, 0]
-            ranks[positions] = 1 + np.count_nonzero(block > own, axis=1) + np.count_nonzero(equal_and_before, axis=1)
-            entropies[positions] = -np.einsum("bv,bv->b", np.exp(block), np.where(np.isfinite(block), block, 0))
+            log_probs[positions] = block[np.arange(len(observed)), observed]
+            ranks[positions] = _ranks(block, observed)
+            entropies[positions] = _entropies(block)
             done += len(positions)
             if on_progress:
                 on_progress(Progress(done, len(stream), "tokens"))
@@ -194,3 +192,21 @@ class LanguageModel(ABC, Generic[State]):
         size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
         for start in range(0, n_positions, size):
             yield start, min(start + size, n_positions)
+
+
+def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(B,) rank of the observed id in each row of a (B, V) block, from 1; among equals the lower id comes first."""
+    own = block[np.arange(len(observed)), observed][:, None]  # (B, 1)
+    above = np.count_nonzero(block > own, axis=1)
+    tied = np.flatnonzero(np.count_nonzero(block >= own, axis=1) > above + 1)
+    for row in tied:
+        above[row] += np.count_nonzero(block[row, : observed[row]] == own[row])
+    return 1 + above
+
+
+def _entropies(block: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(B,) entropy in nats of each row of a (B, V) block of log-probabilities."""
+    probs = np.exp(block)
+    if np.isneginf(block.min(initial=0)):
+        block = np.where(probs > 0, block, 0)  # 0 log 0 = 0
+    return -np.einsum("bv,bv->b", probs, block)

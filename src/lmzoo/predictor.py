@@ -30,8 +30,6 @@ from lmzoo.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
 DEFAULT_CORPUS = "kjv"
-_ANCHOR = 8
-"""Ids before a new one that are enough to decode it: no character is longer than 4 byte tokens."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +141,22 @@ class Predictor:
 
     def _as_text(self, drawn: Iterable[int], before: list[int]) -> Iterator[str]:
         """Decodes ids that follow the ids `before`; the bytes of one character wait for each other."""
-        anchor, pending = before[-_ANCHOR:], []
+        anchor: list[int] = before
+        pending: list[int] = []
         for token_id in drawn:
             if token_id == EOT:
                 break
             pending.append(token_id)
-            # Decoded after an anchor, since the text of a token may depend on the one before it (spaces of words).
-            text = self.tokenizer.decode(anchor + pending)[len(self.tokenizer.decode(anchor)) :]
+            text = self._text_after(anchor, pending)
             if not text.endswith("\ufffd"):
                 yield text
-                anchor, pending = (anchor + pending)[-_ANCHOR:], []
+                anchor, pending = pending, []
         if pending:
-            yield self.tokenizer.decode(anchor + pending)[len(self.tokenizer.decode(anchor)) :]
+            yield self._text_after(anchor, pending)
+
+    def _text_after(self, anchor: list[int], ids: list[int]) -> str:
+        """The text of ids that follow others: what a token reads may depend on the one before it (spaces of words)."""
+        return self.tokenizer.decode(anchor + ids)[len(self.tokenizer.decode(anchor)) :]
 
     def surprisals(self, text: str, *, end_of_text: bool = True) -> list[TokenSurprisal]:
         """What each token of the text, and the end of text after it, costs the model, in order."""

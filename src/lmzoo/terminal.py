@@ -20,7 +20,10 @@ def stdout() -> Console:
     """The console for data."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000  # files and pipes have no edge at which a table must be cut
+    return console
 
 
 @cache
@@ -64,6 +67,7 @@ def progress(description: str) -> Iterator[OnProgress]:
         TextColumn("{task.fields[detail]}", markup=False, style="dim"),
         console=stderr(),
         transient=True,
+        disable=not stderr().is_terminal,
     )
     with bars:
         task = bars.add_task(description, total=None, detail="")

@@ -73,7 +73,8 @@ class MarkovChain(LanguageModel[int]):
             alpha = np.exp(log_alpha)
             return -np.log((pair_counts + alpha * self._unigram[observed]) / (totals + alpha)).sum()
 
-        return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e6)), method="bounded").x))
+        best: Any = minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e6)), method="bounded")
+        return float(np.exp(best.x))
 
     def _pair_counts(self, previous: NDArray[np.int32], following: NDArray[np.int32]) -> NDArray[np.float64]:
         """(B,) training counts of pairs, by binary search in the sorted keys."""

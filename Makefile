@@ -1,0 +1,29 @@
+# Two commands do everything: `make compare` runs the main job, `make test` the tests. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+INSTALLED := $(VENV)/.installed
+
+.PHONY: compare test check
+
+compare: $(INSTALLED)
+	$(BIN)/python -m lmzoo compare --budget quick --out runs/quick
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto
+
+check: $(INSTALLED)
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m basedpyright
+	$(BIN)/lint-imports
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('lmzoo needs Python 3.11 or later; this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -c "import pathlib; pathlib.Path('$(INSTALLED)').touch()"

@@ -1,0 +1,121 @@
+"""`lmzoo compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+
+if TYPE_CHECKING:
+    from lmzoo.compare import Outcome
+    from lmzoo.language_model import Progress
+
+
+def compare(
+    *,
+    species: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    corpus: str = "kjv",
+    tokenizer: str | None = None,
+    budget: str = "quick",
+    settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
+    seed: int = 0,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Fit many species on one corpus, measure them on its test split, print a leaderboard and write a report.
+
+    Stopped, it goes on where it was; run twice, it reuses what is fitted. Exit status 1 if a species failed.
+
+    Example: lmzoo compare --corpus my-text.txt --species unigram ngram lstm transformer
+
+    Parameters
+    ----------
+    species
+        Names from `lmzoo list`. Default: one of each era.
+    corpus
+        A name from `lmzoo corpus list`, or a file, folder or glob of text.
+    tokenizer
+        The one tokenizer that all share: char, byte, word:N or bpe:SIZE. Default: as the corpus' protocol asks,
+        else bpe:4096.
+    budget
+        quick, standard or thorough.
+    settings
+        A setting of a species, as species.name=value; may be repeated.
+    seed
+        The same seed gives the same models.
+    out
+        Folder of the run. Default: runs/BUDGET for the embedded corpus, else runs/CORPUS-BUDGET.
+    json
+        Print one JSON record for each species.
+    """
+    import shlex
+    import sys
+    from dataclasses import asdict
+
+    from lmzoo.commands.settings import parse_settings
+    from lmzoo.compare import compare as run
+    from lmzoo.predictor import DEFAULT_CORPUS
+    from lmzoo.report import write_report
+    from lmzoo.report.leaderboard import as_rich_table
+
+    if out is None:
+        out = Path("runs") / (budget if corpus == DEFAULT_CORPUS else f"{Path(corpus).stem}-{budget}".replace(":", "-"))
+    bars = _Bars()
+    try:
+        comparison = run(
+            out,
+            species=species,
+            corpus=corpus,
+            tokenizer=tokenizer,
+            budget=budget,
+            settings=parse_settings(settings or []),
+            seed=seed,
+            command=shlex.join(["lmzoo", *sys.argv[1:]]),
+            on_progress=bars.move,
+            on_outcome=bars.finish,
+        )
+    finally:
+        bars.close()
+    pages = write_report(out) if comparison.records else []
+    if json:
+        for record in comparison.records:
+            terminal.print_json(asdict(record))
+    else:
+        terminal.stdout().print(as_rich_table(comparison.records, terminal.stdout().width))
+    for page in pages:
+        terminal.note(f"report: {page}")
+    return 1 if comparison.failures else 0
+
+
+class _Bars:
+    """One progress bar at a time, and a line for each species that is done."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._bar = None
+
+    def move(self, name: str, progress: Progress) -> None:
+        if name != self._name:
+            self.close()
+            self._name = name
+            self._bar = terminal.progress(name)
+            self._move = self._bar.__enter__()
+        self._move(progress)
+
+    def finish(self, outcome: Outcome) -> None:
+        self.close()
+        if outcome.record is None:
+            terminal.note(f"  {outcome.species}: failed: {outcome.error}")
+            return
+        figure = outcome.record.bits_per_byte
+        quality = f"{figure:.3f} bits/byte" if figure is not None else "no bits/byte"
+        how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
+        terminal.note(f"  {outcome.species}: {quality}, {how}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+        self._name, self._bar = "", None

@@ -1,0 +1,52 @@
+"""`lmzoo evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lmzoo import terminal
+
+
+def evaluate(
+    *predictors: Path,
+    corpus: str | None = None,
+    split: Literal["valid", "test"] = "test",
+    json: bool = False,
+) -> None:
+    """Measure saved predictors on a corpus: bits per byte, perplexity, accuracy, speed.
+
+    Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
+
+    Parameters
+    ----------
+    predictors
+        Folders of saved predictors.
+    corpus
+        A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
+    split
+        The part of the corpus to measure on.
+    json
+        Print one JSON record a line.
+    """
+    from dataclasses import asdict
+
+    from lmzoo.corpora import load_corpus
+    from lmzoo.encoded import encode_corpus
+    from lmzoo.errors import UsageError
+    from lmzoo.evaluate import evaluate as measure
+    from lmzoo.predictor import Predictor
+    from lmzoo.report.leaderboard import as_rich_table
+
+    if not predictors:
+        raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
+    records = []
+    for folder in predictors:
+        predictor = Predictor.load(folder)
+        encoded = encode_corpus(load_corpus(corpus or predictor.provenance["corpus"]), predictor.tokenizer)
+        with terminal.progress(f"measuring {predictor.species}") as on_progress:
+            records.append(measure(predictor, encoded, split=split, on_progress=on_progress))
+        if json:
+            terminal.print_json(asdict(records[-1]))
+    if not json:
+        terminal.stdout().print(as_rich_table(records, terminal.stdout().width))

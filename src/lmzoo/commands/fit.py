@@ -1,0 +1,73 @@
+"""`lmzoo fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+from lmzoo.commands.settings import parse_settings
+
+
+def fit(
+    species: str,
+    *,
+    out: Path,
+    corpus: str = "kjv",
+    tokenizer: str | None = None,
+    budget: str = "quick",
+    settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Fit one species on a corpus and save the predictor. A fit that was stopped goes on where it was.
+
+    Example: lmzoo fit lstm --corpus my-text.txt --out runs/my-lstm --set training.tokens=2000000
+
+    Parameters
+    ----------
+    species
+        A name from `lmzoo list`.
+    out
+        Folder for the predictor.
+    corpus
+        A name from `lmzoo corpus list`, or a file, folder or glob of text; - reads standard input.
+    tokenizer
+        char, byte, word:N or bpe:SIZE. Default: as the corpus' protocol asks, else bpe:4096.
+    budget
+        quick, standard or thorough.
+    settings
+        A setting of the species (`lmzoo show SPECIES`), as name=value; may be repeated.
+    seed
+        The same seed gives the same model.
+    json
+        Print one JSON object about the predictor.
+    """
+    from lmzoo import zoo
+    from lmzoo.budgets import merged, settings_for
+    from lmzoo.checkpoint import Checkpoint
+    from lmzoo.corpora import load_corpus
+    from lmzoo.encoded import encode_corpus, tokenizer_for
+    from lmzoo.predictor import Predictor, check_home
+
+    chosen = merged(settings_for(species, budget), parse_settings(settings or []))
+    zoo.create(species, vocab_size=2, **chosen)  # a wrong setting shows before the corpus is read
+    check_home(out)
+    with terminal.progress("reading the corpus") as on_progress:
+        loaded = load_corpus(corpus)
+        encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
+    checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
+    with terminal.progress(f"fitting {species}") as on_progress:
+        predictor = Predictor.fit(species, encoded, seed=seed, on_progress=on_progress, checkpoint=checkpoint, **chosen)
+    predictor.save(out)
+    checkpoint.discard()
+    if json:
+        terminal.print_json({"folder": str(out), "species": species, "settings": chosen, **predictor.provenance})
+    else:
+        made = predictor.provenance
+        terminal.note(
+            f"{species}: {predictor.model.n_parameters:,} parameters from {made['n_train_tokens']:,} tokens "
+            f"in {made['fit_seconds']:.1f} s, saved in {out}"
+        )

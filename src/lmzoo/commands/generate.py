@@ -1,0 +1,75 @@
+"""`lmzoo generate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+
+
+def generate(
+    prompt: str = "",
+    *,
+    predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
+    max_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    seed: int | None = None,
+    stop: list[str] | None = None,
+    json: bool = False,
+) -> None:
+    """Continue a text with one or several saved predictors.
+
+    Example: lmzoo generate "And God said" -p runs/quick/predictors/transformer --temperature 0.8 --top-p 0.95
+
+    Parameters
+    ----------
+    prompt
+        The text to continue; "" is the start of a document.
+    predictors
+        A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+    max_tokens
+        Stop after so many tokens, unless the model ends the text first.
+    temperature
+        Above 1 more surprising, below 1 less; 0 always takes the most likely token.
+    top_k
+        Draw from the k most likely tokens only.
+    top_p
+        Draw from the fewest most likely tokens whose probabilities reach p.
+    min_p
+        Draw from tokens with at least p times the probability of the most likely one.
+    seed
+        The same seed gives the same text.
+    stop
+        End before this text; may be repeated.
+    json
+        Print one JSON object for each predictor.
+    """
+    from rich.text import Text
+
+    from lmzoo.commands.predict import default_predictors
+    from lmzoo.generate import Decoding
+    from lmzoo.predictor import Predictor
+
+    decoding = Decoding(temperature, top_k, top_p, min_p)
+    folders = predictors or default_predictors()
+    for folder in folders:
+        predictor = Predictor.load(folder)
+        pieces = predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())
+        if json:
+            completion = "".join(pieces)
+            terminal.print_json({"predictor": str(folder), "prompt": prompt, "completion": completion, "seed": seed})
+            continue
+        if len(folders) > 1:
+            terminal.stdout().print(Text(f"── {predictor.species}", style="bold"))
+        sys.stdout.write(prompt)
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")

@@ -1,0 +1,91 @@
+"""`lmzoo predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+DEFAULT_RUN = Path("runs/quick/predictors")
+"""Where `make compare` leaves its predictors."""
+
+
+def predict(
+    context: str,
+    *,
+    predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
+    k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
+    json: bool = False,
+) -> None:
+    """The most likely next tokens after a text, for one or several saved predictors side by side.
+
+    Example: lmzoo predict "In the beginning God" -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm
+
+    Parameters
+    ----------
+    context
+        The text so far; "" is the start of a document.
+    predictors
+        A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+    k
+        How many tokens to show.
+    json
+        Print one JSON object for each predictor.
+    """
+    from lmzoo.errors import UsageError
+    from lmzoo.metrics import bits
+    from lmzoo.predictor import Predictor
+
+    if k < 1:
+        raise UsageError(f"k must be at least 1, got {k}")
+    tables = []
+    for folder in predictors or default_predictors():
+        predictor = Predictor.load(folder)
+        distribution = predictor.predict_distribution(context)
+        best = [(predictor.tokenizer.token_text(token_id), prob) for token_id, prob in distribution.top(k)]
+        entropy = bits(distribution.entropy())
+        if json:
+            top = [{"token": token, "probability": prob} for token, prob in best]
+            terminal.print_json(
+                {"predictor": str(folder), "species": predictor.species, "entropy_bits": entropy, "top": top}
+            )
+        else:
+            tables.append(_table(f"{predictor.species} · {entropy:.1f} bits", best))
+    if not json:
+        from rich.columns import Columns
+
+        terminal.stdout().print(Columns(tables, padding=(1, 3)))
+
+
+def default_predictors() -> list[Path]:
+    """The predictors of `make compare`, in the order of the eras."""
+    from lmzoo import zoo
+    from lmzoo.errors import UsageError
+
+    found = {path.parent.name: path.parent for path in DEFAULT_RUN.glob("*/predictor.json")}
+    if not found:
+        raise UsageError(f"name a saved predictor with -p FOLDER: there are none in {DEFAULT_RUN} (make compare)")
+    names = zoo.names()
+    return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
+
+
+def _table(title: str, best: list[tuple[str, float]]) -> Table:
+    from rich.bar import Bar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), box=None, show_header=False, padding=(0, 1, 0, 0))
+    for token, prob in best:
+        table.add_row(Text(visible(token)), f"{prob:6.1%}", Bar(best[0][1], 0, prob, width=16, color="cyan"))
+    return table
+
+
+def visible(token: str) -> str:
+    """White space as signs that can be seen."""
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"

@@ -1,0 +1,33 @@
+"""`--set name=value`: settings of a species from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lmzoo.errors import ConfigurationError
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """["d_hidden=512", "training.tokens=1000000"] as {"d_hidden": 512, "training": {"tokens": 1000000}}.
+
+    Values are JSON where they can be read as it, else text. ConfigurationError for what is not `name=value`.
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        *parents, name = path.strip().split(".")
+        if not equals or not name:
+            raise ConfigurationError(f"--set takes name=value, such as d_hidden=512; got '{assignment}'")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        place = settings
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigurationError(f"--set {assignment}: '{parent}' already has a value of its own")
+        place[name] = value
+    return settings

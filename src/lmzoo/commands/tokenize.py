@@ -1,0 +1,153 @@
+"""`lmzoo tokenize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from lmzoo.tokenizers import Piece, Tokenizer
+
+_DEFAULT_SPECS = ("char", "byte", "word", "bpe:1024", "bpe:4096")
+_COLOURS = ("on dark_blue", "on dark_green", "on purple4", "on dark_red")
+_MOST_SHOWN = 200
+"""Pieces shown of each tokenizer; the counts are of all."""
+
+
+def tokenize(
+    text: str | None = None,
+    *,
+    tokenizers: Annotated[list[str] | None, Parameter(name=["--tokenizer", "-t"])] = None,
+    file: Path | None = None,
+    corpus: str = "kjv",
+    ids: bool = False,
+    json: bool = False,
+) -> None:
+    """Show how tokenizers cut a text: pieces, ids and counts, side by side.
+
+    A small vocabulary makes long sequences, a large one makes rare entries: the table shows the trade-off.
+
+    Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096
+
+    Parameters
+    ----------
+    text
+        The text; - reads standard input.
+    tokenizers
+        char, byte, word:N, word-space:N or bpe:SIZE, trained on the corpus; or a tokenizer.json, or the folder of a
+        saved predictor. May be repeated. Default: one of each kind.
+    file
+        Read the text from this file.
+    corpus
+        What tokenizers are trained on (its train split): a name from `lmzoo corpus list`, or files.
+    ids
+        Show the id under each piece.
+    json
+        Print one JSON object for each tokenizer.
+    """
+    text = _text(text, file)
+    for name, tokenizer in _tokenizers(tokenizers or list(_DEFAULT_SPECS), corpus):
+        pieces = tokenizer.pieces(text)
+        figures = _figures(text, pieces, tokenizer)
+        if json:
+            terminal.print_json(
+                {
+                    "tokenizer": name,
+                    **figures,
+                    "pieces": [piece.text for piece in pieces],
+                    "ids": [piece.token_id for piece in pieces],
+                }
+            )
+        else:
+            _show(name, pieces, figures, ids)
+
+
+def _text(text: str | None, file: Path | None) -> str:
+    """The text from the argument, the file or standard input; exactly one of them."""
+    import sys
+
+    from lmzoo.errors import CorpusError, UsageError
+
+    if (text is None) == (file is None):
+        raise UsageError('give either a text or --file FILE: lmzoo tokenize "some text"')
+    if file is not None:
+        from lmzoo.corpora.text_files import read_text
+
+        return read_text(file)
+    if text == "-":
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"standard input is not UTF-8 at byte {error.start}: convert it first") from error
+    return text or ""
+
+
+def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, Tokenizer]]:
+    from functools import cache
+
+    from lmzoo.corpora import load_corpus
+    from lmzoo.tokenizers import Tokenizer, train_tokenizer
+
+    @cache  # read once, and only if one has to be trained
+    def texts() -> list[str]:
+        return [document.text for document in load_corpus(corpus).train]
+
+    found = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir() or path.suffix == ".json":
+            found.append((name, Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)))
+        else:
+            with terminal.progress(f"training {name}") as on_progress:
+                found.append((name, train_tokenizer(name, texts(), on_progress=on_progress)))
+    return found
+
+
+def _figures(text: str, pieces: list[Piece], tokenizer: Tokenizer) -> dict[str, float]:
+    n_tokens = len(pieces)
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "n_tokens": n_tokens,
+        "characters_per_token": len(text) / n_tokens if n_tokens else 0.0,
+        "bytes_per_token": len(text.encode()) / n_tokens if n_tokens else 0.0,
+        "n_unknown": sum(piece.token_id == tokenizer.unknown_id for piece in pieces),
+    }
+
+
+def _show(name: str, pieces: list[Piece], figures: dict[str, float], with_ids: bool) -> None:
+    from rich.text import Text
+
+    unknown = f", {figures['n_unknown']:,} unknown" if figures["n_unknown"] else ""
+    head = (
+        f"{figures['n_tokens']:,} tokens of {figures['vocab_size']:,}, "
+        f"{figures['characters_per_token']:.2f} characters or {figures['bytes_per_token']:.2f} bytes each{unknown}"
+    )
+    console = terminal.stdout()
+    console.print(Text.assemble((f"{name:<12}", "bold"), (head, "dim")))
+    console.print(_coloured(pieces[:_MOST_SHOWN], with_ids))
+    if len(pieces) > _MOST_SHOWN:
+        console.print(Text(f"... and {len(pieces) - _MOST_SHOWN:,} more", style="dim"))
+    console.print()
+
+
+def _coloured(pieces: list[Piece], with_ids: bool) -> Text:
+    """The pieces in colours that change from one to the next; without colour, a bar parts them."""
+    from rich.text import Text
+
+    from lmzoo.commands.predict import visible
+
+    plain = terminal.stdout().color_system is None
+    shown = Text()
+    for number, piece in enumerate(pieces):
+        shown.append(visible(piece.text), style="" if plain else f"white {_COLOURS[number % len(_COLOURS)]}")
+        if with_ids:
+            shown.append(f"{piece.token_id}", style="dim")
+        if plain and number + 1 < len(pieces):
+            shown.append("|")
+    return shown

@@ -1,0 +1,108 @@
+"""The report of a run, in Markdown and self-contained HTML, from its records and saved predictors alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from lmzoo import zoo
+from lmzoo.errors import LmzooError
+from lmzoo.files import atomic_file
+from lmzoo.generate import Decoding
+from lmzoo.metrics import bits
+from lmzoo.predictor import Predictor
+from lmzoo.records import EvalRecord, read_records
+from lmzoo.report import charts
+from lmzoo.report.leaderboard import COLUMNS, ranked, rows
+
+_PROMPT_WORDS = 8
+_N_TOKENS = 60
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One species in the report: its card, its figures, and what it says."""
+
+    card: zoo.Card
+    record: EvalRecord
+    guesses: list[tuple[str, float]]
+    """The most likely next tokens after the prompt."""
+    entropy_bits: float
+    sample: str
+    """A continuation of the prompt, drawn with a fixed seed."""
+
+
+def write_report(folder: str | Path) -> list[Path]:
+    """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
+
+    Raises SavedModelError if the folder holds no results.
+    """
+    folder = Path(folder)
+    records = ranked(read_records(folder / "results.jsonl"))
+    if not records:
+        raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
+    prompt = _prompt(folder)
+    exhibits = [_exhibit(folder, record, prompt) for record in records]
+    context: dict[str, Any] = {
+        "exhibits": sorted(exhibits, key=lambda exhibit: exhibit.card.year),
+        "best": records[0],
+        "first": records[0],
+        "columns": COLUMNS,
+        "rows": rows(records),
+        "prompt": prompt,
+        "commands": sorted({record.command for record in records if record.command}),
+        "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
+    }
+    comparable = [record for record in records if record.bits_per_byte is not None]
+    context["figures"] = (
+        [charts.as_svg(draw(comparable)) for draw in (charts.by_species, charts.quality_and_cost)] if comparable else []
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lmzoo.report"),
+        # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell"] = _markdown_cell
+    pages = []
+    for name in ("report.md", "report.html"):
+        text = environment.get_template(name).render(context)
+        with atomic_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        pages.append(folder / name)
+    return pages
+
+
+def _prompt(folder: Path) -> str:
+    """The first words of the valid split: text that no species was fitted on and none is scored on."""
+    from lmzoo.encoded import EncodedCorpus
+
+    try:
+        encoded = EncodedCorpus.load(folder / "encoded")
+    except LmzooError:
+        return ""
+    text = encoded.tokenizer.decode(next(encoded.valid.stream.documents())[:200])
+    return " ".join(text.split()[:_PROMPT_WORDS])
+
+
+def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
+    predictor = Predictor.load(folder / "predictors" / record.species)
+    distribution = predictor.predict_distribution(prompt)
+    return Exhibit(
+        card=zoo.card(record.species),
+        record=record,
+        guesses=predictor.top_tokens(prompt, 5),
+        entropy_bits=bits(distribution.entropy()),
+        sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
+    )
+
+
+def _markdown_cell(text: object) -> str:
+    """Text as the content of a code span in a table cell: no markup of its own."""
+    return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("`", "ˋ").replace("|", "\\|")

@@ -1,0 +1,105 @@
+"""The leaderboard: one definition of its columns for the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmzoo.records import EvalRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a record as text."""
+
+    title: str
+    meaning: str
+    text: Callable[[EvalRecord], str]
+    is_number: bool = True
+
+
+def _figure(value: float | None, pattern: str) -> str:
+    return "–" if value is None else format(value, pattern)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _short(number: float) -> str:
+    for unit in ("", " k", " M"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} G"
+
+
+COLUMNS = (
+    Column("species", "what was fitted", lambda record: record.species, is_number=False),
+    Column(
+        "bits/byte",
+        "code length of the test text in bits for each UTF-8 byte of it; lower is better",
+        lambda record: _figure(record.bits_per_byte, ".3f"),
+    ),
+    Column(
+        "ppl/token",
+        "perplexity for each token, ends of text included; compares only under one tokenizer",
+        lambda record: _figure(record.perplexity_per_token, ",.1f"),
+    ),
+    Column(
+        "ppl/word",
+        "perplexity for each run of characters between white space",
+        lambda record: _figure(record.perplexity_per_word, ",.0f"),
+    ),
+    Column("top-1", "the token was the most likely one", lambda record: f"{record.top1_accuracy:.1%}"),
+    Column("top-5", "the token was among the five most likely", lambda record: f"{record.top5_accuracy:.1%}"),
+    Column(
+        "context",
+        "tokens that it can see; ∞ = unbounded memory",
+        lambda record: "∞" if record.context_size is None else f"{record.context_size:,}",
+    ),
+    Column("parameters", "numbers that were learned", lambda record: _short(record.n_parameters)),
+    Column("fit", "time to learn", lambda record: _seconds(record.fit_seconds)),
+    Column(
+        "tokens/s", "speed of measuring, whole distributions included", lambda record: _short(record.tokens_per_second)
+    ),
+    Column("memory", "peak of its process", lambda record: f"{record.peak_memory_bytes / 1e6:,.0f} MB"),
+)
+
+
+def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
+    """Best first: by bits per byte; then what has none (a lossy tokenizer, something impossible) by perplexity."""
+    infinity = float("inf")
+    return sorted(
+        records,
+        key=lambda record: (
+            record.bits_per_byte if record.bits_per_byte is not None else infinity,
+            record.perplexity_per_token if record.perplexity_per_token is not None else infinity,
+        ),
+    )
+
+
+def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
+    """The cells of the leaderboard, best first, in the order of `COLUMNS`."""
+    return [[column.text(record) for column in COLUMNS] for record in ranked(records)]
+
+
+def as_rich_table(records: Sequence[EvalRecord], width: int) -> Table:
+    """The leaderboard for a terminal of `width` characters: as many columns as fit, from the first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    gap = 2
+    cells = [[column.title for column in COLUMNS], *rows(records)]
+    widths = [max(map(len, column)) + gap for column in zip(*cells, strict=True)]
+    n_columns = sum(sum(widths[: n + 1]) <= width + gap for n in range(len(widths)))
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    for column in COLUMNS[:n_columns]:
+        table.add_column(column.title, justify="right" if column.is_number else "left", no_wrap=True)
+    for row in cells[1:]:
+        table.add_row(*(Text(cell) for cell in row[:n_columns]))
+    return table

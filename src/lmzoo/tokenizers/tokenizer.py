@@ -1,0 +1,198 @@
+"""One tokenizer for all kinds: what is special about each lies in its saved `tokenizer.json`.
+
+| kind | tokens                                                    | lossless |
+|------|-----------------------------------------------------------|----------|
+| char | characters seen in training, and bytes for all others     | yes      |
+| byte | the 256 bytes of UTF-8                                     | yes      |
+| word | words seen often enough, and `<unk>` for all others        | no       |
+| bpe  | byte pairs (Sennrich et al. 2016) over bytes               | yes      |
+
+Id 0 is end-of-text in every kind. It is an entry of the vocabulary that no text can produce, not an "added token" of
+Hugging Face, so text that looks like a special token is text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+import tokenizers
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.errors import TokenizerError
+from lmzoo.files import atomic_file
+from lmzoo.stream import EOT, check_ids
+
+EOT_TEXT = "<|end of text|>"
+"""The entry of id 0. No text gives it: it is longer than a character, has spaces in it, and no merge makes it."""
+UNKNOWN_TEXT = "<unk>"
+"""The entry of the class of all unknown words. A word of the text that is written so belongs to it."""
+
+_BATCH_CHARACTERS = 1 << 22
+"""Texts are encoded in batches of about this size: Hugging Face's encodings take far more memory than their ids."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token of a text. The bytes of one character that fall into several tokens share its place."""
+
+    token_id: int
+    text: str
+    start: int
+    """Position of its first character in the text."""
+    end: int
+
+
+@final
+class Tokenizer:
+    """Immutable. Make one with `train_tokenizer`, or `load` one."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Takes a Hugging Face tokenizer as `train_tokenizer` builds them; TokenizerError for any other."""
+        self._backend = backend
+        description = json.loads(backend.to_str())
+        model: dict[str, Any] = description["model"]
+        if model.get("vocab", {}).get(EOT_TEXT) != EOT or description["added_tokens"]:
+            raise TokenizerError(f"this tokenizer.json is not one of lmzoo's: its id 0 is not '{EOT_TEXT}'")
+        self.vocab_size: int = backend.get_vocab_size()
+        if model["type"] == "WordLevel":
+            at_space = description["pre_tokenizer"]["type"] == "WhitespaceSplit"
+            self.kind, self.spec = "word", "word-space" if at_space else "word"
+        elif model["byte_fallback"]:
+            self.kind, self.spec = "char", "char"
+        elif model["merges"]:
+            self.kind, self.spec = "bpe", f"bpe:{self.vocab_size}"
+        else:
+            self.kind, self.spec = "byte", "byte"
+        self.lossless: bool = self.kind != "word"
+        self.unknown_id: int | None = backend.token_to_id(UNKNOWN_TEXT) if self.kind == "word" else None
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.spec}, vocab_size={self.vocab_size})"
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """(T,) ids of a text; EOT is never among them."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The ids of each text, encoded in parallel."""
+        return [
+            np.array(encoding.ids, np.int32)
+            for batch in _batches(texts)
+            for encoding in self._backend.encode_batch_fast(batch, add_special_tokens=False)
+        ]
+
+    def decode(self, ids: ArrayLike) -> str:
+        """The text of ids; EOT is nothing, bytes that are no UTF-8 become U+FFFD. TokenIdError for unknown ids."""
+        checked = np.asarray(ids, dtype=np.int64).reshape(-1)
+        check_ids(checked, self.vocab_size)
+        return self._backend.decode(checked[checked != EOT].tolist(), skip_special_tokens=False)
+
+    def pieces(self, text: str) -> list[Piece]:
+        """The tokens of a text and where they stand in it."""
+        encoding = self._backend.encode(_checked(text), add_special_tokens=False)
+        return [
+            Piece(token_id, text[start:end] if self.kind == "word" else self.token_text(token_id), start, end)
+            for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+
+    def token_text(self, token_id: int) -> str:
+        """One token for people: white space as it is, bytes that are no whole character as \\xe3."""
+        if self.kind == "word":
+            check_ids(np.array([token_id]), self.vocab_size)
+            return self._entries[token_id]
+        return EOT_TEXT if token_id == EOT else self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The UTF-8 bytes that a token stands for; none for EOT."""
+        check_ids(np.array([token_id]), self.vocab_size)
+        entry = self._entries[token_id]
+        if token_id == EOT:
+            return b""
+        if self.kind in ("byte", "bpe"):
+            return bytes(map(_BYTE_OF.__getitem__, entry))
+        if self.kind == "char" and len(entry) > 1:  # "<0xE3>"
+            return bytes([int(entry[1:-1], 16)])
+        return entry.encode()
+
+    @cached_property
+    def _entries(self) -> list[str]:
+        """(V,) vocabulary entries by id."""
+        vocab = self._backend.get_vocab()
+        return sorted(vocab, key=vocab.__getitem__)
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The tokenizer as Hugging Face's JSON, always written the same way."""
+        return json.dumps(json.loads(self._backend.to_str()), ensure_ascii=False, indent=1) + "\n"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of `to_json`, in hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Writes `tokenizer.json`, whole or not at all."""
+        with atomic_file(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a saved `tokenizer.json`; TokenizerError if it is missing, damaged or of another kind."""
+        path = Path(path)
+        if not path.is_file():
+            raise TokenizerError(f"{path} is missing: a saved predictor or tokenizer has this file")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (TokenizerError, UnicodeDecodeError) as error:
+            raise TokenizerError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        try:
+            backend = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises Exception itself
+            raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
+        return cls(backend)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(_checked(text))
+        size += len(text)
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _checked(text: str) -> str:
+    """The text, if it can be UTF-8 at all."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"character {error.start} of the text is half of a surrogate pair ({text[error.start]!r}), which is no "
+            "Unicode text: read files as UTF-8, not with 'surrogateescape'"
+        ) from error
+    return text
+
+
+def _byte_characters() -> dict[str, int]:
+    """The printable character that byte-level tokenizers write for each byte (Radford et al. 2019)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_characters()

@@ -1,0 +1,185 @@
+"""The command line: what it prints, how it fails, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lmzoo import zoo
+from lmzoo.cli import app, run
+from lmzoo.commands.settings import parse_settings
+from lmzoo.errors import ConfigurationError
+
+COMMANDS = ["list", "show", "corpus", "tokenize", "fit", "evaluate", "predict", "generate", "compare", "report"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["corpus", "info"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--help"]) == 0
+    assert "Usage: lmzoo" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from lmzoo.cli import run; run(sys.argv[1:]);"
+        "print(sorted({'torch', 'numpy', 'scipy', 'numba', 'nltk', 'altair', 'tokenizers'} & set(sys.modules)))"
+    )
+    for command in ([], *([name] for name in COMMANDS)):
+        printed = subprocess.run([sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True)
+        assert printed.stdout.splitlines()[-1] == "[]", command
+
+
+def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in zoo.names())
+    assert run(["list", "--json"]) == 0
+    assert [card["name"] for card in json.loads(capsys.readouterr().out)] == zoo.names()
+    assert run(["show", "markov"]) == 0
+    assert "alpha = None" in capsys.readouterr().out
+    assert run(["show", "lstm", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["year"] == 1997
+
+
+def test_fit_evaluate_predict_generate(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = str(tmp_path / "unigram")
+    fitted = ["fit", "unigram", "--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--out", home]
+    assert run([*fitted, "--set", "alpha=0.5"]) == 0
+    assert "saved in" in capsys.readouterr().err
+    assert run(["evaluate", home, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["species"], record["settings"]) == ("unigram", {"alpha": 0.5})
+    assert record["bits_per_byte"] > 0
+    assert run(["evaluate", home, "--split", "valid"]) == 0
+    assert "bits/byte" in capsys.readouterr().out
+    assert run(["predict", "The [bold]cat", "-p", home, "-p", home, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["top"][0]["probability"] >= lines[0]["top"][1]["probability"]
+    assert run(["predict", "The", "-p", home, "-k", "3"]) == 0
+    assert "%" in capsys.readouterr().out
+    drawn = ["generate", "The ", "-p", home, "--max-tokens", "20", "--seed", "1", "--temperature", "0.9"]
+    assert run(drawn) == 0
+    plain = capsys.readouterr().out
+    assert run([*drawn, "--json"]) == 0
+    assert "The " + json.loads(capsys.readouterr().out)["completion"] + "\n" == plain
+    assert list(tmp_path.iterdir()) == [tmp_path / "unigram"], "nothing but the predictor may be left"
+
+
+def test_compare_prints_and_reports(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    asked = ["compare", "--corpus", str(corpus_folder), "--species", "unigram", "markov", "--out", out]
+    assert run(asked) == 0
+    captured = capsys.readouterr()
+    assert captured.out.index("markov") < captured.out.index("unigram"), "the better one comes first"
+    assert "report.html" in captured.err
+    assert run([*asked, "--set", "unigram.alpha=-1", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert "unigram: failed: alpha must be above 0" in captured.err
+    assert json.loads(captured.out)["species"] == "markov"
+    assert run(["report", out, "--json"]) == 0
+    assert all(Path(page).exists() for page in json.loads(capsys.readouterr().out))
+
+
+def test_settings_from_the_command_line() -> None:
+    parsed = parse_settings(["a=1", "b.c=[1, 2]", "b.d=text", "e=null", "f=x=y"])
+    assert parsed == {"a": 1, "b": {"c": [1, 2], "d": "text"}, "e": None, "f": "x=y"}
+    for bad in (["a"], ["=1"], ["a=1", "a.b=2"]):
+        with pytest.raises(ConfigurationError):
+            parse_settings(bad)
+
+
+def _folder(tmp_path: Path, texts: list[bytes]) -> str:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_bytes(text)
+    return str(folder)
+
+
+def _read_only(tmp_path: Path) -> str:
+    if sys.platform == "linux":
+        return "/proc/lmzoo/model"  # nobody can write there, not even root
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    return str(folder / "model")
+
+
+FIT = ["fit", "unigram", "--out", "OUT", "--corpus"]
+
+BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
+    "missing file": (lambda tmp: [*FIT, str(tmp / "nothing.txt")], 1, "nothing.txt"),
+    "binary file": (lambda tmp: [*FIT, _folder(tmp, [b"\x00\x01\x02\xff" * 50] * 20)], 1, "0.txt"),
+    "not UTF-8": (lambda tmp: [*FIT, _folder(tmp, [b"ab\xff\xfe cd"] * 20)], 1, "2"),
+    "empty corpus": (lambda tmp: [*FIT, _folder(tmp, [])], 1, "texts"),
+    "empty files": (lambda tmp: [*FIT, _folder(tmp, [b""] * 3)], 1, "texts"),
+    "one document": (lambda tmp: [*FIT, _folder(tmp, [b"one line"])], 1, "too few"),
+    "unknown species": (lambda tmp: ["fit", "trnsformer", "--out", "OUT"], 2, "did you mean 'transformer'"),
+    "unknown corpus": (lambda tmp: [*FIT, "kjw"], 2, "did you mean 'kjv'"),
+    "unknown tokenizer": (lambda tmp: [*FIT, "kjv", "--tokenizer", "bqe:300"], 2, "bqe"),
+    "unknown setting": (lambda tmp: [*FIT, "kjv", "--set", "alhpa=1"], 2, "did you mean 'alpha'"),
+    "wrong setting": (lambda tmp: [*FIT, "kjv", "--set", "alpha=-1"], 2, "alpha must be above 0"),
+    "unknown budget": (lambda tmp: [*FIT, "kjv", "--budget", "thorogh"], 2, "did you mean 'thorough'"),
+    "read-only folder": (
+        lambda tmp: ["fit", "unigram", "--corpus", "CORPUS", "--out", _read_only(tmp)],
+        1,
+        "choose another place",
+    ),
+    "no predictor": (lambda tmp: ["predict", "a", "-p", str(tmp)], 1, "no saved predictor"),
+    "NaN temperature": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "nan"], 2, "temperature must be"),
+    "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),
+    "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
+    "unknown option": (lambda tmp: ["list", "--jsno"], 2, "--jsno"),
+    "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_bad_calls_fail_in_one_line_and_leave_nothing(
+    case: str, tmp_path: Path, saved: Path, corpus_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, status, message = BAD_CALLS[case]
+    places = {"OUT": str(tmp_path / "out" / "model"), "SAVED": str(saved), "CORPUS": str(corpus_folder)}
+    asked = [places.get(argument, argument) for argument in arguments(tmp_path)]
+    assert run(asked) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("lmzoo: ")
+    assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_predictor(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(saved, home)
+    (home / "arrays.safetensors").write_bytes(b"half")
+    assert run(["predict", "a", "-p", str(home)]) == 1
+    assert "arrays.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_predict_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["predict", "a"]) == 2
+    assert "make compare" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes of this kind")
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m lmzoo list | head -1"
+    finished = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert finished.stderr == ""
+
+
+def test_every_command_is_tested_here() -> None:
+    assert sorted(name for name in app if not name.startswith("-")) == sorted(COMMANDS)

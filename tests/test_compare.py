@@ -1,0 +1,220 @@
+"""compare: results, resuming, reuse, failures, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lmzoo import Predictor, zoo
+from lmzoo.compare import compare
+from lmzoo.encoded import EncodedCorpus, encode_corpus
+from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
+from lmzoo.evaluate import evaluate
+from lmzoo.records import EvalRecord, read_records, write_records
+from lmzoo.report import write_report
+
+SPECIES = ["uniform", "unigram", "markov"]
+
+
+@pytest.fixture(scope="session")
+def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    comparison = compare(folder, species=SPECIES, corpus=corpus_folder, tokenizer="bpe:300", command="lmzoo compare")
+    assert [record.species for record in comparison.records] == SPECIES
+    assert not comparison.failures
+    write_report(folder)
+    return folder
+
+
+def figures(record: EvalRecord) -> tuple[object, ...]:
+    return record.species, record.total_nats, record.bits_per_byte, record.top1_accuracy, record.n_tokens
+
+
+def test_context_helps(run: Path) -> None:
+    uniform, unigram, markov = (record.bits_per_byte or 0 for record in read_records(run / "results.jsonl"))
+    assert uniform > unigram > markov > 0
+
+
+def test_uniform_is_exact(run: Path) -> None:
+    record = read_records(run / "results.jsonl")[0]
+    assert record.total_nats == pytest.approx(record.n_tokens * math.log(record.vocab_size))
+    assert record.bits_per_byte == pytest.approx(record.n_tokens * math.log2(record.vocab_size) / record.n_bytes)
+    assert record.perplexity_per_token == pytest.approx(record.vocab_size)
+
+
+def test_figures_are_those_of_the_text(run: Path, corpus_folder: Path) -> None:
+    from lmzoo import load_corpus
+
+    texts = [document.text for document in load_corpus(corpus_folder).test]
+    record = read_records(run / "results.jsonl")[2]
+    assert record.n_bytes == sum(len(text.encode()) for text in texts)
+    assert record.n_words == sum(len(text.split()) for text in texts)
+    assert record.n_documents == len(texts)
+    predictor = Predictor.load(run / "predictors" / "markov")
+    bits = sum(surprisal.surprisal_bits for text in texts for surprisal in predictor.surprisals(text))
+    assert record.bits_per_byte == pytest.approx(bits / record.n_bytes)
+
+
+def test_a_second_run_reuses_everything(run: Path, corpus_folder: Path) -> None:
+    before = (run / "results.jsonl").read_bytes()
+    comparison = compare(run, species=SPECIES, corpus=corpus_folder, tokenizer="bpe:300")
+    assert all(outcome.reused for outcome in comparison.outcomes)
+    assert (run / "results.jsonl").read_bytes() == before
+
+
+def test_other_settings_are_fitted_again(corpus_folder: Path, tmp_path: Path) -> None:
+    request = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    first = compare(tmp_path / "run", **request)
+    second = compare(tmp_path / "run", **request, settings={"unigram": {"alpha": 100.0}})
+    assert not second.outcomes[0].reused
+    assert figures(first.records[0]) != figures(second.records[0])
+    assert len(read_records(tmp_path / "run" / "results.jsonl")) == 1
+
+
+def test_a_run_folder_belongs_to_one_request(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds a run with tokenizer 'bpe:300', not 'byte': choose another folder"):
+        compare(run, species=SPECIES, corpus=corpus_folder, tokenizer="byte")
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds other files"):
+        compare(tmp_path, species=SPECIES, corpus=corpus_folder)
+
+
+def test_typos_show_before_any_work(corpus_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'lstm'"):
+        compare(tmp_path / "run", species=["unigram", "lsmt"], corpus=corpus_folder)
+    with pytest.raises(UsageError, match="unknown budget 'quik': did you mean 'quick'"):
+        compare(tmp_path / "run", budget="quik", corpus=corpus_folder)
+    with pytest.raises(UsageError, match="not among the species"):
+        compare(tmp_path / "run", species=["unigram"], settings={"lstm": {}}, corpus=corpus_folder)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> None:
+    comparison = compare(
+        tmp_path / "run",
+        species=["unigram", "markov"],
+        corpus=corpus_folder,
+        tokenizer="byte",
+        settings={"unigram": {"alpha": -1}},
+    )
+    assert [outcome.species for outcome in comparison.failures] == ["unigram"]
+    assert "alpha must be above 0" in comparison.failures[0].error
+    assert [record.species for record in comparison.records] == ["markov"]
+    assert not (tmp_path / "run" / "predictors" / "unigram").exists()
+
+
+def test_a_species_of_this_process_takes_part(corpus_folder: Path, tmp_path: Path) -> None:
+    card = zoo.Card("louder-unigram", "lmzoo.models.floors:unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
+    zoo.register(card)
+    try:
+        comparison = compare(tmp_path / "run", species=[card.name], corpus=corpus_folder, tokenizer="byte")
+        assert [record.species for record in comparison.records] == [card.name]
+    finally:
+        del zoo._registered[card.name]
+
+
+def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
+    """kill -9 at several moments; the same command then ends with the figures of a run that was left in peace."""
+    request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--species", *SPECIES]
+    command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
+    for delay in (1.0, 2.5, 4.0):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    finished = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    records = [EvalRecord(**json.loads(line)) for line in finished.stdout.splitlines()]
+    peaceful = compare(tmp_path / "peace", species=SPECIES, corpus=corpus_folder, tokenizer="bpe:300").records
+    assert [figures(record) for record in records] == [figures(record) for record in peaceful]
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lmzoo", "compare", "--corpus", str(corpus_folder), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "encoded").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_lossy_tokenizers_have_no_bits_per_byte(corpus_folder: Path, tmp_path: Path) -> None:
+    record = compare(tmp_path / "run", species=["unigram"], corpus=corpus_folder, tokenizer="word:2").records[0]
+    assert not record.lossless
+    assert record.bits_per_byte is None
+    assert record.perplexity_per_token is not None
+
+
+def test_evaluate_refuses_another_tokenizer(markov_predictor: Predictor, corpus_folder: Path) -> None:
+    from lmzoo import load_corpus
+
+    with pytest.raises(CorpusError, match="another tokenizer"):
+        evaluate(markov_predictor, encode_corpus(load_corpus(corpus_folder), "byte"))
+
+
+def test_encoded_corpus_survives_saving(run: Path, corpus_folder: Path) -> None:
+    from lmzoo import load_corpus
+
+    loaded = EncodedCorpus.load(run / "encoded")
+    fresh = encode_corpus(load_corpus(corpus_folder), loaded.tokenizer)
+    for split in ("train", "valid", "test"):
+        assert (getattr(loaded, split).stream.ids == getattr(fresh, split).stream.ids).all()
+        assert (getattr(loaded, split).document_bytes == getattr(fresh, split).document_bytes).all()
+    assert (loaded.name, loaded.fingerprint, loaded.protocol) == (fresh.name, fresh.fingerprint, fresh.protocol)
+    decoded = loaded.tokenizer.decode(next(loaded.test.stream.documents()))
+    assert decoded == load_corpus(corpus_folder).test[0].text
+
+
+def test_records_survive_and_name_damaged_lines(run: Path, tmp_path: Path) -> None:
+    records = read_records(run / "results.jsonl")
+    write_records(tmp_path / "copy.jsonl", records)
+    assert read_records(tmp_path / "copy.jsonl") == records
+    with (tmp_path / "copy.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"species": "half')
+    with pytest.raises(SavedModelError, match=r"copy.jsonl:4 is not a record"):
+        read_records(tmp_path / "copy.jsonl")
+    later = dataclasses.asdict(records[0]) | {"record_version": 99}
+    (tmp_path / "later.jsonl").write_text(json.dumps(later), encoding="utf-8")
+    with pytest.raises(SavedModelError, match="later lmzoo"):
+        read_records(tmp_path / "later.jsonl")
+
+
+def test_report_is_whole_and_self_contained(run: Path) -> None:
+    html = (run / "report.html").read_text(encoding="utf-8")
+    markdown = (run / "report.md").read_text(encoding="utf-8")
+    for record in read_records(run / "results.jsonl"):
+        assert f"{record.bits_per_byte:.3f}" in html
+        assert f"{record.bits_per_byte:.3f}" in markdown
+    assert html.count("<svg") == 2
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", html), "nothing may be loaded from outside"
+    assert len(html.encode()) < 1_000_000
+
+
+def test_report_escapes_hostile_text(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(30):
+        (corpus / f"{number}.txt").write_text("<script>alert(1)</script> | `x` " * 5, encoding="utf-8")
+    compare(tmp_path / "run", species=["markov"], corpus=corpus, tokenizer="bpe:300")
+    write_report(tmp_path / "run")
+    assert "<script" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    markdown = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert all(line.startswith("    ") or "`" in line for line in markdown.splitlines() if "<script" in line)
+
+
+def test_report_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LmzooError, match="there are no results"):
+        write_report(tmp_path)

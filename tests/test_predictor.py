@@ -1,0 +1,179 @@
+"""Predictor: text in and out, saving and loading, damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmzoo import EOT, Decoding, Predictor
+from lmzoo.errors import ConfigurationError, LmzooError, NotFittedError, TokenIdError, UsageError
+from lmzoo.predictor import _until
+
+
+def test_text_and_ids_tell_the_same(markov_predictor: Predictor) -> None:
+    text = "The cat that I"
+    ids = markov_predictor.tokenizer.encode(text)
+    left, right = markov_predictor.predict_distribution(text), markov_predictor.predict_distribution(ids.tolist())
+    np.testing.assert_array_equal(left.log_probs, right.log_probs)
+    token, prob = markov_predictor.top_tokens(text, 1)[0]
+    assert (token, prob) == (markov_predictor.tokenizer.token_text(left.argmax()), left.prob(left.argmax()))
+
+
+def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> None:
+    text = "The fox that I saw was néar 川."
+    surprisals = markov_predictor.surprisals(text)
+    assert surprisals[-1].token_id == EOT
+    assert (surprisals[-1].start, surprisals[-1].text) == (len(text), "")
+    ids = [surprisal.token_id for surprisal in surprisals]
+    total = -markov_predictor.model.log_probs(ids).sum() / math.log(2)
+    assert sum(surprisal.surprisal_bits for surprisal in surprisals) == pytest.approx(total)
+    first = markov_predictor.predict_distribution("")
+    assert surprisals[0].surprisal_bits == pytest.approx(-first.log_prob(ids[0]) / math.log(2))
+    assert surprisals[0].entropy_bits == pytest.approx(first.entropy() / math.log(2))
+    assert len(markov_predictor.surprisals(text, end_of_text=False)) == len(surprisals) - 1
+    assert len(markov_predictor.surprisals("")) == 1
+
+
+def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Predictor) -> None:
+    text = markov_predictor.complete("The ", max_tokens=40, seed=5)
+    assert text == "".join(markov_predictor.stream("The ", max_tokens=40, seed=5))
+    assert text == markov_predictor.complete("The ", max_tokens=40, seed=5)
+    assert text != markov_predictor.complete("The ", max_tokens=40, seed=6)
+    assert markov_predictor.complete("The ", max_tokens=0) == ""
+
+
+def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
+    """Pieces of a stream join to what the ids decode to at once, also with broken characters among them."""
+    from lmzoo.generate import generate
+
+    hot = Decoding(temperature=8.0)  # nearly uniform: draws bytes that belong to no character
+    for seed in range(5):
+        prompt = markov_predictor.tokenizer.encode("The ")
+        ids = list(
+            generate(markov_predictor.model, prompt, rng=np.random.default_rng(seed), decoding=hot, max_tokens=60)
+        )
+        whole = markov_predictor.tokenizer.decode([*prompt.tolist(), *(i for i in ids if i != EOT)])
+        assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, decoding=hot) == whole
+
+
+def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
+    greedy = Decoding(temperature=0)
+    first = markov_predictor.complete("The", max_tokens=1, decoding=greedy)
+    assert first == markov_predictor.top_tokens("The", 1)[0][0]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "expected"),
+    [
+        (["ab", "cd", "ef"], ["de"], "abc"),
+        (["ab", "c"], ["bcd"], "abc"),
+        (["a", "b", "a", "b", "c"], ["abc"], "ab"),
+        (["xyz"], ["z", "y"], "x"),
+        (["xyz"], [], "xyz"),
+        ([], ["a"], ""),
+    ],
+)
+def test_stop_strings_may_span_pieces(pieces: list[str], stop: list[str], expected: str) -> None:
+    assert "".join(_until(stop, pieces)) == expected
+
+
+def test_empty_stop_string(markov_predictor: Predictor) -> None:
+    with pytest.raises(ConfigurationError, match="must not be empty"):
+        markov_predictor.complete("The", stop=[""])
+
+
+def test_saved_and_loaded(markov_predictor: Predictor, saved: Path) -> None:
+    assert {path.name for path in saved.iterdir()} == {
+        "predictor.json",
+        "tokenizer.json",
+        "arrays.safetensors",
+        "README.md",
+    }
+    loaded = Predictor.load(saved)
+    assert (loaded.species, loaded.settings, loaded.provenance) == ("markov", {}, markov_predictor.provenance)
+    for context in ("", "The cat", "日本語"):
+        np.testing.assert_array_equal(
+            loaded.predict_distribution(context).log_probs, markov_predictor.predict_distribution(context).log_probs
+        )
+
+
+def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predictor, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    markov_predictor.save(home)
+    markov_predictor.save(home)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds something else"):
+        markov_predictor.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_failed_save_leaves_the_old_one(
+    markov_predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    markov_predictor.save(home)
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lmzoo.arrays.save_file", full_disk)
+    with pytest.raises(LmzooError, match="No space left on device; free some space"):
+        markov_predictor.save(home)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert Predictor.load(home).species == "markov"
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda home: (home / "predictor.json").unlink(), "no saved predictor in"),
+        (lambda home: (home / "arrays.safetensors").unlink(), "arrays.safetensors is missing"),
+        (lambda home: _truncate(home / "arrays.safetensors"), "arrays.safetensors is damaged"),
+        (lambda home: _truncate(home / "predictor.json"), "predictor.json is damaged"),
+        (lambda home: _truncate(home / "tokenizer.json"), "tokenizer.json"),
+        (lambda home: (home / "predictor.json").write_text("[]", encoding="utf-8"), "predictor.json is damaged"),
+        (lambda home: _edit(home / "predictor.json", format_version=99), "has format 99"),
+        (lambda home: _edit(home / "predictor.json", species="markow"), "did you mean 'markov'"),
+        (lambda home: _edit(home / "predictor.json", tokenizer_fingerprint="0"), "is not the tokenizer"),
+        (lambda home: _edit(home / "predictor.json", species="unigram"), "the saved model lacks the array"),
+    ],
+)
+def test_damage_is_named(saved: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(saved, home)
+    damage(home)
+    with pytest.raises(LmzooError, match=message) as caught:
+        Predictor.load(home)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_ids_and_settings(markov_predictor: Predictor) -> None:
+    with pytest.raises(TokenIdError, match="outside the vocabulary"):
+        markov_predictor.predict_distribution([10**6])
+    with pytest.raises(UsageError, match="setting of species 'markov' 'alpa': did you mean 'alpha'"):
+        Predictor.fit("markov", "kjv", tokenizer=markov_predictor.tokenizer, alpa=1)
+
+
+def test_unfitted_model_cannot_predict(markov_predictor: Predictor) -> None:
+    from lmzoo import zoo
+
+    empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
+    with pytest.raises(NotFittedError, match="call fit first"):
+        empty.predict_distribution("a")
