@@ -63,6 +63,10 @@ class ContextFree(LanguageModel[None]):
         for start, stop in self.block_bounds(len(stream)):
             yield np.arange(start, stop), np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
 
+    @property
+    def n_parameters(self) -> int:
+        return self.vocab_size if np.isfinite(self.alpha) else 0
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"log_probs": self._log_probs}
 

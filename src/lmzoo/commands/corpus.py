@@ -1,0 +1,172 @@
+"""`lmzoo corpus list | info | fetch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import cyclopts
+
+from lmzoo import terminal
+
+if TYPE_CHECKING:
+    from lmzoo.corpora import Corpus, NearDuplicates
+
+app = cyclopts.App(name="corpus", help="List, inspect and fetch corpora.")
+
+
+@app.command(name="list")
+def list_(*, json: bool = False) -> None:
+    """The corpora that lmzoo knows by name, and whether they are on this machine.
+
+    Any file or folder of your own is a corpus too: give its path in place of a name.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document.
+    """
+    from lmzoo.corpora import is_available, list_corpora
+
+    rows = [
+        {
+            "name": card.name,
+            "specs": card.specs,
+            "title": card.title,
+            "provider": card.provider,
+            "language": card.language,
+            "size_bytes": card.size,
+            "licence": card.licence,
+            "available": is_available(card),
+        }
+        for card in list_corpora()
+    ]
+    if json:
+        terminal.print_json(rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "title", "from", "size", "here", "licence"):
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column in ("name", "size"))
+    for row in rows:
+        protocols = " ".join(spec.removeprefix(row["name"]) for spec in row["specs"][1:])
+        title = f"{row['title']}\n{protocols}".strip()
+        here = "yes" if row["available"] else "no"
+        cells = (row["name"], title, row["provider"], _size(row["size_bytes"]), here, row["licence"])
+        table.add_row(*(Text(cell) for cell in cells))
+    terminal.stdout().print(table)
+    terminal.note("`:protocol` goes behind the name, as in brown:bengio2003; `lmzoo corpus info NAME` says more.")
+
+
+@app.command
+def info(corpus: str, /, *, json: bool = False) -> None:
+    """One corpus: its splits, its rule, and what its splits share with each other.
+
+    Example: lmzoo corpus info brown:bengio2003
+
+    Parameters
+    ----------
+    corpus
+        A name from `lmzoo corpus list`, or a file, folder, glob, or - for standard input.
+    json
+        Print one JSON document.
+    """
+    from lmzoo.corpora import Size, load_corpus, near_duplicates
+
+    loaded = load_corpus(corpus)
+    with terminal.progress("comparing the splits") as on_progress:
+        duplicates = near_duplicates(loaded, on_progress=on_progress)
+    facts = {
+        "name": loaded.name,
+        "title": loaded.title,
+        "licence": loaded.licence,
+        "citation": loaded.citation,
+        "protocol": loaded.protocol,
+        "tokenizer": loaded.tokenizer,
+        "vocabulary_size": None if loaded.vocabulary is None else len(loaded.vocabulary),
+        "fingerprint": loaded.fingerprint,
+        "splits": {name: asdict(Size.of(documents)) for name, documents in loaded.splits.items()},
+        "near_duplicates": {name: asdict(found) for name, found in duplicates.items()},
+    }
+    if json:
+        terminal.print_json(facts)
+    else:
+        _print_info(loaded, facts["splits"], duplicates)
+
+
+@app.command
+def fetch(names: list[str], /, *, json: bool = False) -> None:
+    """Download corpora, verify them, and keep them in this machine's cache. Broken downloads are resumed.
+
+    Example: lmzoo corpus fetch wikitext-2 brown
+
+    Parameters
+    ----------
+    names
+        Names from `lmzoo corpus list`.
+    json
+        Print one JSON document.
+    """
+    from lmzoo.corpora import corpus_card, fetch_corpus
+
+    cards = [corpus_card(name) for name in names]  # a misspelt name stops the command before anything is downloaded
+    for card in cards:
+        with terminal.progress(f"fetching {card.name}") as on_progress:
+            fetch_corpus(card.name, on_progress)
+        if not json:
+            terminal.note(f"{card.name} ({_size(card.size)}) is on this machine: licence {card.licence}")
+    if json:
+        terminal.print_json([{"name": card.name, "size_bytes": card.size, "licence": card.licence} for card in cards])
+
+
+def _print_info(
+    corpus: Corpus, splits: Mapping[str, Mapping[str, int]], duplicates: Mapping[str, NearDuplicates]
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = terminal.stdout()
+    about = Table.grid(padding=(0, 2))
+    about.add_column(style="dim", no_wrap=True)
+    for label, value in (
+        ("title", corpus.title),
+        ("licence", corpus.licence),
+        ("citation", corpus.citation),
+        ("protocol", corpus.protocol),
+        ("tokenizer", corpus.tokenizer or "free"),
+        ("vocabulary", f"{len(corpus.vocabulary):,} words, closed" if corpus.vocabulary else ""),
+        ("fingerprint", corpus.fingerprint),
+    ):
+        if value:
+            about.add_row(label, Text(value))
+    out.print(Text(corpus.name, style="bold"))
+    out.print(about)
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("split")
+    for column in ("documents", "bytes", "characters", "words", "seen in train", "exact copies"):
+        table.add_column(column, justify="right")
+    for name, size in splits.items():
+        shared = duplicates.get(name)
+        seen = ("", "") if shared is None else (f"{shared.share:.2%}", f"{shared.exact:,}")
+        table.add_row(name, *(f"{number:,}" for number in size.values()), *seen)
+    out.print()
+    out.print(table)
+    out.print(Text("seen in train: share of the words inside runs of 8 words that also occur in train", style="dim"))
+    for name, shared in duplicates.items():
+        if shared.worst:
+            worst = Table(box=None, pad_edge=False, title=f"{name}: what repeats train most", title_justify="left")
+            for column in ("document", "seen", "of words", "most of it in"):
+                worst.add_column(column, justify="right" if column in ("seen", "of words") else "left")
+            for document in shared.worst:
+                cells = (document.name, f"{document.share:.1%}", f"{document.n_words:,}", document.nearest)
+                worst.add_row(*(Text(cell) for cell in cells))
+            out.print()
+            out.print(worst)
+
+
+def _size(n_bytes: Any) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,29 @@
+"""Text to learn from and be measured on: published corpora by name, and a user's own files.
+
+>>> from lmzoo.corpora import load_corpus
+>>> corpus = load_corpus("kjv")
+>>> corpus.train[0].name
+'Genesis 1'
+"""
+
+from lmzoo.corpora.corpus import Corpus, Document, Size
+from lmzoo.corpora.duplicates import DuplicateDocument, NearDuplicates, near_duplicates
+from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus
+from lmzoo.corpora.registry import CorpusCard, DataFile, Protocol, corpus_card, list_corpora
+
+__all__ = [
+    "Corpus",
+    "CorpusCard",
+    "DataFile",
+    "Document",
+    "DuplicateDocument",
+    "NearDuplicates",
+    "Protocol",
+    "Size",
+    "corpus_card",
+    "fetch_corpus",
+    "is_available",
+    "list_corpora",
+    "load_corpus",
+    "near_duplicates",
+]

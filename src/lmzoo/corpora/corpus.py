@@ -1,0 +1,98 @@
+"""Named documents in three fixed splits: what every figure of lmzoo is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from lmzoo.errors import CorpusError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text; a model starts it from the empty context and predicts its end."""
+
+    name: str
+    text: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the text in UTF-8."""
+        return len(self.text.encode())
+
+
+class Splits(NamedTuple):
+    """The three splits of a corpus."""
+
+    train: Sequence[Document]
+    valid: Sequence[Document]
+    test: Sequence[Document]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Documents in three splits, with what must be said about them. CorpusError if a split is empty."""
+
+    name: str
+    """What `load_corpus` was asked for: "kjv", "brown:bengio2003", a path."""
+    title: str
+    licence: str
+    citation: str
+    protocol: str
+    """The rule, in one line, that made the documents and the splits."""
+    train: Sequence[Document]
+    valid: Sequence[Document]
+    test: Sequence[Document]
+    tokenizer: str | None = None
+    """The tokenizer that the published protocol asks for, such as "word-space:4"; None = free."""
+    vocabulary: tuple[str, ...] | None = None
+    """The closed word list of a published protocol, most frequent first; None = the tokenizer learns its own."""
+
+    def __post_init__(self) -> None:
+        for name, documents in self.splits.items():
+            if not documents:
+                raise CorpusError(
+                    f"the {name} split of {self.name} has no documents: train, valid and test need at least one each"
+                )
+
+    @property
+    def splits(self) -> dict[str, Sequence[Document]]:
+        """The three splits by name, in the order train, valid, test."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the names of the splits and the names and texts of their documents, in order."""
+        digest = hashlib.sha256()
+        for name, documents in self.splits.items():
+            digest.update(f"{name} {len(documents)}\n".encode())
+            for document in documents:
+                for field in (document.name.encode(), document.text.encode()):
+                    digest.update(len(field).to_bytes(8, "little"))  # so that no two corpora read the same
+                    digest.update(field)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much text some documents hold."""
+
+    documents: int
+    bytes: int
+    """In UTF-8."""
+    characters: int
+    words: int
+    """Runs of characters between white space."""
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> Size:
+        """The size of these documents together."""
+        return cls(
+            len(documents),
+            sum(document.n_bytes for document in documents),
+            sum(len(document.text) for document in documents),
+            sum(len(document.text.split()) for document in documents),
+        )

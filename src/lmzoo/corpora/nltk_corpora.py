@@ -1,0 +1,200 @@
+"""Corpora of the Natural Language Toolkit: found and fetched by NLTK, whole or zipped, wherever it keeps its data."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lmzoo.corpora.corpus import Document, Splits
+from lmzoo.corpora.registry import CorpusCard
+from lmzoo.corpora.splitting import every_tenth, in_order, passages
+from lmzoo.errors import CorpusError
+from lmzoo.language_model import OnProgress, Progress
+
+_BENGIO_TRAIN_WORDS = 800_000
+_BENGIO_VALID_WORDS = 200_000
+_ENTITY = re.compile(r"&#?\w+;")
+
+
+# ---- Brown ------------------------------------------------------------------------------------------
+
+
+def brown_sentences(card: CorpusCard) -> Splits:
+    """A document is a sentence, "ca01:1" the first of its file."""
+    documents = []
+    for name, paragraphs in _brown_texts(card):
+        sentences = [sentence for paragraph in paragraphs for sentence in paragraph]
+        documents += [Document(f"{name}:{number}", text) for number, text in enumerate(sentences, start=1)]
+    return in_order(documents)
+
+
+def brown_bengio2003(card: CorpusCard) -> Splits:
+    """A document is a paragraph; one that lies across the end of a split is cut there.
+
+    Bengio et al. 2003, section 4.1. Their stream of 1,181,041 tokens has marks between paragraphs and texts; in ours
+    the end of a document is that mark, which makes 1,161,192 words and 15,667 ends.
+    """
+    train, valid, test = [], [], []
+    begins = 0
+    for name, paragraphs in _brown_texts(card):
+        for number, paragraph in enumerate(paragraphs, start=1):
+            words = " ".join(paragraph).split(" ")
+            for split, first, last in (
+                (train, 0, _BENGIO_TRAIN_WORDS),
+                (valid, _BENGIO_TRAIN_WORDS, _BENGIO_TRAIN_WORDS + _BENGIO_VALID_WORDS),
+                (test, _BENGIO_TRAIN_WORDS + _BENGIO_VALID_WORDS, begins + len(words)),
+            ):
+                inside = words[max(0, first - begins) : max(0, last - begins)]
+                if inside:
+                    split.append(Document(f"{name}:{number}", " ".join(inside)))
+            begins += len(words)
+    return Splits(train, valid, test)
+
+
+def _brown_texts(card: CorpusCard) -> Iterator[tuple[str, list[list[str]]]]:
+    """File by file its name and its paragraphs of sentences, tokens joined by a space.
+
+    In the files a line is a sentence, a token is word/tag, and blank lines lie between paragraphs. NLTK's own reader
+    gives the same in eight times the time.
+    """
+    for name, text in _texts(card, r"c[a-r]\d\d"):
+        paragraphs: list[list[str]] = [[]]
+        for line in text.split("\n"):
+            tokens = [token.rpartition("/")[0] for token in line.split()]
+            if tokens:
+                paragraphs[-1].append(" ".join(tokens))
+            elif paragraphs[-1]:
+                paragraphs.append([])
+        yield name, [paragraph for paragraph in paragraphs if paragraph]
+
+
+# ---- The others -------------------------------------------------------------------------------------
+
+
+def treebank_articles(card: CorpusCard) -> Splits:
+    """A document is an article; a line is a sentence of its tree bank, without the traces (`-NONE-`)."""
+    from nltk.corpus.reader import BracketParseCorpusReader
+
+    reader = BracketParseCorpusReader(_root(card, "combined/"), r"wsj_\d{4}\.mrg")
+    documents = []
+    for file in reader.fileids():
+        sentences: Iterable[Any] = reader.tagged_sents(file)
+        lines = [" ".join(str(word) for word, tag in sentence if tag != "-NONE-") for sentence in sentences]
+        documents.append(Document(file.removesuffix(".mrg"), "\n".join(lines)))
+    return every_tenth(documents)
+
+
+def shakespeare_scenes(card: CorpusCard) -> Splits:
+    """A document is a scene or a prologue, "hamlet ACT I SCENE II": its stage directions, speakers and lines."""
+    from nltk.corpus.reader import XMLCorpusReader
+
+    reader = XMLCorpusReader(_root(card), r"\w+\.xml")
+    documents = []
+    for file in reader.fileids():
+        play: Any = reader.xml(file)
+        for act in play.iter("ACT"):
+            for scene in act:
+                if scene.tag in ("PROLOGUE", "SCENE"):
+                    place = f"{act.findtext('TITLE')} {scene.findtext('TITLE').partition('.')[0]}"
+                    documents.append(Document(f"{file.removesuffix('.xml')} {place}", "\n".join(_scene_lines(scene))))
+    return every_tenth(documents)
+
+
+def _scene_lines(scene: Any) -> Iterator[str]:
+    for element in scene:
+        for line in element if element.tag == "SPEECH" else [element]:
+            yield " ".join("".join(line.itertext()).split())
+
+
+def reuters_stories(card: CorpusCard) -> Splits:
+    """A document is a story; of the published training set every tenth story is valid."""
+    training, test = (
+        [Document(name, text) for name, text in _texts(card, rf"{split}/\d+", "iso-8859-2")]
+        for split in ("training", "test")
+    )
+    train = [story for position, story in enumerate(training, start=1) if position % 10]
+    return Splits(train, training[9::10], test)
+
+
+def texts(card: CorpusCard) -> Splits:
+    """A document is a file."""
+    return every_tenth([Document(name.removesuffix(".txt"), text) for name, text in _texts(card, r".*\.txt")])
+
+
+def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "latin-1") -> Splits:
+    """Every text, or one `file`, in passages; of each text 80 % are train, 10 % valid, 10 % test, in its order."""
+    documents = [
+        in_order(passages(name.removesuffix(".txt"), text))
+        for name, text in _texts(card, re.escape(file) if file else r".*\.txt", encoding)
+    ]
+    return Splits(*(list(itertools.chain.from_iterable(split)) for split in zip(*documents, strict=True)))
+
+
+# ---- Where NLTK keeps them --------------------------------------------------------------------------
+
+
+def is_present(card: CorpusCard) -> bool:
+    """Whether NLTK finds the corpus on this machine."""
+    return _find(card) is not None
+
+
+def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
+    """Lets NLTK download and verify the corpus, into the first writable folder of its search path."""
+    from nltk.downloader import Downloader, ErrorMessage, ProgressMessage
+
+    try:
+        for message in Downloader().incr_download(_package(card)):
+            if isinstance(message, ErrorMessage):
+                raise ValueError(message.message)
+            if isinstance(message, ProgressMessage) and on_progress:
+                on_progress(Progress(message.progress * card.size / 100, card.size, "B"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"NLTK cannot download '{card.name}': {error}; connect to the network, or put {card.files[0].name} "
+            "into the folder corpora of a folder named by NLTK_DATA"
+        ) from error
+
+
+def _texts(card: CorpusCard, names: str, encoding: str = "latin-1") -> Iterator[tuple[str, str]]:
+    """Name and text of every file whose name matches, character entities such as `&lt;` resolved.
+
+    Read as UTF-8, or else in `encoding`: NLTK's collection mixes them, even within one corpus.
+    """
+    from nltk.corpus.reader.util import find_corpus_fileids
+
+    root = _root(card)
+    for name in find_corpus_fileids(root, names):
+        with root.join(name).open() as file:
+            data: bytes = file.read()
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = data.decode(encoding)
+        yield name, _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+
+
+def _root(card: CorpusCard, folder: str = "") -> Any:
+    """NLTK's pointer to the corpus, or to a folder in it."""
+    root = _find(card, folder)
+    if root is None:
+        raise CorpusError(
+            f"the corpus '{card.name}' is not on this machine: run `lmzoo corpus fetch {card.name}` where there is a "
+            "network, or set NLTK_DATA to a folder that has it"
+        )
+    return root
+
+
+def _find(card: CorpusCard, folder: str = "") -> Any:
+    import nltk.data
+
+    try:
+        return nltk.data.find(f"corpora/{_package(card)}/{folder}")
+    except LookupError:
+        return None
+
+
+def _package(card: CorpusCard) -> str:
+    return card.files[0].name.removesuffix(".zip")

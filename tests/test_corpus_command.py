@@ -1,0 +1,107 @@
+"""`lmzoo corpus`: what it prints, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmzoo import cli, terminal
+from lmzoo.corpora import downloads, list_corpora
+
+
+@pytest.fixture(autouse=True)
+def consoles_of_this_test() -> Any:
+    """The consoles are kept between calls and would write to the streams of an earlier test."""
+    terminal.stdout.cache_clear()
+    terminal.stderr.cache_clear()
+    yield
+    terminal.stdout.cache_clear()
+    terminal.stderr.cache_clear()
+
+
+@pytest.fixture
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without NLTK's data, local copies, downloads or a network."""
+    import nltk.data
+    import requests
+
+    def no_network(*args: Any, **kwargs: Any) -> Any:
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.delenv("LMZOO_DATA", raising=False)
+    monkeypatch.setattr(downloads, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(requests, "get", no_network)
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["corpus", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == [card.name for card in list_corpora()]
+    assert rows["kjv"]["available"]
+    assert not any(row["available"] for name, row in rows.items() if name != "kjv")
+    assert rows["brown"]["specs"] == ["brown", "brown:bengio2003"]
+
+    assert cli.run(["corpus", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(card.name in out for card in list_corpora())
+    assert "public domain" in out
+    assert ":bengio2003" in out
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["corpus", "info", "kjv", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    facts = json.loads(captured.out)
+    assert facts["splits"]["test"]["documents"] == 118
+    assert facts["near_duplicates"]["test"]["worst"][0]["nearest"] == "Ezra 2"
+    assert len(facts["fingerprint"]) == 64
+    assert facts["licence"] == "public domain"
+
+    assert cli.run(["corpus", "info", "kjv"]) == 0
+    out = capsys.readouterr().out
+    for expected in ("every tenth is test", facts["fingerprint"], "398,793", "9.04%", "Nehemiah 7", "Ezra 2"):
+        assert expected in out
+
+
+def test_info_shows_markup_in_names_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"[red]{number}.txt").write_text("the same eight words in every text here " * 2, encoding="utf-8")
+    assert cli.run(["corpus", "info", str(tmp_path)]) == 0
+    assert "[red]3.txt" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nothing_here")
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["info", "kjw"], 2, "did you mean 'kjv'"),
+        (["info", "no/such/file.txt"], 1, "there is no file or folder no/such/file.txt"),
+        (["info", "ptb"], 1, "run `lmzoo corpus fetch ptb`"),
+        (["fetch", "ptb", "tinystoris"], 2, "did you mean 'tinystories'"),
+        (["fetch", "tinyshakespeare"], 1, "cannot download tinyshakespeare.txt"),
+        (["fetch"], 2, ""),
+    ],
+)
+def test_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    assert cli.run(["corpus", *arguments, "--json"]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.strip().count("\n") == 0
+
+
+def test_fetch_of_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["corpus", "fetch", "kjv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"name": "kjv", "size_bytes": 6_841_554, "licence": "public domain"}]
+    assert cli.run(["corpus", "fetch", "kjv"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "kjv (6.8 MB) is on this machine" in captured.err
