@@ -183,3 +183,21 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_every_command_is_tested_here() -> None:
     assert sorted(name for name in app if not name.startswith("-")) == sorted(COMMANDS)
+
+
+def test_tokenize(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text("The cat 日", encoding="utf-8")
+    asked = ["tokenize", "--file", str(tmp_path / "text.txt"), "-t", str(saved), "-t", "byte", "-t", "word:2"]
+    assert run([*asked, "--json"]) == 0
+    bpe, byte, word = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert byte["n_tokens"] == len(byte["ids"]) == len("The cat 日".encode())
+    assert byte["bytes_per_token"] == 1
+    assert bpe["vocab_size"] == 300
+    assert bpe["n_tokens"] < byte["n_tokens"]
+    assert (word["pieces"], word["n_unknown"]) == (["The", "cat", "日"], 2), "no cat in the Bible"
+    assert run(asked) == 0
+    printed = capsys.readouterr().out
+    assert "T|h|e|␣|c|a|t|␣" in printed
+    assert " ".join(map(str, byte["ids"])) in printed
+    assert run(["tokenize"]) == 2
+    assert "give either a text or --file FILE" in capsys.readouterr().err

@@ -106,7 +106,9 @@ def one_truth(specimen: Specimen) -> None:
         distribution = model.predict_distribution(ids[:position])
         observed, where = int(ids[position]), f"at position {position} of the stream"
         specimen.same(stats.log_probs[position], distribution.log_prob(observed), f"log_probs {where}")
-        close = np.abs(distribution.log_probs - distribution.log_prob(observed)) <= 2 * specimen.tolerance
+        close = np.isclose(
+            distribution.log_probs, distribution.log_prob(observed), rtol=0, atol=2 * specimen.tolerance
+        )  # also where both are -inf
         above = int(np.count_nonzero((distribution.log_probs > distribution.log_prob(observed)) & ~close))
         assert above < stats.ranks[position] <= above + np.count_nonzero(close), f"rank {where}"
         np.testing.assert_allclose(

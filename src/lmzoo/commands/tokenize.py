@@ -26,7 +26,6 @@ def tokenize(
     tokenizers: Annotated[list[str] | None, Parameter(name=["--tokenizer", "-t"])] = None,
     file: Path | None = None,
     corpus: str = "kjv",
-    ids: bool = False,
     json: bool = False,
 ) -> None:
     """Show how tokenizers cut a text: pieces, ids and counts, side by side.
@@ -46,8 +45,6 @@ def tokenize(
         Read the text from this file.
     corpus
         What tokenizers are trained on (its train split): a name from `lmzoo corpus list`, or files.
-    ids
-        Show the id under each piece.
     json
         Print one JSON object for each tokenizer.
     """
@@ -65,7 +62,7 @@ def tokenize(
                 }
             )
         else:
-            _show(name, pieces, figures, ids)
+            _show(name, pieces, figures)
 
 
 def _text(text: str | None, file: Path | None) -> str:
@@ -120,7 +117,7 @@ def _figures(text: str, pieces: list[Piece], tokenizer: Tokenizer) -> dict[str, 
     }
 
 
-def _show(name: str, pieces: list[Piece], figures: dict[str, float], with_ids: bool) -> None:
+def _show(name: str, pieces: list[Piece], figures: dict[str, float]) -> None:
     from rich.text import Text
 
     unknown = f", {figures['n_unknown']:,} unknown" if figures["n_unknown"] else ""
@@ -130,13 +127,15 @@ def _show(name: str, pieces: list[Piece], figures: dict[str, float], with_ids: b
     )
     console = terminal.stdout()
     console.print(Text.assemble((f"{name:<12}", "bold"), (head, "dim")))
-    console.print(_coloured(pieces[:_MOST_SHOWN], with_ids))
+    shown = pieces[:_MOST_SHOWN]
+    console.print(_coloured(shown))
+    console.print(Text(" ".join(str(piece.token_id) for piece in shown), style="dim"))
     if len(pieces) > _MOST_SHOWN:
         console.print(Text(f"... and {len(pieces) - _MOST_SHOWN:,} more", style="dim"))
     console.print()
 
 
-def _coloured(pieces: list[Piece], with_ids: bool) -> Text:
+def _coloured(pieces: list[Piece]) -> Text:
     """The pieces in colours that change from one to the next; without colour, a bar parts them."""
     from rich.text import Text
 
@@ -146,8 +145,6 @@ def _coloured(pieces: list[Piece], with_ids: bool) -> Text:
     shown = Text()
     for number, piece in enumerate(pieces):
         shown.append(visible(piece.text), style="" if plain else f"white {_COLOURS[number % len(_COLOURS)]}")
-        if with_ids:
-            shown.append(f"{piece.token_id}", style="dim")
         if plain and number + 1 < len(pieces):
             shown.append("|")
     return shown
