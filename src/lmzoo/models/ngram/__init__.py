@@ -1,0 +1,34 @@
+"""n-gram models (Shannon 1948; Jelinek 1980; Kneser & Ney 1995; Chen & Goodman 1998): counts of n tokens in a row.
+
+The probability of a token is its relative frequency after the last n - 1 tokens, drawn towards that after the last
+n - 2, and so on down to all tokens equally likely: long contexts when they were seen, shorter ones otherwise. How much
+is drawn is called smoothing (`smoothing.py`), and decided the field for twenty years: S. F. Chen, J. Goodman, An
+Empirical Study of Smoothing Techniques for Language Modeling, Harvard TR-10-98, 1998.
+
+What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" than like "of".
+
+    trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
+    smoothing.py   from counts to probabilities                    scoring.py    reading text with the trie
+    model.py       the language model                              compiled.py   how numba is used
+"""
+
+from __future__ import annotations
+
+from lmzoo.models.ngram.model import NgramModel
+
+__all__ = ["NgramModel", "ngram", "trigram"]
+
+
+def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", alpha: float = 1.0) -> NgramModel:
+    """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
+
+    `smoothing` is one of kneser-ney (Chen & Goodman's modified one), kneser-ney-1995 (one discount an order),
+    absolute, witten-bell, jelinek-mercer, additive (adds `alpha` to every count), mle (no smoothing: an exhibit that
+    finds new n-grams impossible).
+    """
+    return NgramModel(vocab_size, order=order, smoothing=smoothing, alpha=alpha)
+
+
+def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer", alpha: float = 1.0) -> NgramModel:
+    """IBM's trigram of the 1980s: orders 3, 2, 1 mixed by weights learned on held-out text; other smoothings too."""
+    return NgramModel(vocab_size, order=3, smoothing=smoothing, alpha=alpha)

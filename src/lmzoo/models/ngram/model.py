@@ -1,0 +1,197 @@
+"""The n-gram model: a trie of n-grams with their log-probabilities, and of contexts with their back-off weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
+from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.models.ngram.trie import ROOT, Trie
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+# numba is slow to import: counting, smoothing and scoring are imported where they are used.
+if TYPE_CHECKING:
+    from lmzoo.models.ngram.scoring import Matcher
+    from lmzoo.models.ngram.smoothing import Smoothing
+
+SMOOTHINGS = ("kneser-ney", "kneser-ney-1995", "absolute", "witten-bell", "jelinek-mercer", "additive", "mle")
+MAX_ORDER = 100
+_END = np.array([EOT], np.int32)
+
+
+@final
+class NgramModel(LanguageModel[int]):
+    """An n-gram model; its state is the trie node of the longest context that was seen in training."""
+
+    def __init__(self, vocab_size: int, *, order: int, smoothing: str, alpha: float = 1.0) -> None:
+        super().__init__(vocab_size)
+        if not 1 <= order <= MAX_ORDER:
+            raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
+        if smoothing not in SMOOTHINGS:
+            raise UnknownNameError("smoothing", smoothing, SMOOTHINGS)
+        if not (alpha > 0 and np.isfinite(alpha)):
+            raise ConfigurationError(f"alpha must be above 0 and finite (for 0, take smoothing 'mle'), got {alpha}")
+        self.order, self.smoothing, self.alpha = order, smoothing, alpha
+        self.context_size = order - 1
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        from lmzoo.models.ngram.counting import count_ngrams
+        from lmzoo.models.ngram.smoothing import estimate
+
+        data.checked(self.vocab_size)
+        steps = 0
+
+        def on_step(message: str) -> None:
+            nonlocal steps
+            if on_progress:
+                on_progress(Progress(steps, 5, "steps", message))
+            steps += 1
+
+        counted = count_ngrams(data.train, self.vocab_size, self.order, on_step)
+        on_step(f"learning the parameters of {self.smoothing}")
+        smoothing = self._smoothing()
+        parameters = smoothing.learn(counted, data.valid)
+        on_step("estimating probabilities")
+        log_probs, backoffs = estimate(counted, smoothing, parameters)
+        on_step("done")
+        return self._become(counted.trie, log_probs, backoffs, parameters)
+
+    def _smoothing(self) -> Smoothing:
+        from lmzoo.models.ngram.smoothing import Additive, Discounting, JelinekMercer, WittenBell
+
+        match self.smoothing:
+            case "kneser-ney":
+                return Discounting(continuations=True, modified=True)
+            case "kneser-ney-1995":
+                return Discounting(continuations=True, modified=False)
+            case "absolute":
+                return Discounting(continuations=False, modified=False)
+            case "witten-bell":
+                return WittenBell()
+            case "jelinek-mercer":
+                return JelinekMercer()
+            case "additive":
+                return Additive(self.alpha)
+            case _:
+                return Additive(0)
+
+    def _become(
+        self,
+        trie: Trie,
+        log_probs: NDArray[np.float64],
+        backoffs: NDArray[np.float64],
+        parameters: NDArray[np.float64],
+    ) -> Self:
+        self._trie, self._log_probs, self._backoffs = trie, log_probs, backoffs
+        self.parameters = parameters
+        """(n, P) what the smoothing learned for each order 1 .. n: discounts, or mixture weights."""
+        self._matcher: Matcher | None = None
+        self.fitted = True
+        return self
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> int:
+        self.require_fitted()
+        return self._trie.document_start
+
+    def advance(self, state: int, token_id: int) -> int:
+        if token_id == EOT:
+            return self.initial_state()
+        return self._trie.as_context(self._trie.longest_match(state, token_id))
+
+    def next_log_probs(self, state: int) -> NDArray[np.float64]:
+        trie, path, weight = self._trie, [], 0.0
+        for context in trie.backoff_path(state):
+            path.append((trie.children(context), weight))
+            weight += float(self._backoffs[context])
+        log_probs = self._log_probs[trie.level(1)] + weight  # (V,)
+        for children, weight in reversed(path):  # from short to long: the longest n-gram has the last word
+            log_probs[trie.tokens[children]] = self._log_probs[children] + weight
+        return log_probs
+
+    def matched_order(self, state: int, token_id: int) -> int:
+        """The length of the n-gram that gives `token_id` its probability after `state`: who spoke."""
+        return self._trie.order_of(self._trie.longest_match(state, token_id))
+
+    # ---- Reading text, many positions at a time -------------------------------------------------
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        return self._reader().log_probs(stream.ids, self._log_probs, self._backoffs)
+
+    def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
+        """(T,) the length of the n-gram that gives each token of a stream its probability."""
+        stream = self.checked_stream(ids)
+        return np.count_nonzero(self._reader().nodes(stream.ids)[:, 1:] != ROOT, axis=0)
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        # One stream of all contexts, each ended by EOT: the state before that EOT is the one asked for.
+        parts = [_as_ids(context) for context in contexts]
+        joined = np.concatenate([piece for part in parts for piece in (part, _END)]) if parts else _END
+        states = self._reader().states(self.checked_stream(joined).ids)
+        last = np.cumsum([part.size + 1 for part in parts], dtype=np.intp) - 1
+        return self._rows(states[last], np.empty((len(parts), self.vocab_size)))
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        states = self._reader().states(stream.ids)[:-1]
+        order = np.argsort(states, kind="stable")
+        for start, stop in self.block_bounds(len(stream)):
+            positions = order[start:stop]
+            yield positions, self._rows(states[positions], np.empty((stop - start, self.vocab_size)))
+
+    def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        from lmzoo.models.ngram.scoring import fill_rows
+
+        fill_rows(states, self._trie, self._log_probs, self._backoffs, rows)
+        return rows
+
+    def _reader(self) -> Matcher:
+        from lmzoo.models.ngram.scoring import Matcher
+
+        self.require_fitted()
+        if self._matcher is None:
+            self._matcher = Matcher(self._trie)
+        return self._matcher
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            **self._trie.arrays(),
+            "log_probs": self._log_probs,
+            "backoffs": self._backoffs,
+            "parameters": self.parameters,
+        }
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
+        log_probs = take_array(arrays, "log_probs", shape=(trie.tokens.size,), dtype=np.float64)
+        backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float64)
+        parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
+        # A comparison with NaN is false: one pass finds it, too.
+        if not (log_probs.max() <= 1e-9 and backoffs.max() < np.inf):
+            raise SavedModelError("the saved n-gram model has log-probabilities above 0 or NaN")
+        log_probs, backoffs = (np.require(array, None, ["C", "A"]) for array in (log_probs, backoffs))
+        return self._become(trie, log_probs, backoffs, parameters)
+
+
+def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
+    """A context as (T,) integers. What TokenStream checks costs more than a prediction: it sees the odd ones only."""
+    ids = np.asarray(context)
+    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids

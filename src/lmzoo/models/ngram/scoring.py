@@ -1,0 +1,171 @@
+"""Reading text with a trie, many positions at a time.
+
+Whether an n-gram of order k ends at a position follows from those of order k - 1 that end there and one position
+before. So the trie is climbed order by order over a whole block of text: the positions of one order are independent of
+each other, and the processor overlaps their cache misses, which a walk from token to token would pay one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from lmzoo.models.ngram.compiled import kernel, read, write
+from lmzoo.models.ngram.trie import ROOT, Trie
+from lmzoo.stream import EOT
+
+_I32, _I64, _F64 = types.int32, types.int64, types.float64
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
+_HASHED_ORDER = 3
+"""Frequent bigrams and trigrams have large families, where a hash table beats binary search by two to one."""
+_WORTH_HASHING = 4096
+"""Texts of fewer tokens are not worth making that table."""
+_BLOCK = 1 << 18
+
+
+class Matcher:
+    """Finds the n-grams of texts in a trie."""
+
+    def __init__(self, trie: Trie) -> None:
+        self.trie = trie
+        self._table: NDArray[np.int64] | None = None
+
+    def nodes(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(n, 1 + T) the n-gram of each order 1 .. n that ends before the text and at each of its T positions.
+
+        Node 0 means that none does. Before the text is a document start. What follows an end of text needs no care:
+        n-grams that end there have no children, and the unigram of EOT is the document start.
+        """
+        trie = self.trie
+        nodes = np.zeros((trie.order, ids.size + 1), np.int32)
+        nodes[0, 0] = trie.document_start
+        np.add(ids, 1, out=nodes[0, 1:])
+        if self._table is None and ids.size >= _WORTH_HASHING:
+            self._table = self._hashed()
+        for order in range(2, trie.order + 1):
+            shorter, longer = nodes[order - 2], nodes[order - 1]
+            if order <= _HASHED_ORDER and self._table is not None:
+                _match_hashed(ids, trie.first_child, self._table, shorter, longer)
+            else:
+                _match(ids, trie.tokens, trie.first_child, shorter, longer)
+        return nodes
+
+    def log_probs(
+        self, ids: NDArray[np.int32], log_probs: NDArray[np.float64], backoffs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(T,) log-probability of each id: that of the longest n-gram, and the back-off weights of longer contexts."""
+        total = np.empty(ids.size)
+        for start in range(0, ids.size, _BLOCK):
+            before = max(0, start - self.trie.order)  # more than any n-gram at the first position can see
+            nodes = self.nodes(ids[before : start + _BLOCK])
+            _score(nodes[:, start - before :], log_probs, backoffs, total[start : start + _BLOCK])
+        return total
+
+    def states(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(T + 1,) the longest context before each position, and after the last one."""
+        states = np.full(ids.size + 1, ROOT, np.int32)
+        for nodes in self.nodes(ids)[: self.trie.order - 1]:
+            np.copyto(states, nodes, where=nodes != ROOT)
+        states[1:][ids == EOT] = self.trie.document_start
+        return states
+
+    def _hashed(self) -> NDArray[np.int64]:
+        """The nodes up to `_HASHED_ORDER` by (context, last token), in at least twice as many slots."""
+        trie, order = self.trie, min(_HASHED_ORDER, self.trie.order)
+        n_bits = (2 * int(trie.levels[order + 1] - trie.levels[2])).bit_length()
+        table = np.zeros(1 << n_bits, np.int64)
+        _fill_table(trie.tokens, trie.first_child, trie.levels[order], table)
+        return table
+
+
+def fill_rows(
+    states: NDArray[np.int32],
+    trie: Trie,
+    log_probs: NDArray[np.float64],
+    backoffs: NDArray[np.float64],
+    rows: NDArray[np.float64],
+) -> None:
+    """Writes the (B, V) log-probabilities after each of B contexts."""
+    path, weights = np.empty(trie.order, np.int64), np.empty(trie.order)
+    _fill_rows(states, trie.tokens, trie.first_child, trie.suffixes, log_probs, backoffs, path, weights, rows)
+
+
+@kernel(read(_I32), read(_I32), _I64, write(_I64))
+def _fill_table(tokens, first_child, n_contexts, table):
+    """Open addressing: a node and its token lie, as one number, in the slot of their hash or in the next free one."""
+    bits = np.uint64(64 - np.log2(table.size))
+    for context in range(1, n_contexts):
+        for node in range(first_child[context], first_child[context + 1]):
+            slot = ((np.uint64(context) << np.uint64(32) | np.uint64(tokens[node])) * _GOLDEN) >> bits
+            while table[slot] != 0:
+                slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
+            table[slot] = np.int64(node) << 32 | np.int64(tokens[node])
+
+
+@kernel(read(_I32), read(_I32), read(_I64), read(_I32), write(_I32))
+def _match_hashed(ids, first_child, table, shorter, longer):
+    bits = np.uint64(64 - np.log2(table.size))
+    for t in range(ids.size):
+        context, token = shorter[t], np.int64(ids[t])
+        if context == ROOT or shorter[t + 1] == ROOT:  # an n-gram is there only if its suffix is
+            continue
+        start, end = first_child[context], first_child[context + 1]
+        slot = ((np.uint64(context) << np.uint64(32) | np.uint64(token)) * _GOLDEN) >> bits
+        while table[slot] != 0:
+            node = table[slot] >> 32
+            if table[slot] & 0xFFFFFFFF == token and start <= node and node < end:
+                longer[t + 1] = node
+                break
+            slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
+
+
+@kernel(read(_I32), read(_I32), read(_I32), read(_I32), write(_I32))
+def _match(ids, tokens, first_child, shorter, longer):
+    for t in range(ids.size):
+        context, token = shorter[t], ids[t]
+        if context == ROOT or shorter[t + 1] == ROOT:
+            continue
+        low, end = first_child[context], first_child[context + 1]
+        high = end
+        while low < high:
+            middle = (low + high) >> 1
+            if tokens[middle] < token:
+                low = middle + 1
+            else:
+                high = middle
+        if low < end and tokens[low] == token:
+            longer[t + 1] = low
+
+
+@kernel(types.Array(_I32, 2, "A", readonly=True), read(_F64), read(_F64), write(_F64))
+def _score(nodes, log_probs, backoffs, total):
+    """The longest n-gram at a position speaks; longer contexts that are there without it hand down their weight."""
+    for t in range(total.size):
+        longest, weight = nodes[0, t + 1], 0.0
+        for k in range(1, nodes.shape[0]):
+            if nodes[k, t + 1] != ROOT:
+                longest, weight = nodes[k, t + 1], 0.0
+            elif nodes[k - 1, t] != ROOT:
+                weight += backoffs[nodes[k - 1, t]]
+        total[t] = log_probs[longest] + weight
+
+
+@kernel(
+    read(_I32), read(_I32), read(_I32), read(_I32), read(_F64), read(_F64), write(_I64), write(_F64), write(_F64, 2)
+)  # fmt: skip
+def _fill_rows(states, tokens, first_child, suffixes, log_probs, backoffs, path, weights, rows):
+    """The unigrams under the weight of all back-offs; then, from short to long, the children of each context."""
+    vocab_size = rows.shape[1]
+    for b in range(states.size):
+        length, weight, context = 0, 0.0, states[b]
+        while context != ROOT:
+            path[length], weights[length] = context, weight
+            length += 1
+            weight += backoffs[context]
+            context = suffixes[context]
+        for token in range(vocab_size):
+            rows[b, token] = log_probs[1 + token] + weight
+        for i in range(length - 1, -1, -1):
+            for node in range(first_child[path[i]], first_child[path[i] + 1]):
+                rows[b, tokens[node]] = log_probs[node] + weights[i]

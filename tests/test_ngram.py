@@ -1,0 +1,366 @@
+"""n-gram models: worked by hand, by a slow and simple second implementation, by nltk and by KenLM."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nltk.lm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.lm.preprocessing import padded_everygram_pipeline
+from numpy.typing import NDArray
+
+from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
+from lmzoo.models.ngram import NgramModel, ngram, scoring, trigram
+from lmzoo.models.ngram.counting import count_ngrams
+from lmzoo.models.ngram.model import SMOOTHINGS
+from lmzoo.models.ngram.smoothing import Discounting, estimate
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.testing import check_language_model, toy_data
+
+Ngram = tuple[int, ...]
+
+A, B, NEVER = 1, 2, 3
+HAND_MADE = TokenStream.from_documents([[B, B, B], [A], [A], [A, B], [A]])
+
+
+def fitted(stream: TokenStream, vocab_size: int, valid: TokenStream | None = None, **args: Any) -> NgramModel:
+    return ngram(vocab_size, **args).fit(TrainingData(stream, valid or stream))
+
+
+def probs_after(model: NgramModel, *context: int) -> NDArray[np.float64]:
+    return model.predict_distribution(context).probs
+
+
+# ---- Worked by hand ------------------------------------------------------------------------------
+
+
+def test_modified_kneser_ney_worked_by_hand() -> None:
+    """Documents "b b b", "a", "a", "a b", "a" over {</s>, a, b, one word that never comes}; order 2.
+
+    Bigrams: <s>a 4, a</s> 3, bb 2, b</s> 2, <s>b 1, ab 1. Two have count 1, two have 2, one has 3, one has 4, so
+        Y = 2 / (2 + 2*2) = 1/3,  D1 = 1 - 2/3 * 2/2 = 1/3,  D2 = 2 - 3/3 * 1/2 = 3/2,  D3 = 3 - 4/3 * 1/1 = 5/3.
+    Unigrams count the words before them: b 3 (<s> b a), </s> 2 (a b), a 1 (<s>), one of each count, 6 together, so
+        Y = 1/3,  D1 = 1 - 2/3 = 1/3,  D2 = 2 - 3/3 = 1,  D3 = 3 - 0 = 3.
+    They free (1/3 + 1 + 3) / 6 = 13/18, which the four words share:
+        p(</s>) = (2-1)/6 + 13/18/4 = 25/72,  p(a) = (1-1/3)/6 + 13/72 = 21/72,  p(b) = 0 + 13/72,  p(never) = 13/72.
+    After a (</s> 3 times, b once) 5/3 + 1/3 of 4 counts are free, so half of p comes from below:
+        p(</s>|a) = (3-5/3)/4 + 25/144 = 73/144,  p(b|a) = (1-1/3)/4 + 13/144 = 37/144,
+        p(a|a) = 21/144,  p(never|a) = 13/144.
+    """
+    model = fitted(HAND_MADE, 4, order=2)
+    np.testing.assert_allclose(model.parameters, [[1 / 3, 1, 3], [1 / 3, 3 / 2, 5 / 3]], rtol=1e-12)
+    np.testing.assert_allclose(probs_after(model, A), np.array([73, 21, 37, 13]) / 144, rtol=1e-12)
+    np.testing.assert_allclose(probs_after(model, NEVER), np.array([25, 21, 13, 13]) / 72, rtol=1e-12)
+
+
+def test_witten_bell_worked_by_hand() -> None:
+    """13 tokens of 3 kinds, b 4 times: p(b) = (4 + 3/4) / 16. After a 4 of 2, b once: p(b|a) = (1 + 2 p(b)) / 6."""
+    model = fitted(HAND_MADE, 4, order=2, smoothing="witten-bell")
+    p_b = (4 + 3 / 4) / 16
+    np.testing.assert_allclose(probs_after(model, NEVER)[B], p_b, rtol=1e-12)
+    np.testing.assert_allclose(probs_after(model, A)[B], (1 + 2 * p_b) / 6, rtol=1e-12)
+
+
+# ---- A second implementation: dictionaries, one n-gram at a time -----------------------------------
+
+
+def windows(stream: TokenStream, order: int) -> Counter[Ngram]:
+    """How often each n-gram of exactly this order occurs, a document start being one EOT before the document."""
+    found: Counter[Ngram] = Counter()
+    for document in stream.documents():
+        ids = (EOT, *document.tolist())
+        found.update(ids[i : i + order] for i in range(len(ids) - order + 1))
+    if order == 1:
+        found = Counter({(token,): count for token, count in Counter(stream.ids.tolist()).items()})
+    return found
+
+
+class Reference:
+    """Chen & Goodman's formulas over dictionaries."""
+
+    def __init__(self, stream: TokenStream, vocab_size: int, model: NgramModel) -> None:
+        self.vocab_size, self.order, self.smoothing, self.model = vocab_size, model.order, model.smoothing, model
+        self.counts = {k: windows(stream, k) for k in range(1, self.order + 2)}
+        if self.smoothing.startswith("kneser-ney"):
+            for k in range(1, self.order):
+                before = Counter(gram[1:] for gram in self.counts[k + 1])
+                starts = {gram: count for gram, count in self.counts[k].items() if gram[0] == EOT and k > 1}
+                self.counts[k] = Counter({**before, **starts})
+
+    def discount(self, order: int, count: int) -> float:
+        t = Counter(self.counts[order].values())
+        y = t[1] / (t[1] + 2 * t[2]) if t[1] and t[2] else None
+        if self.smoothing != "kneser-ney":
+            return min(count, 1) * (y if y else (0, 0.5, 1.0, 1.5)[min(count, 3)])
+        if y and t[3]:
+            usable = [0.0, *(j - (j + 1) * y * t[j + 1] / t[j] for j in (1, 2, 3))]
+            if min(usable[1:]) > 0:
+                return usable[min(count, 3)]
+        return (0, 0.5, 1.0, 1.5)[min(count, 3)]
+
+    def prob(self, context: Ngram, token: int) -> float:
+        """p(token | context); the context begins with an EOT where the document does."""
+        if len(context) > self.order - 1:
+            return self.prob(context[len(context) - self.order + 1 :], token)
+        lower = self.prob(context[1:], token) if context else 1 / self.vocab_size
+        order = len(context) + 1
+        followers = {w: self.counts[order][(*context, w)] for w in range(self.vocab_size)}
+        if self.smoothing in ("additive", "mle"):
+            lower = 1 / self.vocab_size
+            if order < self.order and context[:1] != (EOT,):
+                return lower
+        total = sum(followers.values())
+        if not total:
+            return lower
+        count = followers[token]
+        match self.smoothing:
+            case "witten-bell":
+                kinds = sum(c > 0 for c in followers.values())
+                return (count + kinds * lower) / (total + kinds)
+            case "jelinek-mercer":
+                weight = self.model.parameters[order - 1, min(math.ceil(math.log2(total)), 19)]
+                return weight * count / total + (1 - weight) * lower
+            case "additive":
+                return (count + self.model.alpha) / (total + self.model.alpha * self.vocab_size)
+            case "mle":
+                return count / total
+            case _:
+                freed = sum(self.discount(order, c) for c in followers.values())
+                return (count - self.discount(order, count) + freed * lower) / total
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_every_smoothing_equals_a_second_implementation(smoothing: str, order: int) -> None:
+    data = toy_data(8)
+    model = ngram(8, order=order, smoothing=smoothing, alpha=0.3).fit(data)
+    reference = Reference(data.train, 8, model)
+    rng = np.random.default_rng(1)
+    seen = [data.train.ids[i : i + order - 1].tolist() for i in range(0, 200, 7)]
+    for context in [*(c for c in seen if EOT not in c), *rng.integers(1, 8, (10, order)).tolist(), [], [1]]:
+        expected = [reference.prob((EOT, *context), token) for token in range(8)]
+        np.testing.assert_allclose(probs_after(model, *context), expected, atol=1e-12, err_msg=f"after {context}")
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "order"), [*((smoothing, 3) for smoothing in SMOOTHINGS), *(("kneser-ney", k) for k in (1, 2, 12))]
+)
+def test_every_smoothing_and_order_keeps_every_law(smoothing: str, order: int) -> None:
+    check_language_model(
+        lambda vocab_size: ngram(vocab_size, order=order, smoothing=smoothing), full_support=smoothing != "mle"
+    )
+
+
+def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
+    """No weight can be moved either way without loss (one token for "kept" and one for "freed" included)."""
+    data = toy_data(12, n_documents=300)
+    model = trigram(12).fit(data)
+    counted = count_ngrams(data.train, 12, 3)
+
+    def objective(parameters: NDArray[np.float64]) -> float:
+        log_probs, backoffs = estimate(counted, model._smoothing(), parameters)
+        likelihood = scoring.Matcher(counted.trie).log_probs(data.valid.ids, log_probs, backoffs).sum()
+        return float(likelihood + np.log(parameters * (1 - parameters)).sum())
+
+    best = objective(model.parameters)
+    for index in np.ndindex(model.parameters.shape):
+        for odds in (0.6, 1.6):
+            changed = model.parameters.copy()
+            changed[index] *= odds / (1 - changed[index] + odds * changed[index])
+            assert objective(changed) < best, f"weight {index} times {odds}"
+    assert len(np.unique(model.parameters.round(3))) > 10
+
+
+# ---- nltk.lm ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "peer"), [("mle", nltk.lm.MLE), ("additive", lambda order: nltk.lm.Lidstone(0.3, order))]
+)
+def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
+    """nltk is right where only the highest order counts. Elsewhere it counts `<s>` as a unigram, its unigrams are not
+    smoothed, and Kneser-Ney gives words that it has not seen exactly 0."""
+    data = toy_data(8)
+    theirs = peer(2)
+    theirs.fit(*padded_everygram_pipeline(2, [list(map(str, ids[:-1].tolist())) for ids in data.train.documents()]))
+    names = ["</s>", *map(str, range(1, 6))]
+    assert set(theirs.vocab) == {"<s>", "<UNK>", *names}
+    model = ngram(len(theirs.vocab), order=2, smoothing=smoothing, alpha=0.3).fit(data)
+    for context in range(6):
+        given_context = ["<s>" if context == EOT else str(context)]
+        expected = [theirs.score(name, given_context) for name in names]
+        np.testing.assert_allclose(probs_after(model, context)[:6], expected, rtol=1e-12)
+
+
+# ---- KenLM -----------------------------------------------------------------------------------------
+
+DATA = Path(os.environ.get("LMZOO_DATA", "")) / "brown-by-sentence"
+needs_brown = pytest.mark.skipif(
+    not os.environ.get("LMZOO_DATA") or not DATA.is_dir(), reason="LMZOO_DATA has no brown-by-sentence"
+)
+
+
+def read_arpa(path: Path, vocabulary: dict[str, int]) -> list[tuple[NDArray[np.int32], NDArray, NDArray]]:
+    """(M, k) ids, (M,) log10 probabilities and (M,) log10 back-off weights of each order k, sorted by ids."""
+    text = gzip.decompress(path.read_bytes()).decode("utf-8")
+    sections = [section.rpartition("\n\\")[0] for section in text.split("-grams:\n")[1:]]
+    orders = []
+    for k, section in enumerate(sections, 1):
+        fields = section.split()
+        width = k + 2 if k < len(sections) else k + 1
+        ids = np.column_stack(
+            [np.fromiter(map(vocabulary.__getitem__, fields[1 + j :: width]), np.int32) for j in range(k)]
+        )
+        log_probs = np.fromiter(map(float, fields[::width]), float)
+        backoffs = np.fromiter(map(float, fields[k + 1 :: width]), float) if width > k + 1 else np.zeros_like(log_probs)
+        order = np.lexsort(ids.T[::-1])
+        orders.append((ids[order], log_probs[order], backoffs[order]))
+    return orders
+
+
+@needs_brown
+@pytest.mark.parametrize(("order", "perplexity"), [(3, 139.8), pytest.param(5, 138.8, marks=pytest.mark.slow)])
+def test_equals_kenlm_on_brown(order: int, perplexity: float) -> None:
+    """Every n-gram, probability and back-off weight of `lmplz`, and the perplexity of the test sentences."""
+    vocabulary = {"</s>": EOT, "<unk>": 1}  # KenLM's own <unk>, which never occurs here
+
+    def stream(split: str) -> TokenStream:
+        lines = (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        return TokenStream.from_documents(
+            [vocabulary.setdefault(word, len(vocabulary)) for word in line.split()] for line in lines
+        )
+
+    train, valid, test = map(stream, ("train", "valid", "test"))
+    model = fitted(train, len(vocabulary), valid, order=order)
+    trie = model._trie
+    ids = np.empty((1, 0), np.int32)  # the n-gram of each node of a level
+    for k, (theirs, log10_probs, log10_backoffs) in enumerate(
+        read_arpa(DATA / f"kenlm-{order}.arpa.gz", {**vocabulary, "<s>": EOT}), 1
+    ):
+        contexts, nodes = trie.level(k - 1), trie.level(k)
+        sizes = np.diff(trie.first_child[contexts.start : contexts.stop + 1])
+        ids = np.column_stack([np.repeat(ids, sizes, axis=0), trie.tokens[nodes]])
+        if k == 1:  # <s> and </s> are two lines there and one node here: a context and a token
+            start, end = (0, 1) if log10_probs[0] == 0 else (1, 0)
+            log10_probs[0], log10_backoffs[0] = log10_probs[end], log10_backoffs[start]
+            theirs, log10_probs, log10_backoffs = (
+                np.delete(x, 1, axis=0) for x in (theirs, log10_probs, log10_backoffs)
+            )
+        np.testing.assert_array_equal(ids, theirs)
+        np.testing.assert_allclose(model._log_probs[nodes] / math.log(10), log10_probs, rtol=0, atol=2e-6)
+        if k < order:
+            np.testing.assert_allclose(model._backoffs[nodes] / math.log(10), log10_backoffs, rtol=0, atol=2e-6)
+    assert round(math.exp(-model.log_probs(test).mean()), 1) == perplexity
+
+
+# ---- The trie --------------------------------------------------------------------------------------
+
+streams = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda ids: TokenStream(np.array(ids, np.int32)))
+
+
+@given(stream=streams, order=st.integers(1, 6))
+@settings(max_examples=150, deadline=None)
+def test_the_trie_holds_every_ngram_once_in_order(stream: TokenStream, order: int) -> None:
+    counted = count_ngrams(stream, 5, order)
+    trie = counted.trie
+    grams: list[Ngram] = [()]
+    for context in range(trie.n_contexts):
+        family = trie.children(context)
+        assert family.start == len(grams)
+        grams += [(*grams[context], int(token)) for token in trie.tokens[family]]
+    assert len(grams) == trie.tokens.size
+    for k in range(1, order + 1):
+        level = trie.level(k)
+        of_level, expected = grams[level], windows(stream, k)
+        assert of_level == (sorted(expected) if k > 1 else [(token,) for token in range(5)])
+        assert counted.counts[level].tolist() == [expected[gram] for gram in of_level]
+    assert [grams[suffix] for suffix in trie.suffixes] == [gram[1:] for gram in grams]
+
+
+@given(stream=streams, text=streams, order=st.integers(1, 6))
+@settings(max_examples=100, deadline=None)
+def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream, text: TokenStream, order: int) -> None:
+    model = fitted(stream, 5, order=order)
+    state, walked = model.initial_state(), []
+    for token in text.ids.tolist():
+        walked.append((model.matched_order(state, token), model.next_log_probs(state)[token]))
+        state = model.advance(state, token)
+    with pytest.MonkeyPatch.context() as patch:
+        for worth_hashing, block in ((1000, 1000), (1, 1000), (1, 3)):
+            patch.setattr(scoring, "_WORTH_HASHING", worth_hashing)
+            patch.setattr(scoring, "_BLOCK", block)
+            model.load_arrays(model.arrays())  # forgets the hash table
+            assert model.matched_orders(text).tolist() == [order for order, _ in walked]
+            np.testing.assert_allclose(model.log_probs(text), [log_prob for _, log_prob in walked], atol=1e-12)
+
+
+def test_no_ngram_crosses_a_document_end() -> None:
+    model = fitted(TokenStream.from_documents([[A, B], [A, B]]), 4, order=4)
+    np.testing.assert_array_equal(model.matched_orders([A, B, EOT, A, B, A]), [2, 3, 4, 2, 3, 1])
+
+
+# ---- Small texts, settings, saving -------------------------------------------------------------------
+
+
+def test_discounts_fall_back_order_by_order() -> None:
+    # Every bigram comes once: no t2. The continuations are a 3 (<s> a b), b 2 (a b), </s> 1 (a): one of each count.
+    model = fitted(TokenStream.from_documents([[A, A, B, B, A]]), 4, order=2)
+    np.testing.assert_allclose(model.parameters, [[1 / 3, 1, 3], Discounting.FALLBACK])
+
+
+def test_characters_at_a_high_order() -> None:
+    """All families of the lower orders are full: nothing is left to back off for, and everything still sums to 1."""
+    rng = np.random.default_rng(0)
+    stream = TokenStream.from_documents(rng.integers(1, 6, (40, 60)))
+    model = fitted(stream, 6, order=12)
+    for context in ([1], [1, 2], [1, 2, 3, 4, 5] * 3):
+        np.testing.assert_allclose(
+            np.exp(model.next_log_probs(model.state_after(np.array(context)))).sum(), 1, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "message"),
+    [
+        ({"order": 0}, ConfigurationError, "order .* from 1 to 100, got 0"),
+        ({"order": 101}, ConfigurationError, "got 101"),
+        ({"smoothing": "kneserney"}, UnknownNameError, "did you mean 'kneser-ney'"),
+        ({"alpha": math.nan}, ConfigurationError, "alpha must be above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(args: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        ngram(4, **args)
+
+
+def test_hostile_arrays_are_refused() -> None:
+    """Whatever could send a kernel outside its arrays, or round in circles, is found when a model is loaded."""
+    model = fitted(HAND_MADE, 4, order=3)
+    saved = model.arrays()
+    changes = [
+        ("tokens", -1, 4), ("tokens", -1, -1), ("tokens", 2, 3),
+        ("first_child", 3, 2**31 - 1), ("first_child", 3, -5), ("first_child", 5, 0),
+        ("suffixes", -1, len(saved["tokens"]) - 1), ("suffixes", 6, 6), ("suffixes", 3, -1), ("suffixes", 0, 1),
+        ("levels", 1, 0), ("levels", 3, 10**6), ("levels", -1, 2**40),
+        ("log_probs", 4, np.nan), ("log_probs", 4, 0.5), ("backoffs", 2, np.nan), ("backoffs", 2, np.inf),
+    ]  # fmt: skip
+    for name, index, value in changes:
+        damaged = saved[name].copy()
+        damaged[index] = value
+        with pytest.raises(SavedModelError):
+            ngram(4, order=3).load_arrays({**saved, name: damaged})
+    with pytest.raises(SavedModelError):
+        ngram(4, order=4).load_arrays(saved)
+    with pytest.raises(SavedModelError):
+        ngram(5, order=3).load_arrays(saved)
+    unaligned = np.frombuffer(b"0" + saved["log_probs"].tobytes(), np.uint8)[1:].view(np.float64)
+    loaded = ngram(4, order=3).load_arrays({**saved, "log_probs": unaligned})
+    np.testing.assert_array_equal(loaded.log_probs([A, B, B]), model.log_probs([A, B, B]))
