@@ -11,8 +11,14 @@ from lmzoo import zoo
 from lmzoo.testing import LAWS, Law, Specimen
 
 # Settings that make a species learn a toy text within a second; species without an entry run with their defaults.
+SHORT = {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2}
 TINY: dict[str, dict[str, Any]] = {
     "hmm": {"n_states": 4, "n_iterations": 8},
+    "nplm": {"order": 4, "d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
+    "rnn": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
+    "lstm": {"d_embed": 8, "d_hidden": 16, "n_layers": 2, "dropout": 0.1, "training": SHORT},
+    "gru": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
+    "transformer": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "training": SHORT},
 }
 FLOAT32 = {"nplm", "rnn", "lstm", "gru", "transformer"}
 

@@ -213,7 +213,7 @@ def survives_saving(specimen: Specimen) -> None:
 
 def generates_what_it_predicts(specimen: Specimen) -> None:
     """Law 2: samples come from the predicted distribution (chi-square), and end at EOT."""
-    model, rng, n_draws = specimen.fitted, np.random.default_rng(3), 3000
+    model, rng, n_draws = specimen.fitted, np.random.default_rng(3), 1500
     prompt = np.array([2, 3], np.int32)
     drawn = [next(generate(model, prompt, rng=rng)) for _ in range(n_draws)]
     expected = model.predict_distribution(prompt).probs * n_draws

@@ -1,0 +1,93 @@
+"""Neural probabilistic language model (Bengio, Ducharme, Vincent, Jauvin 2003, JMLR 3, section 2).
+
+Each token is a vector C(w) that is learned; a small network reads the vectors of the last n - 1 tokens. Tokens that are
+used alike get vectors alike, so that what is learned of one sentence holds for its neighbours.
+
+    x = (C(w_{t-1}), C(w_{t-2}), ..., C(w_{t-n+1}))
+    y = b + W x + U tanh(d + H x)                      eq. 1; W = 0 without direct connections
+    P(w_t | w_{t-1}, ..., w_{t-n+1}) = softmax(y)
+
+Changed: trained by AdamW in batches instead of plain stochastic gradient descent; dropout (Srivastava et al. 2014).
+What it cannot do: see beyond its window, or use what it learned at one place of the window at another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.settings import TrainConfig, check_share, check_whole
+from lmzoo.stream import EOT
+
+_TRAINING = TrainConfig(tokens=1_500_000)
+
+
+def _windows(ids: Tensor, earlier: Tensor) -> Tensor:
+    """ids (B, T) and the n - 2 before them -> (B, T, n - 1): each id and those before it, newest first.
+
+    Before a document start there is nothing: ids before an EOT become EOT.
+    """
+    history = torch.cat([earlier, ids], dim=1)  # (B, n - 2 + T)
+    n_earlier = earlier.shape[1]
+    window, in_document = [], torch.ones_like(ids, dtype=torch.bool)
+    for lag in range(n_earlier + 1):
+        lagged = history[:, n_earlier - lag : history.shape[1] - lag]  # (B, T)
+        window.append(lagged.where(in_document, EOT))
+        in_document = in_document & (lagged != EOT)
+    return torch.stack(window, dim=2)
+
+
+@final
+class NPLM(Network):
+    """Its memory is the last n - 2 ids."""
+
+    def __init__(
+        self, vocab_size: int, *, order: int, d_embed: int, d_hidden: int, direct: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.order, self.direct = order, direct
+        n_inputs = (order - 1) * d_embed
+        self.C = nn.Embedding(vocab_size, d_embed)
+        self.H = nn.Linear(n_inputs, d_hidden)  # its bias is d
+        self.dropout = nn.Dropout(dropout)
+        # y = b + [U W] (tanh(d + H x), x): one matrix instead of two
+        self.head = nn.Linear(d_hidden + (n_inputs if direct else 0), vocab_size)
+        nn.init.normal_(self.C.weight, std=0.1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def initial_memory(self, batch_size: int) -> Memory:
+        return (torch.full((batch_size, self.order - 2), EOT),)
+
+    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        (earlier,) = memory
+        x = self.C(_windows(ids, earlier)).flatten(2)  # (B, T, (n - 1) d_embed)
+        hidden = self.dropout(self.H(x).tanh())  # (B, T, d_hidden)
+        if self.direct:
+            hidden = torch.cat([hidden, x], dim=2)
+        return hidden, (torch.cat([earlier, ids], dim=1)[:, ids.shape[1] :],)
+
+
+def nplm(
+    vocab_size: int,
+    *,
+    order: int = 5,
+    d_embed: int = 64,
+    d_hidden: int = 128,
+    direct: bool = False,
+    dropout: float = 0.0,
+    training: TrainConfig | Mapping[str, Any] | None = None,
+) -> NeuralLM:
+    """Bengio's network. `order` is n: it sees n - 1 tokens; `direct` joins its vectors to the output as well."""
+    check_whole(2, order=order)
+    check_whole(1, d_embed=d_embed, d_hidden=d_hidden)
+    check_share(dropout=dropout)
+    architecture = {
+        "order": order, "d_embed": d_embed, "d_hidden": d_hidden, "direct": bool(direct), "dropout": dropout
+    }  # fmt: skip
+    return NeuralLM(vocab_size, NPLM, architecture, _TRAINING.changed(training), context_size=order - 1)

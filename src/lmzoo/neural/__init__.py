@@ -1,0 +1,1 @@
+"""What all neural species share: torch starts on this floor."""

@@ -1,0 +1,143 @@
+"""A network as a language model: the one class behind all neural species."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Self, final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.neural.losses import next_token_loss
+from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
+from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.train import fingerprint_of, train
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+_CHUNK_SIZE = 256
+"""Ids of a context that are read in one forward pass."""
+
+
+class NeuralState(NamedTuple):
+    """What the network carries on, and its last hidden vector (D,), of which `head` makes the prediction."""
+
+    memory: Memory
+    hidden: Tensor
+
+
+@final
+class NeuralLM(LanguageModel[NeuralState]):
+    """A language model around the network that `make_network(vocab_size, **architecture)` creates."""
+
+    network: Network
+    """Set by `fit` and `load_arrays`."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        make_network: Callable[..., Network],
+        architecture: Mapping[str, Any],
+        training: TrainConfig,
+        *,
+        context_size: int | None,
+    ) -> None:
+        super().__init__(vocab_size)
+        self.context_size, self.training = context_size, training
+        self._make_network, self._architecture = make_network, dict(architecture)
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        data.checked(self.vocab_size)
+        network = self._fresh_network(seed)
+        # Frequencies are known beforehand; learning them would take hundreds of steps.
+        counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
+        network.head.bias.data = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+        kind = [self._make_network.__qualname__, self.vocab_size, self._architecture, asdict(self.training)]
+        train(
+            network,
+            data.train,
+            self.training,
+            loss=next_token_loss,
+            evaluate=lambda: -float(observed_log_probs(network, data.valid).mean()),
+            evaluation_tokens=len(data.valid),
+            seed=seed,
+            fingerprint=fingerprint_of(data, seed, kind),
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+        )
+        self.network, self.fitted = network, True
+        return self
+
+    def _fresh_network(self, seed: int) -> Network:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._make_network(self.vocab_size, **self._architecture).eval()
+
+    def initial_state(self) -> NeuralState:
+        return self._read(np.array([EOT]), self.network.initial_memory(1))
+
+    def advance(self, state: NeuralState, token_id: int) -> NeuralState:
+        return self._read(np.array([token_id]), state.memory)
+
+    def state_after(self, context: NDArray[np.int32]) -> NeuralState:
+        state = self.initial_state()
+        for start in range(0, len(context), _CHUNK_SIZE):
+            state = self._read(context[start : start + _CHUNK_SIZE], state.memory)
+        return state
+
+    @torch.inference_mode()
+    def _read(self, ids: NDArray[np.integer], memory: Memory) -> NeuralState:
+        hidden, memory = self.network(torch.from_numpy(ids.astype(np.int64))[None], memory)  # (1, T, D)
+        return NeuralState(memory, hidden[0, -1])
+
+    @torch.inference_mode()
+    def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
+        return self.network.head(state.hidden).double().log_softmax(-1).numpy()
+
+    @torch.inference_mode()
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        for positions, hidden in hidden_vectors(self.network, stream):
+            for start, stop in self.block_bounds(len(positions)):
+                yield positions[start:stop], self.network.head(hidden[start:stop]).log_softmax(-1).numpy()
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        return observed_log_probs(self.network, self.checked_stream(ids))
+
+    @torch.inference_mode()
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        # What follows a context is what predicts the end of a document that is this context.
+        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
+        rows = np.empty((len(contexts), self.vocab_size))
+        row_of_position = np.full(len(stream), -1)
+        row_of_position[stream.ends - 1] = np.arange(len(contexts))
+        for positions, hidden in hidden_vectors(self.network, stream):
+            wanted = row_of_position[positions]
+            hidden = hidden[torch.from_numpy(wanted >= 0)]
+            rows[wanted[wanted >= 0]] = self.network.head(hidden).double().log_softmax(-1).numpy()
+        return rows
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        # `named_parameters` has tied weights once, and a network has no buffers.
+        return {name: parameter.detach().numpy() for name, parameter in self.network.named_parameters()}
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        network = self._fresh_network(0)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                array = take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
+                parameter.copy_(torch.from_numpy(np.array(array)))
+        self.network, self.fitted = network, True
+        return self
