@@ -1,0 +1,211 @@
+"""Baum-Welch: fitting a hidden Markov model by expectation-maximisation (Baum et al. 1970; Dempster et al. 1977).
+
+With Dirichlet priors it climbs log P(train | parameters) + log P(parameters), and the M-step is counts plus
+pseudo-counts, normalised. The prior of the emissions has the shape of the unigram, so that every token stays possible
+in every state; that of the transitions is flat. No iteration may lower the objective: this is checked. When to stop is
+not read from the objective but from the valid split, whose best parameters are kept.
+
+Beliefs are float32 (a product of matrices is twice as fast, and counts need no more), parameters and sums are float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, TrainingError
+from lmzoo.language_model import OnProgress, Progress
+from lmzoo.models.hmm.inference import Counts, Map, Parameters, expected_counts, log_likelihood
+from lmzoo.models.hmm.initial import initial_counts
+from lmzoo.models.hmm.packing import Batch, PackedText
+from lmzoo.stream import TrainingData
+
+_SLACK: Final = 2e-6
+"""By how many nats per token rounding to float32 may seem to lower the objective."""
+_LEAST_PRIOR: Final = 1e-6
+"""Smaller pseudo-counts could make a probability that float32 takes for 0."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `lmzoo.models.hmm.hmm` says of them."""
+
+    n_states: int
+    n_iterations: int
+    n_restarts: int
+    emission_prior: float
+    transition_prior: float
+    tolerance: float
+    patience: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_states", "n_iterations", "n_restarts", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("emission_prior", "transition_prior"):
+            if not _LEAST_PRIOR <= getattr(self, name) < np.inf:
+                raise ConfigurationError(
+                    f"{name} must be finite and at least {_LEAST_PRIOR:g}, or tokens could become impossible; "
+                    f"got {getattr(self, name)}"
+                )
+        if not 0 <= self.tolerance < np.inf:
+            raise ConfigurationError(f"tolerance must be at least 0 and finite (nats per token), got {self.tolerance}")
+
+
+@dataclass
+class _Standing:
+    """How far a fit is: all that a resumed one needs."""
+
+    restart: int = 0
+    iteration: int = 0
+    """Iterations done in this restart."""
+    objective: float = -np.inf
+    """Of the parameters before the last M-step, in nats."""
+    best_here: float = -np.inf
+    """The best log-likelihood of the valid split in this restart, in nats per token; `best` is over all restarts."""
+    n_in_vain: int = 0
+    """Iterations since `best_here` last rose by more than the tolerance."""
+    parameters: Parameters | None = None
+    best: float = -np.inf
+    best_parameters: Parameters | None = None
+
+    def save(self, checkpoint: Checkpoint, fingerprint: str) -> None:
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if "parameters" not in field.name}
+        arrays = {
+            f"{which}.{name}": array
+            for which in ("parameters", "best_parameters")
+            for name, array in getattr(self, which)._asdict().items()
+        }
+        checkpoint.save(arrays, {"fingerprint": fingerprint, "standing": facts})
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, fingerprint: str) -> _Standing | None:
+        """Where an earlier fit of the same thing stopped, if there was one."""
+        saved = checkpoint.load(fingerprint)
+        if saved is None:
+            return None
+        arrays, facts = saved
+        parameters, best = (
+            Parameters(*(arrays[f"{which}.{name}"] for name in Parameters._fields))
+            for which in ("parameters", "best_parameters")
+        )
+        return cls(**facts["standing"], parameters=parameters, best_parameters=best)
+
+
+def maximise(counts: Counts, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float) -> Parameters:
+    """The M-step: the parameters under which the counts, and a Dirichlet prior of these weights, are most likely."""
+    n_states = len(counts.starts)
+    starts = counts.starts + transition_prior / n_states
+    transitions = counts.transitions + transition_prior / n_states
+    emissions = counts.emissions + emission_prior * unigram[:, None]
+    emissions /= emissions.sum(axis=0)
+    return Parameters(starts / starts.sum(), transitions / transitions.sum(axis=1, keepdims=True), emissions)
+
+
+def log_prior(
+    parameters: Parameters, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float
+) -> float:
+    """Logarithm of the density of the parameters under the prior, up to a constant."""
+    flat = np.log(parameters.startprob).sum() + np.log(parameters.transmat).sum()
+    return float(
+        transition_prior / len(parameters.startprob) * flat
+        + emission_prior * (unigram @ np.log(parameters.emissions)).sum()
+    )
+
+
+def fit_parameters(
+    data: TrainingData,
+    vocab_size: int,
+    settings: Settings,
+    *,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Parameters:
+    """The parameters that find the valid split most likely, among all iterations of all restarts.
+
+    Raises TrainingError if an iteration lowers the objective by more than rounding can, or for a checkpoint of another
+    fit.
+    """
+    n_states, priors = settings.n_states, (settings.emission_prior, settings.transition_prior)
+    unigram = np.bincount(data.train.ids, minlength=vocab_size) + 1.0
+    unigram /= unigram.sum()
+    total = settings.n_restarts * settings.n_iterations
+    fingerprint = _fingerprint(data, vocab_size, settings, seed)
+    at = (_Standing.load(checkpoint, fingerprint) if checkpoint else None) or _Standing()
+    with _batches_in_parallel() as run:
+        train, valid = PackedText.of(data.train, n_states), PackedText.of(data.valid, n_states)
+        while True:
+            if at.iteration == settings.n_iterations or at.n_in_vain == settings.patience:
+                if at.restart + 1 == settings.n_restarts:
+                    break
+                at = _Standing(at.restart + 1, best=at.best, best_parameters=at.best_parameters)
+            if at.parameters is None:
+                rng = np.random.default_rng([seed, at.restart])
+                at.parameters = maximise(initial_counts(data.train, vocab_size, n_states, rng), unigram, *priors)
+
+            counts = expected_counts(train, at.parameters.astype(np.float32), run)
+            objective = counts.log_likelihood + log_prior(at.parameters, unigram, *priors)
+            if not objective >= at.objective - _SLACK * len(data.train):
+                raise TrainingError(
+                    f"iteration {at.iteration + 1} of Baum-Welch lowered its objective from {at.objective:.3f} to "
+                    f"{objective:.3f} nats, which cannot be: please report it with the settings and the corpus"
+                )
+            at.objective, at.parameters, at.iteration = objective, maximise(counts, unigram, *priors), at.iteration + 1
+            score = log_likelihood(valid, at.parameters.astype(np.float32), run) / len(data.valid)
+            at.n_in_vain = 0 if score > at.best_here + settings.tolerance else at.n_in_vain + 1
+            at.best_here = max(at.best_here, score)
+            if score > at.best:
+                at.best, at.best_parameters = score, at.parameters
+            if checkpoint:
+                at.save(checkpoint, fingerprint)
+            if on_progress:
+                done = at.restart * settings.n_iterations + at.iteration
+                bits = counts.log_likelihood / len(data.train) / np.log(2)
+                message = f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-score):.2f} per token"
+                on_progress(Progress(done, total, "iterations", message))
+    assert at.best_parameters is not None
+    if on_progress:
+        on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-at.best):.2f} per token"))
+    return at.best_parameters
+
+
+def _fingerprint(data: TrainingData, vocab_size: int, settings: Settings, seed: int) -> str:
+    """What a fit is of."""
+    digest = hashlib.sha256(json.dumps(["hmm", vocab_size, asdict(settings), seed], sort_keys=True).encode())
+    for ids in (data.train.ids, data.valid.ids):
+        digest.update(hashlib.sha256(np.ascontiguousarray(ids)).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _batches_in_parallel() -> Iterator[Map]:
+    """A `map` over batches with a thread for each core that BLAS may use, and BLAS kept to one thread in each.
+
+    NumPy lets go of the interpreter lock while it computes. This way all of the work is parallel, not only the matrix
+    products, and the result does not depend on the number of threads, because it is gathered in order.
+    """
+    n_threads = max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+
+        def run(function: Callable[[Batch], Any], batches: Iterable[Batch]) -> Iterator[Any]:
+            waiting: deque[Future[Any]] = deque()
+            for batch in batches:
+                waiting.append(pool.submit(function, batch))
+                if len(waiting) > n_threads:  # no more results at once than are being computed: they are large
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+        yield run

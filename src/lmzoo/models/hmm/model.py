@@ -1,0 +1,203 @@
+"""The hidden Markov model as a language model: a belief over the states, updated by Bayes' rule at every token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.models.hmm import inference
+from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
+from lmzoo.models.hmm.inference import Parameters
+from lmzoo.models.hmm.packing import Batch, PackedText
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+if TYPE_CHECKING:
+    from hmmlearn.hmm import CategoricalHMM
+
+
+class StateSummary(NamedTuple):
+    """A hidden state, for people to read."""
+
+    state: int
+    mass: float
+    """The part of all tokens that it emits."""
+    self_transition: float
+    """The probability that it follows itself."""
+    top: list[tuple[int, float]]
+    """Its most likely (token id, probability)."""
+
+
+@final
+class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
+    """A hidden Markov model over tokens. Its state is the (K,) predictive belief: P(hidden state | tokens so far).
+
+    Advancing takes K^2 multiplications, a distribution K x V. States are numbered by `mass`, the heaviest first.
+    """
+
+    context_size = None
+
+    def __init__(self, vocab_size: int, settings: Settings) -> None:
+        super().__init__(vocab_size)
+        self.settings = settings
+
+    @property
+    def startprob(self) -> NDArray[np.float64]:
+        """(K,) probability of each state at a document's start."""
+        return self._parameters.startprob
+
+    @property
+    def transmat(self) -> NDArray[np.float64]:
+        """(K, K) probability that the second state follows the first."""
+        return self._parameters.transmat
+
+    @property
+    def emissionprob(self) -> NDArray[np.float64]:
+        """(K, V) probability of each token in each state."""
+        return self._parameters.emissions.T
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        data.checked(self.vocab_size)
+        found = fit_parameters(
+            data, self.vocab_size, self.settings, seed=seed, on_progress=on_progress, checkpoint=checkpoint
+        )
+        # EM numbers the states as it likes; heaviest first, two runs can be compared.
+        order = np.argsort(-inference.stationary(found), kind="stable")
+        self._become(found.startprob[order], found.transmat[np.ix_(order, order)], found.emissions[:, order])
+        return self
+
+    def _become(self, startprob: NDArray[Any], transmat: NDArray[Any], emissions: NDArray[Any]) -> None:
+        self._parameters = Parameters(startprob, transmat, emissions).astype(np.float64)
+        for array in self._parameters:
+            array.flags.writeable = False  # states and properties share them
+        self.fitted = True
+
+    def initial_state(self) -> NDArray[np.float64]:
+        return self._parameters.startprob
+
+    def advance(self, state: NDArray[np.float64], token_id: int) -> NDArray[np.float64]:
+        if token_id == EOT:
+            return self._parameters.startprob
+        joint = state * self._parameters.emissions[token_id]  # (K,)
+        likelihood = joint.sum()
+        # An impossible token (imported models have some) says nothing about the states.
+        return (joint / likelihood if likelihood > 0 else state) @ self._parameters.transmat
+
+    def next_log_probs(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _log(self._parameters.emissions @ state)
+
+    def _filtered(self, stream: TokenStream) -> Iterator[tuple[Batch, NDArray[Any], NDArray[Any]]]:
+        """Batches with predictive beliefs (P, K) and likelihoods (P,)."""
+        text = PackedText.of(stream, len(self._parameters.startprob))
+        entering = inference.beliefs_at_starts(text, self._parameters)
+        for batch in text.batches:
+            beliefs, likelihoods, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
+            yield batch, beliefs, likelihoods
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for batch, beliefs, _ in self._filtered(stream):
+            positions = batch.positions
+            for start, stop in self.block_bounds(len(positions)):
+                yield positions[start:stop], _log(beliefs[start:stop] @ self.emissionprob)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        result = np.empty(len(stream))
+        for batch, _, likelihoods in self._filtered(stream):
+            result[batch.positions] = _log(likelihoods)
+        return result
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        # The belief after a context is the one before the EOT that follows it.
+        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
+        beliefs = np.empty((len(stream), self.settings.n_states))
+        for batch, found, _ in self._filtered(stream):
+            beliefs[batch.positions] = found
+        return _log(beliefs[stream.ends - 1] @ self.emissionprob)
+
+    # ---- Looking inside -------------------------------------------------------------------------
+
+    def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
+        """(T,) the most likely path of hidden states through each document of a stream."""
+        stream = self.checked_stream(ids)
+        paths = [inference.most_likely_path(document, self._parameters) for document in stream.documents()]
+        return np.concatenate(paths) if paths else np.empty(0, np.intp)
+
+    def posteriors(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        """(T, K) the probability of each hidden state at each position, given all of its document."""
+        stream = self.checked_stream(ids)
+        return inference.posteriors(PackedText.of(stream, self.settings.n_states), self._parameters)
+
+    def sample_document(
+        self, rng: np.random.Generator, max_tokens: int = 1000
+    ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+        """A document, ended by EOT unless it reaches `max_tokens`, and the hidden states that emitted it."""
+        self.require_fitted()
+        ids, path = [], []
+        probs = self.startprob
+        while len(ids) < max_tokens and EOT not in ids[-1:]:
+            path.append(rng.choice(len(probs), p=probs))
+            ids.append(rng.choice(self.vocab_size, p=self.emissionprob[path[-1]]))
+            probs = self.transmat[path[-1]]
+        return np.array(ids, np.int32), np.array(path, np.intp)
+
+    def state_table(self, k: int = 10) -> list[StateSummary]:
+        """Every hidden state with its `k` most likely tokens."""
+        self.require_fitted()
+        masses = inference.stationary(self._parameters)
+        top = np.argsort(-self.emissionprob, axis=1, kind="stable")[:, :k]  # (K, k)
+        return [
+            StateSummary(
+                state,
+                float(masses[state]),
+                float(self.transmat[state, state]),
+                [(token_id, float(self.emissionprob[state, token_id])) for token_id in top[state].tolist()],
+            )
+            for state in range(len(masses))
+        ]
+
+    # ---- To and from files and hmmlearn ---------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        self.require_fitted()
+        return {"startprob": self.startprob, "transmat": self.transmat, "emissionprob": self.emissionprob}
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        n_states = self.settings.n_states
+        startprob = take_array(arrays, "startprob", shape=(n_states,), dtype=np.float64)
+        transmat = take_array(arrays, "transmat", shape=(n_states, n_states), dtype=np.float64)
+        emissionprob = take_array(arrays, "emissionprob", shape=(n_states, self.vocab_size), dtype=np.float64)
+        for name, rows in (("startprob", startprob), ("transmat", transmat), ("emissionprob", emissionprob)):
+            if not ((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-6)):
+                raise SavedModelError(f"the rows of the saved array '{name}' are not probabilities that sum to 1")
+        self._become(startprob, transmat, emissionprob.T)
+        return self
+
+    def to_hmmlearn(self) -> CategoricalHMM:
+        """The same model for hmmlearn, whose sequences are then documents with their EOT."""
+        from hmmlearn.hmm import CategoricalHMM
+
+        self.require_fitted()
+        model = CategoricalHMM(self.settings.n_states, n_features=self.vocab_size, implementation="scaling")
+        model.startprob_, model.transmat_, model.emissionprob_ = (
+            self.startprob.copy(), self.transmat.copy(), self.emissionprob.copy()
+        )
+        return model
+
+
+def _log(probs: NDArray[Any]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):  # -inf for what an imported model finds impossible
+        return np.log(probs)

@@ -1,0 +1,127 @@
+"""Documents packed so that many are walked side by side: step t of a batch is one matrix, a row for each document.
+
+Documents are sorted by length and nothing is padded: the rows of step t are the documents that have a t-th token, the
+first rows of step t - 1. A document longer than `max_length` is cut into blocks that are walked in parallel;
+`inference` finds the beliefs at the cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from lmzoo.stream import TokenStream
+
+MAX_LENGTH: Final = 2048
+"""Where documents are cut: long enough for few cuts, short enough to make many rows of one long document."""
+_LEAD: Final = 256
+"""How many tokens before and after a cut are enough, as a rule, to know the beliefs at it."""
+_MAX_ROWS: Final = 4096
+_MAX_TOKENS: Final = 1 << 15
+_MAX_ELEMENTS: Final = 1 << 25
+"""A batch has at most so many rows, tokens, and tokens x states (128 MB of float32 beliefs)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B blocks of text, the longest first, and their P tokens in order of step."""
+
+    starts: NDArray[np.int64]
+    """(B,) where in the stream each block starts."""
+    bounds: NDArray[np.int64]
+    """(S + 1,) the tokens of step t are bounds[t] to bounds[t + 1]."""
+    tokens: NDArray[np.int32]
+    """(P,) token ids, step after step."""
+    entry_cuts: NDArray[np.int64]
+    """(B,) the cut at which each block starts; -1 = it starts a document."""
+    exit_cuts: NDArray[np.int64]
+    """(C,) the cuts at which the first C blocks stop; the other blocks end their documents."""
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(P,) where in the stream each token stands."""
+        return _positions(self.starts, self.bounds)
+
+    @property
+    def steps(self) -> list[slice]:
+        """The tokens of each step."""
+        return [slice(*pair) for pair in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)]
+
+    @cached_property
+    def by_token(self) -> tuple[NDArray[np.int32], sparse.csr_array]:
+        """(U,) the distinct tokens, and a (U, P) matrix of ones that sums rows of (P, K) token by token."""
+        order = np.argsort(self.tokens, kind="stable").astype(np.int32)
+        token_ids, counts = np.unique(self.tokens, return_counts=True)
+        rows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        ones = np.ones(len(order), np.float32)
+        return token_ids, sparse.csr_array((ones, order, rows), shape=(len(token_ids), len(order)))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedText:
+    """A stream in batches of blocks, for a model of K states."""
+
+    stream: TokenStream
+    batches: list[Batch]
+    n_cuts: int
+    before_cuts: list[Batch]
+    """The text just before every cut."""
+    after_cuts: list[Batch]
+    """The text just after every cut."""
+
+    @classmethod
+    def of(cls, stream: TokenStream, n_states: int, max_length: int = MAX_LENGTH) -> PackedText:
+        n_blocks = -(-(stream.ends - stream.starts) // max_length)  # (D,) of each document
+        number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # within its document
+        starts = np.repeat(stream.starts, n_blocks) + max_length * number
+        ends = np.minimum(starts + max_length, np.repeat(stream.ends, n_blocks))
+        follows = number > 0
+        entry_cuts = np.where(follows, np.cumsum(follows) - 1, -1)
+        exit_cuts = np.append(entry_cuts[1:], -1)[: len(starts)]  # a block stops at the cut where the next one starts
+        cuts, lead = starts[follows], min(_LEAD, max_length)
+        none, every = np.full(len(cuts), -1), np.arange(len(cuts))
+        return cls(
+            stream,
+            list(_batches(stream, starts, ends, entry_cuts, exit_cuts, n_states)),
+            len(cuts),
+            list(_batches(stream, cuts - lead, cuts, none, every, n_states)),
+            list(_batches(stream, cuts, np.minimum(cuts + lead, ends[follows]), every, none, n_states)),
+        )
+
+
+def _batches(
+    stream: TokenStream,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    entry_cuts: NDArray[np.int64],
+    exit_cuts: NDArray[np.int64],
+    n_states: int,
+) -> Iterator[Batch]:
+    """Packs blocks, of which those that stop at a cut must have the greatest length."""
+    lengths = ends - starts
+    order = np.lexsort((exit_cuts < 0, -lengths))  # longest first; among equals those that stop at a cut
+    max_tokens = min(_MAX_TOKENS, _MAX_ELEMENTS // n_states)
+    filled = np.cumsum(lengths[order])
+    first = 0
+    while first < len(order):
+        longest = lengths[order[first]]
+        fitting = np.searchsorted(filled, filled[first] - longest + max_tokens, side="right")
+        chosen = order[first : min(max(int(fitting), first + 1), first + _MAX_ROWS)]
+        rows = np.searchsorted(-lengths[chosen], -np.arange(longest))  # (S,) how many blocks have a t-th token
+        bounds = np.concatenate([[0], np.cumsum(rows)])
+        tokens = stream.ids[_positions(starts[chosen], bounds)]
+        exits = exit_cuts[chosen]
+        yield Batch(starts[chosen], bounds, tokens, entry_cuts[chosen], exits[exits >= 0])
+        first += len(chosen)
+
+
+def _positions(starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    rows = np.diff(bounds)
+    steps = np.repeat(np.arange(len(rows)), rows)
+    return starts[np.arange(bounds[-1]) - bounds[steps]] + steps
