@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
 from lmzoo.models.ngram import NgramModel, ngram, scoring, trigram
 from lmzoo.models.ngram.counting import count_ngrams
-from lmzoo.models.ngram.model import SMOOTHINGS
-from lmzoo.models.ngram.smoothing import Discounting, estimate
+from lmzoo.models.ngram.smoothing import SMOOTHINGS, Discounting, estimate
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import check_language_model, toy_data
 
@@ -86,8 +85,8 @@ def windows(stream: TokenStream, order: int) -> Counter[Ngram]:
 class Reference:
     """Chen & Goodman's formulas over dictionaries."""
 
-    def __init__(self, stream: TokenStream, vocab_size: int, model: NgramModel) -> None:
-        self.vocab_size, self.order, self.smoothing, self.model = vocab_size, model.order, model.smoothing, model
+    def __init__(self, stream: TokenStream, vocab_size: int, smoothing: str, model: NgramModel) -> None:
+        self.vocab_size, self.order, self.smoothing, self.model = vocab_size, model.order, smoothing, model
         self.counts = {k: windows(stream, k) for k in range(1, self.order + 2)}
         if self.smoothing.startswith("kneser-ney"):
             for k in range(1, self.order):
@@ -129,7 +128,7 @@ class Reference:
                 weight = self.model.parameters[order - 1, min(math.ceil(math.log2(total)), 19)]
                 return weight * count / total + (1 - weight) * lower
             case "additive":
-                return (count + self.model.alpha) / (total + self.model.alpha * self.vocab_size)
+                return (count + 1) / (total + self.vocab_size)
             case "mle":
                 return count / total
             case _:
@@ -141,8 +140,8 @@ class Reference:
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_every_smoothing_equals_a_second_implementation(smoothing: str, order: int) -> None:
     data = toy_data(8)
-    model = ngram(8, order=order, smoothing=smoothing, alpha=0.3).fit(data)
-    reference = Reference(data.train, 8, model)
+    model = ngram(8, order=order, smoothing=smoothing).fit(data)
+    reference = Reference(data.train, 8, smoothing, model)
     rng = np.random.default_rng(1)
     seen = [data.train.ids[i : i + order - 1].tolist() for i in range(0, 200, 7)]
     for context in [*(c for c in seen if EOT not in c), *rng.integers(1, 8, (10, order)).tolist(), [], [1]]:
@@ -166,7 +165,7 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
     counted = count_ngrams(data.train, 12, 3)
 
     def objective(parameters: NDArray[np.float64]) -> float:
-        log_probs, backoffs = estimate(counted, model._smoothing(), parameters)
+        log_probs, backoffs = estimate(counted, model.smoothing, parameters)
         likelihood = scoring.Matcher(counted.trie).log_probs(data.valid.ids, log_probs, backoffs).sum()
         return float(likelihood + np.log(parameters * (1 - parameters)).sum())
 
@@ -183,7 +182,7 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "peer"), [("mle", nltk.lm.MLE), ("additive", lambda order: nltk.lm.Lidstone(0.3, order))]
+    ("smoothing", "peer"), [("mle", nltk.lm.MLE), ("additive:0.3", lambda order: nltk.lm.Lidstone(0.3, order))]
 )
 def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
     """nltk is right where only the highest order counts. Elsewhere it counts `<s>` as a unigram, its unigrams are not
@@ -193,7 +192,7 @@ def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
     theirs.fit(*padded_everygram_pipeline(2, [list(map(str, ids[:-1].tolist())) for ids in data.train.documents()]))
     names = ["</s>", *map(str, range(1, 6))]
     assert set(theirs.vocab) == {"<s>", "<UNK>", *names}
-    model = ngram(len(theirs.vocab), order=2, smoothing=smoothing, alpha=0.3).fit(data)
+    model = ngram(len(theirs.vocab), order=2, smoothing=smoothing).fit(data)
     for context in range(6):
         given_context = ["<s>" if context == EOT else str(context)]
         expected = [theirs.score(name, given_context) for name in names]
@@ -203,6 +202,7 @@ def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
 # ---- KenLM -----------------------------------------------------------------------------------------
 
 DATA = Path(os.environ.get("LMZOO_DATA", "")) / "brown-by-sentence"
+SHAKESPEARE = DATA.parent / "tinyshakespeare.txt"
 needs_brown = pytest.mark.skipif(
     not os.environ.get("LMZOO_DATA") or not DATA.is_dir(), reason="LMZOO_DATA has no brown-by-sentence"
 )
@@ -259,6 +259,19 @@ def test_equals_kenlm_on_brown(order: int, perplexity: float) -> None:
         if k < order:
             np.testing.assert_allclose(model._backoffs[nodes] / math.log(10), log10_backoffs, rtol=0, atol=2e-6)
     assert round(math.exp(-model.log_probs(test).mean()), 1) == perplexity
+
+
+@pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="LMZOO_DATA has no tinyshakespeare.txt")
+@pytest.mark.parametrize(("order", "bits"), [(6, 2.197), (10, 2.196)])
+def test_equals_kenlm_on_characters(order: int, bits: float) -> None:
+    """One stream, 90/10. KenLM needs --discount_fallback here, since no character is rare; bits a character are its."""
+    text = SHAKESPEARE.read_text(encoding="utf-8")
+    letters = sorted(set(text))
+    ids = 2 + np.searchsorted(letters, list(text))  # 0 and 1 are KenLM's </s> and <unk>
+    train, valid = TokenStream(ids[: int(0.9 * len(ids))]), TokenStream(ids[int(0.9 * len(ids)) :])
+    model = fitted(train, 2 + len(letters), order=order)
+    assert model.parameters[0].tolist() == list(Discounting.FALLBACK)
+    assert -model.log_probs(valid).mean() / math.log(2) == pytest.approx(bits, abs=1e-3)
 
 
 # ---- The trie --------------------------------------------------------------------------------------
@@ -333,7 +346,9 @@ def test_characters_at_a_high_order() -> None:
         ({"order": 0}, ConfigurationError, "order .* from 1 to 100, got 0"),
         ({"order": 101}, ConfigurationError, "got 101"),
         ({"smoothing": "kneserney"}, UnknownNameError, "did you mean 'kneser-ney'"),
-        ({"alpha": math.nan}, ConfigurationError, "alpha must be above 0"),
+        ({"smoothing": "additive:0"}, ConfigurationError, "above 0, as in 'additive:0.1'; got 'additive:0'"),
+        ({"smoothing": "additive:x"}, ConfigurationError, "got 'additive:x'"),
+        ({"smoothing": "absolute:0.5"}, ConfigurationError, "only 'additive' takes a number"),
     ],
 )
 def test_wrong_settings_are_refused(args: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -19,16 +19,16 @@ from lmzoo.models.ngram.model import NgramModel
 __all__ = ["NgramModel", "ngram", "trigram"]
 
 
-def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", alpha: float = 1.0) -> NgramModel:
+def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney") -> NgramModel:
     """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
 
     `smoothing` is one of kneser-ney (Chen & Goodman's modified one), kneser-ney-1995 (one discount an order),
-    absolute, witten-bell, jelinek-mercer, additive (adds `alpha` to every count), mle (no smoothing: an exhibit that
-    finds new n-grams impossible).
+    absolute, witten-bell, jelinek-mercer, additive (adds 1 to every count, "additive:0.1" adds 0.1), mle (no
+    smoothing: an exhibit that finds new n-grams impossible).
     """
-    return NgramModel(vocab_size, order=order, smoothing=smoothing, alpha=alpha)
+    return NgramModel(vocab_size, order=order, smoothing=smoothing)
 
 
-def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer", alpha: float = 1.0) -> NgramModel:
+def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:
     """IBM's trigram of the 1980s: orders 3, 2, 1 mixed by weights learned on held-out text; other smoothings too."""
-    return NgramModel(vocab_size, order=3, smoothing=smoothing, alpha=alpha)
+    return NgramModel(vocab_size, order=3, smoothing=smoothing)

@@ -10,34 +10,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
+from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.models.ngram.smoothing import estimate, smoothing_from
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
-# numba is slow to import: counting, smoothing and scoring are imported where they are used.
+# numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:
     from lmzoo.models.ngram.scoring import Matcher
-    from lmzoo.models.ngram.smoothing import Smoothing
 
-SMOOTHINGS = ("kneser-ney", "kneser-ney-1995", "absolute", "witten-bell", "jelinek-mercer", "additive", "mle")
 MAX_ORDER = 100
 _END = np.array([EOT], np.int32)
 
 
 @final
 class NgramModel(LanguageModel[int]):
-    """An n-gram model; its state is the trie node of the longest context that was seen in training."""
+    """An n-gram model; its state is the trie node of the longest context that was seen in training.
 
-    def __init__(self, vocab_size: int, *, order: int, smoothing: str, alpha: float = 1.0) -> None:
+    `parameters` is (n, P): what the smoothing learned for each order 1 .. n, discounts or mixture weights.
+    """
+
+    def __init__(self, vocab_size: int, *, order: int, smoothing: str) -> None:
         super().__init__(vocab_size)
         if not 1 <= order <= MAX_ORDER:
             raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
-        if smoothing not in SMOOTHINGS:
-            raise UnknownNameError("smoothing", smoothing, SMOOTHINGS)
-        if not (alpha > 0 and np.isfinite(alpha)):
-            raise ConfigurationError(f"alpha must be above 0 and finite (for 0, take smoothing 'mle'), got {alpha}")
-        self.order, self.smoothing, self.alpha = order, smoothing, alpha
+        self.order = order
+        self.smoothing = smoothing_from(smoothing)
         self.context_size = order - 1
 
     # ---- Learning -------------------------------------------------------------------------------
@@ -51,7 +50,6 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         from lmzoo.models.ngram.counting import count_ngrams
-        from lmzoo.models.ngram.smoothing import estimate
 
         data.checked(self.vocab_size)
         steps = 0
@@ -63,32 +61,12 @@ class NgramModel(LanguageModel[int]):
             steps += 1
 
         counted = count_ngrams(data.train, self.vocab_size, self.order, on_step)
-        on_step(f"learning the parameters of {self.smoothing}")
-        smoothing = self._smoothing()
-        parameters = smoothing.learn(counted, data.valid)
+        on_step("learning how much to smooth")
+        parameters = self.smoothing.learn(counted, data.valid)
         on_step("estimating probabilities")
-        log_probs, backoffs = estimate(counted, smoothing, parameters)
+        log_probs, backoffs = estimate(counted, self.smoothing, parameters)
         on_step("done")
         return self._become(counted.trie, log_probs, backoffs, parameters)
-
-    def _smoothing(self) -> Smoothing:
-        from lmzoo.models.ngram.smoothing import Additive, Discounting, JelinekMercer, WittenBell
-
-        match self.smoothing:
-            case "kneser-ney":
-                return Discounting(continuations=True, modified=True)
-            case "kneser-ney-1995":
-                return Discounting(continuations=True, modified=False)
-            case "absolute":
-                return Discounting(continuations=False, modified=False)
-            case "witten-bell":
-                return WittenBell()
-            case "jelinek-mercer":
-                return JelinekMercer()
-            case "additive":
-                return Additive(self.alpha)
-            case _:
-                return Additive(0)
 
     def _become(
         self,
@@ -99,7 +77,6 @@ class NgramModel(LanguageModel[int]):
     ) -> Self:
         self._trie, self._log_probs, self._backoffs = trie, log_probs, backoffs
         self.parameters = parameters
-        """(n, P) what the smoothing learned for each order 1 .. n: discounts, or mixture weights."""
         self._matcher: Matcher | None = None
         self.fitted = True
         return self
@@ -156,9 +133,7 @@ class NgramModel(LanguageModel[int]):
             yield positions, self._rows(states[positions], np.empty((stop - start, self.vocab_size)))
 
     def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        from lmzoo.models.ngram.scoring import fill_rows
-
-        fill_rows(states, self._trie, self._log_probs, self._backoffs, rows)
+        self._reader().fill_rows(states, self._log_probs, self._backoffs, rows)
         return rows
 
     def _reader(self) -> Matcher:

@@ -70,6 +70,18 @@ class Matcher:
         states[1:][ids == EOT] = self.trie.document_start
         return states
 
+    def fill_rows(
+        self,
+        states: NDArray[np.int32],
+        log_probs: NDArray[np.float64],
+        backoffs: NDArray[np.float64],
+        rows: NDArray[np.float64],
+    ) -> None:
+        """Writes the (B, V) log-probabilities of what follows each of B contexts."""
+        trie = self.trie
+        path, weights = np.empty(trie.order, np.int64), np.empty(trie.order)
+        _fill_rows(states, trie.tokens, trie.first_child, trie.suffixes, log_probs, backoffs, path, weights, rows)
+
     def _hashed(self) -> NDArray[np.int64]:
         """The nodes up to `_HASHED_ORDER` by (context, last token), in at least twice as many slots."""
         trie, order = self.trie, min(_HASHED_ORDER, self.trie.order)
@@ -77,18 +89,6 @@ class Matcher:
         table = np.zeros(1 << n_bits, np.int64)
         _fill_table(trie.tokens, trie.first_child, trie.levels[order], table)
         return table
-
-
-def fill_rows(
-    states: NDArray[np.int32],
-    trie: Trie,
-    log_probs: NDArray[np.float64],
-    backoffs: NDArray[np.float64],
-    rows: NDArray[np.float64],
-) -> None:
-    """Writes the (B, V) log-probabilities after each of B contexts."""
-    path, weights = np.empty(trie.order, np.int64), np.empty(trie.order)
-    _fill_rows(states, trie.tokens, trie.first_child, trie.suffixes, log_probs, backoffs, path, weights, rows)
 
 
 @kernel(read(_I32), read(_I32), _I64, write(_I64))

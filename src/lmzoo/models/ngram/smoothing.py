@@ -13,17 +13,20 @@ to free. A context that nothing followed has the weight 1.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram.counting import CountedNgrams
-from lmzoo.models.ngram.scoring import Matcher
+from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.stream import TokenStream
+
+if TYPE_CHECKING:
+    from lmzoo.models.ngram.counting import CountedNgrams
 
 _BLOCK = 1 << 18
 """Contexts are worked on in blocks with about so many children, which stay in the processor's cache."""
@@ -114,7 +117,8 @@ class Discounting:
         D_j = j - (j + 1) Y t_{j+1} / t_j        (unmodified: D_1 = D_2 = D_3 = Y)
 
     A text may have no n-gram of some count, or have more of count 2 than of count 1 (characters, a text without
-    repetitions). An order whose discounts come out unusable takes `FALLBACK`, as KenLM does when asked to.
+    repetitions). An order whose discounts come out unusable takes `FALLBACK`, as KenLM does when asked to; the model's
+    `parameters` show which did.
     """
 
     continuations: bool
@@ -158,7 +162,7 @@ class _FromOccurrences:
 
 
 class WittenBell(_FromOccurrences):
-    """Frees one count for every different token that followed: as often as something new came (method C, 1991)."""
+    """Frees one count for every different token that followed: so often something new came (Witten & Bell 1991)."""
 
     def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
         return families.counts, families.sums(families.counts > 0)
@@ -191,47 +195,86 @@ class JelinekMercer(_FromOccurrences):
         p(w | h) = lambda(h) c(h w) / c(h) + (1 - lambda(h)) p(w | h')
 
     A weight is shared by the contexts of one order and of about the same count c(h), as in Chen & Goodman (1998,
-    section 2.3). EM on valid: how far down each token was probably drawn from, given the weights; then the weights,
-    given that. One token each for "kept" and "freed" is added, so that no weight becomes 0 or 1.
+    section 2.3), and learned by EM on valid. One token more is drawn and one passed down under each weight than valid
+    has, so that none becomes 0 or 1.
     """
 
-    N_BUCKETS = 20  # 1, 2, 3-4, 5-8, ..., more than 2^18
+    N_BUCKETS = 20  # c(h) = 1, 2, 3-4, 5-8, ..., more than 2^18
     MAX_STEPS = 200
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        order, totals = counted.trie.order, counted.context_totals()
-        seen = np.empty((order, len(valid)), bool)
-        ratios = np.empty((order, len(valid)))  # c(h w) / c(h)
-        buckets = np.empty((order, len(valid)), np.intp)
+        from lmzoo.models.ngram.scoring import Matcher  # numba, which only a fit may import
+
         nodes = Matcher(counted.trie).nodes(valid.ids)
-        for k in range(order):
-            contexts, children = nodes[k - 1, :-1] if k else np.zeros(len(valid), np.int32), nodes[k, 1:]
-            found = totals[contexts]
-            seen[k] = (found > 0) & ((contexts > 0) | (k == 0))
-            ratios[k] = np.where(children > 0, counted.counts[children], 0) / np.maximum(found, 1)
-            buckets[k] = self._bucket(found)
-        lambdas = np.full((order, self.N_BUCKETS), 0.5)
+        contexts, children = np.zeros_like(nodes[:, 1:]), nodes[:, 1:]  # (n, T)
+        contexts[1:] = nodes[:-1, :-1]
+        totals = counted.context_totals()[contexts]
+        totals[1:][contexts[1:] == 0] = 0  # there is no such context: only the unigram's is the root
+        ratios = np.where(children > 0, counted.counts[children], 0) / np.maximum(totals, 1)  # c(h w) / c(h)
+        buckets, seen = self._bucket(totals), totals > 0
+        lambdas = np.full((len(nodes), self.N_BUCKETS), 0.5)
         for _ in range(self.MAX_STEPS):
-            own = np.where(seen, np.take_along_axis(lambdas, buckets, axis=1), 0)
-            probs = np.empty((order + 1, len(valid)))
-            probs[0] = 1 / counted.trie.vocab_size
-            for k in range(order):
-                probs[k + 1] = own[k] * ratios[k] + (1 - own[k]) * probs[k]
-            before = lambdas.copy()
-            reached = np.ones(len(valid))  # probability that the token was drawn from this order or below
-            for k in range(order - 1, -1, -1):
-                drawn = reached * own[k] * ratios[k] / probs[k + 1]
-                visits = np.bincount(buckets[k][seen[k]], reached[seen[k]], self.N_BUCKETS)
-                lambdas[k] = (np.bincount(buckets[k], drawn, self.N_BUCKETS) + 1) / (visits + 2)
-                reached -= drawn
-            if np.abs(lambdas - before).max() < 1e-4:
+            better = self._em_step(lambdas, ratios, buckets, seen, 1 / counted.trie.vocab_size)
+            change = np.abs(better - lambdas).max()
+            lambdas = better
+            if change < 1e-4:
                 break
         return lambdas
 
-    def _bucket(self, totals: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.intp]:
+    def _em_step(
+        self,
+        lambdas: NDArray[np.float64],
+        ratios: NDArray[np.float64],
+        buckets: NDArray[np.intp],
+        seen: NDArray[np.bool_],
+        uniform: float,
+    ) -> NDArray[np.float64]:
+        """Weights under which T tokens are more likely, from (n, T) facts about each token's contexts."""
+        mix = np.where(seen, np.take_along_axis(lambdas, buckets, axis=1), 0)  # (n, T)
+        probs = np.empty_like(mix)
+        lower: Any = uniform
+        for k in range(len(mix)):
+            lower = probs[k] = mix[k] * ratios[k] + (1 - mix[k]) * lower
+        better, reached = np.empty_like(lambdas), np.ones(mix.shape[1])
+        for k in reversed(range(len(mix))):  # reached: how probably the token was passed down to this order
+            drawn = reached * mix[k] * ratios[k] / probs[k]
+            n_drawn = np.bincount(buckets[k], drawn, self.N_BUCKETS)
+            n_reached = np.bincount(buckets[k], reached * seen[k], self.N_BUCKETS)
+            better[k] = (n_drawn + 1) / (n_reached + 2)
+            reached -= drawn
+        return better
+
+    def _bucket(self, totals: NDArray[Any]) -> NDArray[np.intp]:
         return np.minimum(np.ceil(np.log2(np.maximum(totals, 1))), self.N_BUCKETS - 1).astype(np.intp)
 
     def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
         totals = families.sums(families.counts)
         lambdas = parameters[self._bucket(totals)]
         return lambdas[families.owners] * families.counts, (1 - lambdas) * totals
+
+
+SMOOTHINGS: dict[str, Smoothing] = {
+    "kneser-ney": Discounting(continuations=True, modified=True),
+    "kneser-ney-1995": Discounting(continuations=True, modified=False),
+    "absolute": Discounting(continuations=False, modified=False),
+    "witten-bell": WittenBell(),
+    "jelinek-mercer": JelinekMercer(),
+    "additive": Additive(1.0),
+    "mle": Additive(0.0),
+}
+
+
+def smoothing_from(spec: str) -> Smoothing:
+    """The method of a name in `SMOOTHINGS`, or "additive:ALPHA"; ConfigurationError if there is none."""
+    name, colon, alpha = spec.partition(":")
+    if name not in SMOOTHINGS:
+        raise UnknownNameError("smoothing", name, SMOOTHINGS)
+    if not colon:
+        return SMOOTHINGS[name]
+    try:
+        amount = float(alpha)
+    except ValueError:
+        amount = math.nan
+    if name != "additive" or not 0 < amount < math.inf:
+        raise ConfigurationError(f"only 'additive' takes a number, above 0, as in 'additive:0.1'; got '{spec}'")
+    return Additive(amount)

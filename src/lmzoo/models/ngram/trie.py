@@ -39,7 +39,7 @@ class Trie:
     first_child: NDArray[np.int32]
     """(C + 1,) children of node i: first_child[i] to first_child[i + 1]."""
     suffixes: NDArray[np.int32]
-    """(M,) the n-gram without its first token; the root's is the root."""
+    """(M,) the n-gram without its first token; that of the root is the root."""
 
     @property
     def order(self) -> int:
@@ -80,9 +80,10 @@ class Trie:
 
     def longest_match(self, context: int, token_id: int) -> int:
         """The longest n-gram that ends in this token after some of the context."""
-        while (node := self.child(context, token_id)) is None:
-            context = int(self.suffixes[context])  # ends at the root, which has every token as a child
-        return node
+        for longer in self.backoff_path(context):
+            if (node := self.child(longer, token_id)) is not None:
+                return node
+        return 1 + token_id
 
     def as_context(self, node: int) -> int:
         """The longest context that an n-gram leaves behind."""
@@ -104,6 +105,7 @@ class Trie:
         return counts
 
     def arrays(self) -> dict[str, NDArray[np.integer]]:
+        """What `from_arrays` reads."""
         return {
             "levels": self.levels,
             "tokens": self.tokens,
