@@ -12,17 +12,23 @@ reuses what is there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from lmzoo import __version__, zoo
 from lmzoo.budgets import merged, settings_for
@@ -35,6 +41,8 @@ from lmzoo.files import atomic_file
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ def compare(
     budget: str = "quick",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    jobs: int | None = None,
     command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -79,9 +88,12 @@ def compare(
     """Fits and measures `species` (default: all that lmzoo brings) in `folder`, one after the other.
 
     All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
-    together; `settings` maps a species to factory arguments that override the budget's. Every species runs in a process
-    of its own, so that time and memory are its own and a crash takes nothing else down. A species that fails is
-    reported and the rest go on. From a script, call this under `if __name__ == "__main__":`.
+    together; `settings` maps a species to factory arguments that override the budget's. A species that fails is
+    reported and the rest go on.
+
+    Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
+    `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
+    each is timed with the same number of threads. From a script, call this under `if __name__ == "__main__":`.
     """
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
@@ -94,22 +106,40 @@ def compare(
         zoo.card(name)  # a typo shows before an hour of work
     _prepare(folder, corpus, tokenizer, seed, _named("corpus", on_progress))
 
-    comparison = Comparison(folder)
+    n_cores = psutil.cpu_count(logical=False) or 1
+    jobs = min(n_cores, 4) if jobs is None else jobs
+    if jobs < 1:
+        raise UsageError(f"jobs must be at least 1, got {jobs}")
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
+    outcomes: dict[str, Outcome] = {}
+
+    def done(outcome: Outcome) -> None:
+        outcomes[outcome.species] = outcome
+        if outcome.record is not None and not outcome.reused:
+            known[:] = [*(record for record in known if record.species != outcome.species), outcome.record]
+            write_records(folder / "results.jsonl", known)
+        if on_outcome:
+            on_outcome(outcome)
+
+    todo = []
     for name in chosen:
         job = _Job(folder, zoo.card(name), plan[name], seed, command)
         record = next((record for record in known if job.made(record)), None)
         if record is not None and (folder / "predictors" / name / "predictor.json").exists():
-            outcome = Outcome(name, record, reused=True)
+            done(Outcome(name, record, reused=True))
         else:
-            outcome = _run(job, _named(name, on_progress))
-        if outcome.record is not None and not outcome.reused:
-            known = [*(record for record in known if record.species != name), outcome.record]
-            write_records(folder / "results.jsonl", known)
-        comparison.outcomes.append(outcome)
-        if on_outcome:
-            on_outcome(outcome)
-    return comparison
+            todo.append(job)
+    with _threads(max(1, n_cores // jobs)), ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(_run, job, _named(job.card.name, on_progress)) for job in todo]
+        try:
+            for future in as_completed(running):
+                done(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                _interrupt(process)
+            raise
+    return Comparison(folder, [outcomes[name] for name in chosen])
 
 
 def _prepare(folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: OnProgress) -> None:
@@ -199,6 +229,8 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.card.name}")
+    # The process inherits the mask of this thread: an interrupt waits until `_work` can handle it.
+    _mask_interrupts(True)
     process.start()
     theirs.close()
     try:
@@ -213,15 +245,36 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
         if process.exitcode == -9:
             reason += " (killed, perhaps because memory ran out)"
         return Outcome(job.card.name, error=reason)
-    except KeyboardInterrupt:
-        process.join(timeout=30)  # the interrupt reaches the fit as well: let it keep its checkpoint
-        raise
     finally:
-        if process.is_alive():
-            process.join(timeout=5)
-            process.terminate()
         process.join()
         ours.close()
+
+
+def _mask_interrupts(masked: bool) -> None:
+    """Holds back interrupts of this thread, or lets them through; Windows cannot."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _interrupt(process: BaseProcess) -> None:
+    """Asks a fit to keep its checkpoint and to end, as Ctrl-C does."""
+    if sys.platform == "win32" or process.pid is None:
+        process.terminate()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    """Processes that start in this context use so many threads, unless the user's environment says otherwise."""
+    ours = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, str(n_threads)))
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _work(job: _Job, connection: Connection) -> None:
@@ -230,6 +283,7 @@ def _work(job: _Job, connection: Connection) -> None:
     if job.card.name not in zoo.names():
         zoo.register(job.card)
     try:
+        _mask_interrupts(False)
         outcome = Outcome(job.card.name, job.do(connection.send))
     except KeyboardInterrupt:
         os._exit(130)

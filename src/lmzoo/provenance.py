@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "processor": _processor(),
         "n_cores": psutil.cpu_count(logical=True) or 1,
+        "n_threads": int(os.environ.get("OMP_NUM_THREADS", psutil.cpu_count(logical=False) or 1)),
         "memory_bytes": psutil.virtual_memory().total,
     }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
     from lmzoo.language_model import OnProgress, Progress
 
@@ -47,15 +48,15 @@ def note(message: str) -> None:
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress]:
     """A bar with rate and time to go on stderr; yields the callback that moves it."""
-    from rich.progress import (
-        BarColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
+    with progress_of_many() as move:
+        yield lambda progress: move(description, progress)
+
+
+@contextmanager
+def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
+    """A bar for each thing that is under way, by its name; yields the callback that moves them."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     bars = Bars(
         TextColumn("{task.description}", markup=False),
@@ -69,19 +70,21 @@ def progress(description: str) -> Iterator[OnProgress]:
         transient=True,
         disable=not stderr().is_terminal,
     )
+    tasks: dict[tuple[str, str], TaskID] = {}
+
+    def move(name: str, progress: Progress) -> None:
+        key = name, progress.unit
+        if key not in tasks:
+            for other in [other for other in tasks if other[0] == name]:  # its next stage begins
+                bars.remove_task(tasks.pop(other))
+            tasks[key] = bars.add_task(name, total=None, detail="")
+        task = bars.tasks[bars.task_ids.index(tasks[key])]
+        speed = f"{_short(task.speed)} {progress.unit}/s" if task.speed else ""
+        detail = " · ".join(part for part in (speed, progress.message) if part)
+        finished = progress.total is not None and progress.done >= progress.total
+        bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
+
     with bars:
-        task = bars.add_task(description, total=None, detail="")
-
-        def move(progress: Progress) -> None:
-            rate = bars.tasks[0].speed
-            speed = f"{_short(rate)} {progress.unit}/s" if rate else ""
-            bars.update(
-                task,
-                completed=progress.done,
-                total=progress.total,
-                detail=" · ".join(part for part in (speed, progress.message) if part),
-            )
-
         yield move
 
 

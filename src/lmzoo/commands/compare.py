@@ -11,7 +11,6 @@ from lmzoo import terminal
 
 if TYPE_CHECKING:
     from lmzoo.compare import Outcome
-    from lmzoo.language_model import Progress
 
 
 def compare(
@@ -22,6 +21,7 @@ def compare(
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     seed: int = 0,
+    jobs: int | None = None,
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -46,6 +46,8 @@ def compare(
         A setting of a species, as species.name=value; may be repeated.
     seed
         The same seed gives the same models.
+    jobs
+        How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
     out
         Folder of the run. Default: runs/BUDGET for the embedded corpus, else runs/CORPUS-BUDGET.
     json
@@ -63,8 +65,7 @@ def compare(
 
     if out is None:
         out = Path("runs") / (budget if corpus == DEFAULT_CORPUS else f"{Path(corpus).stem}-{budget}".replace(":", "-"))
-    bars = _Bars()
-    try:
+    with terminal.progress_of_many() as on_progress:
         comparison = run(
             out,
             species=species,
@@ -73,12 +74,11 @@ def compare(
             budget=budget,
             settings=parse_settings(settings or []),
             seed=seed,
+            jobs=jobs,
             command=shlex.join(["lmzoo", *sys.argv[1:]]),
-            on_progress=bars.move,
-            on_outcome=bars.finish,
+            on_progress=on_progress,
+            on_outcome=_finish,
         )
-    finally:
-        bars.close()
     pages = write_report(out) if comparison.records else []
     if json:
         for record in comparison.records:
@@ -90,32 +90,12 @@ def compare(
     return 1 if comparison.failures else 0
 
 
-class _Bars:
-    """One progress bar at a time, and a line for each species that is done."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._bar = None
-
-    def move(self, name: str, progress: Progress) -> None:
-        if name != self._name:
-            self.close()
-            self._name = name
-            self._bar = terminal.progress(name)
-            self._move = self._bar.__enter__()
-        self._move(progress)
-
-    def finish(self, outcome: Outcome) -> None:
-        self.close()
-        if outcome.record is None:
-            terminal.note(f"  {outcome.species}: failed: {outcome.error}")
-            return
-        figure = outcome.record.bits_per_byte
-        quality = f"{figure:.3f} bits/byte" if figure is not None else "no bits/byte"
-        how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
-        terminal.note(f"  {outcome.species}: {quality}, {how}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-        self._name, self._bar = "", None
+def _finish(outcome: Outcome) -> None:
+    """A line for a species that is done."""
+    if outcome.record is None:
+        terminal.note(f"  {outcome.species}: failed: {outcome.error}")
+        return
+    figure = outcome.record.bits_per_byte
+    quality = f"{figure:.3f} bits/byte" if figure is not None else "no bits/byte"
+    how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
+    terminal.note(f"  {outcome.species}: {quality}, {how}")
