@@ -15,11 +15,14 @@ from lmzoo.errors import UnknownNameError
 BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "hmm": {"n_states": 64, "n_iterations": 20},
-        "nplm": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2}},
-        "rnn": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2}},
-        "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2}},
-        "gru": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2}},
-        "transformer": {"n_layers": 2, "training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2}},
+        "nplm": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "rnn": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "gru": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "transformer": {
+            "n_layers": 2,
+            "training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01},
+        },
     },
     "standard": {
         "hmm": {"n_states": 256, "n_iterations": 40},
