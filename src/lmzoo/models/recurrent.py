@@ -19,7 +19,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
@@ -118,6 +117,7 @@ class Recurrent(Network):
         self.d_hidden = d_hidden
         make = _CELLS[cell]
         self.embedding = nn.Embedding(vocab_size, d_embed)
+        self.n_memories = make.n_memories
         self.cells = nn.ModuleList(make(d_hidden if layer else d_embed, d_hidden) for layer in range(n_layers))
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(d_hidden, d_embed)
@@ -127,14 +127,14 @@ class Recurrent(Network):
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        return tuple(torch.zeros(batch_size, self.d_hidden) for cell in self.cells for _ in range(cell.n_memories))
+        return tuple(torch.zeros(batch_size, self.d_hidden) for _ in range(len(self.cells) * self.n_memories))
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         keep = (ids != EOT).float()[:, :, None]  # (B, T, 1)
         x = self.dropout(self.embedding(ids))  # (B, T, d_embed)
         after: list[Tensor] = []
         for layer, cell in enumerate(self.cells):
-            own = memory[layer * cell.n_memories : (layer + 1) * cell.n_memories]
+            own = memory[layer * self.n_memories : (layer + 1) * self.n_memories]
             x, new = cell(x, keep, own)  # (B, T, d_hidden)
             x = self.dropout(x)
             after += new

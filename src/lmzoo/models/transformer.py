@@ -4,11 +4,11 @@
     attention  softmax(Q K' / sqrt(d)) V,  where a query sees itself and the `window` - 1 tokens before it
     MLP        relu(x A)^2 B
 
-Changed since 2017, for what it gives at no cost: norms stand before the layers and have no mean (Zhang & Sennrich 2019),
-positions are rotations of queries and keys (RoPE, Su et al. 2021), which are normed too (Henry et al. 2020), the MLP's
-activation is a square (So et al. 2021). Attention is banded (Child et al. 2019) with a rolling cache of keys and values,
-also while training (Transformer-XL, Dai et al. 2019): rotations tell distance only, so every token sees its exact window
-wherever a chunk begins, and n layers see n (window - 1) + 1 tokens.
+Changed since 2017, for what it gives at no cost: norms stand before the layers and have no mean (Zhang & Sennrich
+2019), positions are rotations of queries and keys (RoPE, Su et al. 2021), which are normed too (Henry et al. 2020), the
+MLP's activation is a square (So et al. 2021). Attention is banded (Child et al. 2019) with a rolling cache of keys and
+values, also while training (Transformer-XL, Dai et al. 2019): rotations tell distance only, so every token sees its
+exact window wherever a chunk begins, and n layers see n (window - 1) + 1 tokens.
 What it cannot do: see further, or learn much from little text.
 """
 
@@ -56,9 +56,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(
-        self, x: Tensor, cached: Tensor, seen: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D), keys and values of the tokens before it (B, 2, H, M, d) -> (B, T, D), and the cache after it.
 
         seen (B, 1, T, M + T) says which keys each query may see.

@@ -32,4 +32,3 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Reads ids (B, T) int64; leaves the tensors of `memory` as they are."""
-

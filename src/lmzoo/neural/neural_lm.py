@@ -18,7 +18,7 @@ from lmzoo.neural.losses import next_token_loss
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.train import fingerprint_of, train
+from lmzoo.neural.train import Training, fingerprint_of
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 _CHUNK_SIZE = 256
@@ -61,12 +61,11 @@ class NeuralLM(LanguageModel[NeuralState]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        network = self._fresh_network(seed)
+        network = self.fresh_network(seed)
         # Frequencies are known beforehand; learning them would take hundreds of steps.
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
         network.head.bias.data = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
-        kind = [self._make_network.__qualname__, self.vocab_size, self._architecture, asdict(self.training)]
-        train(
+        training = Training(
             network,
             data.train,
             self.training,
@@ -74,14 +73,22 @@ class NeuralLM(LanguageModel[NeuralState]):
             evaluate=lambda: -float(observed_log_probs(network, data.valid).mean()),
             evaluation_tokens=len(data.valid),
             seed=seed,
-            fingerprint=fingerprint_of(data, seed, kind),
+        )
+        kind = {
+            "network": self._make_network.__qualname__,
+            "vocab_size": self.vocab_size,
+            "architecture": self._architecture,
+            "training": asdict(self.training),
+        }
+        training.run(
+            fingerprint=fingerprint_of(data, seed, kind) if checkpoint else "",
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
         self.network, self.fitted = network, True
         return self
 
-    def _fresh_network(self, seed: int) -> Network:
+    def fresh_network(self, seed: int) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._make_network(self.vocab_size, **self._architecture).eval()
@@ -134,7 +141,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         return {name: parameter.detach().numpy() for name, parameter in self.network.named_parameters()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
-        network = self._fresh_network(0)
+        network = self.fresh_network(0)
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 array = take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)

@@ -56,7 +56,7 @@ def _rows_of_documents(stream: TokenStream) -> NDArray[np.intp]:
     loads = [(0, row) for row in range(len(rows))]
     for document in np.argsort(-sizes, kind="stable").tolist():
         load, row = loads[0]
-        rows[row].append(np.arange(stream.starts[document], stream.ends[document]))
+        rows[row].append(np.arange(int(stream.starts[document]), int(stream.ends[document])))
         heapq.heapreplace(loads, (load + int(sizes[document]), row))
     joined = sorted((np.concatenate(row) for row in rows), key=len, reverse=True)
     positions = np.full((len(joined), len(joined[0]) if joined else 0), -1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
@@ -45,10 +46,18 @@ class TrainConfig:
         check_whole(1, batch_size=self.batch_size, chunk_size=self.chunk_size, patience=self.patience)
         check_share(warmup=self.warmup, final_rate=self.final_rate)
         check_positive(learning_rate=self.learning_rate, clip=self.clip)
-        if self.weight_decay:
-            check_positive(weight_decay=self.weight_decay)
+        check_not_negative(weight_decay=self.weight_decay)
         if self.seconds is not None:
             check_positive(seconds=self.seconds)
+        if self.bf16 not in (None, True, False):
+            raise ConfigurationError(f"bf16 must be true, false or null for automatic, got {self.bf16!r}")
+
+    def learning_rate_at(self, spent: float) -> float:
+        """After the share `spent` of the budget: linear warm-up, then half a cosine (Loshchilov & Hutter 2017)."""
+        if spent < self.warmup:
+            return self.learning_rate * spent / self.warmup
+        fallen = (min(1.0, spent) - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * fallen)) / 2)
 
     def changed(self, changes: TrainConfig | Mapping[str, Any] | None) -> TrainConfig:
         """These settings with others in place of some (as JSON gives them) or of all; None changes nothing."""
@@ -74,17 +83,20 @@ def check_whole(low: int, **settings: object) -> None:
 
 def check_share(**settings: object) -> None:
     """ConfigurationError unless all are numbers from 0 to 1."""
-    for name, value in settings.items():
-        if not (_is_number(value) and 0 <= value <= 1):
-            raise ConfigurationError(f"{name} must be a number from 0 to 1, got {value!r}")
+    _check_numbers(settings, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def check_positive(**settings: object) -> None:
     """ConfigurationError unless all are finite numbers above 0."""
+    _check_numbers(settings, "a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+def check_not_negative(**settings: object) -> None:
+    """ConfigurationError unless all are finite numbers of at least 0."""
+    _check_numbers(settings, "a finite number of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def _check_numbers(settings: Mapping[str, object], allowed: str, fits: Callable[[float], bool]) -> None:
     for name, value in settings.items():
-        if not (_is_number(value) and 0 < value < float("inf")):
-            raise ConfigurationError(f"{name} must be a finite number above 0, got {value!r}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not fits(value):
+            raise ConfigurationError(f"{name} must be {allowed}, got {value!r}")

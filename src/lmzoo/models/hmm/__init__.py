@@ -1,6 +1,8 @@
-"""Hidden Markov model (Baum et al. 1970; Baker 1975; Jelinek 1976): a hidden state walks a Markov chain and emits tokens.
+"""Hidden Markov model (Baum et al. 1970; Baker 1975; Jelinek 1976): a hidden state walks a Markov chain
+and emits tokens.
 
-Nobody sees the state; Bayes' rule turns the tokens so far into a belief over K states, and the belief into a prediction.
+Nobody sees the state; Bayes' rule turns the tokens so far into a belief over K states, and the belief into a
+prediction.
 L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical Analysis of
 Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970.
 
@@ -61,7 +63,9 @@ def from_hmmlearn(model: CategoricalHMM) -> HiddenMarkovModel:
     if not hasattr(model, "emissionprob_"):
         raise ConfigurationError("this hmmlearn model has no emissionprob_ yet: fit it first, or set its probabilities")
     n_states, vocab_size = model.emissionprob_.shape
-    rows = {name: np.array(getattr(model, f"{name}_"), np.float64) for name in ("startprob", "transmat", "emissionprob")}
+    rows = {
+        name: np.array(getattr(model, f"{name}_"), np.float64) for name in ("startprob", "transmat", "emissionprob")
+    }
     for array in rows.values():
         array[~array.any(axis=-1)] = 1 / array.shape[-1]
     return hmm(vocab_size, n_states=n_states).load_arrays(rows)

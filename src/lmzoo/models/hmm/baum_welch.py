@@ -103,7 +103,9 @@ class _Standing:
         return cls(**facts["standing"], parameters=parameters, best_parameters=best)
 
 
-def maximise(counts: Counts, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float) -> Parameters:
+def maximise(
+    counts: Counts, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float
+) -> Parameters:
     """The M-step: the parameters under which the counts, and a Dirichlet prior of these weights, are most likely."""
     n_states = len(counts.starts)
     starts = counts.starts + transition_prior / n_states
@@ -185,7 +187,7 @@ def _fingerprint(data: TrainingData, vocab_size: int, settings: Settings, seed: 
     """What a fit is of."""
     digest = hashlib.sha256(json.dumps(["hmm", vocab_size, asdict(settings), seed], sort_keys=True).encode())
     for ids in (data.train.ids, data.valid.ids):
-        digest.update(hashlib.sha256(np.ascontiguousarray(ids)).digest())
+        digest.update(hashlib.sha256(np.ascontiguousarray(ids).data).digest())
     return digest.hexdigest()
 
 
@@ -196,7 +198,9 @@ def _batches_in_parallel() -> Iterator[Map]:
     NumPy lets go of the interpreter lock while it computes. This way all of the work is parallel, not only the matrix
     products, and the result does not depend on the number of threads, because it is gathered in order.
     """
-    n_threads = max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
+    n_threads = max(
+        (library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1
+    )
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
 
         def run(function: Callable[[Batch], Any], batches: Iterable[Batch]) -> Iterator[Any]:

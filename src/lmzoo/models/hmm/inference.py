@@ -21,6 +21,7 @@ model forgets, so that the first guess is nearly always confirmed; the worst cas
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,8 +31,9 @@ from numpy.typing import NDArray
 from lmzoo.models.hmm.packing import Batch, PackedText
 from lmzoo.stream import EOT
 
-Part, Result = TypeVar("Part"), TypeVar("Result")
-Floats = NDArray[np.floating]
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+Floats = NDArray[Any]
 Map = Callable[[Callable[[Batch], Any], Iterable[Batch]], Iterator[Any]]
 """Applies a function to batches and yields the results in order, like `map`."""
 
@@ -69,7 +71,7 @@ def filter_batch(batch: Batch, entering: Floats, parameters: Parameters) -> tupl
     scratch = np.empty_like(entering)
     steps = [*batch.steps, slice(n_tokens, len(beliefs))]
     beliefs[steps[0]] = entering
-    for now, then in zip(steps, steps[1:], strict=False):
+    for now, then in itertools.pairwise(steps):
         n_going_on = then.stop - then.start
         joint = scratch[: now.stop - now.start]  # (N, K)
         np.take(emissions, batch.tokens[now], axis=0, out=joint, mode="clip")
@@ -78,7 +80,7 @@ def filter_batch(batch: Batch, entering: Floats, parameters: Parameters) -> tupl
         if not likelihood.all():
             np.copyto(joint, beliefs[now], where=(likelihood == 0)[:, None])
         filtered = joint[:n_going_on]
-        filtered /= _divisor(likelihood[:n_going_on])
+        filtered *= _scales(likelihood[:n_going_on])
         np.dot(filtered, transmat, out=beliefs[then])
     return beliefs[:n_tokens], likelihoods, beliefs[n_tokens:]
 
@@ -95,15 +97,17 @@ def smooth_batch(
     transitions, product = np.zeros_like(transmat), np.empty_like(transmat)
     backwards = np.ascontiguousarray(transmat.T)
     scratch, other, filtered = np.empty((3, len(batch.starts), len(transmat)), transmat.dtype)
+    scales, impossible = _scales(likelihoods), likelihoods == 0
+    some_impossible = impossible.any()
     following = closing
     for now in reversed(batch.steps):
         n_going_on = len(following)
-        belief, likelihood = beliefs[now], likelihoods[now]
+        belief = beliefs[now]
         evidence = scratch[: len(belief)]
         np.take(emissions, batch.tokens[now], axis=0, out=evidence, mode="clip")
-        evidence /= _divisor(likelihood)
-        if not likelihood.all():
-            evidence[likelihood == 0] = 1
+        evidence *= scales[now]
+        if some_impossible:
+            evidence[impossible[now]] = 1
         if n_going_on:
             here = np.multiply(evidence[:n_going_on], belief[:n_going_on], out=filtered[:n_going_on])
             transitions += np.dot(here.T, following, out=product)
@@ -113,9 +117,11 @@ def smooth_batch(
     return transitions * transmat, following
 
 
-def _divisor(likelihood: Floats) -> Floats:
-    """(N, 1) likelihoods, with 1 for impossible tokens."""
-    return (likelihood + (likelihood == 0))[:, None]
+def _scales(likelihoods: Floats) -> Floats:
+    """(N, 1) reciprocals of likelihoods; 1 for impossible tokens."""
+    if not likelihoods.all():
+        likelihoods = np.where(likelihoods == 0, 1, likelihoods)
+    return np.reciprocal(likelihoods)[:, None]
 
 
 def beliefs_at_starts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
@@ -145,7 +151,7 @@ def smooth_text(
     collect: Callable[[Iterator[Part]], Result],
     run: Map = map,
 ) -> Result:
-    """`collect` of what `reduce` makes of each batch, its likelihoods (P,), posteriors (P, K) and transitions (K, K)."""
+    """`collect` of what `reduce` makes of each batch, likelihoods (P,), posteriors (P, K) and transitions (K, K)."""
     entering = beliefs_at_starts(text, parameters, run)
     closing = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
 
@@ -214,8 +220,8 @@ def posteriors(text: PackedText, parameters: Parameters) -> Floats:
     return smooth_text(text, parameters, lambda batch, _, part, __: (batch.positions, part), collect)
 
 
-def most_likely_path(ids: NDArray[np.int32], parameters: Parameters) -> tuple[NDArray[np.intp], float]:
-    """(T,) the states of the most likely path through one document (Viterbi 1967), and its log-probability in nats."""
+def most_likely_path(ids: NDArray[np.int32], parameters: Parameters) -> NDArray[np.intp]:
+    """(T,) the states of the most likely path through one document (Viterbi 1967)."""
     with np.errstate(divide="ignore"):
         log_start, log_transmat = np.log(parameters.startprob), np.log(parameters.transmat)
         log_emissions = np.log(parameters.emissions[ids])  # (T, K)
@@ -229,7 +235,7 @@ def most_likely_path(ids: NDArray[np.int32], parameters: Parameters) -> tuple[ND
     path[-1] = best.argmax()
     for position in range(len(ids) - 1, 0, -1):
         path[position - 1] = came_from[position, path[position]]
-    return path, float(best.max())
+    return path
 
 
 def sum_of_logs(likelihoods: Floats) -> float:

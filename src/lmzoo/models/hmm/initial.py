@@ -9,7 +9,7 @@ gives the perplexity of about twenty from random parameters, and the hill is a b
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,12 @@ from scipy import sparse
 from lmzoo.models.hmm.inference import Counts
 from lmzoo.stream import TokenStream
 
-_N_DIMENSIONS: Final = 64
+_N_DIMENSIONS: Final = 128
 _N_ROUNDS: Final = 8
+_TYPES_PER_STATE: Final = 4
 _FREQUENCY_POWER: Final = 1.5
 """The weight of a word in k-means is its count to this power: frequent words should rather have states of their own."""
-_SHARED: Final = 0.3
+_SHARED: Final = 0.5
 """The part of each word that is spread over all states at random, so that EM can move it."""
 
 
@@ -39,7 +40,7 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
     starts = np.bincount(types[stream.starts], minlength=n_types)  # (N,)
     counts = np.bincount(types, minlength=n_types)  # (N,)
 
-    neighbours = sparse.hstack([pairs, pairs.T, starts[:, None].astype(np.float32)], format="csr")
+    neighbours: Any = sparse.hstack([pairs, pairs.T, starts[:, None].astype(np.float32)], format="csr")
     classes = _cluster(_projected(neighbours, rng), counts.astype(np.float64) ** _FREQUENCY_POWER, n_states, rng)
     shares = rng.standard_exponential((n_types, n_states), dtype=np.float32)
     shares *= _SHARED / shares.sum(axis=1, keepdims=True)
@@ -50,7 +51,7 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
     return Counts(np.nan, starts @ shares, (shares.T @ (pairs @ shares)).astype(np.float64), emissions)
 
 
-def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """(T,) what is clustered, numbered, and (N,) the token of each: tokens, or tokens with the ones before them.
 
     A vocabulary that is small for the number of states (characters) would leave most states without a class of their
@@ -58,7 +59,7 @@ def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.intp], NDArra
     """
     token_ids, types = np.unique(stream.ids, return_inverse=True)
     for _ in range(2):
-        if len(token_ids) >= 4 * n_states:
+        if len(token_ids) >= _TYPES_PER_STATE * n_states:
             break
         before = np.empty_like(types)
         before[1:] = types[:-1]
@@ -68,7 +69,7 @@ def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.intp], NDArra
     return types, token_ids
 
 
-def _projected(neighbours: sparse.csr_array, rng: np.random.Generator) -> NDArray[np.float32]:
+def _projected(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
     """(N, D) rows on the unit sphere: the main directions of the square roots of counts, by subspace iteration.
 
     Square roots make the distance of two rows that of Hellinger between their distributions (Halko et al. 2011 for the

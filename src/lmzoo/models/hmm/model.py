@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
@@ -193,7 +193,9 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         self.require_fitted()
         model = CategoricalHMM(self.settings.n_states, n_features=self.vocab_size, implementation="scaling")
         model.startprob_, model.transmat_, model.emissionprob_ = (
-            self.startprob.copy(), self.transmat.copy(), self.emissionprob.copy()
+            self.startprob.copy(),
+            self.transmat.copy(),
+            self.emissionprob.copy(),
         )
         return model
 

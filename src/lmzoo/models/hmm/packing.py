@@ -7,7 +7,6 @@ first rows of step t - 1. A document longer than `max_length` is cut into blocks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -18,12 +17,12 @@ from scipy import sparse
 
 from lmzoo.stream import TokenStream
 
-MAX_LENGTH: Final = 2048
+MAX_LENGTH: Final = 4096
 """Where documents are cut: long enough for few cuts, short enough to make many rows of one long document."""
 _LEAD: Final = 256
 """How many tokens before and after a cut are enough, as a rule, to know the beliefs at it."""
 _MAX_ROWS: Final = 4096
-_MAX_TOKENS: Final = 1 << 15
+_MAX_TOKENS: Final = 1 << 17
 _MAX_ELEMENTS: Final = 1 << 25
 """A batch has at most so many rows, tokens, and tokens x states (128 MB of float32 beliefs)."""
 
@@ -41,7 +40,7 @@ class Batch:
     entry_cuts: NDArray[np.int64]
     """(B,) the cut at which each block starts; -1 = it starts a document."""
     exit_cuts: NDArray[np.int64]
-    """(C,) the cuts at which the first C blocks stop; the other blocks end their documents."""
+    """(B,) the cuts at which the blocks stop, all after the same number of steps; or (0,), if they end documents."""
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -88,10 +87,10 @@ class PackedText:
         none, every = np.full(len(cuts), -1), np.arange(len(cuts))
         return cls(
             stream,
-            list(_batches(stream, starts, ends, entry_cuts, exit_cuts, n_states)),
+            _batches(stream, starts, ends, entry_cuts, exit_cuts, n_states),
             len(cuts),
-            list(_batches(stream, cuts - lead, cuts, none, every, n_states)),
-            list(_batches(stream, cuts, np.minimum(cuts + lead, ends[follows]), every, none, n_states)),
+            _batches(stream, cuts - lead, cuts, none, every, n_states),
+            _batches(stream, cuts, np.minimum(cuts + lead, ends[follows]), every, none, n_states),
         )
 
 
@@ -102,23 +101,26 @@ def _batches(
     entry_cuts: NDArray[np.int64],
     exit_cuts: NDArray[np.int64],
     n_states: int,
-) -> Iterator[Batch]:
-    """Packs blocks, of which those that stop at a cut must have the greatest length."""
+) -> list[Batch]:
+    """Packs blocks, given by where they start and end: those that stop at a cut apart from the others."""
     lengths = ends - starts
-    order = np.lexsort((exit_cuts < 0, -lengths))  # longest first; among equals those that stop at a cut
     max_tokens = min(_MAX_TOKENS, _MAX_ELEMENTS // n_states)
-    filled = np.cumsum(lengths[order])
-    first = 0
-    while first < len(order):
-        longest = lengths[order[first]]
-        fitting = np.searchsorted(filled, filled[first] - longest + max_tokens, side="right")
-        chosen = order[first : min(max(int(fitting), first + 1), first + _MAX_ROWS)]
-        rows = np.searchsorted(-lengths[chosen], -np.arange(longest))  # (S,) how many blocks have a t-th token
-        bounds = np.concatenate([[0], np.cumsum(rows)])
-        tokens = stream.ids[_positions(starts[chosen], bounds)]
-        exits = exit_cuts[chosen]
-        yield Batch(starts[chosen], bounds, tokens, entry_cuts[chosen], exits[exits >= 0])
-        first += len(chosen)
+    longest_first = np.argsort(-lengths, kind="stable")
+    batches = []
+    for group in (longest_first[exit_cuts[longest_first] >= 0], longest_first[exit_cuts[longest_first] < 0]):
+        filled = np.cumsum(lengths[group])
+        first = 0
+        while first < len(group):
+            longest = lengths[group[first]]
+            fitting = np.searchsorted(filled, filled[first] - longest + max_tokens, side="right")
+            chosen = group[first : min(max(int(fitting), first + 1), first + _MAX_ROWS)]
+            rows = np.searchsorted(-lengths[chosen], -np.arange(int(longest)))  # (S,) how many blocks have a t-th token
+            bounds = np.concatenate([[0], np.cumsum(rows)])
+            tokens = stream.ids[_positions(starts[chosen], bounds)]
+            exits = exit_cuts[chosen]
+            batches.append(Batch(starts[chosen], bounds, tokens, entry_cuts[chosen], exits[exits >= 0]))
+            first += len(chosen)
+    return batches
 
 
 def _positions(starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
