@@ -29,7 +29,7 @@ class TrainConfig:
     warmup: float = 0.05
     final_rate: float = 0.05
     """Learning rate at the end, as a share of `learning_rate`."""
-    weight_decay: float = 0.1
+    weight_decay: float = 0.01
     """AdamW's, on matrices only: biases and gains are not drawn to zero."""
     clip: float = 1.0
     """Longest gradient; a longer one is scaled down to it (Pascanu et al. 2013)."""

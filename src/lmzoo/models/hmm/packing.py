@@ -1,8 +1,8 @@
 """Documents packed so that many are walked side by side: step t of a batch is one matrix, a row for each document.
 
 Documents are sorted by length and nothing is padded: the rows of step t are the documents that have a t-th token, the
-first rows of step t - 1. A document longer than `max_length` is cut into blocks that are walked in parallel;
-`inference` finds the beliefs at the cuts.
+first rows of step t - 1. A long document is cut into blocks that are walked in parallel; `inference` finds the
+beliefs at the cuts.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from scipy import sparse
 
 from lmzoo.stream import TokenStream
 
-MAX_LENGTH: Final = 4096
-"""Where documents are cut: long enough for few cuts, short enough to make many rows of one long document."""
-_LEAD: Final = 256
+_LONGEST: Final = 4096
+"""Documents of more tokens are cut."""
+_BLOCK: Final = 1024
+"""Where they are cut: long enough for few cuts, short enough to make many rows of one long document."""
+_LEAD: Final = 128
 """How many tokens before and after a cut are enough, as a rule, to know the beliefs at it."""
-_MAX_ROWS: Final = 4096
-_MAX_TOKENS: Final = 1 << 17
-_MAX_ELEMENTS: Final = 1 << 25
-"""A batch has at most so many rows, tokens, and tokens x states (128 MB of float32 beliefs)."""
+_MANY_ROWS: Final = 4096
+_MANY_TOKENS: Final = 1 << 18
+_MANY_ELEMENTS: Final = 1 << 25
+"""A batch has about so many rows, tokens, and tokens x states (128 MB of float32 beliefs) at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +77,17 @@ class PackedText:
     """The text just after every cut."""
 
     @classmethod
-    def of(cls, stream: TokenStream, n_states: int, max_length: int = MAX_LENGTH) -> PackedText:
-        n_blocks = -(-(stream.ends - stream.starts) // max_length)  # (D,) of each document
+    def of(cls, stream: TokenStream, n_states: int, longest: int = _LONGEST, block: int = _BLOCK) -> PackedText:
+        """Packs a stream; documents of more than `longest` tokens are cut after every `block` tokens."""
+        document_lengths = stream.ends - stream.starts
+        n_blocks = np.where(document_lengths > longest, -(-document_lengths // block), 1)  # (D,)
         number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # within its document
-        starts = np.repeat(stream.starts, n_blocks) + max_length * number
-        ends = np.minimum(starts + max_length, np.repeat(stream.ends, n_blocks))
+        starts = np.repeat(stream.starts, n_blocks) + block * number
+        ends = np.append(starts[1:], len(stream))[: len(starts)]
         follows = number > 0
         entry_cuts = np.where(follows, np.cumsum(follows) - 1, -1)
         exit_cuts = np.append(entry_cuts[1:], -1)[: len(starts)]  # a block stops at the cut where the next one starts
-        cuts, lead = starts[follows], min(_LEAD, max_length)
+        cuts, lead = starts[follows], min(_LEAD, block)
         none, every = np.full(len(cuts), -1), np.arange(len(cuts))
         return cls(
             stream,
@@ -104,22 +108,22 @@ def _batches(
 ) -> list[Batch]:
     """Packs blocks, given by where they start and end: those that stop at a cut apart from the others."""
     lengths = ends - starts
-    max_tokens = min(_MAX_TOKENS, _MAX_ELEMENTS // n_states)
+    max_tokens = min(_MANY_TOKENS, _MANY_ELEMENTS // n_states)
     longest_first = np.argsort(-lengths, kind="stable")
     batches = []
     for group in (longest_first[exit_cuts[longest_first] >= 0], longest_first[exit_cuts[longest_first] < 0]):
         filled = np.cumsum(lengths[group])
-        first = 0
-        while first < len(group):
-            longest = lengths[group[first]]
-            fitting = np.searchsorted(filled, filled[first] - longest + max_tokens, side="right")
-            chosen = group[first : min(max(int(fitting), first + 1), first + _MAX_ROWS)]
-            rows = np.searchsorted(-lengths[chosen], -np.arange(int(longest)))  # (S,) how many blocks have a t-th token
-            bounds = np.concatenate([[0], np.cumsum(rows)])
-            tokens = stream.ids[_positions(starts[chosen], bounds)]
-            exits = exit_cuts[chosen]
-            batches.append(Batch(starts[chosen], bounds, tokens, entry_cuts[chosen], exits[exits >= 0]))
-            first += len(chosen)
+        n_tokens = int(lengths[group].sum())
+        n_batches = max(-(-n_tokens // max_tokens), -(-len(group) // _MANY_ROWS))
+        # Batches of equal work, so that no thread waits for another.
+        borders = np.searchsorted(filled, n_tokens * np.arange(1, n_batches) / n_batches)
+        for chosen in np.split(group, borders):
+            if len(chosen):
+                rows = np.searchsorted(-lengths[chosen], -np.arange(lengths[chosen[0]]))  # (S,) with a t-th token
+                bounds = np.concatenate([[0], np.cumsum(rows)])
+                tokens = stream.ids[_positions(starts[chosen], bounds)]
+                exits = exit_cuts[chosen]
+                batches.append(Batch(starts[chosen], bounds, tokens, entry_cuts[chosen], exits[exits >= 0]))
     return batches
 
 
