@@ -119,7 +119,7 @@ def _batches(
         borders = np.searchsorted(filled, n_tokens * np.arange(1, n_batches) / n_batches)
         for chosen in np.split(group, borders):
             if len(chosen):
-                rows = np.searchsorted(-lengths[chosen], -np.arange(lengths[chosen[0]]))  # (S,) with a t-th token
+                rows = np.searchsorted(-lengths[chosen], -np.arange(int(lengths[chosen[0]])))  # (S,) with a t-th token
                 bounds = np.concatenate([[0], np.cumsum(rows)])
                 tokens = stream.ids[_positions(starts[chosen], bounds)]
                 exits = exit_cuts[chosen]
