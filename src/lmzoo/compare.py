@@ -21,10 +21,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,7 @@ def compare(
                 done(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                _interrupt(process)
+            _interrupt_all(running)
             raise
     return Comparison(folder, [outcomes[name] for name in chosen])
 
@@ -256,13 +254,20 @@ def _mask_interrupts(masked: bool) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _interrupt(process: BaseProcess) -> None:
-    """Asks a fit to keep its checkpoint and to end, as Ctrl-C does."""
-    if sys.platform == "win32" or process.pid is None:
-        process.terminate()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGINT)
+def _interrupt_all(running: Sequence[Future[Outcome]]) -> None:
+    """Asks every fit once to keep its checkpoint and to end, as Ctrl-C does, also those that are just starting."""
+    asked: set[int] = set()
+    while not all(future.done() for future in running):
+        for process in multiprocessing.active_children():
+            if process.pid is None or process.pid in asked:
+                continue
+            asked.add(process.pid)
+            if sys.platform == "win32":
+                process.terminate()
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGINT)
+        wait(running, timeout=0.2)
 
 
 @contextlib.contextmanager
