@@ -251,6 +251,9 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
 def _mask_interrupts(masked: bool) -> None:
     """Holds back interrupts of this thread, or lets them through; Windows cannot."""
     if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # starts with the first process otherwise, and then lets interrupts through
         signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
