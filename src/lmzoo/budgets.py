@@ -1,7 +1,7 @@
 """One dial for all species: how much each may spend, in tokens and parameters, never in seconds.
 
-The sizes are chosen so that on two cores of a 2024 server and about a million tokens of text no species takes much more
-than its share: quick half a minute, standard some six minutes, thorough about an hour.
+Quick gives each species about a minute of one core on a million tokens of text. Standard and thorough are sized for
+about ten and a hundred times as much work; how long they take depends on the machine and has not been measured yet.
 """
 
 from __future__ import annotations
