@@ -111,11 +111,13 @@ def compare(
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
     outcomes: dict[str, Outcome] = {}
+    order = {name: place for place, name in enumerate(chosen)}
 
     def done(outcome: Outcome) -> None:
         outcomes[outcome.species] = outcome
         if outcome.record is not None and not outcome.reused:
             known[:] = [*(record for record in known if record.species != outcome.species), outcome.record]
+            known.sort(key=lambda record: order.get(record.species, len(order)))  # not as they happened to finish
             write_records(folder / "results.jsonl", known)
         if on_outcome:
             on_outcome(outcome)
@@ -129,8 +131,10 @@ def compare(
         else:
             todo.append(job)
     with _threads(max(1, n_cores // jobs)), ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_run, job, _named(job.card.name, on_progress)) for job in todo]
+        running: list[Future[Outcome]] = []
         try:
+            for job in todo:
+                running.append(pool.submit(_run, job, _named(job.card.name, on_progress)))  # noqa: PERF401
             for future in as_completed(running):
                 done(future.result())
         except BaseException:
