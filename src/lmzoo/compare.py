@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -41,6 +43,7 @@ from lmzoo.language_model import OnProgress, Progress
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 
+_SECONDS_TO_SAVE = 5.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -262,13 +265,16 @@ def _mask_interrupts(masked: bool) -> None:
 
 
 def _interrupt_all(running: Sequence[Future[Outcome]]) -> None:
-    """Asks every fit once to keep its checkpoint and to end, as Ctrl-C does, also those that are just starting."""
-    asked: set[int] = set()
+    """Asks every fit to keep its checkpoint and to end, as Ctrl-C does, also those that are just starting.
+
+    Asks again after a while: an interrupt in the middle of an import can be lost.
+    """
+    asked: dict[int, float] = {}
     while not all(future.done() for future in running):
         for process in multiprocessing.active_children():
-            if process.pid is None or process.pid in asked:
+            if process.pid is None or time.monotonic() - asked.get(process.pid, -math.inf) < _SECONDS_TO_SAVE:
                 continue
-            asked.add(process.pid)
+            asked[process.pid] = time.monotonic()
             if sys.platform == "win32":
                 process.terminate()
             else:
