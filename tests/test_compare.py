@@ -140,12 +140,13 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lmzoo", "compare", "--corpus", str(corpus_folder), "--out", str(tmp_path / "run")]
+    request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "lmzoo", "compare", *request]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "encoded").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted; the same command goes on" in errors
     assert "Traceback" not in errors
