@@ -200,11 +200,8 @@ def test_cutting_long_documents_changes_nothing(longest: int, block: int, forget
     assert (whole.n_cuts, cut.n_cuts > 0) == (0, True)
     for found, expected in zip(expected_counts(cut, parameters), expected_counts(whole, parameters), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-    log_likelihoods = [inference.log_likelihood(text, parameters) for text in (whole, cut)]
-    assert log_likelihoods[0] == pytest.approx(log_likelihoods[1], rel=1e-12)
-    np.testing.assert_allclose(
-        inference.posteriors(cut, parameters), inference.posteriors(whole, parameters), rtol=1e-9, atol=1e-12
-    )
+    for question in (inference.likelihoods, inference.posteriors):
+        np.testing.assert_allclose(question(cut, parameters), question(whole, parameters), rtol=1e-9, atol=1e-12)
 
 
 def test_float32_is_close() -> None:

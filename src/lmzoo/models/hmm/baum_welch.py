@@ -12,23 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, TrainingError
 from lmzoo.language_model import OnProgress, Progress
-from lmzoo.models.hmm.inference import Counts, Map, Parameters, expected_counts, log_likelihood
+from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts, likelihoods, sum_of_logs
 from lmzoo.models.hmm.initial import initial_counts
-from lmzoo.models.hmm.packing import Batch, PackedText
+from lmzoo.models.hmm.packing import PackedText
+from lmzoo.models.hmm.threads import batches_in_parallel
 from lmzoo.stream import TrainingData
 
 _SLACK: Final = 2e-6
@@ -65,20 +61,38 @@ class Settings:
 
 @dataclass
 class _Standing:
-    """How far a fit is: all that a resumed one needs."""
+    """How far a fit is: all that a resumed one needs. Scores are of the valid split, in nats per token."""
 
     restart: int = 0
     iteration: int = 0
     """Iterations done in this restart."""
+    parameters: Parameters | None = None
     objective: float = -np.inf
     """Of the parameters before the last M-step, in nats."""
+    score: float = -np.inf
     best_here: float = -np.inf
-    """The best log-likelihood of the valid split in this restart, in nats per token; `best` is over all restarts."""
+    """The best score in this restart; `best` is the best of all."""
     n_in_vain: int = 0
     """Iterations since `best_here` last rose by more than the tolerance."""
-    parameters: Parameters | None = None
     best: float = -np.inf
     best_parameters: Parameters | None = None
+
+    def climb(self, parameters: Parameters, objective: float, slack: float) -> None:
+        """Takes over the parameters that an M-step found from those of the given objective."""
+        self.iteration += 1
+        if not objective >= self.objective - slack:
+            raise TrainingError(
+                f"iteration {self.iteration} of Baum-Welch lowered its objective from {self.objective:.3f} to "
+                f"{objective:.3f} nats, which cannot be: please report it with the settings and the corpus"
+            )
+        self.parameters, self.objective = parameters, objective
+
+    def compare(self, score: float, tolerance: float) -> None:
+        """Notes the score of the parameters, and keeps them if they are the best."""
+        self.n_in_vain = 0 if score > self.best_here + tolerance else self.n_in_vain + 1
+        self.score, self.best_here = score, max(score, self.best_here)
+        if score > self.best:
+            self.best, self.best_parameters = score, self.parameters
 
     def save(self, checkpoint: Checkpoint, fingerprint: str) -> None:
         facts = {field.name: getattr(self, field.name) for field in fields(self) if "parameters" not in field.name}
@@ -141,42 +155,33 @@ def fit_parameters(
     fit.
     """
     n_states, priors = settings.n_states, (settings.emission_prior, settings.transition_prior)
+    total = settings.n_restarts * settings.n_iterations
     unigram = np.bincount(data.train.ids, minlength=vocab_size) + 1.0
     unigram /= unigram.sum()
-    total = settings.n_restarts * settings.n_iterations
     fingerprint = _fingerprint(data, vocab_size, settings, seed)
     at = (_Standing.load(checkpoint, fingerprint) if checkpoint else None) or _Standing()
-    with _batches_in_parallel() as run:
+    with batches_in_parallel() as run:
         train, valid = PackedText.of(data.train, n_states), PackedText.of(data.valid, n_states)
-        while True:
-            if at.iteration == settings.n_iterations or at.n_in_vain == settings.patience:
-                if at.restart + 1 == settings.n_restarts:
-                    break
-                at = _Standing(at.restart + 1, best=at.best, best_parameters=at.best_parameters)
+        for restart in range(at.restart, settings.n_restarts):
+            if restart > at.restart:
+                at = _Standing(restart, best=at.best, best_parameters=at.best_parameters)
             if at.parameters is None:
-                rng = np.random.default_rng([seed, at.restart])
+                rng = np.random.default_rng([seed, restart])
                 at.parameters = maximise(initial_counts(data.train, vocab_size, n_states, rng), unigram, *priors)
-
-            counts = expected_counts(train, at.parameters.astype(np.float32), run)
-            objective = counts.log_likelihood + log_prior(at.parameters, unigram, *priors)
-            if not objective >= at.objective - _SLACK * len(data.train):
-                raise TrainingError(
-                    f"iteration {at.iteration + 1} of Baum-Welch lowered its objective from {at.objective:.3f} to "
-                    f"{objective:.3f} nats, which cannot be: please report it with the settings and the corpus"
-                )
-            at.objective, at.parameters, at.iteration = objective, maximise(counts, unigram, *priors), at.iteration + 1
-            score = log_likelihood(valid, at.parameters.astype(np.float32), run) / len(data.valid)
-            at.n_in_vain = 0 if score > at.best_here + settings.tolerance else at.n_in_vain + 1
-            at.best_here = max(at.best_here, score)
-            if score > at.best:
-                at.best, at.best_parameters = score, at.parameters
-            if checkpoint:
-                at.save(checkpoint, fingerprint)
-            if on_progress:
-                done = at.restart * settings.n_iterations + at.iteration
-                bits = counts.log_likelihood / len(data.train) / np.log(2)
-                message = f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-score):.2f} per token"
-                on_progress(Progress(done, total, "iterations", message))
+            while at.iteration < settings.n_iterations and at.n_in_vain < settings.patience:
+                counts = expected_counts(train, at.parameters.astype(np.float32), run)
+                objective = counts.log_likelihood + log_prior(at.parameters, unigram, *priors)
+                at.climb(maximise(counts, unigram, *priors), objective, _SLACK * len(data.train))
+                valid_probs = likelihoods(valid, at.parameters.astype(np.float32), run)
+                at.compare(sum_of_logs(valid_probs) / len(data.valid), settings.tolerance)
+                if checkpoint:
+                    at.save(checkpoint, fingerprint)
+                if on_progress:
+                    bits = counts.log_likelihood / len(data.train) / np.log(2)
+                    message = (
+                        f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-at.score):.2f} per token"
+                    )
+                    on_progress(Progress(restart * settings.n_iterations + at.iteration, total, "iterations", message))
     assert at.best_parameters is not None
     if on_progress:
         on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-at.best):.2f} per token"))
@@ -189,27 +194,3 @@ def _fingerprint(data: TrainingData, vocab_size: int, settings: Settings, seed: 
     for ids in (data.train.ids, data.valid.ids):
         digest.update(hashlib.sha256(np.ascontiguousarray(ids).data).digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def _batches_in_parallel() -> Iterator[Map]:
-    """A `map` over batches with a thread for each core that BLAS may use, and BLAS kept to one thread in each.
-
-    NumPy lets go of the interpreter lock while it computes. This way all of the work is parallel, not only the matrix
-    products, and the result does not depend on the number of threads, because it is gathered in order.
-    """
-    n_threads = max(
-        (library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1
-    )
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-
-        def run(function: Callable[[Batch], Any], batches: Iterable[Batch]) -> Iterator[Any]:
-            waiting: deque[Future[Any]] = deque()
-            for batch in batches:
-                waiting.append(pool.submit(function, batch))
-                if len(waiting) > n_threads:  # no more results at once than are being computed: they are large
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-        yield run

@@ -198,14 +198,17 @@ def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) ->
     return smooth_text(text, parameters, reduce, collect, run)
 
 
-def log_likelihood(text: PackedText, parameters: Parameters, run: Map = map) -> float:
-    """Log-probability of a whole text in nats."""
+def likelihoods(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
+    """(T,) probability of every token of a text, given those before it in its document."""
     entering = beliefs_at_starts(text, parameters, run)
+    result = np.empty(len(text.stream), parameters.transmat.dtype)
 
-    def filter_(batch: Batch) -> float:
-        return sum_of_logs(filter_batch(batch, entering[batch.entry_cuts], parameters)[1])
+    def likelihoods_of(batch: Batch) -> tuple[Batch, Floats]:
+        return batch, filter_batch(batch, entering[batch.entry_cuts], parameters)[1]
 
-    return sum(run(filter_, text.batches))
+    for batch, found in run(likelihoods_of, text.batches):
+        result[batch.positions] = found
+    return result
 
 
 def posteriors(text: PackedText, parameters: Parameters) -> Floats:

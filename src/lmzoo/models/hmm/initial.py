@@ -21,6 +21,7 @@ from lmzoo.stream import TokenStream
 _N_DIMENSIONS: Final = 128
 _N_ROUNDS: Final = 8
 _TYPES_PER_STATE: Final = 4
+"""With fewer types of tokens than this for each state, what is clustered are tokens in their contexts."""
 _FREQUENCY_POWER: Final = 1.5
 """The weight of a word in k-means is its count to this power: frequent words should rather have states of their own."""
 _SHARED: Final = 0.5
@@ -28,7 +29,7 @@ _SHARED: Final = 0.5
 
 
 def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.random.Generator) -> Counts:
-    """Counts of the hidden states as if each word had a class, or rather 70 % of it."""
+    """Counts of the hidden states as if half of each word belonged to its class."""
     types, token_ids = _types(stream, n_states)
     n_types = len(token_ids)
     at_start = np.zeros(len(stream), bool)
@@ -46,9 +47,8 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
     shares *= _SHARED / shares.sum(axis=1, keepdims=True)
     shares[np.arange(n_types), classes] += 1 - _SHARED
 
-    emissions = np.zeros((vocab_size, n_states))
-    np.add.at(emissions, token_ids, counts[:, None] * shares)
-    return Counts(np.nan, starts @ shares, (shares.T @ (pairs @ shares)).astype(np.float64), emissions)
+    occurrences = sparse.csr_array((counts, (token_ids, np.arange(n_types))), shape=(vocab_size, n_types))
+    return Counts(np.nan, starts @ shares, (shares.T @ (pairs @ shares)).astype(np.float64), occurrences @ shares)
 
 
 def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

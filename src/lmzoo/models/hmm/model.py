@@ -15,7 +15,8 @@ from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
-from lmzoo.models.hmm.packing import Batch, PackedText
+from lmzoo.models.hmm.packing import PackedText
+from lmzoo.models.hmm.threads import batches_in_parallel, one_blas_thread
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 if TYPE_CHECKING:
@@ -99,34 +100,35 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     def next_log_probs(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         return _log(self._parameters.emissions @ state)
 
-    def _filtered(self, stream: TokenStream) -> Iterator[tuple[Batch, NDArray[Any], NDArray[Any]]]:
-        """Batches with predictive beliefs (P, K) and likelihoods (P,)."""
-        text = PackedText.of(stream, len(self._parameters.startprob))
-        entering = inference.beliefs_at_starts(text, self._parameters)
-        for batch in text.batches:
-            beliefs, likelihoods, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
-            yield batch, beliefs, likelihoods
-
     def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for batch, beliefs, _ in self._filtered(stream):
+        text = self._packed(stream)
+        with batches_in_parallel() as run:
+            entering = inference.beliefs_at_starts(text, self._parameters, run)
+        for batch in text.batches:
+            with one_blas_thread():  # but not for what is yielded: those products are large
+                beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
             positions = batch.positions
             for start, stop in self.block_bounds(len(positions)):
                 yield positions[start:stop], _log(beliefs[start:stop] @ self.emissionprob)
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
-        result = np.empty(len(stream))
-        for batch, _, likelihoods in self._filtered(stream):
-            result[batch.positions] = _log(likelihoods)
-        return result
+        with batches_in_parallel() as run:
+            return _log(inference.likelihoods(self._packed(stream), self._parameters, run))
 
     def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
         # The belief after a context is the one before the EOT that follows it.
         stream = TokenStream.from_documents(self.visible(context) for context in contexts)
+        text = self._packed(stream)
         beliefs = np.empty((len(stream), self.settings.n_states))
-        for batch, found, _ in self._filtered(stream):
+        entering = inference.beliefs_at_starts(text, self._parameters)
+        for batch in text.batches:
+            found, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
             beliefs[batch.positions] = found
         return _log(beliefs[stream.ends - 1] @ self.emissionprob)
+
+    def _packed(self, stream: TokenStream) -> PackedText:
+        return PackedText.of(stream, self.settings.n_states)
 
     # ---- Looking inside -------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     def posteriors(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         """(T, K) the probability of each hidden state at each position, given all of its document."""
         stream = self.checked_stream(ids)
-        return inference.posteriors(PackedText.of(stream, self.settings.n_states), self._parameters)
+        return inference.posteriors(self._packed(stream), self._parameters)
 
     def sample_document(
         self, rng: np.random.Generator, max_tokens: int = 1000
