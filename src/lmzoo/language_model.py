@@ -58,6 +58,8 @@ class LanguageModel(ABC, Generic[State]):
 
     context_size: int | None
     """How many of the last ids the model can see; None = unbounded memory."""
+    adapts_on_test: bool = False
+    """Whether what it reads changes what it has learned, as in a cache: it is never ranked with static models."""
     fitted: bool = False
     """Set by `fit` and `load_arrays`."""
 

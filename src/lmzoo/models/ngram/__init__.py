@@ -9,7 +9,7 @@ What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" 
 
     trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
     smoothing.py   from counts to probabilities                    scoring.py    reading text with the trie
-    model.py       the language model                              compiled.py   how numba is used
+    model.py       the language model
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.errors import CorpusError
-from lmzoo.models.ngram.compiled import kernel, read, write
+from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.stream import EOT, TokenStream
 

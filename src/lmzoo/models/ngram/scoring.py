@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram.compiled import kernel, read, write
+from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.stream import EOT
 

@@ -1,4 +1,4 @@
-"""numba, for the loops that numpy cannot express. Imported with the first fit or batched reading, not with lmzoo."""
+"""numba, for the loops that numpy cannot express. Slow to import: species import it with the first fit or reading."""
 
 from __future__ import annotations
 
