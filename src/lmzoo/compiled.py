@@ -20,12 +20,15 @@ def write(dtype: types.Type, ndim: int = 1) -> types.Type:
 
 
 def kernel(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[Callable[..., Any]], Any]:
-    """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it."""
+    """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it.
+
+    It runs without the interpreter's lock, so that threads may share work among the cores.
+    """
 
     def compile_kernel(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(returns(*arguments), cache=True)(function)
+            return numba.njit(returns(*arguments), cache=True, nogil=True)(function)
         except RuntimeError:  # numba found no folder that it may write to
-            return numba.njit(returns(*arguments))(function)
+            return numba.njit(returns(*arguments), nogil=True)(function)
 
     return compile_kernel

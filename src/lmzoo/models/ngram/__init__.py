@@ -8,7 +8,8 @@ Empirical Study of Smoothing Techniques for Language Modeling, Harvard TR-10-98,
 What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" than like "of".
 
     trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
-    smoothing.py   from counts to probabilities                    scoring.py    reading text with the trie
+    smoothing.py   from counts to probabilities                    methods.py    the smoothings by name
+    scoring.py     reading text with the trie                      workspace.py  memory, or files where it is short
     model.py       the language model
 """
 
@@ -19,14 +20,22 @@ from lmzoo.models.ngram.model import NgramModel
 __all__ = ["NgramModel", "ngram", "trigram"]
 
 
-def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney") -> NgramModel:
+def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", memory: str = "1G") -> NgramModel:
     """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
 
-    `smoothing` is one of kneser-ney (Chen & Goodman's modified one), kneser-ney-1995 (one discount an order),
-    absolute, witten-bell, jelinek-mercer, additive (adds 1 to every count, "additive:0.1" adds 0.1), mle (no
-    smoothing: an exhibit that finds new n-grams impossible).
+    `smoothing` is one of
+      kneser-ney                     Chen & Goodman's modified one: three discounts an order, from counts of counts
+      kneser-ney-tuned               the same with the discounts that make valid most likely
+      kneser-ney-backoff             the same as a back-off model
+      kneser-ney-1995                Kneser and Ney's own: one discount, back-off (-interpolated: interpolated)
+      absolute, katz, witten-bell, jelinek-mercer
+      additive, additive:ALPHA       adds 1, or ALPHA, to every count
+      stupid-backoff                 without discounts; an exhibit
+      mle                            no smoothing: an exhibit that finds new n-grams impossible
+
+    `memory`, such as "500M": a fit that would need more keeps its arrays in temporary files. The result is the same.
     """
-    return NgramModel(vocab_size, order=order, smoothing=smoothing)
+    return NgramModel(vocab_size, order=order, smoothing=smoothing, memory=memory)
 
 
 def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:

@@ -12,8 +12,10 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
-from lmzoo.models.ngram.smoothing import estimate, smoothing_from
+from lmzoo.models.ngram.methods import smoothing_from
+from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
+from lmzoo.models.ngram.workspace import Workspace, parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 # numba is slow to import: counting and scoring are imported where they are used.
@@ -31,12 +33,13 @@ class NgramModel(LanguageModel[int]):
     `parameters` is (n, P): what the smoothing learned for each order 1 .. n, discounts or mixture weights.
     """
 
-    def __init__(self, vocab_size: int, *, order: int, smoothing: str) -> None:
+    def __init__(self, vocab_size: int, *, order: int, smoothing: str, memory: str = "1G") -> None:
         super().__init__(vocab_size)
         if not 1 <= order <= MAX_ORDER:
             raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
         self.order = order
         self.smoothing = smoothing_from(smoothing)
+        self.memory = parse_bytes(memory)
         self.context_size = order - 1
 
     # ---- Learning -------------------------------------------------------------------------------
@@ -60,7 +63,8 @@ class NgramModel(LanguageModel[int]):
                 on_progress(Progress(steps, 5, "steps", message))
             steps += 1
 
-        counted = count_ngrams(data.train, self.vocab_size, self.order, on_step)
+        workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
+        counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, on_step)
         on_step("learning how much to smooth")
         parameters = self.smoothing.learn(counted, data.valid)
         on_step("estimating probabilities")
@@ -68,11 +72,15 @@ class NgramModel(LanguageModel[int]):
         on_step("done")
         return self._become(counted.trie, log_probs, backoffs, parameters)
 
+    def _memory_needed(self, n_tokens: int) -> int:
+        """Bytes that a fit in memory may take: 14 a token to sort, and about 28 for each n-gram, of all orders."""
+        return (14 + 28 * self.order) * n_tokens
+
     def _become(
         self,
         trie: Trie,
-        log_probs: NDArray[np.float64],
-        backoffs: NDArray[np.float64],
+        log_probs: NDArray[np.float32],
+        backoffs: NDArray[np.float32],
         parameters: NDArray[np.float64],
     ) -> Self:
         self._trie, self._log_probs, self._backoffs = trie, log_probs, backoffs
@@ -97,9 +105,9 @@ class NgramModel(LanguageModel[int]):
         for context in trie.backoff_path(state):
             path.append((trie.children(context), weight))
             weight += float(self._backoffs[context])
-        log_probs = self._log_probs[trie.level(1)] + weight  # (V,)
+        log_probs = self._log_probs[trie.level(1)].astype(np.float64) + weight  # (V,)
         for children, weight in reversed(path):  # from short to long: the longest n-gram has the last word
-            log_probs[trie.tokens[children]] = self._log_probs[children] + weight
+            log_probs[trie.tokens[children]] = self._log_probs[children].astype(np.float64) + weight
         return log_probs
 
     def matched_order(self, state: int, token_id: int) -> int:
@@ -156,8 +164,8 @@ class NgramModel(LanguageModel[int]):
 
     def load_arrays(self, arrays: Arrays) -> Self:
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
-        log_probs = take_array(arrays, "log_probs", shape=(trie.tokens.size,), dtype=np.float64)
-        backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float64)
+        log_probs = take_array(arrays, "log_probs", shape=(trie.tokens.size,), dtype=np.float32)
+        backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float32)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
         # A comparison with NaN is false: one pass finds it, too.
         if not (log_probs.max() <= 1e-9 and backoffs.max() < np.inf):

@@ -15,7 +15,7 @@ from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.stream import EOT
 
-_I32, _I64, _F64 = types.int32, types.int64, types.float64
+_I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
 _HASHED_ORDER = 3
 """Frequent bigrams and trigrams have large families, where a hash table beats binary search by two to one."""
@@ -52,7 +52,7 @@ class Matcher:
         return nodes
 
     def log_probs(
-        self, ids: NDArray[np.int32], log_probs: NDArray[np.float64], backoffs: NDArray[np.float64]
+        self, ids: NDArray[np.int32], log_probs: NDArray[np.float32], backoffs: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         """(T,) log-probability of each id: that of the longest n-gram, and the back-off weights of longer contexts."""
         total = np.empty(ids.size)
@@ -73,8 +73,8 @@ class Matcher:
     def fill_rows(
         self,
         states: NDArray[np.int32],
-        log_probs: NDArray[np.float64],
-        backoffs: NDArray[np.float64],
+        log_probs: NDArray[np.float32],
+        backoffs: NDArray[np.float32],
         rows: NDArray[np.float64],
     ) -> None:
         """Writes the (B, V) log-probabilities of what follows each of B contexts."""
@@ -138,7 +138,7 @@ def _match(ids, tokens, first_child, shorter, longer):
             longer[t + 1] = low
 
 
-@kernel(types.Array(_I32, 2, "A", readonly=True), read(_F64), read(_F64), write(_F64))
+@kernel(types.Array(_I32, 2, "A", readonly=True), read(_F32), read(_F32), write(_F64))
 def _score(nodes, log_probs, backoffs, total):
     """The longest n-gram at a position speaks; longer contexts that are there without it hand down their weight."""
     for t in range(total.size):
@@ -152,7 +152,7 @@ def _score(nodes, log_probs, backoffs, total):
 
 
 @kernel(
-    read(_I32), read(_I32), read(_I32), read(_I32), read(_F64), read(_F64), write(_I64), write(_F64), write(_F64, 2)
+    read(_I32), read(_I32), read(_I32), read(_I32), read(_F32), read(_F32), write(_I64), write(_F64), write(_F64, 2)
 )  # fmt: skip
 def _fill_rows(states, tokens, first_child, suffixes, log_probs, backoffs, path, weights, rows):
     """The unigrams under the weight of all back-offs; then, from short to long, the children of each context."""
