@@ -1,16 +1,22 @@
-"""n-gram models next to KenLM and nltk.lm: the same model, the time to fit, to read text and to predict.
+"""n-gram models next to KenLM and nltk.lm: the same model, the time and memory to fit, to read text and to predict.
 
-    python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--large]
+    python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--part brown|20m|bengio|all]
 
 DIR (default: $LMZOO_DATA) holds `brown-by-sentence`: Brown's sentences and what KenLM's lmplz estimated from them.
 `pip install kenlm` for the reading of KenLM; `--kenlm-bin` names a folder with its programs `lmplz` and `build_binary`
-for its fitting; `--large` fits 20 million tokens, too. Peers that are not there are skipped with a reason.
-Run it alone and with OMP_NUM_THREADS=1: everything here uses one core, and ratios are of times in one run.
+(its source distribution on PyPI has them) for its fitting. Part 20m fits 20 million tokens, Brown and 19 copies shuffled
+inside sentences; part bengio the protocol of Bengio et al. (2003), which needs NLTK's Brown (`lmzoo corpus fetch brown`).
+Peers that are not there are skipped with a reason.
+
+Fits are measured as whole processes, from text on disk to a model on disk, with their peak of resident memory. Run it
+alone: ratios are of times in one run. The first run compiles the kernels, and is not measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import array
+import collections
 import contextlib
 import gzip
 import json
@@ -21,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,61 +76,97 @@ def read_corpus(folder: Path) -> tuple[int, TrainingData, TokenStream]:
     return len(vocabulary) + 2, TrainingData(train, valid), test
 
 
-def shuffled_copies(stream: TokenStream, n_copies: int) -> TokenStream:
-    """The text, and copies whose tokens are shuffled inside each document."""
-    document = np.repeat(np.arange(stream.n_documents), stream.ends - stream.starts)
-    parts = [stream.ids]
-    for copy in range(n_copies):
-        order = np.random.default_rng(copy).random(len(stream))
-        order[stream.ids == 0] = 2  # EOT stays last
-        parts.append(stream.ids[np.lexsort((order, document))])
-    return TokenStream(np.concatenate(parts))
+def fit_text(text: Path, out: Path | None) -> None:
+    """What a fitting process does: white space separates tokens, lines are documents; `out` None = do not save."""
+    vocabulary = collections.defaultdict[str, int]()
+    vocabulary.default_factory = lambda: len(vocabulary) + 2  # after EOT and a spare one for KenLM's own <unk>
+    ids = array.array("i")
+    with text.open(encoding="utf-8") as lines:
+        for line in lines:
+            ids.extend(map(vocabulary.__getitem__, line.split()))
+            ids.append(0)
+    stream = TokenStream(np.frombuffer(ids, np.int32))
+    model = ngram(len(vocabulary) + 2, order=ORDER).fit(TrainingData(stream, stream))
+    if out:
+        save_arrays(out, model.arrays())
 
 
-def measure_fit(folder: Path, figures: Figures) -> tuple[NgramModel, TokenStream]:
-    """From text to a saved model, and back."""
-    tiny = TokenStream(np.array([1, 0]))
-    start = time.perf_counter()
-    ngram(4).fit(TrainingData(tiny, tiny)).predict_distributions([[1]])
-    figures["first_call_time"] = time.perf_counter() - start
-    row("first call (compiles, or loads the compiled code)", figures["first_call_time"], "s")
+def process(*command: object, stdin: Path | None = None, stdout: Path | None = None) -> tuple[float, float]:
+    """Seconds and megabytes of a command."""
+    with contextlib.ExitStack() as files:
+        source = files.enter_context(stdin.open("rb")) if stdin else subprocess.DEVNULL
+        sink = files.enter_context(stdout.open("wb")) if stdout else subprocess.DEVNULL
+        start = time.perf_counter()
+        started = subprocess.Popen([*map(str, command)], stdin=source, stdout=sink, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(started.pid, 0)
+        taken = time.perf_counter() - start
+    started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode:
+        raise subprocess.CalledProcessError(started.returncode, started.args)
+    return taken, usage.ru_maxrss / 1024
+
+
+def median(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The median time and memory of some runs of a process."""
+    taken, megabytes = np.median(runs, axis=0)
+    return float(taken), float(megabytes)
+
+
+def measure_fit(text: Path, programs: Path | None, figures: Figures, prefix: str, *, save: bool, repeats: int) -> None:
+    """From text to a saved model that is ready to be asked, or without `save` to probabilities."""
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        arpa, binary, model = (Path(temporary) / name for name in ("model.arpa", "model.bin", "model.safetensors"))
+        for _ in range(repeats):  # in turn, so that both meet the same disturbances
+            out = ["--out", model] if save else []
+            ours.append(process(sys.executable, __file__, "--fit", text, *out))
+            if programs:
+                estimate = [programs / "lmplz", "-o", ORDER, "-S", "1G" if save else "4G", "-T", temporary]
+                parts = [process(*estimate, stdin=text, stdout=arpa)]
+                if save:
+                    parts.append(process(programs / "build_binary", arpa, binary))
+                theirs.append((sum(seconds for seconds, _ in parts), max(megabytes for _, megabytes in parts)))
+    taken, megabytes = median(ours)
+    row(f"text to {'saved model' if save else 'probabilities'}", taken, "s", f"peak {megabytes:,.0f} MB")
+    if not theirs:
+        row("KenLM: the same", "skipped", "", "--kenlm-bin was not given")
+        return
+    their_time, their_megabytes = median(theirs)
+    figures[f"{prefix}_time_ratio"] = taken / their_time
+    figures[f"{prefix}_memory_ratio"] = megabytes / their_megabytes
+    row(
+        "KenLM: the same", their_time, "s", f"peak {their_megabytes:,.0f} MB; lmzoo takes "
+        f"{taken / their_time:.2f} of the time and {megabytes / their_megabytes:.2f} of the memory",
+    )  # fmt: skip
+
+
+def measure_models(folder: Path, figures: Figures) -> tuple[NgramModel, TokenStream]:
+    """Test perplexities, and the time to open a model."""
+    vocab_size, data, test = read_corpus(folder)
+    model = ngram(vocab_size, order=ORDER).fit(data)
+    figures["perplexity"] = math.exp(-model.log_probs(test).mean())
+    row("test perplexity", f"{figures['perplexity']:.3f}", "per token")
+    for name, other in [("order 3", ngram(vocab_size, order=3)), ("trigram, Jelinek-Mercer", trigram(vocab_size))]:
+        row(f"test perplexity, {name}", f"{math.exp(-other.fit(data).log_probs(test).mean()):.3f}")
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.safetensors"
-        start = time.perf_counter()
-        vocab_size, data, test = read_corpus(folder)
-        read = time.perf_counter()
-        model = ngram(vocab_size, order=ORDER).fit(data)
-        fitted = time.perf_counter()
         save_arrays(path, model.arrays())
-        saved = time.perf_counter()
-        figures["fit_time"], figures["text_to_saved_time"] = fitted - read, saved - start
-        row(f"fit, order {ORDER}", fitted - read, "s", f"{len(data.train) / (fitted - read) / 1e6:.1f} M tokens/s")
-        row("  with reading text and saving", saved - start, "s", f"{path.stat().st_size / 1e6:.0f} MB saved")
 
         def opened() -> None:
             ngram(vocab_size, order=ORDER).load_arrays(load_arrays(path)[0])
 
         figures["open_time"] = seconds(opened)
-        row("open the saved model", 1000 * figures["open_time"], "ms")
-    figures["perplexity"] = math.exp(-model.log_probs(test).mean())
-    row("test perplexity", f"{figures['perplexity']:.3f}", "per token")
-    for name, other in [("order 3", ngram(vocab_size, order=3)), ("trigram, Jelinek-Mercer", trigram(vocab_size))]:
-        start = time.perf_counter()
-        other.fit(data)
-        row(
-            f"test perplexity, {name}",
-            f"{math.exp(-other.log_probs(test).mean()):.3f}",
-            "",
-            f"fit in {time.perf_counter() - start:.2f} s",
-        )
+        row("open the saved model", 1000 * figures["open_time"], "ms", f"{path.stat().st_size / 1e6:.0f} MB")
     return model, test
 
 
-def measure_large(folder: Path, figures: Figures) -> None:
-    vocab_size, data, _ = read_corpus(folder)
-    large = TrainingData(shuffled_copies(data.train, 19), data.valid)
-    figures["fit_20m_time"] = seconds(lambda: ngram(vocab_size, order=ORDER).fit(large), repeats=1)
-    row(f"fit, {len(large.train):,} tokens", figures["fit_20m_time"], "s")
+def write_20m(folder: Path, path: Path) -> None:
+    """Brown's train sentences and 19 copies shuffled inside them."""
+    lines = [line.split() for line in (folder / "train.txt").read_text(encoding="utf-8").splitlines()]
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for copy in range(20):
+            rng = np.random.default_rng(copy)
+            file.writelines(" ".join(rng.permutation(line) if copy else line) + "\n" for line in lines)
 
 
 def measure_reading(model: NgramModel, test: TokenStream, figures: Figures) -> None:
@@ -189,22 +231,6 @@ def measure_kenlm(folder: Path, ours: NgramModel, test: TokenStream, figures: Fi
     row("  lmzoo, 64 at a time", figures["batched_distribution_speedup"], "times as fast")
 
 
-def measure_lmplz(folder: Path, programs: Path, figures: Figures) -> None:
-    """From text to a model that is ready to be asked, with KenLM's programs."""
-    with tempfile.TemporaryDirectory() as temporary:
-        arpa, binary = Path(temporary) / "model.arpa", Path(temporary) / "model.bin"
-
-        def run() -> None:
-            with (folder / "train.txt").open("rb") as text, arpa.open("wb") as out:
-                command = [programs / "lmplz", "-o", str(ORDER), "-S", "1G", "-T", temporary]
-                subprocess.run(command, stdin=text, stdout=out, stderr=subprocess.DEVNULL, check=True)
-            subprocess.run([programs / "build_binary", arpa, binary], capture_output=True, check=True)
-
-        time_taken = seconds(run, repeats=2)
-    figures["fit_time_ratio"] = figures["text_to_saved_time"] / time_taken
-    row("KenLM: text to binary", time_taken, "s", f"lmzoo takes {figures['fit_time_ratio']:.2f} of that")
-
-
 def measure_nltk(folder: Path, figures: Figures) -> None:
     """nltk's interpolated Kneser-Ney, on few sentences and tokens: it looks at every context on every call."""
     from nltk.lm import KneserNeyInterpolated
@@ -226,30 +252,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("LMZOO_DATA"))
     parser.add_argument("--kenlm-bin", type=Path)
-    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--part", choices=["brown", "20m", "bengio", "all"], default="all")
+    parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    folder = Path(asked.data or ".") / "brown-by-sentence"
-    if not folder.is_dir():
-        print(f"skipped: there is no {folder}; name the folder that holds it with --data or LMZOO_DATA")
-        print(json.dumps({"skipped": "no brown-by-sentence"}))
+    if asked.fit:
+        fit_text(asked.fit, asked.out)
         return
     figures: Figures = {}
-    model, test = measure_fit(folder, figures)
-    measure_reading(model, test, figures)
-    for name, peer in [
-        ("kenlm", lambda: measure_kenlm(folder, model, test, figures)),
-        ("nltk", lambda: measure_nltk(folder, figures)),
-    ]:
-        try:
-            peer()
-        except ImportError as error:
-            row(name, "skipped", "", f"{error}")
-    if asked.kenlm_bin:
-        measure_lmplz(folder, asked.kenlm_bin, figures)
-    else:
-        row("lmplz", "skipped", "", "--kenlm-bin was not given")
-    if asked.large:
-        measure_large(folder, figures)
+    folder = Path(asked.data or ".") / "brown-by-sentence"
+    if not folder.is_dir():
+        row("brown, 20m", "skipped", "", f"there is no {folder}; name the folder that holds it with --data")
+    elif asked.part in ("brown", "20m", "all"):
+        fit_text(folder / "valid.txt", None)  # compiles what is not compiled yet
+    if folder.is_dir() and asked.part in ("brown", "all"):
+        measure_fit(folder / "train.txt", asked.kenlm_bin, figures, "fit", save=True, repeats=5)
+        model, test = measure_models(folder, figures)
+        measure_reading(model, test, figures)
+        for name, peer in [
+            ("kenlm", lambda: measure_kenlm(folder, model, test, figures)),
+            ("nltk", lambda: measure_nltk(folder, figures)),
+        ]:
+            try:
+                peer()
+            except ImportError as error:
+                row(name, "skipped", "", f"{error}")
+    if folder.is_dir() and asked.part in ("20m", "all"):
+        with tempfile.TemporaryDirectory() as temporary:
+            text = Path(temporary) / "20m.txt"
+            write_20m(folder, text)
+            measure_fit(text, asked.kenlm_bin, figures, "fit_20m", save=False, repeats=1)
+    if asked.part in ("bengio", "all"):
+        measure_bengio(figures)
     print(json.dumps({name: value and float(f"{value:.5g}") for name, value in figures.items()}))
 
 

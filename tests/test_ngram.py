@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from nltk.lm.preprocessing import padded_everygram_pipeline
 from numpy.typing import NDArray
 
-from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
-from lmzoo.models.ngram import NgramModel, ngram, scoring, trigram
+from lmzoo.errors import ConfigurationError, LmzooError, SavedModelError, UnknownNameError
+from lmzoo.models.ngram import NgramModel, counting, ngram, scoring, trigram
 from lmzoo.models.ngram.counting import count_ngrams
-from lmzoo.models.ngram.methods import SMOOTHINGS, Discounting
+from lmzoo.models.ngram.methods import SMOOTHINGS, Discounting, Katz
+from lmzoo.models.ngram.pruning import _worth
 from lmzoo.models.ngram.smoothing import estimate
+from lmzoo.models.ngram.workspace import parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import check_language_model, toy_data
 
@@ -214,6 +216,108 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
             changed[index] *= odds / (1 - changed[index] + odds * changed[index])
             assert objective(changed) < best, f"weight {index} times {odds}"
     assert len(np.unique(model.parameters.round(3))) > 10
+
+
+def test_tuned_discounts_make_the_valid_split_most_likely() -> None:
+    """No discount inside its bounds can be moved either way without loss."""
+    data = toy_data(12, n_documents=300)
+    model = ngram(12, order=3, smoothing="kneser-ney-tuned").fit(data)
+    counted = count_ngrams(data.train, 12, 3)
+
+    def likelihood(parameters: NDArray[np.float64]) -> float:
+        log_probs, backoffs = estimate(counted, model.smoothing, parameters)
+        return float(scoring.Matcher(counted.trie).log_probs(data.valid.ids, log_probs, backoffs).sum())
+
+    best, worse = likelihood(model.parameters), 0
+    for index in np.ndindex(model.parameters.shape):
+        if 0.03 < model.parameters[index] < index[1] + 0.97:
+            for step in (-0.02, 0.02):
+                changed = model.parameters.copy()
+                changed[index] += step
+                moved = likelihood(changed)
+                assert moved < best + 1e-9, f"discount {index} {step:+}"
+                worse += moved < best
+    assert worse >= 8
+    assert best > likelihood(ngram(12, order=3).fit(data).parameters)
+
+
+def test_katz_discounts_worked_by_hand() -> None:
+    """t = 100, 40, 20, 12, 8, 6 n-grams of counts 1 .. 6. Greater counts pay nothing, so with 6 t_6 / t_1 = 0.36,
+    d_1 = (2*40/100 - 0.36) / 0.64 = 0.6875,  d_2 = (3*20/80 - 0.36) / 0.64 = 0.609375, and so on.
+    """
+    t = [100, 40, 20, 12, 8, 6]
+    counts = np.repeat(np.arange(1, 7), t).astype(np.int32)
+    expected = [((r + 1) * t[r] / (r * t[r - 1]) - 0.36) / 0.64 for r in range(1, 6)]
+    assert expected[:2] == pytest.approx([0.6875, 0.609375])
+    assert Katz()._factors(counts).tolist() == pytest.approx(expected)
+    freed = counts.sum() - (counts * np.array([0, *expected, 1])[counts]).sum()
+    assert freed == pytest.approx(t[0])  # Good-Turing: what came once is the share of what never came
+
+
+# ---- Smaller, and larger than memory ----------------------------------------------------------------
+
+
+def test_ngrams_are_worth_the_relative_entropy_that_their_loss_costs() -> None:
+    """Takes each n-gram out by itself and compares the two distributions after its context, weighed by p(context)."""
+    data = toy_data(8)
+    model = ngram(8, order=3).fit(data)
+    trie, log_probs, backoffs = model._trie, model._log_probs, model._backoffs
+    for context in range(1, trie.n_contexts):
+        path = [context]
+        while (parent := int(np.searchsorted(trie.first_child, path[-1], side="right")) - 1) > 0:
+            path.append(parent)
+        p_context = math.exp(float(log_probs[path].sum()))
+        before = model.next_log_probs(context)
+        lower = model.next_log_probs(int(trie.suffixes[context]))
+        family = range(trie.children(context).start, trie.children(context).stop)
+        for node in family:
+            others = [int(trie.tokens[other]) for other in family if other != node]
+            after = lower + math.log((1 - np.exp(before[others]).sum()) / (1 - np.exp(lower[others]).sum()))
+            after[others] = before[others]
+            cost = math.expm1(p_context * float(np.exp(before) @ (before - after)))
+            for threshold, stays in ((cost - 1e-6, True), (cost + 1e-6, False)):
+                keep = _worth(trie, log_probs, backoffs, threshold)
+                needed = (
+                    node < trie.n_contexts
+                    or node
+                    in trie.suffixes[trie.levels[trie.order_of(node)] :][keep[trie.levels[trie.order_of(node)] :]]
+                )
+                assert keep[node] == stays or (needed and keep[node]), (context, node)
+
+
+def test_pruning_makes_a_smaller_model_that_says_nearly_the_same() -> None:
+    data = toy_data(30, n_documents=400)
+    full, pruned = (ngram(30, order=4, prune=prune).fit(data) for prune in (0, 1e-4))
+    assert pruned._trie.tokens.size < 0.8 * full._trie.tokens.size
+    assert pruned.log_probs(data.valid).mean() > full.log_probs(data.valid).mean() - 0.02
+    check_language_model(lambda vocab_size: ngram(vocab_size, order=4, prune=0.01), tolerance=2 * SINGLE)
+    with pytest.raises(ConfigurationError, match="prune"):
+        ngram(30, prune=1)
+
+
+@pytest.mark.parametrize("smoothing", ["kneser-ney", "stupid-backoff"])
+def test_a_fit_on_disk_equals_one_in_memory(smoothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_BUCKET", 100)
+    data = toy_data(40, n_documents=200)
+    in_memory, on_disk = (ngram(40, smoothing=smoothing, memory=memory).fit(data) for memory in ("1G", "1K"))
+    for name, array in in_memory.arrays().items():
+        np.testing.assert_array_equal(on_disk.arrays()[name], array, err_msg=name)
+
+
+def test_a_full_disk_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(LmzooError, match=r"No space left on device.*TMPDIR"):
+        ngram(12, memory="1K").fit(toy_data(12))
+
+
+def test_sizes_of_memory() -> None:
+    assert [parse_bytes(size) for size in ("500M", "1.5GB", "2 KiB", "123")] == [500 * 2**20, 3 * 2**29, 2048, 123]
+    for wrong in ("", "-1G", "much", "1X"):
+        with pytest.raises(ConfigurationError, match="500M"):
+            parse_bytes(wrong)
 
 
 # ---- nltk.lm ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" 
     trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
     smoothing.py   from counts to probabilities                    methods.py    the smoothings by name
     scoring.py     reading text with the trie                      workspace.py  memory, or files where it is short
-    model.py       the language model
+    model.py       the language model                              pruning.py    smaller models
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from lmzoo.models.ngram.model import NgramModel
 __all__ = ["NgramModel", "ngram", "trigram"]
 
 
-def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", memory: str = "1G") -> NgramModel:
+def ngram(
+    vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", prune: float = 0, memory: str = "1G"
+) -> NgramModel:
     """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
 
     `smoothing` is one of
@@ -33,9 +35,10 @@ def ngram(vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", mem
       stupid-backoff                 without discounts; an exhibit
       mle                            no smoothing: an exhibit that finds new n-grams impossible
 
+    `prune`, such as 1e-7: n-grams leave that would raise the perplexity by less than this part of it (Stolcke 1998).
     `memory`, such as "500M": a fit that would need more keeps its arrays in temporary files. The result is the same.
     """
-    return NgramModel(vocab_size, order=order, smoothing=smoothing, memory=memory)
+    return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, memory=memory)
 
 
 def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:

@@ -33,12 +33,15 @@ class NgramModel(LanguageModel[int]):
     `parameters` is (n, P): what the smoothing learned for each order 1 .. n, discounts or mixture weights.
     """
 
-    def __init__(self, vocab_size: int, *, order: int, smoothing: str, memory: str = "1G") -> None:
+    def __init__(self, vocab_size: int, *, order: int, smoothing: str, prune: float = 0, memory: str = "1G") -> None:
         super().__init__(vocab_size)
         if not 1 <= order <= MAX_ORDER:
             raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
         self.order = order
         self.smoothing = smoothing_from(smoothing)
+        if not 0 <= prune < 1:
+            raise ConfigurationError(f"prune is a part of the perplexity, from 0 to 1, such as 1e-7; got {prune}")
+        self.prune = prune
         self.memory = parse_bytes(memory)
         self.context_size = order - 1
 
@@ -60,7 +63,7 @@ class NgramModel(LanguageModel[int]):
         def on_step(message: str) -> None:
             nonlocal steps
             if on_progress:
-                on_progress(Progress(steps, 5, "steps", message))
+                on_progress(Progress(steps, 5 + bool(self.prune), "steps", message))
             steps += 1
 
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
@@ -68,9 +71,14 @@ class NgramModel(LanguageModel[int]):
         on_step("learning how much to smooth")
         parameters = self.smoothing.learn(counted, data.valid)
         on_step("estimating probabilities")
-        log_probs, backoffs = estimate(counted, self.smoothing, parameters)
+        trie, (log_probs, backoffs) = counted.trie, estimate(counted, self.smoothing, parameters)
+        if self.prune:
+            from lmzoo.models.ngram.pruning import prune
+
+            on_step("pruning")
+            trie, log_probs, backoffs = prune(trie, log_probs, backoffs, self.prune)
         on_step("done")
-        return self._become(counted.trie, log_probs, backoffs, parameters)
+        return self._become(trie, log_probs, backoffs, parameters)
 
     def _memory_needed(self, n_tokens: int) -> int:
         """Bytes that a fit in memory may take: 14 a token to sort, and about 28 for each n-gram, of all orders."""
