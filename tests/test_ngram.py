@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from lmzoo.errors import ConfigurationError, LmzooError, SavedModelError, UnknownNameError
 from lmzoo.models.ngram import NgramModel, counting, ngram, scoring, trigram
+from lmzoo.models.ngram.compression import _worth
 from lmzoo.models.ngram.counting import count_ngrams
 from lmzoo.models.ngram.methods import SMOOTHINGS, Discounting, Katz
-from lmzoo.models.ngram.pruning import _worth
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.workspace import parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -205,8 +205,8 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
     counted = count_ngrams(data.train, 12, 3)
 
     def objective(parameters: NDArray[np.float64]) -> float:
-        log_probs, backoffs = estimate(counted, model.smoothing, parameters)
-        likelihood = scoring.Matcher(counted.trie).log_probs(data.valid.ids, log_probs, backoffs).sum()
+        weights = estimate(counted, model.smoothing, parameters)
+        likelihood = scoring.Matcher(counted.trie).log_probs(data.valid.ids, weights).sum()
         return float(likelihood + np.log(parameters * (1 - parameters)).sum())
 
     best = objective(model.parameters)
@@ -225,8 +225,8 @@ def test_tuned_discounts_make_the_valid_split_most_likely() -> None:
     counted = count_ngrams(data.train, 12, 3)
 
     def likelihood(parameters: NDArray[np.float64]) -> float:
-        log_probs, backoffs = estimate(counted, model.smoothing, parameters)
-        return float(scoring.Matcher(counted.trie).log_probs(data.valid.ids, log_probs, backoffs).sum())
+        weights = estimate(counted, model.smoothing, parameters)
+        return float(scoring.Matcher(counted.trie).log_probs(data.valid.ids, weights).sum())
 
     best, worse = likelihood(model.parameters), 0
     for index in np.ndindex(model.parameters.shape):
@@ -261,12 +261,12 @@ def test_ngrams_are_worth_the_relative_entropy_that_their_loss_costs() -> None:
     """Takes each n-gram out by itself and compares the two distributions after its context, weighed by p(context)."""
     data = toy_data(8)
     model = ngram(8, order=3).fit(data)
-    trie, log_probs, backoffs = model._trie, model._log_probs, model._backoffs
+    trie, weights = model._trie, model._weights
     for context in range(1, trie.n_contexts):
         path = [context]
         while (parent := int(np.searchsorted(trie.first_child, path[-1], side="right")) - 1) > 0:
             path.append(parent)
-        p_context = math.exp(float(log_probs[path].sum()))
+        p_context = math.exp(float(weights.values[path].sum()))
         before = model.next_log_probs(context)
         lower = model.next_log_probs(int(trie.suffixes[context]))
         family = range(trie.children(context).start, trie.children(context).stop)
@@ -276,7 +276,7 @@ def test_ngrams_are_worth_the_relative_entropy_that_their_loss_costs() -> None:
             after[others] = before[others]
             cost = math.expm1(p_context * float(np.exp(before) @ (before - after)))
             for threshold, stays in ((cost - 1e-6, True), (cost + 1e-6, False)):
-                keep = _worth(trie, log_probs, backoffs, threshold)
+                keep = _worth(trie, weights, threshold)
                 needed = (
                     node < trie.n_contexts
                     or node
@@ -293,6 +293,24 @@ def test_pruning_makes_a_smaller_model_that_says_nearly_the_same() -> None:
     check_language_model(lambda vocab_size: ngram(vocab_size, order=4, prune=0.01), tolerance=2 * SINGLE)
     with pytest.raises(ConfigurationError, match="prune"):
         ngram(30, prune=1)
+
+
+def test_quantising_takes_a_byte_and_says_nearly_the_same() -> None:
+    data = toy_data(30, n_documents=400)
+    full, small = (ngram(30, order=4, quantise=quantise).fit(data) for quantise in (False, True))
+    saved = small.arrays()
+    assert (saved["codes"].dtype, saved["codes"].size, saved["codebook"].size) == (
+        np.uint8,
+        small._trie.tokens.size,
+        287,
+    )
+    assert small.log_probs(data.valid).mean() == pytest.approx(full.log_probs(data.valid).mean(), abs=0.01)
+    children = small._trie.level(4)
+    rounding = full._weights.log_probs(children) - small._weights.log_probs(children)
+    assert rounding.min() >= 0
+    assert 0 < rounding.max() < 0.5
+    for settings_ in ({"quantise": True}, {"quantise": True, "prune": 0.01}, {"quantise": True, "order": 1}):
+        check_language_model(lambda vocab_size, more=settings_: ngram(vocab_size, **more), tolerance=2 * SINGLE)
 
 
 @pytest.mark.parametrize("smoothing", ["kneser-ney", "stupid-backoff"])
@@ -397,9 +415,9 @@ def test_equals_kenlm_on_brown(order: int, perplexity: float) -> None:
                 np.delete(x, 1, axis=0) for x in (theirs, log10_probs, log10_backoffs)
             )
         np.testing.assert_array_equal(ids, theirs)
-        np.testing.assert_allclose(model._log_probs[nodes] / math.log(10), log10_probs, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(model._weights.log_probs(nodes) / math.log(10), log10_probs, rtol=0, atol=2e-6)
         if k < order:
-            np.testing.assert_allclose(model._backoffs[nodes] / math.log(10), log10_backoffs, rtol=0, atol=2e-6)
+            np.testing.assert_allclose(model._weights.backoffs[nodes] / math.log(10), log10_backoffs, rtol=0, atol=2e-6)
     assert round(math.exp(-model.log_probs(test).mean()), 1) == perplexity
 
 

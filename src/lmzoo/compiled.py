@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
 from numba import types
+
+Function = Callable[..., Any]
 
 
 def read(dtype: types.Type) -> types.Type:
@@ -19,16 +21,22 @@ def write(dtype: types.Type, ndim: int = 1) -> types.Type:
     return types.Array(dtype, ndim, "C")
 
 
-def kernel(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[Callable[..., Any]], Any]:
+Types = Sequence[types.Type]
+
+
+def kernel(*arguments: types.Type | Types, returns: types.Type = types.void) -> Callable[[Function], Any]:
     """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it.
 
-    It runs without the interpreter's lock, so that threads may share work among the cores.
+    Several sequences of types make a kernel that takes each. It runs without the interpreter's lock, so that threads
+    may share work among the cores.
     """
+    choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
+    signatures = [returns(*choice) for choice in choices]
 
-    def compile_kernel(function: Callable[..., Any]) -> Any:
+    def compile_kernel(function: Function) -> Any:
         try:
-            return numba.njit(returns(*arguments), cache=True, nogil=True)(function)
+            return numba.njit(signatures, cache=True, nogil=True)(function)
         except RuntimeError:  # numba found no folder that it may write to
-            return numba.njit(returns(*arguments), nogil=True)(function)
+            return numba.njit(signatures, nogil=True)(function)
 
     return compile_kernel

@@ -10,7 +10,8 @@ What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" 
     trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
     smoothing.py   from counts to probabilities                    methods.py    the smoothings by name
     scoring.py     reading text with the trie                      workspace.py  memory, or files where it is short
-    model.py       the language model                              pruning.py    smaller models
+    weights.py     what the n-grams say                            compression.py  smaller models
+    model.py       the language model
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ __all__ = ["NgramModel", "ngram", "trigram"]
 
 
 def ngram(
-    vocab_size: int, *, order: int = 5, smoothing: str = "kneser-ney", prune: float = 0, memory: str = "1G"
+    vocab_size: int,
+    *,
+    order: int = 5,
+    smoothing: str = "kneser-ney",
+    prune: float = 0,
+    quantise: bool = False,
+    memory: str = "1G",
 ) -> NgramModel:
     """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
 
@@ -36,9 +43,10 @@ def ngram(
       mle                            no smoothing: an exhibit that finds new n-grams impossible
 
     `prune`, such as 1e-7: n-grams leave that would raise the perplexity by less than this part of it (Stolcke 1998).
+    `quantise`: one byte for each log-probability instead of four.
     `memory`, such as "500M": a fit that would need more keeps its arrays in temporary files. The result is the same.
     """
-    return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, memory=memory)
+    return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory)
 
 
 def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.models.ngram.methods import smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
+from lmzoo.models.ngram.weights import Weights
 from lmzoo.models.ngram.workspace import Workspace, parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
@@ -33,7 +34,16 @@ class NgramModel(LanguageModel[int]):
     `parameters` is (n, P): what the smoothing learned for each order 1 .. n, discounts or mixture weights.
     """
 
-    def __init__(self, vocab_size: int, *, order: int, smoothing: str, prune: float = 0, memory: str = "1G") -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        order: int,
+        smoothing: str,
+        prune: float = 0,
+        quantise: bool = False,
+        memory: str = "1G",
+    ) -> None:
         super().__init__(vocab_size)
         if not 1 <= order <= MAX_ORDER:
             raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
@@ -41,7 +51,7 @@ class NgramModel(LanguageModel[int]):
         self.smoothing = smoothing_from(smoothing)
         if not 0 <= prune < 1:
             raise ConfigurationError(f"prune is a part of the perplexity, from 0 to 1, such as 1e-7; got {prune}")
-        self.prune = prune
+        self.prune, self.quantise = prune, quantise
         self.memory = parse_bytes(memory)
         self.context_size = order - 1
 
@@ -63,7 +73,7 @@ class NgramModel(LanguageModel[int]):
         def on_step(message: str) -> None:
             nonlocal steps
             if on_progress:
-                on_progress(Progress(steps, 5 + bool(self.prune), "steps", message))
+                on_progress(Progress(steps, 5 + (self.prune > 0 or self.quantise), "steps", message))
             steps += 1
 
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
@@ -71,27 +81,26 @@ class NgramModel(LanguageModel[int]):
         on_step("learning how much to smooth")
         parameters = self.smoothing.learn(counted, data.valid)
         on_step("estimating probabilities")
-        trie, (log_probs, backoffs) = counted.trie, estimate(counted, self.smoothing, parameters)
-        if self.prune:
-            from lmzoo.models.ngram.pruning import prune
-
-            on_step("pruning")
-            trie, log_probs, backoffs = prune(trie, log_probs, backoffs, self.prune)
+        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters)
+        if self.prune or self.quantise:
+            on_step("compressing")
+            trie, weights = self._compressed(trie, weights)
         on_step("done")
-        return self._become(trie, log_probs, backoffs, parameters)
+        return self._become(trie, weights, parameters)
+
+    def _compressed(self, trie: Trie, weights: Weights) -> tuple[Trie, Weights]:
+        from lmzoo.models.ngram.compression import prune, quantise
+
+        if self.prune:
+            trie, weights = prune(trie, weights, self.prune)
+        return trie, quantise(trie, weights) if self.quantise else weights
 
     def _memory_needed(self, n_tokens: int) -> int:
         """Bytes that a fit in memory may take: 14 a token to sort, and about 28 for each n-gram, of all orders."""
         return (14 + 28 * self.order) * n_tokens
 
-    def _become(
-        self,
-        trie: Trie,
-        log_probs: NDArray[np.float32],
-        backoffs: NDArray[np.float32],
-        parameters: NDArray[np.float64],
-    ) -> Self:
-        self._trie, self._log_probs, self._backoffs = trie, log_probs, backoffs
+    def _become(self, trie: Trie, weights: Weights, parameters: NDArray[np.float64]) -> Self:
+        self._trie, self._weights = trie, weights
         self.parameters = parameters
         self._matcher: Matcher | None = None
         self.fitted = True
@@ -112,10 +121,10 @@ class NgramModel(LanguageModel[int]):
         trie, path, weight = self._trie, [], 0.0
         for context in trie.backoff_path(state):
             path.append((trie.children(context), weight))
-            weight += float(self._backoffs[context])
-        log_probs = self._log_probs[trie.level(1)].astype(np.float64) + weight  # (V,)
+            weight += float(self._weights.backoffs[context])
+        log_probs = self._weights.log_probs(trie.level(1)).astype(np.float64) + weight  # (V,)
         for children, weight in reversed(path):  # from short to long: the longest n-gram has the last word
-            log_probs[trie.tokens[children]] = self._log_probs[children].astype(np.float64) + weight
+            log_probs[trie.tokens[children]] = self._weights.log_probs(children).astype(np.float64) + weight
         return log_probs
 
     def matched_order(self, state: int, token_id: int) -> int:
@@ -126,7 +135,7 @@ class NgramModel(LanguageModel[int]):
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
-        return self._reader().log_probs(stream.ids, self._log_probs, self._backoffs)
+        return self._reader().log_probs(stream.ids, self._weights)
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """(T,) the length of the n-gram that gives each token of a stream its probability."""
@@ -149,7 +158,7 @@ class NgramModel(LanguageModel[int]):
             yield positions, self._rows(states[positions], np.empty((stop - start, self.vocab_size)))
 
     def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        self._reader().fill_rows(states, self._log_probs, self._backoffs, rows)
+        self._reader().fill_rows(states, self._weights, rows)
         return rows
 
     def _reader(self) -> Matcher:
@@ -163,23 +172,12 @@ class NgramModel(LanguageModel[int]):
     # ---- Saving ---------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {
-            **self._trie.arrays(),
-            "log_probs": self._log_probs,
-            "backoffs": self._backoffs,
-            "parameters": self.parameters,
-        }
+        return {**self._trie.arrays(), **self._weights.arrays(), "parameters": self.parameters}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
-        log_probs = take_array(arrays, "log_probs", shape=(trie.tokens.size,), dtype=np.float32)
-        backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float32)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
-        # A comparison with NaN is false: one pass finds it, too.
-        if not (log_probs.max() <= 1e-9 and backoffs.max() < np.inf):
-            raise SavedModelError("the saved n-gram model has log-probabilities above 0 or NaN")
-        log_probs, backoffs = (np.require(array, None, ["C", "A"]) for array in (log_probs, backoffs))
-        return self._become(trie, log_probs, backoffs, parameters)
+        return self._become(trie, Weights.from_arrays(arrays, trie), parameters)
 
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:

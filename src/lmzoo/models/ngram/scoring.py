@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.trie import ROOT, Trie
+from lmzoo.models.ngram.weights import N_CODES, Weights
 from lmzoo.stream import EOT
 
-_I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
+_I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
 _HASHED_ORDER = 3
 """Frequent bigrams and trigrams have large families, where a hash table beats binary search by two to one."""
@@ -51,15 +53,14 @@ class Matcher:
                 _match(ids, trie.tokens, trie.first_child, shorter, longer)
         return nodes
 
-    def log_probs(
-        self, ids: NDArray[np.int32], log_probs: NDArray[np.float32], backoffs: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    def log_probs(self, ids: NDArray[np.int32], weights: Weights) -> NDArray[np.float64]:
         """(T,) log-probability of each id: that of the longest n-gram, and the back-off weights of longer contexts."""
         total = np.empty(ids.size)
         for start in range(0, ids.size, _BLOCK):
             before = max(0, start - self.trie.order)  # more than any n-gram at the first position can see
             nodes = self.nodes(ids[before : start + _BLOCK])
-            _score(nodes[:, start - before :], log_probs, backoffs, total[start : start + _BLOCK])
+            here = total[start : start + _BLOCK]
+            _score(nodes[:, start - before :], weights.values, weights.codebook, weights.backoffs, here)
         return total
 
     def states(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -70,17 +71,14 @@ class Matcher:
         states[1:][ids == EOT] = self.trie.document_start
         return states
 
-    def fill_rows(
-        self,
-        states: NDArray[np.int32],
-        log_probs: NDArray[np.float32],
-        backoffs: NDArray[np.float32],
-        rows: NDArray[np.float64],
-    ) -> None:
+    def fill_rows(self, states: NDArray[np.int32], weights: Weights, rows: NDArray[np.float64]) -> None:
         """Writes the (B, V) log-probabilities of what follows each of B contexts."""
         trie = self.trie
-        path, weights = np.empty(trie.order, np.int64), np.empty(trie.order)
-        _fill_rows(states, trie.tokens, trie.first_child, trie.suffixes, log_probs, backoffs, path, weights, rows)
+        path, path_weights = np.empty(trie.order, np.int64), np.empty(trie.order)
+        _fill_rows(
+            states, trie.tokens, trie.first_child, trie.suffixes, weights.values, weights.codebook, weights.backoffs,
+            path, path_weights, rows,
+        )  # fmt: skip
 
     def _hashed(self) -> NDArray[np.int64]:
         """The nodes up to `_HASHED_ORDER` by (context, last token), in at least twice as many slots."""
@@ -138,8 +136,34 @@ def _match(ids, tokens, first_child, shorter, longer):
             longer[t + 1] = low
 
 
-@kernel(types.Array(_I32, 2, "A", readonly=True), read(_F32), read(_F32), write(_F64))
-def _score(nodes, log_probs, backoffs, total):
+def _value(node, values, codebook):
+    """The log-probability of a node; which of the two ways, is decided when a kernel is compiled."""
+    raise NotImplementedError
+
+
+@overload(_value, inline="always")
+def _compiled_value(node, values, codebook):
+    if values.dtype == _F32:
+        return lambda node, values, codebook: values[node]
+    n_codes = N_CODES
+    return lambda node, values, codebook: codebook[
+        node + n_codes if node < codebook.size - n_codes else np.int64(values[node])
+    ]
+
+
+_VALUES = types.none
+
+
+def _either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
+    """The types of a kernel's arguments, with log-probabilities and with codes in the place of `_VALUES`."""
+    return [
+        tuple(choice if argument is _VALUES else argument for argument in arguments)
+        for choice in (read(_F32), read(_U8))
+    ]
+
+
+@kernel(*_either(types.Array(_I32, 2, "A", readonly=True), _VALUES, read(_F32), read(_F32), write(_F64)))
+def _score(nodes, values, codebook, backoffs, total):
     """The longest n-gram at a position speaks; longer contexts that are there without it hand down their weight."""
     for t in range(total.size):
         longest, weight = nodes[0, t + 1], 0.0
@@ -148,13 +172,16 @@ def _score(nodes, log_probs, backoffs, total):
                 longest, weight = nodes[k, t + 1], 0.0
             elif nodes[k - 1, t] != ROOT:
                 weight += backoffs[nodes[k - 1, t]]
-        total[t] = log_probs[longest] + weight
+        total[t] = _value(longest, values, codebook) + weight
 
 
 @kernel(
-    read(_I32), read(_I32), read(_I32), read(_I32), read(_F32), read(_F32), write(_I64), write(_F64), write(_F64, 2)
+    *_either(
+        read(_I32), read(_I32), read(_I32), read(_I32), _VALUES, read(_F32), read(_F32),
+        write(_I64), write(_F64), write(_F64, 2),
+    )
 )  # fmt: skip
-def _fill_rows(states, tokens, first_child, suffixes, log_probs, backoffs, path, weights, rows):
+def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs, path, weights, rows):
     """The unigrams under the weight of all back-offs; then, from short to long, the children of each context."""
     vocab_size = rows.shape[1]
     for b in range(states.size):
@@ -165,7 +192,7 @@ def _fill_rows(states, tokens, first_child, suffixes, log_probs, backoffs, path,
             weight += backoffs[context]
             context = suffixes[context]
         for token in range(vocab_size):
-            rows[b, token] = log_probs[1 + token] + weight
+            rows[b, token] = _value(1 + token, values, codebook) + weight
         for i in range(length - 1, -1, -1):
             for node in range(first_child[path[i]], first_child[path[i] + 1]):
-                rows[b, tokens[node]] = log_probs[node] + weights[i]
+                rows[b, tokens[node]] = _value(node, values, codebook) + weights[i]

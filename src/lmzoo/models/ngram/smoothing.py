@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -79,18 +80,16 @@ class Smoothing(Protocol):
         ...
 
 
-def estimate(
-    counted: CountedNgrams, smoothing: Smoothing, parameters: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(M,) log-probabilities of all n-grams and (C,) logarithms of all back-off weights, in nats."""
+def estimate(counted: CountedNgrams, smoothing: Smoothing, parameters: NDArray[np.float64]) -> Weights:
+    """The probabilities of all n-grams and the back-off weights of all contexts."""
     trie = counted.trie
-    log_probs = counted.workspace.empty(trie.tokens.size, np.float32)
+    values = counted.workspace.empty(trie.tokens.size, np.float32)
     backoffs = counted.workspace.empty(trie.n_contexts, np.float32)
-    log_probs[0] = -math.log(trie.vocab_size)
+    values[0] = -math.log(trie.vocab_size)
     below = np.full(1, 1 / trie.vocab_size), np.ones(1)
     for order in range(1, trie.order + 1):
-        below = _estimate_order(counted, smoothing, parameters[order - 1], order, below, log_probs, backoffs)
-    return log_probs, backoffs
+        below = _estimate_order(counted, smoothing, parameters[order - 1], order, below, values, backoffs)
+    return Weights(values, backoffs)
 
 
 # Of one order, in double precision: probabilities of n-grams, and what the scores of their contexts sum to.
