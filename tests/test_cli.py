@@ -17,7 +17,19 @@ from lmzoo.cli import app, run
 from lmzoo.commands.settings import parse_settings
 from lmzoo.errors import ConfigurationError
 
-COMMANDS = ["list", "show", "corpus", "tokenize", "fit", "evaluate", "predict", "generate", "compare", "report"]
+COMMANDS = [
+    "list",
+    "show",
+    "corpus",
+    "tokenize",
+    "fit",
+    "evaluate",
+    "predict",
+    "generate",
+    "compare",
+    "report",
+    "convert",
+]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["corpus", "info"]])

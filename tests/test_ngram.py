@@ -467,8 +467,9 @@ def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream,
         walked.append((model.matched_order(state, token), model.next_log_probs(state)[token]))
         state = model.advance(state, token)
     with pytest.MonkeyPatch.context() as patch:
-        for worth_hashing, block in ((1000, 1000), (1, 1000), (1, 3)):
-            patch.setattr(scoring, "_WORTH_HASHING", worth_hashing)
+        for pays_off, table_bytes, block in ((1000, 1 << 20, 1000), (-1, 1 << 20, 1000), (-1, 1 << 20, 3), (-1, 1, 3)):
+            patch.setattr(scoring, "_PAYS_OFF", pays_off)
+            patch.setattr(scoring, "_TABLE_BYTES", table_bytes)
             patch.setattr(scoring, "_BLOCK", block)
             model.load_arrays(model.arrays())  # forgets the hash table
             assert model.matched_orders(text).tolist() == [order for order, _ in walked]

@@ -220,8 +220,17 @@ class Predictor:
 
     def _model_card(self) -> str:
         card, made = zoo.card(self.species), self.provenance
+        if "source" in made:
+            origin = [f"- read from: {made['source']} (sha256 {made['source_fingerprint']})"]
+        else:
+            origin = [
+                f"- corpus: {made.get('corpus', 'unknown')} (sha256 {made.get('corpus_fingerprint', 'unknown')})",
+                f"- seed: {made.get('seed', 'unknown')}",
+                f"- fitted: {made.get('created', 'unknown')}, {made.get('n_train_tokens', 0):,} training tokens, "
+                f"{made.get('fit_seconds', 0):.1f} s",
+            ]
         lines = [
-            f"# {card.title} ({card.year}), fitted by lmzoo {__version__}",
+            f"# {card.title} ({card.year}), saved by lmzoo {__version__}",
             "",
             card.idea,
             "",
@@ -229,11 +238,9 @@ class Predictor:
             f"- sees: {card.sees}",
             f"- limits: {card.limits}",
             f"- paper: {card.paper}",
-            f"- corpus: {made.get('corpus', 'unknown')} (sha256 {made.get('corpus_fingerprint', 'unknown')})",
+            *origin,
             f"- tokenizer: {self.tokenizer.spec}, {self.tokenizer.vocab_size:,} entries",
-            f"- settings: `{json.dumps(dict(self.settings), sort_keys=True)}`, seed {made.get('seed', 'unknown')}",
-            f"- fitted: {made.get('created', 'unknown')}, {made.get('n_train_tokens', 0):,} training tokens, "
-            f"{made.get('fit_seconds', 0):.1f} s",
+            f"- settings: `{json.dumps(dict(self.settings), sort_keys=True)}`",
             "",
             "```python",
             "from lmzoo import Predictor",

@@ -43,7 +43,10 @@ def evaluate(
     records = []
     for folder in predictors:
         predictor = Predictor.load(folder)
-        encoded = encode_corpus(load_corpus(corpus or predictor.provenance["corpus"]), predictor.tokenizer)
+        measured_on = corpus or predictor.provenance.get("corpus")
+        if not measured_on:
+            raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
+        encoded = encode_corpus(load_corpus(measured_on), predictor.tokenizer)
         with terminal.progress(f"measuring {predictor.species}") as on_progress:
             records.append(measure(predictor, encoded, split=split, on_progress=on_progress))
         if json:

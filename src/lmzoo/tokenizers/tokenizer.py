@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,12 +82,28 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """The ids of each text, encoded in parallel."""
-        return [
-            np.array(encoding.ids, np.int32)
-            for batch in _batches(texts)
-            for encoding in self._backend.encode_batch_fast(batch, add_special_tokens=False)
-        ]
+        """The ids of each text, encoded in parallel. TokenizerError for a word outside a closed vocabulary."""
+        encoded: list[NDArray[np.int32]] = []
+        for batch in _batches(texts):
+            with self._closed_vocabulary(batch):
+                encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+            encoded += [np.array(encoding.ids, np.int32) for encoding in encodings]
+        return encoded
+
+    @contextmanager
+    def _closed_vocabulary(self, texts: list[str]) -> Iterator[None]:
+        """A word tokenizer without `<unk>` has no id for other words: says which one it met."""
+        try:
+            yield
+        except Exception as error:  # the library raises Exception itself
+            if self.kind != "word" or self.unknown_id is not None:
+                raise
+            split = self._backend.pre_tokenizer.pre_tokenize_str
+            words = (word for text in texts for word, _ in split(text))
+            unknown = next(word for word in words if self._backend.token_to_id(word) is None)
+            raise TokenizerError(
+                f"'{unknown}' is not in the vocabulary, which is closed: it has no {UNKNOWN_TEXT} for other words"
+            ) from error
 
     def decode(self, ids: ArrayLike) -> str:
         """The text of ids; EOT is nothing, bytes that are no UTF-8 become U+FFFD. TokenIdError for unknown ids."""
@@ -96,7 +113,8 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[Piece]:
         """The tokens of a text and where they stand in it."""
-        encoding = self._backend.encode(_checked(text), add_special_tokens=False)
+        with self._closed_vocabulary([text]):
+            encoding = self._backend.encode(_checked(text), add_special_tokens=False)
         return [
             Piece(token_id, text[start:end] if self.kind == "word" else self.token_text(token_id), start, end)
             for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
@@ -106,13 +124,13 @@ class Tokenizer:
         """One token for people: white space as it is, bytes that are no whole character as \\xe3."""
         if self.kind == "word":
             check_ids(np.array([token_id]), self.vocab_size)
-            return self._entries[token_id]
+            return self.entries[token_id]
         return EOT_TEXT if token_id == EOT else self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def token_bytes(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; none for EOT."""
         check_ids(np.array([token_id]), self.vocab_size)
-        entry = self._entries[token_id]
+        entry = self.entries[token_id]
         if token_id == EOT:
             return b""
         if self.kind in ("byte", "bpe"):
@@ -122,8 +140,8 @@ class Tokenizer:
         return entry.encode()
 
     @cached_property
-    def _entries(self) -> list[str]:
-        """(V,) vocabulary entries by id."""
+    def entries(self) -> list[str]:
+        """(V,) vocabulary entries by id, as `tokenizer.json` spells them."""
         vocab = self._backend.get_vocab()
         return sorted(vocab, key=vocab.__getitem__)
 

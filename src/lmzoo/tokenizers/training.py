@@ -120,10 +120,21 @@ def _trained_words(
     return _words(sorted(learned, key=learned.__getitem__), splitter)
 
 
+def word_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """A tokenizer whose ids from 1 on are these words, split at white space.
+
+    Words outside the list are encoded as `<unk>` if it is in the list, and refused with a TokenizerError otherwise.
+    """
+    return Tokenizer(_word_level([EOT_TEXT, *words], pre_tokenizers.WhitespaceSplit()))
+
+
 def _words(words: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> tokenizers.Tokenizer:
-    if EOT_TEXT in words:
+    return _word_level([EOT_TEXT, UNKNOWN_TEXT, *(word for word in words if word != UNKNOWN_TEXT)], splitter)
+
+
+def _word_level(entries: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> tokenizers.Tokenizer:
+    if EOT_TEXT in entries[1:]:
         raise TokenizerError(f"'{EOT_TEXT}' cannot be a word: it has white space in it")
-    entries = [EOT_TEXT, UNKNOWN_TEXT, *(word for word in words if word != UNKNOWN_TEXT)]
     vocab = {entry: token_id for token_id, entry in enumerate(entries)}
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocab, unk_token=UNKNOWN_TEXT))
     backend.pre_tokenizer = splitter

@@ -19,10 +19,10 @@ from lmzoo.stream import EOT
 
 _I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
-_HASHED_ORDER = 3
-"""Frequent bigrams and trigrams have large families, where a hash table beats binary search by two to one."""
-_WORTH_HASHING = 4096
-"""Texts of fewer tokens are not worth making that table."""
+_TABLE_BYTES = 1 << 26
+"""n-grams up to the order that fits are looked up in a hash table, which is up to twice as fast as binary search."""
+_PAYS_OFF = 0.5
+"""Making that table takes about as long as it saves in reading so many tokens for each n-gram in it."""
 _BLOCK = 1 << 18
 
 
@@ -32,6 +32,10 @@ class Matcher:
     def __init__(self, trie: Trie) -> None:
         self.trie = trie
         self._table: NDArray[np.int64] | None = None
+        self._n_read = 0
+        sizes = [int(trie.levels[k + 1] - trie.levels[2]) for k in range(1, trie.order + 1)]
+        self._hashed_order = 1 + max(k for k, n in enumerate(sizes) if k == 0 or 8 * _n_slots(n) <= _TABLE_BYTES)
+        self._n_hashed = sizes[self._hashed_order - 1]
 
     def nodes(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """(n, 1 + T) the n-gram of each order 1 .. n that ends before the text and at each of its T positions.
@@ -43,11 +47,13 @@ class Matcher:
         nodes = np.zeros((trie.order, ids.size + 1), np.int32)
         nodes[0, 0] = trie.document_start
         np.add(ids, 1, out=nodes[0, 1:])
-        if self._table is None and ids.size >= _WORTH_HASHING:
-            self._table = self._hashed()
+        self._n_read += ids.size
+        if self._table is None and self._n_read > _PAYS_OFF * self._n_hashed:
+            self._table = np.zeros(_n_slots(self._n_hashed), np.int64)
+            _fill_table(trie.tokens, trie.first_child, trie.levels[self._hashed_order], self._table)
         for order in range(2, trie.order + 1):
             shorter, longer = nodes[order - 2], nodes[order - 1]
-            if order <= _HASHED_ORDER and self._table is not None:
+            if order <= self._hashed_order and self._table is not None:
                 _match_hashed(ids, trie.first_child, self._table, shorter, longer)
             else:
                 _match(ids, trie.tokens, trie.first_child, shorter, longer)
@@ -80,13 +86,10 @@ class Matcher:
             path, path_weights, rows,
         )  # fmt: skip
 
-    def _hashed(self) -> NDArray[np.int64]:
-        """The nodes up to `_HASHED_ORDER` by (context, last token), in at least twice as many slots."""
-        trie, order = self.trie, min(_HASHED_ORDER, self.trie.order)
-        n_bits = (2 * int(trie.levels[order + 1] - trie.levels[2])).bit_length()
-        table = np.zeros(1 << n_bits, np.int64)
-        _fill_table(trie.tokens, trie.first_child, trie.levels[order], table)
-        return table
+
+def _n_slots(n: int) -> int:
+    """Slots of a hash table for n entries: a power of two, at most half of them full."""
+    return 1 << (2 * n).bit_length()
 
 
 @kernel(read(_I32), read(_I32), _I64, write(_I64))
