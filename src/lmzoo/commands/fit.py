@@ -20,6 +20,7 @@ def fit(
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     seed: int = 0,
+    memory: str | None = None,
     json: bool = False,
 ) -> None:
     """Fit one species on a corpus and save the predictor. A fit that was stopped goes on where it was.
@@ -42,6 +43,8 @@ def fit(
         A setting of the species (`lmzoo show SPECIES`), as name=value; may be repeated.
     seed
         The same seed gives the same model.
+    memory
+        What an n-gram model may take to be fitted, such as 500M; more is kept in temporary files. Default: 1G.
     json
         Print one JSON object about the predictor.
     """
@@ -53,6 +56,8 @@ def fit(
     from lmzoo.predictor import Predictor, check_home
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
+    if memory is not None:
+        chosen["memory"] = memory
     zoo.create(species, vocab_size=2, **chosen)  # a wrong setting shows before the corpus is read
     check_home(out)
     with terminal.progress("reading the corpus") as on_progress:
