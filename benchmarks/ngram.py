@@ -4,9 +4,9 @@
 
 DIR (default: $LMZOO_DATA) holds `brown-by-sentence`: Brown's sentences and what KenLM's lmplz estimated from them.
 `pip install kenlm` for the reading of KenLM; `--kenlm-bin` names a folder with its programs `lmplz` and `build_binary`
-(its source distribution on PyPI has them) for its fitting. Part 20m fits 20 million tokens, Brown and 19 copies shuffled
-inside sentences; part bengio the protocol of Bengio et al. (2003), which needs NLTK's Brown (`lmzoo corpus fetch brown`).
-Peers that are not there are skipped with a reason.
+(its source distribution on PyPI has them) for its fitting. Part 20m fits 20 million tokens: Brown and 19 copies
+shuffled inside sentences. Part bengio follows the protocol of Bengio et al. (2003) and needs NLTK's Brown (`lmzoo
+corpus fetch brown`). Peers that are not there are skipped with a reason.
 
 Fits are measured as whole processes, from text on disk to a model on disk, with their peak of resident memory. Run it
 alone: ratios are of times in one run. The first run compiles the kernels, and is not measured.
@@ -38,6 +38,12 @@ from lmzoo.models.ngram import NgramModel, ngram, trigram
 from lmzoo.stream import TokenStream, TrainingData
 
 ORDER = 5
+BENGIO: dict[str, tuple[str, dict[str, Any]]] = {
+    "KN-3": ("ngram", {"order": 3}),
+    "KN-5": ("ngram", {}),
+    "KN-5, back-off": ("ngram", {"smoothing": "kneser-ney-backoff"}),
+    "KN-5, discounts tuned on valid": ("ngram", {"smoothing": "kneser-ney-tuned"}),
+}
 Figures = dict[str, float | None]
 
 
@@ -121,7 +127,16 @@ def measure_fit(text: Path, programs: Path | None, figures: Figures, prefix: str
             out = ["--out", model] if save else []
             ours.append(process(sys.executable, __file__, "--fit", text, *out))
             if programs:
-                estimate = [programs / "lmplz", "-o", ORDER, "-S", "1G" if save else "4G", "-T", temporary]
+                estimate = [
+                    programs / "lmplz",
+                    "-o",
+                    ORDER,
+                    "-S",
+                    "1G" if save else "4G",
+                    "-T",
+                    temporary,
+                    "--discount_fallback",
+                ]
                 parts = [process(*estimate, stdin=text, stdout=arpa)]
                 if save:
                     parts.append(process(programs / "build_binary", arpa, binary))
@@ -246,6 +261,49 @@ def measure_nltk(folder: Path, figures: Figures) -> None:
     rate = len(asked) / seconds(lambda: [model.score(word, context) for word, context in asked], repeats=1)
     figures["scoring_speedup_over_nltk"] = figures["scoring_rate"] / rate
     row("nltk.lm: scoring, Kneser-Ney, order 3", rate, "tokens/s", "after 2,000 sentences of training")
+
+
+def perplexity_interval(log_probs: np.ndarray, stream: TokenStream) -> tuple[float, float, float]:
+    """Perplexity per token and its 95 % interval, by bootstrap over documents."""
+    from scipy.stats import bootstrap  # here, since fitting processes import this file, and do not need it
+
+    nats, sizes = -np.add.reduceat(log_probs, stream.starts), stream.ends - stream.starts
+
+    def perplexity(nats: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.exp(nats.sum(axis) / sizes.sum(axis))
+
+    found = bootstrap(
+        (nats, sizes), perplexity, paired=True, vectorized=True, n_resamples=2000, batch=100, method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return float(perplexity(nats, sizes)), found.low, found.high
+
+
+def measure_bengio(figures: Figures) -> None:
+    """Perplexities under the protocol of Bengio et al. (2003), of which NLTK's Brown has 17,906 classes of words."""
+    from lmzoo import zoo
+    from lmzoo.corpora import load_corpus
+    from lmzoo.encoded import encode_corpus
+    from lmzoo.errors import CorpusError
+
+    try:
+        corpus = encode_corpus(load_corpus("brown:bengio2003"))
+    except CorpusError as error:
+        row("bengio", "skipped", "", str(error))
+        return
+    test, best = corpus.test.stream, (math.inf, "")
+    row("their test perplexities: KN-3, KN-5, class-based", "323, 321, 312", "", "neural 268, mixed 252")
+    for name, (species, settings) in BENGIO.items():
+        start = time.perf_counter()
+        model = zoo.create(species, corpus.tokenizer.vocab_size, **settings).fit(corpus.training_data)
+        figure, low, high = perplexity_interval(model.log_probs(test), test)
+        row(name, f"{figure:.1f}", "per token", f"{low:.1f} - {high:.1f}; {time.perf_counter() - start:.0f} s")
+        if name == "KN-5":
+            figures["bengio_kn5_perplexity"] = figure
+        if not model.adapts_on_test:
+            best = min(best, (figure, name))
+    figures["bengio_best_static_perplexity"] = best[0]
+    row("best static member", f"{best[0]:.1f}", "per token", best[1])
 
 
 def main() -> None:

@@ -122,6 +122,37 @@ _CARDS = (
         ),
     ),
     Card(
+        name="mixture",
+        factory="lmzoo.models.mixture:mixture",
+        title="Mixture",
+        year=1980,
+        people="Jelinek, Mercer",
+        idea="Several models vote on the next token; how much each one counts is learned on held-out text.",
+        sees="what its members see",
+        changed="Models need not compete: a mixture of two that err differently beats both.",
+        limits="The weights are the same after every context, and it costs as much as all its members.",
+        paper=(
+            "F. Jelinek, R. L. Mercer, Interpolated Estimation of Markov Source Parameters from Sparse Data, "
+            "Pattern Recognition in Practice, 1980."
+        ),
+    ),
+    Card(
+        name="cache",
+        factory="lmzoo.models.cache:cache",
+        title="Cache model",
+        year=1990,
+        people="Kuhn, De Mori; Clarkson, Robinson",
+        idea="What a document has said it says again: an n-gram model mixed with the tokens and pairs read so far.",
+        sees="all of the document so far, and adapts to it while it reads",
+        changed="Models that learn from the text in front of them, not only from the training text.",
+        limits="It repeats; and it is never ranked with models that do not learn from the test text.",
+        paper=(
+            "R. Kuhn, R. De Mori, A Cache-Based Natural Language Model for Speech Recognition, IEEE PAMI 12, 1990; "
+            "P. R. Clarkson, A. J. Robinson, Language Model Adaptation Using Mixtures and an Exponentially Decaying "
+            "Cache, ICASSP 1997."
+        ),
+    ),
+    Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
         title="n-gram, modified Kneser-Ney",
@@ -207,6 +238,21 @@ _CARDS = (
         changed="Training in parallel over all positions, and a path of length one between any two tokens.",
         limits="Cost grows with the window; hungry for text.",
         paper="A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; A. Radford et al., 2018.",
+    ),
+    Card(
+        name="infinigram",
+        factory="lmzoo.models.infinigram:infinigram",
+        title="Unbounded n-gram",
+        year=2024,
+        people="Liu, Min, Zettlemoyer, Choi, Hajishirzi",
+        idea="A sorted index of the training text answers for contexts of any length: n-grams without an n.",
+        sees="as many tokens as were ever seen together in training, up to 1,000",
+        changed="n-grams over trillions of tokens, and a look into what large models have read.",
+        limits="Where the text is new, it is an n-gram of order two or three like the others.",
+        paper=(
+            "J. Liu, S. Min, L. Zettlemoyer, Y. Choi, H. Hajishirzi, Infini-gram: Scaling Unbounded n-gram Language "
+            "Models to a Trillion Tokens, COLM 2024."
+        ),
     ),
 )
 

@@ -24,7 +24,7 @@ from lmzoo.stream import EOT, TokenStream
 
 _I32, _I64, _U8 = types.int32, types.int64, types.uint8
 _LARGEST = 2**31 - 1
-_BUCKET = 1 << 19
+_BUCKET = 1 << 17
 """Positions in a bucket, or more if they begin with one token: what is worked on at a time should fit the cache."""
 
 

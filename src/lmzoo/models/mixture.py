@@ -1,0 +1,196 @@
+"""Mixture (Jelinek & Mercer 1980): several models vote, and how much each one counts is learned on held-out text.
+
+    P(w | h) = sum_m weight_m P_m(w | h)
+
+Linear interpolation began inside the trigram, between orders (F. Jelinek, R. L. Mercer, Interpolated Estimation of
+Markov Source Parameters from Sparse Data, 1980), and went on to join models of different kinds, whose mistakes differ:
+Bengio et al. 2003 (section 4.2) report their neural model at its best when it is averaged with a trigram. The weights
+are those that make the valid split most likely, found by expectation-maximisation.
+
+What it cannot do: know *when* which member is right. The weights are the same after every context.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.models.mixing import bands, create_member, learn_weights, read_band
+from lmzoo.stream import TokenStream, TrainingData
+
+
+def _of(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The arrays of one member, which lie under its name."""
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+
+
+def _naming(name: str, on_progress: OnProgress | None) -> OnProgress:
+    """Reports a member's progress under its name."""
+
+    def report(progress: Progress) -> None:
+        if on_progress:
+            message = f"{name}: {progress.message}" if progress.message else name
+            on_progress(Progress(progress.done, progress.total, progress.unit, message))
+
+    return report
+
+
+@final
+class MixtureModel(LanguageModel[tuple[Any, ...]]):
+    """Models by name, and a weight for each; its state is the tuple of theirs.
+
+    Models that are fitted already are mixed without fitting them again:
+    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings`, if given, say what the members were made
+    from: a checkpoint of other members is then refused.
+    """
+
+    def __init__(self, members: Mapping[str, LanguageModel[Any]], *, settings: Any = None) -> None:
+        if not members:
+            raise ConfigurationError("a mixture needs at least one member")
+        sizes = {name: member.vocab_size for name, member in members.items()}
+        if len(set(sizes.values())) > 1:
+            raise ConfigurationError(f"the members of a mixture must share one vocabulary; their sizes are {sizes}")
+        super().__init__(next(iter(sizes.values())))
+        self.members = dict(members)
+        self._settings = settings
+        contexts = [member.context_size for member in members.values()]
+        self.context_size = None if None in contexts else max(size for size in contexts if size is not None)
+        self.adapts_on_test = any(member.adapts_on_test for member in members.values())
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        data.checked(self.vocab_size)
+        fingerprint = self._fingerprint(data, seed) if checkpoint else ""
+        kept, facts = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": []})
+        finished: list[str] = facts["finished"]
+        for name, member in self.members.items():
+            if name in finished:
+                member.load_arrays(_of(name, kept))
+                continue
+            # A member that is at work has a file of its own; one that is done goes into the mixture's.
+            own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
+            member.fit(data, seed=seed, on_progress=_naming(name, on_progress), checkpoint=own)
+            finished.append(name)
+            if checkpoint and own:
+                checkpoint.save(self._arrays_of(finished), {"fingerprint": fingerprint, "finished": finished})
+                own.discard()
+        return self.learn_weights(data.valid, on_progress)
+
+    def learn_weights(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:
+        """Weighs members that are fitted so that they make `valid` most likely together."""
+        columns = []
+        for done, (name, member) in enumerate(self.members.items()):
+            _naming(name, on_progress)(Progress(done, len(self.members), "members", "reading valid"))
+            columns.append(member.log_probs(valid))
+        return self._become(learn_weights(np.stack(columns, axis=1)))
+
+    def _fingerprint(self, data: TrainingData, seed: int) -> str:
+        """What a fit is of."""
+        digest = hashlib.sha256(json.dumps([list(self.members), self._settings, self.vocab_size, seed]).encode())
+        for ids in (data.train.ids, data.valid.ids):
+            digest.update(hashlib.sha256(np.ascontiguousarray(ids).data).digest())
+        return digest.hexdigest()
+
+    def _become(self, weights: NDArray[np.float64]) -> Self:
+        self.weights = weights
+        self.fitted = True
+        return self
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> tuple[Any, ...]:
+        return tuple(member.initial_state() for member in self.members.values())
+
+    def advance(self, state: tuple[Any, ...], token_id: int) -> tuple[Any, ...]:
+        return tuple(
+            member.advance(own, token_id) for member, own in zip(self.members.values(), state, strict=True)
+        )
+
+    def next_log_probs(self, state: tuple[Any, ...]) -> NDArray[np.float64]:
+        return self._mix(
+            [member.next_log_probs(own) for member, own in zip(self.members.values(), state, strict=True)]
+        )
+
+    def _mix(self, log_probs: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+        """The weighted mean of the members' probabilities, given and returned as logarithms of any shape."""
+        stacked = np.stack(log_probs, axis=-1).astype(np.float64)
+        return logsumexp(stacked + np.log(self.weights), axis=-1)
+
+    # ---- Speed ----------------------------------------------------------------------------------
+
+    def state_after(self, context: NDArray[np.int32]) -> tuple[Any, ...]:
+        return tuple(member.state_after(member.visible(context)) for member in self.members.values())
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        self.require_fitted()
+        return self._mix([member.predict_distributions(contexts) for member in self.members.values()])
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        return self._mix([member.log_probs(stream) for member in self.members.values()])
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for band in bands(stream, self.vocab_size):
+            mixed = np.zeros((len(band), self.vocab_size))
+            for weight, member in zip(self.weights, self.members.values(), strict=True):
+                for rows, block in read_band(member, stream, band):
+                    mixed[rows] += weight * np.exp(block)
+            with np.errstate(divide="ignore"):  # exhibits find things impossible
+                np.log(mixed, out=mixed)
+            for start, stop in self.block_bounds(len(band)):
+                yield np.arange(band.start + start, band.start + stop), mixed[start:stop]
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"weights": self.weights, **self._arrays_of(self.members)}
+
+    def _arrays_of(self, names: Iterator[str] | Sequence[str] | Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        return {f"{name}.{key}": array for name in names for key, array in self.members[name].arrays().items()}
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        weights = take_array(arrays, "weights", shape=(len(self.members),), dtype=np.float64)
+        if not ((weights > 0).all() and np.isclose(weights.sum(), 1)):
+            raise SavedModelError(f"the saved mixture weights {weights.tolist()} must be above 0 and sum to 1")
+        for name, member in self.members.items():
+            member.load_arrays(_of(name, arrays))
+        return self._become(weights)
+
+
+def mixture(vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "trigram")) -> MixtureModel:
+    """Linear interpolation of any species of the zoo, weighed on valid.
+
+    `members` is a list of species, each a name or {"species": name, "settings": {...}}, such as ["ngram", "lstm"]; or
+    settings by name, such as {"ngram": {"order": 4}, "lstm": {}}. A mixture may be a member.
+    """
+    if isinstance(members, str) or not isinstance(members, Sequence | Mapping):
+        raise ConfigurationError(f'members is a list of species such as ["ngram", "lstm"]; got {members!r}')
+    if isinstance(members, Mapping):
+        members = [{"species": species, "settings": settings} for species, settings in members.items()]
+    models = [create_member(spec, vocab_size) for spec in members]
+    times: Counter[str] = Counter()
+    named = {}
+    for spec, model in zip(members, models, strict=True):
+        species = spec if isinstance(spec, str) else spec["species"]
+        times[species] += 1
+        named[species if times[species] == 1 else f"{species}-{times[species]}"] = model
+    return MixtureModel(named, settings=list(members))
