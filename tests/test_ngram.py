@@ -18,7 +18,9 @@ from nltk.lm.preprocessing import padded_everygram_pipeline
 from numpy.typing import NDArray
 
 from lmzoo.errors import ConfigurationError, LmzooError, SavedModelError, UnknownNameError
+from lmzoo.language_model import Progress
 from lmzoo.models.ngram import NgramModel, counting, ngram, scoring, trigram
+from lmzoo.models.ngram import model as ngram_model
 from lmzoo.models.ngram.compression import _worth
 from lmzoo.models.ngram.counting import count_ngrams
 from lmzoo.models.ngram.methods import SMOOTHINGS, Discounting, Katz
@@ -474,6 +476,26 @@ def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream,
             model.load_arrays(model.arrays())  # forgets the hash table
             assert model.matched_orders(text).tolist() == [order for order, _ in walked]
             np.testing.assert_allclose(model.log_probs(text), [log_prob for _, log_prob in walked], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"order": 1}, {"order": 4, "quantise": True}, {"smoothing": "katz", "prune": 0.001}, {"smoothing": "mle"}],
+)
+def test_ranks_and_entropies_without_the_distributions(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_data(30, n_documents=100)
+    model = ngram(30, **{"order": 3, **more}).fit(data)
+    text = TokenStream.from_documents([*(ids[:-1] for ids in data.valid.documents()), [28, 29, 1, 28], [5] * 9])
+    expected = model.token_stats(text)  # a short text: from whole distributions
+    monkeypatch.setattr(ngram_model, "_LONG_TEXT", 0)
+    monkeypatch.setattr(ngram_model, "_BLOCK", 7)
+    reports: list[Progress] = []
+    found = model.token_stats(text, reports.append)
+    np.testing.assert_array_equal(found.ranks, expected.ranks)
+    np.testing.assert_allclose(found.entropies, expected.entropies, atol=SINGLE)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-12)
+    assert reports[-1].done == len(text)
+    assert len(np.unique(expected.ranks)) > 10
 
 
 def test_no_ngram_crosses_a_document_end() -> None:

@@ -10,8 +10,9 @@ What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" 
     trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
     smoothing.py   from counts to probabilities                    methods.py    the smoothings by name
     scoring.py     reading text with the trie                      workspace.py  memory, or files where it is short
-    weights.py     what the n-grams say                            compression.py  smaller models
-    model.py       the language model
+    weights.py     what the n-grams say                           compression.py  smaller models
+    ranking.py     ranks and entropies                             model.py       the language model
+    arpa.py        other toolkits' files; arpa_lines.py and linking.py help it
 """
 
 from __future__ import annotations

@@ -62,11 +62,11 @@ def _worth(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
     joint = np.ones(trie.tokens.size)  # the probability of each n-gram as a piece of text
     for k in range(1, trie.order + 1):
         nodes = trie.level(k)
-        joint[nodes] = joint[_owners(trie, k)] * np.exp(weights.values[nodes], dtype=np.float64)
+        joint[nodes] = joint[trie.owners(k)] * np.exp(weights.values[nodes], dtype=np.float64)
     keep = np.ones(trie.tokens.size, np.bool_)
     needed = np.zeros(trie.tokens.size, np.bool_)
     for k in range(trie.order, 1, -1):
-        nodes, owners, suffixes = trie.level(k), _owners(trie, k), trie.suffixes[trie.level(k)]
+        nodes, owners, suffixes = trie.level(k), trie.owners(k), trie.suffixes[trie.level(k)]
         rest, rest_lower, probs, lower = _rests(trie, weights, k)
         of = owners - trie.level(k - 1).start
         log_alpha = np.log((rest[of] + probs) / (rest_lower[of] + lower))
@@ -82,18 +82,11 @@ def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64
     """What the contexts of an order's n-grams leave to others, and what the shorter ones leave to the same; and the
     probabilities of the n-grams after both."""
     nodes, contexts = trie.level(order), trie.level(order - 1)
-    owners = _owners(trie, order) - contexts.start
+    owners = trie.owners(order) - contexts.start
     probs, lower = (np.exp(weights.values[at], dtype=np.float64) for at in (nodes, trie.suffixes[nodes]))
     n_contexts = contexts.stop - contexts.start
     rests = (np.maximum(1 - np.bincount(owners, seen, n_contexts), _TINY) for seen in (probs, lower))
     return (*rests, probs, lower)
-
-
-def _owners(trie: Trie, order: int) -> NDArray[np.int64]:
-    """The context of every n-gram of an order."""
-    contexts = trie.level(order - 1)
-    sizes = np.diff(trie.first_child[contexts.start : contexts.stop + 1])
-    return np.repeat(np.arange(contexts.start, contexts.stop), sizes)
 
 
 def _without(trie: Trie, keep: NDArray[np.bool_]) -> Trie:

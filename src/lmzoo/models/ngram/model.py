@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel, OnProgress, Progress, TokenStats
 from lmzoo.models.ngram.methods import smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_ORDER = 100
 _END = np.array([EOT], np.int32)
+_LONG_TEXT = 10_000
+_BLOCK = 1 << 16
 
 
 @final
@@ -65,16 +67,17 @@ class NgramModel(LanguageModel[int]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        from lmzoo.models.ngram.counting import count_ngrams
-
         data.checked(self.vocab_size)
         steps = 0
 
         def on_step(message: str) -> None:
             nonlocal steps
             if on_progress:
-                on_progress(Progress(steps, 5 + (self.prune > 0 or self.quantise), "steps", message))
+                on_progress(Progress(steps, 6 + (self.prune > 0 or self.quantise), "steps", message))
             steps += 1
+
+        on_step("loading compiled code, which the first run makes")
+        from lmzoo.models.ngram.counting import count_ngrams
 
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
         counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, on_step)
@@ -136,6 +139,21 @@ class NgramModel(LanguageModel[int]):
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         return self._reader().log_probs(stream.ids, self._weights)
+
+    def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
+        stream = self.checked_stream(ids)
+        if len(stream) < _LONG_TEXT:  # not worth the entropies of all contexts
+            return super().token_stats(stream, on_progress)
+        from lmzoo.models.ngram.ranking import Ranker, entropies
+
+        states = self._reader().states(stream.ids)[:-1]
+        ranker, ranks = Ranker(self._trie, self._weights), np.empty(len(stream), np.int32)
+        for start in range(0, len(stream), _BLOCK):
+            here = slice(start, start + _BLOCK)
+            ranks[here] = ranker.ranks(stream.ids[here], states[here])
+            if on_progress:
+                on_progress(Progress(min(here.stop, len(stream)), len(stream), "tokens"))
+        return TokenStats(self.log_probs(stream), ranks, entropies(self._trie, self._weights)[states])
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """(T,) the length of the n-gram that gives each token of a stream its probability."""

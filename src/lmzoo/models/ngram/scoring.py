@@ -139,13 +139,13 @@ def _match(ids, tokens, first_child, shorter, longer):
             longer[t + 1] = low
 
 
-def _value(node, values, codebook):
+def value_at(node, values, codebook):
     """The log-probability of a node; which of the two ways, is decided when a kernel is compiled."""
     raise NotImplementedError
 
 
-@overload(_value, inline="always")
-def _compiled_value(node, values, codebook):
+@overload(value_at)
+def _compiled_value_at(node, values, codebook):
     if values.dtype == _F32:
         return lambda node, values, codebook: values[node]
     n_codes = N_CODES
@@ -154,18 +154,18 @@ def _compiled_value(node, values, codebook):
     ]
 
 
-_VALUES = types.none
+VALUES = types.none
 
 
-def _either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """The types of a kernel's arguments, with log-probabilities and with codes in the place of `_VALUES`."""
+def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
+    """The types of a kernel's arguments, with log-probabilities and with codes in the place of `VALUES`."""
     return [
-        tuple(choice if argument is _VALUES else argument for argument in arguments)
+        tuple(choice if argument is VALUES else argument for argument in arguments)
         for choice in (read(_F32), read(_U8))
     ]
 
 
-@kernel(*_either(types.Array(_I32, 2, "A", readonly=True), _VALUES, read(_F32), read(_F32), write(_F64)))
+@kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read(_F32), read(_F32), write(_F64)))
 def _score(nodes, values, codebook, backoffs, total):
     """The longest n-gram at a position speaks; longer contexts that are there without it hand down their weight."""
     for t in range(total.size):
@@ -175,12 +175,12 @@ def _score(nodes, values, codebook, backoffs, total):
                 longest, weight = nodes[k, t + 1], 0.0
             elif nodes[k - 1, t] != ROOT:
                 weight += backoffs[nodes[k - 1, t]]
-        total[t] = _value(longest, values, codebook) + weight
+        total[t] = value_at(longest, values, codebook) + weight
 
 
 @kernel(
-    *_either(
-        read(_I32), read(_I32), read(_I32), read(_I32), _VALUES, read(_F32), read(_F32),
+    *either(
+        read(_I32), read(_I32), read(_I32), read(_I32), VALUES, read(_F32), read(_F32),
         write(_I64), write(_F64), write(_F64, 2),
     )
 )  # fmt: skip
@@ -195,7 +195,7 @@ def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs
             weight += backoffs[context]
             context = suffixes[context]
         for token in range(vocab_size):
-            rows[b, token] = _value(1 + token, values, codebook) + weight
+            rows[b, token] = value_at(1 + token, values, codebook) + weight
         for i in range(length - 1, -1, -1):
             for node in range(first_child[path[i]], first_child[path[i] + 1]):
-                rows[b, tokens[node]] = _value(node, values, codebook) + weights[i]
+                rows[b, tokens[node]] = value_at(node, values, codebook) + weights[i]

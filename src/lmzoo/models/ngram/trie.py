@@ -72,6 +72,12 @@ class Trie:
         """The nodes that continue a context."""
         return slice(int(self.first_child[context]), int(self.first_child[context + 1]))
 
+    def owners(self, order: int) -> NDArray[np.int64]:
+        """The context of every n-gram of an order from 1 on."""
+        contexts = self.level(order - 1)
+        sizes = np.diff(self.first_child[contexts.start : contexts.stop + 1])
+        return np.repeat(np.arange(contexts.start, contexts.stop), sizes)
+
     def child(self, context: int, token_id: int) -> int | None:
         """The node that continues a context by one token, if it does."""
         family = self.children(context)
