@@ -43,6 +43,22 @@ BENGIO: dict[str, tuple[str, dict[str, Any]]] = {
     "KN-5": ("ngram", {}),
     "KN-5, back-off": ("ngram", {"smoothing": "kneser-ney-backoff"}),
     "KN-5, discounts tuned on valid": ("ngram", {"smoothing": "kneser-ney-tuned"}),
+    "300 classes": ("class-ngram", {}),
+    "skip 4-gram": ("skip-ngram", {}),
+    "mixture of KN-5, 300 classes and skip 4-gram": ("mixture", {"members": ["ngram", "class-ngram", "skip-ngram"]}),
+    "mixture of 100, 300, 1,000 classes and skip 5-gram": (
+        "mixture",
+        {
+            "members": [
+                {"species": "class-ngram", "settings": {"n_classes": 100}},
+                {"species": "class-ngram", "settings": {"n_classes": 300}},
+                {"species": "class-ngram", "settings": {"n_classes": 1000}},
+                {"species": "skip-ngram", "settings": {"order": 5}},
+            ]
+        },
+    ),
+    "infini-gram": ("infinigram", {}),
+    "KN-5 and cache (dynamic)": ("cache", {}),
 }
 Figures = dict[str, float | None]
 

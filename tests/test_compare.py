@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lmzoo import Predictor, zoo
 from lmzoo.compare import compare
@@ -21,6 +23,7 @@ from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report import write_report
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table
 
 SPECIES = ["uniform", "unigram", "markov"]
 
@@ -202,6 +205,38 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
     assert html.count("<svg") == 2
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", html), "nothing may be loaded from outside"
     assert len(html.encode()) < 1_000_000
+
+
+def test_records_from_before_adaptive_models_still_read(run: Path, tmp_path: Path) -> None:
+    old = dataclasses.asdict(read_records(run / "results.jsonl")[0])
+    del old["adapts_on_test"]
+    (tmp_path / "old.jsonl").write_text(json.dumps(old), encoding="utf-8")
+    assert read_records(tmp_path / "old.jsonl")[0].adapts_on_test is False
+
+
+def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_path: Path) -> None:
+    settings = {"cache": {"static": "markov"}}
+    folder = tmp_path / "run"
+    comparison = compare(
+        folder, species=["unigram", "cache"], corpus=corpus_folder, tokenizer="bpe:300", settings=settings
+    )
+    unigram, cache = read_records(folder / "results.jsonl")
+    assert (unigram.adapts_on_test, cache.adapts_on_test) == (False, True)
+    assert (cache.bits_per_byte or 9) < (unigram.bits_per_byte or 0), "else this test shows nothing"
+    write_report(folder)
+    console = Console(width=200, file=io.StringIO())
+    console.print(as_rich_table(comparison.records, 200))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    for page in (
+        (folder / "report.md").read_text(encoding="utf-8"),
+        (folder / "report.html").read_text(encoding="utf-8").partition("<h2>One prompt")[0],
+        printed,
+    ):
+        places = [page.index(text) for text in (f"{unigram.bits_per_byte:.3f}", ADAPTIVE_NOTE)]
+        assert places == sorted(places)
+        assert f"{cache.bits_per_byte:.3f}" not in page[page.index(COLUMNS[1].title) : places[1]]
+        assert f"{cache.bits_per_byte:.3f}" in page[places[1] :]
+    assert "Best: **unigram**" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_escapes_hostile_text(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def evaluate(
         top1_accuracy=float((stats.ranks == 1).mean()),
         top5_accuracy=float((stats.ranks <= 5).mean()),
         context_size=predictor.model.context_size,
+        adapts_on_test=predictor.model.adapts_on_test,
         n_parameters=predictor.model.n_parameters,
         n_train_tokens=made.get("n_train_tokens", 0),
         fit_seconds=made.get("fit_seconds", 0.0),

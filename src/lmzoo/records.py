@@ -58,6 +58,8 @@ class EvalRecord:
 
     # The cost
     context_size: int | None
+    adapts_on_test: bool = False
+    """Whether the model learned from the test text while it read it: then it is not ranked with those that did not."""
     n_parameters: int
     n_train_tokens: int
     fit_seconds: float

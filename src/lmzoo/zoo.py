@@ -153,6 +153,36 @@ _CARDS = (
         ),
     ),
     Card(
+        name="class-ngram",
+        factory="lmzoo.models.class_ngram:class_ngram",
+        title="Class n-gram",
+        year=1992,
+        people="Brown, Della Pietra, deSouza, Lai, Mercer; Kneser, Ney",
+        idea="Tokens that keep the same company form classes: predict the next class, then the token out of its class.",
+        sees="n - 1 tokens (4 by default), as classes",
+        changed="Similar words share what is learned, ten years before word embeddings; classes out of text alone.",
+        limits="One class for every meaning of a word; of a phrase it remembers the classes only.",
+        paper=(
+            "P. F. Brown, V. J. Della Pietra, P. V. deSouza, J. C. Lai, R. L. Mercer, Class-Based n-gram Models of "
+            "Natural Language, Computational Linguistics 18, 1992."
+        ),
+    ),
+    Card(
+        name="skip-ngram",
+        factory="lmzoo.models.skip_ngram:skip_ngram",
+        title="Skip n-gram",
+        year=1994,
+        people="Huang et al.; Rosenfeld; Ney, Essen, Kneser",
+        idea="Contexts with gaps: when three tokens were never seen together, two of them may have been.",
+        sees="n - 1 tokens (3 by default)",
+        changed="A context need not be contiguous: more of what was seen can speak.",
+        limits="Twice the contexts with each token it sees further.",
+        paper=(
+            "H. Ney, U. Essen, R. Kneser, On Structuring Probabilistic Dependences in Stochastic Language Modelling, "
+            "Computer Speech and Language 8, 1994."
+        ),
+    ),
+    Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
         title="n-gram, modified Kneser-Ney",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo import zoo
+from lmzoo.arrays import Arrays
 from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream
@@ -32,7 +33,18 @@ def create_member(spec: Any, vocab_size: int) -> LanguageModel[Any]:
             'a member is a species such as "ngram", or with settings '
             f'{{"species": "ngram", "settings": {{"order": 3}}}}; got {spec!r}'
         )
-    return zoo.create(parts["species"], vocab_size, **parts.get("settings", {}))
+    settings: Any = parts.get("settings", {})
+    return zoo.create(parts["species"], vocab_size, **settings)
+
+
+def under_name(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The arrays of a member as they lie among those of the whole."""
+    return {f"{name}.{key}": array for key, array in arrays.items()}
+
+
+def of_member(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The arrays of one member out of those of the whole."""
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@
 
 Linear interpolation began inside the trigram, between orders (F. Jelinek, R. L. Mercer, Interpolated Estimation of
 Markov Source Parameters from Sparse Data, 1980), and went on to join models of different kinds, whose mistakes differ:
-Bengio et al. 2003 (section 4.2) report their neural model at its best when it is averaged with a trigram. The weights
+Bengio et al. 2003 (table 1) report their neural model at its best when it is averaged with a trigram. The weights
 are those that make the valid split most likely, found by expectation-maximisation.
 
 What it cannot do: know *when* which member is right. The weights are the same after every context.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -26,13 +26,8 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
-from lmzoo.models.mixing import bands, create_member, learn_weights, read_band
+from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
 from lmzoo.stream import TokenStream, TrainingData
-
-
-def _of(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """The arrays of one member, which lie under its name."""
-    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def _naming(name: str, on_progress: OnProgress | None) -> OnProgress:
@@ -84,7 +79,7 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         finished: list[str] = facts["finished"]
         for name, member in self.members.items():
             if name in finished:
-                member.load_arrays(_of(name, kept))
+                member.load_arrays(of_member(name, kept))
                 continue
             # A member that is at work has a file of its own; one that is done goes into the mixture's.
             own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
@@ -121,19 +116,15 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return tuple(member.initial_state() for member in self.members.values())
 
     def advance(self, state: tuple[Any, ...], token_id: int) -> tuple[Any, ...]:
-        return tuple(
-            member.advance(own, token_id) for member, own in zip(self.members.values(), state, strict=True)
-        )
+        return tuple(member.advance(own, token_id) for member, own in zip(self.members.values(), state, strict=True))
 
     def next_log_probs(self, state: tuple[Any, ...]) -> NDArray[np.float64]:
-        return self._mix(
-            [member.next_log_probs(own) for member, own in zip(self.members.values(), state, strict=True)]
-        )
+        return self._mix([member.next_log_probs(own) for member, own in zip(self.members.values(), state, strict=True)])
 
     def _mix(self, log_probs: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
         """The weighted mean of the members' probabilities, given and returned as logarithms of any shape."""
         stacked = np.stack(log_probs, axis=-1).astype(np.float64)
-        return logsumexp(stacked + np.log(self.weights), axis=-1)
+        return np.asarray(logsumexp(stacked + np.log(self.weights), axis=-1))
 
     # ---- Speed ----------------------------------------------------------------------------------
 
@@ -164,15 +155,15 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"weights": self.weights, **self._arrays_of(self.members)}
 
-    def _arrays_of(self, names: Iterator[str] | Sequence[str] | Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        return {f"{name}.{key}": array for name in names for key, array in self.members[name].arrays().items()}
+    def _arrays_of(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+        return {key: array for name in names for key, array in under_name(name, self.members[name].arrays()).items()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         weights = take_array(arrays, "weights", shape=(len(self.members),), dtype=np.float64)
         if not ((weights > 0).all() and np.isclose(weights.sum(), 1)):
             raise SavedModelError(f"the saved mixture weights {weights.tolist()} must be above 0 and sum to 1")
         for name, member in self.members.items():
-            member.load_arrays(_of(name, arrays))
+            member.load_arrays(of_member(name, arrays))
         return self._become(weights)
 
 

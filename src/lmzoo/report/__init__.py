@@ -17,7 +17,7 @@ from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts
-from lmzoo.report.leaderboard import COLUMNS, ranked, rows
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
 
 _PROMPT_WORDS = 8
 _N_TOKENS = 60
@@ -52,7 +52,7 @@ def write_report(folder: str | Path) -> list[Path]:
         "best": records[0],
         "first": records[0],
         "columns": COLUMNS,
-        "rows": rows(records),
+        "tables": [(title, note, rows(part)) for title, note, part in _tables(records) if part],
         "prompt": prompt,
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
@@ -77,6 +77,12 @@ def write_report(folder: str | Path) -> list[Path]:
             temporary.write_text(text, encoding="utf-8", newline="\n")
         pages.append(folder / name)
     return pages
+
+
+def _tables(records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
+    """The tables of figures: a title, a note and the records of each."""
+    static, adaptive = static_and_adaptive(records)
+    return [("Leaderboard", "", static), ("Models that adapt to the test text", ADAPTIVE_NOTE, adaptive)]
 
 
 def _prompt(folder: Path) -> str:

@@ -15,10 +15,15 @@ from lmzoo.report.leaderboard import ranked
 _BLUE = "#2b6cb0"
 
 
+def _name(record: EvalRecord) -> str:
+    """The species, marked if its figure cannot be compared with those of static models."""
+    return f"{record.species}, adapts" if record.adapts_on_test else record.species
+
+
 def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
     """Bits per byte of each species, in the order of their years."""
     rows = [
-        {"species": f"{record.species} ({year})", "bits per byte": record.bits_per_byte, "year": year}
+        {"species": f"{_name(record)} ({year})", "bits per byte": record.bits_per_byte, "year": year}
         for record in records
         if record.bits_per_byte is not None
         for year in (zoo.card(record.species).year,)
@@ -34,7 +39,7 @@ def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.Face
 def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
     """Bits per byte against the seconds that learning took."""
     rows = [
-        {"species": record.species, "bits per byte": record.bits_per_byte, "seconds": max(record.fit_seconds, 0.001)}
+        {"species": _name(record), "bits per byte": record.bits_per_byte, "seconds": max(record.fit_seconds, 0.001)}
         for record in ranked(records)
         if record.bits_per_byte is not None
     ]

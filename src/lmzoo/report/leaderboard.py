@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from lmzoo.records import EvalRecord
 
 if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
     from rich.table import Table
+
+_GAP = 2
+"""Spaces between the columns of a terminal."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,20 @@ COLUMNS = (
 )
 
 
+ADAPTIVE_NOTE = "These learn from the test text while they read it, so they are not ranked with models that do not."
+"""Why dynamic models have a table of their own."""
+
+
 def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
-    """Best first: by bits per byte; then what has none (a lossy tokenizer, something impossible) by perplexity."""
+    """Best first: by bits per byte; then what has none (a lossy tokenizer, something impossible) by perplexity.
+
+    Models that adapt to the test text come after all others.
+    """
     infinity = float("inf")
     return sorted(
         records,
         key=lambda record: (
+            record.adapts_on_test,
             record.bits_per_byte if record.bits_per_byte is not None else infinity,
             record.perplexity_per_token if record.perplexity_per_token is not None else infinity,
         ),
@@ -88,18 +100,38 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     return [[column.text(record) for column in COLUMNS] for record in ranked(records)]
 
 
-def as_rich_table(records: Sequence[EvalRecord], width: int) -> Table:
+def static_and_adaptive(records: Sequence[EvalRecord]) -> tuple[list[EvalRecord], list[EvalRecord]]:
+    """The records that are ranked with each other, and those that are shown apart; each best first."""
+    both = ranked(records)
+    return [one for one in both if not one.adapts_on_test], [one for one in both if one.adapts_on_test]
+
+
+def as_rich_table(records: Sequence[EvalRecord], width: int) -> Group:
     """The leaderboard for a terminal of `width` characters: as many columns as fit, from the first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    static, adaptive = static_and_adaptive(records)
+    n_columns = _columns_that_fit(records, width)
+    parts: list[RenderableType] = [_table(static, n_columns)] if static else []
+    if adaptive:
+        parts += [Text(f"{chr(10) if static else ''}{ADAPTIVE_NOTE}", style="dim"), _table(adaptive, n_columns)]
+    return Group(*parts)
+
+
+def _columns_that_fit(records: Sequence[EvalRecord], width: int) -> int:
+    cells = [[column.title for column in COLUMNS], *rows(records)]
+    widths = [max(map(len, column)) + _GAP for column in zip(*cells, strict=True)]
+    return sum(sum(widths[: n + 1]) <= width + _GAP for n in range(len(widths)))
+
+
+def _table(records: Sequence[EvalRecord], n_columns: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    gap = 2
-    cells = [[column.title for column in COLUMNS], *rows(records)]
-    widths = [max(map(len, column)) + gap for column in zip(*cells, strict=True)]
-    n_columns = sum(sum(widths[: n + 1]) <= width + gap for n in range(len(widths)))
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for column in COLUMNS[:n_columns]:
         table.add_column(column.title, justify="right" if column.is_number else "left", no_wrap=True)
-    for row in cells[1:]:
+    for row in rows(records):
         table.add_row(*(Text(cell) for cell in row[:n_columns]))
     return table

@@ -1,0 +1,160 @@
+"""The class n-gram model: an n-gram model over classes, and how likely each token is in its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.models.mixing import of_member, under_name
+from lmzoo.models.ngram import NgramModel
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+_CLASS_MODEL = "class_model"
+_ALPHAS = np.array([1e-3, 1e3])
+"""Where the pseudo-count of tokens in their classes is looked for."""
+
+
+def _with_new_tokens(
+    classes: NDArray[np.int32], new: NDArray[np.bool_], counts: NDArray[np.int32], valid: TokenStream
+) -> NDArray[np.int32]:
+    """(V,) classes without empty ones, after all tokens that are new to the training text were put into one of them.
+
+    It is the class c that makes the classes g before such tokens in valid most likely, by P(g | c) with one added to
+    all counts (G, G) of neighbours. A vocabulary from elsewhere has many new tokens, one made from the text has none.
+    """
+    new_in_valid = new[valid.ids]
+    if new_in_valid.any():
+        before = np.bincount(classes[valid.previous_ids()[new_in_valid]], minlength=len(counts))  # (G,)
+        log_likelihoods = before @ np.log((counts + 1) / (counts + 1).sum(axis=0))  # (G,)
+        classes = np.where(new, 1 + np.argmax(log_likelihoods[1:]), classes)  # 0 is for EOT alone
+    return np.unique(classes, return_inverse=True)[1].astype(np.int32)
+
+
+def _log_in_class(classes: NDArray[np.int32], counts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(V,) log P(w | c(w)), from counts (V,) of all tokens."""
+    return np.log(counts / np.bincount(classes, counts)[classes])
+
+
+def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid: TokenStream) -> float:
+    """What to add to the count of every token so that valid is most likely."""
+    valid_counts = np.bincount(valid.ids, minlength=len(counts))
+
+    def loss(log_alpha: float) -> float:
+        return -float(valid_counts @ _log_in_class(classes, counts + np.exp(log_alpha)))
+
+    best: Any = minimize_scalar(loss, bounds=np.log(_ALPHAS), method="bounded")
+    return float(np.exp(best.x))
+
+
+@final
+class ClassNgramModel(LanguageModel[int]):
+    """A class n-gram model; its state is that of the n-gram model over classes.
+
+    `classes` is (V,), the class of each token; EOT is alone in class 0.
+    """
+
+    def __init__(self, vocab_size: int, *, n_classes: int, order: int, smoothing: str) -> None:
+        super().__init__(vocab_size)
+        if n_classes < 2:
+            raise ConfigurationError(f"n_classes must be at least 2 (end-of-text and one class), got {n_classes}")
+        self.n_classes, self._order, self._smoothing = n_classes, order, smoothing
+        self.context_size = self._over_classes(2).context_size  # refuses a wrong order or smoothing
+
+    def _over_classes(self, n_classes: int) -> NgramModel:
+        return NgramModel(n_classes, order=self._order, smoothing=self._smoothing)
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        from lmzoo.models.class_ngram.exchange import cluster  # numba is slow to import
+
+        data.checked(self.vocab_size)
+        clustering = cluster(data.train, self.vocab_size, self.n_classes, on_progress)
+        counts = np.bincount(data.train.ids, minlength=self.vocab_size)
+        classes = _with_new_tokens(clustering.classes, counts == 0, clustering.counts, data.valid)
+        log_in_class = _log_in_class(classes, counts + _tuned_alpha(classes, counts, data.valid))
+        train, valid = (TokenStream(classes[split.ids]) for split in (data.train, data.valid))
+        model = self._over_classes(int(classes.max()) + 1)
+        return self._become(classes, log_in_class, model.fit(TrainingData(train, valid), on_progress=on_progress))
+
+    def _become(self, classes: NDArray[np.int32], log_in_class: NDArray[np.float64], class_model: NgramModel) -> Self:
+        self.classes, self._log_in_class, self._class_model = classes, log_in_class, class_model
+        self.fitted = True
+        return self
+
+    def members(self, token_class: int) -> NDArray[np.intp]:
+        """The ids of a class, the most frequent ones first."""
+        self.require_fitted()
+        ids = np.flatnonzero(self.classes == token_class)
+        return ids[np.argsort(-self._log_in_class[ids], kind="stable")]
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> int:
+        self.require_fitted()
+        return self._class_model.initial_state()
+
+    def advance(self, state: int, token_id: int) -> int:
+        return self._class_model.advance(state, int(self.classes[token_id]))
+
+    def next_log_probs(self, state: int) -> NDArray[np.float64]:
+        return self._spread(self._class_model.next_log_probs(state))
+
+    def _spread(self, class_log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(.., V) log-probabilities of tokens from those of classes (.., G)."""
+        log_probs = np.take(class_log_probs, self.classes, axis=-1)
+        log_probs += self._log_in_class
+        return log_probs
+
+    # ---- Speed ----------------------------------------------------------------------------------
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        of_classes = [self.classes[self.visible(context)] for context in contexts]
+        return self._spread(self._class_model.predict_distributions(of_classes)).reshape(-1, self.vocab_size)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        return self._class_model.log_probs(self._in_classes(stream)) + self._log_in_class[stream.ids]
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for positions, block in self._class_model.stream_log_probs(self._in_classes(stream)):
+            for start, stop in self.block_bounds(len(positions)):  # few classes make long blocks
+                yield positions[start:stop], self._spread(block[start:stop])
+
+    def _in_classes(self, stream: TokenStream) -> TokenStream:
+        return TokenStream(self.classes[stream.ids])
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            "classes": self.classes,
+            "log_in_class": self._log_in_class,
+            **under_name(_CLASS_MODEL, self._class_model.arrays()),
+        }
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        classes = take_array(arrays, "classes", shape=(self.vocab_size,), dtype=np.int32)
+        log_in_class = take_array(arrays, "log_in_class", shape=(self.vocab_size,), dtype=np.float64)
+        used = np.unique(classes)
+        if not (np.array_equal(used, np.arange(used.size)) and np.array_equal(np.flatnonzero(classes == 0), [EOT])):
+            raise SavedModelError("the saved classes must be 0, for end-of-text alone, 1, 2 .. without a gap")
+        if not np.allclose(np.bincount(classes, np.exp(log_in_class)), 1):
+            raise SavedModelError("the saved probabilities of tokens in their classes must sum to 1 in each class")
+        class_model = self._over_classes(used.size).load_arrays(of_member(_CLASS_MODEL, arrays))
+        return self._become(classes, log_in_class, class_model)

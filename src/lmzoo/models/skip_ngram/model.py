@@ -1,0 +1,170 @@
+"""The skip n-gram model: who answers, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.models.skip_ngram.tables import ContextTables, count_contexts, recent_tokens
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+MAX_ORDER = 6
+_N_BUCKETS = 100
+_MAX_STEPS = 200
+_ENOUGH = 1e-6
+"""EM ends when a step gains less, in nats per token."""
+
+
+def _shares(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How much of the answer comes from each pattern (P, B) and from 1 / V (B,), if contexts answer with (P, B)."""
+    passed_on = np.cumprod(1 - lambdas[::-1], axis=0)[::-1]
+    reached = np.concatenate([passed_on[1:], np.ones((1, lambdas.shape[1]))])
+    return lambdas * reached, passed_on[0]
+
+
+def _learn_lambdas(
+    tables: ContextTables, freed: NDArray[np.float64], valid: TokenStream, order: int
+) -> NDArray[np.float64]:
+    """(C + 1,) the probability with which each context answers; a context never seen has 0.
+
+    One token more than valid has is answered under each lambda with 1 - freed, as discounting alone would have it: it
+    decides where valid has none, and no lambda becomes 0 or 1.
+    """
+    n_patterns = tables.first.size - 1
+    patterns = np.repeat(np.arange(n_patterns), np.diff(tables.first))
+    buckets = patterns * _N_BUCKETS + np.minimum((freed[:-1] * _N_BUCKETS).astype(np.intp), _N_BUCKETS - 1)
+    buckets = np.append(buckets, n_patterns * _N_BUCKETS)  # the bucket of what was never seen
+    prior = np.append(np.tile(1 - (np.arange(_N_BUCKETS) + 0.5) / _N_BUCKETS, n_patterns), 0)
+    contexts = tables.find(recent_tokens(valid, order))  # (P, T)
+    probs, bucket = tables.probs_of(valid.ids, contexts), buckets[contexts]
+    lambdas, best = prior, -np.inf
+    for _ in range(_MAX_STEPS):
+        shares, rest = _shares(lambdas[bucket])
+        drawn = shares * probs
+        total = drawn.sum(axis=0) + rest / tables.vocab_size
+        drawn /= total
+        reached = 1 - np.cumsum(drawn[::-1], axis=0)[::-1] + drawn
+        n_drawn, n_reached = (np.bincount(bucket.ravel(), n.ravel(), prior.size) for n in (drawn, reached))
+        lambdas = np.append(((n_drawn + prior) / (n_reached + 1))[:-1], 0)
+        log_likelihood = np.log(total).mean()
+        if log_likelihood - best < _ENOUGH:
+            break
+        best = log_likelihood
+    return lambdas[buckets]
+
+
+@final
+class SkipNgramModel(LanguageModel[tuple[int, ...]]):
+    """A skip n-gram model; its state is the last n - 1 ids, the last one first, EOT before a document."""
+
+    def __init__(self, vocab_size: int, *, order: int) -> None:
+        super().__init__(vocab_size)
+        if not 2 <= order <= MAX_ORDER:
+            raise ConfigurationError(f"the order of a skip n-gram model must be from 2 to {MAX_ORDER}, got {order}")
+        self.order = order
+        self.context_size = order - 1
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        data.checked(self.vocab_size)
+        tables, freed = count_contexts(data.train, self.vocab_size, self.order, on_progress)
+        if on_progress:
+            on_progress(Progress(tables.first.size - 1, tables.first.size - 1, "patterns", "learning whom to ask"))
+        return self._become(tables, _learn_lambdas(tables, freed, data.valid, self.order))
+
+    def _become(self, tables: ContextTables, lambdas: NDArray[np.float64]) -> Self:
+        self._tables, self._lambdas = tables, lambdas
+        self.fitted = True
+        return self
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> tuple[int, ...]:
+        self.require_fitted()
+        return (EOT,) * (self.order - 1)
+
+    def advance(self, state: tuple[int, ...], token_id: int) -> tuple[int, ...]:
+        return self.initial_state() if token_id == EOT else (token_id, *state[:-1])
+
+    def next_log_probs(self, state: tuple[int, ...]) -> NDArray[np.float64]:
+        return self._rows(np.array(state, np.int64)[:, None])[0]
+
+    def _rows(self, recent: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, V) log-probabilities after B histories, given by their last tokens (n - 1, B)."""
+        from lmzoo.models.skip_ngram.filling import add_families  # numba is slow to import
+
+        tables = self._tables
+        contexts = tables.find(recent)
+        shares, rest = _shares(self._lambdas[contexts])
+        rows = np.repeat(rest[:, None] / self.vocab_size, self.vocab_size, axis=1)
+        add_families(contexts, shares, tables.starts, tables.tokens, tables.probs, rows)
+        return np.log(rows, out=rows)
+
+    # ---- Speed ----------------------------------------------------------------------------------
+
+    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        recent = np.full((self.order - 1, len(contexts)), EOT, np.int64)
+        for column, context in enumerate(contexts):
+            visible = self.visible(context)
+            recent[: visible.size, column] = visible[::-1]
+        return self._rows(recent)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        contexts = self._tables.find(recent_tokens(stream, self.order))
+        shares, rest = _shares(self._lambdas[contexts])
+        return np.log((shares * self._tables.probs_of(stream.ids, contexts)).sum(axis=0) + rest / self.vocab_size)
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        recent = recent_tokens(stream, self.order)
+        for start, stop in self.block_bounds(len(stream)):
+            yield np.arange(start, stop), self._rows(recent[:, start:stop])
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        tables = self._tables
+        return {
+            "first": tables.first,
+            "keys": tables.keys,
+            "starts": tables.starts,
+            "tokens": tables.tokens,
+            "probs": tables.probs,
+            "lambdas": self._lambdas,
+        }
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        first = take_array(arrays, "first", shape=((1 << (self.order - 1)) + 1,), dtype=np.int64)
+        keys = take_array(arrays, "keys", shape=(None,), dtype=np.int64)
+        starts = take_array(arrays, "starts", shape=(keys.size + 2,), dtype=np.int64)
+        tokens = take_array(arrays, "tokens", shape=(None,), dtype=np.int32)
+        probs = take_array(arrays, "probs", shape=(tokens.size,), dtype=np.float64)
+        lambdas = take_array(arrays, "lambdas", shape=(keys.size + 1,), dtype=np.float64)
+        if not (
+            (first[0], first[-1], starts[0]) == (0, keys.size, 0)
+            and (np.diff(first) > 0).all()
+            and (np.diff(starts[:-1]) > 0).all()
+            and starts[-2] == starts[-1] == tokens.size
+            and 0 <= tokens.min() <= tokens.max() < self.vocab_size
+        ):
+            raise SavedModelError("the saved skip n-grams are inconsistent: contexts or tokens are out of range")
+        sums = np.add.reduceat(probs, starts[:-2])  # a comparison with NaN is false
+        if not (probs.min() >= 0 and np.allclose(sums, 1) and lambdas.min() >= 0 and lambdas.max() < 1):
+            raise SavedModelError("the saved skip n-gram model has probabilities that are not from 0 to 1")
+        starts, tokens, probs = (np.require(array, None, ["C", "A"]) for array in (starts, tokens, probs))
+        return self._become(ContextTables(first, keys, starts, tokens, probs, self.vocab_size), lambdas)
