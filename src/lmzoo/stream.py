@@ -6,9 +6,11 @@ begin-of-text id: a document starts from the empty context, and what follows an 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,6 +95,14 @@ class TrainingData:
 
     train: TokenStream
     valid: TokenStream
+
+    def fingerprint(self, facts: Any) -> str:
+        """What a fit is of: a hash of both splits and of `facts`, settings and a seed as plain values."""
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for stream in (self.train, self.valid):
+            digest.update(len(stream).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(stream.ids, "<i4").data)
+        return digest.hexdigest()
 
     def checked(self, vocab_size: int) -> TrainingData:
         """Returns itself; raises CorpusError if a split is empty, TokenIdError for ids outside the vocabulary."""

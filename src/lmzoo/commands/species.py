@@ -75,4 +75,6 @@ def _plain(value: object) -> object:
 
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, tuple):
+        return list(value)
     return value if isinstance(value, bool | int | float | str | list | dict | None) else str(value)

@@ -12,8 +12,6 @@ What it cannot do: know *when* which member is right. The weights are the same a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
@@ -74,9 +72,10 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        fingerprint = self._fingerprint(data, seed) if checkpoint else ""
-        kept, facts = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": []})
-        finished: list[str] = facts["finished"]
+        facts = [list(self.members), self._settings, self.vocab_size, seed]
+        fingerprint = data.fingerprint(facts) if checkpoint else ""
+        kept, progress = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": []})
+        finished: list[str] = progress["finished"]
         for name, member in self.members.items():
             if name in finished:
                 member.load_arrays(of_member(name, kept))
@@ -97,13 +96,6 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
             _naming(name, on_progress)(Progress(done, len(self.members), "members", "reading valid"))
             columns.append(member.log_probs(valid))
         return self._become(learn_weights(np.stack(columns, axis=1)))
-
-    def _fingerprint(self, data: TrainingData, seed: int) -> str:
-        """What a fit is of."""
-        digest = hashlib.sha256(json.dumps([list(self.members), self._settings, self.vocab_size, seed]).encode())
-        for ids in (data.train.ids, data.valid.ids):
-            digest.update(hashlib.sha256(np.ascontiguousarray(ids).data).digest())
-        return digest.hexdigest()
 
     def _become(self, weights: NDArray[np.float64]) -> Self:
         self.weights = weights
@@ -167,7 +159,9 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return self._become(weights)
 
 
-def mixture(vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "trigram")) -> MixtureModel:
+def mixture(
+    vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram")
+) -> MixtureModel:
     """Linear interpolation of any species of the zoo, weighed on valid.
 
     `members` is a list of species, each a name or {"species": name, "settings": {...}}, such as ["ngram", "lstm"]; or

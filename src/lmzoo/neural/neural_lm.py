@@ -18,7 +18,7 @@ from lmzoo.neural.losses import next_token_loss
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.train import Training, fingerprint_of
+from lmzoo.neural.train import Training
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 _CHUNK_SIZE = 256
@@ -81,7 +81,7 @@ class NeuralLM(LanguageModel[NeuralState]):
             "training": asdict(self.training),
         }
         training.run(
-            fingerprint=fingerprint_of(data, seed, kind) if checkpoint else "",
+            fingerprint=data.fingerprint([seed, kind]) if checkpoint else "",
             checkpoint=checkpoint,
             on_progress=on_progress,
         )

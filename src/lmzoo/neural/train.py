@@ -6,8 +6,6 @@ checkpoint holds no generator, and a run that was killed and resumed equals one 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +22,7 @@ from lmzoo.errors import TrainingError
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.stream import TokenStream
 
 Loss = Callable[[Network, Tensor, Tensor, Memory], tuple[Tensor, Memory]]
 """(network, inputs (B, T), targets (B, T), memory) -> the loss to make small, and the memory after the chunk."""
@@ -241,15 +239,6 @@ class Rows:
         self._inputs: NDArray[np.int32] = self._stream.previous_ids()[positions]
         self._targets: NDArray[np.int32] = self._stream.ids[positions]
         self._epoch = epoch
-
-
-def fingerprint_of(data: TrainingData, seed: int, settings: Mapping[str, Any]) -> str:
-    """What a run is of: a hash of both splits, the seed and the settings."""
-    digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
-    for stream in (data.train, data.valid):
-        digest.update(len(stream).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(stream.ids, "<i4").data)
-    return digest.hexdigest()
 
 
 def autocast(bf16: bool | None) -> AbstractContextManager[Any]:

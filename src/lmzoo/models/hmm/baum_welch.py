@@ -10,8 +10,6 @@ Beliefs are float32 (a product of matrices is twice as fast, and counts need no 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from typing import Final
 
@@ -158,7 +156,7 @@ def fit_parameters(
     total = settings.n_restarts * settings.n_iterations
     unigram = np.bincount(data.train.ids, minlength=vocab_size) + 1.0
     unigram /= unigram.sum()
-    fingerprint = _fingerprint(data, vocab_size, settings, seed)
+    fingerprint = data.fingerprint(["hmm", vocab_size, asdict(settings), seed])
     at = (_Standing.load(checkpoint, fingerprint) if checkpoint else None) or _Standing()
     with batches_in_parallel() as run:
         train, valid = PackedText.of(data.train, n_states), PackedText.of(data.valid, n_states)
@@ -186,11 +184,3 @@ def fit_parameters(
     if on_progress:
         on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-at.best):.2f} per token"))
     return at.best_parameters
-
-
-def _fingerprint(data: TrainingData, vocab_size: int, settings: Settings, seed: int) -> str:
-    """What a fit is of."""
-    digest = hashlib.sha256(json.dumps(["hmm", vocab_size, asdict(settings), seed], sort_keys=True).encode())
-    for ids in (data.train.ids, data.valid.ids):
-        digest.update(hashlib.sha256(np.ascontiguousarray(ids).data).digest())
-    return digest.hexdigest()

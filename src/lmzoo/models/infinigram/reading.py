@@ -16,6 +16,7 @@ from lmzoo.stream import EOT
 _I32, _I64, _U16, _F64 = types.int32, types.int64, types.uint16, types.float64
 _MATCHES = write(_I64, 2)
 RARER = 4
+"""Of 2, 3, 4 and 8 the best on the valid splits of Brown and the King James Bible, by half a percent."""
 N_LENGTHS, N_SIZES = 16, 12
 """Contexts have a discount by their length, up to 15 and above, and their rows: 1, 2 to 3, 4 to 7, ..., 2048 and above.
 """
