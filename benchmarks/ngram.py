@@ -3,7 +3,7 @@
     python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--part brown|20m|bengio|all]
 
 DIR (default: $LMZOO_DATA) holds `brown-by-sentence`: Brown's sentences and what KenLM's lmplz estimated from them.
-`pip install kenlm` for the reading of KenLM; `--kenlm-bin` names a folder with its programs `lmplz` and `build_binary`
+`pip install "lmzoo[peers]"` for the reading of KenLM; `--kenlm-bin` names a folder with its programs `lmplz` and `build_binary`
 (its source distribution on PyPI has them) for its fitting. Part 20m fits 20 million tokens: Brown and 19 copies
 shuffled inside sentences. Part bengio follows the protocol of Bengio et al. (2003) and needs NLTK's Brown (`lmzoo
 corpus fetch brown`). Peers that are not there are skipped with a reason.

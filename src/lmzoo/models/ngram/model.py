@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -77,8 +79,8 @@ class NgramModel(LanguageModel[int]):
             steps += 1
 
         on_step("loading compiled code, which the first run makes")
-        from lmzoo.models.ngram.counting import count_ngrams
-
+        with _no_garbage_collection():
+            from lmzoo.models.ngram.counting import count_ngrams
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
         counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, on_step)
         on_step("learning how much to smooth")
@@ -180,10 +182,11 @@ class NgramModel(LanguageModel[int]):
         return rows
 
     def _reader(self) -> Matcher:
-        from lmzoo.models.ngram.scoring import Matcher
-
         self.require_fitted()
         if self._matcher is None:
+            with _no_garbage_collection():
+                from lmzoo.models.ngram.scoring import Matcher
+
             self._matcher = Matcher(self._trie)
         return self._matcher
 
@@ -196,6 +199,19 @@ class NgramModel(LanguageModel[int]):
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
         return self._become(trie, Weights.from_arrays(arrays, trie), parameters)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """For imports of numba and kernels: they make so many objects, all to stay, that the search for garbage among them
+    would take a good part of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
