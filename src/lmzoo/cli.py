@@ -50,7 +50,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         terminal.note(f"lmzoo: {_one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        terminal.note("lmzoo: interrupted; the same command goes on from the last checkpoint")
+        terminal.note(
+            "lmzoo: interrupted; the same command goes on from the last checkpoint, or starts over if it keeps none"
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `lmzoo list | head -1`
         sys.stderr.close()

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numba
-from numba import types
 
-# When the process ends, Python would search all that numba has made for garbage once more, for a third of a second.
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Numba makes so many objects, all to stay, that searching them for garbage would take a good part of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+with _no_garbage_collection():
+    import numba
+    from numba import types
+
+# When the process ends, Python would search all of it once more, for a third of a second.
 atexit.register(gc.freeze)
 
 Function = Callable[..., Any]
+Types = Sequence[types.Type]
 
 
 def read(dtype: types.Type) -> types.Type:
@@ -26,9 +42,6 @@ def write(dtype: types.Type, ndim: int = 1) -> types.Type:
     return types.Array(dtype, ndim, "C")
 
 
-Types = Sequence[types.Type]
-
-
 def kernel(*arguments: types.Type | Types, returns: types.Type = types.void) -> Callable[[Function], Any]:
     """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it.
 
@@ -39,9 +52,10 @@ def kernel(*arguments: types.Type | Types, returns: types.Type = types.void) -> 
     signatures = [returns(*choice) for choice in choices]
 
     def compile_kernel(function: Function) -> Any:
-        try:
-            return numba.njit(signatures, cache=True, nogil=True)(function)
-        except RuntimeError:  # numba found no folder that it may write to
-            return numba.njit(signatures, nogil=True)(function)
+        with _no_garbage_collection():
+            try:
+                return numba.njit(signatures, cache=True, nogil=True)(function)
+            except RuntimeError:  # numba found no folder that it may write to
+                return numba.njit(signatures, nogil=True)(function)
 
     return compile_kernel

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -79,8 +77,8 @@ class NgramModel(LanguageModel[int]):
             steps += 1
 
         on_step("loading compiled code, which the first run makes")
-        with _no_garbage_collection():
-            from lmzoo.models.ngram.counting import count_ngrams
+        from lmzoo.models.ngram.counting import count_ngrams
+
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
         counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, on_step)
         on_step("learning how much to smooth")
@@ -184,8 +182,7 @@ class NgramModel(LanguageModel[int]):
     def _reader(self) -> Matcher:
         self.require_fitted()
         if self._matcher is None:
-            with _no_garbage_collection():
-                from lmzoo.models.ngram.scoring import Matcher
+            from lmzoo.models.ngram.scoring import Matcher
 
             self._matcher = Matcher(self._trie)
         return self._matcher
@@ -199,19 +196,6 @@ class NgramModel(LanguageModel[int]):
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
         return self._become(trie, Weights.from_arrays(arrays, trie), parameters)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """For imports of numba and kernels: they make so many objects, all to stay, that the search for garbage among them
-    would take a good part of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:

@@ -17,7 +17,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.compiled import kernel, read, write
-from lmzoo.models.ngram.scoring import VALUES, either, value_at
+from lmzoo.models.ngram.scoring import VALUES, either, find_child, value_at
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
 
@@ -82,22 +82,14 @@ def _rank(
 ):  # fmt: skip
     """`covered` notes which tokens a longer context has spoken of already."""
     for t in range(ids.size):
-        token, context, weight, node = ids[t], states[t], 0.0, 0
-        while context != ROOT and node == 0:  # the longest context that knows the token
-            low, high = first_child[context], first_child[context + 1]
-            end = high
-            while low < high:
-                middle = (low + high) >> 1
-                if tokens[middle] < token:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low < end and tokens[low] == token:
-                node = low
-            else:
-                weight += backoffs[context]
-                context = suffixes[context]
-        own = value_at(node if node else 1 + token, values, codebook) + weight
+        token, context, weight, node = ids[t], states[t], 0.0, ROOT
+        while context != ROOT:  # the longest context that knows the token
+            node = find_child(tokens, first_child, context, token)
+            if node != ROOT:
+                break
+            weight += backoffs[context]
+            context = suffixes[context]
+        own = value_at(1 + token if node == ROOT else node, values, codebook) + weight
         total, context = 0.0, states[t]
         while context != ROOT:
             total += backoffs[context]

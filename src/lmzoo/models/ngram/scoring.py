@@ -121,22 +121,25 @@ def _match_hashed(ids, first_child, table, shorter, longer):
             slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
 
 
+@kernel(read(_I32), read(_I32), _I64, _I64, returns=_I64)
+def find_child(tokens, first_child, context, token):
+    """The node that continues a context by one token; the root if none does."""
+    low, end = first_child[context], first_child[context + 1]
+    high = end
+    while low < high:
+        middle = (low + high) >> 1
+        if tokens[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and tokens[low] == token else ROOT
+
+
 @kernel(read(_I32), read(_I32), read(_I32), read(_I32), write(_I32))
 def _match(ids, tokens, first_child, shorter, longer):
     for t in range(ids.size):
-        context, token = shorter[t], ids[t]
-        if context == ROOT or shorter[t + 1] == ROOT:
-            continue
-        low, end = first_child[context], first_child[context + 1]
-        high = end
-        while low < high:
-            middle = (low + high) >> 1
-            if tokens[middle] < token:
-                low = middle + 1
-            else:
-                high = middle
-        if low < end and tokens[low] == token:
-            longer[t + 1] = low
+        if shorter[t] != ROOT and shorter[t + 1] != ROOT:
+            longer[t + 1] = find_child(tokens, first_child, shorter[t], ids[t])
 
 
 def value_at(node, values, codebook):

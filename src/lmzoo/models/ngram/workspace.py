@@ -21,12 +21,9 @@ from numpy.typing import NDArray
 from lmzoo.errors import ConfigurationError, LmzooError
 
 Number = TypeVar("Number", bound=np.generic)
-
 Piece = TypeVar("Piece")
 
 _BLOCK = 1 << 17
-
-
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
