@@ -32,9 +32,9 @@ Function = Callable[..., Any]
 Types = Sequence[types.Type]
 
 
-def read(dtype: types.Type) -> types.Type:
-    """The type of a vector that a kernel only reads; memory-mapped ones cannot be written."""
-    return types.Array(dtype, 1, "C", readonly=True)
+def read(dtype: types.Type, ndim: int = 1) -> types.Type:
+    """The type of an array that a kernel only reads; memory-mapped ones cannot be written."""
+    return types.Array(dtype, ndim, "C", readonly=True)
 
 
 def write(dtype: types.Type, ndim: int = 1) -> types.Type:
@@ -42,20 +42,24 @@ def write(dtype: types.Type, ndim: int = 1) -> types.Type:
     return types.Array(dtype, ndim, "C")
 
 
-def kernel(*arguments: types.Type | Types, returns: types.Type = types.void) -> Callable[[Function], Any]:
+def kernel(
+    *arguments: types.Type | Types, returns: types.Type = types.void, reassociate: bool = False
+) -> Callable[[Function], Any]:
     """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it.
 
     Several sequences of types make a kernel that takes each. It runs without the interpreter's lock, so that threads
-    may share work among the cores.
+    may share work among the cores. With `reassociate` sums may be taken in another order, so that the processor forms
+    many parts of a sum at once.
     """
+    fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
     signatures = [returns(*choice) for choice in choices]
 
     def compile_kernel(function: Function) -> Any:
         with _no_garbage_collection():
             try:
-                return numba.njit(signatures, cache=True, nogil=True)(function)
+                return numba.njit(signatures, cache=True, nogil=True, fastmath=fastmath)(function)
             except RuntimeError:  # numba found no folder that it may write to
-                return numba.njit(signatures, nogil=True)(function)
+                return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
 
     return compile_kernel

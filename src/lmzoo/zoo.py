@@ -198,6 +198,18 @@ _CARDS = (
         ),
     ),
     Card(
+        name="class-hmm",
+        factory="lmzoo.models.class_hmm:class_hmm",
+        title="Large hidden Markov model",
+        year=2020,
+        people="Chiu, Rush",
+        idea="Thousands of hidden states, of which each token, by its class, leaves only a block possible.",
+        sees="all of the document, squeezed into a belief over the states of one class",
+        changed="Showed that hidden Markov models had been too small: with enough states they outdo the n-gram.",
+        limits="log2(K) bits of memory, and one class for each token, whatever it means.",
+        paper="J. T. Chiu, A. M. Rush, Scaling Hidden Markov Language Models, EMNLP 2020.",
+    ),
+    Card(
         name="nplm",
         factory="lmzoo.models.nplm:nplm",
         title="Neural probabilistic language model",

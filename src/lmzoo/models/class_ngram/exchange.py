@@ -105,18 +105,13 @@ def cluster(stream: TokenStream, vocab_size: int, n_classes: int, on_progress: O
     return clustering
 
 
-def _array(dtype: types.Type) -> types.Type:
-    """The type of a matrix that a kernel only reads."""
-    return types.Array(dtype, 2, "C", readonly=True)
-
-
 @kernel(_I64, read(_F64), returns=_F64)
 def _n_log_n(n, table):
     return table[n] if n < table.size else n * np.log(np.float64(n))
 
 
 @kernel(
-    _I64, _I64, read(_I32), _array(_I64), _array(_I32), _array(_I32), write(_I64, 2), write(_I64, 2), write(_I64),
+    _I64, _I64, read(_I32), read(_I64, 2), read(_I32, 2), read(_I32, 2), write(_I64, 2), write(_I64, 2), write(_I64),
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
@@ -135,7 +130,7 @@ def _look_around(side, token, classes, starts, neighbours, pair_counts, near, ne
 
 
 @kernel(
-    _I64, _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), _array(_I64), write(_I32, 3), write(_I64, 2)
+    _I64, _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2)
 )
 def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, counts, totals):
     """Adds a token to a class, or takes it out."""
@@ -149,7 +144,7 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
 
 
 @kernel(
-    _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), _array(_I64), write(_I32, 3), write(_I64, 2),
+    _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2),
     read(_F64), write(_F64), returns=_I64,
 )  # fmt: skip
 def _best_class(token, own, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
@@ -180,7 +175,7 @@ def _best_class(token, own, itself, near, near_classes, n_near, token_counts, co
 
 
 @kernel(
-    read(_I32), write(_I32), write(_I32, 3), write(_I64, 2), _array(_I64), _array(_I64), _array(_I32), _array(_I32),
+    read(_I32), write(_I32), write(_I32, 3), write(_I64, 2), read(_I64, 2), read(_I64, 2), read(_I32, 2), read(_I32, 2),
     read(_F64), returns=_I64,
 )  # fmt: skip
 def _exchange(tokens, classes, counts, totals, token_counts, starts, neighbours, pair_counts, table):

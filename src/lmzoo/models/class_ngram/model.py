@@ -22,7 +22,7 @@ _ALPHAS = np.array([1e-3, 1e3])
 """Where the pseudo-count of tokens in their classes is looked for."""
 
 
-def _with_new_tokens(
+def with_new_tokens(
     classes: NDArray[np.int32], new: NDArray[np.bool_], counts: NDArray[np.int32], valid: TokenStream
 ) -> NDArray[np.int32]:
     """(V,) classes without empty ones, after all tokens that are new to the training text were put into one of them.
@@ -86,7 +86,7 @@ class ClassNgramModel(LanguageModel[int]):
         data.checked(self.vocab_size)
         clustering = cluster(data.train, self.vocab_size, self.n_classes, on_progress)
         counts = np.bincount(data.train.ids, minlength=self.vocab_size)
-        classes = _with_new_tokens(clustering.classes, counts == 0, clustering.counts, data.valid)
+        classes = with_new_tokens(clustering.classes, counts == 0, clustering.counts, data.valid)
         log_in_class = _log_in_class(classes, counts + _tuned_alpha(classes, counts, data.valid))
         train, valid = (TokenStream(classes[split.ids]) for split in (data.train, data.valid))
         model = self._over_classes(int(classes.max()) + 1)
