@@ -21,10 +21,11 @@ TINY: dict[str, dict[str, Any]] = {
     "gru": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
     "transformer": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "training": SHORT},
 }
-# Largest difference of log-probabilities: networks compute in float32, n-grams keep their logarithms in it.
+# Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
+# logarithms in it.
 TOLERANCES = {
     **dict.fromkeys(["nplm", "rnn", "lstm", "gru", "transformer"], 1e-4),
-    "class-hmm": 1e-5,
+    **dict.fromkeys(["hmm", "class-hmm"], 1e-5),
     **dict.fromkeys(["trigram", "ngram", "class-ngram", "cache", "mixture"], 1e-6),
 }
 

@@ -40,17 +40,21 @@ def hmm(
     transition_prior: float = 20.0,
     tolerance: float = 1e-4,
     patience: int = 3,
+    batch_tokens: int | None = None,
 ) -> HiddenMarkovModel:
     """Hidden Markov model with `n_states` states, fitted by Baum-Welch from word classes.
 
     One iteration costs about 6 K^2 floating-point operations a token. At most `n_iterations` are run; a fit stops once
     the valid split has not gained `tolerance` nats a token for `patience` iterations, and keeps the best of
     `n_restarts` fits. The priors are pseudo-counts per state: `emission_prior` of them are shared among the tokens
-    as their frequencies are, `transition_prior` evenly among the next states.
+    as their frequencies are, `transition_prior` evenly among the next states. With `batch_tokens` parameters are
+    improved after each batch of about so many tokens, which is worth it for tens of millions of them.
     """
     return HiddenMarkovModel(
         vocab_size,
-        Settings(n_states, n_iterations, n_restarts, emission_prior, transition_prior, tolerance, patience),
+        Settings(
+            n_states, n_iterations, n_restarts, emission_prior, transition_prior, tolerance, patience, batch_tokens
+        ),
     )
 
 

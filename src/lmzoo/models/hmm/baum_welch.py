@@ -5,13 +5,17 @@ pseudo-counts, normalised. The prior of the emissions has the shape of the unigr
 in every state; that of the transitions is flat. No iteration may lower the objective: this is checked. When to stop is
 not read from the objective but from the valid split, whose best parameters are kept.
 
+With `batch_tokens` the M-step is not made after the whole text but after each batch of documents, from a running mean
+of counts (on-line EM: Cappé & Moulines 2009; as stepwise EM, Liang & Klein 2009): in a large text a first look at all of
+it is many steps instead of one. Step k has the weight (k + 2)^-0.7, and the objective may fall from step to step.
+
 Beliefs are float32 (a product of matrices is twice as fast, and counts need no more), parameters and sums are float64.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +27,12 @@ from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts, like
 from lmzoo.models.hmm.initial import initial_counts
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel
-from lmzoo.stream import TrainingData
+from lmzoo.stream import TokenStream, TrainingData
 
 _SLACK: Final = 2e-6
 """By how many nats per token rounding to float32 may seem to lower the objective."""
+_FORGETTING: Final = 0.7
+"""On-line EM: the power with which the weight of new counts falls. Between 0.5 and 1 it converges."""
 _LEAST_PRIOR: Final = 1e-6
 """Smaller pseudo-counts could make a probability that float32 takes for 0."""
 
@@ -42,6 +48,7 @@ class Settings:
     transition_prior: float
     tolerance: float
     patience: int
+    batch_tokens: int | None
 
     def __post_init__(self) -> None:
         for name in ("n_states", "n_iterations", "n_restarts", "patience"):
@@ -53,8 +60,16 @@ class Settings:
                     f"{name} must be finite and at least {_LEAST_PRIOR:g}, or tokens could become impossible; "
                     f"got {getattr(self, name)}"
                 )
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ConfigurationError(
+                f"batch_tokens must be at least 1, or null for all at once, got {self.batch_tokens}"
+            )
         if not 0 <= self.tolerance < np.inf:
             raise ConfigurationError(f"tolerance must be at least 0 and finite (nats per token), got {self.tolerance}")
+
+
+_GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": Parameters, "running": Counts}
+"""Fields of the class below that hold arrays."""
 
 
 @dataclass
@@ -65,6 +80,8 @@ class _Standing:
     iteration: int = 0
     """Iterations done in this restart."""
     parameters: Parameters | None = None
+    running: Counts | None = None
+    """On-line EM: the mean of counts so far, as if of the whole text."""
     objective: float = -np.inf
     """Of the parameters before the last M-step, in nats."""
     score: float = -np.inf
@@ -93,11 +110,12 @@ class _Standing:
             self.best, self.best_parameters = score, self.parameters
 
     def save(self, checkpoint: Checkpoint, fingerprint: str) -> None:
-        facts = {field.name: getattr(self, field.name) for field in fields(self) if "parameters" not in field.name}
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _GROUPS}
         arrays = {
-            f"{which}.{name}": array
-            for which in ("parameters", "best_parameters")
-            for name, array in getattr(self, which)._asdict().items()
+            f"{group}.{name}": np.asarray(array)
+            for group in _GROUPS
+            if getattr(self, group) is not None
+            for name, array in getattr(self, group)._asdict().items()
         }
         checkpoint.save(arrays, {"fingerprint": fingerprint, "standing": facts})
 
@@ -108,11 +126,12 @@ class _Standing:
         if saved is None:
             return None
         arrays, facts = saved
-        parameters, best = (
-            Parameters(*(arrays[f"{which}.{name}"] for name in Parameters._fields))
-            for which in ("parameters", "best_parameters")
-        )
-        return cls(**facts["standing"], parameters=parameters, best_parameters=best)
+        groups = {
+            group: kind(*(arrays[f"{group}.{name}"] for name in kind._fields))
+            for group, kind in _GROUPS.items()
+            if f"{group}.{kind._fields[0]}" in arrays
+        }
+        return cls(**facts["standing"] | groups)
 
 
 def maximise(
@@ -159,23 +178,34 @@ def fit_parameters(
     fingerprint = data.fingerprint(["hmm", vocab_size, asdict(settings), seed])
     at = (_Standing.load(checkpoint, fingerprint) if checkpoint else None) or _Standing()
     with batches_in_parallel() as run:
-        train, valid = PackedText.of(data.train, n_states), PackedText.of(data.valid, n_states)
+        train = [PackedText.of(part, n_states) for part in _parts(data.train, settings.batch_tokens)]
+        valid = PackedText.of(data.valid, n_states)
         for restart in range(at.restart, settings.n_restarts):
             if restart > at.restart:
                 at = _Standing(restart, best=at.best, best_parameters=at.best_parameters)
             if at.parameters is None:
-                rng = np.random.default_rng([seed, restart])
-                at.parameters = maximise(initial_counts(data.train, vocab_size, n_states, rng), unigram, *priors)
+                start = initial_counts(data.train, vocab_size, n_states, np.random.default_rng([seed, restart]))
+                at.parameters = maximise(start, unigram, *priors)
+                at.running = start if len(train) > 1 else None
             while at.iteration < settings.n_iterations and at.n_in_vain < settings.patience:
-                counts = expected_counts(train, at.parameters.astype(np.float32), run)
-                objective = counts.log_likelihood + log_prior(at.parameters, unigram, *priors)
-                at.climb(maximise(counts, unigram, *priors), objective, _SLACK * len(data.train))
-                valid_probs = likelihoods(valid, at.parameters.astype(np.float32), run)
+                log_likelihood, objective, parameters = 0.0, log_prior(at.parameters, unigram, *priors), at.parameters
+                for number, part in enumerate(train):
+                    counts = expected_counts(part, parameters.astype(np.float32), run)
+                    log_likelihood += counts.log_likelihood
+                    if at.running is not None:
+                        step = at.iteration * len(train) + number
+                        share = len(part.stream) / len(data.train)
+                        at.running = counts = _mixed(at.running, counts, share, (step + 2) ** -_FORGETTING)
+                    parameters = maximise(counts, unigram, *priors)
+                # On-line, the parameters changed meanwhile: there is no objective that must have risen.
+                slack = np.inf if at.running is not None else _SLACK * len(data.train)
+                at.climb(parameters, objective + log_likelihood, slack)
+                valid_probs = likelihoods(valid, parameters.astype(np.float32), run)
                 at.compare(sum_of_logs(valid_probs) / len(data.valid), settings.tolerance)
                 if checkpoint:
                     at.save(checkpoint, fingerprint)
                 if on_progress:
-                    bits = counts.log_likelihood / len(data.train) / np.log(2)
+                    bits = log_likelihood / len(data.train) / np.log(2)
                     message = (
                         f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-at.score):.2f} per token"
                     )
@@ -184,3 +214,19 @@ def fit_parameters(
     if on_progress:
         on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-at.best):.2f} per token"))
     return at.best_parameters
+
+
+def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
+    """The documents in batches of about so many tokens, at least one document in each; None = all in one."""
+    if batch_tokens is None:
+        return [stream]
+    ends = stream.ends
+    borders = np.unique(ends[np.searchsorted(ends, np.arange(batch_tokens, len(stream), batch_tokens))])
+    parts = np.split(stream.ids, borders)
+    return [TokenStream(ids) for ids in parts if ids.size]
+
+
+def _mixed(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
+    """A running mean with the counts of a part of the text, scaled up to all of it."""
+    sums = ((1 - weight) * old + weight / share * new for old, new in zip(running[1:], counts[1:], strict=True))
+    return Counts(counts.log_likelihood, *sums)

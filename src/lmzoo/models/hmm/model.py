@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from hmmlearn.hmm import CategoricalHMM
 
 
+Float = TypeVar("Float", bound=np.floating)
+
+
 class StateSummary(NamedTuple):
     """A hidden state, for people to read."""
 
@@ -39,7 +42,8 @@ class StateSummary(NamedTuple):
 class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     """A hidden Markov model over tokens. Its state is the (K,) predictive belief: P(hidden state | tokens so far).
 
-    Advancing takes K^2 multiplications, a distribution K x V. States are numbered by `mass`, the heaviest first.
+    Advancing takes K^2 multiplications, in float64, and a distribution K x V, in float32. States are numbered by `mass`,
+    the heaviest first.
     """
 
     context_size = None
@@ -84,6 +88,8 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         self._parameters = Parameters(startprob, transmat, emissions).astype(np.float64)
         for array in self._parameters:
             array.flags.writeable = False  # states and properties share them
+        # A distribution reads all of the emissions: in float32 that is half the time.
+        self._emissions = self._parameters.emissions.astype(np.float32)
         self.fitted = True
 
     def initial_state(self) -> NDArray[np.float64]:
@@ -98,9 +104,13 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         return (joint / likelihood if likelihood > 0 else state) @ self._parameters.transmat
 
     def next_log_probs(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _log(self._parameters.emissions @ state)
+        return self._log_emitted(state).astype(np.float64)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def _log_emitted(self, beliefs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(.., V) log-probabilities of the tokens from predictive beliefs (.., K)."""
+        return _log(beliefs.astype(np.float32) @ self._emissions.T)
+
+    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         text = self._packed(stream)
         with batches_in_parallel() as run:
             entering = inference.beliefs_at_starts(text, self._parameters, run)
@@ -109,7 +119,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
                 beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
             positions = batch.positions
             for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], _log(beliefs[start:stop] @ self.emissionprob)
+                yield positions[start:stop], self._log_emitted(beliefs[start:stop])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
@@ -125,7 +135,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         for batch in text.batches:
             found, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
             beliefs[batch.positions] = found
-        return _log(beliefs[stream.ends - 1] @ self.emissionprob)
+        return self._log_emitted(beliefs[stream.ends - 1]).astype(np.float64)
 
     def _packed(self, stream: TokenStream) -> PackedText:
         return PackedText.of(stream, self.settings.n_states)
@@ -202,6 +212,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         return model
 
 
-def _log(probs: NDArray[Any]) -> NDArray[np.float64]:
+def _log(probs: NDArray[Float]) -> NDArray[Float]:
+    """In place."""
     with np.errstate(divide="ignore"):  # -inf for what an imported model finds impossible
-        return np.log(probs)
+        return np.log(probs, out=probs)
