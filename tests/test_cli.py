@@ -25,6 +25,7 @@ COMMANDS = [
     "fit",
     "evaluate",
     "predict",
+    "states",
     "generate",
     "compare",
     "report",

@@ -109,7 +109,7 @@ def test_one_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> Non
         tokenizer="byte",
         settings={"unigram": {"alpha": -1}},
     )
-    assert [outcome.species for outcome in comparison.failures] == ["unigram"]
+    assert [outcome.name for outcome in comparison.failures] == ["unigram"]
     assert "alpha must be above 0" in comparison.failures[0].error
     assert [record.species for record in comparison.records] == ["markov"]
     assert not (tmp_path / "run" / "predictors" / "unigram").exists()

@@ -17,6 +17,7 @@ from lmzoo.commands.generate import generate
 from lmzoo.commands.predict import predict
 from lmzoo.commands.report import report
 from lmzoo.commands.species import list_species, show
+from lmzoo.commands.states import states
 from lmzoo.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 
@@ -29,7 +30,7 @@ app = cyclopts.App(
     help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
 )
 app.command(list_species, name="list")
-for command in (show, corpus, tokenize, fit, evaluate, predict, generate, compare, report, convert):
+for command in (show, corpus, tokenize, fit, evaluate, predict, states, generate, compare, report, convert):
     app.command(command)
 
 

@@ -2,9 +2,11 @@
 
     run/run.json                  what was asked for
     run/encoded/                  the corpus as ids under the one shared tokenizer
-    run/checkpoints/SPECIES       work of a fit that is not finished
-    run/predictors/SPECIES/       the fitted predictors
-    run/results.jsonl             one record a species
+    run/checkpoints/NAME          work of a fit that is not finished
+    run/predictors/NAME/          the fitted predictors
+    run/results.jsonl             one record each
+
+A name is that of a species or, where a setting is swept, one as `hmm,n_states=8`.
 
 Every part is written whole or not at all, so a run that was killed goes on where it was, and a run asked for twice
 reuses what is there.
@@ -24,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
-from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
+from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UnknownNameError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.files import atomic_file
 from lmzoo.language_model import OnProgress, Progress
@@ -49,9 +51,9 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one species: a record, or the error in one line."""
+    """What became of one species, or one size of it: a record, or the error in one line."""
 
-    species: str
+    name: str
     record: EvalRecord | None = None
     error: str = ""
     reused: bool = False
@@ -81,6 +83,7 @@ def compare(
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    sweeps: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     seed: int = 0,
     jobs: int | None = None,
     command: str = "",
@@ -90,8 +93,9 @@ def compare(
     """Fits and measures `species` (default: all that lmzoo brings) in `folder`, one after the other.
 
     All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
-    together; `settings` maps a species to factory arguments that override the budget's. A species that fails is
-    reported and the rest go on.
+    together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
+    {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting. What fails is reported and
+    the rest go on.
 
     Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
     `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
@@ -99,13 +103,22 @@ def compare(
     """
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
-    settings = settings or {}
+    settings, sweeps = settings or {}, sweeps or {}
     for name in settings:
-        if name not in chosen:
+        if name not in {*chosen, *sweeps}:
             raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
-    plan = {name: merged(settings_for(name, budget), settings.get(name, {})) for name in chosen}
-    for name in plan:
-        zoo.card(name)  # a typo shows before an hour of work
+    jobs_by_name: dict[str, _Job] = {}
+    for name in dict.fromkeys([*chosen, *sweeps]):
+        card = zoo.card(name)  # a typo shows before an hour of work
+        base = merged(settings_for(name, budget), settings.get(name, {}))
+        variants = [("", base)] if name in chosen else []
+        for setting, values in sweeps.get(name, {}).items():
+            if setting not in zoo.defaults(name):
+                raise UnknownNameError(f"setting of {name}", setting, zoo.defaults(name))
+            variants += [(f"{name},{setting}={value}", merged(base, {setting: value})) for value in values]
+        for label, arguments in variants:
+            job = _Job(folder, card, label, arguments, seed, command)
+            jobs_by_name[job.name] = job
     _prepare(folder, corpus, tokenizer, seed, _named("corpus", on_progress))
 
     n_cores = psutil.cpu_count(logical=False) or 1
@@ -114,20 +127,19 @@ def compare(
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
     outcomes: dict[str, Outcome] = {}
-    order = {name: place for place, name in enumerate(chosen)}
+    order = {name: place for place, name in enumerate(jobs_by_name)}
 
     def done(outcome: Outcome) -> None:
-        outcomes[outcome.species] = outcome
+        outcomes[outcome.name] = outcome
         if outcome.record is not None and not outcome.reused:
-            known[:] = [*(record for record in known if record.species != outcome.species), outcome.record]
-            known.sort(key=lambda record: order.get(record.species, len(order)))  # not as they happened to finish
+            known[:] = [*(record for record in known if record.name != outcome.name), outcome.record]
+            known.sort(key=lambda record: order.get(record.name, len(order)))  # not as they happened to finish
             write_records(folder / "results.jsonl", known)
         if on_outcome:
             on_outcome(outcome)
 
     todo = []
-    for name in chosen:
-        job = _Job(folder, zoo.card(name), plan[name], seed, command)
+    for name, job in jobs_by_name.items():
         record = next((record for record in known if job.made(record)), None)
         if record is not None and (folder / "predictors" / name / "predictor.json").exists():
             done(Outcome(name, record, reused=True))
@@ -137,14 +149,14 @@ def compare(
         running: list[Future[Outcome]] = []
         try:
             for job in todo:
-                running.append(pool.submit(_run, job, _named(job.card.name, on_progress)))  # noqa: PERF401
+                running.append(pool.submit(_run, job, _named(job.name, on_progress)))  # noqa: PERF401
             for future in as_completed(running):
                 done(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             _interrupt_all(running)
             raise
-    return Comparison(folder, [outcomes[name] for name in chosen])
+    return Comparison(folder, [outcomes[name] for name in jobs_by_name])
 
 
 def _prepare(folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: OnProgress) -> None:
@@ -190,21 +202,27 @@ class _Job:
 
     folder: Path
     card: zoo.Card
+    label: str
     settings: dict[str, Any]
     seed: int
     command: str
 
+    @property
+    def name(self) -> str:
+        """In the run: of its folder, its checkpoint and its record."""
+        return self.label or self.card.name
+
     def made(self, record: EvalRecord) -> bool:
         """Whether this job, in this folder, would make this record again."""
-        wanted = (self.card.name, json.dumps(self.settings, sort_keys=True), self.seed)
-        return wanted == (record.species, json.dumps(record.settings, sort_keys=True), record.seed)
+        wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed)
+        return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed)
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
         encoded = EncodedCorpus.load(self.folder / "encoded")
-        home = self.folder / "predictors" / self.card.name
+        home = self.folder / "predictors" / self.name
         predictor = self._fitted_before(home)
         if predictor is None:
-            checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.card.name}.safetensors")
+            checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
             predictor = Predictor.fit(
                 self.card.name,
                 encoded,
@@ -215,7 +233,8 @@ class _Job:
             )
             predictor.save(home)
             checkpoint.discard()
-        return evaluate(predictor, encoded, on_progress=on_progress, command=self.command)
+        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command)
+        return replace(record, label=self.label)
 
     def _fitted_before(self, home: Path) -> Predictor | None:
         """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""
@@ -233,7 +252,7 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
     """Does the job in a fresh process and relays what it reports."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.card.name}")
+    process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.name}")
     # The process inherits the mask of this thread: an interrupt waits until `_work` can handle it.
     _mask_interrupts(True)
     process.start()
@@ -249,7 +268,7 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
         reason = f"its process ended with exit code {process.exitcode}"
         if process.exitcode == -9:
             reason += " (killed, perhaps because memory ran out)"
-        return Outcome(job.card.name, error=reason)
+        return Outcome(job.name, error=reason)
     finally:
         process.join()
         ours.close()
@@ -302,14 +321,14 @@ def _work(job: _Job, connection: Connection) -> None:
         zoo.register(job.card)
     try:
         _mask_interrupts(False)
-        outcome = Outcome(job.card.name, job.do(connection.send))
+        outcome = Outcome(job.name, job.do(connection.send))
     except KeyboardInterrupt:
         os._exit(130)
     except LmzooError as error:
-        outcome = Outcome(job.card.name, error=" ".join(str(error).split()))
+        outcome = Outcome(job.name, error=" ".join(str(error).split()))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        outcome = Outcome(job.card.name, error=f"{type(error).__name__}: {error}")
+        outcome = Outcome(job.name, error=f"{type(error).__name__}: {error}")
     connection.send(outcome)
 
 

@@ -25,6 +25,8 @@ class EvalRecord:
     settings: dict[str, Any]
     """The factory's arguments."""
     seed: int
+    label: str = ""
+    """What tells it from others of its species in the same run, as "hmm,n_states=8"; empty if it is the only one."""
 
     # What was measured on
     corpus: str
@@ -75,6 +77,11 @@ class EvalRecord:
     created: str = ""
     command: str = ""
     record_version: int = RECORD_VERSION
+
+    @property
+    def name(self) -> str:
+        """Its name in the run: the label, or the species if that says it all."""
+        return self.label or self.species
 
 
 def write_records(path: str | Path, records: Iterable[EvalRecord]) -> None:

@@ -20,6 +20,7 @@ def compare(
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
+    sweep: list[str] | None = None,
     seed: int = 0,
     jobs: int | None = None,
     out: Path | None = None,
@@ -44,6 +45,9 @@ def compare(
         quick, standard or thorough.
     settings
         A setting of a species, as species.name=value; may be repeated.
+    sweep
+        A setting to try with several values, as hmm.n_states=8,32,128: one entry each, and a figure in the report;
+        may be repeated.
     seed
         The same seed gives the same models.
     jobs
@@ -57,7 +61,7 @@ def compare(
     import sys
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings
+    from lmzoo.commands.settings import parse_settings, parse_sweeps
     from lmzoo.compare import compare as run
     from lmzoo.predictor import DEFAULT_CORPUS
     from lmzoo.report import write_report
@@ -73,6 +77,7 @@ def compare(
             tokenizer=tokenizer,
             budget=budget,
             settings=parse_settings(settings or []),
+            sweeps=parse_sweeps(sweep or []),
             seed=seed,
             jobs=jobs,
             command=shlex.join(["lmzoo", *sys.argv[1:]]),
@@ -93,9 +98,9 @@ def compare(
 def _finish(outcome: Outcome) -> None:
     """A line for a species that is done."""
     if outcome.record is None:
-        terminal.note(f"  {outcome.species}: failed: {outcome.error}")
+        terminal.note(f"  {outcome.name}: failed: {outcome.error}")
         return
     figure = outcome.record.bits_per_byte
     quality = f"{figure:.3f} bits/byte" if figure is not None else "no bits/byte"
     how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
-    terminal.note(f"  {outcome.species}: {quality}, {how}")
+    terminal.note(f"  {outcome.name}: {quality}, {how}")

@@ -80,12 +80,9 @@ def _table(title: str, best: list[tuple[str, float]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from lmzoo.tokenizers import visible
+
     table = Table(title=Text(title, style="bold"), box=None, show_header=False, padding=(0, 1, 0, 0))
     for token, prob in best:
         table.add_row(Text(visible(token)), f"{prob:6.1%}", Bar(best[0][1], 0, prob, width=16, color="cyan"))
     return table
-
-
-def visible(token: str) -> str:
-    """White space as signs that can be seen."""
-    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"

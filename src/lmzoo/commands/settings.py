@@ -31,3 +31,18 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
                 raise ConfigurationError(f"--set {assignment}: '{parent}' already has a value of its own")
         place[name] = value
     return settings
+
+
+def parse_sweeps(assignments: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """["hmm.n_states=8,32"] as {"hmm": {"n_states": [8, 32]}}; ConfigurationError for anything else."""
+    sweeps: dict[str, dict[str, list[Any]]] = {}
+    for assignment in assignments:
+        path, _, text = assignment.partition("=")
+        species, dot, setting = path.strip().partition(".")
+        values = [value.strip() for value in text.split(",")]
+        if not (dot and setting and all(values)):
+            raise ConfigurationError(
+                f"--sweep takes species.setting=value,value, as in hmm.n_states=8,32; got '{assignment}'"
+            )
+        sweeps.setdefault(species, {})[setting] = [parse_settings([f"{setting}={value}"])[setting] for value in values]
+    return sweeps

@@ -139,7 +139,7 @@ def _coloured(pieces: list[Piece]) -> Text:
     """The pieces in colours that change from one to the next; without colour, a bar parts them."""
     from rich.text import Text
 
-    from lmzoo.commands.predict import visible
+    from lmzoo.tokenizers import visible
 
     plain = terminal.stdout().color_system is None
     shown = Text()

@@ -13,14 +13,18 @@ from lmzoo import zoo
 from lmzoo.errors import LmzooError
 from lmzoo.files import atomic_file
 from lmzoo.generate import Decoding
+from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
+from lmzoo.tokenizers import visible
 
 _PROMPT_WORDS = 8
 _N_TOKENS = 60
+_N_STATES = 12
+_N_TOKENS_OF_STATE = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,17 @@ class Exhibit:
     entropy_bits: float
     sample: str
     """A continuation of the prompt, drawn with a fixed seed."""
+
+
+@dataclass(frozen=True)
+class States:
+    """A look inside a hidden Markov model: its heaviest states."""
+
+    name: str
+    n_states: int
+    rows: list[tuple[StateSummary, list[str]]]
+    """Each with the texts of its most likely tokens."""
+    graph: str
 
 
 def write_report(folder: str | Path) -> list[Path]:
@@ -61,6 +76,8 @@ def write_report(folder: str | Path) -> list[Path]:
     context["figures"] = (
         [charts.as_svg(draw(comparable)) for draw in (charts.by_species, charts.quality_and_cost)] if comparable else []
     )
+    context["figures"] += [charts.as_svg(charts.by_setting(setting, part)) for setting, part in _swept(records).items()]
+    context["states"] = _states(folder, records)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
         # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
@@ -69,7 +86,7 @@ def write_report(folder: str | Path) -> list[Path]:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cell"] = _markdown_cell
+    environment.filters |= {"cell": _markdown_cell, "visible": visible}
     pages = []
     for name in ("report.md", "report.html"):
         text = environment.get_template(name).render(context)
@@ -98,7 +115,7 @@ def _prompt(folder: Path) -> str:
 
 
 def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
-    predictor = Predictor.load(folder / "predictors" / record.species)
+    predictor = Predictor.load(folder / "predictors" / record.name)
     distribution = predictor.predict_distribution(prompt)
     return Exhibit(
         card=zoo.card(record.species),
@@ -107,6 +124,32 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
         entropy_bits=bits(distribution.entropy()),
         sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
     )
+
+
+def _swept(records: list[EvalRecord]) -> dict[str, list[EvalRecord]]:
+    """The entries that differ in one number, by the name of the setting, where there are two or more."""
+    swept: dict[str, list[EvalRecord]] = {}
+    for record in records:
+        setting = record.label.partition(",")[2].partition("=")[0]
+        if isinstance(record.settings.get(setting), int | float) and record.perplexity_per_token is not None:
+            swept.setdefault(setting, []).append(record)
+    return {setting: part for setting, part in swept.items() if len(part) > 1}
+
+
+def _states(folder: Path, records: list[EvalRecord]) -> States | None:
+    """A look into the model with the fewest hidden states, which people can read best."""
+    models = []
+    for record in records:
+        predictor = Predictor.load(folder / "predictors" / record.name)
+        if isinstance(predictor.model, HasHiddenStates):
+            models.append((predictor.model.state_table(_N_TOKENS_OF_STATE), record.name, predictor.tokenizer))
+    if not models:
+        return None
+    table, name, tokenizer = min(models, key=lambda found: len(found[0]))
+    heaviest = sorted(table, key=lambda state: -state.mass)[:_N_STATES]
+    rows = [(state, [tokenizer.token_text(token_id) for token_id, _ in state.top]) for state in heaviest]
+    labels = ["\n".join(visible(token) for token in tokens[:3]) for _, tokens in rows]
+    return States(name, len(table), rows, charts.as_svg(charts.state_graph(heaviest, labels)))
 
 
 def _markdown_cell(text: object) -> str:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair
+import networkx
 import vl_convert
 
 from lmzoo import zoo
+from lmzoo.hidden_states import StateSummary
 from lmzoo.records import EvalRecord
 from lmzoo.report.leaderboard import ranked
 
 _BLUE = "#2b6cb0"
+_PALE = "#dbe8f6"
+_GREY = "#8a93a3"
+_WAYS_OUT = 2
+"""Ways drawn from each state."""
+_HEAD = 0.66
 
 
 def _name(record: EvalRecord) -> str:
     """The species, marked if its figure cannot be compared with those of static models."""
-    return f"{record.species}, adapts" if record.adapts_on_test else record.species
+    return f"{record.name}, adapts" if record.adapts_on_test else record.name
 
 
 def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
@@ -51,6 +59,86 @@ def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altai
     return (points.mark_circle(size=60, color=_BLUE) + labels).properties(
         width=520, height=300, title="Quality against the time to learn"
     )
+
+
+def by_setting(setting: str, records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
+    """Perplexity against a setting that was swept, a line for each species; both axes logarithmic."""
+    rows = [
+        {"species": record.species, setting: record.settings[setting], "perplexity": record.perplexity_per_token}
+        for record in records
+    ]
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(f"{setting}:Q", scale=altair.Scale(type="log", nice=False, padding=20), axis=_ticks(rows, setting)),
+        y=altair.Y("perplexity:Q", scale=altair.Scale(type="log", nice=False, padding=20), title="test perplexity per token"),
+        color=altair.Color("species:N", title=None),
+    )
+    labels = base.mark_text(dy=-10).encode(text=altair.Text("perplexity:Q", format=",.1f"))
+    return (base.mark_line(point=True) + labels).properties(
+        width=520, height=300, title=f"Test perplexity against {setting}"
+    )
+
+
+def _ticks(rows: Sequence[Mapping[str, Any]], setting: str) -> altair.Axis:
+    """An axis with a mark at each value that was tried."""
+    return altair.Axis(values=sorted({row[setting] for row in rows}), title=f"{setting} (logarithmic)", format=",")
+
+
+def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:
+    """Hidden states as circles, by mass, and the busiest ways between them: the two widest out of each state.
+
+    `labels` has a few tokens of each state, a line each.
+    """
+    flows = {
+        (one.state, other): one.mass * prob
+        for one in states
+        for other, prob in one.next
+        if other != one.state and other in {state.state for state in states}
+    }
+    widest = sorted(flows, key=lambda way: -flows[way])
+    kept = {way for way in widest if sum(way[0] == before[0] for before in widest[: widest.index(way)]) < _WAYS_OUT}
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(state.state for state in states)
+    graph.add_weighted_edges_from((*way, flows[way]) for way in sorted(kept))
+    place = networkx.circular_layout(graph)
+    circles = [
+        {"x": place[state.state][0], "y": place[state.state][1], "mass": state.mass, "label": label}
+        for state, label in zip(states, labels, strict=True)
+    ]
+    ways = [_arrow(place[start], place[end], flows[start, end]) for start, end in graph.edges]
+    plain = altair.Axis(labels=False, ticks=False, domain=False, grid=False, title=None)
+    x = altair.X("x:Q", scale=altair.Scale(domain=[-1.3, 1.3]), axis=plain)
+    y = altair.Y("y:Q", scale=altair.Scale(domain=[-1.3, 1.3]), axis=plain)
+    width = altair.Size("flow:Q", scale=altair.Scale(range=[0.5, 6]), legend=None)
+    lines = altair.Chart(altair.Data(values=ways)).mark_rule(color=_GREY).encode(x=x, y=y, x2="x2", y2="y2", size=width)
+    heads = (
+        altair.Chart(altair.Data(values=ways))
+        .mark_point(shape="triangle", filled=True, color=_GREY, size=120, opacity=1)
+        .encode(
+            x=altair.X("head_x:Q", axis=plain),
+            y=altair.Y("head_y:Q", axis=plain),
+            angle=altair.Angle("angle:Q", scale=None),
+        )
+    )
+    nodes = altair.Chart(altair.Data(values=circles)).encode(x=x, y=y)
+    discs = nodes.mark_circle(color=_PALE, stroke=_BLUE, opacity=1).encode(
+        size=altair.Size("mass:Q", scale=altair.Scale(range=[800, 4000]), legend=None)
+    )
+    texts = nodes.mark_text(lineBreak="\n", dy=-4, fontSize=11, fontWeight="bold", baseline="middle").encode(
+        text="label:N"
+    )
+    return (
+        (lines + heads + discs + texts)
+        .resolve_scale(size="independent")
+        .properties(width=620, height=620, title="Hidden states and the ways between them")
+    )
+
+
+def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
+    """A line between two places, with its head two thirds along it; angles are clockwise from upwards, in degrees."""
+    (x, y), (x2, y2) = start, end
+    angle = math.degrees(math.atan2(x2 - x, y2 - y))
+    head_x, head_y = x + (x2 - x) * _HEAD, y + (y2 - y) * _HEAD
+    return {"x": x, "y": y, "x2": x2, "y2": y2, "head_x": head_x, "head_y": head_y, "angle": angle, "flow": flow}
 
 
 def as_svg(chart: altair.LayerChart | altair.FacetChart) -> str:

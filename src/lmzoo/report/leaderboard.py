@@ -43,7 +43,7 @@ def _short(number: float) -> str:
 
 
 COLUMNS = (
-    Column("species", "what was fitted", lambda record: record.species, is_number=False),
+    Column("species", "what was fitted", lambda record: record.name, is_number=False),
     Column(
         "bits/byte",
         "code length of the test text in bits for each UTF-8 byte of it; lower is better",

@@ -1,6 +1,6 @@
 """Text to ids and back: characters, bytes, words, byte pairs; each one a Hugging Face `tokenizer.json`."""
 
-from lmzoo.tokenizers.tokenizer import Piece, Tokenizer
+from lmzoo.tokenizers.tokenizer import Piece, Tokenizer, visible
 from lmzoo.tokenizers.training import train_tokenizer, word_tokenizer
 
-__all__ = ["Piece", "Tokenizer", "train_tokenizer", "word_tokenizer"]
+__all__ = ["Piece", "Tokenizer", "train_tokenizer", "visible", "word_tokenizer"]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
+from lmzoo.hidden_states import StateSummary, summaries, top
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Layout, Parameters
 from lmzoo.models.class_hmm.learning import Fit, Settings
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ROWS = 256
 """Distributions that are made at a time, by products of matrices."""
+_MANY_STEPS, _ENOUGH = 1000, 1e-6
+"""When the power method ends."""
 
 
 @final
@@ -162,6 +165,19 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
             path.append(state)
         return np.array(ids, np.int32), np.array(path, np.intp)
 
+    def state_table(self, k: int = 10) -> list[StateSummary]:
+        """Every hidden state with its `k` most likely tokens and next states, class by class."""
+        self.require_fitted()
+        layout, (transmat, emissions) = self._layout, self._parameters
+
+        def top_tokens(state: int) -> list[tuple[int, float]]:
+            token_class = int(layout.class_of_state[state])
+            in_class = layout.emissions_of(token_class, emissions)[:, state - layout.block(token_class)[0]]
+            tokens = layout.tokens[layout.first_token[token_class] :]
+            return [(int(tokens[place]), prob) for place, prob in top(in_class, k)]
+
+        return summaries(_stationary(transmat), transmat, top_tokens, k)
+
     def as_hmm(self) -> HiddenMarkovModel:
         """The same model with the zeros written out: K x V emissions in float64."""
         self.require_fitted()
@@ -203,6 +219,18 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
             if not ((probs > 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3)):
                 raise SavedModelError(f"the rows of the saved array '{name}' are not positive numbers that sum to 1")
         return self._become(layout, Parameters(transmat, emissions))
+
+
+def _stationary(transmat: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(K,) how much of an endless text each state emits: the power method, on a lazy walk that cannot alternate."""
+    masses = np.full(len(transmat), 1 / len(transmat))
+    for _ in range(_MANY_STEPS):
+        before = masses
+        masses = (masses + masses.astype(np.float32) @ transmat) / 2
+        masses /= masses.sum()
+        if np.abs(masses - before).sum() < _ENOUGH:
+            break
+    return masses
 
 
 def _draw(rng: np.random.Generator, probs: NDArray[np.float32]) -> int:

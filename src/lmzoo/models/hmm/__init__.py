@@ -22,12 +22,12 @@ import numpy as np
 
 from lmzoo.errors import ConfigurationError
 from lmzoo.models.hmm.baum_welch import Settings
-from lmzoo.models.hmm.model import HiddenMarkovModel, StateSummary
+from lmzoo.models.hmm.model import HiddenMarkovModel
 
 if TYPE_CHECKING:
     from hmmlearn.hmm import CategoricalHMM
 
-__all__ = ["HiddenMarkovModel", "StateSummary", "from_hmmlearn", "hmm"]
+__all__ = ["HiddenMarkovModel", "from_hmmlearn", "hmm"]
 
 
 def hmm(

@@ -6,8 +6,8 @@ in every state; that of the transitions is flat. No iteration may lower the obje
 not read from the objective but from the valid split, whose best parameters are kept.
 
 With `batch_tokens` the M-step is not made after the whole text but after each batch of documents, from a running mean
-of counts (on-line EM: Cappé & Moulines 2009; as stepwise EM, Liang & Klein 2009): in a large text a first look at all of
-it is many steps instead of one. Step k has the weight (k + 2)^-0.7, and the objective may fall from step to step.
+of counts (on-line EM: Cappé & Moulines 2009; as stepwise EM, Liang & Klein 2009): in a large text a first look at all
+of it is many steps instead of one. Step k has the weight (k + 2)^-0.7, and the objective may fall from step to step.
 
 Beliefs are float32 (a product of matrices is twice as fast, and counts need no more), parameters and sums are float64.
 """

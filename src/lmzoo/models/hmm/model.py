@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
+from lmzoo.hidden_states import StateSummary, summaries, top
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
@@ -26,24 +27,12 @@ if TYPE_CHECKING:
 Float = TypeVar("Float", bound=np.floating)
 
 
-class StateSummary(NamedTuple):
-    """A hidden state, for people to read."""
-
-    state: int
-    mass: float
-    """The part of all tokens that it emits."""
-    self_transition: float
-    """The probability that it follows itself."""
-    top: list[tuple[int, float]]
-    """Its most likely (token id, probability)."""
-
-
 @final
 class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     """A hidden Markov model over tokens. Its state is the (K,) predictive belief: P(hidden state | tokens so far).
 
-    Advancing takes K^2 multiplications, in float64, and a distribution K x V, in float32. States are numbered by `mass`,
-    the heaviest first.
+    Advancing takes K^2 multiplications in float64, a distribution K x V in float32. States are numbered by `mass`, the
+    heaviest first.
     """
 
     context_size = None
@@ -167,19 +156,10 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         return np.array(ids, np.int32), np.array(path, np.intp)
 
     def state_table(self, k: int = 10) -> list[StateSummary]:
-        """Every hidden state with its `k` most likely tokens."""
+        """Every hidden state with its `k` most likely tokens and next states, the heaviest state first."""
         self.require_fitted()
         masses = inference.stationary(self._parameters)
-        top = np.argsort(-self.emissionprob, axis=1, kind="stable")[:, :k]  # (K, k)
-        return [
-            StateSummary(
-                state,
-                float(masses[state]),
-                float(self.transmat[state, state]),
-                [(token_id, float(self.emissionprob[state, token_id])) for token_id in top[state].tolist()],
-            )
-            for state in range(len(masses))
-        ]
+        return summaries(masses, self.transmat, lambda state: top(self.emissionprob[state], k), k)
 
     # ---- To and from files and hmmlearn ---------------------------------------------------------
 
