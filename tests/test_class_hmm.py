@@ -243,7 +243,7 @@ def test_a_lowered_objective_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     def sabotaged(self: Prior, counts: Counts, layout: Layout) -> Parameters:
         nonlocal n_calls
         n_calls += 1
-        if n_calls == 9:  # seven for the strengths of the first round, one for its first iteration
+        if n_calls == 2:
             counts = counts._replace(transitions=np.roll(counts.transitions, 1, axis=0))
         return maximise(self, counts, layout)
 

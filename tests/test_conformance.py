@@ -15,6 +15,7 @@ SHORT = {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2
 TINY: dict[str, dict[str, Any]] = {
     "hmm": {"n_states": 4, "n_iterations": 8},
     "class-hmm": {"n_states": 16, "n_classes": 5, "n_rounds": 2},
+    "low-rank-hmm": {"n_states": 12, "rank": 4, "d_embed": 8, "training": SHORT},
     "nplm": {"order": 4, "d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
     "rnn": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
     "lstm": {"d_embed": 8, "d_hidden": 16, "n_layers": 2, "dropout": 0.1, "training": SHORT},
@@ -24,7 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
 # Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
 # logarithms in it.
 TOLERANCES = {
-    **dict.fromkeys(["nplm", "rnn", "lstm", "gru", "transformer"], 1e-4),
+    **dict.fromkeys(["low-rank-hmm", "nplm", "rnn", "lstm", "gru", "transformer"], 1e-4),
     **dict.fromkeys(["hmm", "class-hmm"], 1e-5),
     **dict.fromkeys(["trigram", "ngram", "class-ngram", "cache", "mixture"], 1e-6),
 }

@@ -251,7 +251,7 @@ def test_scores_do_not_depend_on_rows_and_chunks(network: Network, monkeypatch: 
     for n_rows, chunk_size, block in [(1, 1, V), (2, 5, 3 * V), (6, 64, 10**6)]:
         monkeypatch.setattr(scoring, "_N_ROWS", n_rows)
         monkeypatch.setattr(scoring, "_CHUNK_SIZE", chunk_size)
-        monkeypatch.setattr(scoring, "_BLOCK_ELEMENTS", block)
+        monkeypatch.setattr("lmzoo.neural.network._BLOCK_ELEMENTS", block)
         np.testing.assert_allclose(observed_log_probs(network, stream), expected, atol=1e-5)
         seen = np.concatenate([positions for positions, _ in hidden_vectors(network, stream)])
         assert sorted(seen.tolist()) == list(range(len(stream)))

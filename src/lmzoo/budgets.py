@@ -16,6 +16,7 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "hmm": {"n_states": 64, "n_iterations": 20},
         "class-hmm": {"n_states": 1024},
+        "low-rank-hmm": {"n_states": 512, "rank": 64, "training": {"tokens": 500_000}},
         "nplm": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
         "rnn": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
         "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
@@ -28,6 +29,7 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {
         "hmm": {"n_states": 256, "n_iterations": 40},
         "class-hmm": {"n_states": 2048},
+        "low-rank-hmm": {"n_states": 1024, "rank": 128, "training": {"tokens": 4_000_000}},
         "nplm": {"d_embed": 128, "d_hidden": 256, "dropout": 0.2, "training": {"tokens": 4_000_000}},
         "rnn": {"d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000}},
         "lstm": {"d_embed": 256, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 2_500_000}},
@@ -36,7 +38,8 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "thorough": {
         "hmm": {"n_states": 1024, "n_iterations": 80},
-        "class-hmm": {"n_states": 8192},
+        "class-hmm": {"n_states": 4096},
+        "low-rank-hmm": {"n_states": 2048, "rank": 256, "training": {"tokens": 20_000_000}},
         "nplm": {"d_embed": 128, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 20_000_000}},
         "rnn": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.3, "training": {"tokens": 12_000_000}},
         "lstm": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.5, "training": {"tokens": 8_000_000}},

@@ -210,6 +210,21 @@ _CARDS = (
         paper="J. T. Chiu, A. M. Rush, Scaling Hidden Markov Language Models, EMNLP 2020.",
     ),
     Card(
+        name="low-rank-hmm",
+        factory="lmzoo.models.low_rank_hmm:low_rank_hmm",
+        title="Low-rank hidden Markov model",
+        year=2021,
+        people="Chiu, Deng, Rush",
+        idea="A hidden Markov model whose probabilities come from learned vectors, trained by gradient descent.",
+        sees="all of the document, squeezed into a belief over R choices",
+        changed="Steps through R choices cost K R instead of K^2: structured models learn as networks do.",
+        limits="Still a belief over a few hundred things, where an LSTM has a vector to write in.",
+        paper=(
+            "J. T. Chiu, Y. Deng, A. M. Rush, Low-Rank Constraints for Fast Inference in Structured Models, "
+            "NeurIPS 2021."
+        ),
+    ),
+    Card(
         name="nplm",
         factory="lmzoo.models.nplm:nplm",
         title="Neural probabilistic language model",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lmzoo.neural.network import Memory, Network
+if TYPE_CHECKING:
+    from lmzoo.neural.network import Memory, Network
 
 _SLICE_ELEMENTS = 1 << 19
 """Logits that are held at a time: 2 MB, about what stays in a processor's cache; but at least 128 rows of them."""
@@ -16,7 +17,7 @@ _SLICE_ELEMENTS = 1 << 19
 def next_token_loss(network: Network, inputs: Tensor, targets: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
     """Mean of -log P(target) in nats over a chunk (B, T), and the memory after it."""
     hidden, memory = network(inputs, memory)  # (B, T, D)
-    return linear_cross_entropy(hidden.flatten(0, 1), network.head.weight, network.head.bias, targets.flatten()), memory
+    return network.loss(hidden.flatten(0, 1), targets.flatten()), memory
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmzoo.neural.losses import linear_cross_entropy
+
+_BLOCK_ELEMENTS = 1 << 21
+"""Logits that are held at a time."""
 
 Memory = tuple[Tensor, ...]
 """What a network carries from chunk to chunk: tensors whose first axis is the row."""
 
 
 class Network(nn.Module, ABC):
-    """ids (B, T) and a memory -> hidden vectors (B, T, D) and the new memory; `head` makes logits (.., V) of them.
+    """ids (B, T) and a memory -> hidden vectors (B, T, D) and the new memory; `logits` (.., V) are made of hidden ones.
 
     Hidden vectors and logits are separate steps because the logits are the larger by far: whoever needs few of them,
-    or a loss only, never holds B x T x V numbers. Everything learned is in `parameters()`: there are no buffers.
+    or a loss only, never holds B x T x V numbers. Everything learned is in `parameters()`: there are no buffers. A
+    network whose output is not a linear layer overrides what is below `forward`.
     """
 
     head: nn.Linear
@@ -32,3 +40,21 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Reads ids (B, T) int64; leaves the tensors of `memory` as they are."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(.., V) logits of the next token from hidden vectors (.., D)."""
+        return self.head(hidden)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean of -log P(target) in nats, from hidden vectors (N, D) of the last `forward` and targets (N,)."""
+        return linear_cross_entropy(hidden, self.head.weight, self.head.bias, targets)
+
+    def surprisals(self, hidden: Tensor, observed: Tensor) -> Tensor:
+        """(N,) -log P(observed) in nats, from hidden vectors (N, D)."""
+        rows = max(1, _BLOCK_ELEMENTS // self.head.out_features)
+        blocks = zip(hidden.split(rows), observed.split(rows), strict=True)
+        return torch.cat([F.cross_entropy(self.head(block), ids, reduction="none") for block, ids in blocks])
+
+    def start_from(self, log_frequencies: Tensor) -> None:
+        """Makes a fresh network predict the tokens (V,) as often as they occur: learning this takes many steps."""
+        self.head.bias.data = log_frequencies

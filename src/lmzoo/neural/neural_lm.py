@@ -26,7 +26,7 @@ _CHUNK_SIZE = 256
 
 
 class NeuralState(NamedTuple):
-    """What the network carries on, and its last hidden vector (D,), of which `head` makes the prediction."""
+    """What the network carries on, and its last hidden vector (D,), of which `logits` makes the prediction."""
 
     memory: Memory
     hidden: Tensor
@@ -62,9 +62,8 @@ class NeuralLM(LanguageModel[NeuralState]):
     ) -> Self:
         data.checked(self.vocab_size)
         network = self.fresh_network(seed)
-        # Frequencies are known beforehand; learning them would take hundreds of steps.
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
-        network.head.bias.data = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+        network.start_from(torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)))
         training = Training(
             network,
             data.train,
@@ -112,13 +111,13 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     @torch.inference_mode()
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
-        return self.network.head(state.hidden).double().log_softmax(-1).numpy()
+        return self.network.logits(state.hidden).double().log_softmax(-1).numpy()
 
     @torch.inference_mode()
     def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         for positions, hidden in hidden_vectors(self.network, stream):
             for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self.network.head(hidden[start:stop]).log_softmax(-1).numpy()
+                yield positions[start:stop], self.network.logits(hidden[start:stop]).log_softmax(-1).numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         return observed_log_probs(self.network, self.checked_stream(ids))
@@ -133,7 +132,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         for positions, hidden in hidden_vectors(self.network, stream):
             wanted = row_of_position[positions]
             hidden = hidden[torch.from_numpy(wanted >= 0)]
-            rows[wanted[wanted >= 0]] = self.network.head(hidden).double().log_softmax(-1).numpy()
+            rows[wanted[wanted >= 0]] = self.network.logits(hidden).double().log_softmax(-1).numpy()
         return rows
 
     def arrays(self) -> dict[str, NDArray[Any]]:

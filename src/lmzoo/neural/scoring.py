@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from lmzoo.neural.network import Network
 from lmzoo.stream import EOT, TokenStream
 
 _N_ROWS = 32
 _CHUNK_SIZE = 128
-_BLOCK_ELEMENTS = 1 << 21
-"""Logits that are held at a time."""
 
 
 @torch.inference_mode()
@@ -40,12 +37,8 @@ def observed_log_probs(network: Network, stream: TokenStream) -> NDArray[np.floa
     """(T,) log-probability in nats of every id of the stream."""
     ids = torch.from_numpy(stream.ids.astype(np.int64))
     log_probs = np.empty(len(stream), np.float64)
-    rows = max(1, _BLOCK_ELEMENTS // network.head.out_features)
     for positions, hidden in hidden_vectors(network, stream):
-        wanted = ids[torch.from_numpy(positions)]
-        blocks = zip(hidden.split(rows), wanted.split(rows), strict=True)
-        nats = [F.cross_entropy(network.head(block), observed, reduction="none") for block, observed in blocks]
-        log_probs[positions] = -torch.cat(nats).numpy()
+        log_probs[positions] = -network.surprisals(hidden, ids[torch.from_numpy(positions)]).numpy()
     return log_probs
 
 

@@ -69,7 +69,9 @@ def by_setting(setting: str, records: Sequence[EvalRecord]) -> altair.LayerChart
     ]
     base = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(f"{setting}:Q", scale=altair.Scale(type="log", nice=False, padding=20), axis=_ticks(rows, setting)),
-        y=altair.Y("perplexity:Q", scale=altair.Scale(type="log", nice=False, padding=20), title="test perplexity per token"),
+        y=altair.Y(
+            "perplexity:Q", scale=altair.Scale(type="log", nice=False, padding=20), title="test perplexity per token"
+        ),
         color=altair.Color("species:N", title=None),
     )
     labels = base.mark_text(dy=-10).encode(text=altair.Text("perplexity:Q", format=",.1f"))

@@ -7,8 +7,8 @@ The M-step draws each row of probabilities towards a coarser one, by pseudo-coun
     B(c, j) = (n(c, j) + b m(j)) / (n(c) + b)               a class's, towards how often states occur, m
     E(i, w) = (n(i, w) + e P(w | c(i))) / (n(i) + e)        a state's tokens, towards those of its class
 
-B and the strengths a, b and e are chosen at the start of each round, the strengths by the valid split. Within a round
-they stand still, so that Baum-Welch climbs log P(train) + log P(parameters): this is checked at every iteration.
+B and the strengths a, b and e are chosen between rounds, the strengths by the valid split. Within a round they stand
+still, so that Baum-Welch climbs log P(train) + log P(parameters): this is checked at every iteration.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _ROUND: Final = 4
 """Iterations under one prior."""
 _SLACK: Final = 1e-5
 """By how many nats per token rounding to float32 may seem to lower the objective."""
+_LEAST, _MOST = 1e-2, 1e5
+"""The weakest and the strongest prior."""
 _NOISE: Final = 0.8
 """How different the halves of a state are at first: shares of its counts vary by so much, relative to their mean."""
 
@@ -64,8 +66,7 @@ class Strengths:
     def neighbours(self) -> Iterator[Strengths]:
         """One of the three doubled, or halved."""
         for name, value in asdict(self).items():
-            for factor in (2, 0.5):
-                yield replace(self, **{name: value * factor})
+            yield from (replace(self, **{name: new}) for new in (2 * value, value / 2) if _LEAST <= new <= _MOST)
 
 
 class Prior(NamedTuple):
@@ -218,11 +219,11 @@ class Fit:
         return at.layout, at.best_parameters
 
     def _round(self, at: Standing, report: Callable[[int, float], None]) -> None:
-        """Some iterations under one prior."""
+        """Some iterations under one prior; then new strengths for it, and the parameters that they give."""
         from lmzoo.models.class_hmm.inference import expected_counts  # numba is slow to import
 
         train = self._data.train
-        prior, objective = self._tuned_prior(at), -np.inf
+        prior, objective = Prior.of(at.counts, at.strengths, at.layout, self._token_counts), -np.inf
         for iteration in range(1, _ROUND + 1):
             parameters = prior.maximise(at.counts, at.layout)
             log_likelihood, at.counts = expected_counts(train, at.layout, parameters)
@@ -233,29 +234,31 @@ class Fit:
                     "which cannot be: please report it with the settings and the corpus"
                 )
             report(iteration, log_likelihood / len(train))
-        parameters = prior.maximise(at.counts, at.layout)
-        score = self._score(at.layout, parameters)
+        parameters, score = self._tuned(at)
         at.n_rounds += 1
         at.is_settled = at.n_rounds == self._settings.n_rounds or score < at.best + self._settings.tolerance
         if score > at.best:
             at.best, at.best_parameters = score, parameters
 
-    def _tuned_prior(self, at: Standing) -> Prior:
-        """Under the strengths, near the last ones, that find the valid split most likely."""
-        best_score, best_prior = -np.inf, None
-        for strengths in (at.strengths, *at.strengths.neighbours()):
-            prior = Prior.of(at.counts, strengths, at.layout, self._token_counts)
-            score = self._score(at.layout, prior.maximise(at.counts, at.layout))
-            if score > best_score:
-                best_score, best_prior, at.strengths = score, prior, strengths
-        assert best_prior is not None
-        return best_prior
+    def _tuned(self, at: Standing) -> tuple[Parameters, float]:
+        """The M-step whose strengths make the valid split most likely, uphill from the last ones; and its score."""
+        parameters, score = self._maximised(at, at.strengths)
+        while True:
+            for strengths in at.strengths.neighbours():
+                candidate, candidate_score = self._maximised(at, strengths)
+                if candidate_score > score:
+                    parameters, score, at.strengths = candidate, candidate_score, strengths
+                    break
+            else:
+                return parameters, score
 
-    def _score(self, layout: Layout, parameters: Parameters) -> float:
-        """Mean log-probability of a token of the valid split, in nats."""
+    def _maximised(self, at: Standing, strengths: Strengths) -> tuple[Parameters, float]:
+        """The M-step, and the mean log-probability of a token of the valid split under it, in nats."""
         from lmzoo.models.class_hmm.inference import log_likelihood  # numba is slow to import
 
-        return log_likelihood(self._data.valid, layout, parameters) / len(self._data.valid)
+        prior = Prior.of(at.counts, strengths, at.layout, self._token_counts)
+        parameters = prior.maximise(at.counts, at.layout)
+        return parameters, log_likelihood(self._data.valid, at.layout, parameters) / len(self._data.valid)
 
 
 def _sizes(n_classes: int, n_states: int) -> list[int]:
