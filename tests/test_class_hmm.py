@@ -261,7 +261,9 @@ def test_a_single_state_for_each_of_two_classes() -> None:
 # ---- Wrong settings, damaged files ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"n_states": 1}, {"n_classes": 1}, {"n_rounds": 0}, {"tolerance": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"n_states": 1}, {"n_states": 10**6}, {"n_classes": 1}, {"n_rounds": 0}, {"tolerance": -1}]
+)
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigurationError, match=name):

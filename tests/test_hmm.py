@@ -20,10 +20,11 @@ from threadpoolctl import threadpool_limits
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError, TrainingError
 from lmzoo.language_model import Progress
-from lmzoo.models.hmm import HiddenMarkovModel, baum_welch, from_hmmlearn, hmm, inference
+from lmzoo.models.hmm import HiddenMarkovModel, baum_welch, from_hmmlearn, from_markov, hmm, inference
 from lmzoo.models.hmm.baum_welch import log_prior, maximise
 from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts
 from lmzoo.models.hmm.packing import PackedText
+from lmzoo.models.markov import markov
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import toy_data
 
@@ -184,6 +185,47 @@ def test_zeros_of_an_imported_model() -> None:
         assert np.isfinite(found).all()
     np.testing.assert_allclose(model.posteriors(ids).sum(axis=1), 1)
     assert set(model.viterbi(ids)) <= {0, 1}
+
+
+# ---- Logarithms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_states", [1, 3, 8])
+def test_log_space_equals_the_scaled_form(n_states: int) -> None:
+    model = random_model(n_states, 6, seed=n_states)
+    document = random_stream(6, [60], seed=1).ids
+    found = model.smooth_in_log_space(document)
+    np.testing.assert_allclose(found.log_probs, model.log_probs(document), atol=1e-10)
+    np.testing.assert_allclose(np.exp(found.log_posteriors), model.posteriors(document), atol=1e-10)
+
+
+def test_log_space_finds_what_scaling_loses() -> None:
+    """Twice token 1, which state 1 emits with 1e-200, then token 2, which only state 1 emits, half of the time.
+
+    log P = log(1/2) + 2 log(1e-200) + log(1/2), all of it in state 1.
+    """
+    tiny = 1e-200
+    model = model_of([0.5, 0.5], np.eye(2), [[0, 1, 0], [0.5 - tiny, tiny, 0.5]])
+    found = model.smooth_in_log_space([1, 1, 2])
+    assert found.log_probs.sum() == pytest.approx(2 * np.log(0.5) + 2 * np.log(tiny))
+    np.testing.assert_allclose(np.exp(found.log_posteriors), [[0, 1]] * 3)
+    assert model.log_probs([1, 1, 2])[2] == -np.inf  # lost
+    impossible = model.smooth_in_log_space([2, 1, 1, 0]).log_probs
+    assert np.isfinite(impossible).all()
+
+
+def test_a_markov_chain_is_one_with_nothing_hidden() -> None:
+    data = toy_data(12)
+    chain = markov(12).fit(data)
+    same = from_markov(chain)
+    np.testing.assert_allclose(same.log_probs(data.valid), chain.log_probs(data.valid), atol=1e-9)
+    beliefs = same.posteriors(data.valid)
+    np.testing.assert_allclose(beliefs[np.arange(len(data.valid)), data.valid.ids], 1)
+    # The belief of a model whose states share tokens remembers more than the last one.
+    hidden = hmm(12, n_states=4, n_iterations=4).fit(data)
+    assert not np.allclose(hidden.predict_distribution([1, 2]).probs, hidden.predict_distribution([3, 2]).probs)
+    with pytest.raises(ConfigurationError, match="sees all of the document"):
+        from_markov(hidden)
 
 
 # ---- Long documents are cut ----------------------------------------------------------------------

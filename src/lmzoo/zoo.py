@@ -41,6 +41,8 @@ class Card:
     """What it changed."""
     limits: str
     paper: str
+    beware: str = ""
+    """What is often said of it and is wrong."""
 
     def resolve(self) -> Callable[..., LanguageModel[Any]]:
         """Imports and returns the factory."""
@@ -104,6 +106,13 @@ _CARDS = (
         paper=(
             "L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical "
             "Analysis of Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970."
+        ),
+        beware=(
+            "It is often drawn as a Markov chain on parts of speech: the last word has a state, and the state picks "
+            "the next one. That is another model, which sees one token. Nobody knows the state here: what is carried "
+            "on is a belief over all of them, and a word moves it without replacing it. So the prediction after a word "
+            "depends on all words before it; only where each state emits one token of its own does the belief become "
+            "certain, and the model a Markov chain."
         ),
     ),
     Card(

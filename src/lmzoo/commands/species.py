@@ -60,6 +60,8 @@ def show(species: str, *, json: bool = False) -> None:
     console.print(Text(f"{card.title} ({card.year})", style="bold"), Text(card.people, style="dim"), sep="\n")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rows = {"idea": card.idea, "sees": card.sees, "changed": card.changed, "limits": card.limits, "paper": card.paper}
+    if card.beware:
+        rows["beware"] = card.beware
     for name, text in rows.items():
         table.add_row(Text(name, style="bold"), Text(text))
     console.print(table)

@@ -32,6 +32,7 @@ _ROUND: Final = 4
 """Iterations under one prior."""
 _SLACK: Final = 1e-5
 """By how many nats per token rounding to float32 may seem to lower the objective."""
+_MANY_STATES: Final = 1 << 15
 _LEAST, _MOST = 1e-2, 1e5
 """The weakest and the strongest prior."""
 _NOISE: Final = 0.8
@@ -51,6 +52,11 @@ class Settings:
         for name, least in (("n_states", 2), ("n_classes", 2), ("n_rounds", 1)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.n_states > _MANY_STATES:
+            gigabytes = 16 * self.n_states**2 / 1e9
+            raise ConfigurationError(
+                f"n_states must be at most {_MANY_STATES:,}: {self.n_states:,} states would take {gigabytes:,.0f} GB"
+            )
         if not 0 <= self.tolerance < np.inf:
             raise ConfigurationError(f"tolerance must be at least 0 and finite (nats per token), got {self.tolerance}")
 

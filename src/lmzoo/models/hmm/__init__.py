@@ -11,23 +11,25 @@ kind of word comes next, hardly which one.
 
     packing.py      documents side by side, without padding      initial.py      word classes to start from
     inference.py    filter, smooth, decode                       baum_welch.py   the EM loop
-    model.py        the language model
+    model.py        the language model                           log_space.py    smooth, in logarithms
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmzoo.errors import ConfigurationError
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.hmm.baum_welch import Settings
 from lmzoo.models.hmm.model import HiddenMarkovModel
+from lmzoo.stream import EOT
 
 if TYPE_CHECKING:
     from hmmlearn.hmm import CategoricalHMM
 
-__all__ = ["HiddenMarkovModel", "from_hmmlearn", "hmm"]
+__all__ = ["HiddenMarkovModel", "from_hmmlearn", "from_markov", "hmm"]
 
 
 def hmm(
@@ -56,6 +58,24 @@ def hmm(
             n_states, n_iterations, n_restarts, emission_prior, transition_prior, tolerance, patience, batch_tokens
         ),
     )
+
+
+def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
+    """A model that sees one token, as a Markov chain does, as a hidden Markov model: with nothing hidden.
+
+    State k emits token k and nothing else, so that the last token says it all. This is what is left of a hidden Markov
+    model in the popular simplification "the next state depends on the last token": the belief is always certain. Takes
+    2 V^2 numbers; ConfigurationError for a model that sees more than one token.
+    """
+    if chain.context_size != 1:
+        sees = "all of the document" if chain.context_size is None else f"{chain.context_size} tokens"
+        raise ConfigurationError(f"only a model that sees one token is such a special case; this one sees {sees}")
+    vocab_size = chain.vocab_size
+    rows = np.exp(chain.predict_distributions([[token_id] for token_id in range(vocab_size)]))
+    rows /= rows.sum(axis=1, keepdims=True)
+    # After end-of-text a document starts.
+    arrays = {"startprob": rows[EOT], "transmat": rows, "emissionprob": np.eye(vocab_size)}
+    return hmm(vocab_size, n_states=vocab_size).load_arrays(arrays)
 
 
 def from_hmmlearn(model: CategoricalHMM) -> HiddenMarkovModel:

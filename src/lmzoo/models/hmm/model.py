@@ -16,6 +16,7 @@ from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
+from lmzoo.models.hmm.log_space import Smoothed, smooth
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel, one_blas_thread
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -141,6 +142,13 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         """(T, K) the probability of each hidden state at each position, given all of its document."""
         stream = self.checked_stream(ids)
         return inference.posteriors(self._packed(stream), self._parameters)
+
+    def smooth_in_log_space(self, document: ArrayLike) -> Smoothed:
+        """Log-probabilities of the tokens of one document, and of the states at each: for models with extreme numbers.
+
+        Everything else here scales probabilities instead, which is much faster; see `lmzoo.models.hmm.log_space`.
+        """
+        return smooth(self.checked_stream(document).ids, self._parameters)
 
     def sample_document(
         self, rng: np.random.Generator, max_tokens: int = 1000
