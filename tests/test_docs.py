@@ -28,9 +28,12 @@ def test_the_tutorial_builds_a_species(tmp_path: Path) -> None:
     assert "(" in finished.stdout
 
 
-@pytest.mark.parametrize("number", range(len(code_blocks("README.md"))))
-def test_the_readme_runs(number: int, tmp_path: Path) -> None:
-    code = code_blocks("README.md")[number]
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [(page, number) for page in ("README.md", "docs/hmmlearn.md") for number in range(len(code_blocks(page)))],
+)
+def test_code_for_users_runs(page: str, number: int, tmp_path: Path) -> None:
+    code = code_blocks(page)[number]
     finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
 
