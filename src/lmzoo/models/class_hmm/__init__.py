@@ -36,7 +36,7 @@ def class_hmm(
     The number of states grows to `n_states` by doubling; each size is given at most `n_rounds` rounds of four
     iterations of Baum-Welch, and fewer if a round gains less than `tolerance` nats a token on the valid split. An
     iteration costs about 8 m^2 floating-point operations a token, where m is the mean number of states of a class,
-    weighted by how often it occurs. Memory is about 40 K^2 bytes while fitting on two cores (0.75 GB for 4,096 states) and
-    4 K^2 afterwards. The strength of the back-off is learned on the valid split.
+    weighted by how often it occurs. Memory is about 40 K^2 bytes while fitting on two cores (0.75 GB for 4,096 states)
+    and 4 K^2 afterwards. The strength of the back-off is learned on the valid split.
     """
     return ClassHiddenMarkovModel(vocab_size, Settings(n_states, n_classes, n_rounds, tolerance))
