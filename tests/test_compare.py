@@ -207,11 +207,13 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
     assert len(html.encode()) < 1_000_000
 
 
-def test_records_from_before_adaptive_models_still_read(run: Path, tmp_path: Path) -> None:
+def test_records_of_earlier_versions_still_read(run: Path, tmp_path: Path) -> None:
     old = dataclasses.asdict(read_records(run / "results.jsonl")[0])
-    del old["adapts_on_test"]
+    del old["adapts_on_test"], old["label"]
     (tmp_path / "old.jsonl").write_text(json.dumps(old), encoding="utf-8")
-    assert read_records(tmp_path / "old.jsonl")[0].adapts_on_test is False
+    (record,) = read_records(tmp_path / "old.jsonl")
+    assert record.adapts_on_test is False
+    assert record.name == record.species
 
 
 def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_path: Path) -> None:

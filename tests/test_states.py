@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from lmzoo.commands.settings import parse_sweeps
 from lmzoo.compare import compare
 from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.hidden_states import HasHiddenStates
-from lmzoo.report import write_report
+from lmzoo.records import EvalRecord, read_records
+from lmzoo.report import charts, write_report
 
 SIZES = {"hmm": {"n_states": [3, 5]}, "class-hmm": {"n_states": [8]}}
 
@@ -65,12 +68,104 @@ def test_a_run_without_hidden_states_says_nothing_of_them(corpus_folder: Path, t
 
 def test_wrong_sweeps(corpus_folder: Path, tmp_path: Path) -> None:
     assert parse_sweeps(["hmm.n_states=8,32", "a.b=x, 1.5"]) == {"hmm": {"n_states": [8, 32]}, "a": {"b": ["x", 1.5]}}
-    for wrong in ("hmm", "hmm=3", "hmm.=3", "hmm.n_states=", "hmm.n_states=8,,9"):
+    for wrong in ("hmm", "hmm=3", "hmm.=3", "hmm.n_states=", "hmm.n_states=8,,9", ".a=1", "a..b=1"):
         with pytest.raises(ConfigurationError, match="--sweep takes"):
             parse_sweeps([wrong])
+    parts = ["hmm.n_states=8", "lstm.training.tokens=5", "hmm.n_states=32"]  # a sweep in parts; a setting in a group
+    assert parse_sweeps(parts) == {"hmm": {"n_states": [8, 32]}, "lstm": {"training.tokens": [5]}}
     with pytest.raises(UnknownNameError, match="did you mean 'n_states'"):
         compare(tmp_path / "run", species=["unigram"], corpus=corpus_folder, sweeps={"hmm": {"n_state": [3]}})
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -> None:
+    """A setting in a group is set beside the others of it, and no value leads out of the run folder."""
+    group = {"batch_size": 2, "chunk_size": 8}
+    comparison = compare(
+        tmp_path / "run",
+        species=["uniform"],
+        corpus=corpus_folder,
+        tokenizer="bpe:300",
+        settings={"nplm": {"d_embed": 4, "d_hidden": 4, "training": group}},
+        sweeps={
+            "cache": {"static": ["../../../markov", "markov"], "static./x": [1]},
+            "nplm": {"training.tokens": [500]},
+        },
+    )
+    assert {outcome.name: bool(outcome.error) for outcome in comparison.outcomes} == {
+        "uniform": False,
+        "cache,static=..%2F..%2F..%2Fmarkov": True,
+        "cache,static=markov": False,
+        "cache,static.%2Fx=1": True,
+        "nplm,training.tokens=500": False,
+    }
+    assert comparison.records[-1].settings["training"].items() >= {**group, "tokens": 500}.items()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_figure_of_a_sweep(sweep: Path) -> None:
+    unigram, small, large = (one for one in read_records(sweep / "results.jsonl") if one.species in ("unigram", "hmm"))
+
+    def drawn(values: tuple[float, float], reference: EvalRecord | None) -> dict[str, Any]:
+        chart = charts.by_setting("x", list(zip(values, (small, large), strict=True)), reference)
+        assert "<svg" in charts.as_svg(chart)
+        return chart.to_dict()
+
+    for values, scale in (((8, 80), "log"), ((8, 79), "linear"), ((0, 80), "linear"), ((-1, 2), "linear")):
+        assert drawn(values, None)["layer"][0]["encoding"]["x"]["scale"]["type"] == scale
+    assert len(drawn((1, 2), None)["layer"]) == 2
+    *_, rule, text = drawn((1, 2), unigram)["layer"]
+    assert rule["mark"]["type"] == "rule"
+    assert rule["data"]["values"][0]["perplexity"] == unigram.perplexity_per_token
+    assert text["data"]["values"][0]["label"] == f"unigram: {unigram.perplexity_per_token:,.1f}"
+
+
+def test_switches_and_single_values_have_no_figure(sweep: Path) -> None:
+    from lmzoo.report import _swept
+
+    _, small, large, _ = read_records(sweep / "results.jsonl")
+    assert [value for value, _ in _swept([small, large])["n_states"]] == [3, 5]
+    assert not _swept([small, small])
+    for value in (True, None, "5"):
+        assert not _swept([small, dataclasses.replace(large, settings={"n_states": value})])
+    assert not _swept([small, dataclasses.replace(large, perplexity_per_token=None)])
+    grouped = [
+        dataclasses.replace(small, label=f"lstm,training.tokens={n}", settings={"training": {"tokens": n}})
+        for n in (5, 9)
+    ]
+    assert _swept(grouped) == {"training.tokens": [(5, grouped[0]), (9, grouped[1])]}
+
+
+def test_a_sweep_is_compared_with_the_best_of_its_kind(sweep: Path) -> None:
+    from lmzoo.report import _best_besides
+
+    unigram, small, large, other = read_records(sweep / "results.jsonl")
+    adaptive = dataclasses.replace(unigram, adapts_on_test=True)
+    tried = [(3.0, small), (5.0, large)]
+    assert _best_besides(tried, [large, small, adaptive, unigram, other]) == unigram
+    assert _best_besides(tried, [large, small, adaptive]) is None
+    impossible = dataclasses.replace(unigram, perplexity_per_token=None)
+    assert _best_besides(tried, [impossible, other]) == other
+
+
+def test_tokens_are_text_in_table_and_graph(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(30):
+        (corpus / f"{number}.txt").write_text("<b>&amp;</svg><script>x</script> | `y` " * 5, encoding="utf-8")
+    settings = {"hmm": {"n_states": 4, "n_iterations": 2}}
+    compare(tmp_path / "run", species=["hmm"], corpus=corpus, tokenizer="bpe:300", settings=settings)
+    write_report(tmp_path / "run")
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    section = html.split("Inside the hidden")[1].split("<h2>The eras")[0]
+    assert "&lt;" in section.split("<svg")[0]
+    assert "&lt;" in section.split("<svg")[1], "else this test shows nothing of the graph"
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert html.count("<svg") == html.count("</svg>") == 3
+    markdown = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    rows = [line for line in markdown.split("## Inside")[1].split("## The eras")[0].splitlines() if line[:1] == "|"]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
 
 
 @pytest.mark.parametrize("name", ["hmm,n_states=3", "class-hmm,n_states=8"])
@@ -108,7 +203,7 @@ def test_states_command(name: str, sweep: Path, capsys: pytest.CaptureFixture[st
 def test_states_of_what_has_none(saved: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(sweep / "predictors" / "hmm,n_states=3")
     for arguments, message in (
-        ([str(saved)], "has no hidden states; hmm and class-hmm have"),
+        ([str(saved)], "shows no hidden states; hmm and class-hmm do"),
         ([home, ""], "must have 1 to"),
         ([home, "a " * 5000], "must have 1 to"),
         ([home, "a", "--sample"], "not both"),

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
@@ -94,8 +95,8 @@ def compare(
 
     All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
     together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
-    {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting. What fails is reported and
-    the rest go on.
+    {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting; "training.tokens" names one
+    within a group. What fails is reported and the rest go on.
 
     Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
     `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
@@ -113,9 +114,9 @@ def compare(
         base = merged(settings_for(name, budget), settings.get(name, {}))
         variants = [("", base)] if name in chosen else []
         for setting, values in sweeps.get(name, {}).items():
-            if setting not in zoo.defaults(name):
+            if setting.partition(".")[0] not in zoo.defaults(name):
                 raise UnknownNameError(f"setting of {name}", setting, zoo.defaults(name))
-            variants += [(f"{name},{setting}={value}", merged(base, {setting: value})) for value in values]
+            variants += [(_label(name, setting, value), merged(base, _nested(setting, value))) for value in values]
         for label, arguments in variants:
             job = _Job(folder, card, label, arguments, seed, command)
             jobs_by_name[job.name] = job
@@ -157,6 +158,17 @@ def compare(
             _interrupt_all(running)
             raise
     return Comparison(folder, [outcomes[name] for name in jobs_by_name])
+
+
+def _label(species: str, setting: str, value: Any) -> str:
+    """As "hmm,n_states=8". It names a folder: what cannot be in such a name is quoted as in web addresses."""
+    return f"{species},{quote(f'{setting}={value}', safe='=+')}"
+
+
+def _nested(setting: str, value: Any) -> dict[str, Any]:
+    """{"training": {"tokens": 5}} for "training.tokens" and 5."""
+    name, _, rest = setting.partition(".")
+    return {name: _nested(rest, value) if rest else value}
 
 
 def _prepare(folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: OnProgress) -> None:

@@ -34,15 +34,19 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_sweeps(assignments: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """["hmm.n_states=8,32"] as {"hmm": {"n_states": [8, 32]}}; ConfigurationError for anything else."""
+    """["hmm.n_states=8,32"] as {"hmm": {"n_states": [8, 32]}}; ConfigurationError for anything else.
+
+    A setting within a group keeps its dots, as "training.tokens".
+    """
     sweeps: dict[str, dict[str, list[Any]]] = {}
     for assignment in assignments:
         path, _, text = assignment.partition("=")
-        species, dot, setting = path.strip().partition(".")
+        species, *names = (name.strip() for name in path.split("."))
         values = [value.strip() for value in text.split(",")]
-        if not (dot and setting and all(values)):
+        if not (species and names and all(names) and all(values)):
             raise ConfigurationError(
                 f"--sweep takes species.setting=value,value, as in hmm.n_states=8,32; got '{assignment}'"
             )
-        sweeps.setdefault(species, {})[setting] = [parse_settings([f"{setting}={value}"])[setting] for value in values]
+        tried = sweeps.setdefault(species, {}).setdefault(".".join(names), [])
+        tried += [parse_settings([f"value={value}"])["value"] for value in values]
     return sweeps

@@ -59,7 +59,7 @@ def states(
         raise UsageError("give a text, or --sample to have one made, not both")
     found = Predictor.load(predictor)
     if not isinstance(found.model, HasHiddenStates):
-        raise UsageError(f"{predictor} is a '{found.species}', and that has no hidden states; hmm and class-hmm have")
+        raise UsageError(f"{predictor} is a '{found.species}', which shows no hidden states; hmm and class-hmm do")
     if text is not None:
         rows = _path(found.tokenizer, found.model, text)
     elif sample:

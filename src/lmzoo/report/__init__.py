@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def write_report(folder: str | Path) -> list[Path]:
     context["figures"] = (
         [charts.as_svg(draw(comparable)) for draw in (charts.by_species, charts.quality_and_cost)] if comparable else []
     )
-    context["figures"] += [charts.as_svg(charts.by_setting(setting, part)) for setting, part in _swept(records).items()]
+    for setting, tried in _swept(records).items():
+        context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
     context["states"] = _states(folder, records)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
@@ -126,14 +128,29 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
     )
 
 
-def _swept(records: list[EvalRecord]) -> dict[str, list[EvalRecord]]:
-    """The entries that differ in one number, by the name of the setting, where there are two or more."""
-    swept: dict[str, list[EvalRecord]] = {}
+def _swept(records: list[EvalRecord]) -> dict[str, list[tuple[float, EvalRecord]]]:
+    """The entries that differ in one number, with that number, by the name of the setting, where there are two or more.
+
+    Not those that found something impossible: they have no perplexity.
+    """
+    swept: dict[str, list[tuple[float, EvalRecord]]] = {}
     for record in records:
         setting = record.label.partition(",")[2].partition("=")[0]
-        if isinstance(record.settings.get(setting), int | float) and record.perplexity_per_token is not None:
-            swept.setdefault(setting, []).append(record)
-    return {setting: part for setting, part in swept.items() if len(part) > 1}
+        value: Any = record.settings
+        for name in setting.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and record.perplexity_per_token is not None:
+            swept.setdefault(setting, []).append((value, record))
+    return {setting: tried for setting, tried in swept.items() if len({value for value, _ in tried}) > 1}
+
+
+def _best_besides(tried: list[tuple[float, EvalRecord]], records: list[EvalRecord]) -> EvalRecord | None:
+    """The best of the other entries that a sweep can be compared with; `records` has the best first."""
+    swept = [record for _, record in tried]
+    adapt = {record.adapts_on_test for record in swept}
+    others = (one for one in records if one not in swept and {one.adapts_on_test} == adapt)
+    return next((one for one in others if one.perplexity_per_token is not None), None)
 
 
 def _states(folder: Path, records: list[EvalRecord]) -> States | None:

@@ -21,6 +21,7 @@ _GREY = "#8a93a3"
 _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
+_LINE = 13
 
 
 def _name(record: EvalRecord) -> str:
@@ -61,28 +62,40 @@ def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altai
     )
 
 
-def by_setting(setting: str, records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
-    """Perplexity against a setting that was swept, a line for each species; both axes logarithmic."""
+def by_setting(
+    setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None
+) -> altair.LayerChart | altair.FacetChart:
+    """Perplexity against a setting that was swept, a line for each species; across it, the perplexity of `reference`.
+
+    The setting's axis is logarithmic if the values, all above 0, span a factor of ten or more.
+    """
     rows = [
-        {"species": record.species, setting: record.settings[setting], "perplexity": record.perplexity_per_token}
-        for record in records
+        {"species": record.species, "value": value, "perplexity": record.perplexity_per_token}
+        for value, record in tried
     ]
-    base = altair.Chart(altair.Data(values=rows)).encode(
-        x=altair.X(f"{setting}:Q", scale=altair.Scale(type="log", nice=False, padding=20), axis=_ticks(rows, setting)),
-        y=altair.Y(
-            "perplexity:Q", scale=altair.Scale(type="log", nice=False, padding=20), title="test perplexity per token"
-        ),
-        color=altair.Color("species:N", title=None),
+    values = sorted({value for value, _ in tried})
+    logarithmic = values[0] > 0 and values[-1] >= 10 * values[0]
+    x = altair.X(
+        "value:Q",
+        scale=altair.Scale(type="log" if logarithmic else "linear", nice=False, zero=False, padding=20),
+        axis=altair.Axis(values=values, title=f"{setting} (logarithmic)" if logarithmic else setting, format=","),
     )
-    labels = base.mark_text(dy=-10).encode(text=altair.Text("perplexity:Q", format=",.1f"))
-    return (base.mark_line(point=True) + labels).properties(
-        width=520, height=300, title=f"Test perplexity against {setting}"
+    y = altair.Y(
+        "perplexity:Q",
+        scale=altair.Scale(type="log", nice=False, padding=20),
+        title="test perplexity per token (logarithmic)",
     )
-
-
-def _ticks(rows: Sequence[Mapping[str, Any]], setting: str) -> altair.Axis:
-    """An axis with a mark at each value that was tried."""
-    return altair.Axis(values=sorted({row[setting] for row in rows}), title=f"{setting} (logarithmic)", format=",")
+    base = altair.Chart(altair.Data(values=rows)).encode(x=x, y=y, color=altair.Color("species:N", title=None))
+    figure = base.mark_line(point=True) + base.mark_text(dy=-10).encode(text=altair.Text("perplexity:Q", format=",.1f"))
+    if reference is not None:
+        level = {
+            "perplexity": reference.perplexity_per_token,
+            "label": f"{_name(reference)}: {reference.perplexity_per_token:,.1f}",
+        }
+        across = altair.Chart(altair.Data(values=[level])).encode(y=y)
+        figure += across.mark_rule(color=_GREY, strokeDash=[4, 4])
+        figure += across.mark_text(color=_GREY, align="left", dy=-7).encode(text="label:N", x=altair.value(4))
+    return figure.properties(width=520, height=300, title=f"Test perplexity against {setting}")
 
 
 def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:
@@ -125,9 +138,10 @@ def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair
     discs = nodes.mark_circle(color=_PALE, stroke=_BLUE, opacity=1).encode(
         size=altair.Size("mass:Q", scale=altair.Scale(range=[800, 4000]), legend=None)
     )
-    texts = nodes.mark_text(lineBreak="\n", dy=-4, fontSize=11, fontWeight="bold", baseline="middle").encode(
-        text="label:N"
-    )
+    up = -_LINE * max(label.count("\n") for label in labels) / 2  # a text of many lines begins at its place
+    texts = nodes.mark_text(
+        lineBreak="\n", lineHeight=_LINE, dy=up, fontSize=11, fontWeight="bold", baseline="middle"
+    ).encode(text="label:N")
     return (
         (lines + heads + discs + texts)
         .resolve_scale(size="independent")
