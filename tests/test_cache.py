@@ -152,7 +152,7 @@ def test_cache_is_saved_and_loaded(corpus_folder: Path, tmp_path: Path) -> None:
 
 def test_bad_settings_are_refused() -> None:
     for wrong in (0, -3, float("inf"), float("nan")):
-        with pytest.raises(ConfigurationError, match="half_life is a number of tokens above 0"):
+        with pytest.raises(ConfigurationError, match="half_life must be a finite number above 0, or null to tune"):
             cache(5, half_life=wrong)
     with pytest.raises(UnknownNameError, match="unknown species 'ngrm': did you mean 'ngram'"):
         cache(5, static="ngrm")

@@ -120,7 +120,8 @@ def test_sums_over_all_paths(n_states: int, length: int, seed: int) -> None:
         ]
     )
     assert model.log_probs(stream).sum() == pytest.approx(np.log(joint.sum()), abs=1e-10)
-    assert model.viterbi(stream).tolist() == list(paths[int(joint.argmax())])
+    best = paths.index(tuple(model.viterbi(stream).tolist()))  # one of them, where several are as likely
+    assert joint[best] == pytest.approx(joint.max(), rel=1e-12)
 
     weights = joint / joint.sum()
     posteriors, transitions = np.zeros((len(ids), n_states)), np.zeros((n_states, n_states))

@@ -244,7 +244,7 @@ def test_infinigram_is_saved_and_loaded(corpus_folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("wrong", [0, -1, 65_536])
 def test_bad_settings_are_refused(wrong: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"max_context must be from 1 to 65535 tokens, got {wrong}"):
+    with pytest.raises(ConfigurationError, match=f"max_context must be a whole number from 1 to 65535, got {wrong}"):
         infinigram(V, max_context=wrong)
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from lmzoo.errors import ConfigurationError
+from lmzoo.models import low_rank_hmm as species
 from lmzoo.models.hmm import HiddenMarkovModel, hmm
 from lmzoo.models.low_rank_hmm import LowRankHMM, low_rank_hmm
 from lmzoo.neural.losses import next_token_loss
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.train import autocast
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.testing import toy_data
 
@@ -72,6 +74,45 @@ def test_the_loss_is_the_surprisal_and_its_gradient_is_right() -> None:
                 parameter -= sign * 1e-5 * direction
         found = 0.0 if gradient is None else float((gradient * direction).sum())
         assert found == pytest.approx(float(sides[0] - sides[1]) / 2e-5, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("slice_elements", [1, 3 * V, 1 << 19])  # one state at a time, three, all
+def test_token_probabilities_and_their_gradients(slice_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(species, "_SLICE_ELEMENTS", slice_elements)
+    rng = torch.Generator().manual_seed(0)
+    shapes = (V, 5), (V,), (K, 5)
+    e, b, z = (torch.randn(shape, generator=rng, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    ids = torch.tensor([[0, 3, 3], [8, 0, 2]])  # some twice, some never
+    weights = torch.randn(2, 2, 3, K, generator=rng, dtype=torch.float64)
+
+    def gradients(read: torch.Tensor, scored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad((weights[0] * read + weights[1] * scored.log()).sum(), (e, b, z))
+
+    found, plain = species._TokenProbs.apply(e, b, z), (e @ z.T + b[:, None]).softmax(0)
+    assert isinstance(found, torch.Tensor)
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=0)
+    # Rows are looked up in two places, as the filter and the loss do.
+    looked_up = gradients(species._rows(found, ids), species._rows(found, ids))
+    torch.testing.assert_close(looked_up, gradients(plain[ids], plain[ids]), rtol=1e-10, atol=1e-12)
+
+
+def test_under_autocast_only_products_with_tokens_are_rounded() -> None:
+    network = random_model().network
+    assert isinstance(network, LowRankHMM)
+    ids, memory = torch.randint(0, V, (3, 40), generator=torch.Generator().manual_seed(0)), network.initial_memory(3)
+    exact_emissions = network.probabilities().emissions.clone()
+    network.eval()  # forgets them
+    with torch.no_grad(), autocast(True):
+        rounded = network.probabilities().emissions
+        hidden, after = network(ids, memory)
+        loss = network.loss(hidden.flatten(0, 1), ids.flatten())
+    assert not torch.equal(rounded, exact_emissions), "else this test shows nothing"
+    torch.testing.assert_close(rounded, exact_emissions, rtol=0.2, atol=0)
+    assert {tensor.dtype for tensor in (rounded, hidden, *after, loss)} == {torch.float32}
+    with torch.no_grad():  # from the probabilities that are kept
+        again, _ = network(ids, memory)
+        assert torch.equal(hidden, again)
+        assert torch.equal(loss, network.loss(hidden.flatten(0, 1), ids.flatten()))
 
 
 def test_state_dropout_is_for_training_alone() -> None:

@@ -45,5 +45,5 @@ def test_tuned_alpha_is_the_best_on_valid() -> None:
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf")])
 def test_senseless_alpha(alpha: float) -> None:
-    with pytest.raises(ConfigurationError, match="alpha must be above 0"):
+    with pytest.raises(ConfigurationError, match="alpha must be a finite number above 0, or null to tune it"):
         zoo.create("markov", 4, alpha=alpha)

@@ -331,7 +331,7 @@ def test_settings_come_from_json() -> None:
         ("rnn", {"training": {"tokens": -1}}, "tokens must be a whole number of at least 0, got -1"),
         ("rnn", {"training": {"learning_rate": float("nan")}}, "learning_rate must be a finite number above 0"),
         ("rnn", {"training": {"weight_decay": -0.1}}, "weight_decay must be a finite number of at least 0"),
-        ("rnn", {"training": {"bf16": "yes"}}, "bf16 must be true, false or null"),
+        ("rnn", {"training": {"bf16": "yes"}}, "bf16 must be true or false, or null"),
         ("rnn", {"training": 5}, "training must be settings by name"),
     ],
 )

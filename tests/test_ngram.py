@@ -294,7 +294,7 @@ def test_pruning_makes_a_smaller_model_that_says_nearly_the_same() -> None:
     assert pruned.log_probs(data.valid).mean() > full.log_probs(data.valid).mean() - 0.02
     check_language_model(lambda vocab_size: ngram(vocab_size, order=4, prune=0.01), tolerance=2 * SINGLE)
     with pytest.raises(ConfigurationError, match="prune"):
-        ngram(30, prune=1)
+        ngram(30, prune=1.5)
 
 
 def test_quantising_takes_a_byte_and_says_nearly_the_same() -> None:

@@ -16,7 +16,7 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "hmm": {"n_states": 64, "n_iterations": 20},
         "class-hmm": {"n_states": 1024},
-        "low-rank-hmm": {"n_states": 512, "rank": 64, "training": {"tokens": 700_000}},
+        "low-rank-hmm": {"n_states": 512, "rank": 64, "training": {"tokens": 1_100_000}},
         "nplm": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
         "rnn": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
         "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},

@@ -350,7 +350,7 @@ def card(name: str) -> Card:
     return cards[name]
 
 
-def create(name: str, vocab_size: int, **settings: Any) -> LanguageModel[Any]:
+def create(name: str, vocab_size: int, /, **settings: Any) -> LanguageModel[Any]:
     """A fresh, unfitted model. The settings are the factory's keyword arguments: ConfigurationError for others."""
     factory = card(name).resolve()
     allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter != "vocab_size"]

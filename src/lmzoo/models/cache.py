@@ -29,7 +29,8 @@ from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checks import check_positive
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -164,10 +165,7 @@ class CacheModel(LanguageModel[CacheState]):
 
     def __init__(self, static: LanguageModel[Any], *, half_life: float | None) -> None:
         super().__init__(static.vocab_size)
-        if half_life is not None and not 0 < half_life < np.inf:
-            raise ConfigurationError(
-                f"half_life is a number of tokens above 0, or None to tune it on valid; got {half_life}"
-            )
+        check_positive(null="to tune it on valid", half_life=half_life)
         self.static = static
         self._given_half_life = half_life
 

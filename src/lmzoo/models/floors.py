@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError
+from lmzoo.checks import check_positive
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.stream import TokenStream, TrainingData
 
@@ -28,8 +28,6 @@ class ContextFree(LanguageModel[None]):
     def __init__(self, vocab_size: int, *, alpha: float) -> None:
         """`alpha` is the count added to every token; infinity makes the model uniform."""
         super().__init__(vocab_size)
-        if not alpha > 0:
-            raise ConfigurationError(f"alpha must be above 0, or unseen tokens would be impossible; got {alpha}")
         self.alpha = alpha
 
     def fit(
@@ -82,5 +80,6 @@ def uniform(vocab_size: int) -> ContextFree:
 
 
 def unigram(vocab_size: int, *, alpha: float = 1.0) -> ContextFree:
-    """Training frequencies with `alpha` added to every count."""
+    """Training frequencies with `alpha` added to every count, so that no token is impossible."""
+    check_positive(alpha=alpha)
     return ContextFree(vocab_size, alpha=alpha)

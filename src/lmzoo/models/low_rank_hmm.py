@@ -4,9 +4,9 @@ A step from state to state passes through one of R < K intermediate choices, so 
 K^2, and all probabilities come from vectors that are learned, so that states that are alike share what they learn.
 
     P(j | i) = sum_r P(r | i) P(j | r)                       J. T. Chiu, Y. Deng, A. M. Rush, Low-Rank Constraints for
-    P(r | i) = softmax_r(x_i . u_r)                          Fast Inference in Structured Models, NeurIPS 2021
-    P(j | r) = softmax_j(v_r . y_j)
-    P(w | j) = softmax_w(f(z_j) . e_w + b_w)                 f: one residual layer (Chiu & Rush 2020)
+    P(r | i) = softmax_r(x_i . u_r / sqrt(d))                Fast Inference in Structured Models, NeurIPS 2021
+    P(j | r) = softmax_j(v_r . y_j / sqrt(d))
+    P(w | j) = softmax_w(f(z_j) . e_w / sqrt(d) + b_w)       f: one residual layer (Chiu & Rush 2020)
 
 What it remembers is the belief over r: R numbers (S. Yang, W. Liu, K. Tu, Dynamic Programming in Rank Space, NAACL
 2022). State dropout (Chiu & Rush 2020): each step of training uses a random part of the states, as if there were no
@@ -25,13 +25,66 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig, check_share, check_whole
+from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT
 
-_TRAINING = TrainConfig(tokens=1_500_000, batch_size=32, chunk_size=16, learning_rate=1e-2, bf16=False)
+_TRAINING = TrainConfig(tokens=1_500_000, batch_size=32, chunk_size=32, learning_rate=3e-2)
+
+_LEAST = 1e-30
+"""A probability as small as this has lost its gradient, and must not become 0."""
+_SLICE_ELEMENTS = 1 << 19
+"""Logits of tokens that are held at a time: 2 MB, about what stays in a processor's cache."""
+
+
+class _TokenProbs(torch.autograd.Function):
+    """P(w | j) (V, K) = softmax_w(z_j . e_w + b_w), from e (V, D), b (V,) and z (K, D).
+
+    A step observes few of the V tokens, so that the gradient g comes as few rows (it must be sparse). Then
+
+        d loss / d logit(w, j) = P(w | j) (g(w, j) - s(j)),   s(j) = sum_w P(w | j) g(w, j)
+
+    is those rows less a product that need not be written down: s scales the rows of z instead.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, b: Tensor, z: Tensor) -> Tensor:
+        device = e.device.type
+        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else e.dtype
+        matrix = e.to(ctx.dtype)
+        probs = e.new_empty(len(e), len(z))
+        n_states = max(1, _SLICE_ELEMENTS // len(e))
+        for part, states in zip(probs.split(n_states, dim=1), z.to(ctx.dtype).split(n_states), strict=True):
+            part.copy_(((matrix @ states.t()).to(e.dtype) + b[:, None]).softmax(0))
+        ctx.save_for_backward(e, z, probs)
+        return probs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        e, z, probs = ctx.saved_tensors
+        gradient = gradients[0].coalesce()
+        (observed,) = gradient.indices()  # (U,)
+        rows = probs[observed] * gradient.values()  # (U, K)
+        s = rows.sum(0)[:, None]  # (K, 1)
+        rounded = probs.to(ctx.dtype)
+        d_e = (rounded @ (s * z).to(ctx.dtype)).to(e.dtype).neg_().index_add_(0, observed, rows @ z)
+        d_b = (probs @ s).squeeze(1).neg_().index_add_(0, observed, rows.sum(1))
+        d_z = rows.t() @ e[observed] - s * (rounded.t() @ e.to(ctx.dtype)).to(e.dtype)
+        return d_e, d_b, d_z
+
+
+def _full_precision() -> torch.autocast:
+    """For the filter: with 8 bits for a probability the errors of all steps would add up."""
+    return torch.autocast("cpu", enabled=False)
+
+
+def _rows(emissions: Tensor, ids: Tensor) -> Tensor:
+    """P(id | j) (.., K) of the ids (..), with the sparse gradient that `_TokenProbs` takes."""
+    return F.embedding(ids, emissions, sparse=True)
 
 
 class Probabilities(NamedTuple):
@@ -51,13 +104,16 @@ class LowRankHMM(Network):
         super().__init__()
         self.n_states, self.state_dropout = n_states, state_dropout
         self.start = nn.Parameter(torch.zeros(rank))
+        # All vectors have entries of size 1, and their products are scaled: so the optimiser, whose steps have one size
+        # for all numbers, moves all of them as fast.
+        self.scale = d_embed**-0.5
         self.leaving, self.entering, self.emitting = (
             nn.Parameter(torch.randn(n_states, d_embed)) for _ in range(3)
         )  # x, y, z
-        self.into, self.out_of = (nn.Parameter(torch.randn(rank, d_embed) / d_embed**0.5) for _ in range(2))  # u, v
+        self.into, self.out_of = (nn.Parameter(torch.randn(rank, d_embed)) for _ in range(2))  # u, v
         self.residual = nn.Linear(d_embed, d_embed)
         self.tokens = nn.Linear(d_embed, vocab_size)  # e, b
-        nn.init.normal_(self.tokens.weight, std=0.1)
+        nn.init.normal_(self.tokens.weight)
         self._used: Probabilities | None = None
 
     def train(self, mode: bool = True) -> LowRankHMM:
@@ -72,13 +128,12 @@ class LowRankHMM(Network):
                 n_kept = max(1, round(self.n_states * (1 - self.state_dropout)))
                 kept = torch.randperm(self.n_states)[:n_kept]
                 leaving, entering, emitting = leaving[kept], entering[kept], emitting[kept]
-            emitting = emitting + self.residual(emitting).relu()
-            self._used = Probabilities(
-                self.start.softmax(0),
-                (leaving @ self.into.T).softmax(1),
-                (self.out_of @ entering.T).softmax(1),
-                (self.tokens.weight @ emitting.T + self.tokens.bias[:, None]).softmax(0),
-            )
+            emitting = (emitting + self.residual(emitting).relu()) * self.scale
+            emissions = _TokenProbs.apply(self.tokens.weight, self.tokens.bias, emitting)
+            with _full_precision():
+                choices = (leaving @ self.into.T * self.scale).softmax(1)
+                states = (self.out_of @ entering.T * self.scale).softmax(1)
+            self._used = Probabilities(self.start.softmax(0), choices, states, emissions)
         return self._used
 
     def initial_memory(self, batch_size: int) -> Memory:
@@ -87,14 +142,15 @@ class LowRankHMM(Network):
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         start, choices, states, emissions = self.probabilities()
         (belief,) = memory  # (B, R)
-        emitted = emissions[ids]  # (B, T, K)
         at_start = (ids == EOT)[:, :, None]
         beliefs = []
-        for t in range(ids.shape[1]):
-            joint = (belief @ states) * emitted[:, t]  # (B, K)
-            filtered = joint / joint.sum(1, keepdim=True).clamp_min(_LEAST)
-            belief = torch.where(at_start[:, t], start, filtered @ choices)
-            beliefs.append(belief)
+        with _full_precision():
+            # `unbind` rather than indexing, because the gradient of each index would be a tensor of the whole size.
+            for emitted, starts in zip(_rows(emissions, ids).unbind(1), at_start.unbind(1), strict=True):
+                joint = (belief @ states) * emitted  # (B, K)
+                filtered = joint / joint.sum(1, keepdim=True).clamp_min(_LEAST)
+                belief = torch.where(starts, start, filtered @ choices)
+                beliefs.append(belief)
         return torch.stack(beliefs, 1), (belief,)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -110,14 +166,12 @@ class LowRankHMM(Network):
 
     @staticmethod
     def _nats(hidden: Tensor, targets: Tensor, used: Probabilities) -> Tensor:
-        return -((hidden @ used.states) * used.emissions[targets]).sum(1).clamp_min(_LEAST).log()
+        with _full_precision():
+            likelihoods = ((hidden @ used.states) * _rows(used.emissions, targets)).sum(1)
+        return -likelihoods.clamp_min(_LEAST).log()
 
     def start_from(self, log_frequencies: Tensor) -> None:
         self.tokens.bias.data = log_frequencies
-
-
-_LEAST = 1e-30
-"""A probability as small as this has lost its gradient, and must not become 0."""
 
 
 def low_rank_hmm(

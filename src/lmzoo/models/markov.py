@@ -19,7 +19,8 @@ from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checks import check_positive
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
@@ -38,8 +39,7 @@ class MarkovChain(LanguageModel[int]):
 
     def __init__(self, vocab_size: int, *, alpha: float | None) -> None:
         super().__init__(vocab_size)
-        if alpha is not None and not (alpha > 0 and np.isfinite(alpha)):
-            raise ConfigurationError(f"alpha must be above 0 and finite, or None to tune it on valid; got {alpha}")
+        check_positive(null="to tune it on valid", alpha=alpha)
         self.alpha = alpha
 
     def fit(
@@ -57,7 +57,7 @@ class MarkovChain(LanguageModel[int]):
         self._counts = counts.astype(np.float64)  # (P,)
         unigram = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
         self._unigram = unigram / unigram.sum()  # (V,)
-        self._prior = np.array([self.alpha or self._tuned_alpha(data.valid)])
+        self._prior = np.array([self.alpha or self._tuned_alpha(data.valid)], np.float64)
         self._prepare()
         if on_progress:
             on_progress(Progress(len(data.train), len(data.train), "tokens"))

@@ -19,9 +19,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig, check_share, check_whole
+from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_500_000)
@@ -87,7 +88,8 @@ def nplm(
     check_whole(2, order=order)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden)
     check_share(dropout=dropout)
+    check_flag(direct=direct)
     architecture = {
-        "order": order, "d_embed": d_embed, "d_hidden": d_hidden, "direct": bool(direct), "dropout": dropout
+        "order": order, "d_embed": d_embed, "d_hidden": d_hidden, "direct": direct, "dropout": dropout
     }  # fmt: skip
     return NeuralLM(vocab_size, NPLM, architecture, _TRAINING.changed(training), context_size=order - 1)

@@ -20,9 +20,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig, check_share, check_whole
+from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_000_000)

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig, check_share, check_whole
+from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_000_000)

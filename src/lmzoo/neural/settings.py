@@ -1,12 +1,13 @@
-"""How a network is trained, as values that can be written down; and the checks that settings share."""
+"""How a network is trained, as values that can be written down."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from lmzoo.checks import check_at_least, check_flag, check_positive, check_share, check_whole
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
 
@@ -46,11 +47,9 @@ class TrainConfig:
         check_whole(1, batch_size=self.batch_size, chunk_size=self.chunk_size, patience=self.patience)
         check_share(warmup=self.warmup, final_rate=self.final_rate)
         check_positive(learning_rate=self.learning_rate, clip=self.clip)
-        check_not_negative(weight_decay=self.weight_decay)
-        if self.seconds is not None:
-            check_positive(seconds=self.seconds)
-        if self.bf16 not in (None, True, False):
-            raise ConfigurationError(f"bf16 must be true, false or null for automatic, got {self.bf16!r}")
+        check_at_least(0, weight_decay=self.weight_decay)
+        check_positive(null="for no limit", seconds=self.seconds)
+        check_flag(null="for automatic", bf16=self.bf16)
 
     def learning_rate_at(self, spent: float) -> float:
         """After the share `spent` of the budget: linear warm-up, then half a cosine (Loshchilov & Hutter 2017)."""
@@ -72,31 +71,3 @@ class TrainConfig:
             if name not in known:
                 raise UnknownNameError("setting of training", name, known)
         return replace(self, **changes)
-
-
-def check_whole(low: int, **settings: object) -> None:
-    """ConfigurationError unless all are whole numbers of at least `low`."""
-    for name, value in settings.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {value!r}")
-
-
-def check_share(**settings: object) -> None:
-    """ConfigurationError unless all are numbers from 0 to 1."""
-    _check_numbers(settings, "a number from 0 to 1", lambda value: 0 <= value <= 1)
-
-
-def check_positive(**settings: object) -> None:
-    """ConfigurationError unless all are finite numbers above 0."""
-    _check_numbers(settings, "a finite number above 0", lambda value: 0 < value < math.inf)
-
-
-def check_not_negative(**settings: object) -> None:
-    """ConfigurationError unless all are finite numbers of at least 0."""
-    _check_numbers(settings, "a finite number of at least 0", lambda value: 0 <= value < math.inf)
-
-
-def _check_numbers(settings: Mapping[str, object], allowed: str, fits: Callable[[float], bool]) -> None:
-    for name, value in settings.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not fits(value):
-            raise ConfigurationError(f"{name} must be {allowed}, got {value!r}")

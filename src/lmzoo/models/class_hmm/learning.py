@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_at_least, check_whole
 from lmzoo.errors import ConfigurationError, TrainingError
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.models.class_hmm.layout import EOT_STATE, Counts, Layout, Parameters
@@ -49,16 +50,14 @@ class Settings:
     tolerance: float
 
     def __post_init__(self) -> None:
-        for name, least in (("n_states", 2), ("n_classes", 2), ("n_rounds", 1)):
-            if getattr(self, name) < least:
-                raise ConfigurationError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_whole(2, n_states=self.n_states, n_classes=self.n_classes)
+        check_whole(1, n_rounds=self.n_rounds)
+        check_at_least(0, tolerance=self.tolerance)
         if self.n_states > _MANY_STATES:
             gigabytes = 40 * self.n_states**2 / 1e9  # measured, on two cores
             raise ConfigurationError(
                 f"n_states must be at most {_MANY_STATES:,}: {self.n_states:,} states would take {gigabytes:,.0f} GB"
             )
-        if not 0 <= self.tolerance < np.inf:
-            raise ConfigurationError(f"tolerance must be at least 0 and finite (nats per token), got {self.tolerance}")
 
 
 @dataclass(frozen=True)

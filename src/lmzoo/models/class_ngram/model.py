@@ -11,7 +11,8 @@ from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checks import check_whole
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.models.mixing import of_member, under_name
 from lmzoo.models.ngram import NgramModel
@@ -63,8 +64,7 @@ class ClassNgramModel(LanguageModel[int]):
 
     def __init__(self, vocab_size: int, *, n_classes: int, order: int, smoothing: str) -> None:
         super().__init__(vocab_size)
-        if n_classes < 2:
-            raise ConfigurationError(f"n_classes must be at least 2 (end-of-text and one class), got {n_classes}")
+        check_whole(2, n_classes=n_classes)  # end-of-text and one class
         self.n_classes, self._order, self._smoothing = n_classes, order, smoothing
         self.context_size = self._over_classes(2).context_size  # refuses a wrong order or smoothing
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, TrainingError
+from lmzoo.checks import check_at_least, check_whole
+from lmzoo.errors import TrainingError
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts, likelihoods, sum_of_logs
 from lmzoo.models.hmm.initial import initial_counts
@@ -51,21 +52,16 @@ class Settings:
     batch_tokens: int | None
 
     def __post_init__(self) -> None:
-        for name in ("n_states", "n_iterations", "n_restarts", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("emission_prior", "transition_prior"):
-            if not _LEAST_PRIOR <= getattr(self, name) < np.inf:
-                raise ConfigurationError(
-                    f"{name} must be finite and at least {_LEAST_PRIOR:g}, or tokens could become impossible; "
-                    f"got {getattr(self, name)}"
-                )
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise ConfigurationError(
-                f"batch_tokens must be at least 1, or null for all at once, got {self.batch_tokens}"
-            )
-        if not 0 <= self.tolerance < np.inf:
-            raise ConfigurationError(f"tolerance must be at least 0 and finite (nats per token), got {self.tolerance}")
+        check_whole(
+            1,
+            n_states=self.n_states,
+            n_iterations=self.n_iterations,
+            n_restarts=self.n_restarts,
+            patience=self.patience,
+        )
+        check_at_least(_LEAST_PRIOR, emission_prior=self.emission_prior, transition_prior=self.transition_prior)
+        check_at_least(0, tolerance=self.tolerance)
+        check_whole(1, null="for the whole text at once", batch_tokens=self.batch_tokens)
 
 
 _GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": Parameters, "running": Counts}

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checks import check_whole
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.stream import TokenStream, TrainingData
 
@@ -34,8 +35,7 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
 
     def __init__(self, vocab_size: int, *, max_context: int) -> None:
         super().__init__(vocab_size)
-        if not 1 <= max_context < 2**16:
-            raise ConfigurationError(f"max_context must be from 1 to {2**16 - 1} tokens, got {max_context}")
+        check_whole(1, 2**16 - 1, max_context=max_context)
         self.context_size = self._max_context = max_context
 
     # ---- Learning -------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def smoothing_from(spec: str) -> Smoothing:
     """The method of a name in `SMOOTHINGS`, or "additive:ALPHA"; ConfigurationError if there is none."""
     if spec == GIVEN:
         return Given()
-    name, colon, alpha = spec.partition(":")
+    name, colon, alpha = str(spec).partition(":")
     if name not in SMOOTHINGS:
         raise UnknownNameError("smoothing", name, SMOOTHINGS)
     if not colon:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError
+from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.language_model import LanguageModel, OnProgress, Progress, TokenStats
 from lmzoo.models.ngram.methods import smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
@@ -47,12 +47,11 @@ class NgramModel(LanguageModel[int]):
         memory: str = "1G",
     ) -> None:
         super().__init__(vocab_size)
-        if not 1 <= order <= MAX_ORDER:
-            raise ConfigurationError(f"the order of an n-gram model must be from 1 to {MAX_ORDER}, got {order}")
+        check_whole(1, MAX_ORDER, order=order)
         self.order = order
         self.smoothing = smoothing_from(smoothing)
-        if not 0 <= prune < 1:
-            raise ConfigurationError(f"prune is a part of the perplexity, from 0 to 1, such as 1e-7; got {prune}")
+        check_share(prune=prune)
+        check_flag(quantise=quantise)
         self.prune, self.quantise = prune, quantise
         self.memory = parse_bytes(memory)
         self.context_size = order - 1

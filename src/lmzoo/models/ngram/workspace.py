@@ -29,7 +29,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def parse_bytes(size: str) -> int:
     """The bytes that "500M", "1.5G" or "2000000000" stand for; ConfigurationError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), re.IGNORECASE)
     if not match:
         raise ConfigurationError(f"a size in memory is a number and a unit, as in 500M or 2G; got '{size}'")
     return int(float(match[1]) * _UNITS[match[2].upper()])

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checks import check_whole
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
 from lmzoo.models.skip_ngram.tables import ContextTables, count_contexts, recent_tokens
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -66,8 +67,7 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
 
     def __init__(self, vocab_size: int, *, order: int) -> None:
         super().__init__(vocab_size)
-        if not 2 <= order <= MAX_ORDER:
-            raise ConfigurationError(f"the order of a skip n-gram model must be from 2 to {MAX_ORDER}, got {order}")
+        check_whole(2, MAX_ORDER, order=order)
         self.order = order
         self.context_size = order - 1
 
