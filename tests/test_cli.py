@@ -95,7 +95,7 @@ def test_compare_prints_and_reports(corpus_folder: Path, tmp_path: Path, capsys:
     assert "report.html" in captured.err
     assert run([*asked, "--set", "unigram.alpha=-1", "--json"]) == 1
     captured = capsys.readouterr()
-    assert "unigram: failed: alpha must be above 0" in captured.err
+    assert "unigram: failed: alpha must be a finite number above 0" in captured.err
     assert json.loads(captured.out)["species"] == "markov"
     assert run(["report", out, "--json"]) == 0
     assert all(Path(page).exists() for page in json.loads(capsys.readouterr().out))
@@ -138,7 +138,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "unknown corpus": (lambda tmp: [*FIT, "kjw"], 2, "did you mean 'kjv'"),
     "unknown tokenizer": (lambda tmp: [*FIT, "kjv", "--tokenizer", "bqe:300"], 2, "bqe"),
     "unknown setting": (lambda tmp: [*FIT, "kjv", "--set", "alhpa=1"], 2, "did you mean 'alpha'"),
-    "wrong setting": (lambda tmp: [*FIT, "kjv", "--set", "alpha=-1"], 2, "alpha must be above 0"),
+    "wrong setting": (lambda tmp: [*FIT, "kjv", "--set", "alpha=-1"], 2, "alpha must be a finite number above 0"),
     "unknown budget": (lambda tmp: [*FIT, "kjv", "--budget", "thorogh"], 2, "did you mean 'thorough'"),
     "read-only folder": (
         lambda tmp: ["fit", "unigram", "--corpus", "CORPUS", "--out", _read_only(tmp)],

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_one_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> Non
         settings={"unigram": {"alpha": -1}},
     )
     assert [outcome.name for outcome in comparison.failures] == ["unigram"]
-    assert "alpha must be above 0" in comparison.failures[0].error
+    assert "alpha must be a finite number above 0" in comparison.failures[0].error
     assert [record.species for record in comparison.records] == ["markov"]
     assert not (tmp_path / "run" / "predictors" / "unigram").exists()
 
@@ -143,8 +144,9 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
-    request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "lmzoo", "compare", *request]
+    # With the largest budget, so that it cannot be done before the signal comes.
+    request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough"]
+    command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "encoded").exists():
         time.sleep(0.05)
@@ -245,12 +247,35 @@ def test_report_escapes_hostile_text(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number in range(30):
-        (corpus / f"{number}.txt").write_text("<script>alert(1)</script> | `x` " * 5, encoding="utf-8")
+        (corpus / f"{number}.txt").write_text("<script>alert(1)</script> | `x` \x1b[2J" * 5, encoding="utf-8")
     compare(tmp_path / "run", species=["markov"], corpus=corpus, tokenizer="bpe:300")
     write_report(tmp_path / "run")
-    assert "<script" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     markdown = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "\x1b" not in html + markdown
+    assert "␛" in html
     assert all(line.startswith("    ") or "`" in line for line in markdown.splitlines() if "<script" in line)
+
+
+def test_a_report_goes_on_without_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "predictors" / "markov" / "arrays.safetensors").write_bytes(b"damaged")
+    shutil.rmtree(folder / "predictors" / "uniform")
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    gone = {**json.loads(lines[0]), "species": "visitor"}  # of a plug-in that is not installed any more
+    (folder / "results.jsonl").write_text("\n".join([*lines, json.dumps(gone)]), encoding="utf-8")
+    write_report(folder)
+    for name in ("report.md", "report.html"):
+        page = (folder / name).read_text(encoding="utf-8")
+        figures, said = page.split("One prompt, every era")
+        assert all(species in figures for species in [*SPECIES, "visitor"])
+        said, eras = said.split("The eras")
+        for damaged in ("markov", "uniform", "visitor"):
+            assert re.search(rf"{damaged}(`|</code>): \S", said), said
+        assert "no saved predictor in" in said
+        assert eras.count("Unigram") == 1
+        assert "Markov chain" not in eras
 
 
 def test_report_of_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What the commands share on the terminal: data goes to stdout, progress and notes to stderr."""
+"""What the commands share on the terminal: data goes to stdout, progress and notes to stderr.
+
+What the consoles print is text, whatever is in it: nothing out of a corpus, a model or a file name commands a terminal.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lmzoo.printable import printable, printable_json
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import TaskID
+    from rich.segment import Segment
 
     from lmzoo.language_model import OnProgress, Progress
 
@@ -19,9 +26,7 @@ if TYPE_CHECKING:
 @cache
 def stdout() -> Console:
     """The console for data."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = _console()
     if not console.is_terminal:
         console.width = 1000  # files and pipes have no edge at which a table must be cut
     return console
@@ -30,14 +35,35 @@ def stdout() -> Console:
 @cache
 def stderr() -> Console:
     """The console for progress, notes and errors."""
-    from rich.console import Console
+    return _console(stderr=True)
 
-    return Console(stderr=True, highlight=False)
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console, RenderHook
+
+    class ShowAsText(RenderHook):
+        def process_renderables(self, renderables: list[Any]) -> list[Any]:
+            return [_AsText(renderable) for renderable in renderables]
+
+    console = Console(stderr=stderr, highlight=False)
+    console.push_render_hook(ShowAsText())
+    return console
+
+
+@dataclass(frozen=True)
+class _AsText:
+    """What rich draws, with no commands in its text; rich's own, such as colours, are not part of the text."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.content, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 def print_json(value: Any) -> None:
     """One JSON document on one line of stdout; NaN and Infinity are errors, not output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(printable_json(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def note(message: str) -> None:

@@ -58,7 +58,7 @@ def fit(
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
-    zoo.create(species, vocab_size=2, **chosen)  # a wrong setting shows before the corpus is read
+    zoo.create(species, 2, **chosen)  # a wrong setting shows before the corpus is read
     check_home(out)
     with terminal.progress("reading the corpus") as on_progress:
         loaded = load_corpus(corpus)

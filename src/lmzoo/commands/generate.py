@@ -56,7 +56,9 @@ def generate(
     from lmzoo.commands.predict import default_predictors
     from lmzoo.generate import Decoding
     from lmzoo.predictor import Predictor
+    from lmzoo.printable import printable
 
+    show = printable if sys.stdout.isatty() else str  # files and pipes get the text as it is
     decoding = Decoding(temperature, top_k, top_p, min_p)
     folders = predictors or default_predictors()
     for folder in folders:
@@ -68,8 +70,8 @@ def generate(
             continue
         if len(folders) > 1:
             terminal.stdout().print(Text(f"── {predictor.species}", style="bold"))
-        sys.stdout.write(prompt)
+        sys.stdout.write(show(prompt))
         for piece in pieces:
-            sys.stdout.write(piece)
+            sys.stdout.write(show(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")

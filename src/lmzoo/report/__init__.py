@@ -17,6 +17,7 @@ from lmzoo.generate import Decoding
 from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
+from lmzoo.printable import printable
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
@@ -39,6 +40,8 @@ class Exhibit:
     entropy_bits: float
     sample: str
     """A continuation of the prompt, drawn with a fixed seed."""
+    states: list[tuple[StateSummary, list[str]]]
+    """Hidden states, if it has them, the heaviest first; each with the texts of its most likely tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,13 @@ class States:
     name: str
     n_states: int
     rows: list[tuple[StateSummary, list[str]]]
-    """Each with the texts of its most likely tokens."""
     graph: str
 
 
 def write_report(folder: str | Path) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
 
+    A predictor that cannot be read is named in the report, which has its figures all the same.
     Raises SavedModelError if the folder holds no results.
     """
     folder = Path(folder)
@@ -62,9 +65,10 @@ def write_report(folder: str | Path) -> list[Path]:
     if not records:
         raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
     prompt = _prompt(folder)
-    exhibits = [_exhibit(folder, record, prompt) for record in records]
+    exhibits, unreadable = _exhibits(folder, records, prompt)
     context: dict[str, Any] = {
         "exhibits": sorted(exhibits, key=lambda exhibit: exhibit.card.year),
+        "unreadable": unreadable,
         "best": records[0],
         "first": records[0],
         "columns": COLUMNS,
@@ -79,7 +83,7 @@ def write_report(folder: str | Path) -> list[Path]:
     )
     for setting, tried in _swept(records).items():
         context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
-    context["states"] = _states(folder, records)
+    context["states"] = _states(exhibits)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
         # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
@@ -91,7 +95,7 @@ def write_report(folder: str | Path) -> list[Path]:
     environment.filters |= {"cell": _markdown_cell, "visible": visible}
     pages = []
     for name in ("report.md", "report.html"):
-        text = environment.get_template(name).render(context)
+        text = printable(environment.get_template(name).render(context))
         with atomic_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
         pages.append(folder / name)
@@ -116,6 +120,17 @@ def _prompt(folder: Path) -> str:
     return " ".join(text.split()[:_PROMPT_WORDS])
 
 
+def _exhibits(folder: Path, records: list[EvalRecord], prompt: str) -> tuple[list[Exhibit], list[tuple[str, str]]]:
+    """What the saved predictors say; and the names of those that cannot be read, each with the reason."""
+    exhibits, unreadable = [], []
+    for record in records:
+        try:
+            exhibits.append(_exhibit(folder, record, prompt))
+        except (LmzooError, OSError) as error:
+            unreadable.append((record.name, str(error)))
+    return exhibits, unreadable
+
+
 def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
     predictor = Predictor.load(folder / "predictors" / record.name)
     distribution = predictor.predict_distribution(prompt)
@@ -125,7 +140,15 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
         guesses=predictor.top_tokens(prompt, 5),
         entropy_bits=bits(distribution.entropy()),
         sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
+        states=_heaviest_states(predictor),
     )
+
+
+def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]]]:
+    if not isinstance(predictor.model, HasHiddenStates):
+        return []
+    table = sorted(predictor.model.state_table(_N_TOKENS_OF_STATE), key=lambda state: -state.mass)
+    return [(state, [predictor.tokenizer.token_text(token_id) for token_id, _ in state.top]) for state in table]
 
 
 def _swept(records: list[EvalRecord]) -> dict[str, list[tuple[float, EvalRecord]]]:
@@ -153,20 +176,16 @@ def _best_besides(tried: list[tuple[float, EvalRecord]], records: list[EvalRecor
     return next((one for one in others if one.perplexity_per_token is not None), None)
 
 
-def _states(folder: Path, records: list[EvalRecord]) -> States | None:
+def _states(exhibits: list[Exhibit]) -> States | None:
     """A look into the model with the fewest hidden states, which people can read best."""
-    models = []
-    for record in records:
-        predictor = Predictor.load(folder / "predictors" / record.name)
-        if isinstance(predictor.model, HasHiddenStates):
-            models.append((predictor.model.state_table(_N_TOKENS_OF_STATE), record.name, predictor.tokenizer))
-    if not models:
+    hidden = [exhibit for exhibit in exhibits if exhibit.states]
+    if not hidden:
         return None
-    table, name, tokenizer = min(models, key=lambda found: len(found[0]))
-    heaviest = sorted(table, key=lambda state: -state.mass)[:_N_STATES]
-    rows = [(state, [tokenizer.token_text(token_id) for token_id, _ in state.top]) for state in heaviest]
+    chosen = min(hidden, key=lambda exhibit: len(exhibit.states))
+    rows = chosen.states[:_N_STATES]
     labels = ["\n".join(visible(token) for token in tokens[:3]) for _, tokens in rows]
-    return States(name, len(table), rows, charts.as_svg(charts.state_graph(heaviest, labels)))
+    graph = charts.as_svg(charts.state_graph([state for state, _ in rows], labels))
+    return States(chosen.record.name, len(chosen.states), rows, graph)
 
 
 def _markdown_cell(text: object) -> str:

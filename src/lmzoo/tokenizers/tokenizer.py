@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.errors import TokenizerError
 from lmzoo.files import atomic_file
+from lmzoo.printable import printable
 from lmzoo.stream import EOT, check_ids
 
 EOT_TEXT = "<|end of text|>"
@@ -208,14 +209,14 @@ def _checked(text: str) -> str:
 
 def _byte_characters() -> dict[str, int]:
     """The printable character that byte-level tokenizers write for each byte (Radford et al. 2019)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    as_itself = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in as_itself]
+    return {chr(byte): byte for byte in as_itself} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
 _BYTE_OF = _byte_characters()
 
 
 def visible(token: str) -> str:
-    """White space as signs that can be seen."""
-    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"
+    """A token on one line: white space as signs that can be seen, and no characters that command a terminal."""
+    return printable(token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥"), keep="") or "∅"
