@@ -20,7 +20,16 @@ TINY: dict[str, dict[str, Any]] = {
     "rnn": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
     "lstm": {"d_embed": 8, "d_hidden": 16, "n_layers": 2, "dropout": 0.1, "training": SHORT},
     "gru": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
-    "transformer": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "training": SHORT},
+    "transformer": {
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "window": 6,
+        "dropout": 0.1,
+        "ngrams": 3,
+        "n_slots": 100,
+        "training": {**SHORT, "optimizer": "muon"},
+    },
 }
 # Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
 # logarithms in it.

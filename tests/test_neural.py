@@ -37,7 +37,9 @@ def networks() -> dict[str, Network]:
     torch.manual_seed(0)
     made: dict[str, Network] = {
         "nplm": NPLM(V, order=4, d_embed=5, d_hidden=6, direct=True, dropout=0.5),
-        "transformer": Transformer(V, d_model=8, n_layers=2, n_heads=2, window=4, dropout=0.5),
+        "transformer": Transformer(
+            V, d_model=8, n_layers=2, n_heads=2, window=4, dropout=0.5, ngrams=3, n_slots=32, ngram_dropout=0.5
+        ),
     }
     for cell in ("rnn", "lstm", "gru"):
         made[cell] = Recurrent(V, cell=cell, d_embed=5, d_hidden=6, n_layers=2, dropout=0.5)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from lmzoo.errors import ConfigurationError
+from lmzoo.errors import ConfigurationError, UnknownNameError
 
 _LARGEST = sys.float_info.max  # unlike float, int has greater ones
 
@@ -43,6 +43,15 @@ def check_flag(*, null: str | None = None, **settings: object) -> None:
     for name, value in settings.items():
         if not (isinstance(value, bool) or (value is None and null)):
             raise _refusal(name, value, "true or false", null)
+
+
+def check_choice(choices: Collection[str], /, **settings: object) -> None:
+    """All must be one of the names; UnknownNameError with the nearest one."""
+    for name, value in settings.items():
+        if not isinstance(value, str):
+            raise _refusal(name, value, f"one of {', '.join(choices)}", None)
+        if value not in choices:
+            raise UnknownNameError(name, value, choices)
 
 
 def _check(settings: Mapping[str, Any], allowed: str, null: str | None, fits: Callable[[Any], bool]) -> None:

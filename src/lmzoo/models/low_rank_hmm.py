@@ -170,6 +170,9 @@ class LowRankHMM(Network):
             likelihoods = ((hidden @ used.states) * _rows(used.emissions, targets)).sum(1)
         return -likelihoods.clamp_min(_LEAST).log()
 
+    def hidden_matrices(self) -> list[Tensor]:
+        return [self.residual.weight]
+
     def start_from(self, log_frequencies: Tensor) -> None:
         self.tokens.bias.data = log_frequencies
 

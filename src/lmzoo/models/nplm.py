@@ -23,24 +23,10 @@ from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.windows import windows
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_500_000)
-
-
-def _windows(ids: Tensor, earlier: Tensor) -> Tensor:
-    """ids (B, T) and the n - 2 before them -> (B, T, n - 1): each id and those before it, newest first.
-
-    Before a document start there is nothing: ids before an EOT become EOT.
-    """
-    history = torch.cat([earlier, ids], dim=1)  # (B, n - 2 + T)
-    n_earlier = earlier.shape[1]
-    window, in_document = [], torch.ones_like(ids, dtype=torch.bool)
-    for lag in range(n_earlier + 1):
-        lagged = history[:, n_earlier - lag : history.shape[1] - lag]  # (B, T)
-        window.append(lagged.where(in_document, EOT))
-        in_document = in_document & (lagged != EOT)
-    return torch.stack(window, dim=2)
 
 
 @final
@@ -67,7 +53,7 @@ class NPLM(Network):
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         (earlier,) = memory
-        x = self.C(_windows(ids, earlier)).flatten(2)  # (B, T, (n - 1) d_embed)
+        x = self.C(windows(ids, earlier)).flatten(2)  # (B, T, (n - 1) d_embed)
         hidden = self.dropout(self.H(x).tanh())  # (B, T, d_hidden)
         if self.direct:
             hidden = torch.cat([hidden, x], dim=2)

@@ -55,6 +55,13 @@ class Network(nn.Module, ABC):
         blocks = zip(hidden.split(rows), observed.split(rows), strict=True)
         return torch.cat([F.cross_entropy(self.head(block), ids, reduction="none") for block, ids in blocks])
 
+    def hidden_matrices(self) -> list[Tensor]:
+        """Matrices that turn hidden vectors into hidden vectors: not those with a row for each token."""
+        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        tables.add(id(self.head.weight))
+        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        return [layer.weight for layer in layers if id(layer.weight) not in tables]
+
     def start_from(self, log_frequencies: Tensor) -> None:
         """Makes a fresh network predict the tokens (V,) as often as they occur: learning this takes many steps."""
         self.head.bias.data = log_frequencies

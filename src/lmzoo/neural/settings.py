@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from lmzoo.checks import check_at_least, check_flag, check_positive, check_share, check_whole
+from lmzoo.checks import check_at_least, check_choice, check_flag, check_positive, check_share, check_whole
 from lmzoo.errors import ConfigurationError, UnknownNameError
+
+_COOLDOWN = 0.4
+"""Share of the budget in which the schedule wsd falls."""
+
+
+def _cosine(spent: float, warmup: float) -> float:
+    fallen = (spent - warmup) / (1 - warmup) if warmup < 1 else 1.0
+    return (1 + math.cos(math.pi * fallen)) / 2
+
+
+def _wsd(spent: float, warmup: float) -> float:
+    return min(1.0, (1 - spent) / min(_COOLDOWN, 1 - warmup)) if warmup < 1 else 0.0
+
+
+def _inverse_sqrt(spent: float, warmup: float) -> float:
+    return math.sqrt(warmup / spent)
+
+
+_SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "cosine": _cosine,
+    "wsd": _wsd,
+    "inverse-sqrt": _inverse_sqrt,
+}
+"""What is left of the learning rate, from 1 to 0, after the share `spent` of the budget, which is at least `warmup`."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +50,20 @@ class TrainConfig:
     chunk_size: int = 64
     """Ids of each row in one step: gradients flow back at most so far, memory flows on (truncated BPTT)."""
     learning_rate: float = 3e-3
-    """At the peak: reached after the share `warmup` of the budget, then falling by half a cosine to `final_rate`."""
+    """At the peak: reached after the share `warmup` of the budget, then falling to `final_rate` as `schedule` says."""
     warmup: float = 0.05
+    schedule: str = "cosine"
+    """"cosine": half of one (Loshchilov & Hutter 2017). "wsd": stays, and falls in a line at the end (warm-up, stable,
+    decay; Hu et al. 2024). "inverse-sqrt": with the root of time (Vaswani et al. 2017)."""
     final_rate: float = 0.05
     """Learning rate at the end, as a share of `learning_rate`."""
+    optimizer: str = "adamw"
+    """"adamw" (Loshchilov & Hutter 2019), or "muon" (Jordan et al. 2024): the steps of matrices between hidden vectors
+    are made orthogonal, at the same size; AdamW moves the rest."""
     weight_decay: float = 0.01
-    """AdamW's, on matrices only: biases and gains are not drawn to zero."""
+    """On matrices only: biases and gains are not drawn to zero."""
+    averaging: float = 0.0
+    """What is evaluated and kept is an average of the weights over about the last `averaging` share of the steps."""
     clip: float = 1.0
     """Longest gradient; a longer one is scaled down to it (Pascanu et al. 2013)."""
     patience: int = 3
@@ -45,18 +77,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_whole(0, tokens=self.tokens)
         check_whole(1, batch_size=self.batch_size, chunk_size=self.chunk_size, patience=self.patience)
-        check_share(warmup=self.warmup, final_rate=self.final_rate)
+        check_share(warmup=self.warmup, final_rate=self.final_rate, averaging=self.averaging)
+        check_choice(_SCHEDULES, schedule=self.schedule)
+        check_choice(("adamw", "muon"), optimizer=self.optimizer)
+        if self.schedule == "inverse-sqrt" and not self.warmup:
+            raise ConfigurationError("the schedule inverse-sqrt falls from the end of warmup, which must be above 0")
         check_positive(learning_rate=self.learning_rate, clip=self.clip)
         check_at_least(0, weight_decay=self.weight_decay)
         check_positive(null="for no limit", seconds=self.seconds)
         check_flag(null="for automatic", bf16=self.bf16)
 
     def learning_rate_at(self, spent: float) -> float:
-        """After the share `spent` of the budget: linear warm-up, then half a cosine (Loshchilov & Hutter 2017)."""
+        """After the share `spent` of the budget: linear warm-up, then what the schedule leaves of it."""
         if spent < self.warmup:
             return self.learning_rate * spent / self.warmup
-        fallen = (min(1.0, spent) - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * fallen)) / 2)
+        left = _SCHEDULES[self.schedule](min(1.0, spent), self.warmup)
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * left)
 
     def changed(self, changes: TrainConfig | Mapping[str, Any] | None) -> TrainConfig:
         """These settings with others in place of some (as JSON gives them) or of all; None changes nothing."""

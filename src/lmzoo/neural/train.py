@@ -1,4 +1,4 @@
-"""The one training loop: packed rows, truncated back-propagation, AdamW, early stopping, exact resumption.
+"""The one training loop: packed rows, truncated back-propagation, early stopping, exact resumption.
 
 What happens at step i is a function of the settings, the data, the seed and i alone, randomness included. So a
 checkpoint holds no generator, and a run that was killed and resumed equals one that was not, bit for bit.
@@ -28,6 +28,7 @@ Loss = Callable[[Network, Tensor, Tensor, Memory], tuple[Tensor, Memory]]
 """(network, inputs (B, T), targets (B, T), memory) -> the loss to make small, and the memory after the chunk."""
 
 _SECONDS_BETWEEN_SAVES = 30.0
+_MOST_ROLLBACKS = 3
 
 
 @final
@@ -52,23 +53,21 @@ class Training:
         self._network, self._config, self._loss, self._evaluate, self._seed = network, config, loss, evaluate, seed
         self._rows = Rows(stream, config, seed)
         self._parameters = dict(network.named_parameters())
-        decayed = [parameter for parameter in self._parameters.values() if parameter.ndim >= 2]
-        others = [parameter for parameter in self._parameters.values() if parameter.ndim < 2]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            fused=True,
-        )
+        self._optimizers = _optimizers(network, config)
+        self._rate = 1.0  # what divergence left of the learning rate
         # Ten times a run, unless valid is so large that more than a tenth of the time would go there: an id that is
         # only scored costs less than half of one that is learned from.
         self._evaluate_every = max(1, config.tokens // 10, 5 * evaluation_tokens)
         self._started = time.perf_counter()
         self._memory = network.initial_memory(config.batch_size)
         self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        # The average of the weights, if it is wanted, which is then evaluated in their place.
+        self._average = {name: best.clone() for name, best in self._best.items()} if config.averaging else {}
         self._best_nats: float | None = None
         self._recent_nats: float | None = None  # of the last chunks, for show
         self._n_steps = self._tokens = 0
         self._next_evaluation = self._evaluate_every
+        self._diverged: list[str] = []  # what happened, for show
         self._n_worse = 0  # evaluations in a row that were no better than the best
         self._whole = True  # False while a step changes the weights
 
@@ -82,7 +81,8 @@ class Training:
         """Trains to the end of the budget, or until valid gets no better; leaves the network with its best weights.
 
         Saves to the checkpoint every half minute and on Ctrl-C, and resumes what it holds. `fingerprint` says what the
-        run is of. Raises TrainingError when the loss is no longer a number.
+        run is of. When the loss or the gradient is no longer a number, it goes back to the best weights and on at half
+        the learning rate; the fourth time it raises TrainingError.
         """
         if checkpoint and (saved := checkpoint.load(fingerprint)):
             self._restore(*saved)
@@ -107,9 +107,7 @@ class Training:
                 if checkpoint and self._whole:
                     checkpoint.save(self._arrays(), self._facts(fingerprint))
                 raise
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(self._best[name])
+        self._set_weights(self._best)
         self._network.eval()
 
     def step(self) -> None:
@@ -121,29 +119,56 @@ class Training:
         self._network.train()
         with autocast(config.bf16):
             loss, memory = self._loss(self._network, inputs, targets, memory)
-        self._optimizer.zero_grad()
+        self._network.zero_grad()
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
         nats = loss.item()
-        if not (math.isfinite(nats) and math.isfinite(norm)):
-            raise TrainingError(
-                f"training diverged at step {self._n_steps + 1}: loss {nats}, gradient norm {norm}; "
-                f"try a learning_rate below {config.learning_rate}, a longer warmup or a smaller clip"
-            )
         tokens = self._tokens + inputs.numel()
-        for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(self._spent(tokens))
         self._whole = False
-        self._optimizer.step()
-        self._memory = tuple(part.detach() for part in memory)
-        self._recent_nats = nats if self._recent_nats is None else 0.95 * self._recent_nats + 0.05 * nats
+        if math.isfinite(nats) and math.isfinite(norm):
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self._rate * config.learning_rate_at(self._spent(tokens))
+                optimizer.step()
+            self._memory = tuple(part.detach() for part in memory)
+            self._recent_nats = nats if self._recent_nats is None else 0.95 * self._recent_nats + 0.05 * nats
+            for name, average in self._average.items():
+                share = min(1.0, 1 / (config.averaging * (self._n_steps + 1)))
+                average.lerp_(self._parameters[name].detach(), share)
+        else:
+            self._roll_back(nats, norm)
         self._n_steps += 1
         self._tokens = tokens
         self._whole = True
 
+    def _roll_back(self, nats: float, norm: float) -> None:
+        """To the best weights so far, with new optimisers and half the learning rate."""
+        self._diverged.append(f"diverged at step {self._n_steps + 1}: loss {nats}, gradient norm {norm}")
+        if len(self._diverged) > _MOST_ROLLBACKS:
+            raise TrainingError(
+                f"training {self._diverged[-1]}, for the {len(self._diverged)}th time; "
+                f"try a learning_rate below {self._config.learning_rate}, a longer warmup or a smaller clip"
+            )
+        self._set_weights(self._best)
+        for name, average in self._average.items():
+            average.copy_(self._best[name])
+        self._optimizers = _optimizers(self._network, self._config)
+        self._memory = self._network.initial_memory(self._config.batch_size)
+        self._rate /= 2
+
+    def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(weights[name])
+
     def _consider(self) -> None:
         """Scores valid; keeps the weights if they are the best so far."""
         self._network.eval()
+        if self._average:
+            last = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+            self._set_weights(self._average)
+        else:
+            last = None
         nats = self._evaluate()
         if self._best_nats is None or nats < self._best_nats:
             for name, parameter in self._parameters.items():
@@ -151,6 +176,8 @@ class Training:
             self._best_nats, self._n_worse = nats, 0
         else:
             self._n_worse += 1
+        if last:
+            self._set_weights(last)
         self._next_evaluation = self._tokens + self._evaluate_every
 
     def _spent(self, tokens: int) -> float:
@@ -161,16 +188,21 @@ class Training:
         return max(share, (time.perf_counter() - self._started) / self._config.seconds)
 
     def _progress(self) -> Progress:
+        train = "" if self._recent_nats is None else f"train {self._recent_nats:.3f}"
         valid = "" if self._best_nats is None else f", valid {self._best_nats:.3f}"
+        diverged = f" ({self._diverged[-1]}; went back)" if self._diverged else ""
         done = self._config.tokens * min(1.0, self._spent(self._tokens))
-        return Progress(done, self._config.tokens, "tokens", f"train {self._recent_nats:.3f}{valid} nats/token")
+        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} nats/token{diverged}")
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         tensors = {f"memory.{i}": part for i, part in enumerate(self._memory)}
         for name, parameter in self._parameters.items():
             tensors[f"weights.{name}"] = parameter.detach()
             tensors[f"best.{name}"] = self._best[name]
-            tensors |= {f"adamw.{name}.{key}": value for key, value in self._optimizer.state[parameter].items()}
+            if self._average:
+                tensors[f"average.{name}"] = self._average[name]
+            state = self._optimizer_of(parameter).state[parameter]
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def _facts(self, fingerprint: str) -> dict[str, Any]:
@@ -182,6 +214,8 @@ class Training:
             "best_nats": self._best_nats,
             "recent_nats": self._recent_nats,
             "n_worse": self._n_worse,
+            "rate": self._rate,
+            "diverged": self._diverged,
         }
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -191,13 +225,46 @@ class Training:
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"weights.{name}"])
                 self._best[name] = tensors[f"best.{name}"]
-                own = f"adamw.{name}."
-                self._optimizer.state[parameter] = {
-                    key.removeprefix(own): tensor for key, tensor in tensors.items() if key.startswith(own)
-                }
+                if self._average:
+                    self._average[name] = tensors[f"average.{name}"]
+                own = f"optimizer.{name}."
+                state = {key.removeprefix(own): tensor for key, tensor in tensors.items() if key.startswith(own)}
+                if state:  # there is none before the first step
+                    self._optimizer_of(parameter).state[parameter] = state
         self._n_steps, self._tokens = facts["n_steps"], facts["tokens"]
         self._next_evaluation, self._n_worse = facts["next_evaluation"], facts["n_worse"]
         self._best_nats, self._recent_nats = facts["best_nats"], facts["recent_nats"]
+        self._rate, self._diverged = facts["rate"], facts["diverged"]
+
+    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        groups = [(optimizer, group) for optimizer in self._optimizers for group in optimizer.param_groups]
+        return next(optimizer for optimizer, group in groups if any(own is parameter for own in group["params"]))
+
+
+def _optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices between hidden vectors if that is wanted."""
+    matrices = network.hidden_matrices() if config.optimizer == "muon" else []
+    taken = {id(matrix) for matrix in matrices}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    decayed, others = [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            fused=True,
+        )
+    ]
+    if matrices:
+        # Steps as long as AdamW's, so that one learning rate serves both (Liu et al. 2025).
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
 
 
 @final
