@@ -1,6 +1,7 @@
-"""Speed of the neural species next to plain torch.
+"""Speed of the neural species next to plain torch, and how far they come in a minute.
 
     python benchmarks/neural.py --part speed
+    python benchmarks/neural.py --part loss-60          # LMZOO_DATA: a folder with tinyshakespeare.txt
 
 Training: ids a second in whole steps (rows, loss, gradients, AdamW) at the defaults of each species, next to
 torch.nn.LSTM and torch.nn.TransformerEncoder of equal architecture in the loop that a tutorial would write: float32,
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,13 @@ SPECIES = ("nplm", "rnn", "lstm", "gru", "transformer")
 DOCUMENT = 900  # ids in a document: a chapter of the King James Bible
 ROUNDS, STEPS = 5, 8
 GENERATED = 300
+WINDOW = 256
+
+LOSS_TRAINING = {"batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2}
+LOSS_SETTINGS: dict[float, dict[str, Any]] = {
+    60: {"n_layers": 2, "ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.3},
+}
+"""By seconds of training."""
 
 
 class TorchLSTM(nn.Module):
@@ -162,23 +172,65 @@ def generation_speed() -> dict[str, float]:
     return rates
 
 
+def tiny_shakespeare() -> tuple[TokenStream, TokenStream, int]:
+    """Characters of the first 90 % and of the rest (nanoGPT's split), one document each, and the vocabulary size."""
+    text = (Path(os.environ["LMZOO_DATA"]) / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    characters, ids = np.unique(np.array(list(text)), return_inverse=True)
+    cut = int(0.9 * len(ids))
+    train, valid = (TokenStream.from_documents([part + 1]) for part in (ids[:cut], ids[cut:]))
+    return train, valid, len(characters) + 1
+
+
+@torch.inference_mode()
+def nats_in_disjoint_windows(model: NeuralLM, stream: TokenStream) -> float:
+    """Mean nats per character where nothing is seen beyond the start of a window of WINDOW, as nanoGPT counts."""
+    ids = torch.from_numpy(stream.ids[:-1].astype(np.int64))  # without EOT
+    n = (len(ids) - 1) // WINDOW
+    inputs, targets = (part[: n * WINDOW].view(n, WINDOW) for part in (ids[:-1], ids[1:]))
+    nats = []
+    for rows, wanted in zip(inputs.split(32), targets.split(32), strict=True):
+        hidden, _ = model.network(rows, model.network.initial_memory(len(rows)))
+        nats.append(model.network.surprisals(hidden.flatten(0, 1), wanted.flatten()))
+    return float(torch.cat(nats).mean())
+
+
+def loss_after(seconds: float) -> dict[str, Any]:
+    """Tiny shakespeare: nats per character on the validation part after so many seconds of training.
+
+    The settings were chosen on the last tenth of the training part, never on this validation part.
+    """
+    train, valid, vocab_size = tiny_shakespeare()
+    training = {**LOSS_TRAINING, "tokens": 10**9, "seconds": seconds}
+    model: Any = zoo.create("transformer", vocab_size, **LOSS_SETTINGS[seconds], training=training)
+    # The weights of the end are kept: they are evaluated once, on a text that plays no part in the figure.
+    model.fit(TrainingData(train, TokenStream.from_documents([train.ids[:1000]])))
+    exact = -float(model.log_probs(valid)[:-1].mean())
+    disjoint = nats_in_disjoint_windows(model, valid)
+    print(f"{seconds:g} s: {disjoint:.4f} nats/char in disjoint windows of {WINDOW}, {exact:.4f} in exact windows")
+    return {"tinyshakespeare_nats": {f"{seconds:g}": round(disjoint, 4)}, "exact_windows": round(exact, 4)}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=["speed"], default="speed")
-    parser.parse_args()
+    parser = argparse.ArgumentParser(description="Speed of the neural species, and how far they come in a minute.")
+    parser.add_argument("--part", choices=["speed", *(f"loss-{seconds}" for seconds in LOSS_SETTINGS)], default="speed")
+    part = parser.parse_args().part
+    print(json.dumps(speed() if part == "speed" else loss_after(int(part.removeprefix("loss-")))))
+
+
+def speed() -> dict[str, Any]:
+    """Training and generation, as a table and as figures."""
     training, generation = training_speed(), generation_speed()
     print(f"{torch.get_num_threads()} threads, V = {VOCAB_SIZE}, torch {torch.__version__}\n")
     print(f"{'ids a second':30}{'training':>12}{'generation':>12}")
     for name, rate in training.items():
         generated = f"{generation[name]:12,.0f}" if name in generation else ""
         print(f"{name:30}{rate:12,.0f}{generated}")
-    figures = {
+    return {
         "training_ids_per_second": {name: round(rate) for name, rate in training.items()},
         "generation_ids_per_second": {name: round(rate) for name, rate in generation.items()},
         "lstm_over_torch": round(training["lstm"] / training["torch.nn.LSTM"], 2),
         "transformer_over_torch": round(training["transformer"] / training["torch.nn.TransformerEncoder"], 2),
     }
-    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
