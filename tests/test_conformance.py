@@ -20,6 +20,14 @@ TINY: dict[str, dict[str, Any]] = {
     "rnn": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
     "lstm": {"d_embed": 8, "d_hidden": 16, "n_layers": 2, "dropout": 0.1, "training": SHORT},
     "gru": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
+    "transformer-2017": {
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "window": 6,
+        "training": {**SHORT, "chunk_size": 6},
+    },
+    "gpt2": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "training": {**SHORT, "chunk_size": 6}},
     "transformer": {
         "d_model": 16,
         "n_layers": 2,
@@ -34,7 +42,7 @@ TINY: dict[str, dict[str, Any]] = {
 # Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
 # logarithms in it.
 TOLERANCES = {
-    **dict.fromkeys(["low-rank-hmm", "nplm", "rnn", "lstm", "gru", "transformer"], 1e-4),
+    **dict.fromkeys(["low-rank-hmm", "nplm", "rnn", "lstm", "gru", "transformer-2017", "transformer", "gpt2"], 1e-4),
     **dict.fromkeys(["hmm", "class-hmm"], 1e-5),
     **dict.fromkeys(["trigram", "ngram", "class-ngram", "cache", "mixture"], 1e-6),
 }

@@ -22,8 +22,10 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
         "gru": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
         "transformer": {
-            "n_layers": 2,
-            "training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01},
+            "n_layers": 2, "ngrams": 3, "ngram_dropout": 0.3,
+            "training": {
+                "tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01, "optimizer": "muon"
+            },
         },
     },
     "standard": {

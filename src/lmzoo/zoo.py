@@ -294,6 +294,21 @@ _CARDS = (
         ),
     ),
     Card(
+        name="transformer-2017",
+        factory="lmzoo.models.transformer_2017:transformer_2017",
+        title="Transformer as published",
+        year=2017,
+        people="Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin",
+        idea="Every token looks directly at every token before it and takes what matters; positions are sine waves.",
+        sees="half a window to a whole one (64 tokens by default)",
+        changed="No recurrence: training in parallel over all positions, and a path of length one between any two.",
+        limits="Norms behind each sum: deep stacks learn only after a careful warm-up. Nothing beyond the window.",
+        paper=(
+            "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: P. J. Liu et al., "
+            "Generating Wikipedia by Summarizing Long Sequences, ICLR 2018."
+        ),
+    ),
+    Card(
         name="transformer",
         factory="lmzoo.models.transformer:transformer",
         title="Transformer (decoder only)",
@@ -304,6 +319,18 @@ _CARDS = (
         changed="Training in parallel over all positions, and a path of length one between any two tokens.",
         limits="Cost grows with the window; hungry for text.",
         paper="A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; A. Radford et al., 2018.",
+    ),
+    Card(
+        name="gpt2",
+        factory="lmzoo.models.gpt2:gpt2",
+        title="GPT-2",
+        year=2019,
+        people="Radford, Wu, Child, Luan, Amodei, Sutskever",
+        idea="The transformer's decoder with norms before its layers, trained to predict text and nothing else.",
+        sees="half a window to a whole one (64 tokens by default; 1,024 as published)",
+        changed="One model of text does many tasks unasked: translation, summaries, answers, from a prompt alone.",
+        limits="Learned positions end with the window; hungry for text.",
+        paper="A. Radford et al., Language Models are Unsupervised Multitask Learners, OpenAI, 2019.",
     ),
     Card(
         name="infinigram",
