@@ -51,7 +51,7 @@ def from_scratch(made: AnchoredNetwork, ids: list[int]) -> torch.Tensor:
         start = begin + window_start(place - begin, made.window)
         x = made.embedded(torch.tensor([ids[start : place + 1]]), torch.arange(place + 1 - start))
         for block in made.blocks:
-            x, _ = block(x, torch.zeros(1, *made._cache_shape), None, None)
+            x, _ = block(x, torch.zeros(1, *made._cache_shape), None, torch.ones(x.shape[1], x.shape[1]).tril() > 0)
         rows.append(made.output(x)[0, -1])
     return torch.stack(rows)
 

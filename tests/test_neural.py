@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo import zoo
@@ -22,9 +22,11 @@ from lmzoo.models.nplm import NPLM
 from lmzoo.models.recurrent import Recurrent
 from lmzoo.models.transformer import Attention, Transformer
 from lmzoo.neural import scoring
+from lmzoo.neural.attention import attention
 from lmzoo.neural.losses import linear_cross_entropy
 from lmzoo.neural.network import Network
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -38,11 +40,22 @@ def networks() -> dict[str, Network]:
     made: dict[str, Network] = {
         "nplm": NPLM(V, order=4, d_embed=5, d_hidden=6, direct=True, dropout=0.5),
         "transformer": Transformer(
-            V, d_model=8, n_layers=2, n_heads=2, window=4, dropout=0.5, ngrams=3, n_slots=32, ngram_dropout=0.5
+            V,
+            d_model=8,
+            n_layers=2,
+            n_heads=2,
+            window=4,
+            dropout=0.5,
+            ngrams=3,
+            n_slots=32,
+            d_slot=4,
+            ngram_dropout=0.5,
         ),
     }
     for cell in ("rnn", "lstm", "gru"):
-        made[cell] = Recurrent(V, cell=cell, d_embed=5, d_hidden=6, n_layers=2, dropout=0.5)
+        made[cell] = Recurrent(
+            V, cell=cell, d_embed=5, d_hidden=6, n_layers=2, dropout=0.5, variational=cell == "gru", weight_dropout=0.5
+        )
     for network in made.values():
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
@@ -59,34 +72,66 @@ every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWOR
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_cells_equal_those_of_torch(name: str) -> None:
+    """Outputs, memory and every gradient."""
     d_input, d_hidden, n_rows, n_steps = 5, 7, 3, 9
-    cell = recurrent._CELLS[name](d_input, d_hidden)
-    nn.init.normal_(cell.W.bias)
-    theirs = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[name](d_input, d_hidden, batch_first=True)
+    layer = recurrent.Layer(name, d_input, d_hidden)
+    nn.init.normal_(layer.W.bias)
+    theirs = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[name](d_input, d_hidden)
     # torch orders an LSTM's gates i, f, g, o, and adds a bias to both products.
-    order = [0, 1, 3, 2] if name == "lstm" else list(range(cell.n_gates))
-    second_bias = torch.zeros(cell.n_gates, d_hidden)
-    if name == "gru":
-        nn.init.normal_(cell.b)
-        second_bias[2] = cell.b.detach()
+    order = [0, 1, 3, 2] if name == "lstm" else list(range(layer.cell.n_gates))
+    second_bias = torch.zeros(layer.cell.n_gates, d_hidden)
+    if layer.b is not None:
+        nn.init.normal_(layer.b)
+        second_bias[2] = layer.b.detach()
 
     def in_their_order(stacked: torch.Tensor) -> torch.Tensor:
         return torch.cat([stacked.detach().split(d_hidden)[gate] for gate in order])
 
     with torch.no_grad():
-        theirs.weight_ih_l0.copy_(in_their_order(cell.W.weight))
-        theirs.bias_ih_l0.copy_(in_their_order(cell.W.bias))
-        theirs.weight_hh_l0.copy_(in_their_order(cell.U.weight))
+        theirs.weight_ih_l0.copy_(in_their_order(layer.W.weight))
+        theirs.bias_ih_l0.copy_(in_their_order(layer.W.bias))
+        theirs.weight_hh_l0.copy_(in_their_order(layer.U.weight))
         theirs.bias_hh_l0.copy_(second_bias.flatten())
-    x = torch.randn(n_rows, n_steps, d_input)
-    memory = tuple(torch.randn(n_rows, d_hidden) for _ in range(cell.n_memories))
-    ours, after = cell(x, torch.ones(n_rows, n_steps, 1), memory)
+    x, their_x = (torch.randn(n_steps, n_rows, d_input).requires_grad_() for _ in range(2))
+    their_x.data.copy_(x.data)
+    memory = tuple(torch.randn(n_rows, d_hidden) for _ in range(layer.cell.n_memories))
+    ours, after = layer(x, torch.zeros(n_steps, n_rows, dtype=torch.bool), memory, 0.0)
     start = tuple(part[None] for part in memory)
-    expected, expected_after = theirs(x, start if name == "lstm" else start[0])
+    expected, expected_after = theirs(their_x, start if name == "lstm" else start[0])
+    expected_after = expected_after if name == "lstm" else (expected_after,)
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(
-        after, tuple(part[0] for part in (expected_after if name == "lstm" else [expected_after]))
+    torch.testing.assert_close(after, tuple(part[0] for part in expected_after))
+
+    weights = torch.randn_like(ours)
+    ((ours * weights).sum() + sum(part.sin().sum() for part in after)).backward()
+    ((expected * weights).sum() + sum(part.sin().sum() for part in expected_after)).backward()
+    torch.testing.assert_close(x.grad, their_x.grad)
+    assert layer.U.weight.grad is not None
+    assert layer.W.bias.grad is not None
+    torch.testing.assert_close(layer.U.weight.grad, in_their_order(theirs.weight_hh_l0.grad))
+    torch.testing.assert_close(layer.W.weight.grad, in_their_order(theirs.weight_ih_l0.grad))
+    torch.testing.assert_close(layer.W.bias.grad, in_their_order(theirs.bias_ih_l0.grad))
+    if layer.b is not None:
+        torch.testing.assert_close(layer.b.grad, theirs.bias_hh_l0.grad[2 * d_hidden :])
+
+
+@pytest.mark.parametrize("cell", [RNNCell, LSTMCell, GRUCell])
+def test_gradients_of_recurrences_are_those_of_finite_differences(cell: type[Cell]) -> None:
+    """Also through document starts, and of the memory that comes in."""
+    n_steps, n_rows, width = 4, 3, 2
+    made = {"dtype": torch.float64, "requires_grad": True}
+    x, U, bias = (
+        torch.randn(*shape, **made)
+        for shape in [(n_steps, n_rows, cell.n_gates * width), (cell.n_gates * width, width), (cell.n_gates * width,)]
     )
+    memory = [torch.randn(n_rows, width, **made) for _ in range(cell.n_memories)]
+    starts = torch.tensor([[False, True, False], [False] * 3, [True, False, False], [False] * 3])
+
+    def outputs(x: Tensor, U: Tensor, bias: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
+        after, memory = recurrence(cell, x, U, bias, starts, memory)
+        return after, *memory
+
+    assert torch.autograd.gradcheck(outputs, (x, U, bias, *memory))
 
 
 def test_attention_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,24 +143,35 @@ def test_attention_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None
         theirs.out_proj.weight.copy_(ours.out.weight)
     x = torch.randn(2, 6, 12)
     seen = torch.ones(6, 6, dtype=torch.bool).tril()
-    y, cached = ours(x, torch.zeros(2, 2, 3, 0, 4), seen, torch.ones(6, 2), torch.zeros(6, 2))
+    y, _, cached = ours(x, None, torch.zeros(2, 2, 3, 0, 4), seen, (torch.ones(6, 4), torch.zeros(6, 4)))
     expected, _ = theirs(x, x, x, attn_mask=~seen, need_weights=False)
     torch.testing.assert_close(y, expected)
     assert cached.shape == (2, 2, 3, 0, 4)
 
 
+@pytest.mark.parametrize("per_row", [False, True])
+def test_the_gradient_of_attention_is_that_of_torch(per_row: bool) -> None:
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64).requires_grad_() for n in (5, 7, 7))
+    seen = torch.rand(*((2, 1) if per_row else ()), 5, 7) > 0.5
+    seen[..., 0] = True
+    weights = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    found = torch.autograd.grad((attention(q, k, v, seen) * weights).sum(), (q, k, v))
+    expected = torch.autograd.grad((F.scaled_dot_product_attention(q, k, v, attn_mask=seen) * weights).sum(), (q, k, v))
+    torch.testing.assert_close(found, expected)
+
+
 def test_rotations_turn_complex_numbers_and_tell_distances_only() -> None:
-    cos, sin = transformer._rotations(20, 6)
-    x = torch.randn(1, 1, 20, 6)
+    far = 1_000_000  # positions go on counting in a long text
+    positions = torch.arange(far, far + 20)[None]
+    cos, sin = (part[0, 0] for part in transformer._rotations(positions, 6))  # (1, 20, 6)
+    x = torch.randn(1, 20, 6)
     turned = transformer._rotated(x, cos, sin)
     for position, pair in itertools.product((0, 7, 19), range(3)):
-        number = complex(x[0, 0, position, pair], x[0, 0, position, pair + 3])
-        expected = number * np.exp(1j * position * 10_000 ** (-2 * pair / 6))
-        assert complex(turned[0, 0, position, pair], turned[0, 0, position, pair + 3]) == pytest.approx(
-            expected, abs=1e-5
-        )
-    same = torch.randn(6).expand(1, 1, 20, 6)
-    products = transformer._rotated(same, cos, sin)[0, 0] @ transformer._rotated(same, cos, sin)[0, 0].T
+        number = complex(x[0, position, pair], x[0, position, pair + 3])
+        expected = number * np.exp(1j * (far + position) * 10_000 ** (-2 * pair / 6))
+        assert complex(turned[0, position, pair], turned[0, position, pair + 3]) == pytest.approx(expected, abs=1e-5)
+    same = torch.randn(6).expand(1, 20, 6)
+    products = transformer._rotated(same, cos, sin)[0] @ transformer._rotated(same, cos, sin)[0].T
     for distance in range(20):
         along = products.diagonal(distance)
         torch.testing.assert_close(along, along[:1].expand_as(along), rtol=1e-4, atol=1e-4)
@@ -302,8 +358,8 @@ def test_learns_an_agreement_over_a_distance(name: str) -> None:
 def test_parameters_are_counted_once() -> None:
     model = zoo.create("transformer", V, d_model=8, n_layers=1, n_heads=2, training={"tokens": 0})
     model.fit(TrainingData(TokenStream([1, EOT]), TokenStream([1, EOT])))
-    # embedding = output weights 11 x 8, output bias 11, attention 4 x 8 x 8, MLP 2 x 4 x 8 x 8
-    assert model.n_parameters == 11 * 8 + 11 + 4 * 64 + 8 * 64
+    # embedding = output weights 11 x 8, output bias 11, attention 4 x 8 x 8, MLP 2 x 4 x 8 x 8, and two mixes
+    assert model.n_parameters == 11 * 8 + 11 + 4 * 64 + 8 * 64 + 2 + 2
 
 
 def test_fit_leaves_the_global_generator_alone() -> None:

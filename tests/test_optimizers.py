@@ -62,7 +62,8 @@ def test_muon_is_for_matrices_between_hidden_vectors(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch.optim, "Muon", noted)
     transformer(optimizer="muon", tokens=0).fit(data())
-    assert seen == [[(48, 16), (16, 16), (64, 16), (16, 64)] * 2]  # not the table of tokens or that of n-grams
+    # What reads two n-grams of 32 numbers, and two blocks; not the table of tokens or that of n-grams.
+    assert seen == [[(16, 64)] + [(48, 16), (16, 16), (64, 16), (16, 64)] * 2]
 
 
 @pytest.mark.parametrize("training", [{"optimizer": "muon"}, {"averaging": 0.2}])

@@ -40,7 +40,9 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * d_model, d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cached: Tensor, slots: Tensor | None, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         y, cached = self.attention(self.norm_1(x), cached, slots, seen)
         x = x + self.dropout(y)
         return x + self.dropout(self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))), cached

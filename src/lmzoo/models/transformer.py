@@ -1,6 +1,6 @@
 """Transformer, decoder only (Vaswani et al. 2017; Radford et al. 2018): every token looks at the tokens before it.
 
-    a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
+    a block    x = a x + b x_0,   x = x + Attention(norm(x)),   x = x + MLP(norm(x))
     attention  softmax(Q K' / sqrt(d)) V,  where a query sees itself and the `window` - 1 tokens before it
     MLP        relu(x A)^2 B
 
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
+from lmzoo.neural.attention import attention
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
@@ -42,17 +43,20 @@ def _norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
-def _rotations(n_positions: int, d_head: int) -> tuple[Tensor, Tensor]:
-    """cos and sin (n_positions, d_head / 2) of the angles by which a vector at each position is turned."""
-    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2) / d_head)  # (d_head / 2,)
-    angles = torch.arange(n_positions)[:, None] * frequencies
-    return angles.cos(), angles.sin()
+def _rotations(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
+    """positions (B, T) -> cos and sin (B, 1, 1, T, d) of the angles by which the entries of a vector there are turned.
+
+    In float64, as a position may be large and the difference of two angles is all that counts.
+    """
+    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)  # (d / 2,)
+    angles = positions[:, None, None, :, None] * frequencies.repeat(2)
+    return angles.cos().float(), angles.sin().float()
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, H, T, d) with each pair (x_i, x_{i + d/2}) turned: dot products then depend on distances alone."""
+    """x (.., T, d) with each pair (x_i, x_{i + d/2}) turned: dot products then depend on distances alone."""
     left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1)
+    return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
 @final
@@ -62,46 +66,58 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
+        self.value_mix = nn.Parameter(torch.tensor([1.0, 0.0]))
 
-    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D), keys and values of the tokens before it (B, 2, H, M, d) -> (B, T, D), and the cache after it.
+    def forward(
+        self, x: Tensor, v_1: Tensor | None, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D) -> (B, T, D), the values of the first layer (B, H, T, d), and the cache with what is new.
 
-        seen (B, 1, T, M + T) says which keys each query may see.
+        v_1 are those values, None in the first layer; cached keys and values are (B, 2, H, M, d); seen (T, M + T) or
+        (B, 1, T, M + T) says which keys each query may see; turns are the rotations of the T positions.
         """
-        n_cached, n_new = cached.shape[3], x.shape[1]
-        q, k, v = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4).float()  # (B, H, T, d) each
-        cached = torch.cat([cached, torch.stack([_norm(k), v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
-        k, v = cached.unbind(1)
-        # Keys are cached unturned: a position counts from the start of this cache.
-        q = _rotated(_norm(q), cos[n_cached:], sin[n_cached:])
-        y = F.scaled_dot_product_attention(q, _rotated(k, cos, sin), v, attn_mask=seen)  # (B, H, T, d)
-        return self.out(y.transpose(1, 2).flatten(2)), cached[:, :, :, n_new:]
+        qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
+        v = qkv[:, 2]
+        q, k = _rotated(_norm(qkv[:, :2]), *turns).to(v.dtype).unbind(1)
+        first = v if v_1 is None else v_1
+        v = (self.value_mix[0] * v + self.value_mix[1] * first).to(v.dtype)
+        # Keys are cached as they were turned: only differences of positions count.
+        cached = torch.cat([cached.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
+        keys, values = cached.unbind(1)
+        y = attention(q, keys, values, seen)  # (B, H, T, d)
+        return self.out(y.transpose(1, 2).flatten(2)), first, cached[:, :, :, x.shape[1] :]
 
 
 @final
 class Block(nn.Module):
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
+        self.residual_mix = nn.Parameter(torch.tensor([1.0, 0.0]))
         self.attention = Attention(d_model, n_heads)
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        y, cached = self.attention(_norm(x), cached, seen, cos, sin)
+    def forward(
+        self, x: Tensor, x_0: Tensor, v_1: Tensor | None, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x and what the first block read, x_0, (B, T, D) -> (B, T, D); the rest is as in `Attention`."""
+        x = self.residual_mix[0] * x + self.residual_mix[1] * x_0
+        y, first, cached = self.attention(_norm(x), v_1, cached, seen, turns)
         x = x + self.dropout(y)
-        return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), cached
+        return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), first, cached
 
 
 @final
 class NgramEmbedding(nn.Module):
-    """The sum of a vector for each n-gram, n = 2 .. `ngrams`, that ends in a token. n-grams may share one by chance."""
+    """A vector for each n-gram, n = 2 .. `ngrams`, that ends in a token. n-grams may share one by chance."""
 
-    def __init__(self, ngrams: int, n_slots: int, d_model: int, dropout: float) -> None:
+    def __init__(self, ngrams: int, n_slots: int, d_slot: int, d_model: int, dropout: float) -> None:
         super().__init__()
         self.n_slots, self.dropout = n_slots, dropout
-        self.table = nn.Embedding((ngrams - 1) * n_slots, d_model)
-        nn.init.zeros_(self.table.weight)
+        self.table = nn.Embedding((ngrams - 1) * n_slots, d_slot)
+        self.out = nn.Linear((ngrams - 1) * d_slot, d_model, bias=False)
+        nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, window: Tensor) -> Tensor:
         """window (B, T, n), newest first -> (B, T, D)."""
@@ -109,9 +125,11 @@ class NgramEmbedding(nn.Module):
         for lag in range(1, window.shape[2]):
             key = key * _MULTIPLIER + window[:, :, lag] + 1  # wraps around
             slots.append((lag - 1) * self.n_slots + ((key >> 20) % self.n_slots))
-        x = self.table(torch.stack(slots, 2))  # (B, T, n - 1, D)
-        # Whole n-grams are left out, so that long ones, of which many come once, are not learned by heart.
-        return (x * F.dropout(torch.ones_like(x[..., :1]), self.dropout, self.training)).sum(2)
+        x = self.table(torch.stack(slots, 2))  # (B, T, n - 1, d_slot)
+        # Before a document start there are no n-grams. Others are left out by chance, each as a whole, so that long
+        # ones, of which many come once, are not learned by heart.
+        there = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
+        return self.out((x * F.dropout(there, self.dropout, self.training)).flatten(2))
 
 
 @final
@@ -120,13 +138,13 @@ class Transformer(Network):
 
     def __init__(
         self, vocab_size: int, *, d_model: int, n_layers: int, n_heads: int, window: int, dropout: float,
-        ngrams: int, n_slots: int, ngram_dropout: float,
+        ngrams: int, n_slots: int, d_slot: int, ngram_dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_earlier = ngrams - 1
         self.n_heads, self.d_head, self.n_cached = n_heads, d_model // n_heads, window - 1
         self.embedding = nn.Embedding(vocab_size, d_model)
-        self.ngrams = NgramEmbedding(ngrams, n_slots, d_model, ngram_dropout) if ngrams > 1 else None
+        self.ngrams = NgramEmbedding(ngrams, n_slots, d_slot, d_model, ngram_dropout) if ngrams > 1 else None
         self.blocks = nn.ModuleList(Block(d_model, n_heads, dropout) for _ in range(n_layers))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(d_model, vocab_size)
@@ -136,32 +154,39 @@ class Transformer(Network):
         for name, parameter in self.blocks.named_parameters():
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.zeros_(parameter)  # every block starts as the identity
-            else:
+            elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_memory(self, batch_size: int) -> Memory:
         of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool)
+        position = torch.zeros(batch_size, dtype=torch.int64)
         cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head)
         earlier = torch.full((batch_size, self.n_earlier), EOT)
-        return of_document, earlier, *(cached for _ in self.blocks)
+        return of_document, position, earlier, *(cached for _ in self.blocks)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        of_document, earlier, *caches = memory
+        of_document, position, earlier, *caches = memory
         n_new, n_keys = ids.shape[1], self.n_cached + ids.shape[1]
         # Documents are numbered within the row from that of the cache, 0; cached keys of an earlier one are -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
         document_of_key = torch.cat([of_document.long() - 1, document], dim=1)  # (B, M + T)
         distance = torch.arange(self.n_cached, n_keys)[:, None] - torch.arange(n_keys)  # (T, M + T)
-        in_band = (distance >= 0) & (distance <= self.n_cached)
-        seen = (in_band & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
-        cos, sin = _rotations(n_keys, self.d_head)
+        seen = (distance >= 0) & (distance <= self.n_cached)
+        if (document_of_key != 0).any():
+            seen = (seen & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
+        turns = _rotations(position[:, None] + torch.arange(n_new), self.d_head)
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
             x = x + self.ngrams(windows(ids, earlier))
-        x = self.dropout(_norm(x))
-        after = [document_of_key[:, n_new:] == document[:, -1:], torch.cat([earlier, ids], dim=1)[:, n_new:]]
+        x = x_0 = self.dropout(_norm(x))
+        v_1 = None
+        after = [
+            document_of_key[:, n_new:] == document[:, -1:],
+            position + n_new,
+            torch.cat([earlier, ids], dim=1)[:, n_new:],
+        ]
         for block, cached in zip(self.blocks, caches, strict=True):
-            x, cached = block(x, cached, seen, cos, sin)
+            x, v_1, cached = block(x, x_0, v_1, cached, seen, turns)
             after.append(cached)
         return _norm(x), tuple(after)
 
@@ -176,6 +201,7 @@ def transformer(
     dropout: float = 0.0,
     ngrams: int = 1,
     n_slots: int = 16_384,
+    d_slot: int = 32,
     ngram_dropout: float = 0.1,
     training: TrainConfig | Mapping[str, Any] | None = None,
 ) -> NeuralLM:
@@ -184,13 +210,14 @@ def transformer(
     With `ngrams` n it has vectors for n-grams up to that order, too, and sees n - 1 tokens more: `n_slots` for each
     order, left out while training with probability `ngram_dropout`.
     """
-    check_whole(1, ngrams=ngrams, n_slots=n_slots, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)
+    check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot)
+    check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)
     check_share(dropout=dropout, ngram_dropout=ngram_dropout)
     if d_model % (2 * n_heads):
         raise ConfigurationError(f"d_model must be a multiple of 2 x n_heads = {2 * n_heads}, got {d_model}")
     architecture = {
         "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "window": window, "dropout": dropout,
-        "ngrams": ngrams, "n_slots": n_slots, "ngram_dropout": ngram_dropout,
+        "ngrams": ngrams, "n_slots": n_slots, "d_slot": d_slot, "ngram_dropout": ngram_dropout,
     }  # fmt: skip
     context_size = n_layers * (window - 1) + ngrams
     return NeuralLM(vocab_size, Transformer, architecture, _TRAINING.changed(training), context_size=context_size)

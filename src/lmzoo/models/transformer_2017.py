@@ -47,7 +47,9 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cached: Tensor, slots: Tensor | None, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         y, cached = self.attention(x, cached, slots, seen)
         x = self.norm_1(x + self.dropout(y))
         return self.norm_2(x + self.dropout(self.down(self.up(x).relu()))), cached

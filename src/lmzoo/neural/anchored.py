@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.errors import ConfigurationError
+from lmzoo.neural.attention import attention
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import EOT
@@ -27,7 +28,7 @@ from lmzoo.stream import EOT
 
 @final
 class Attention(nn.Module):
-    """softmax(Q K' / sqrt(d)) V in `n_heads` heads (Vaswani et al. 2017, equation 1)."""
+    """`attention` in `n_heads` heads, and what goes in and out of them."""
 
     def __init__(self, d_model: int, n_heads: int) -> None:
         super().__init__()
@@ -35,22 +36,25 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, cached: Tensor, slots: Tensor | None, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """x (N, W, D), cached keys and values (N, 2, H, M, d) -> (N, W, D), and the cache with the new ones.
 
-        `slots` (N, W) says where in the cache new ones go; None = after its end. `seen` (N, 1, W, M + W) says which
-        slots each query may see; None = all up to its own.
+        `cached` None = nothing is kept, in training. `slots` (N, W) says where in the cache new ones go; None = after
+        its end. `seen` (N, 1, W, M + W), or a part that serves all, says which slots each query may see; None = all.
         """
-        n_new = x.shape[1]
-        q, k, v = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4).float()  # (N, H, W, d) each
-        new = torch.stack([k, v], dim=1)  # (N, 2, H, W, d)
-        if slots is None:
-            cached = torch.cat([cached, new], dim=3)  # (N, 2, H, M + W, d)
-        else:
-            cached = F.pad(cached, (0, 0, 0, n_new)).scatter(3, slots[:, None, None, :, None].expand_as(new), new)
-        k, v = cached.unbind(1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None and n_new > 1)
-        return self.out(y.transpose(1, 2).flatten(2)), cached
+        qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (N, 3, H, W, d)
+        q, k, v = qkv.unbind(1)
+        if cached is not None:
+            new = qkv[:, 1:]  # (N, 2, H, W, d)
+            if slots is None:
+                cached = torch.cat([cached, new], dim=3)  # (N, 2, H, M + W, d)
+            else:
+                cached = F.pad(cached, (0, 0, 0, x.shape[1]))
+                cached = cached.scatter(3, slots[:, None, None, :, None].expand_as(new), new)
+            k, v = cached.unbind(1)
+        return self.out(attention(q, k, v, seen).transpose(1, 2).flatten(2)), cached
 
 
 class AnchoredNetwork(Network):
@@ -86,6 +90,9 @@ class AnchoredNetwork(Network):
             return self._read_chunk(ids), self.initial_memory(len(ids))
         recent, count, *caches = memory
         n_new = ids.shape[1]
+        if int(count.max()) + n_new <= self.window and not (ids == EOT).any():  # as mostly when generating
+            hidden, caches = self._read(ids, count, caches)
+            return hidden, (torch.cat([recent, ids], dim=1)[:, n_new:], count + n_new, *caches)
         column = torch.arange(n_new)
         # Where the window of each column starts, as a column; the window of the memory starts at column -count.
         last_eot = torch.where(ids == EOT, column, -1).cummax(1).values  # (B, T)
@@ -95,10 +102,6 @@ class AnchoredNetwork(Network):
         position = column - start
         texts = torch.cat([recent, ids], dim=1)  # (B, C + T): column t is at C + t
         after = texts[:, n_new:], position[:, -1] + 1
-        if goes_on.all():
-            hidden, caches = self._read(ids, count, caches)
-            return hidden, (*after, *caches)
-
         # First what goes on in the window of the memory, then all other windows from their starts, side by side.
         rows = goes_on[:, 0].nonzero()[:, 0]  # (N1,)
         width = int(goes_on.sum(1).max())  # W1
@@ -131,15 +134,18 @@ class AnchoredNetwork(Network):
     def _read(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Reads ids (N, W) after the first `count` (N,) keys of each cache; those with a position past C are void."""
         n_new, n_cached = ids.shape[1], int(count.max()) if len(count) else 0
-        slots = count[:, None] + torch.arange(n_new)  # (N, W)
-        level = bool((count == n_cached).all())  # all rows are equally long
-        seen = None
-        if n_cached and not (level and n_new == 1):
+        slots = seen = None
+        if (count == n_cached).all():  # all rows are equally long
+            positions = torch.arange(n_cached, n_cached + n_new)  # (W,)
+            if n_new > 1:
+                seen = torch.arange(n_cached + n_new) <= positions[:, None]  # (W, M + W)
+        else:
+            positions = slots = count[:, None] + torch.arange(n_new)  # (N, W)
             seen = (torch.arange(n_cached + n_new) <= slots[..., None])[:, None]  # (N, 1, W, M + W)
-        x = self.embedded(ids, slots.clamp(max=self.window - 1))
+        x = self.embedded(ids, positions.clamp(max=self.window - 1))
         after = []
         for block, cached in zip(self.blocks, caches, strict=True):
-            x, cached = block(x, cached[:, :, :, :n_cached], None if level else slots, seen)
+            x, cached = block(x, cached[:, :, :, :n_cached], slots, seen)
             after.append(cached)
         return self.output(x), after
 
@@ -149,11 +155,12 @@ class AnchoredNetwork(Network):
         # A text of fewer than two chunks comes as a longer one: it is two windows then.
         starts = (ids == EOT) | (column % self.window == 0)
         start = torch.where(starts, column, 0).cummax(1).values  # (B, T)
-        seen = ((start[:, :, None] == start[:, None, :]) & (column[:, None] >= column))[:, None]  # (B, 1, T, T)
+        seen = column[:, None] >= column  # (T, T)
+        if start.any():
+            seen = (seen & (start[:, :, None] == start[:, None, :]))[:, None]  # (B, 1, T, T)
         x = self.embedded(ids, column - start)
-        nothing = x.new_zeros(len(ids), *self._cache_shape, dtype=torch.float32)
         for block in self.blocks:
-            x, _ = block(x, nothing, None, seen)
+            x, _ = block(x, None, None, seen)
         return self.output(x)
 
 

@@ -49,6 +49,8 @@ class TrainConfig:
     """Rows that are read side by side."""
     chunk_size: int = 64
     """Ids of each row in one step: gradients flow back at most so far, memory flows on (truncated BPTT)."""
+    forget: float = 0.0
+    """Share of the rows that lose their memory before a step, so that cold starts are learned (Melis et al. 2018)."""
     learning_rate: float = 3e-3
     """At the peak: reached after the share `warmup` of the budget, then falling to `final_rate` as `schedule` says."""
     warmup: float = 0.05
@@ -77,7 +79,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_whole(0, tokens=self.tokens)
         check_whole(1, batch_size=self.batch_size, chunk_size=self.chunk_size, patience=self.patience)
-        check_share(warmup=self.warmup, final_rate=self.final_rate, averaging=self.averaging)
+        check_share(warmup=self.warmup, final_rate=self.final_rate, averaging=self.averaging, forget=self.forget)
         check_choice(_SCHEDULES, schedule=self.schedule)
         check_choice(("adamw", "muon"), optimizer=self.optimizer)
         if self.schedule == "inverse-sqrt" and not self.warmup:

@@ -114,8 +114,15 @@ class Training:
         """Learns from the next chunk of each row."""
         config = self._config
         inputs, targets, at_start = self._rows.chunk(self._n_steps)
-        memory = self._network.initial_memory(config.batch_size) if at_start else self._memory
         torch.manual_seed(int(np.random.SeedSequence([self._seed, self._n_steps]).generate_state(1)[0]))
+        memory = self._network.initial_memory(config.batch_size) if at_start else self._memory
+        if config.forget:
+            forgotten = torch.rand(config.batch_size) < config.forget
+            nothing = self._network.initial_memory(config.batch_size)
+            memory = tuple(
+                part.where(_per_row(~forgotten, part), empty.to(part.dtype))
+                for part, empty in zip(memory, nothing, strict=True)
+            )
         self._network.train()
         with autocast(config.bf16):
             loss, memory = self._loss(self._network, inputs, targets, memory)
@@ -203,7 +210,8 @@ class Training:
                 tensors[f"average.{name}"] = self._average[name]
             state = self._optimizer_of(parameter).state[parameter]
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
-        return {name: tensor.numpy() for name, tensor in tensors.items()}
+        # numpy has no bfloat16, of which a memory may be; nothing is lost in float32.
+        return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in tensors.items()}
 
     def _facts(self, fingerprint: str) -> dict[str, Any]:
         return {
@@ -239,6 +247,11 @@ class Training:
     def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
         groups = [(optimizer, group) for optimizer in self._optimizers for group in optimizer.param_groups]
         return next(optimizer for optimizer, group in groups if any(own is parameter for own in group["params"]))
+
+
+def _per_row(values: Tensor, like: Tensor) -> Tensor:
+    """values (B,) with as many axes as a tensor whose first one is B."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def _optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
