@@ -1,129 +1,201 @@
-"""Speed of the neural species next to plain torch, and how far they come in a minute.
+"""The neural species next to nanoGPT, PyTorch's own examples, torch.nn and transformers: speed, and loss by time.
 
-    python benchmarks/neural.py --part speed
-    python benchmarks/neural.py --part loss-60          # LMZOO_DATA: a folder with tinyshakespeare.txt
+    python benchmarks/neural.py --part speed --nanogpt DIR --examples DIR
+    python benchmarks/neural.py --part loss-60              # also loss-180, loss-450, loss-3600
+    python benchmarks/neural.py --part words --species lstm
 
-Training: ids a second in whole steps (rows, loss, gradients, AdamW) at the defaults of each species, next to
-torch.nn.LSTM and torch.nn.TransformerEncoder of equal architecture in the loop that a tutorial would write: float32,
-all logits, AdamW. Generation: ids a second, one at a time. What is compared takes turns, and the median counts.
+DIR are checkouts of karpathy/nanoGPT and of pytorch/examples, whose models are imported as they are; `pip install
+"lmzoo[hf]"` for the generation of transformers. Peers that are not there are skipped with a reason. LMZOO_DATA names a
+folder with tinyshakespeare.txt; words are NLTK's Brown under the protocol of Bengio et al. (2003).
+
+speed: ids a second in whole steps (rows, loss, gradients, update) of the same architecture in batches of the same size;
+what is compared takes turns, and the median counts. loss-N: nats per character of nanoGPT's validation part of tiny
+shakespeare after N seconds of training, in consecutive windows of 256 as nanoGPT sees it, beside what exact windows
+make of it. words: test perplexity. Run it alone, as ratios are of times in one run.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import itertools
 import json
+import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from lmzoo import zoo
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.corpora import load_corpus
+from lmzoo.encoded import encode_corpus
 from lmzoo.generate import generate
+from lmzoo.language_model import Progress
+from lmzoo.models.recurrent import Layer
 from lmzoo.neural.losses import next_token_loss
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.train import Training
+from lmzoo.neural.train import Training, autocast
 from lmzoo.stream import TokenStream, TrainingData
 
-VOCAB_SIZE = 4096
-SPECIES = ("nplm", "rnn", "lstm", "gru", "transformer")
-DOCUMENT = 900  # ids in a document: a chapter of the King James Bible
-ROUNDS, STEPS = 5, 8
-GENERATED = 300
+N_CHARACTERS, N_WORDS = 65, 16_384
+ROUNDS, STEPS = 5, 6
+GENERATED = 200
 WINDOW = 256
+SENTENCE = 25  # words of a document of random ones
 
-LOSS_TRAINING = {"batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2}
-LOSS_SETTINGS: dict[float, dict[str, Any]] = {
-    60: {"n_layers": 2, "ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.3},
-}
-"""By seconds of training."""
+LOSS: dict[float, dict[str, Any]] = {
+    60: {
+        "n_layers": 2, "ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5,
+        "training": {
+            "batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.1,
+            "forget": 0.1,
+        },
+    },
+}  # fmt: skip
+"""Settings of `transformer` by seconds of training, chosen on the last tenth of the training part."""
 
+WORDS: dict[str, dict[str, Any]] = {}
+"""Settings by species."""
 
-class TorchLSTM(nn.Module):
-    """As `lstm`: tied embedding, one layer, projection."""
-
-    def __init__(self, d_embed: int, d_hidden: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCAB_SIZE, d_embed)
-        self.lstm = nn.LSTM(d_embed, d_hidden, batch_first=True)
-        self.projection = nn.Linear(d_hidden, d_embed)
-        self.head = nn.Linear(d_embed, VOCAB_SIZE)
-        self.head.weight = self.embedding.weight
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.head(self.projection(self.lstm(self.embedding(ids))[0]))
+Step = Callable[[], None]
 
 
-class TorchDecoder(nn.Module):
-    """As `transformer`, with causal attention inside a chunk instead of an exact window."""
+class Contestant(NamedTuple):
+    """A training step and how many ids it learns from."""
 
-    def __init__(self, d_model: int, n_layers: int, n_heads: int, chunk_size: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCAB_SIZE, d_model)
-        self.positions = nn.Parameter(torch.zeros(chunk_size, d_model))
-        layer = nn.TransformerEncoderLayer(
-            d_model, n_heads, 4 * d_model, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
-        self.head = nn.Linear(d_model, VOCAB_SIZE)
-        self.head.weight = self.embedding.weight
-        self.mask = nn.Transformer.generate_square_subsequent_mask(chunk_size)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        size = ids.shape[1]
-        x = self.embedding(ids) + self.positions[:size]
-        return self.head(self.blocks(x, mask=self.mask[:size, :size], is_causal=True))
+    step: Step
+    n_ids: int
 
 
-def text(n_ids: int) -> TokenStream:
-    """Documents of random ids."""
+# ---- What lmzoo does --------------------------------------------------------------------------------
+
+
+def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> Contestant:
+    """One training step of a species on documents of random ids."""
     rng = np.random.default_rng(0)
-    return TokenStream.from_documents(rng.integers(1, VOCAB_SIZE, DOCUMENT - 1) for _ in range(-(-n_ids // DOCUMENT)))
-
-
-def lmzoo_steps(name: str) -> tuple[Callable[[], None], TrainConfig]:
-    """One training step of a species at its defaults."""
-    model = zoo.create(name, VOCAB_SIZE)
+    stream = TokenStream.from_documents(rng.integers(1, vocab_size, document) for _ in range(400_000 // document))
+    model = zoo.create(name, vocab_size, **settings)
     assert isinstance(model, NeuralLM)
     run = Training(
-        model.fresh_network(0), text(200_000), model.training,
+        model.fresh_network(0), stream, model.training,
         loss=next_token_loss, evaluate=lambda: 0.0, evaluation_tokens=1, seed=0,
     )  # fmt: skip
-    return run.step, model.training
+    return Contestant(run.step, model.training.batch_size * model.training.chunk_size)
 
 
-def torch_steps(network: nn.Module, config: TrainConfig) -> Callable[[], None]:
-    """One training step of a plain loop over chunks of the same size."""
-    optimizer = torch.optim.AdamW(network.parameters())
-    ids = torch.from_numpy(text(200_000).ids.astype(np.int64))
-    starts = iter(range(0, len(ids), config.batch_size * config.chunk_size))
+def gpt2_step(width: int, batch_size: int, window: int) -> Contestant:
+    training = {"batch_size": batch_size, "chunk_size": window}
+    settings = {"d_model": width, "n_layers": 4, "n_heads": 4, "window": window}
+    return species_step("gpt2", N_CHARACTERS + 1, 100_000, **settings, training=training)
+
+
+def layer_step(width: int, batch_size: int, n_steps: int) -> Contestant:
+    """An LSTM layer of lmzoo alone."""
+    layer = Layer("lstm", width, width)
+    x, starts = torch.randn(n_steps, batch_size, width), torch.zeros(n_steps, batch_size, dtype=torch.bool)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
 
     def step() -> None:
-        start = next(starts)
-        chunk = ids[start : start + config.batch_size * config.chunk_size + 1]
-        inputs, targets = (part.view(config.batch_size, config.chunk_size) for part in (chunk[:-1], chunk[1:]))
-        loss = F.cross_entropy(network(inputs).flatten(0, 1), targets.flatten())
         optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        with autocast(None):
+            outputs, _ = layer(x, starts, (torch.zeros(batch_size, width),) * 2, 0.0)
+        outputs.square().mean().backward()
         optimizer.step()
 
-    return step
+    return Contestant(step, batch_size * n_steps)
 
 
-def medians(steps: dict[str, tuple[Callable[[], None], int]]) -> dict[str, float]:
+# ---- What peers do ----------------------------------------------------------------------------------
+
+
+def module_from(path: Path) -> ModuleType:
+    """A module of a checkout, as it is."""
+    name = "_".join(path.with_suffix("").parts[-2:])
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Contestant:
+    """A step of its train.py on a processor: random windows, AdamW of its own making, clipped gradients."""
+    nanogpt = module_from(checkout / "model.py")
+    config = nanogpt.GPTConfig(
+        block_size=window, vocab_size=N_CHARACTERS, n_layer=4, n_head=4, n_embd=width, dropout=0.0, bias=False
+    )
+    model = nanogpt.GPT(config)
+    optimizer = model.configure_optimizers(1e-1, 1e-3, (0.9, 0.99), "cpu")
+    data = torch.randint(N_CHARACTERS, (100_000,))
+
+    def step() -> None:
+        places = torch.randint(len(data) - window, (batch_size,))
+        x, y = (torch.stack([data[i + shift : i + shift + window] for i in places]) for shift in (0, 1))
+        _, loss = model(x, y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return Contestant(step, batch_size * window)
+
+
+def word_language_model_step(checkout: Path, width: int, batch_size: int, n_steps: int) -> Contestant:
+    """A step of pytorch/examples' main.py: LSTM of two layers, all logits, plain gradient descent."""
+    examples = module_from(checkout / "word_language_model" / "model.py")
+    model = examples.RNNModel("LSTM", N_WORDS, width, width, 2, 0.2, False)
+    model.train()
+    data = torch.randint(N_WORDS, (100_000, batch_size))
+    hidden = model.init_hidden(batch_size)
+    starts = itertools.cycle(range(0, len(data) - n_steps - 1, n_steps))
+
+    def step() -> None:
+        nonlocal hidden
+        start = next(starts)
+        hidden = tuple(part.detach() for part in hidden)
+        model.zero_grad()
+        output, hidden = model(data[start : start + n_steps], hidden)
+        F.nll_loss(output, data[start + 1 : start + n_steps + 1].flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-20)
+
+    return Contestant(step, batch_size * n_steps)
+
+
+def torch_lstm_step(width: int, batch_size: int, n_steps: int) -> Contestant:
+    layer = nn.LSTM(width, width)
+    x = torch.randn(n_steps, batch_size, width)
+    optimizer = torch.optim.AdamW(layer.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        layer(x)[0].square().mean().backward()
+        optimizer.step()
+
+    return Contestant(step, batch_size * n_steps)
+
+
+# ---- Speed ------------------------------------------------------------------------------------------
+
+
+def medians(contestants: dict[str, Contestant]) -> dict[str, float]:
     """Ids a second of each, the median of rounds in which all take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in steps}
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(ROUNDS + 1):
-        for name, (step, n_ids) in steps.items():
+        for name, (step, n_ids) in contestants.items():
             started = time.perf_counter()
             for _ in range(STEPS):
                 step()
@@ -132,44 +204,87 @@ def medians(steps: dict[str, tuple[Callable[[], None], int]]) -> dict[str, float
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def training_speed() -> dict[str, float]:
-    """Trained ids a second, by name."""
-    steps, configs = {}, {}
-    for name in SPECIES:
-        step, configs[name] = lmzoo_steps(name)
-        steps[name] = step, configs[name].batch_size * configs[name].chunk_size
-    lstm, decoder = zoo.defaults("lstm"), zoo.defaults("transformer")
-    peers = {
-        "torch.nn.LSTM": (TorchLSTM(lstm["d_embed"], lstm["d_hidden"]), configs["lstm"]),
-        "torch.nn.TransformerEncoder": (
-            TorchDecoder(
-                decoder["d_model"], decoder["n_layers"], decoder["n_heads"], configs["transformer"].chunk_size
-            ),
-            configs["transformer"],
-        ),
-    }
-    for name, (network, config) in peers.items():
-        steps[name] = torch_steps(network, config), config.batch_size * config.chunk_size
-    return medians(steps)
+def speedup(
+    figures: dict[str, Any], key: str, what: str, ours: Contestant, peer: str, theirs: Contestant | str
+) -> float:
+    """Measures both, prints a row, notes the ratio under `key`; a peer that is a text is why there is none."""
+    contestants = {"lmzoo": ours} | ({} if isinstance(theirs, str) else {peer: theirs})
+    rates = medians(contestants)
+    if isinstance(theirs, str):
+        print(f"{what:34}{rates['lmzoo']:12,.0f}   {peer} skipped: {theirs}", flush=True)
+    else:
+        figures[key] = round(rates["lmzoo"] / rates[peer], 2)
+        print(f"{what:34}{rates['lmzoo']:12,.0f}{rates[peer]:12,.0f}{figures[key]:8.2f}   {peer}", flush=True)
+    return rates["lmzoo"]
 
 
-def generation_speed() -> dict[str, float]:
-    """Generated ids a second, by name."""
-    data = TrainingData(text(1000), text(1000))
+def generation_rates() -> tuple[dict[str, float], str]:
+    """Ids a second, one at a time, of `gpt2` and of transformers' GPT-2 in turns; or why there is no peer."""
+    stream = TokenStream.from_documents([np.random.default_rng(0).integers(1, N_CHARACTERS, 1000)])
+    settings = {"d_model": 128, "n_layers": 4, "n_heads": 4, "window": WINDOW}
+    model = zoo.create("gpt2", N_CHARACTERS + 1, **settings, training={"tokens": 0})
+    model.fit(TrainingData(stream, stream))
 
-    def endless(model: NeuralLM) -> Iterator[int]:
-        while True:
-            yield from generate(model, rng=np.random.default_rng(0))
+    def endless() -> Iterator[int]:
+        for seed in itertools.count():
+            yield from generate(model, rng=np.random.default_rng(seed))
 
-    rates = {}
-    for name in SPECIES:
-        model: Any = zoo.create(name, VOCAB_SIZE, training={"tokens": 0}).fit(data)
-        ids = endless(model)
-        list(islice(ids, 20))
-        started = time.perf_counter()
-        list(islice(ids, GENERATED))
-        rates[name] = GENERATED / (time.perf_counter() - started)
-    return rates
+    ids = endless()
+    runs: dict[str, Step] = {"lmzoo": lambda: list(islice(ids, GENERATED)) and None}
+    reason = ""
+    try:
+        import transformers
+    except ImportError:
+        reason = 'pip install "lmzoo[hf]"'
+    else:
+        config = transformers.GPT2Config(
+            vocab_size=N_CHARACTERS + 1, n_positions=WINDOW, n_embd=128, n_layer=4, n_head=4, bos_token_id=0,
+            eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        theirs = transformers.GPT2LMHeadModel(config).eval()
+
+        @torch.inference_mode()
+        def generate_theirs() -> None:
+            theirs.generate(torch.tensor([[1]]), max_new_tokens=GENERATED, do_sample=True, top_k=0)
+
+        runs["transformers"] = generate_theirs
+    return medians({name: Contestant(run, GENERATED) for name, run in runs.items()}), reason
+
+
+def speed(nanogpt: Path | None, examples: Path | None) -> dict[str, Any]:
+    """Training and generation next to the peers of equal architecture."""
+    figures: dict[str, Any] = {}
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{'ids a second':34}{'lmzoo':>12}{'peer':>12}{'ratio':>8}")
+    for width in (128, 256):
+        theirs = nanogpt_step(nanogpt, width, 16, 128) if nanogpt else "--nanogpt was not given"
+        key = f"decoder_{width}_speedup"
+        speedup(figures, key, f"decoder, 4 layers of {width}", gpt2_step(width, 16, 128), "nanoGPT", theirs)
+    rate = medians({"lmzoo": gpt2_step(512, 16, 128)})["lmzoo"]
+    flops = 4 * (6 * 12 * 512**2 + 6 * 2 * 128 * 512)  # a token: 6 a parameter, and 6 T D for each product of attention
+    figures["decoder_512_gflops"] = round(rate * flops / 1e9)
+    print(f"{'decoder, 4 layers of 512':34}{rate:12,.0f}   {figures['decoder_512_gflops']} GFLOP/s")
+    speedup(
+        figures, "lstm_speedup", "LSTM layer of 512",
+        layer_step(512, 32, 64), "torch.nn.LSTM", torch_lstm_step(512, 32, 64),
+    )  # fmt: skip
+    theirs = word_language_model_step(examples, 200, 20, 35) if examples else "--examples was not given"
+    settings = {"d_embed": 200, "d_hidden": 200, "n_layers": 2, "dropout": 0.2}
+    ours = species_step("lstm", N_WORDS, SENTENCE, **settings, training={"batch_size": 20, "chunk_size": 35})
+    speedup(figures, "lstm_words_speedup", f"LSTM 2 x 200, {N_WORDS:,} words", ours, "pytorch/examples", theirs)
+    rates, reason = generation_rates()
+    if reason:
+        print(f"{'generation, decoder of 4 x 128':34}{rates['lmzoo']:12,.0f}   transformers skipped: {reason}")
+    else:
+        figures["generation_speedup"] = round(rates["lmzoo"] / rates["transformers"], 2)
+        print(
+            f"{'generation, decoder of 4 x 128':34}{rates['lmzoo']:12,.0f}{rates['transformers']:12,.0f}"
+            f"{figures['generation_speedup']:8.2f}   transformers"
+        )
+    return figures
+
+
+# ---- Loss by time -----------------------------------------------------------------------------------
 
 
 def tiny_shakespeare() -> tuple[TokenStream, TokenStream, int]:
@@ -200,37 +315,64 @@ def loss_after(seconds: float) -> dict[str, Any]:
     The settings were chosen on the last tenth of the training part, never on this validation part.
     """
     train, valid, vocab_size = tiny_shakespeare()
-    training = {**LOSS_TRAINING, "tokens": 10**9, "seconds": seconds}
-    model: Any = zoo.create("transformer", vocab_size, **LOSS_SETTINGS[seconds], training=training)
+    settings = LOSS[seconds]
+    training = {**settings["training"], "tokens": 10**9, "seconds": seconds}
+    model: Any = zoo.create("transformer", vocab_size, **{**settings, "training": training})
     # The weights of the end are kept: they are evaluated once, on a text that plays no part in the figure.
-    model.fit(TrainingData(train, TokenStream.from_documents([train.ids[:1000]])))
+    model.fit(TrainingData(train, TokenStream.from_documents([train.ids[:1000]])), on_progress=progress_line())
     exact = -float(model.log_probs(valid)[:-1].mean())
     disjoint = nats_in_disjoint_windows(model, valid)
     print(f"{seconds:g} s: {disjoint:.4f} nats/char in disjoint windows of {WINDOW}, {exact:.4f} in exact windows")
     return {"tinyshakespeare_nats": {f"{seconds:g}": round(disjoint, 4)}, "exact_windows": round(exact, 4)}
 
 
+# ---- Words ------------------------------------------------------------------------------------------
+
+
+def words(species: str) -> dict[str, Any]:
+    """Test perplexity on Brown under the protocol of Bengio et al. (2003); goes on where a stopped run was."""
+    corpus = encode_corpus(load_corpus("brown:bengio2003"))
+    model = zoo.create(species, corpus.tokenizer.vocab_size, **WORDS[species])
+    checkpoint = Checkpoint(Path(f"bengio-{species}.checkpoint.safetensors"))
+    started = time.perf_counter()
+    model.fit(
+        TrainingData(corpus.train.stream, corpus.valid.stream), checkpoint=checkpoint, on_progress=progress_line()
+    )
+    seconds = checkpoint.earlier_seconds + time.perf_counter() - started
+    valid, test = (math.exp(-model.log_probs(part.stream).mean()) for part in (corpus.valid, corpus.test))
+    checkpoint.discard()
+    print(f"{species}: test perplexity {test:.1f}, valid {valid:.1f}, {seconds:,.0f} s of training")
+    return {"bengio_perplexity": {species: round(test, 1)}, "seconds": round(seconds)}
+
+
+def progress_line() -> Callable[[Progress], None]:
+    """Says twice a minute how far training is."""
+    last = time.perf_counter()
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal last
+        if time.perf_counter() - last > 30:
+            last = time.perf_counter()
+            print(f"{progress.done / (progress.total or 1):6.1%}  {progress.message}", file=sys.stderr, flush=True)
+
+    return on_progress
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed of the neural species, and how far they come in a minute.")
-    parser.add_argument("--part", choices=["speed", *(f"loss-{seconds}" for seconds in LOSS_SETTINGS)], default="speed")
-    part = parser.parse_args().part
-    print(json.dumps(speed() if part == "speed" else loss_after(int(part.removeprefix("loss-")))))
-
-
-def speed() -> dict[str, Any]:
-    """Training and generation, as a table and as figures."""
-    training, generation = training_speed(), generation_speed()
-    print(f"{torch.get_num_threads()} threads, V = {VOCAB_SIZE}, torch {torch.__version__}\n")
-    print(f"{'ids a second':30}{'training':>12}{'generation':>12}")
-    for name, rate in training.items():
-        generated = f"{generation[name]:12,.0f}" if name in generation else ""
-        print(f"{name:30}{rate:12,.0f}{generated}")
-    return {
-        "training_ids_per_second": {name: round(rate) for name, rate in training.items()},
-        "generation_ids_per_second": {name: round(rate) for name, rate in generation.items()},
-        "lstm_over_torch": round(training["lstm"] / training["torch.nn.LSTM"], 2),
-        "transformer_over_torch": round(training["transformer"] / training["torch.nn.TransformerEncoder"], 2),
-    }
+    parser = argparse.ArgumentParser(description="The neural species next to their peers.")
+    losses = {f"loss-{seconds:g}": seconds for seconds in LOSS}
+    parser.add_argument("--part", choices=["speed", *losses, "words"], default="speed")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--examples", type=Path, help="a checkout of pytorch/examples")
+    parser.add_argument("--species", choices=WORDS, help="with --part words", default=next(iter(WORDS), None))
+    asked = parser.parse_args()
+    if asked.part == "speed":
+        figures = speed(asked.nanogpt, asked.examples)
+    elif asked.part == "words":
+        figures = words(asked.species)
+    else:
+        figures = loss_after(losses[asked.part])
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

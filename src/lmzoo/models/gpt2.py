@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
-from lmzoo.neural.losses import linear_cross_entropy
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
 
@@ -73,9 +72,6 @@ class GPT2(AnchoredNetwork):
 
     def output(self, x: Tensor) -> Tensor:
         return self.norm(x)
-
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return linear_cross_entropy(hidden, self.head.weight, hidden.new_zeros(self.head.out_features), targets)
 
     def start_from(self, log_frequencies: Tensor) -> None:
         """Nothing: GPT-2 has no bias per token that could hold frequencies."""

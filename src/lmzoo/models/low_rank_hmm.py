@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
+from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
@@ -193,4 +194,9 @@ def low_rank_hmm(
     check_whole(1, n_states=n_states, rank=rank, d_embed=d_embed)
     check_share(state_dropout=state_dropout)
     architecture = {"n_states": n_states, "rank": rank, "d_embed": d_embed, "state_dropout": state_dropout}
-    return NeuralLM(vocab_size, LowRankHMM, architecture, _TRAINING.changed(training), context_size=None)
+    config = _TRAINING.changed(training)
+    if config.sampled is not None:
+        raise ConfigurationError(
+            f"sampled must be null: the tokens of a low-rank HMM have probabilities and no logits; got {config.sampled}"
+        )
+    return NeuralLM(vocab_size, LowRankHMM, architecture, config, context_size=None)

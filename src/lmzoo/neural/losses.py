@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +21,41 @@ def next_token_loss(network: Network, inputs: Tensor, targets: Tensor, memory: M
     return network.loss(hidden.flatten(0, 1), targets.flatten()), memory
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+class SampledLoss:
+    """`next_token_loss` with a part of the vocabulary in place of all of it, which costs a part of the time.
+
+    The sum of the softmax is over the targets of the chunk, and over `n_samples` others that stand for the rest: drawn
+    by their `frequencies` q (V,) to the power 3/4, and counted with weight 1 / (n q), so that the sum is right on
+    average (Bengio & Senecal 2003; Jean et al. 2015). It is for training alone: predictions sum over all tokens.
+    """
+
+    def __init__(self, frequencies: Tensor, n_samples: int) -> None:
+        self._n_samples = n_samples
+        weights = frequencies**0.75
+        self._proposal = weights / weights.sum()
+
+    def __call__(self, network: Network, inputs: Tensor, targets: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        hidden, memory = network(inputs, memory)  # (B, T, D)
+        wanted, place = targets.flatten().unique(return_inverse=True)  # (U,), (N,)
+        drawn = torch.multinomial(self._proposal, self._n_samples, replacement=True)  # (S,)
+        log_weights = -(self._n_samples * self._proposal[drawn]).log()
+        log_weights[torch.isin(drawn, wanted)] = -math.inf  # it is in the sum already
+        ids = torch.cat([wanted, drawn])
+        offsets = torch.cat([log_weights.new_zeros(len(wanted)), log_weights])  # (U + S,)
+        head = network.head
+        bias = offsets if head.bias is None else head.bias[ids] + offsets
+        return linear_cross_entropy(hidden.flatten(0, 1), head.weight[ids], bias, place), memory
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """Mean cross-entropy of softmax(hidden W' + b) in nats, without ever holding all N x V logits.
 
-    hidden (N, D), weight (V, D), bias (V,), targets (N,). For N = 2,048 and V = 16,000 the logits, their softmax and
-    its gradient would be 400 MB, and moving them costs more than the arithmetic. Here each slice of rows is turned into
-    its gradient while it is at hand: d loss / d logits = (softmax - onehot) / N.
+    hidden (N, D), weight (V, D), bias (V,) or None, targets (N,). For N = 2,048 and V = 16,000 the logits, their
+    softmax and its gradient would be 400 MB, and moving them costs more than the arithmetic. Here each slice of rows is
+    turned into its gradient while it is at hand: d loss / d logits = (softmax - onehot) / N.
     """
+    if bias is None:
+        bias = weight.new_zeros(len(weight))
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # pyright: ignore[reportReturnType]
 
 

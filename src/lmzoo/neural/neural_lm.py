@@ -14,7 +14,7 @@ from torch import Tensor
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.language_model import LanguageModel, OnProgress
-from lmzoo.neural.losses import next_token_loss
+from lmzoo.neural.losses import SampledLoss, next_token_loss
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
@@ -63,12 +63,14 @@ class NeuralLM(LanguageModel[NeuralState]):
         data.checked(self.vocab_size)
         network = self.fresh_network(seed)
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
-        network.start_from(torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)))
+        frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32))
+        network.start_from(frequencies.log())
+        n_samples = self.training.sampled
         training = Training(
             network,
             data.train,
             self.training,
-            loss=next_token_loss,
+            loss=next_token_loss if n_samples is None else SampledLoss(frequencies, n_samples),
             evaluate=lambda: -float(observed_log_probs(network, data.valid).mean()),
             evaluation_tokens=len(data.valid),
             seed=seed,

@@ -72,6 +72,8 @@ class TrainConfig:
     """Training stops early after so many evaluations in a row without a better loss on valid."""
     seconds: float | None = None
     """A time budget beside the one in tokens: training ends, its schedule included, with whichever is used up first."""
+    sampled: int | None = None
+    """How many tokens, besides those that come, stand for the vocabulary in a step's softmax; None = all of it."""
     bf16: bool | None = None
     """Whether to multiply matrices in bfloat16 while training; None = where the processor has instructions for it.
     Predictions are always made in float32."""
@@ -87,6 +89,7 @@ class TrainConfig:
         check_positive(learning_rate=self.learning_rate, clip=self.clip)
         check_at_least(0, weight_decay=self.weight_decay)
         check_positive(null="for no limit", seconds=self.seconds)
+        check_whole(1, null="for all of the vocabulary", sampled=self.sampled)
         check_flag(null="for automatic", bf16=self.bf16)
 
     def learning_rate_at(self, spent: float) -> float:
