@@ -26,6 +26,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "states",
+    "gradients",
     "generate",
     "compare",
     "report",

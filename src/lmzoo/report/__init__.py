@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from lmzoo import zoo
+from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.files import atomic_file
 from lmzoo.generate import Decoding
@@ -19,8 +20,9 @@ from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.printable import printable
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import charts
+from lmzoo.report import charts, gradients
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
+from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import visible
 
 _PROMPT_WORDS = 8
@@ -42,6 +44,8 @@ class Exhibit:
     """A continuation of the prompt, drawn with a fixed seed."""
     states: list[tuple[StateSummary, list[str]]]
     """Hidden states, if it has them, the heaviest first; each with the texts of its most likely tokens."""
+    flow: gradients.Flow | None
+    """How far its gradients flow, if it is a network."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,18 @@ class States:
     graph: str
 
 
+@dataclass(frozen=True)
+class Flows:
+    """How far gradients flow in the networks of the run."""
+
+    n_positions: int
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    reaches: list[tuple[str, str]]
+    """Names, each with the distance to which one hundredth is left, the shortest first."""
+    figure: str
+
+
 def write_report(folder: str | Path) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
 
@@ -64,10 +80,12 @@ def write_report(folder: str | Path) -> list[Path]:
     records = ranked(read_records(folder / "results.jsonl"))
     if not records:
         raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
-    prompt = _prompt(folder)
-    exhibits, unreadable = _exhibits(folder, records, prompt)
+    encoded = _encoded(folder)
+    prompt = _prompt(encoded) if encoded else ""
+    exhibits, unreadable = _exhibits(folder, records, prompt, encoded.valid.stream if encoded else None)
+    exhibits.sort(key=lambda exhibit: exhibit.card.year)
     context: dict[str, Any] = {
-        "exhibits": sorted(exhibits, key=lambda exhibit: exhibit.card.year),
+        "exhibits": exhibits,
         "unreadable": unreadable,
         "best": records[0],
         "first": records[0],
@@ -84,6 +102,7 @@ def write_report(folder: str | Path) -> list[Path]:
     for setting, tried in _swept(records).items():
         context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
     context["states"] = _states(exhibits)
+    context["flows"] = _flows(exhibits)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
         # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
@@ -108,30 +127,33 @@ def _tables(records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]
     return [("Leaderboard", "", static), ("Models that adapt to the test text", ADAPTIVE_NOTE, adaptive)]
 
 
-def _prompt(folder: Path) -> str:
-    """The first words of the valid split: text that no species was fitted on and none is scored on."""
-    from lmzoo.encoded import EncodedCorpus
-
+def _encoded(folder: Path) -> EncodedCorpus | None:
     try:
-        encoded = EncodedCorpus.load(folder / "encoded")
+        return EncodedCorpus.load(folder / "encoded")
     except LmzooError:
-        return ""
+        return None
+
+
+def _prompt(encoded: EncodedCorpus) -> str:
+    """The first words of the valid split: text that no species was fitted on and none is scored on."""
     text = encoded.tokenizer.decode(next(encoded.valid.stream.documents())[:200])
     return " ".join(text.split()[:_PROMPT_WORDS])
 
 
-def _exhibits(folder: Path, records: list[EvalRecord], prompt: str) -> tuple[list[Exhibit], list[tuple[str, str]]]:
+def _exhibits(
+    folder: Path, records: list[EvalRecord], prompt: str, valid: TokenStream | None
+) -> tuple[list[Exhibit], list[tuple[str, str]]]:
     """What the saved predictors say; and the names of those that cannot be read, each with the reason."""
     exhibits, unreadable = [], []
     for record in records:
         try:
-            exhibits.append(_exhibit(folder, record, prompt))
+            exhibits.append(_exhibit(folder, record, prompt, valid))
         except (LmzooError, OSError) as error:
             unreadable.append((record.name, str(error)))
     return exhibits, unreadable
 
 
-def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
+def _exhibit(folder: Path, record: EvalRecord, prompt: str, valid: TokenStream | None) -> Exhibit:
     predictor = Predictor.load(folder / "predictors" / record.name)
     distribution = predictor.predict_distribution(prompt)
     return Exhibit(
@@ -141,7 +163,17 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str) -> Exhibit:
         entropy_bits=bits(distribution.entropy()),
         sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
         states=_heaviest_states(predictor),
+        flow=None if valid is None else _flow(record.name, predictor, valid),
     )
+
+
+def _flow(name: str, predictor: Predictor, valid: TokenStream) -> gradients.Flow | None:
+    # Here, because it imports torch, which who reads a leaderboard does not need.
+    from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
+
+    if not has_token_vectors(predictor.model):
+        return None
+    return gradients.Flow(name, gradient_flow(predictor.model, valid))
 
 
 def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]]]:
@@ -186,6 +218,15 @@ def _states(exhibits: list[Exhibit]) -> States | None:
     labels = ["\n".join(visible(token) for token in tokens[:3]) for _, tokens in rows]
     graph = charts.as_svg(charts.state_graph([state for state, _ in rows], labels))
     return States(chosen.record.name, len(chosen.states), rows, graph)
+
+
+def _flows(exhibits: list[Exhibit]) -> Flows | None:
+    flows = [exhibit.flow for exhibit in exhibits if exhibit.flow]
+    if not flows:
+        return None
+    figure = charts.as_svg(charts.by_distance(flows))
+    n_positions = len(flows[0].gradients.positions)
+    return Flows(n_positions, gradients.HEADER, gradients.rows(flows), gradients.reaches(flows), figure)
 
 
 def _markdown_cell(text: object) -> str:

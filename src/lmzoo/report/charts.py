@@ -13,6 +13,7 @@ import vl_convert
 from lmzoo import zoo
 from lmzoo.hidden_states import StateSummary
 from lmzoo.records import EvalRecord
+from lmzoo.report.gradients import Flow
 from lmzoo.report.leaderboard import ranked
 
 _BLUE = "#2b6cb0"
@@ -22,6 +23,8 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_LEAST_LEFT = 1e-6
+"""Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
 
 
 def _name(record: EvalRecord) -> str:
@@ -96,6 +99,35 @@ def by_setting(
         figure += across.mark_rule(color=_GREY, strokeDash=[4, 4])
         figure += across.mark_text(color=_GREY, align="left", dy=-7).encode(text="label:N", x=altair.value(4))
     return figure.properties(width=520, height=300, title=f"Test perplexity against {setting}")
+
+
+def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
+    """What is left of gradients against distance, a line for each network; dashes for those without training."""
+    rows = [
+        {"network": flow.name, "kind": "untrained" if flow.untrained else "trained", "distance": distance, "left": left}
+        for flow in flows
+        for distance, left in enumerate(flow.gradients.left().tolist())
+        if left > 0
+    ]
+    most = max([1.0, *(row["left"] for row in rows)])
+    powers = range(round(math.log10(_LEAST_LEFT)), math.ceil(math.log10(most)) + 1)
+    lines = (
+        altair.Chart(altair.Data(values=rows))
+        .mark_line(clip=True)
+        .encode(
+            x=altair.X("distance:Q", title="tokens back from the one read last", scale=altair.Scale(nice=False)),
+            y=altair.Y(
+                "left:Q",
+                scale=altair.Scale(type="log", domain=[_LEAST_LEFT, most]),
+                axis=altair.Axis(values=[10.0**power for power in powers], format="~%"),
+                title="gradient left (logarithmic)",
+            ),
+            color=altair.Color("network:N", sort=None, scale=altair.Scale(scheme="category10"), title=None),
+        )
+    )
+    if len({flow.untrained for flow in flows}) > 1:
+        lines = lines.encode(strokeDash=altair.StrokeDash("kind:N", sort=["trained", "untrained"], title=None))
+    return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back")
 
 
 def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:

@@ -1,0 +1,139 @@
+"""`lmzoo gradients`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from lmzoo import terminal
+
+if TYPE_CHECKING:
+    from lmzoo.predictor import Predictor
+    from lmzoo.report.gradients import Flow
+    from lmzoo.stream import TokenStream
+
+
+def gradients(
+    text: str | None = None,
+    *,
+    predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
+    corpus: str | None = None,
+    split: Literal["valid", "test"] = "valid",
+    distance: int = 100,
+    positions: int = 64,
+    untrained: bool = False,
+    seed: int = 0,
+    svg: Path | None = None,
+    json: bool = False,
+) -> None:
+    """How much predictions can teach networks about what they read earlier: gradients against distance.
+
+    Example: lmzoo gradients -p runs/quick/predictors/rnn -p runs/quick/predictors/lstm --svg gradients.svg
+
+    Parameters
+    ----------
+    text
+        The text whose tokens are predicted. Default: a split of a corpus.
+    predictors
+        A folder of a saved network; may be repeated. Default: all networks in runs/quick/predictors.
+    corpus
+        A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
+    split
+        The part of the corpus.
+    distance
+        How many tokens to go back from the one read last, at most; fewer if the text is short.
+    positions
+        How many predictions to follow back.
+    untrained
+        Show each network also as it is before training. In some, parts begin at zero, and nothing flows through them.
+    seed
+        Draws the positions and initialises untrained networks.
+    svg
+        A file for the figure.
+    json
+        Print one JSON object for each network: the norms of gradients in nats for each unit of a token's vector.
+    """
+    from lmzoo.commands.predict import default_predictors
+    from lmzoo.errors import UsageError
+    from lmzoo.predictor import Predictor
+    from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
+    from lmzoo.report.gradients import Flow
+
+    if text is not None and corpus:
+        raise UsageError("give a text, or a corpus with --corpus, not both")
+    flows: list[Flow] = []
+    for folder in predictors or default_predictors():
+        predictor = Predictor.load(folder)
+        if not has_token_vectors(predictor.model):
+            if predictors:
+                raise UsageError(
+                    f"{folder} is a '{predictor.species}', which reads no tokens as vectors: name a network"
+                )
+            continue
+        stream = _stream(folder, predictor, text, corpus, split)
+        for kind in (False, True) if untrained else (False,):
+            found = gradient_flow(
+                predictor.model, stream, max_distance=distance, n_positions=positions, seed=seed, untrained=kind
+            )
+            flows.append(Flow(folder.name, found, kind))
+            if json:
+                terminal.print_json({"predictor": str(folder), "species": predictor.species, **_facts(flows[-1])})
+    if not flows:
+        raise UsageError("there are no networks among the predictors: name one with -p FOLDER")
+    if svg:
+        _draw(flows, svg)
+    if not json:
+        _show(flows)
+
+
+def _stream(folder: Path, predictor: Predictor, text: str | None, corpus: str | None, split: str) -> TokenStream:
+    from lmzoo.corpora import load_corpus
+    from lmzoo.encoded import encode_documents
+    from lmzoo.errors import UsageError
+    from lmzoo.stream import TokenStream
+
+    if text is not None:
+        return TokenStream.from_documents([predictor.tokenizer.encode(text)])
+    name = corpus or predictor.provenance.get("corpus")
+    if not name:
+        raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: give a text, or name one with --corpus")
+    return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
+
+
+def _facts(flow: Flow) -> dict[str, Any]:
+    found = flow.gradients
+    quantiles = {name: found.quantile(q).tolist() for name, q in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))}
+    return {
+        "untrained": flow.untrained,
+        "n_positions": len(found.positions),
+        "max_distance": found.max_distance,
+        "norms": quantiles,
+        "reached": found.reached().tolist(),
+        "left": found.left().tolist(),
+    }
+
+
+def _draw(flows: list[Flow], path: Path) -> None:
+    from lmzoo.files import atomic_file
+    from lmzoo.report import charts
+
+    with atomic_file(path) as temporary:
+        temporary.write_text(charts.as_svg(charts.by_distance(flows)), encoding="utf-8")
+    terminal.note(f"figure: {path}")
+
+
+def _show(flows: list[Flow]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lmzoo.report.gradients import HEADER, rows
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for title in HEADER:
+        table.add_column(title, justify="left" if title == HEADER[0] else "right")
+    for row in rows(flows):
+        table.add_row(*(Text(cell) for cell in row))
+    terminal.stdout().print(table)
+    terminal.note("How much is left, so many tokens back, of the gradient at the token read last: medians.")

@@ -1,0 +1,1 @@
+"""Experiments that show what a fitted model does inside."""
