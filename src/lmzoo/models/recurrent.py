@@ -128,7 +128,8 @@ class Recurrent(Network):
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        return tuple(torch.zeros(batch_size, self.d_hidden) for _ in range(len(self.cells) * self.n_memories))
+        n_parts = len(self.cells) * self.n_memories
+        return tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         keep = (ids != EOT).float()[:, :, None]  # (B, T, 1)

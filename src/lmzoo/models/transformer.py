@@ -42,10 +42,10 @@ def _norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
-def _rotations(n_positions: int, d_head: int) -> tuple[Tensor, Tensor]:
+def _rotations(n_positions: int, d_head: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """cos and sin (n_positions, d_head / 2) of the angles by which a vector at each position is turned."""
-    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2) / d_head)  # (d_head / 2,)
-    angles = torch.arange(n_positions)[:, None] * frequencies
+    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2, device=device) / d_head)  # (d_head / 2,)
+    angles = torch.arange(n_positions, device=device)[:, None] * frequencies
     return angles.cos(), angles.sin()
 
 
@@ -140,9 +140,9 @@ class Transformer(Network):
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool)
-        cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head)
-        earlier = torch.full((batch_size, self.n_earlier), EOT)
+        of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool, device=self.device)
+        cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head, device=self.device)
+        earlier = torch.full((batch_size, self.n_earlier), EOT, device=self.device)
         return of_document, earlier, *(cached for _ in self.blocks)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -151,10 +151,11 @@ class Transformer(Network):
         # Documents are numbered within the row from that of the cache, 0; cached keys of an earlier one are -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
         document_of_key = torch.cat([of_document.long() - 1, document], dim=1)  # (B, M + T)
-        distance = torch.arange(self.n_cached, n_keys)[:, None] - torch.arange(n_keys)  # (T, M + T)
+        place = torch.arange(n_keys, device=ids.device)
+        distance = place[self.n_cached :, None] - place  # (T, M + T)
         in_band = (distance >= 0) & (distance <= self.n_cached)
         seen = (in_band & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
-        cos, sin = _rotations(n_keys, self.d_head)
+        cos, sin = _rotations(n_keys, self.d_head, ids.device)
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
             x = x + self.ngrams(windows(ids, earlier))
