@@ -204,14 +204,14 @@ def test_gradients_of_an_rnn_go_with_the_powers_of_its_matrix(radius: float) -> 
     """d h_t / d h_{t-1} = diag(1 - h_t^2) U, which is U near zero: they vanish below a radius of 1, explode above."""
     model, network = quiet("rnn")
     with torch.no_grad():
-        network.cells[0].U.weight.mul_(radius)  # orthogonal before, so that all its eigenvalues have this size
+        network.layers[0].U.weight.mul_(radius)  # orthogonal before, so that all its eigenvalues have this size
     flow = gradient_flow(model, DEEP, max_distance=40, n_positions=16)
     slopes = np.polyfit(np.arange(41), np.log(flow.norms).T, 1)[0]
     np.testing.assert_allclose(slopes, np.log(radius), atol=0.01)
     # In full, g(d) = W' U'^d P' E' (softmax(b) - target), with the bias b = 0.
     W, U, P, E = (
         one.weight.detach().double().numpy()
-        for one in (network.cells[0].W, network.cells[0].U, network.projection, network.embedding)
+        for one in (network.layers[0].W, network.layers[0].U, network.projection, network.embedding)
     )
     for position, norms in zip(flow.positions.tolist(), flow.norms, strict=True):
         backward = P.T @ E.T @ (np.full(V, 1 / V) - np.eye(V)[DEEP.ids[position]])
@@ -225,9 +225,9 @@ def test_gates_keep_gradients(species: str) -> None:
     """Without recurrent weights, a plain network forgets at once, and gates at sigmoid(5) keep so much at each step."""
     model, network = quiet(species)
     with torch.no_grad():
-        network.cells[0].U.weight.zero_()
+        network.layers[0].U.weight.zero_()
         if species != "rnn":
-            network.cells[0].W.bias[64:128] = 5.0  # the forget gate of the LSTM, the update gate of the GRU
+            network.layers[0].W.bias[64:128] = 5.0  # the forget gate of the LSTM, the update gate of the GRU
     left = gradient_flow(model, DEEP, max_distance=40, n_positions=16).left()
     expected = (0.0 if species == "rnn" else 1 / (1 + np.exp(-5))) ** np.arange(41)
     np.testing.assert_allclose(left, expected, rtol=1e-3)

@@ -43,6 +43,7 @@ from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UnknownNameEr
 from lmzoo.evaluate import evaluate
 from lmzoo.files import atomic_file
 from lmzoo.language_model import OnProgress, Progress
+from lmzoo.placement import Device, this_process
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 
@@ -87,6 +88,7 @@ def compare(
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    device: Device = "auto",
     command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -100,8 +102,11 @@ def compare(
 
     Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
     `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
-    each is timed with the same number of threads. From a script, call this under `if __name__ == "__main__":`.
+    each is timed with the same number of threads. Networks compute on `device`. From a script, call this under
+    `if __name__ == "__main__":`.
     """
+    if this_process().n_processes > 1:
+        raise UsageError("a comparison starts its own processes: run it without torchrun, which is for lmzoo fit")
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sweeps = settings or {}, sweeps or {}
@@ -118,7 +123,7 @@ def compare(
                 raise UnknownNameError(f"setting of {name}", setting, zoo.defaults(name))
             variants += [(_label(name, setting, value), merged(base, _nested(setting, value))) for value in values]
         for label, arguments in variants:
-            job = _Job(folder, card, label, arguments, seed, command)
+            job = _Job(folder, card, label, arguments, seed, device, command)
             jobs_by_name[job.name] = job
     _prepare(folder, corpus, tokenizer, seed, _named("corpus", on_progress))
 
@@ -217,6 +222,7 @@ class _Job:
     label: str
     settings: dict[str, Any]
     seed: int
+    device: Device
     command: str
 
     @property
@@ -241,6 +247,7 @@ class _Job:
                 seed=self.seed,
                 on_progress=on_progress,
                 checkpoint=checkpoint,
+                device=self.device,
                 **self.settings,
             )
             predictor.save(home)
@@ -253,7 +260,7 @@ class _Job:
         if not (home / "predictor.json").exists():
             return None
         try:
-            predictor = Predictor.load(home)
+            predictor = Predictor.load(home, device=self.device)
         except LmzooError:  # damaged, or of another version: it is fitted again
             return None
         same = dict(predictor.settings) == self.settings and predictor.provenance.get("seed") == self.seed

@@ -24,6 +24,7 @@ from lmzoo.files import atomic_folder
 from lmzoo.generate import Decoding, generate
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.metrics import bits
+from lmzoo.placement import Device, on_device, this_process
 from lmzoo.provenance import machine, versions
 from lmzoo.stream import EOT
 from lmzoo.tokenizers import Tokenizer
@@ -73,18 +74,21 @@ class Predictor:
         seed: int = 0,
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
+        device: Device = "auto",
         **settings: Any,
     ) -> Self:
         """Fits a species on the train split of a corpus (its valid split serves for tuning; test is not touched).
 
         `tokenizer` is a spec such as "bpe:4096", trained on the train split, or a Tokenizer; None = what the corpus'
-        protocol asks for, else "bpe:4096". `settings` are those of the species' factory (`lmzoo show SPECIES`).
+        protocol asks for, else "bpe:4096". `settings` are those of the species' factory (`lmzoo show SPECIES`). A
+        network is trained on `device`: cpu, cuda, mps, or auto = the best there is.
         """
         if not isinstance(corpus, Corpus | EncodedCorpus):
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(corpus, tokenizer)
-        model = zoo.create(species, corpus.tokenizer.vocab_size, **settings)
+        with on_device(device):
+            model = zoo.create(species, corpus.tokenizer.vocab_size, **settings)
         started = time.perf_counter()
         model.fit(corpus.training_data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
         provenance = {
@@ -95,8 +99,10 @@ class Predictor:
             "fit_seconds": round(time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0), 3),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
-            "machine": machine(),
+            "machine": machine() | {"n_processes": this_process().n_processes},
         }
+        if found := getattr(model, "device", None):  # of a network
+            provenance["machine"]["device"] = str(found)
         return cls(corpus.tokenizer, model, species, settings, provenance)
 
     # ---- Asking ---------------------------------------------------------------------------------
@@ -196,8 +202,11 @@ class Predictor:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Reads a saved folder; SavedModelError says which part is missing, damaged or of another version."""
+    def load(cls, folder: str | Path, *, device: Device = "cpu") -> Self:
+        """Reads a saved folder; SavedModelError says which part is missing, damaged or of another version.
+
+        A network will compute on `device`; for single predictions a processor is fast enough.
+        """
         folder = Path(folder)
         path = folder / "predictor.json"
         if not path.is_file():
@@ -215,7 +224,8 @@ class Predictor:
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was fitted with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
-        model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
+        with on_device(device):
+            model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
         return cls(tokenizer, model, species, settings, provenance)
 
     def _model_card(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lmzoo.placement import this_process
 from lmzoo.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         TextColumn("{task.fields[detail]}", markup=False, style="dim"),
         console=stderr(),
         transient=True,
-        disable=not stderr().is_terminal,
+        disable=not stderr().is_terminal or this_process().rank > 0,
     )
     tasks: dict[tuple[str, str], TaskID] = {}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.placement import Device
 
 if TYPE_CHECKING:
     from lmzoo.compare import Outcome
@@ -23,6 +24,7 @@ def compare(
     sweep: list[str] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    device: Device = "auto",
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -52,6 +54,8 @@ def compare(
         The same seed gives the same models.
     jobs
         How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
+    device
+        Where networks are trained and measured: cpu, cuda, mps, or auto for the best there is.
     out
         Folder of the run. Default: runs/BUDGET for the embedded corpus, else runs/CORPUS-BUDGET.
     json
@@ -80,6 +84,7 @@ def compare(
             sweeps=parse_sweeps(sweep or []),
             seed=seed,
             jobs=jobs,
+            device=device,
             command=shlex.join(["lmzoo", *sys.argv[1:]]),
             on_progress=on_progress,
             on_outcome=_finish,

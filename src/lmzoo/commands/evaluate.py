@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from lmzoo import terminal
+from lmzoo.placement import Device
 
 
 def evaluate(
     *predictors: Path,
     corpus: str | None = None,
     split: Literal["valid", "test"] = "test",
+    device: Device = "auto",
     json: bool = False,
 ) -> None:
     """Measure saved predictors on a corpus: bits per byte, perplexity, accuracy, speed.
@@ -26,6 +28,8 @@ def evaluate(
         A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
     split
         The part of the corpus to measure on.
+    device
+        Where networks compute: cpu, cuda, mps, or auto for the best there is.
     json
         Print one JSON record a line.
     """
@@ -42,7 +46,7 @@ def evaluate(
         raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
     records = []
     for folder in predictors:
-        predictor = Predictor.load(folder)
+        predictor = Predictor.load(folder, device=device)
         measured_on = corpus or predictor.provenance.get("corpus")
         if not measured_on:
             raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")

@@ -78,9 +78,9 @@ class _TokenProbs(torch.autograd.Function):
         return d_e, d_b, d_z
 
 
-def _full_precision() -> torch.autocast:
+def _full_precision(device: torch.device) -> torch.autocast:
     """For the filter: with 8 bits for a probability the errors of all steps would add up."""
-    return torch.autocast("cpu", enabled=False)
+    return torch.autocast(device.type, enabled=False)
 
 
 def _rows(emissions: Tensor, ids: Tensor) -> Tensor:
@@ -127,11 +127,11 @@ class LowRankHMM(Network):
             leaving, entering, emitting = self.leaving, self.entering, self.emitting
             if self.training and self.state_dropout:
                 n_kept = max(1, round(self.n_states * (1 - self.state_dropout)))
-                kept = torch.randperm(self.n_states)[:n_kept]
+                kept = torch.randperm(self.n_states, device=self.device)[:n_kept]
                 leaving, entering, emitting = leaving[kept], entering[kept], emitting[kept]
             emitting = (emitting + self.residual(emitting).relu()) * self.scale
             emissions = _TokenProbs.apply(self.tokens.weight, self.tokens.bias, emitting)
-            with _full_precision():
+            with _full_precision(self.device):
                 choices = (leaving @ self.into.T * self.scale).softmax(1)
                 states = (self.out_of @ entering.T * self.scale).softmax(1)
             self._used = Probabilities(self.start.softmax(0), choices, states, emissions)
@@ -145,7 +145,7 @@ class LowRankHMM(Network):
         (belief,) = memory  # (B, R)
         at_start = (ids == EOT)[:, :, None]
         beliefs = []
-        with _full_precision():
+        with _full_precision(self.device):
             # `unbind` rather than indexing, because the gradient of each index would be a tensor of the whole size.
             for emitted, starts in zip(_rows(emissions, ids).unbind(1), at_start.unbind(1), strict=True):
                 joint = (belief @ states) * emitted  # (B, K)
@@ -167,7 +167,7 @@ class LowRankHMM(Network):
 
     @staticmethod
     def _nats(hidden: Tensor, targets: Tensor, used: Probabilities) -> Tensor:
-        with _full_precision():
+        with _full_precision(hidden.device):
             likelihoods = ((hidden @ used.states) * _rows(used.emissions, targets)).sum(1)
         return -likelihoods.clamp_min(_LEAST).log()
 

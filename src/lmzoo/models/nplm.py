@@ -49,7 +49,7 @@ class NPLM(Network):
         nn.init.zeros_(self.head.bias)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        return (torch.full((batch_size, self.order - 2), EOT),)
+        return (torch.full((batch_size, self.order - 2), EOT, device=self.device),)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         (earlier,) = memory

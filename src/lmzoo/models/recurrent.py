@@ -79,7 +79,8 @@ class Recurrent(Network):
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        return tuple(torch.zeros(batch_size, self.d_hidden) for _ in range(len(self.layers) * self.n_memories))
+        n_parts = len(self.layers) * self.n_memories
+        return tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         starts = (ids == EOT).t()  # (T, B)

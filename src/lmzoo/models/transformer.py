@@ -48,7 +48,9 @@ def _rotations(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
 
     In float64, as a position may be large and the difference of two angles is all that counts.
     """
-    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)  # (d / 2,)
+    frequencies = 10_000.0 ** -(
+        torch.arange(0, d_head, 2, dtype=torch.float64, device=positions.device) / d_head
+    )  # (d / 2,)
     angles = positions[:, None, None, :, None] * frequencies.repeat(2)
     return angles.cos().float(), angles.sin().float()
 
@@ -158,10 +160,10 @@ class Transformer(Network):
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_memory(self, batch_size: int) -> Memory:
-        of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool)
-        position = torch.zeros(batch_size, dtype=torch.int64)
-        cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head)
-        earlier = torch.full((batch_size, self.n_earlier), EOT)
+        of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool, device=self.device)
+        position = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head, device=self.device)
+        earlier = torch.full((batch_size, self.n_earlier), EOT, device=self.device)
         return of_document, position, earlier, *(cached for _ in self.blocks)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -170,11 +172,12 @@ class Transformer(Network):
         # Documents are numbered within the row from that of the cache, 0; cached keys of an earlier one are -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
         document_of_key = torch.cat([of_document.long() - 1, document], dim=1)  # (B, M + T)
-        distance = torch.arange(self.n_cached, n_keys)[:, None] - torch.arange(n_keys)  # (T, M + T)
+        place = torch.arange(n_keys, device=ids.device)
+        distance = place[self.n_cached :, None] - place  # (T, M + T)
         seen = (distance >= 0) & (distance <= self.n_cached)
         if (document_of_key != 0).any():
             seen = (seen & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
-        turns = _rotations(position[:, None] + torch.arange(n_new), self.d_head)
+        turns = _rotations(position[:, None] + place[:n_new], self.d_head)
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
             x = x + self.ngrams(windows(ids, earlier))

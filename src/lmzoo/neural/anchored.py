@@ -81,8 +81,9 @@ class AnchoredNetwork(Network):
         """(N, W, D) hidden vectors from what the last block writes."""
 
     def initial_memory(self, batch_size: int) -> Memory:
-        recent, count = torch.full((batch_size, self.window), EOT), torch.zeros(batch_size, dtype=torch.int64)
-        cached = torch.zeros(batch_size, *self._cache_shape)
+        recent = torch.full((batch_size, self.window), EOT, device=self.device)
+        count = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        cached = torch.zeros(batch_size, *self._cache_shape, device=self.device)
         return recent, count, *(cached for _ in self.blocks)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -93,7 +94,7 @@ class AnchoredNetwork(Network):
         if int(count.max()) + n_new <= self.window and not (ids == EOT).any():  # as mostly when generating
             hidden, caches = self._read(ids, count, caches)
             return hidden, (torch.cat([recent, ids], dim=1)[:, n_new:], count + n_new, *caches)
-        column = torch.arange(n_new)
+        column = torch.arange(n_new, device=ids.device)
         # Where the window of each column starts, as a column; the window of the memory starts at column -count.
         last_eot = torch.where(ids == EOT, column, -1).cummax(1).values  # (B, T)
         begin = torch.where(last_eot >= 0, last_eot, -count[:, None])
@@ -110,7 +111,7 @@ class AnchoredNetwork(Network):
         is_new[:, 1:] &= start[:, 1:] != start[:, :-1]
         row, first_column = is_new.nonzero(as_tuple=True)  # (N2,)
         n_read = int(position[~goes_on].max()) + 1  # W2
-        place = start[row, first_column][:, None] + self.window + torch.arange(n_read)
+        place = start[row, first_column][:, None] + self.window + torch.arange(n_read, device=ids.device)
         fresh_ids = texts[row[:, None], place.clamp(max=texts.shape[1] - 1)]  # (N2, W2); what is past the end is void
         fresh, fresh_caches = self._read(
             fresh_ids, torch.zeros_like(row), [cached.new_zeros(len(row), *self._cache_shape) for cached in caches]
@@ -135,13 +136,14 @@ class AnchoredNetwork(Network):
         """Reads ids (N, W) after the first `count` (N,) keys of each cache; those with a position past C are void."""
         n_new, n_cached = ids.shape[1], int(count.max()) if len(count) else 0
         slots = seen = None
+        place = torch.arange(n_cached + n_new, device=ids.device)
         if (count == n_cached).all():  # all rows are equally long
-            positions = torch.arange(n_cached, n_cached + n_new)  # (W,)
+            positions = place[n_cached:]  # (W,)
             if n_new > 1:
-                seen = torch.arange(n_cached + n_new) <= positions[:, None]  # (W, M + W)
+                seen = place <= positions[:, None]  # (W, M + W)
         else:
-            positions = slots = count[:, None] + torch.arange(n_new)  # (N, W)
-            seen = (torch.arange(n_cached + n_new) <= slots[..., None])[:, None]  # (N, 1, W, M + W)
+            positions = slots = count[:, None] + place[:n_new]  # (N, W)
+            seen = (place <= slots[..., None])[:, None]  # (N, 1, W, M + W)
         x = self.embedded(ids, positions.clamp(max=self.window - 1))
         after = []
         for block, cached in zip(self.blocks, caches, strict=True):

@@ -33,6 +33,11 @@ class Network(nn.Module, ABC):
 
     head: nn.Linear
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and where all that it reads and makes must be."""
+        return next(self.parameters()).device
+
     @abstractmethod
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of rows of which nothing was read: the first id may stand anywhere in a document."""

@@ -14,11 +14,15 @@ from torch import Tensor
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.neural.devices import borrowed_generators, find_device
+from lmzoo.neural.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
 from lmzoo.neural.losses import SampledLoss, next_token_loss
 from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.parallel import Team, join
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.train import Training
+from lmzoo.neural.train import Training, widest_chunk
+from lmzoo.placement import chosen_device
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 _CHUNK_SIZE = 256
@@ -51,6 +55,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         super().__init__(vocab_size)
         self.context_size, self.training = context_size, training
         self._make_network, self._architecture = make_network, dict(architecture)
+        self.device = find_device(chosen_device())
 
     def fit(
         self,
@@ -61,38 +66,57 @@ class NeuralLM(LanguageModel[NeuralState]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        network = self.fresh_network(seed)
+        team, config = join(self.device), self.training
+        network = self._network_that_fits(seed, len(data.train), team)
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
-        frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32))
+        frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
         network.start_from(frequencies.log())
-        n_samples = self.training.sampled
+        own_valid = _share_of(data.valid, team)
         training = Training(
             network,
             data.train,
-            self.training,
-            loss=next_token_loss if n_samples is None else SampledLoss(frequencies, n_samples),
-            evaluate=lambda: -float(observed_log_probs(network, data.valid).mean()),
+            config,
+            loss=next_token_loss if config.sampled is None else SampledLoss(frequencies, config.sampled),
+            evaluate=lambda: -team.sum(float(observed_log_probs(network, own_valid).sum())) / len(data.valid),
             evaluation_tokens=len(data.valid),
             seed=seed,
+            team=team,
         )
         kind = {
             "network": self._make_network.__qualname__,
             "vocab_size": self.vocab_size,
             "architecture": self._architecture,
-            "training": asdict(self.training),
+            "training": asdict(config),
         }
-        training.run(
-            fingerprint=data.fingerprint([seed, kind]) if checkpoint else "",
-            checkpoint=checkpoint,
-            on_progress=on_progress,
-        )
+        fingerprint = data.fingerprint([seed, kind]) if checkpoint or team.size > 1 else ""
+        team.check_same(fingerprint)
+        training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
         self.network, self.fitted = network, True
         return self
 
+    def _network_that_fits(self, seed: int, n_ids: int, team: Team) -> Network:
+        """A fresh network; TrainingError if there is too little memory to train it on so many ids."""
+        config = self.training
+        rows = team.share(config.batch_size)
+        sizes = [name for name, value in self._architecture.items() if type(value) is int and value > 1]
+
+        def make_network() -> Network:
+            return self._make_network(self.vocab_size, **self._architecture)
+
+        needed = Footprint(weight_bytes(make_network, config, team.size), text=text_bytes(n_ids))
+        check_memory(needed, config, self.device, sizes)
+        network = self.fresh_network(seed)
+        width = widest_chunk(n_ids, config)
+        needed = needed._replace(chunk=chunk_bytes(network, config, rows.stop - rows.start, width))
+        check_memory(needed, config, self.device, sizes)
+        return network
+
     def fresh_network(self, seed: int) -> Network:
-        with torch.random.fork_rng(devices=[]):
+        # Made on the processor, wherever it is to be, so that the first weights are the same everywhere.
+        with borrowed_generators(self.device), torch.device("cpu"):
             torch.manual_seed(seed)
-            return self._make_network(self.vocab_size, **self._architecture).eval()
+            network = self._make_network(self.vocab_size, **self._architecture)
+        return network.to(self.device).eval()
 
     def initial_state(self) -> NeuralState:
         return self._read(np.array([EOT]), self.network.initial_memory(1))
@@ -108,18 +132,19 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     @torch.inference_mode()
     def _read(self, ids: NDArray[np.integer], memory: Memory) -> NeuralState:
-        hidden, memory = self.network(torch.from_numpy(ids.astype(np.int64))[None], memory)  # (1, T, D)
+        inputs = torch.from_numpy(ids.astype(np.int64))[None].to(self.device)
+        hidden, memory = self.network(inputs, memory)  # (1, T, D)
         return NeuralState(memory, hidden[0, -1])
 
     @torch.inference_mode()
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
-        return self.network.logits(state.hidden).double().log_softmax(-1).numpy()
+        return self.network.logits(state.hidden).cpu().double().log_softmax(-1).numpy()
 
     @torch.inference_mode()
     def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         for positions, hidden in hidden_vectors(self.network, stream):
             for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self.network.logits(hidden[start:stop]).log_softmax(-1).numpy()
+                yield positions[start:stop], self.network.logits(hidden[start:stop]).log_softmax(-1).cpu().numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         return observed_log_probs(self.network, self.checked_stream(ids))
@@ -133,13 +158,13 @@ class NeuralLM(LanguageModel[NeuralState]):
         row_of_position[stream.ends - 1] = np.arange(len(contexts))
         for positions, hidden in hidden_vectors(self.network, stream):
             wanted = row_of_position[positions]
-            hidden = hidden[torch.from_numpy(wanted >= 0)]
-            rows[wanted[wanted >= 0]] = self.network.logits(hidden).double().log_softmax(-1).numpy()
+            hidden = hidden[torch.from_numpy(wanted >= 0).to(self.device)]
+            rows[wanted[wanted >= 0]] = self.network.logits(hidden).cpu().double().log_softmax(-1).numpy()
         return rows
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         # `named_parameters` has tied weights once, and a network has no buffers.
-        return {name: parameter.detach().numpy() for name, parameter in self.network.named_parameters()}
+        return {name: parameter.detach().cpu().numpy() for name, parameter in self.network.named_parameters()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         network = self.fresh_network(0)
@@ -149,3 +174,10 @@ class NeuralLM(LanguageModel[NeuralState]):
                 parameter.copy_(torch.from_numpy(np.array(array)))
         self.network, self.fitted = network, True
         return self
+
+
+def _share_of(stream: TokenStream, team: Team) -> TokenStream:
+    """The documents that this process scores."""
+    if team.size == 1:
+        return stream
+    return TokenStream(np.concatenate([np.empty(0, np.int32), *list(stream.documents())[team.rank :: team.size]]))

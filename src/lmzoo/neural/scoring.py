@@ -27,18 +27,19 @@ def hidden_vectors(network: Network, stream: TokenStream) -> Iterator[tuple[NDAr
         chunk = positions[:, start : start + _CHUNK_SIZE]
         chunk = chunk[chunk[:, 0] >= 0]  # rows come longest first: those that go on are the first ones
         ids = np.where(chunk >= 0, previous[chunk], EOT)
-        hidden, memory = network(torch.from_numpy(ids.astype(np.int64)), tuple(part[: len(chunk)] for part in memory))
+        inputs = torch.from_numpy(ids.astype(np.int64)).to(network.device)
+        hidden, memory = network(inputs, tuple(part[: len(chunk)] for part in memory))
         real = chunk >= 0
-        yield chunk[real], hidden[torch.from_numpy(real)]
+        yield chunk[real], hidden[torch.from_numpy(real).to(network.device)]
 
 
 @torch.inference_mode()
 def observed_log_probs(network: Network, stream: TokenStream) -> NDArray[np.float64]:
     """(T,) log-probability in nats of every id of the stream."""
-    ids = torch.from_numpy(stream.ids.astype(np.int64))
     log_probs = np.empty(len(stream), np.float64)
     for positions, hidden in hidden_vectors(network, stream):
-        log_probs[positions] = -network.surprisals(hidden, ids[torch.from_numpy(positions)]).numpy()
+        ids = torch.from_numpy(stream.ids[positions].astype(np.int64)).to(network.device)
+        log_probs[positions] = -network.surprisals(hidden, ids).cpu().numpy()
     return log_probs
 
 

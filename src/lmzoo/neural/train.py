@@ -1,7 +1,8 @@
 """The one training loop: packed rows, truncated back-propagation, early stopping, exact resumption.
 
 What happens at step i is a function of the settings, the data, the seed and i alone, randomness included. So a
-checkpoint holds no generator, and a run that was killed and resumed equals one that was not, bit for bit.
+checkpoint holds no generator, and a run that was killed and resumed equals one that was not, bit for bit. Several
+processes take every step together, each with its rows of the batch: once gradients are averaged, all have the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, final
 
 import numpy as np
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import TrainingError
 from lmzoo.language_model import OnProgress, Progress
+from lmzoo.neural.devices import autocast, borrowed_generators
 from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.parallel import Team
 from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import TokenStream
 
@@ -36,7 +38,7 @@ class Training:
     """One run of training: its state, and how a step changes it.
 
     `loss` is made small on `stream`, and `evaluate` returns the mean nats that decide which weights are kept; it scores
-    `evaluation_tokens` ids.
+    `evaluation_tokens` ids. In a `team` the batch is that of all processes.
     """
 
     def __init__(
@@ -49,9 +51,12 @@ class Training:
         evaluate: Callable[[], float],
         evaluation_tokens: int,
         seed: int,
+        team: Team | None = None,
     ) -> None:
         self._network, self._config, self._loss, self._evaluate, self._seed = network, config, loss, evaluate, seed
-        self._rows = Rows(stream, config, seed)
+        self._team = team or Team()
+        self._share = self._team.share(config.batch_size)  # the rows of the batch that are read here
+        self._rows = Rows(stream, config, seed, self._share)
         self._parameters = dict(network.named_parameters())
         self._optimizers = _optimizers(network, config)
         self._rate = 1.0  # what divergence left of the learning rate
@@ -59,7 +64,8 @@ class Training:
         # only scored costs less than half of one that is learned from.
         self._evaluate_every = max(1, config.tokens // 10, 5 * evaluation_tokens)
         self._started = time.perf_counter()
-        self._memory = network.initial_memory(config.batch_size)
+        self._seconds = 0.0  # since then, when a step begins
+        self._memory = self._initial_memory()
         self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         # The average of the weights, if it is wanted, which is then evaluated in their place.
         self._average = {name: best.clone() for name, best in self._best.items()} if config.averaging else {}
@@ -82,16 +88,20 @@ class Training:
 
         Saves to the checkpoint every half minute and on Ctrl-C, and resumes what it holds. `fingerprint` says what the
         run is of. When the loss or the gradient is no longer a number, it goes back to the best weights and on at half
-        the learning rate; the fourth time it raises TrainingError.
+        the learning rate; the fourth time it raises TrainingError. In a team the checkpoint is that of the first
+        process. An interrupt finds its processes in different places: it stops them, and saves nothing.
         """
-        if checkpoint and (saved := checkpoint.load(fingerprint)):
+        team = self._team
+        is_kept = team.from_first(checkpoint is not None)
+        if saved := team.from_first(checkpoint and checkpoint.load(fingerprint)):
             self._restore(*saved)
+        if checkpoint:
             self._started -= checkpoint.earlier_seconds
-        last_save = time.perf_counter()
-        # Dropout draws from torch's global generator: it is borrowed, and given back as it was.
-        with torch.random.fork_rng(devices=[]):
+        last_save = self._tick()
+        with borrowed_generators(self._network.device):
             try:
                 while True:
+                    self._tick()
                     finished = self._spent(self._tokens) >= 1
                     if finished or self._tokens >= self._next_evaluation:
                         self._consider()
@@ -100,37 +110,32 @@ class Training:
                     self.step()
                     if on_progress:
                         on_progress(self._progress())
-                    if checkpoint and time.perf_counter() - last_save >= _SECONDS_BETWEEN_SAVES:
-                        checkpoint.save(self._arrays(), self._facts(fingerprint))
-                        last_save = time.perf_counter()
+                    if is_kept and self._seconds - last_save >= _SECONDS_BETWEEN_SAVES:
+                        self._save(checkpoint, fingerprint)
+                        last_save = self._tick()
             except KeyboardInterrupt:
-                if checkpoint and self._whole:
-                    checkpoint.save(self._arrays(), self._facts(fingerprint))
+                if checkpoint and self._whole and team.size == 1:
+                    self._save(checkpoint, fingerprint)
                 raise
         self._set_weights(self._best)
         self._network.eval()
 
     def step(self) -> None:
         """Learns from the next chunk of each row."""
-        config = self._config
+        config, device, team = self._config, self._network.device, self._team
         inputs, targets, at_start = self._rows.chunk(self._n_steps)
-        torch.manual_seed(int(np.random.SeedSequence([self._seed, self._n_steps]).generate_state(1)[0]))
-        memory = self._network.initial_memory(config.batch_size) if at_start else self._memory
+        memory = self._initial_memory() if at_start else self._memory
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, self._n_steps, team.rank]).generate_state(1)[0]))
         if config.forget:
-            forgotten = torch.rand(config.batch_size) < config.forget
-            nothing = self._network.initial_memory(config.batch_size)
-            memory = tuple(
-                part.where(_per_row(~forgotten, part), empty.to(part.dtype))
-                for part, empty in zip(memory, nothing, strict=True)
-            )
+            memory = self._partly_forgotten(memory)
         self._network.train()
-        with autocast(config.bf16):
-            loss, memory = self._loss(self._network, inputs, targets, memory)
+        with autocast(config.bf16, device):
+            loss, memory = self._loss(self._network, inputs.to(device), targets.to(device), memory)
         self._network.zero_grad()
         loss.backward()
+        nats = team.average(loss, self._parameters.values())
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
-        nats = loss.item()
-        tokens = self._tokens + inputs.numel()
+        tokens = self._tokens + inputs.numel() * team.size
         self._whole = False
         if math.isfinite(nats) and math.isfinite(norm):
             for optimizer in self._optimizers:
@@ -160,8 +165,20 @@ class Training:
         for name, average in self._average.items():
             average.copy_(self._best[name])
         self._optimizers = _optimizers(self._network, self._config)
-        self._memory = self._network.initial_memory(self._config.batch_size)
+        self._memory = self._initial_memory()
         self._rate /= 2
+
+    def _initial_memory(self) -> Memory:
+        return self._network.initial_memory(self._share.stop - self._share.start)
+
+    def _partly_forgotten(self, memory: Memory) -> Memory:
+        """The same rows forget however many processes share them."""
+        rng = np.random.default_rng([self._seed, self._n_steps])
+        forget = torch.from_numpy(rng.random(self._config.batch_size) < self._config.forget)[self._share]
+        return tuple(
+            torch.where(forget.view(-1, *(1,) * (part.ndim - 1)).to(part.device), nothing.to(part.dtype), part)
+            for part, nothing in zip(memory, self._initial_memory(), strict=True)
+        )
 
     def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
@@ -192,7 +209,12 @@ class Training:
         share = tokens / self._config.tokens if self._config.tokens else 1.0
         if self._config.seconds is None:
             return share
-        return max(share, (time.perf_counter() - self._started) / self._config.seconds)
+        return max(share, self._seconds / self._config.seconds)
+
+    def _tick(self) -> float:
+        """Reads the clock of the first process: all must agree on what follows from it."""
+        self._seconds = self._team.from_first(time.perf_counter() - self._started)
+        return self._seconds
 
     def _progress(self) -> Progress:
         train = "" if self._recent_nats is None else f"train {self._recent_nats:.3f}"
@@ -201,8 +223,16 @@ class Training:
         done = self._config.tokens * min(1.0, self._spent(self._tokens))
         return Progress(done, self._config.tokens, "tokens", f"{train}{valid} nats/token{diverged}")
 
+    def _save(self, checkpoint: Checkpoint | None, fingerprint: str) -> None:
+        # numpy has no bfloat16, of which a memory may be; nothing is lost in float32.
+        parts = [part.float() if part.dtype == torch.bfloat16 else part for part in self._memory]
+        memory = [self._team.gather(part.cpu().numpy()) for part in parts]  # of the whole batch
+        if checkpoint and self._team.rank == 0:
+            arrays = {f"memory.{i}": part for i, part in enumerate(memory)} | self._arrays()
+            checkpoint.save(arrays, self._facts(fingerprint))
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        tensors = {f"memory.{i}": part for i, part in enumerate(self._memory)}
+        tensors: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
             tensors[f"weights.{name}"] = parameter.detach()
             tensors[f"best.{name}"] = self._best[name]
@@ -210,8 +240,7 @@ class Training:
                 tensors[f"average.{name}"] = self._average[name]
             state = self._optimizer_of(parameter).state[parameter]
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
-        # numpy has no bfloat16, of which a memory may be; nothing is lost in float32.
-        return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in tensors.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
     def _facts(self, fingerprint: str) -> dict[str, Any]:
         return {
@@ -227,8 +256,8 @@ class Training:
         }
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self._memory = tuple(tensors[f"memory.{i}"] for i in range(len(self._memory)))
+        tensors = {name: torch.from_numpy(array).to(self._network.device) for name, array in arrays.items()}
+        self._memory = tuple(tensors[f"memory.{i}"][self._share] for i in range(len(self._memory)))
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"weights.{name}"])
@@ -247,11 +276,6 @@ class Training:
     def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
         groups = [(optimizer, group) for optimizer in self._optimizers for group in optimizer.param_groups]
         return next(optimizer for optimizer, group in groups if any(own is parameter for own in group["params"]))
-
-
-def _per_row(values: Tensor, like: Tensor) -> Tensor:
-    """values (B,) with as many axes as a tensor whose first one is B."""
-    return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def _optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -286,14 +310,13 @@ class Rows:
 
     Documents are shuffled and joined, the whole is turned by a random amount and cut into B equal rows. So no id is
     padding, and a split that is one long document fills all rows too. A text too short for B chunks is repeated. Rows
-    start somewhere in a document, with a memory of nothing.
+    start somewhere in a document, with a memory of nothing. `share` says which of them to read.
     """
 
-    def __init__(self, stream: TokenStream, config: TrainConfig, seed: int) -> None:
-        self._stream, self._seed = stream, seed
-        row_size = max(config.chunk_size, -(-len(stream) // config.batch_size))
+    def __init__(self, stream: TokenStream, config: TrainConfig, seed: int, share: slice = slice(None)) -> None:
+        self._stream, self._seed, self._share = stream, seed, share
+        row_size, self.n_chunks = _row_shape(len(stream), config)
         self._shape = config.batch_size, row_size
-        self.n_chunks = round(row_size / config.chunk_size)
         # Chunks of equal size, give or take one: a short last one would be a step with a noisy gradient.
         self._bounds = [row_size * chunk // self.n_chunks for chunk in range(self.n_chunks + 1)]
         self._epoch = -1
@@ -316,15 +339,19 @@ class Rows:
         sizes = ends - starts
         positions = np.arange(len(self._stream)) + np.repeat(ends - np.cumsum(sizes), sizes)
         positions = np.resize(np.roll(positions, rng.integers(len(positions))), self._shape)  # (B, L), repeats to fill
+        positions = positions[self._share]
         self._inputs: NDArray[np.int32] = self._stream.previous_ids()[positions]
         self._targets: NDArray[np.int32] = self._stream.ids[positions]
         self._epoch = epoch
 
 
-def autocast(bf16: bool | None) -> AbstractContextManager[Any]:
-    """Multiplies matrices in bfloat16; None = where the processor has instructions for it."""
-    if bf16 is None:
-        # Without them bfloat16 is emulated, and slower than float32. Older versions of torch cannot say.
-        found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        bf16 = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+def _row_shape(n_ids: int, config: TrainConfig) -> tuple[int, int]:
+    """The size of a row, and the number of chunks in which it is read."""
+    row_size = max(config.chunk_size, -(-n_ids // config.batch_size))
+    return row_size, round(row_size / config.chunk_size)
+
+
+def widest_chunk(n_ids: int, config: TrainConfig) -> int:
+    """The most columns of a chunk, of a text of so many ids."""
+    row_size, n_chunks = _row_shape(n_ids, config)
+    return -(-row_size // n_chunks)
