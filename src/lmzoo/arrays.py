@@ -24,13 +24,22 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def save_arrays(path: str | Path, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
-    """Writes the arrays and a JSON object of `facts` about them to one file; the file is whole or not there."""
-    metadata = {"facts": json.dumps(facts, sort_keys=True)} if facts is not None else None
+def save_arrays(
+    path: str | Path,
+    arrays: Arrays,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the arrays and a JSON object of `facts` about them to one file; the file is whole or not there.
+
+    `metadata` is what other readers of the file want to find in it.
+    """
+    described = {**(metadata or {}), **({"facts": json.dumps(facts, sort_keys=True)} if facts is not None else {})}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic_file(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata=metadata)
+            save_file(contiguous, temporary, metadata=described or None)
         except safetensors.SafetensorError as error:
             raise OSError(f"{error}") from error
 

@@ -45,6 +45,7 @@ def evaluate(
         species=predictor.species,
         settings=dict(predictor.settings),
         seed=made.get("seed", 0),
+        label=made.get("label", ""),
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
         protocol=corpus.protocol,

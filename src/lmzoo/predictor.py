@@ -184,6 +184,10 @@ class Predictor:
 
     def save(self, folder: str | Path) -> Path:
         """Writes `predictor.json`, `tokenizer.json`, `arrays.safetensors` and a model card, all or nothing."""
+        if self.species not in zoo.names():
+            raise UsageError(
+                f"a '{self.species}' is no species of the zoo, so nobody could load it: it stays where it is"
+            )
         folder = check_home(folder)
         with atomic_folder(folder) as temporary:
             description = {
@@ -206,9 +210,12 @@ class Predictor:
         """Reads a saved folder; SavedModelError says which part is missing, damaged or of another version.
 
         A network will compute on `device`; for single predictions a processor is fast enough.
+        A folder of a causal model of Hugging Face becomes a predictor as it is: see `lmzoo.models.pretrained`.
         """
         folder = Path(folder)
         path = folder / "predictor.json"
+        if not path.is_file() and (folder / "config.json").is_file():
+            return cls._of_huggingface(folder)
         if not path.is_file():
             raise SavedModelError(f"no saved predictor in {folder}: lmzoo fit SPECIES --out {folder} makes one")
         try:
@@ -227,6 +234,15 @@ class Predictor:
         with on_device(device):
             model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
         return cls(tokenizer, model, species, settings, provenance)
+
+    @classmethod
+    def _of_huggingface(cls, folder: Path) -> Self:
+        from lmzoo.models.pretrained import read_pretrained
+
+        tokenizer, model = read_pretrained(folder)
+        name = folder.resolve().name
+        settings = {"path": str(folder), "window": model.window}
+        return cls(tokenizer, model, "huggingface", settings, {"source": name, "label": name, "versions": versions()})
 
     def _model_card(self) -> str:
         card, made = zoo.card(self.species), self.provenance

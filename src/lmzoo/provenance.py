@@ -17,7 +17,7 @@ from lmzoo import __version__
 def versions() -> dict[str, str]:
     """Versions of lmzoo, Python and the packages whose arithmetic the figures rest on."""
     found = {"lmzoo": __version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "tokenizers", "numba"):
+    for package in ("numpy", "scipy", "torch", "tokenizers", "numba", "transformers"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

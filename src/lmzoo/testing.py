@@ -187,9 +187,13 @@ def states_are_values(specimen: Specimen) -> None:
     model = specimen.fitted
     state = model.state_after(np.array([2, 3], np.int32))
     before = model.next_log_probs(state).copy()
+    onward = model.next_log_probs(model.advance(state, 4)).copy()
     for token_id in (4, 5, EOT):
         model.next_log_probs(model.advance(state, token_id))
     np.testing.assert_array_equal(model.next_log_probs(state), before, "advance changed an old state")
+    np.testing.assert_array_equal(
+        model.next_log_probs(model.advance(state, 4)), onward, "advance changed what an old state leads to"
+    )
 
 
 def survives_saving(specimen: Specimen) -> None:

@@ -3,52 +3,99 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmzoo import terminal
 
+if TYPE_CHECKING:
+    from lmzoo.predictor import Predictor
+
 
 def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: bool = False) -> None:
-    """Convert between ARPA files (KenLM, SRILM, ...) and saved n-gram predictors, whichever the source is.
+    """Convert saved predictors to the files of other toolkits and back, whichever the source is.
 
-    Example: lmzoo convert model.arpa.gz runs/mine; lmzoo convert runs/mine model.arpa
+    An n-gram predictor becomes an ARPA file (KenLM, SRILM, ...), a gpt2 predictor a folder of Hugging Face.
+
+    Example: lmzoo convert model.arpa.gz runs/mine; lmzoo convert runs/mine model.arpa; lmzoo convert runs/gpt2 hf/gpt2
 
     Parameters
     ----------
     source
-        An ARPA file, also packed by gzip; or the folder of a saved n-gram predictor.
+        An ARPA file, also packed by gzip; a folder of Hugging Face that holds a GPT-2; or the folder of a saved
+        predictor.
     target
-        The folder of the predictor; or the ARPA file, packed if its name ends in .gz.
+        From a file or folder of another toolkit: the folder of the predictor. From a predictor: a new ARPA file, packed
+        if its name ends in .gz, or a new folder.
     tokenizer
         A saved predictor or tokenizer.json whose tokens are the words of the ARPA file. Default: a tokenizer that
         splits text at white space into the words of the file.
     json
         Print one JSON object about what was written.
     """
-    from lmzoo.convert import predictor_from_arpa, predictor_to_arpa
     from lmzoo.errors import UsageError
-    from lmzoo.predictor import Predictor, check_home
-    from lmzoo.tokenizers import Tokenizer
+    from lmzoo.predictor import check_home
 
-    if source.is_dir():
-        if tokenizer:
-            raise UsageError(f"{source} has a tokenizer of its own: --tokenizer is for ARPA files")
-        if target.exists():
-            raise UsageError(f"{target} is there already and is left as it is: choose a new name")
-        predictor = Predictor.load(source)
-        with terminal.progress(f"writing {target}") as on_progress:
-            predictor_to_arpa(predictor, target, on_progress=on_progress)
+    is_saved = (source / "predictor.json").is_file()
+    if source.is_dir() and tokenizer:
+        raise UsageError(f"{source} has a tokenizer of its own: --tokenizer is for ARPA files")
+    if is_saved or (source.is_dir() and not (source / "config.json").is_file()):
+        predictor = _write(source, target)
     else:
         check_home(target)
-        given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
-        with terminal.progress(f"reading {source}") as on_progress:
-            predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
+        predictor = _read_huggingface(source) if source.is_dir() else _read_arpa(source, tokenizer)
         predictor.save(target)
-        error = predictor.provenance["largest_sum_error"]
-        if error > 1e-3:
-            terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
+    sizes, text = _told(predictor)
+    if json:
+        terminal.print_json({"target": str(target), "vocab_size": predictor.tokenizer.vocab_size, **sizes})
+    else:
+        terminal.note(f"{text}, written to {target}")
+
+
+def _write(source: Path, target: Path) -> Predictor:
+    """A saved predictor as the file or folder of another toolkit."""
+    from lmzoo.errors import UsageError
+    from lmzoo.predictor import Predictor
+
+    predictor = Predictor.load(source)
+    if target.exists():
+        raise UsageError(f"{target} is there already and is left as it is: choose a new name")
+    with terminal.progress(f"writing {target}") as on_progress:
+        if predictor.species == "gpt2":
+            from lmzoo.huggingface import predictor_to_huggingface
+
+            predictor_to_huggingface(predictor, target)
+        else:
+            from lmzoo.convert import predictor_to_arpa
+
+            predictor_to_arpa(predictor, target, on_progress=on_progress)
+    return predictor
+
+
+def _read_huggingface(source: Path) -> Predictor:
+    from lmzoo.huggingface import predictor_from_huggingface
+
+    with terminal.progress(f"reading {source}"):
+        return predictor_from_huggingface(source)
+
+
+def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
+    from lmzoo.convert import predictor_from_arpa
+    from lmzoo.tokenizers import Tokenizer
+
+    given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
+    with terminal.progress(f"reading {source}") as on_progress:
+        predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
+    error = predictor.provenance["largest_sum_error"]
+    if error > 1e-3:
+        terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
+    return predictor
+
+
+def _told(predictor: Predictor) -> tuple[dict[str, object], str]:
+    """How large what was written is: for --json, and for people."""
+    if predictor.species == "gpt2":
+        n_parameters = predictor.model.n_parameters
+        return {"n_parameters": n_parameters}, f"{n_parameters:,} parameters"
     levels = predictor.model.arrays()["levels"]
     n_ngrams = (levels[2:] - levels[1:-1]).tolist()
-    if json:
-        terminal.print_json({"target": str(target), "vocab_size": predictor.tokenizer.vocab_size, "n_ngrams": n_ngrams})
-    else:
-        terminal.note(f"{sum(n_ngrams):,} n-grams up to order {len(n_ngrams)}, written to {target}")
+    return {"n_ngrams": n_ngrams}, f"{sum(n_ngrams):,} n-grams up to order {len(n_ngrams)}"

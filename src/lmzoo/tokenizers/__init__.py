@@ -1,6 +1,7 @@
 """Text to ids and back: characters, bytes, words, byte pairs; each one a Hugging Face `tokenizer.json`."""
 
+from lmzoo.tokenizers.foreign import adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import Piece, Tokenizer, visible
 from lmzoo.tokenizers.training import train_tokenizer, word_tokenizer
 
-__all__ = ["Piece", "Tokenizer", "train_tokenizer", "visible", "word_tokenizer"]
+__all__ = ["Piece", "Tokenizer", "adopt_tokenizer", "train_tokenizer", "visible", "word_tokenizer"]

@@ -8,13 +8,15 @@
 | bpe  | byte pairs (Sennrich et al. 2016) over bytes               | yes      |
 
 Id 0 is end-of-text in every kind. It is an entry of the vocabulary that no text can produce, not an "added token" of
-Hugging Face, so text that looks like a special token is text.
+Hugging Face, so text that looks like a special token is text. Tokenizers of others become such ones in
+`lmzoo.tokenizers.foreign`; their byte pairs may be over characters with bytes for the rest, and may lose something.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ EOT_TEXT = "<|end of text|>"
 UNKNOWN_TEXT = "<unk>"
 """The entry of the class of all unknown words. A word of the text that is written so belongs to it."""
 
+_MARK = "<|no text: "
 _BATCH_CHARACTERS = 1 << 22
 """Texts are encoded in batches of about this size: Hugging Face's encodings take far more memory than their ids."""
 
@@ -56,23 +59,37 @@ class Tokenizer:
     """Immutable. Make one with `train_tokenizer`, or `load` one."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes a Hugging Face tokenizer as `train_tokenizer` builds them; TokenizerError for any other."""
+        """Takes a Hugging Face tokenizer as this package builds them; TokenizerError for any other."""
         self._backend = backend
         description = json.loads(backend.to_str())
         model: dict[str, Any] = description["model"]
-        if model.get("vocab", {}).get(EOT_TEXT) != EOT or description["added_tokens"]:
+        vocab: Any = model.get("vocab", {})
+        added: list[dict[str, Any]] = description["added_tokens"]
+        if (
+            not isinstance(vocab, dict)
+            or vocab.get(EOT_TEXT) != EOT
+            or any(token["special"] or token["content"] not in vocab for token in added)
+        ):
             raise TokenizerError(f"this tokenizer.json is not one of lmzoo's: its id 0 is not '{EOT_TEXT}'")
         self.vocab_size: int = backend.get_vocab_size()
         if model["type"] == "WordLevel":
-            at_space = description["pre_tokenizer"]["type"] == "WhitespaceSplit"
+            at_space = [step["type"] for step in _steps(description["pre_tokenizer"])] == ["WhitespaceSplit"]
             self.kind, self.spec = "word", "word-space" if at_space else "word"
-        elif model["byte_fallback"]:
-            self.kind, self.spec = "char", "char"
         elif model["merges"]:
             self.kind, self.spec = "bpe", f"bpe:{self.vocab_size}"
+        elif model["byte_fallback"]:
+            self.kind, self.spec = "char", "char"
         else:
             self.kind, self.spec = "byte", "byte"
-        self.lossless: bool = self.kind != "word"
+        self._in_bytes = any(step["type"] == "ByteLevel" for step in _steps(description["decoder"]))
+        self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
+        self._as_written = {token["content"] for token in added}
+        alphabet = _BYTE_OF if self._in_bytes else [f"<0x{byte:02X}>" for byte in range(256)]
+        self.lossless: bool = (
+            self.kind != "word"
+            and all(entry in vocab for entry in alphabet)
+            and all(map(_keeps_all, _steps(description["normalizer"]) + _steps(description["pre_tokenizer"])))
+        )
         self.unknown_id: int | None = backend.token_to_id(UNKNOWN_TEXT) if self.kind == "word" else None
 
     def __repr__(self) -> str:
@@ -110,7 +127,7 @@ class Tokenizer:
         """The text of ids; EOT is nothing, bytes that are no UTF-8 become U+FFFD. TokenIdError for unknown ids."""
         checked = np.asarray(ids, dtype=np.int64).reshape(-1)
         check_ids(checked, self.vocab_size)
-        return self._backend.decode(checked[checked != EOT].tolist(), skip_special_tokens=False)
+        return self._backend.decode(checked[~np.isin(checked, self._silent)].tolist(), skip_special_tokens=False)
 
     def pieces(self, text: str) -> list[Piece]:
         """The tokens of a text and where they stand in it."""
@@ -123,22 +140,29 @@ class Tokenizer:
 
     def token_text(self, token_id: int) -> str:
         """One token for people: white space as it is, bytes that are no whole character as \\xe3."""
-        if self.kind == "word":
-            check_ids(np.array([token_id]), self.vocab_size)
+        check_ids(np.array([token_id]), self.vocab_size)
+        if self.kind == "word" or token_id in self._silent:
             return self.entries[token_id]
-        return EOT_TEXT if token_id == EOT else self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
+        return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def token_bytes(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; none for EOT."""
         check_ids(np.array([token_id]), self.vocab_size)
         entry = self.entries[token_id]
-        if token_id == EOT:
+        if token_id in self._silent:
             return b""
-        if self.kind in ("byte", "bpe"):
+        if self.kind == "word" or entry in self._as_written:
+            return entry.encode()
+        if self._in_bytes:
             return bytes(map(_BYTE_OF.__getitem__, entry))
-        if self.kind == "char" and len(entry) > 1:  # "<0xE3>"
+        if re.fullmatch("<0x[0-9A-F]{2}>", entry):
             return bytes([int(entry[1:-1], 16)])
-        return entry.encode()
+        return (entry.replace("▁", " ") if self._marks_spaces else entry).encode()
+
+    @cached_property
+    def _silent(self) -> list[int]:
+        """Ids that stand for no text: EOT, and the marks of tokenizers of others."""
+        return [EOT, *(token_id for token_id, entry in enumerate(self.entries) if entry.startswith(_MARK))]
 
     @cached_property
     def entries(self) -> list[str]:
@@ -205,6 +229,37 @@ def _checked(text: str) -> str:
             "Unicode text: read files as UTF-8, not with 'surrogateescape'"
         ) from error
     return text
+
+
+def mark_entry(name: str) -> str:
+    """The entry of an id that stands for no text, though a model knows it: no text gives it, as with EOT."""
+    return f"{_MARK}{name}|>"
+
+
+def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A normalizer, splitter or decoder as the list of what it does, one after the other."""
+    if component is None:
+        return []
+    if component["type"] != "Sequence":
+        return [component]
+    parts = next(value for name, value in component.items() if name != "type")
+    return [step for part in parts for step in _steps(part)]
+
+
+def _keeps_all(step: dict[str, Any]) -> bool:
+    """Whether a text can be had back after this step of a normalizer or splitter.
+
+    Texts that differ in one space at their start, or are the same to Unicode (NFC), count as the same.
+    """
+    match step["type"]:
+        case "NFC" | "Prepend" | "ByteLevel" | "Metaspace" | "Digits":
+            return True
+        case "Replace":
+            return step["pattern"] == {"String": " "} and step["content"] == "▁"
+        case "Split" | "Punctuation":
+            return step["behavior"] != "Removed"
+        case _:
+            return False
 
 
 def _byte_characters() -> dict[str, int]:

@@ -1,0 +1,325 @@
+"""Predictors of the species `gpt2` from and to folders of Hugging Face, which its GPT-2 was made to agree with.
+
+A folder holds `config.json`, `model.safetensors` and `tokenizer.json`; what transformers computes from it are our
+logits, to rounding. Reading and writing need no transformers. Other causal models are read as they are, by
+`Predictor.load`: see `lmzoo.models.pretrained`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from lmzoo import zoo
+from lmzoo.arrays import save_arrays, take_array
+from lmzoo.checks import check_share, check_whole
+from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
+from lmzoo.files import atomic_folder
+from lmzoo.models.pretrained import check_safe_weights
+from lmzoo.predictor import Predictor
+from lmzoo.provenance import versions
+from lmzoo.stream import EOT
+from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
+from lmzoo.tokenizers.tokenizer import EOT_TEXT
+
+# What GPT-2 as published is, among all that this configuration can say; a file need not name any of it.
+_FIXED: dict[str, Any] = {
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+_SAME_ACTIVATION = ("gelu_new", "gelu_pytorch_tanh")
+"""Names of the tanh form of gelu."""
+_OUTER = {"embedding": "wte", "positions": "wpe", "norm": "ln_f"}
+_IN_BLOCK = {
+    "norm_1": "ln_1",
+    "attention.qkv": "attn.c_attn",
+    "attention.out": "attn.c_proj",
+    "norm_2": "ln_2",
+    "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+# ---- Writing -------------------------------------------------------------------------------------
+
+
+def predictor_to_huggingface(predictor: Predictor, folder: str | Path) -> Path:
+    """Writes a `gpt2` predictor as a new folder for `transformers.AutoModelForCausalLM` and `AutoTokenizer`.
+
+    Ids stay: end-of-text is 0, which the tokenizer there puts before each text, as the start of a document.
+    ConfigurationError for another species, UsageError if the folder is there.
+    """
+    folder = Path(folder)
+    if predictor.species != "gpt2":
+        raise ConfigurationError(f"only gpt2 can be written for Hugging Face, and this is a '{predictor.species}'")
+    if folder.exists():
+        raise UsageError(f"{folder} is there already and is left as it is: choose a new name")
+    settings = {**zoo.defaults("gpt2"), **predictor.settings}
+    ours = predictor.model.arrays()
+    weights = {f"transformer.{name}": _turned(name, ours[own]) for own, name in _names(settings["n_layers"])}
+    with atomic_folder(folder) as temporary:
+        save_arrays(temporary / "model.safetensors", weights, metadata={"format": "pt"})
+        _write_json(temporary / "config.json", _config(predictor.tokenizer.vocab_size, settings))
+        ends = {"bos_token_id": EOT, "eos_token_id": EOT, "pad_token_id": EOT}
+        _write_json(temporary / "generation_config.json", ends)
+        _write_json(temporary / "tokenizer.json", _their_tokenizer(predictor.tokenizer))
+        marks = dict.fromkeys(["bos_token", "eos_token", "pad_token"], EOT_TEXT)
+        about = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": settings["window"],
+            "clean_up_tokenization_spaces": False,
+        }
+        _write_json(temporary / "tokenizer_config.json", {**about, **marks})
+    return folder
+
+
+def _config(vocab_size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": vocab_size,
+        "n_positions": settings["window"],
+        "n_ctx": settings["window"],
+        "n_embd": settings["d_model"],
+        "n_layer": settings["n_layers"],
+        "n_head": settings["n_heads"],
+        "n_inner": None,
+        "embd_pdrop": settings["dropout"],
+        "resid_pdrop": settings["dropout"],
+        "attn_pdrop": 0.0,
+        "bos_token_id": EOT,
+        "eos_token_id": EOT,
+        "pad_token_id": EOT,
+        "use_cache": True,
+        "dtype": "float32",
+        "torch_dtype": "float32",  # its name before transformers 4.56
+        **_FIXED,
+    }
+
+
+def _their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Our `tokenizer.json` with end-of-text as a mark, put before each text."""
+    mark = {"content": EOT_TEXT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    description = json.loads(tokenizer.to_json())
+    start, text = {"SpecialToken": {"id": EOT_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    return description | {
+        "added_tokens": [{"id": EOT, **mark, "special": True}, *description["added_tokens"]],
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [start, text],
+            "pair": [start, text, start, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {EOT_TEXT: {"id": EOT_TEXT, "ids": [EOT], "tokens": [EOT_TEXT]}},
+        },
+    }
+
+
+def _write_json(path: Path, description: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# ---- Reading -------------------------------------------------------------------------------------
+
+
+def predictor_from_huggingface(folder: str | Path) -> Predictor:
+    """A `gpt2` predictor from a folder of Hugging Face that holds a GPT-2: logits stay, to rounding.
+
+    End-of-text becomes id 0, and what was 0 takes its place. Only safetensors are read, never a pickle.
+    ConfigurationError for what our `gpt2` cannot be; SavedModelError or TokenizerError for damage.
+    """
+    folder = Path(folder)
+    config = _read_json(folder / "config.json")
+    settings, vocab_size, eot_id = _settings(folder / "config.json", config)
+    check_safe_weights(folder)
+    weights = _Weights(folder)
+    # Before anything of these sizes is made: what a configuration says costs no more than the weights hold.
+    weights.check(_shapes(settings, vocab_size))
+    shapes = dict(_shapes(settings, vocab_size))
+    arrays: dict[str, NDArray[Any]] = {}
+    for own, name in _names(settings["n_layers"]):
+        arrays[own] = np.ascontiguousarray(_turned(name, weights.take(name, shapes[name])))
+    rows = arrays["embedding.weight"]
+    if weights.has("lm_head.weight") and not np.array_equal(weights.take("lm_head.weight", rows.shape), rows):
+        raise ConfigurationError(f"{folder}: the output lm_head.weight is not the input wte.weight, as it is in gpt2")
+    rows[[EOT, eot_id]] = rows[[eot_id, EOT]]
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise SavedModelError(f"{path} is missing: save_pretrained of the (fast) tokenizer writes it")
+    tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
+    model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
+    provenance = {
+        "source": folder.resolve().name,
+        "source_fingerprint": weights.fingerprint(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    return Predictor(tokenizer, model, "gpt2", settings, provenance)
+
+
+def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
+    """Our settings, the vocabulary's size and its end-of-text, from `config.json`; ConfigurationError says what not."""
+    kind = config.get("model_type")
+    if kind != "gpt2":
+        raise ConfigurationError(
+            f"{path} has model_type {kind!r}, and only 'gpt2' can be converted; "
+            "other causal models are used as they are: lmzoo evaluate, predict and generate take their folder"
+        )
+    for name, wanted in _FIXED.items():
+        found = config.get(name, wanted)
+        if found != wanted and not (name == "activation_function" and found in _SAME_ACTIVATION):
+            raise ConfigurationError(f"{path} has {name} {found!r}, and gpt2 is {wanted!r}")
+    sizes = {
+        "d_model": config.get("n_embd", 768),
+        "n_layers": config.get("n_layer", 12),
+        "n_heads": config.get("n_head", 12),
+    }
+    window, vocab_size = config.get("n_positions", 1024), config.get("vocab_size", 50257)
+    check_whole(1, **sizes)
+    check_whole(2, n_positions=window, vocab_size=vocab_size)
+    if config.get("n_inner") not in (None, 4 * sizes["d_model"]):
+        raise ConfigurationError(
+            f"{path} has n_inner {config['n_inner']!r}, and gpt2 is 4 x n_embd = {4 * sizes['d_model']}"
+        )
+    eot_id, start_id = config.get("eos_token_id", 50256), config.get("bos_token_id", 50256)
+    check_whole(0, vocab_size - 1, eos_token_id=eot_id)
+    if start_id not in (None, eot_id):
+        raise ConfigurationError(
+            f"{path} has bos_token_id {start_id!r} and eos_token_id {eot_id}, and in gpt2 one id starts and ends texts"
+        )
+    dropout = config.get("resid_pdrop", 0.1)
+    check_share(resid_pdrop=dropout)
+    return {**sizes, "window": window, "dropout": dropout}, vocab_size, eot_id
+
+
+class _Weights:
+    """The tensors of a folder, in one file or several; read one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        index = folder / "model.safetensors.index.json"
+        names = ["model.safetensors"]
+        if not (folder / names[0]).is_file() and index.is_file():
+            places = _read_json(index).get("weight_map")
+            if not isinstance(places, dict) or any(Path(str(name)).name != name for name in places.values()):
+                raise SavedModelError(f"{index} is damaged: its weight_map must give names of files in the same folder")
+            names = sorted(set(places.values()))
+        self._folder, self._files = folder, [folder / name for name in names]
+        self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._places: dict[str, tuple[Path, str]] = {}
+        for path in self._files:
+            with _opened(path) as opened:
+                for full_name in opened.keys():  # noqa: SIM118 - it is no mapping
+                    entry, name = opened.get_slice(full_name), full_name.removeprefix("transformer.")
+                    self._shapes[name] = (tuple(entry.get_shape()), entry.get_dtype())
+                    self._places[name] = (path, full_name)
+
+    def has(self, name: str) -> bool:
+        return name in self._places
+
+    def check(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+        """SavedModelError for the first tensor that is not there, or not in its shape and of floats."""
+        for name, shape in shapes:
+            if name not in self._shapes:
+                raise SavedModelError(f"the weights in {self._folder} lack '{name}'")
+            found, dtype = self._shapes[name]
+            if found != shape or dtype not in _FLOATS:
+                raise SavedModelError(
+                    f"'{name}' in {self._folder} is {found} {dtype}, and config.json needs {shape} in one of "
+                    f"{', '.join(_FLOATS)}"
+                )
+
+    def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The tensor in float32."""
+        path, full_name = self._places[name]
+        with _opened(path) as opened:
+            array = opened.get_tensor(full_name).float().numpy()
+        return take_array({name: array}, name, shape=shape, dtype=np.float32)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files, one after the other, in hexadecimal."""
+        digest = hashlib.sha256()
+        for path in self._files:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="pt")  # as torch: numpy has no bfloat16
+    except (safetensors.SafetensorError, OSError) as error:
+        raise SavedModelError(f"{path} is missing, damaged or not a safetensors file: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SavedModelError(f"cannot read {path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(_read_text(path))
+    except ValueError as error:
+        raise SavedModelError(f"{path} is damaged: {error}") from error
+    if not isinstance(description, dict):
+        raise SavedModelError(f"{path} is damaged: it holds no JSON object")
+    return description
+
+
+# ---- Names and shapes ----------------------------------------------------------------------------
+
+
+def _names(n_layers: int) -> Iterator[tuple[str, str]]:
+    """Each parameter as we name it, and as GPT2Model does."""
+    inner = (
+        (f"blocks.{number}.{own}", f"h.{number}.{name}")
+        for number in range(n_layers)
+        for own, name in _IN_BLOCK.items()
+    )
+    for own, name in itertools.chain(_OUTER.items(), inner):
+        yield f"{own}.weight", f"{name}.weight"
+        if name not in ("wte", "wpe"):
+            yield f"{own}.bias", f"{name}.bias"
+
+
+def _is_turned(name: str) -> bool:
+    """Whether it is a matrix of `Conv1D`, which has inputs in rows where `Linear` has outputs."""
+    return ".c_" in name and name.endswith("weight")
+
+
+def _turned(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    return array.T if _is_turned(name) else array
+
+
+def _shapes(settings: Mapping[str, Any], vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The name and shape of each tensor in the file."""
+    d = settings["d_model"]
+    matrices = {
+        "wte": (vocab_size, d),
+        "wpe": (settings["window"], d),
+        "attn.c_attn": (d, 3 * d),
+        "attn.c_proj": (d, d),
+        "mlp.c_fc": (d, 4 * d),
+        "mlp.c_proj": (4 * d, d),
+    }
+    for _, name in _names(settings["n_layers"]):
+        layer, _, kind = name.rpartition(".")
+        matrix = matrices.get(layer.split(".", 2)[-1])
+        yield name, matrix if matrix and kind == "weight" else ((matrix or (d, d))[1],)
