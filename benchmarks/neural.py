@@ -65,7 +65,20 @@ LOSS: dict[float, dict[str, Any]] = {
 }  # fmt: skip
 """Settings of `transformer` by seconds of training, chosen on the last tenth of the training part."""
 
-WORDS: dict[str, dict[str, Any]] = {}
+_WORDS_TRAINING = {"batch_size": 32, "chunk_size": 35, "sampled": 2000, "forget": 0.01, "averaging": 0.1}
+_RECURRENT = {
+    "d_embed": 256, "d_hidden": 512, "dropout": 0.5, "variational": True, "weight_dropout": 0.3,
+    "training": {**_WORDS_TRAINING, "tokens": 14_000_000, "learning_rate": 3e-3, "weight_decay": 0.03},
+}  # fmt: skip
+WORDS: dict[str, dict[str, Any]] = {
+    "nplm": {
+        "order": 5, "d_embed": 100, "d_hidden": 200, "dropout": 0.4,
+        "training": {**_WORDS_TRAINING, "tokens": 10_000_000, "learning_rate": 3e-3, "weight_decay": 0.1},
+    },
+    "rnn": _RECURRENT,
+    "lstm": _RECURRENT,
+    "gru": _RECURRENT,
+}  # fmt: skip
 """Settings by species."""
 
 Step = Callable[[], None]
