@@ -54,15 +54,16 @@ GENERATED = 200
 WINDOW = 256
 SENTENCE = 25  # words of a document of random ones
 
-LOSS: dict[float, dict[str, Any]] = {
-    60: {
-        "n_layers": 2, "ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5,
-        "training": {
-            "batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.1,
-            "forget": 0.1,
-        },
-    },
+_LOSS_TRAINING = {
+    "batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.1,
+    "forget": 0.1, "averaging": 0.1, "final_rate": 0.2,
 }  # fmt: skip
+_NGRAMS = {"ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5}
+LOSS: dict[float, dict[str, Any]] = {
+    60: {"n_layers": 2, **_NGRAMS, "training": _LOSS_TRAINING},
+    180: {"n_layers": 3, **_NGRAMS, "dropout": 0.1, "training": _LOSS_TRAINING},
+    450: {"n_layers": 4, "d_model": 192, **_NGRAMS, "dropout": 0.2, "training": _LOSS_TRAINING},
+}
 """Settings of `transformer` by seconds of training, chosen on the last tenth of the training part."""
 
 _WORDS_TRAINING = {"batch_size": 32, "chunk_size": 35, "sampled": 2000, "forget": 0.01, "averaging": 0.1}
