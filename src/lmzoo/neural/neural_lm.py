@@ -58,9 +58,6 @@ class NeuralStates(Sequence[NeuralState]):
 class NeuralLM(LanguageModel[NeuralState]):
     """A language model around the network that `make_network(vocab_size, **architecture)` creates."""
 
-    network: Network
-    """Set by `fit` and `load_arrays`."""
-
     def __init__(
         self,
         vocab_size: int,
@@ -108,11 +105,17 @@ class NeuralLM(LanguageModel[NeuralState]):
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
-        return self._become(network)
-
-    def _become(self, network: Network) -> Self:
-        self.network, self._single, self.fitted = network, SingleReader(network), True
+        self.network, self.fitted = network, True
         return self
+
+    @property
+    def network(self) -> Network:
+        """Set by `fit` and `load_arrays`."""
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._network, self._single = network, SingleReader(network)
 
     def fresh_network(self, seed: int) -> Network:
         with torch.random.fork_rng(devices=[]):
@@ -199,4 +202,5 @@ class NeuralLM(LanguageModel[NeuralState]):
             for name, parameter in network.named_parameters():
                 array = take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
                 parameter.copy_(torch.from_numpy(np.array(array)))
-        return self._become(network)
+        self.network, self.fitted = network, True
+        return self

@@ -60,7 +60,7 @@ class SingleReader:
         return torch.from_numpy(hidden), tuple(map(torch.from_numpy, after))
 
     def logits(self, hidden: Tensor) -> Array | None:
-        """(V,) logits from a hidden vector (D,)."""
+        """(V,) logits from a hidden vector (D,): without kernels, so that a state predicts the same at all times."""
         weights = self._current_weights()
         return weights and self._network.logits_one(weights, hidden.numpy())
 
