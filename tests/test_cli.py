@@ -84,6 +84,11 @@ def test_fit_evaluate_predict_generate(corpus_folder: Path, tmp_path: Path, caps
     plain = capsys.readouterr().out
     assert run([*drawn, "--json"]) == 0
     assert "The " + json.loads(capsys.readouterr().out)["completion"] + "\n" == plain
+    assert run([*drawn, "--n", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert run([*drawn, "--n", "3", "--json"]) == 0
+    texts = [json.loads(line)["completion"] for line in capsys.readouterr().out.splitlines()]
+    assert shown == "".join(f"── unigram, {i} of 3\nThe {text}\n" for i, text in enumerate(texts, 1))
     assert list(tmp_path.iterdir()) == [tmp_path / "unigram"], "nothing but the predictor may be left"
 
 
@@ -148,6 +153,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     ),
     "no predictor": (lambda tmp: ["predict", "a", "-p", str(tmp)], 1, "no saved predictor"),
     "NaN temperature": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "nan"], 2, "temperature must be"),
+    "no continuation": (lambda tmp: ["generate", "a", "-p", "SAVED", "--n", "0"], 2, "n must be a whole number"),
     "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "--jsno"),

@@ -63,6 +63,18 @@ def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
         assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, decoding=hot) == whole
 
 
+def test_completions_differ_and_repeat_with_their_seed(markov_predictor: Predictor) -> None:
+    texts = markov_predictor.completions("The ", n=4, max_tokens=40, seed=5)
+    assert len(set(texts)) == 4
+    assert texts == markov_predictor.completions("The ", n=4, max_tokens=40, seed=5)
+    stopped = markov_predictor.completions("The ", n=4, max_tokens=40, seed=5, stop=["t"])
+    assert stopped == [text.partition("t")[0] for text in texts]
+    with pytest.raises(ConfigurationError, match="n must be a whole number of at least 1, got 0"):
+        markov_predictor.completions("The ", n=0)
+    with pytest.raises(ConfigurationError, match="must not be empty"):
+        markov_predictor.completions("The ", n=2, stop=[""])
+
+
 def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
     greedy = Decoding(temperature=0)
     first = markov_predictor.complete("The", max_tokens=1, decoding=greedy)

@@ -34,7 +34,7 @@ class Distribution:
                 f"a distribution needs a (V,) array of log-probabilities, got shape {values.shape}"
             )
         peak = values.max()
-        if not np.isfinite(peak):
+        if not math.isfinite(peak):
             raise ConfigurationError("a distribution needs log-probabilities that are not NaN, +inf or all -inf")
         values -= peak + np.log(np.exp(values - peak).sum())
         values.flags.writeable = False
@@ -86,9 +86,11 @@ class Distribution:
 
     def sample(self, rng: np.random.Generator) -> int:
         """Draws a token id by inverting the cumulative distribution at one uniform number."""
-        cumulative = np.cumsum(self.probs)
-        drawn = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-        return min(drawn, int(np.flatnonzero(np.isfinite(self.log_probs))[-1]))
+        cumulative = self.probs.cumsum()
+        drawn = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+        if drawn == len(self):  # the product was rounded up to the sum of all
+            drawn = int(np.flatnonzero(np.isfinite(self.log_probs))[-1])
+        return drawn
 
     def tempered(self, temperature: float) -> Distribution:
         """Probabilities to the power 1 / temperature, renormalised; temperature 0 leaves only the argmax."""

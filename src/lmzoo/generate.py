@@ -1,8 +1,9 @@
-"""The only sampling loop: N tokens in, one token out, slide the window."""
+"""The only sampling loop: N tokens in, one token out, slide the window; of one text, or of many side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +47,55 @@ def generate(
     max_tokens: int | None = None,
 ) -> Iterator[int]:
     """Draws ids one after the other; the last one is EOT unless `max_tokens` ends it first."""
+    for _, token_id in _drawn(model, [prompt_ids], [rng], decoding, max_tokens):
+        yield token_id
+
+
+def generate_batch(
+    model: LanguageModel[Any],
+    prompts: Sequence[ArrayLike],
+    *,
+    rng: np.random.Generator,
+    decoding: Decoding | None = None,
+    max_tokens: int | None = None,
+) -> list[list[int]]:
+    """Continues B prompts side by side, in which networks share their work; one list of ids for each.
+
+    Text b is what `generate` draws with the generator `rng.spawn(B)[b]`, up to the rounding of probabilities.
+    """
+    texts: list[list[int]] = [[] for _ in prompts]
+    for row, token_id in _drawn(model, prompts, rng.spawn(len(prompts)), decoding, max_tokens):
+        texts[row].append(token_id)
+    return texts
+
+
+def _drawn(
+    model: LanguageModel[Any],
+    prompts: Sequence[ArrayLike],
+    rngs: Sequence[np.random.Generator],
+    decoding: Decoding | None,
+    max_tokens: int | None,
+) -> Iterator[tuple[int, int]]:
+    """(row, token id) of each row that goes on, in turns; each row ends with its EOT, or after `max_tokens`."""
     if max_tokens is not None and max_tokens < 0:
         raise ConfigurationError(f"max_tokens must be at least 0, got {max_tokens}")
     decoding = decoding or Decoding()
-    state = model.state_after(model.visible(prompt_ids))
-    drawn = 0
-    while max_tokens is None or drawn < max_tokens:
-        token_id = decoding(Distribution(model.next_log_probs(state))).sample(rng)
-        yield token_id
-        if token_id == EOT:
+    contexts = [model.visible(prompt) for prompt in prompts]
+    read: dict[bytes, Any] = {}  # equal prompts are read once
+    for context in contexts:
+        if context.tobytes() not in read:
+            read[context.tobytes()] = model.state_after(context)
+    states: Sequence[Any] = [read[context.tobytes()] for context in contexts]
+    rows, token_ids = list(range(len(prompts))), list[int]()
+    for step in itertools.count() if max_tokens is None else range(max_tokens):
+        if EOT in token_ids:
+            going_on = [place for place, token_id in enumerate(token_ids) if token_id != EOT]
+            rows, states, token_ids = ([those[place] for place in going_on] for those in (rows, states, token_ids))
+        if not rows:
             return
-        state = model.advance(state, token_id)
-        drawn += 1
+        if step:
+            states = model.advance_batch(states, token_ids)
+        token_ids = []
+        for row, log_probs in zip(rows, model.next_log_probs_batch(states), strict=True):
+            token_ids.append(decoding(Distribution(log_probs)).sample(rngs[row]))
+            yield row, token_ids[-1]

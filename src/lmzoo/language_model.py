@@ -167,6 +167,14 @@ class LanguageModel(ABC, Generic[State]):
             state = self.advance(state, token_id)
         return state
 
+    def advance_batch(self, states: Sequence[State], token_ids: Sequence[int]) -> Sequence[State]:
+        """The states after B token ids follow B states, one each."""
+        return [self.advance(state, token_id) for state, token_id in zip(states, token_ids, strict=True)]
+
+    def next_log_probs_batch(self, states: Sequence[State]) -> NDArray[np.float64]:
+        """(B, V) log-probabilities in nats of the next token after each of B states."""
+        return np.array([self.next_log_probs(state) for state in states]).reshape(len(states), self.vocab_size)
+
     def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
         """(B, V) log-probabilities in nats of the next token after each of B contexts."""
         rows = [self.next_log_probs(self.state_after(self.visible(context))) for context in contexts]

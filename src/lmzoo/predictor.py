@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from lmzoo import __version__, zoo
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.distribution import Distribution
 from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.files import atomic_folder
-from lmzoo.generate import Decoding, generate
+from lmzoo.generate import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.metrics import bits
 from lmzoo.placement import Device, on_device, this_process
@@ -128,6 +129,24 @@ class Predictor:
         """The continuation that was drawn, without the prompt; it ends before the first stop string."""
         return "".join(self.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop))
 
+    def completions(
+        self,
+        prompt: str = "",
+        *,
+        n: int,
+        max_tokens: int = 100,
+        decoding: Decoding | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> list[str]:
+        """`n` different continuations, drawn side by side; each as by `complete`."""
+        check_whole(1, n=n)
+        _check_stop(stop)
+        prompt_ids = self.tokenizer.encode(prompt)
+        rng = np.random.default_rng(seed)
+        texts = generate_batch(self.model, [prompt_ids] * n, rng=rng, decoding=decoding, max_tokens=max_tokens)
+        return ["".join(_until(stop, self._as_text(drawn, prompt_ids.tolist()))) for drawn in texts]
+
     def stream(
         self,
         prompt: str = "",
@@ -138,8 +157,7 @@ class Predictor:
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
         """Like `complete`, piece by piece as it is drawn; only whole characters are given out."""
-        if any(not text for text in stop):
-            raise ConfigurationError("a stop string must not be empty")
+        _check_stop(stop)
         prompt_ids = self.tokenizer.encode(prompt)
         rng = np.random.default_rng(seed)
         drawn = generate(self.model, prompt_ids, rng=rng, decoding=decoding, max_tokens=max_tokens)
@@ -284,6 +302,11 @@ def check_home(folder: str | Path) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds something else and is left as it is: choose an empty or new folder")
     return folder
+
+
+def _check_stop(stop: Sequence[str]) -> None:
+    if any(not text for text in stop):
+        raise ConfigurationError("a stop string must not be empty")
 
 
 def _until(stop: Sequence[str], pieces: Iterable[str]) -> Iterator[str]:

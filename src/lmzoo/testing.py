@@ -10,7 +10,7 @@ them one by one.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,23 @@ def window(specimen: Specimen) -> None:
         seen = np.full(model.context_size, 3)
         changed = [model.log_probs(np.concatenate([[other], seen, [4]]))[-1] for other in (1, 2)]
         specimen.same(changed[0], changed[1], "an id beyond context_size must not matter")
+
+
+def side_by_side(specimen: Specimen) -> None:
+    """States that are advanced together, whatever was read before, are as those that are advanced one by one."""
+    model = specimen.fitted
+    alone = [model.state_after(model.visible(context)) for context in specimen.contexts()]
+    together: Sequence[Any] = list(alone)
+    for turn in range(4):
+        token_ids = [(turn + row) % specimen.vocab_size for row in range(len(alone))]  # EOT among them
+        together = model.advance_batch(together, token_ids)
+        alone = [model.advance(state, token_id) for state, token_id in zip(alone, token_ids, strict=True)]
+        expected = np.array([model.next_log_probs(state) for state in alone])
+        specimen.same(model.next_log_probs_batch(together), expected, "next_log_probs_batch after advance_batch")
+        specimen.same([model.next_log_probs(state) for state in together], expected, "next_log_probs of each")
+        alone, together = alone[1:], [together[row] for row in range(1, len(together))]
+    assert len(model.advance_batch([], [])) == 0
+    assert model.next_log_probs_batch([]).shape == (0, specimen.vocab_size)
 
 
 def normalised(specimen: Specimen) -> None:
@@ -273,6 +290,7 @@ LAWS: tuple[Law, ...] = (
     boundaries,
     one_truth,
     window,
+    side_by_side,
     normalised,
     same_seed,
     resumes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ def generate(
     prompt: str = "",
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
+    n: int = 1,
     max_tokens: int = 100,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -34,6 +36,8 @@ def generate(
         The text to continue; "" is the start of a document.
     predictors
         A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+    n
+        So many continuations of each, drawn side by side.
     max_tokens
         Stop after so many tokens, unless the model ends the text first.
     temperature
@@ -49,7 +53,7 @@ def generate(
     stop
         End before this text; may be repeated.
     json
-        Print one JSON object for each predictor.
+        Print one JSON object for each continuation.
     """
     from rich.text import Text
 
@@ -63,15 +67,26 @@ def generate(
     folders = predictors or default_predictors()
     for folder in folders:
         predictor = Predictor.load(folder)
-        pieces = predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())
-        if json:
-            completion = "".join(pieces)
-            terminal.print_json({"predictor": str(folder), "prompt": prompt, "completion": completion, "seed": seed})
-            continue
-        if len(folders) > 1:
-            terminal.stdout().print(Text(f"── {predictor.species}", style="bold"))
-        sys.stdout.write(show(prompt))
-        for piece in pieces:
-            sys.stdout.write(show(piece))
-            sys.stdout.flush()
-        sys.stdout.write("\n")
+        texts: Iterable[Iterable[str]]  # each in pieces
+        if n == 1:
+            texts = [predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())]
+        else:
+            drawn = predictor.completions(
+                prompt, n=n, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ()
+            )
+            texts = ([text] for text in drawn)
+        for number, pieces in enumerate(texts, 1):
+            if json:
+                completion = "".join(pieces)
+                terminal.print_json(
+                    {"predictor": str(folder), "prompt": prompt, "completion": completion, "seed": seed}
+                )
+                continue
+            if len(folders) > 1 or n > 1:
+                counted = f", {number} of {n}" if n > 1 else ""
+                terminal.stdout().print(Text(f"── {predictor.species}{counted}", style="bold"))
+            sys.stdout.write(show(prompt))
+            for piece in pieces:
+                sys.stdout.write(show(piece))
+                sys.stdout.flush()
+            sys.stdout.write("\n")

@@ -24,6 +24,7 @@ from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import GELU, Array, Weights, affine, layer_norm
 
 _TRAINING = TrainConfig(tokens=1_000_000, learning_rate=1e-3, weight_decay=0.1)
 
@@ -45,6 +46,12 @@ class Block(nn.Module):
         y, cached = self.attention(self.norm_1(x), cached, slots, seen)
         x = x + self.dropout(y)
         return x + self.dropout(self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))), cached
+
+    @staticmethod
+    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
+        y, cached = Attention.read_one(weights.attention, layer_norm(x, weights.norm_1), cached)
+        x = x + y
+        return x + affine(affine(layer_norm(x, weights.norm_2), weights.up, GELU), weights.down), cached
 
 
 @final
@@ -70,8 +77,14 @@ class GPT2(AnchoredNetwork):
     def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.embedding(ids) + self.positions(positions))
 
+    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
+        return weights.embedding.weight[token_id] + weights.positions.weight[position]
+
     def output(self, x: Tensor) -> Tensor:
         return self.norm(x)
+
+    def output_one(self, weights: Weights, x: Array) -> Array:
+        return layer_norm(x, weights.norm)
 
     def start_from(self, log_frequencies: Tensor) -> None:
         """Nothing: GPT-2 has no bias per token that could hold frequencies."""

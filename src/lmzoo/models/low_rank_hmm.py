@@ -32,6 +32,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import Array, Weights
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_500_000, batch_size=32, chunk_size=32, learning_rate=3e-2)
@@ -157,6 +158,9 @@ class LowRankHMM(Network):
     def logits(self, hidden: Tensor) -> Tensor:
         _, _, states, emissions = self.probabilities()
         return (hidden @ states @ emissions.T).clamp_min(_LEAST).log()
+
+    def logits_one(self, weights: Weights, hidden: Array) -> None:
+        """Left to `logits`, whose matrices are no weights, but made of them."""
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         assert self._used is not None  # of the forward pass

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,8 @@ from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.windows import windows
+from lmzoo.neural.single import TANH, Array, RowMemory, Weights, affine, shifted
+from lmzoo.neural.windows import window_of_one, windows
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_500_000)
@@ -58,6 +60,14 @@ class NPLM(Network):
         if self.direct:
             hidden = torch.cat([hidden, x], dim=2)
         return hidden, (torch.cat([earlier, ids], dim=1)[:, ids.shape[1] :],)
+
+    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory]:
+        (earlier,) = memory
+        x = weights.C.weight[window_of_one(token_id, earlier)].ravel()  # ((n - 1) d_embed,)
+        hidden = affine(x, weights.H, TANH)
+        if self.direct:
+            hidden = np.concatenate([hidden, x])
+        return hidden, [shifted(earlier, token_id)]
 
 
 def nplm(

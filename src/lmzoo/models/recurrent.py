@@ -13,8 +13,8 @@ two let a value stay. What none of them can do: read a text in parallel, or keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import Array, RowMemory, Weights, affine
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_000_000)
@@ -57,6 +58,15 @@ class Layer(nn.Module):
         U = F.dropout(self.U.weight, weight_dropout, self.training)
         bias = None if self.b is None else F.pad(self.b, (2 * len(self.b), 0))
         return recurrence(self.cell, self.W(x), U, bias, starts, memory)
+
+    def read_one(self, weights: Weights, x: Array, memory: Sequence[Array]) -> list[Array]:
+        """x (D,), going on in a document -> the memory after it, which begins with the output (1, H)."""
+        u = affine(memory[0][0], weights.U)
+        if self.b is not None:
+            u[-len(weights.b) :] += weights.b
+        x, u = affine(x, weights.W)[None], u[None]
+        after, _ = self.cell.step(torch.from_numpy(x), torch.from_numpy(u), tuple(map(torch.from_numpy, memory)))
+        return [part.numpy() for part in after]
 
 
 @final
@@ -92,6 +102,18 @@ class Recurrent(Network):
             x = self._dropped(x)
             after += new
         return self.projection(x).transpose(0, 1), tuple(after)
+
+    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
+        if token_id == EOT:
+            return None
+        x = weights.embedding.weight[token_id]
+        after: list[Array] = []
+        for number, layer in enumerate(cast(Iterable[Layer], self.layers)):
+            own = memory[number * self.n_memories : (number + 1) * self.n_memories]
+            new = layer.read_one(weights.layers[number], x, own)
+            x = new[0][0]
+            after += new
+        return affine(x, weights.projection), after
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Dropout on x (T, B, D): of single values, or of the same ones at all times (Gal & Ghahramani 2016)."""

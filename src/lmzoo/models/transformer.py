@@ -16,9 +16,11 @@ What it cannot do: see further, or learn much from little text.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +31,18 @@ from lmzoo.neural.attention import attention
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.windows import windows
+from lmzoo.neural.single import (
+    SQUARED_RELU,
+    Array,
+    RowMemory,
+    Weights,
+    affine,
+    attend,
+    rms_norm,
+    rotated,
+    shifted,
+)
+from lmzoo.neural.windows import window_of_one, windows
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_000_000)
@@ -41,6 +54,11 @@ _MULTIPLIER = 6364136223846793005
 def _norm(x: Tensor) -> Tensor:
     """RMSNorm over the last axis, without gain: the matrices after it can scale as well."""
     return F.rms_norm(x, x.shape[-1:])
+
+
+def _wrapped(key: int) -> int:
+    """What of a number is left in 64 bits, one of which is its sign."""
+    return (key + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _rotations(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
@@ -89,6 +107,19 @@ class Attention(nn.Module):
         y = attention(q, keys, values, seen)  # (B, H, T, d)
         return self.out(y.transpose(1, 2).flatten(2)), first, cached[:, :, :, x.shape[1] :]
 
+    @staticmethod
+    def read_one(
+        weights: Weights, x: Array, v_1: Array | None, cached: Array, n_seen: int, turns: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        """The same for x (D,), which sees the last `n_seen` keys of the cache; v_1 (D,), turns (d / 2,)."""
+        qkv, n_others = affine(x, weights.qkv), 2 * len(x)
+        q_and_k, v = qkv[:n_others].reshape(-1, cached.shape[4]), qkv[n_others:]  # (2 H, d), (D,)
+        q_and_k = rotated(rms_norm(q_and_k), *turns)
+        first = v if v_1 is None else v_1
+        v = weights.value_mix[0] * v + weights.value_mix[1] * first
+        y, cached = attend(np.concatenate([q_and_k.ravel(), v]), cached, n_seen, cached.shape[3])
+        return affine(y, weights.out), first, cached
+
 
 @final
 class Block(nn.Module):
@@ -108,6 +139,21 @@ class Block(nn.Module):
         y, first, cached = self.attention(_norm(x), v_1, cached, seen, turns)
         x = x + self.dropout(y)
         return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), first, cached
+
+    @staticmethod
+    def read_one(
+        weights: Weights,
+        x: Array,
+        x_0: Array,
+        v_1: Array | None,
+        cached: Array,
+        n_seen: int,
+        turns: tuple[Array, Array],
+    ) -> tuple[Array, Array, Array]:
+        x = weights.residual_mix[0] * x + weights.residual_mix[1] * x_0
+        y, first, cached = Attention.read_one(weights.attention, rms_norm(x), v_1, cached, n_seen, turns)
+        x = x + y
+        return x + affine(affine(rms_norm(x), weights.up, SQUARED_RELU), weights.down), first, cached
 
 
 @final
@@ -132,6 +178,16 @@ class NgramEmbedding(nn.Module):
         # ones, of which many come once, are not learned by heart.
         there = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
         return self.out((x * F.dropout(there, self.dropout, self.training)).flatten(2))
+
+    def read_one(self, weights: Weights, window: list[int]) -> Array:
+        """The same for the window of one token -> (D,)."""
+        x = np.zeros((len(window) - 1, self.table.embedding_dim), np.float32)
+        key = window[0]
+        for n, (later, earlier) in enumerate(itertools.pairwise(window)):
+            key = _wrapped(key * _MULTIPLIER + earlier + 1)
+            if later != EOT:
+                x[n] = weights.table.weight[n * self.n_slots + (key >> 20) % self.n_slots]
+        return affine(x.ravel(), weights.out)
 
 
 @final
@@ -192,6 +248,24 @@ class Transformer(Network):
             x, v_1, cached = block(x, x_0, v_1, cached, seen, turns)
             after.append(cached)
         return _norm(x), tuple(after)
+
+    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
+        if token_id == EOT:
+            return None
+        of_document, position, earlier, *caches = memory
+        angles = position * 10_000.0 ** -(np.arange(0, self.d_head, 2) / self.d_head)  # (d / 2,)
+        turns = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        n_seen = int(of_document.sum())  # the cache ends with them
+        x = weights.embedding.weight[token_id]
+        if self.ngrams is not None:
+            x = x + self.ngrams.read_one(weights.ngrams, window_of_one(token_id, earlier))
+        x = x_0 = rms_norm(x)
+        v_1 = None
+        after = [shifted(of_document, True), position + 1, shifted(earlier, token_id)]
+        for own, cached in zip(weights.blocks, caches, strict=True):
+            x, v_1, cached = Block.read_one(own, x, x_0, v_1, cached, n_seen, turns)
+            after.append(cached)
+        return rms_norm(x), after
 
 
 def transformer(

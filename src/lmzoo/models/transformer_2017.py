@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import RELU, Array, Weights, affine, layer_norm
 
 _TRAINING = TrainConfig(tokens=1_000_000, learning_rate=1e-3, warmup=0.1, schedule="inverse-sqrt", weight_decay=0.0)
 
@@ -54,6 +56,12 @@ class Block(nn.Module):
         x = self.norm_1(x + self.dropout(y))
         return self.norm_2(x + self.dropout(self.down(self.up(x).relu()))), cached
 
+    @staticmethod
+    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
+        y, cached = Attention.read_one(weights.attention, x, cached)
+        x = layer_norm(x + y, weights.norm_1)
+        return layer_norm(x + affine(affine(x, weights.up, RELU), weights.down), weights.norm_2), cached
+
 
 @final
 class Transformer2017(AnchoredNetwork):
@@ -79,7 +87,14 @@ class Transformer2017(AnchoredNetwork):
         scale = self.embedding.embedding_dim**0.5
         return self.dropout(scale * self.embedding(ids) + self.sinusoids[positions])
 
+    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
+        scale = np.float32(self.embedding.embedding_dim**0.5)
+        return scale * weights.embedding.weight[token_id] + weights.sinusoids[position]
+
     def output(self, x: Tensor) -> Tensor:
+        return x
+
+    def output_one(self, weights: Weights, x: Array) -> Array:
         return x
 
 

@@ -13,7 +13,8 @@ batched scoring see the same inputs and agree. Each input is read about twice, w
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from collections.abc import Iterable, Sequence
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.neural.attention import attention
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import Array, RowMemory, Weights, affine, attend, shifted
 from lmzoo.stream import EOT
 
 
@@ -56,16 +58,23 @@ class Attention(nn.Module):
             k, v = cached.unbind(1)
         return self.out(attention(q, k, v, seen).transpose(1, 2).flatten(2)), cached
 
+    @staticmethod
+    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
+        """The same for x (D,), which sees all that is cached."""
+        n_cached = cached.shape[3]
+        y, cached = attend(affine(x, weights.qkv), cached, n_cached, n_cached + 1)
+        return affine(y, weights.out), cached
+
 
 class AnchoredNetwork(Network):
-    """A decoder with `window` = C absolute positions; a species writes `embedded`, `blocks` and `output`.
+    """A decoder with `window` = C absolute positions; a species writes `blocks`, and what is abstract here.
 
     Its memory: the last C inputs (B, C), how many of them are in the current window (B,), and for each block their keys
     and values (B, 2, H, M, d), of which those beyond a row's number are void.
     """
 
     blocks: nn.ModuleList
-    """Each takes what `Attention` takes and returns what it returns."""
+    """Each takes what `Attention` takes and returns what it returns, in `read_one` as well."""
 
     def __init__(self, *, d_model: int, n_heads: int, window: int) -> None:
         super().__init__()
@@ -79,6 +88,14 @@ class AnchoredNetwork(Network):
     @abstractmethod
     def output(self, x: Tensor) -> Tensor:
         """(N, W, D) hidden vectors from what the last block writes."""
+
+    @abstractmethod
+    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
+        """(D,) the same for one id."""
+
+    @abstractmethod
+    def output_one(self, weights: Weights, x: Array) -> Array:
+        """(D,) the same for one token."""
 
     def initial_memory(self, batch_size: int) -> Memory:
         recent = torch.full((batch_size, self.window), EOT, device=self.device)
@@ -131,6 +148,24 @@ class AnchoredNetwork(Network):
             for one, other in zip(going_caches, fresh_caches, strict=True)
         ]
         return hidden, (*after, *caches)
+
+    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
+        recent, count, *caches = memory
+        position = int(count[0])
+        if token_id == EOT or position == self.window:
+            return None  # another window begins
+        x = self.embedded_one(weights, token_id, position)
+        after = []
+        for block, own, cached in zip(cast(Iterable[Any], self.blocks), weights.blocks, caches, strict=True):
+            x, cached = block.read_one(own, x, cached[:, :, :, :position])
+            after.append(cached)
+        return self.output_one(weights, x), (shifted(recent, token_id), count + 1, *after)
+
+    def joined(self, memories: Sequence[Memory]) -> Memory:
+        size = max(cached.shape[3] for memory in memories for cached in memory[2:])
+        return super().joined(
+            [(*memory[:2], *(_of_size(size, cached) for cached in memory[2:])) for memory in memories]
+        )
 
     def _read(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Reads ids (N, W) after the first `count` (N,) keys of each cache; those with a position past C are void."""

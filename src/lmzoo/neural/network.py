@@ -9,12 +9,14 @@ document start, and training, scoring and generation are one code path.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.neural.losses import linear_cross_entropy
+from lmzoo.neural.single import Array, RowMemory, Weights
 
 _BLOCK_ELEMENTS = 1 << 21
 """Logits that are held at a time."""
@@ -28,7 +30,7 @@ class Network(nn.Module, ABC):
 
     Hidden vectors and logits are separate steps because the logits are the larger by far: whoever needs few of them,
     or a loss only, never holds B x T x V numbers. Everything learned is in `parameters()`: there are no buffers. A
-    network whose output is not a linear layer overrides what is below `forward`.
+    network whose output is not a linear layer overrides what is from `logits` on.
     """
 
     head: nn.Linear
@@ -46,9 +48,25 @@ class Network(nn.Module, ABC):
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Reads ids (B, T) int64; leaves the tensors of `memory` as they are."""
 
+    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
+        """What `forward` does in evaluation, for one id of one row: the hidden vector (D,), and the memory after it.
+
+        As arrays, see `lmzoo.neural.single`; None = leave it to `forward`. Leaves the memory that comes as it is.
+        """
+        return None
+
+    def joined(self, memories: Sequence[Memory]) -> Memory:
+        """One memory with the rows of all of these."""
+        return tuple(torch.cat(parts) for parts in zip(*memories, strict=True))
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(.., V) logits of the next token from hidden vectors (.., D)."""
         return self.head(hidden)
+
+    def logits_one(self, weights: Weights, hidden: Array) -> Array | None:
+        """(V,) the same from one hidden vector (D,), as arrays; None = leave it to that."""
+        logits = weights.head.weight @ hidden
+        return logits + weights.head.bias if weights.head.bias.size else logits
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Mean of -log P(target) in nats, from hidden vectors (N, D) of the last `forward` and targets (N,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple, Self, final
+from typing import Any, NamedTuple, Self, final, overload
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.parallel import Team, join
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.single import SingleReader
 from lmzoo.neural.train import Training, widest_chunk
 from lmzoo.placement import chosen_device
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -37,11 +38,29 @@ class NeuralState(NamedTuple):
 
 
 @final
+class NeuralStates(Sequence[NeuralState]):
+    """B states that were read side by side, and stay so: the memory of all, and their hidden vectors (B, D)."""
+
+    def __init__(self, memory: Memory, hidden: Tensor) -> None:
+        self.memory, self.hidden = memory, hidden
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    @overload
+    def __getitem__(self, row: int) -> NeuralState: ...
+    @overload
+    def __getitem__(self, row: slice) -> NeuralStates: ...
+    def __getitem__(self, row: int | slice) -> NeuralState | NeuralStates:
+        if isinstance(row, slice):
+            return NeuralStates(tuple(part[row] for part in self.memory), self.hidden[row])
+        own = range(len(self))[row]
+        return NeuralState(tuple(part[own : own + 1] for part in self.memory), self.hidden[own])
+
+
+@final
 class NeuralLM(LanguageModel[NeuralState]):
     """A language model around the network that `make_network(vocab_size, **architecture)` creates."""
-
-    network: Network
-    """Set by `fit` and `load_arrays`."""
 
     def __init__(
         self,
@@ -111,6 +130,15 @@ class NeuralLM(LanguageModel[NeuralState]):
         check_memory(needed, config, self.device, sizes)
         return network
 
+    @property
+    def network(self) -> Network:
+        """Set by `fit` and `load_arrays`."""
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._network, self._single = network, SingleReader(network)
+
     def fresh_network(self, seed: int) -> Network:
         # Made on the processor, wherever it is to be, so that the first weights are the same everywhere.
         with borrowed_generators(self.device), torch.device("cpu"):
@@ -122,6 +150,9 @@ class NeuralLM(LanguageModel[NeuralState]):
         return self._read(np.array([EOT]), self.network.initial_memory(1))
 
     def advance(self, state: NeuralState, token_id: int) -> NeuralState:
+        if found := self._single.read(token_id, state.memory):
+            hidden, memory = found
+            return NeuralState(memory, hidden)
         return self._read(np.array([token_id]), state.memory)
 
     def state_after(self, context: NDArray[np.int32]) -> NeuralState:
@@ -136,9 +167,35 @@ class NeuralLM(LanguageModel[NeuralState]):
         hidden, memory = self.network(inputs, memory)  # (1, T, D)
         return NeuralState(memory, hidden[0, -1])
 
-    @torch.inference_mode()
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
-        return self.network.logits(state.hidden).cpu().double().log_softmax(-1).numpy()
+        logits = self._single.logits(state.hidden)
+        if logits is None:
+            with torch.inference_mode():
+                return self.network.logits(state.hidden).cpu().double().log_softmax(-1).numpy()
+        log_probs = logits.astype(np.float64)
+        log_probs -= log_probs.max()
+        log_probs -= np.log(np.exp(log_probs).sum())
+        return log_probs
+
+    def advance_batch(self, states: Sequence[NeuralState], token_ids: Sequence[int]) -> Sequence[NeuralState]:
+        if len(states) < 2:
+            return super().advance_batch(states, token_ids)
+        with torch.inference_mode():
+            hidden, memory = self.network(
+                torch.tensor(token_ids, device=self.device)[:, None], self._together(states).memory
+            )  # (B, 1, D)
+            return NeuralStates(memory, hidden[:, 0])
+
+    def next_log_probs_batch(self, states: Sequence[NeuralState]) -> NDArray[np.float64]:
+        if len(states) < 2:
+            return super().next_log_probs_batch(states)
+        with torch.inference_mode():
+            return self.network.logits(self._together(states).hidden).cpu().double().log_softmax(-1).numpy()
+
+    def _together(self, states: Sequence[NeuralState]) -> NeuralStates:
+        if isinstance(states, NeuralStates):
+            return states
+        return NeuralStates(self.network.joined([memory for memory, _ in states]), torch.stack([h for _, h in states]))
 
     @torch.inference_mode()
     def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lmzoo.stream import EOT
@@ -21,3 +23,12 @@ def windows(ids: Tensor, earlier: Tensor) -> Tensor:
         window.append(lagged.where(in_document, EOT))
         in_document = in_document & (lagged != EOT)
     return torch.stack(window, dim=2)
+
+
+def window_of_one(token_id: int, earlier: NDArray[np.int64]) -> list[int]:
+    """The same for one id in one row, and the n - 1 before it (1, n - 1): n ids, newest first."""
+    window = [token_id, *earlier[0, ::-1].tolist()]
+    if EOT in window:
+        n_here = window.index(EOT)
+        window[n_here:] = [EOT] * (len(window) - n_here)
+    return window

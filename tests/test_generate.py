@@ -1,0 +1,103 @@
+"""Generation: one text, and many side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmzoo import zoo
+from lmzoo.errors import ConfigurationError, TokenIdError
+from lmzoo.generate import Decoding, generate, generate_batch
+from lmzoo.language_model import LanguageModel
+from lmzoo.neural.neural_lm import NeuralLM, NeuralStates
+from lmzoo.stream import EOT
+from lmzoo.testing import toy_data
+
+V = 12
+SHORT = {"tokens": 2000, "batch_size": 4, "chunk_size": 6, "learning_rate": 1e-2}
+DECODER = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 6, "training": SHORT}
+SPECIES: dict[str, dict[str, Any]] = {
+    "markov": {},
+    "ngram": {},
+    "low-rank-hmm": {"n_states": 8, "rank": 3, "d_embed": 4, "training": SHORT},
+    "nplm": {"d_embed": 4, "d_hidden": 8, "training": SHORT},
+    "lstm": {"d_embed": 4, "d_hidden": 8, "training": SHORT},
+    "transformer": DECODER,
+    "gpt2": DECODER,
+}
+every_species = pytest.mark.parametrize("species", SPECIES)
+
+
+@cache
+def fitted(species: str) -> LanguageModel[Any]:
+    return zoo.create(species, V, **SPECIES[species]).fit(toy_data(V), seed=1)
+
+
+@every_species
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rows_are_the_texts_of_their_own_generators(
+    species: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From prompts of any length, beyond windows, and while one row after the other ends."""
+    monkeypatch.setattr("lmzoo.neural.single._PAYS_OFF", 0 if compiled else 10**9)
+    model = fitted(species)
+    prompts = [(), [1], [1], [2, 3, 4, 5, 6, 7, 8, 9], [3, EOT, 4], [5]] * 3
+    for decoding in (None, Decoding(1.3, min_p=0.01)):
+        settings: dict[str, Any] = {"decoding": decoding, "max_tokens": 30}
+        texts = generate_batch(model, prompts, rng=np.random.default_rng(4), **settings)
+        rngs = np.random.default_rng(4).spawn(len(prompts))
+        alone = [list(generate(model, prompt, rng=rng, **settings)) for prompt, rng in zip(prompts, rngs, strict=True)]
+        assert texts == alone
+        assert len({tuple(text) for text in texts}) > 5
+        assert len({len(text) for text in texts}) > 3
+
+
+def test_a_network_reads_the_rows_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted("gpt2")
+    assert isinstance(model, NeuralLM)
+    sizes: list[int] = []
+    forward = model.network.forward
+    monkeypatch.setattr(model.network, "forward", lambda ids, memory: sizes.append(len(ids)) or forward(ids, memory))
+    texts = generate_batch(model, [[1, 2]] * 7, rng=np.random.default_rng(0), max_tokens=20)
+    assert sizes[:2] == [1, 1], "equal prompts are read once: the start, and then the prompt"
+    lengths = np.array([len(text) - (text[-1] == EOT) for text in texts])
+    going_on = [int((lengths > step).sum()) for step in range(19)]
+    assert [size for size in sizes[2:] if size > 1] == [n for n in going_on if n > 1]
+
+
+def test_rows_stay_together_while_none_ends() -> None:
+    model = fitted("lstm")
+    states: Sequence[Any] = [model.state_after(np.array([token_id], np.int32)) for token_id in (1, 2, 3)]
+    states = model.advance_batch(model.advance_batch(states, [4, 5, 6]), [1, 1, 1])
+    assert isinstance(states, NeuralStates)
+    assert len(states) == len(list(states)) == 3
+    np.testing.assert_array_equal(states[-1].hidden, states.hidden[2])
+    np.testing.assert_array_equal(states[1:].hidden, states.hidden[1:])
+    with pytest.raises(IndexError):
+        states[3]
+
+
+def test_odd_requests() -> None:
+    model, rng = fitted("markov"), np.random.default_rng(0)
+    assert generate_batch(model, [], rng=rng) == []
+    assert generate_batch(model, [[1], [2]], rng=rng, max_tokens=0) == [[], []]
+    with pytest.raises(ConfigurationError, match="max_tokens must be at least 0, got -1"):
+        generate_batch(model, [[1]], rng=rng, max_tokens=-1)
+    with pytest.raises(TokenIdError, match="token id 12 is outside"):
+        generate_batch(model, [[1], [V]], rng=rng)
+
+
+def test_nothing_is_read_that_is_not_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = fitted("markov"), []
+    advance = model.advance
+    monkeypatch.setattr(model, "advance", lambda state, token_id: read.append(token_id) or advance(state, token_id))
+    drawn = generate(model, [1], rng=np.random.default_rng(0))
+    next(drawn)
+    assert read == [1], "the prompt alone"
+    read.clear()
+    text = list(generate(model, rng=np.random.default_rng(0), max_tokens=3))
+    assert read == [token_id for token_id in text[:2] if token_id != EOT]
