@@ -3,6 +3,7 @@
     python benchmarks/neural.py --part speed --nanogpt DIR --examples DIR
     python benchmarks/neural.py --part loss-60              # also loss-180, loss-450, loss-3600
     python benchmarks/neural.py --part words --species lstm
+    python benchmarks/neural.py --part embedded --run DIR   # of lmzoo compare --budget standard --out DIR
 
 DIR are checkouts of karpathy/nanoGPT and of pytorch/examples, whose models are imported as they are; `pip install
 "lmzoo[hf]"` for the generation of transformers. Peers that are not there are skipped with a reason. LMZOO_DATA names a
@@ -11,7 +12,9 @@ folder with tinyshakespeare.txt; words are NLTK's Brown under the protocol of Be
 speed: ids a second in whole steps (rows, loss, gradients, update) of the same architecture in batches of the same size;
 what is compared takes turns, and the median counts. loss-N: nats per character of nanoGPT's validation part of tiny
 shakespeare after N seconds of training, in consecutive windows of 256 as nanoGPT sees it, beside what exact windows
-make of it. words: test perplexity. Run it alone, as ratios are of times in one run.
+make of it. words: test perplexity. words-equal-time: that of the LSTM of pytorch/examples after as many
+seconds, here and there. embedded: how much better the best network of a run is than the best n-gram, with
+an interval by bootstrap over documents. Run it alone, as ratios are of times in one run.
 """
 
 from __future__ import annotations
@@ -32,26 +35,35 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
-from lmzoo.encoded import encode_corpus
+from lmzoo.encoded import EncodedCorpus, EncodedSplit, encode_corpus
 from lmzoo.generate import generate
 from lmzoo.language_model import Progress
 from lmzoo.models.recurrent import Layer
-from lmzoo.neural.losses import next_token_loss
+from lmzoo.neural.devices import autocast
+from lmzoo.neural.losses import SampledLoss, next_token_loss
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.train import Training, autocast
+from lmzoo.neural.train import Training
+from lmzoo.predictor import Predictor
+from lmzoo.records import read_records
 from lmzoo.stream import TokenStream, TrainingData
 
 N_CHARACTERS, N_WORDS = 65, 16_384
 ROUNDS, STEPS = 5, 6
 GENERATED = 200
 WINDOW = 256
+EXAMPLES_LSTM = {"d_embed": 200, "d_hidden": 200, "n_layers": 2, "dropout": 0.2}
+EXAMPLES_CHUNKS = {"batch_size": 20, "chunk_size": 35}
+N_SAMPLED = 2000
+EQUAL_SECONDS = 150
 SENTENCE = 25  # words of a document of random ones
 
 _LOSS_TRAINING = {
@@ -101,11 +113,10 @@ def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> 
     stream = TokenStream.from_documents(rng.integers(1, vocab_size, document) for _ in range(400_000 // document))
     model = zoo.create(name, vocab_size, **settings)
     assert isinstance(model, NeuralLM)
-    run = Training(
-        model.fresh_network(0), stream, model.training,
-        loss=next_token_loss, evaluate=lambda: 0.0, evaluation_tokens=1, seed=0,
-    )  # fmt: skip
-    return Contestant(run.step, model.training.batch_size * model.training.chunk_size)
+    config = model.training
+    loss = SampledLoss(torch.full((vocab_size,), 1 / vocab_size), config.sampled) if config.sampled else next_token_loss
+    run = Training(model.fresh_network(0), stream, config, loss=loss, evaluate=lambda: 0.0, evaluation_tokens=1, seed=0)
+    return Contestant(run.step, config.batch_size * config.chunk_size)
 
 
 def gpt2_step(width: int, batch_size: int, window: int) -> Contestant:
@@ -167,11 +178,19 @@ def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Co
 
 
 def word_language_model_step(checkout: Path, width: int, batch_size: int, n_steps: int) -> Contestant:
-    """A step of pytorch/examples' main.py: LSTM of two layers, all logits, plain gradient descent."""
+    """The LSTM of two layers of pytorch/examples."""
     examples = module_from(checkout / "word_language_model" / "model.py")
-    model = examples.RNNModel("LSTM", N_WORDS, width, width, 2, 0.2, False)
+    return examples_step(
+        examples.RNNModel("LSTM", N_WORDS, width, width, 2, 0.2, False),
+        torch.randint(N_WORDS, (100_000, batch_size)),
+        n_steps,
+    )
+
+
+def examples_step(model: Any, data: Tensor, n_steps: int) -> Contestant:
+    """A step of its main.py on ids (L, B): chunks of `n_steps`, all logits, plain gradient descent."""
+    batch_size = data.shape[1]
     model.train()
-    data = torch.randint(N_WORDS, (100_000, batch_size))
     hidden = model.init_hidden(batch_size)
     starts = itertools.cycle(range(0, len(data) - n_steps - 1, n_steps))
 
@@ -283,9 +302,11 @@ def speed(nanogpt: Path | None, examples: Path | None) -> dict[str, Any]:
         layer_step(512, 32, 64), "torch.nn.LSTM", torch_lstm_step(512, 32, 64),
     )  # fmt: skip
     theirs = word_language_model_step(examples, 200, 20, 35) if examples else "--examples was not given"
-    settings = {"d_embed": 200, "d_hidden": 200, "n_layers": 2, "dropout": 0.2}
-    ours = species_step("lstm", N_WORDS, SENTENCE, **settings, training={"batch_size": 20, "chunk_size": 35})
-    speedup(figures, "lstm_words_speedup", f"LSTM 2 x 200, {N_WORDS:,} words", ours, "pytorch/examples", theirs)
+    what = f"LSTM 2 x 200, {N_WORDS:,} words"
+    for key, name, sampled in (("exact_", what, None), ("", f"{what}, sampled", N_SAMPLED)):
+        training = {**EXAMPLES_CHUNKS, "sampled": sampled}
+        ours = species_step("lstm", N_WORDS, SENTENCE, **EXAMPLES_LSTM, training=training)
+        speedup(figures, f"lstm_words_{key}speedup", name, ours, "pytorch/examples", theirs)
     rates, reason = generation_rates()
     if reason:
         print(f"{'generation, decoder of 4 x 128':34}{rates['lmzoo']:12,.0f}   transformers skipped: {reason}")
@@ -359,6 +380,77 @@ def words(species: str) -> dict[str, Any]:
     return {"bengio_perplexity": {species: round(test, 1)}, "seconds": round(seconds)}
 
 
+def words_in_equal_time(examples: Path) -> dict[str, Any]:
+    """Test perplexity of the same LSTM after as many seconds of training, here and in pytorch/examples."""
+    corpus = encode_corpus(load_corpus("brown:bengio2003"))
+    vocab_size, train, test = corpus.tokenizer.vocab_size, corpus.train.stream, corpus.test.stream
+    training = {**EXAMPLES_CHUNKS, "batch_size": 64, "sampled": N_SAMPLED, "tokens": 10**9, "seconds": EQUAL_SECONDS}
+    model = zoo.create("lstm", vocab_size, **EXAMPLES_LSTM, training=training)
+    # The weights of the end are kept: they are evaluated once, on a text that plays no part in the figure.
+    model.fit(TrainingData(train, TokenStream.from_documents([train.ids[:100]])))
+    ours = math.exp(-model.log_probs(test).mean())
+
+    module = module_from(examples / "word_language_model" / "model.py")
+    theirs = module.RNNModel("LSTM", vocab_size, 200, 200, 2, 0.2, False)
+    rows = EXAMPLES_CHUNKS["batch_size"]
+    ids = torch.from_numpy(train.ids.astype(np.int64))
+    step, _ = examples_step(theirs, ids[: len(ids) // rows * rows].view(rows, -1).t(), EXAMPLES_CHUNKS["chunk_size"])
+    started = time.perf_counter()
+    while time.perf_counter() - started < EQUAL_SECONDS:
+        step()
+    theirs.eval()
+    ids = torch.from_numpy(test.ids.astype(np.int64))
+    hidden, total = theirs.init_hidden(1), 0.0
+    with torch.inference_mode():
+        for part in torch.arange(len(ids) - 1).split(1000):
+            output, hidden = theirs(ids[part][:, None], hidden)
+            total += F.nll_loss(output, ids[part + 1], reduction="sum").item()
+    figures = {"lmzoo": round(ours, 1), "pytorch/examples": round(math.exp(total / (len(ids) - 1)), 1)}
+    print(f"LSTM 2 x 200 after {EQUAL_SECONDS} s, test perplexity: {figures}")
+    return {"lstm_words_perplexity": figures}
+
+
+# ---- The embedded corpus ----------------------------------------------------------------------------
+
+
+def embedded(run: Path) -> dict[str, Any]:
+    """Bits per byte of the best network and the best n-gram of a run, chosen on valid, and their difference on test."""
+    corpus = EncodedCorpus.load(run / "encoded")
+    predictors = {
+        record.name: Predictor.load(run / "predictors" / record.name)
+        for record in read_records(run / "results.jsonl")
+        if not record.adapts_on_test and record.species != "mixture"
+    }
+    networks = [name for name, predictor in predictors.items() if isinstance(predictor.model, NeuralLM)]
+    ngrams = [name for name in predictors if name.endswith("gram")]
+
+    def bits(name: str, text: EncodedSplit) -> NDArray[np.float64]:
+        """(D,) of each document."""
+        log_probs = predictors[name].model.log_probs(text.stream)
+        return -np.add.reduceat(log_probs, text.stream.starts) / math.log(2)
+
+    best_network, best_ngram = (
+        min(names, key=lambda name: bits(name, corpus.valid).sum()) for names in (networks, ngrams)
+    )
+    n_bytes = corpus.test.document_bytes
+    ours, theirs = bits(best_network, corpus.test), bits(best_ngram, corpus.test)
+
+    def gain(ours: NDArray[Any], theirs: NDArray[Any], axis: int) -> NDArray[Any]:
+        return 1 - ours.sum(axis) / theirs.sum(axis)
+
+    interval = scipy.stats.bootstrap(
+        (ours, theirs), gain, paired=True, vectorized=True, rng=np.random.default_rng(0)
+    ).confidence_interval
+    for name, of_documents in ((best_network, ours), (best_ngram, theirs)):
+        print(f"{name:24}{of_documents.sum() / n_bytes.sum():8.4f} bits per byte of test")
+    share = gain(ours, theirs, 0)
+    print(f"{share:.2%} fewer, 95 % of resampled documents: {interval.low:.2%} to {interval.high:.2%}")
+    return {
+        "embedded_network": best_network, "embedded_ngram": best_ngram, "embedded_gain": round(float(share), 4),
+        "embedded_gain_interval": [round(float(interval.low), 4), round(float(interval.high), 4)],
+    }  # fmt: skip
+
+
 def progress_line() -> Callable[[Progress], None]:
     """Says twice a minute how far training is."""
     last = time.perf_counter()
@@ -375,15 +467,24 @@ def progress_line() -> Callable[[Progress], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The neural species next to their peers.")
     losses = {f"loss-{seconds:g}": seconds for seconds in LOSS}
-    parser.add_argument("--part", choices=["speed", *losses, "words"], default="speed")
+    parser.add_argument("--part", choices=["speed", *losses, "words", "words-equal-time", "embedded"], default="speed")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--examples", type=Path, help="a checkout of pytorch/examples")
     parser.add_argument("--species", choices=WORDS, help="with --part words", default=next(iter(WORDS), None))
+    parser.add_argument("--run", type=Path, help="with --part embedded: the folder of lmzoo compare")
     asked = parser.parse_args()
+    if asked.part == "embedded" and asked.run is None:
+        parser.error("--part embedded needs --run, the folder of lmzoo compare")
+    if asked.part == "words-equal-time" and asked.examples is None:
+        parser.error("--part words-equal-time needs --examples, a checkout of pytorch/examples")
     if asked.part == "speed":
         figures = speed(asked.nanogpt, asked.examples)
     elif asked.part == "words":
         figures = words(asked.species)
+    elif asked.part == "words-equal-time":
+        figures = words_in_equal_time(asked.examples)
+    elif asked.part == "embedded":
+        figures = embedded(asked.run)
     else:
         figures = loss_after(losses[asked.part])
     print(json.dumps(figures))

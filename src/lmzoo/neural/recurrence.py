@@ -16,7 +16,7 @@ from torch import Tensor
 from lmzoo.neural.network import Memory
 
 _sigmoid_backward, _tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-"""Of a gradient and the activation itself: d * a (1 - a) and d * (1 - a^2)."""
+"""Of a gradient and the activation itself: d * a (1 - a) and d * (1 - a^2); `grad_input` is where it goes."""
 
 
 class Cell(ABC):
@@ -27,6 +27,8 @@ class Cell(ABC):
 
     n_gates: ClassVar[int]
     n_memories: ClassVar[int]
+    x_and_u_differ: ClassVar[bool] = False
+    """Whether their gradients do: where only their sum counts, they do not."""
 
     @staticmethod
     @abstractmethod
@@ -35,8 +37,8 @@ class Cell(ABC):
 
     @staticmethod
     @abstractmethod
-    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Memory]:
-        """The gradients of x, of u, and of the memory before by ways other than u."""
+    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
+        """The gradients of x, of u (which may be the same tensor), and of the memory before by ways other than u."""
 
 
 def recurrence(
@@ -58,6 +60,7 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         exact = memory[0].dtype
         matrix = U.to(x.dtype)  # (G H, H), cast once for all steps
+        in_full = x.to(exact, copy=True)  # (T, B, G H); a cell may overwrite it
         keeps = [
             ~column[:, None] if any_starts else None
             for column, any_starts in zip(starts, starts.any(1).tolist(), strict=True)
@@ -65,38 +68,40 @@ class _Recurrence(torch.autograd.Function):
         before = x.new_empty(len(x), *memory[0].shape)  # (T, B, H): h before each step
         outputs = torch.empty_like(before, dtype=exact)
         kept = []
-        for x_t, keep, h_before, output in zip(x, keeps, before, outputs, strict=True):
+        for x_t, keep, h_before, output in zip(in_full, keeps, before, outputs, strict=True):
             if keep is not None:
                 memory = tuple(part * keep for part in memory)
             h_before.copy_(memory[0])
             u = h_before @ matrix.t()
             u = u.to(exact) if bias is None else u + bias
-            memory, of_step = cell.step(x_t.to(exact, copy=True), u, memory)
+            memory, of_step = cell.step(x_t, u, memory)
             output.copy_(memory[0])
             kept.append(of_step)
         ctx.cell, ctx.matrix, ctx.before, ctx.keeps, ctx.kept = cell, matrix, before, keeps, kept
         ctx.has_bias, ctx.U_dtype = bias is not None, U.dtype
-        return outputs, *memory
+        # Copies, as what is kept for the backward pass must not hold its own results: nothing would ever be let go.
+        return outputs, *(part.clone() for part in memory)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        d_outputs, *d_memory = gradients
+        d_outputs, d_h, *d_others = gradients
         before, matrix = ctx.before, ctx.matrix
         d_x = before.new_empty(*before.shape[:2], len(matrix))  # (T, B, G H)
-        d_u = torch.empty_like(d_x)
+        d_u = torch.empty_like(d_x) if ctx.cell.x_and_u_differ else d_x
         for t in reversed(range(len(d_x))):
-            d_memory[0] = d_memory[0] + d_outputs[t]
-            d_x_t, d_u_t, d_rest = ctx.cell.back(tuple(d_memory), ctx.kept[t])
+            d_x_t, d_u_t, (d_direct, *d_others) = ctx.cell.back((d_h + d_outputs[t], *d_others), ctx.kept[t])
             d_x[t].copy_(d_x_t)
-            d_u[t].copy_(d_u_t)
-            d_memory = list(d_rest)
-            d_memory[0] = d_memory[0] + d_u[t] @ matrix
+            if ctx.cell.x_and_u_differ:
+                d_u[t].copy_(d_u_t)
+            d_h = (d_u[t] @ matrix).to(d_h.dtype)
+            if d_direct is not None:
+                d_h += d_direct
             if (keep := ctx.keeps[t]) is not None:
-                d_memory = [part * keep for part in d_memory]
+                d_h, *d_others = (part * keep for part in (d_h, *d_others))
         rows = d_u.flatten(0, 1)  # (T B, G H)
         d_U = (rows.t() @ before.flatten(0, 1)).to(ctx.U_dtype)
         d_bias = rows.sum(0, dtype=ctx.U_dtype) if ctx.has_bias else None
-        return None, d_x, d_U, d_bias, None, *d_memory
+        return None, d_x, d_U, d_bias, None, d_h, *d_others
 
 
 class RNNCell(Cell):
@@ -110,10 +115,10 @@ class RNNCell(Cell):
         return (h,), (h,)
 
     @staticmethod
-    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Memory]:
+    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
         (d_h,), (h,) = d_memory, kept
         d_x = _tanh_backward(d_h, h)
-        return d_x, d_x, (torch.zeros_like(h),)
+        return d_x, d_x, (None,)
 
 
 class LSTMCell(Cell):
@@ -133,24 +138,23 @@ class LSTMCell(Cell):
         return (o * tanh_c, c), (gates, memory[1], tanh_c)
 
     @staticmethod
-    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Memory]:
+    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
         (d_h, d_c), (gates, c_before, tanh_c) = d_memory, kept
-        width = d_h.shape[1]
         i, f, o, g = gates.chunk(4, dim=1)
         d_c = d_c + _tanh_backward(d_h * o, tanh_c)
-        d_gates = torch.cat([d_c * g, d_c * c_before, d_h * tanh_c, d_c * i], dim=1)
-        sigmoids = slice(3 * width)
-        d_x = torch.cat(
-            [_sigmoid_backward(d_gates[:, sigmoids], gates[:, sigmoids]), _tanh_backward(d_gates[:, 3 * width :], g)],
-            dim=1,
-        )
-        return d_x, d_x, (torch.zeros_like(d_h), d_c * f)
+        d_x = torch.empty_like(gates)
+        # Gate by gate: pieces as small are not shared out to threads, which would have to be woken first.
+        d_i, d_f, d_o, d_g = d_x.chunk(4, dim=1)
+        for d_gate, gate, left, right in ((d_i, i, d_c, g), (d_f, f, d_c, c_before), (d_o, o, d_h, tanh_c)):
+            _sigmoid_backward(torch.mul(left, right, out=d_gate), gate, grad_input=d_gate)
+        _tanh_backward(torch.mul(d_c, i, out=d_g), g, grad_input=d_g)
+        return d_x, d_x, (None, d_c * f)
 
 
 class GRUCell(Cell):
     """r, z = sigmoid(x + u), n = tanh(x + r * u); h = z * h_before + (1 - z) * n."""
 
-    n_gates, n_memories = 3, 1
+    n_gates, n_memories, x_and_u_differ = 3, 1, True
 
     @staticmethod
     def step(x: Tensor, u: Tensor, memory: Memory) -> tuple[Memory, tuple[Tensor, ...]]:
@@ -162,7 +166,7 @@ class GRUCell(Cell):
         return (torch.lerp(n, h_before, z),), (gates, n, u_n, h_before)
 
     @staticmethod
-    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Memory]:
+    def back(d_memory: Memory, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
         (d_h,), (gates, n, u_n, h_before) = d_memory, kept
         r, z = gates.chunk(2, dim=1)
         d_n = _tanh_backward(d_h - d_h * z, n)
