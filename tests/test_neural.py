@@ -144,7 +144,7 @@ def test_attention_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None
         theirs.out_proj.weight.copy_(ours.out.weight)
     x = torch.randn(2, 6, 12)
     seen = torch.ones(6, 6, dtype=torch.bool).tril()
-    y, _, cached = ours(x, None, torch.zeros(2, 2, 3, 0, 4), seen, (torch.ones(6, 4), torch.zeros(6, 4)))
+    y, cached = ours(x, torch.zeros(2, 2, 3, 0, 4), seen, (torch.ones(6, 4), torch.zeros(6, 4)))
     expected, _ = theirs(x, x, x, attn_mask=~seen, need_weights=False)
     torch.testing.assert_close(y, expected)
     assert cached.shape == (2, 2, 3, 0, 4)
@@ -410,8 +410,8 @@ def test_learns_an_agreement_over_a_distance(name: str) -> None:
 def test_parameters_are_counted_once() -> None:
     model = zoo.create("transformer", V, d_model=8, n_layers=1, n_heads=2, training={"tokens": 0})
     model.fit(TrainingData(TokenStream([1, EOT]), TokenStream([1, EOT])))
-    # embedding = output weights 11 x 8, output bias 11, attention 4 x 8 x 8, MLP 2 x 4 x 8 x 8, and two mixes
-    assert model.n_parameters == 11 * 8 + 11 + 4 * 64 + 8 * 64 + 2 + 2
+    # embedding = output weights 11 x 8, output bias 11, attention 4 x 8 x 8, MLP 2 x 4 x 8 x 8
+    assert model.n_parameters == 11 * 8 + 11 + 4 * 64 + 8 * 64
 
 
 def test_fit_leaves_the_global_generator_alone() -> None:

@@ -26,7 +26,8 @@ from lmzoo.neural.train import Rows
 from lmzoo.stream import TokenStream, TrainingData
 
 V = 12
-SHORT = {"tokens": 2_000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "averaging": 0.2, "bf16": False}
+SHORT = {"tokens": 2_000, "batch_size": 4, "chunk_size": 8, "learning_rate": 2e-3, "averaging": 0.2, "bf16": False}
+# A faster one would let differences of rounding grow a thousandfold.
 SPECIES: dict[str, dict[str, Any]] = {
     "lstm": {"d_embed": 8, "d_hidden": 12},
     "transformer": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 8},
@@ -126,7 +127,7 @@ def test_two_processes_learn_what_one_does(learned: list[Arrays]) -> None:
         together = zoo.create(name, V, **SPECIES[name]).load_arrays(own)
         losses = [-model.log_probs(data().valid).mean() for model in (alone, together)]
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-        assert losses[0] < np.log(V) - 0.03, "it learned something"
+        assert losses[0] < np.log(V) - 0.01, "it learned something"
 
 
 KILLED = """

@@ -21,6 +21,8 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "rnn": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
         "lstm": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
         "gru": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "transformer-2017": {"training": {"tokens": 500_000, "batch_size": 16}},
+        "gpt2": {"training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 3e-3}},
         "transformer": {
             "n_layers": 2, "ngrams": 3, "ngram_dropout": 0.3,
             "training": {
@@ -36,7 +38,14 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "rnn": {"d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000}},
         "lstm": {"d_embed": 256, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 2_500_000}},
         "gru": {"d_embed": 256, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 2_500_000}},
-        "transformer": {"d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000}},
+        "transformer-2017": {"d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000}},
+        "gpt2": {"d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000}},
+        "transformer": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2, "ngrams": 3, "ngram_dropout": 0.5,
+            "training": {
+                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "averaging": 0.1
+            },
+        },
     },
     "thorough": {
         "hmm": {"n_states": 1024, "n_iterations": 80},
@@ -46,7 +55,16 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "rnn": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.3, "training": {"tokens": 12_000_000}},
         "lstm": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.5, "training": {"tokens": 8_000_000}},
         "gru": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.5, "training": {"tokens": 8_000_000}},
-        "transformer": {"d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "training": {"tokens": 9_000_000}},
+        "transformer-2017": {
+            "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "training": {"tokens": 9_000_000}
+        },
+        "gpt2": {"d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "training": {"tokens": 9_000_000}},
+        "transformer": {
+            "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "ngrams": 3, "ngram_dropout": 0.5,
+            "training": {
+                "tokens": 9_000_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "averaging": 0.1
+            },
+        },
     },
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Transformer, decoder only (Vaswani et al. 2017; Radford et al. 2018): every token looks at the tokens before it.
 
-    a block    x = a x + b x_0,   x = x + Attention(norm(x)),   x = x + MLP(norm(x))
+    a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
     attention  softmax(Q K' / sqrt(d)) V,  where a query sees itself and the `window` - 1 tokens before it
     MLP        relu(x A)^2 B
 
@@ -66,9 +66,8 @@ def _rotations(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
 
     In float64, as a position may be large and the difference of two angles is all that counts.
     """
-    frequencies = 10_000.0 ** -(
-        torch.arange(0, d_head, 2, dtype=torch.float64, device=positions.device) / d_head
-    )  # (d / 2,)
+    exact = torch.float32 if positions.device.type == "mps" else torch.float64  # which Apple's cards do not have
+    frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2, dtype=exact, device=positions.device) / d_head)  # (d / 2,)
     angles = positions[:, None, None, :, None] * frequencies.repeat(2)
     return angles.cos().float(), angles.sin().float()
 
@@ -86,74 +85,54 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.value_mix = nn.Parameter(torch.tensor([1.0, 0.0]))
 
-    def forward(
-        self, x: Tensor, v_1: Tensor | None, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, D) -> (B, T, D), the values of the first layer (B, H, T, d), and the cache with what is new.
+    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """x (B, T, D), keys and values of the tokens before it (B, 2, H, M, d) -> (B, T, D), and the cache after it.
 
-        v_1 are those values, None in the first layer; cached keys and values are (B, 2, H, M, d); seen (T, M + T) or
-        (B, 1, T, M + T) says which keys each query may see; turns are the rotations of the T positions.
+        seen (T, M + T) or (B, 1, T, M + T) says which keys each query may see; turns rotate the T positions.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
         v = qkv[:, 2]
         q, k = _rotated(_norm(qkv[:, :2]), *turns).to(v.dtype).unbind(1)
-        first = v if v_1 is None else v_1
-        v = (self.value_mix[0] * v + self.value_mix[1] * first).to(v.dtype)
         # Keys are cached as they were turned: only differences of positions count.
         cached = torch.cat([cached.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
         keys, values = cached.unbind(1)
         y = attention(q, keys, values, seen)  # (B, H, T, d)
-        return self.out(y.transpose(1, 2).flatten(2)), first, cached[:, :, :, x.shape[1] :]
+        return self.out(y.transpose(1, 2).flatten(2)), cached[:, :, :, x.shape[1] :]
 
     @staticmethod
     def read_one(
-        weights: Weights, x: Array, v_1: Array | None, cached: Array, n_seen: int, turns: tuple[Array, Array]
-    ) -> tuple[Array, Array, Array]:
-        """The same for x (D,), which sees the last `n_seen` keys of the cache; v_1 (D,), turns (d / 2,)."""
+        weights: Weights, x: Array, cached: Array, n_seen: int, turns: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        """The same for x (D,), which sees the last `n_seen` keys of the cache; turns (d / 2,)."""
         qkv, n_others = affine(x, weights.qkv), 2 * len(x)
         q_and_k, v = qkv[:n_others].reshape(-1, cached.shape[4]), qkv[n_others:]  # (2 H, d), (D,)
         q_and_k = rotated(rms_norm(q_and_k), *turns)
-        first = v if v_1 is None else v_1
-        v = weights.value_mix[0] * v + weights.value_mix[1] * first
         y, cached = attend(np.concatenate([q_and_k.ravel(), v]), cached, n_seen, cached.shape[3])
-        return affine(y, weights.out), first, cached
+        return affine(y, weights.out), cached
 
 
 @final
 class Block(nn.Module):
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
-        self.residual_mix = nn.Parameter(torch.tensor([1.0, 0.0]))
         self.attention = Attention(d_model, n_heads)
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, x_0: Tensor, v_1: Tensor | None, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x and what the first block read, x_0, (B, T, D) -> (B, T, D); the rest is as in `Attention`."""
-        x = self.residual_mix[0] * x + self.residual_mix[1] * x_0
-        y, first, cached = self.attention(_norm(x), v_1, cached, seen, turns)
+    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        y, cached = self.attention(_norm(x), cached, seen, turns)
         x = x + self.dropout(y)
-        return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), first, cached
+        return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), cached
 
     @staticmethod
     def read_one(
-        weights: Weights,
-        x: Array,
-        x_0: Array,
-        v_1: Array | None,
-        cached: Array,
-        n_seen: int,
-        turns: tuple[Array, Array],
-    ) -> tuple[Array, Array, Array]:
-        x = weights.residual_mix[0] * x + weights.residual_mix[1] * x_0
-        y, first, cached = Attention.read_one(weights.attention, rms_norm(x), v_1, cached, n_seen, turns)
+        weights: Weights, x: Array, cached: Array, n_seen: int, turns: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        y, cached = Attention.read_one(weights.attention, rms_norm(x), cached, n_seen, turns)
         x = x + y
-        return x + affine(affine(rms_norm(x), weights.up, SQUARED_RELU), weights.down), first, cached
+        return x + affine(affine(rms_norm(x), weights.up, SQUARED_RELU), weights.down), cached
 
 
 @final
@@ -212,7 +191,7 @@ class Transformer(Network):
         for name, parameter in self.blocks.named_parameters():
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.zeros_(parameter)  # every block starts as the identity
-            elif parameter.ndim == 2:
+            else:
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_memory(self, batch_size: int) -> Memory:
@@ -237,15 +216,14 @@ class Transformer(Network):
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
             x = x + self.ngrams(windows(ids, earlier))
-        x = x_0 = self.dropout(_norm(x))
-        v_1 = None
+        x = self.dropout(_norm(x))
         after = [
             document_of_key[:, n_new:] == document[:, -1:],
             position + n_new,
             torch.cat([earlier, ids], dim=1)[:, n_new:],
         ]
         for block, cached in zip(self.blocks, caches, strict=True):
-            x, v_1, cached = block(x, x_0, v_1, cached, seen, turns)
+            x, cached = block(x, cached, seen, turns)
             after.append(cached)
         return _norm(x), tuple(after)
 
@@ -259,11 +237,10 @@ class Transformer(Network):
         x = weights.embedding.weight[token_id]
         if self.ngrams is not None:
             x = x + self.ngrams.read_one(weights.ngrams, window_of_one(token_id, earlier))
-        x = x_0 = rms_norm(x)
-        v_1 = None
+        x = rms_norm(x)
         after = [shifted(of_document, True), position + 1, shifted(earlier, token_id)]
         for own, cached in zip(weights.blocks, caches, strict=True):
-            x, v_1, cached = Block.read_one(own, x, x_0, v_1, cached, n_seen, turns)
+            x, cached = Block.read_one(own, x, cached, n_seen, turns)
             after.append(cached)
         return rms_norm(x), after
 
