@@ -8,7 +8,9 @@
            h_t = z * h_{t-1} + (1 - z) * n
 
 The RNN overwrites its memory at every step, so its gradients vanish or explode with distance; the gates of the other
-two let a value stay. What none of them can do: read a text in parallel, or keep more than fits in one vector.
+two let a value stay. Against learning by heart there is dropout on what enters and leaves each layer, of the same
+values at all steps of a chunk if `variational` (Gal & Ghahramani 2016), and on U (`weight_dropout`; Merity et al.
+2018). What none of them can do: read a text in parallel, or keep more than fits in one vector.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from lmzoo.neural.single import Array, RowMemory, Weights, affine
 from lmzoo.stream import EOT
 
 _TRAINING = TrainConfig(tokens=1_000_000)
-
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 
