@@ -261,8 +261,8 @@ def transformer(
 ) -> NeuralLM:
     """A decoder. Each layer looks at `window` tokens, so that all see n_layers x (window - 1) + 1.
 
-    With `ngrams` n it has vectors for n-grams up to that order, too, and sees n - 1 tokens more: `n_slots` for each
-    order, left out while training with probability `ngram_dropout`.
+    With `ngrams` n it has vectors for n-grams up to that order, too, and sees n - 1 tokens more: `n_slots` of
+    `d_slot` numbers for each order, left out while training with probability `ngram_dropout`.
     """
     check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot)
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)
