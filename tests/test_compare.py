@@ -6,13 +6,16 @@ import dataclasses
 import io
 import json
 import math
+import multiprocessing
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -148,13 +151,33 @@ def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough"]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / "encoded").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    try:
+        while not (tmp_path / "run" / "encoded").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted; the same command goes on" in errors
     assert "Traceback" not in errors
+
+
+def test_an_interrupt_at_the_start_ends_every_fit(
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes while the jobs are handed out, when some run and are not yet known."""
+    submit = ThreadPoolExecutor.submit
+
+    def submit_and_interrupt(pool: ThreadPoolExecutor, *job: Any) -> Any:
+        submitted = submit(pool, *job)
+        signal.raise_signal(signal.SIGINT)
+        return submitted
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path / "run", species=["lstm", "gru"], corpus=corpus_folder, budget="thorough")
+    assert not multiprocessing.active_children()
 
 
 def test_lossy_tokenizers_have_no_bits_per_byte(corpus_folder: Path, tmp_path: Path) -> None:

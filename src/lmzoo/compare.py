@@ -25,10 +25,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
@@ -48,6 +49,7 @@ from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 
 _SECONDS_TO_SAVE = 5.0
+_SECONDS_BETWEEN_LOOKS = 0.2  # a wait without end can miss an interrupt that comes just before it
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -154,10 +156,13 @@ def compare(
     with _threads(max(1, n_cores // jobs)), ThreadPoolExecutor(jobs) as pool:
         running: list[Future[Outcome]] = []
         try:
-            for job in todo:
-                running.append(pool.submit(_run, job, _named(job.name, on_progress)))  # noqa: PERF401
-            for future in as_completed(running):
-                done(future.result())
+            with _interrupts_held_back():
+                running += [pool.submit(_run, job, _named(job.name, on_progress)) for job in todo]
+            pending = set(running)
+            while pending:
+                finished, pending = wait(pending, timeout=_SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             _interrupt_all(running)
@@ -293,6 +298,22 @@ def _run(job: _Job, on_progress: OnProgress) -> Outcome:
         ours.close()
 
 
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """An interrupt comes at the end: between the start of a thread and our knowing of it, its fit would go on alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread is interrupted
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda *what: held.append(what))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held and callable(handler):
+            handler(*held[0])
+
+
 def _mask_interrupts(masked: bool) -> None:
     """Holds back interrupts of this thread, or lets them through; Windows cannot."""
     if hasattr(signal, "pthread_sigmask"):
@@ -318,7 +339,7 @@ def _interrupt_all(running: Sequence[Future[Outcome]]) -> None:
             else:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGINT)
-        wait(running, timeout=0.2)
+        wait(running, timeout=_SECONDS_BETWEEN_LOOKS)
 
 
 @contextlib.contextmanager
