@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -28,6 +29,7 @@ from lmzoo.evaluate import evaluate
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report import write_report
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table
+from lmzoo.scores import load_scores
 
 SPECIES = ["uniform", "unigram", "markov"]
 
@@ -69,6 +71,29 @@ def test_figures_are_those_of_the_text(run: Path, corpus_folder: Path) -> None:
     predictor = Predictor.load(run / "predictors" / "markov")
     bits = sum(surprisal.surprisal_bits for text in texts for surprisal in predictor.surprisals(text))
     assert record.bits_per_byte == pytest.approx(bits / record.n_bytes)
+
+
+def test_scores_are_kept_and_intervals_hold_the_figure(run: Path) -> None:
+    encoded = EncodedCorpus.load(run / "encoded")
+    record = read_records(run / "results.jsonl")[2]
+    stats = load_scores(run / "scores" / "markov.safetensors", record.n_tokens)
+    expected = Predictor.load(run / "predictors" / "markov").model.token_stats(encoded.test.stream)
+    for name in ("log_probs", "ranks", "entropies", "top_log_probs"):
+        np.testing.assert_allclose(getattr(stats, name), getattr(expected, name), rtol=1e-6)
+    assert record.bits_per_byte_low < record.bits_per_byte < record.bits_per_byte_high
+    with pytest.raises(SavedModelError):
+        load_scores(run / "scores" / "markov.safetensors", record.n_tokens + 1)
+
+
+def test_scores_that_are_gone_are_made_again_and_nothing_is_fitted(corpus_folder: Path, tmp_path: Path) -> None:
+    request = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    first = compare(tmp_path / "run", **request).records[0]
+    scores = tmp_path / "run" / "scores" / "unigram.safetensors"
+    scores.unlink()
+    second = compare(tmp_path / "run", **request)
+    assert not second.outcomes[0].reused
+    assert scores.exists()
+    assert second.records[0].fit_seconds == first.fit_seconds
 
 
 def test_a_second_run_reuses_everything(run: Path, corpus_folder: Path) -> None:

@@ -493,6 +493,7 @@ def test_ranks_and_entropies_without_the_distributions(more: dict[str, Any], mon
     found = model.token_stats(text, reports.append)
     np.testing.assert_array_equal(found.ranks, expected.ranks)
     np.testing.assert_allclose(found.entropies, expected.entropies, atol=SINGLE)
+    np.testing.assert_allclose(found.top_log_probs, expected.top_log_probs, atol=SINGLE)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-12)
     assert reports[-1].done == len(text)
     assert len(np.unique(expected.ranks)) > 10

@@ -4,6 +4,7 @@
     run/encoded/                  the corpus as ids under the one shared tokenizer
     run/checkpoints/NAME          work of a fit that is not finished
     run/predictors/NAME/          the fitted predictors
+    run/scores/NAME               what each made of every token of the test split
     run/results.jsonl             one record each
 
 A name is that of a species or, where a setting is swept, one as `hmm,n_states=8`.
@@ -149,7 +150,7 @@ def compare(
     todo = []
     for name, job in jobs_by_name.items():
         record = next((record for record in known if job.made(record)), None)
-        if record is not None and (folder / "predictors" / name / "predictor.json").exists():
+        if record is not None and (job.home / "predictor.json").exists() and job.scores.exists():
             done(Outcome(name, record, reused=True))
         else:
             todo.append(job)
@@ -235,6 +236,15 @@ class _Job:
         """In the run: of its folder, its checkpoint and its record."""
         return self.label or self.card.name
 
+    @property
+    def home(self) -> Path:
+        """The folder of its predictor."""
+        return self.folder / "predictors" / self.name
+
+    @property
+    def scores(self) -> Path:
+        return self.folder / "scores" / f"{self.name}.safetensors"
+
     def made(self, record: EvalRecord) -> bool:
         """Whether this job, in this folder, would make this record again."""
         wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed)
@@ -242,8 +252,7 @@ class _Job:
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
         encoded = EncodedCorpus.load(self.folder / "encoded")
-        home = self.folder / "predictors" / self.name
-        predictor = self._fitted_before(home)
+        predictor = self._fitted_before()
         if predictor is None:
             checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
             predictor = Predictor.fit(
@@ -255,17 +264,17 @@ class _Job:
                 device=self.device,
                 **self.settings,
             )
-            predictor.save(home)
+            predictor.save(self.home)
             checkpoint.discard()
-        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command)
+        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores)
         return replace(record, label=self.label)
 
-    def _fitted_before(self, home: Path) -> Predictor | None:
+    def _fitted_before(self) -> Predictor | None:
         """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""
-        if not (home / "predictor.json").exists():
+        if not (self.home / "predictor.json").exists():
             return None
         try:
-            predictor = Predictor.load(home, device=self.device)
+            predictor = Predictor.load(self.home, device=self.device)
         except LmzooError:  # damaged, or of another version: it is fitted again
             return None
         same = dict(predictor.settings) == self.settings and predictor.provenance.get("seed") == self.seed

@@ -33,6 +33,12 @@ class EncodedSplit:
     document_words: NDArray[np.int64]
     """(D,) runs of characters between white space in it."""
 
+    @property
+    def bytes_by_token(self) -> NDArray[np.float64]:
+        """(T,) each token's even share of the bytes of its document."""
+        lengths = self.stream.ends - self.stream.starts
+        return np.repeat(self.document_bytes / lengths, lengths)
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import machine, peak_memory_bytes, versions
 from lmzoo.records import EvalRecord
+from lmzoo.scores import save_scores
+from lmzoo.statistics import certainty, grouping
 
 
 def evaluate(
@@ -25,10 +28,12 @@ def evaluate(
     split: str = "test",
     on_progress: OnProgress | None = None,
     command: str = "",
+    scores: str | Path | None = None,
 ) -> EvalRecord:
     """Scores every token of a split once, in its document, the EOT of each document included.
 
-    Headline = bits per byte: total nats / (ln 2 x UTF-8 bytes of the original text).
+    Headline = bits per byte: total nats / (ln 2 x UTF-8 bytes of the original text). `scores` names a file that shall
+    keep what the model made of each token (see `load_scores`).
     """
     if predictor.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
         raise CorpusError("the corpus was encoded with another tokenizer than the predictor's: encode it with that one")
@@ -36,9 +41,13 @@ def evaluate(
     started = time.perf_counter()
     stats = predictor.model.token_stats(text.stream, on_progress)
     seconds = time.perf_counter() - started
+    if scores:
+        save_scores(scores, stats)
 
     n_impossible = int(np.count_nonzero(~np.isfinite(stats.log_probs)))
     total_nats = None if n_impossible else float(-stats.log_probs.sum())
+    comparable = total_nats is not None and predictor.tokenizer.lossless
+    sure = certainty(stats.log_probs[None], text.bytes_by_token, grouping(text.stream)) if comparable else None
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
     made = predictor.provenance
     return EvalRecord(
@@ -61,6 +70,8 @@ def evaluate(
         n_documents=text.stream.n_documents,
         n_impossible=n_impossible,
         bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if predictor.tokenizer.lossless else 0),
+        bits_per_byte_low=float(sure.intervals[0, 0]) if sure else None,
+        bits_per_byte_high=float(sure.intervals[0, 1]) if sure else None,
         perplexity_per_token=_ratio(perplexity, total_nats, len(text.stream)),
         perplexity_per_word=_ratio(perplexity, total_nats, n_words),
         mean_entropy_bits=bits(float(stats.entropies.mean())),

@@ -45,6 +45,8 @@ class TokenStats:
     """(T,) rank of the observed token from 1 = most likely; among equals the lower id comes first."""
     entropies: NDArray[np.float64]
     """(T,) entropy of the predicted distribution, in nats."""
+    top_log_probs: NDArray[np.float64]
+    """(T,) log-probability of the most likely token, in nats: how sure the model was."""
 
 
 class LanguageModel(ABC, Generic[State]):
@@ -115,21 +117,23 @@ class LanguageModel(ABC, Generic[State]):
         return Distribution(self.next_log_probs(self.state_after(self.visible(context))))
 
     def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
-        """Log-probability, rank and entropy at every position of a stream of T ids (EOT ends documents in it)."""
+        """What the model makes of every position of a stream of T ids (EOT ends documents in it)."""
         stream = self.checked_stream(ids)
         log_probs = np.empty(len(stream), np.float64)
         ranks = np.empty(len(stream), np.int32)
         entropies = np.empty(len(stream), np.float64)
+        top_log_probs = np.empty(len(stream), np.float64)
         done = 0
         for positions, block in self.stream_log_probs(stream):
             observed = stream.ids[positions]  # (B,)
             log_probs[positions] = block[np.arange(len(observed)), observed]
             ranks[positions] = _ranks(block, observed)
             entropies[positions] = _entropies(block)
+            top_log_probs[positions] = block.max(axis=1)
             done += len(positions)
             if on_progress:
                 on_progress(Progress(done, len(stream), "tokens"))
-        return TokenStats(log_probs, ranks, entropies)
+        return TokenStats(log_probs, ranks, entropies, top_log_probs)
 
     def visible(self, context: ArrayLike) -> NDArray[np.int32]:
         """The part of `context` that the model can see: after the last EOT, at most `context_size` ids; checked."""

@@ -51,6 +51,9 @@ class EvalRecord:
     n_impossible: int
     """Tokens to which the model gave probability 0."""
     bits_per_byte: float | None
+    bits_per_byte_low: float | None = None
+    bits_per_byte_high: float | None = None
+    """Ends of its 95 % interval, by bootstrap over documents; None if the text is too short to say."""
     perplexity_per_token: float | None
     perplexity_per_word: float | None
     mean_entropy_bits: float

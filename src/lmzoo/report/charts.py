@@ -19,6 +19,7 @@ from lmzoo.report.leaderboard import ranked
 _BLUE = "#2b6cb0"
 _PALE = "#dbe8f6"
 _GREY = "#8a93a3"
+_INK = "#1a202c"
 _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
@@ -33,9 +34,15 @@ def _name(record: EvalRecord) -> str:
 
 
 def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
-    """Bits per byte of each species, in the order of their years."""
+    """Bits per byte of each species, with its interval, in the order of their years."""
     rows = [
-        {"species": f"{_name(record)} ({year})", "bits per byte": record.bits_per_byte, "year": year}
+        {
+            "species": f"{_name(record)} ({year})",
+            "bits per byte": record.bits_per_byte,
+            "year": year,
+            "low": record.bits_per_byte_low,
+            "high": record.bits_per_byte_high,
+        }
         for record in records
         if record.bits_per_byte is not None and record.species in zoo.names()  # a plug-in may have gone
         for year in (zoo.card(record.species).year,)
@@ -44,8 +51,15 @@ def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.Face
         y=altair.Y("species:N", sort=altair.EncodingSortField("year", order="ascending"), title=None),
         x=altair.X("bits per byte:Q", title="bits per byte (lower is better)"),
     )
-    labels = bars.mark_text(align="left", dx=4).encode(text=altair.Text("bits per byte:Q", format=".3f"))
-    return (bars.mark_bar(color=_BLUE) + labels).properties(width=520, title="What each era made of the test text")
+    intervals = bars.mark_rule(color=_INK, strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    labels = (
+        bars.mark_text(align="left", dx=4)
+        .encode(x="label:Q", text=altair.Text("bits per byte:Q", format=".3f"))
+        .transform_calculate(label="datum.high || datum['bits per byte']")
+    )
+    return (bars.mark_bar(color=_BLUE) + intervals + labels).properties(
+        width=520, title="What each era made of the test text"
+    )
 
 
 def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:

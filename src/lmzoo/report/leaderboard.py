@@ -30,6 +30,10 @@ def _figure(value: float | None, pattern: str) -> str:
     return "–" if value is None else format(value, pattern)
 
 
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
@@ -48,6 +52,11 @@ COLUMNS = (
         "bits/byte",
         "code length of the test text in bits for each UTF-8 byte of it; lower is better",
         lambda record: _figure(record.bits_per_byte, ".3f"),
+    ),
+    Column(
+        "95 %",
+        "interval of bits/byte, by bootstrap over documents: what other texts of this kind would give",
+        lambda record: _interval(record.bits_per_byte_low, record.bits_per_byte_high),
     ),
     Column(
         "ppl/token",

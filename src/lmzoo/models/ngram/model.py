@@ -146,13 +146,14 @@ class NgramModel(LanguageModel[int]):
         from lmzoo.models.ngram.ranking import Ranker, entropies
 
         states = self._reader().states(stream.ids)[:-1]
-        ranker, ranks = Ranker(self._trie, self._weights), np.empty(len(stream), np.int32)
+        ranker = Ranker(self._trie, self._weights)
+        ranks, tops = np.empty(len(stream), np.int32), np.empty(len(stream))
         for start in range(0, len(stream), _BLOCK):
             here = slice(start, start + _BLOCK)
-            ranks[here] = ranker.ranks(stream.ids[here], states[here])
+            ranks[here], tops[here] = ranker.ranks(stream.ids[here], states[here])
             if on_progress:
                 on_progress(Progress(min(here.stop, len(stream)), len(stream), "tokens"))
-        return TokenStats(self.log_probs(stream), ranks, entropies(self._trie, self._weights)[states])
+        return TokenStats(self.log_probs(stream), ranks, entropies(self._trie, self._weights)[states], tops)
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """(T,) the length of the n-gram that gives each token of a stream its probability."""

@@ -60,25 +60,29 @@ class Ranker:
         self._sorted = np.ascontiguousarray(unigrams[self._sorted_ids])
         self._covered = np.full(trie.vocab_size, -1, np.int64)
 
-    def ranks(self, ids: NDArray[np.int32], states: NDArray[np.int32]) -> NDArray[np.int32]:
-        """(T,) the rank of each token after its context, from 1; among equals the lower id comes first."""
-        trie, weights, ranks = self.trie, self.weights, np.empty(ids.size, np.int32)
+    def ranks(self, ids: NDArray[np.int32], states: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """(T,) the rank of each token after its context, from 1, and the log-probability of the first one.
+
+        Among equals the lower id comes first.
+        """
+        trie, weights = self.trie, self.weights
+        ranks, tops = np.empty(ids.size, np.int32), np.empty(ids.size)
         self._covered[:] = -1
         _rank(
             ids, states, trie.tokens, trie.first_child, trie.suffixes, weights.values, weights.codebook,
-            weights.backoffs, self._sorted, self._sorted_ids, self._covered, ranks,
+            weights.backoffs, self._sorted, self._sorted_ids, self._covered, ranks, tops,
         )  # fmt: skip
-        return ranks
+        return ranks, tops
 
 
 @kernel(
     *either(
         read(_I32), read(_I32), read(_I32), read(_I32), read(_I32), VALUES, read(_F32), read(_F32),
-        read(_F32), read(_I32), write(_I64), write(_I32),
+        read(_F32), read(_I32), write(_I64), write(_I32), write(_F64),
     )
 )  # fmt: skip
 def _rank(
-    ids, states, tokens, first_child, suffixes, values, codebook, backoffs, unigrams, unigram_ids, covered, ranks
+    ids, states, tokens, first_child, suffixes, values, codebook, backoffs, unigrams, unigram_ids, covered, ranks, tops
 ):  # fmt: skip
     """`covered` notes which tokens a longer context has spoken of already."""
     for t in range(ids.size):
@@ -107,7 +111,7 @@ def _rank(
             before += unigram_ids[low] < token
             low += 1
         # What the families know instead.
-        context, weight = states[t], 0.0
+        context, weight, top = states[t], 0.0, own
         while context != ROOT:
             for child in range(first_child[context], first_child[context + 1]):
                 other = tokens[child]
@@ -115,8 +119,13 @@ def _rank(
                     covered[other] = t
                     here = value_at(child, values, codebook) + weight
                     base = value_at(1 + other, values, codebook) + total
+                    top = max(top, here)
                     before += here > own or (here == own and other < token)
                     before -= base > own or (base == own and other < token)
             weight += backoffs[context]
             context = suffixes[context]
-        ranks[t] = 1 + before
+        for place in range(unigrams.size):  # the likeliest token that no family knows
+            if covered[unigram_ids[place]] != t:
+                top = max(top, unigrams[place] + total)
+                break
+        ranks[t], tops[t] = 1 + before, top
