@@ -12,9 +12,10 @@ folder with tinyshakespeare.txt; words are NLTK's Brown under the protocol of Be
 speed: ids a second in whole steps (rows, loss, gradients, update) of the same architecture in batches of the same size,
 but for the sampled softmax, which takes 64 rows; what is compared takes turns, and the median counts. loss-N: nats per
 character of nanoGPT's validation part of tiny shakespeare after N seconds of training, in consecutive windows of 256 as
-nanoGPT sees it, beside what exact windows make of it. words: test perplexity. words-equal-time: that of the LSTM of
-pytorch/examples after as many seconds, here and there. embedded: how much better the best network of a run is than the
-best n-gram, with an interval by bootstrap over documents. Run it alone, as ratios are of times in one run.
+nanoGPT sees it, beside what exact windows make of it, for transformers mixed with an n-gram, and for each alone. words:
+test perplexity. words-equal-time: that of the LSTM of pytorch/examples after as many seconds, here and there. embedded:
+how much better the best network of a run is than the best n-gram, with an interval by bootstrap over documents. Run it
+alone, as ratios are of times in one run.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import numpy as np
 import scipy.stats
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,7 +48,8 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
 from lmzoo.encoded import EncodedCorpus, EncodedSplit, encode_corpus
 from lmzoo.generate import generate
-from lmzoo.language_model import Progress
+from lmzoo.language_model import LanguageModel, Progress
+from lmzoo.models.mixture import MixtureModel
 from lmzoo.models.recurrent import Layer
 from lmzoo.neural.devices import autocast
 from lmzoo.neural.losses import SampledLoss, next_token_loss
@@ -70,13 +73,19 @@ _LOSS_TRAINING = {
     "batch_size": 32, "chunk_size": 64, "optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 0.1,
     "forget": 0.1, "averaging": 0.1, "final_rate": 0.2,
 }  # fmt: skip
-_NGRAMS = {"ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5}
-LOSS: dict[float, dict[str, Any]] = {
-    60: {"n_layers": 2, **_NGRAMS, "training": _LOSS_TRAINING},
-    180: {"n_layers": 3, **_NGRAMS, "dropout": 0.1, "training": _LOSS_TRAINING},
-    450: {"n_layers": 3, **_NGRAMS, "ngram_dropout": 0.6, "dropout": 0.15, "training": _LOSS_TRAINING},
+_TRANSFORMER = {"ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5, "training": _LOSS_TRAINING}
+_COUNTS = {"species": "ngram", "settings": {"order": 6}}
+LOSS: dict[float, list[tuple[float, dict[str, Any]]]] = {
+    60: [(1.0, {**_TRANSFORMER, "n_layers": 2})],
+    180: [(1.0, {**_TRANSFORMER, "n_layers": 3, "dropout": 0.1})],
+    450: [(1.0, {**_TRANSFORMER, "n_layers": 3, "dropout": 0.15, "ngram_dropout": 0.6})],
 }
-"""Settings of `transformer` by seconds of training, chosen on the last tenth of the training part."""
+"""By seconds of training: transformers, each with its share of the time, which are mixed with an n-gram.
+
+Chosen on the last tenth of the training part.
+"""
+SECONDS_FOR_COUNTS = 4.0
+"""Of those seconds: for the n-gram and the weights of the mixture."""
 
 _WORDS_TRAINING = {"batch_size": 32, "chunk_size": 35, "sampled": 2000, "forget": 0.01, "averaging": 0.1}
 _RECURRENT = {
@@ -334,33 +343,54 @@ def tiny_shakespeare() -> tuple[TokenStream, TokenStream, int]:
 
 
 @torch.inference_mode()
-def nats_in_disjoint_windows(model: NeuralLM, stream: TokenStream) -> float:
-    """Mean nats per character where nothing is seen beyond the start of a window of WINDOW, as nanoGPT counts."""
-    ids = torch.from_numpy(stream.ids[:-1].astype(np.int64))  # without EOT
+def log_probs_in_windows(model: LanguageModel[Any], stream: TokenStream) -> NDArray[np.float64]:
+    """(N,) in nats, where nothing is seen beyond the start of a window of WINDOW ids, as nanoGPT counts."""
+    ids = stream.ids[:-1]  # without EOT
     n = (len(ids) - 1) // WINDOW
-    inputs, targets = (part[: n * WINDOW].view(n, WINDOW) for part in (ids[:-1], ids[1:]))
-    nats = []
-    for rows, wanted in zip(inputs.split(32), targets.split(32), strict=True):
-        hidden, _ = model.network(rows, model.network.initial_memory(len(rows)))
-        nats.append(model.network.surprisals(hidden.flatten(0, 1), wanted.flatten()))
-    return float(torch.cat(nats).mean())
+    inputs, targets = (part[: n * WINDOW].reshape(n, WINDOW) for part in (ids[:-1], ids[1:]))
+    if isinstance(model, MixtureModel):
+        members = [log_probs_in_windows(member, stream) for member in model.members.values()]
+        return np.asarray(logsumexp(np.stack(members, axis=1) + np.log(model.weights), axis=1))
+    if isinstance(model, NeuralLM):
+        nats = []
+        for rows, wanted in zip(as_tensor(inputs).split(32), as_tensor(targets).split(32), strict=True):
+            hidden, _ = model.network(rows, model.network.initial_memory(len(rows)))
+            nats.append(model.network.surprisals(hidden.flatten(0, 1), wanted.flatten()))
+        # To others a window is a document; what they make of its first id and of its end does not count.
+    windows = TokenStream.from_documents(np.column_stack([inputs, targets[:, -1:]]))
+    return model.log_probs(windows).reshape(n, WINDOW + 2)[:, 1:-1].ravel()
+
+
+def as_tensor(ids: NDArray[np.integer]) -> Tensor:
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 def loss_after(seconds: float) -> dict[str, Any]:
     """Tiny shakespeare: nats per character on the validation part after so many seconds of training.
 
-    The settings were chosen on the last tenth of the training part, never on this validation part.
+    The settings were chosen on the last tenth of the training part, never on this validation part. The weights of the
+    mixture are learned on the first fiftieth of it, which no member learns from.
     """
     train, valid, vocab_size = tiny_shakespeare()
-    settings = LOSS[seconds]
-    training = {**settings["training"], "tokens": 10**9, "seconds": seconds}
-    model: Any = zoo.create("transformer", vocab_size, **{**settings, "training": training})
-    # The weights of the end are kept: they are evaluated once, on a text that plays no part in the figure.
-    model.fit(TrainingData(train, TokenStream.from_documents([train.ids[:1000]])), on_progress=progress_line())
-    exact = -float(model.log_probs(valid)[:-1].mean())
-    disjoint = nats_in_disjoint_windows(model, valid)
-    print(f"{seconds:g} s: {disjoint:.4f} nats/char in disjoint windows of {WINDOW}, {exact:.4f} in exact windows")
-    return {"tinyshakespeare_nats": {f"{seconds:g}": round(disjoint, 4)}, "exact_windows": round(exact, 4)}
+    members: list[Any] = [_COUNTS]
+    for share, settings in LOSS[seconds]:
+        training = {**settings["training"], "tokens": 10**9, "seconds": share * (seconds - SECONDS_FOR_COUNTS)}
+        members.append({"species": "transformer", "settings": {**settings, "training": training}})
+    model = zoo.create("mixture", vocab_size, members=members)
+    assert isinstance(model, MixtureModel)
+    held_out, learned = np.split(train.ids[:-1], [len(train) // 50])
+    data = TrainingData(*(TokenStream.from_documents([part]) for part in (learned, held_out)))
+    started = time.perf_counter()
+    model.fit(data, on_progress=progress_line())
+    print(f"learned in {time.perf_counter() - started:.1f} s, with the weights of {len(members)} models\n")
+    print(f"{'nats/char':16}{'windows of 256':>16}{'exact windows':>16}{'weight':>8}")
+    figures: list[tuple[float, float]] = []
+    rows = [*zip(model.members, model.members.values(), model.weights, strict=True), ("mixture", model, 1.0)]
+    for name, one, weight in rows:
+        figures.append((-log_probs_in_windows(one, valid).mean(), -one.log_probs(valid)[:-1].mean()))
+        print(f"{name:16}{figures[-1][0]:16.4f}{figures[-1][1]:16.4f}{weight:8.2f}")
+    windows, exact = (round(float(figure), 4) for figure in figures[-1])
+    return {"tinyshakespeare_nats": {f"{seconds:g}": windows}, "exact_windows": exact}
 
 
 # ---- Words ------------------------------------------------------------------------------------------
