@@ -12,7 +12,7 @@ folder with tinyshakespeare.txt; words are NLTK's Brown under the protocol of Be
 speed: ids a second in whole steps (rows, loss, gradients, update) of the same architecture in batches of the same size,
 but for the sampled softmax, which takes 64 rows; what is compared takes turns, and the median counts. loss-N: nats per
 character of nanoGPT's validation part of tiny shakespeare after N seconds of training, in consecutive windows of 256 as
-nanoGPT sees it, beside what exact windows make of it, for transformers mixed with an n-gram, and for each alone. words:
+nanoGPT sees it, beside what exact windows make of it, for networks mixed with an n-gram, and for each alone. words:
 test perplexity. words-equal-time: that of the LSTM of pytorch/examples after as many seconds, here and there. embedded:
 how much better the best network of a run is than the best n-gram, with an interval by bootstrap over documents. Run it
 alone, as ratios are of times in one run.
@@ -75,12 +75,26 @@ _LOSS_TRAINING = {
 }  # fmt: skip
 _TRANSFORMER = {"ngrams": 7, "n_slots": 32_768, "ngram_dropout": 0.5, "training": _LOSS_TRAINING}
 _COUNTS = {"species": "ngram", "settings": {"order": 6}}
-LOSS: dict[float, list[tuple[float, dict[str, Any]]]] = {
-    60: [(1.0, {**_TRANSFORMER, "n_layers": 2})],
-    180: [(1.0, {**_TRANSFORMER, "n_layers": 3, "dropout": 0.1})],
-    450: [(1.0, {**_TRANSFORMER, "n_layers": 3, "dropout": 0.15, "ngram_dropout": 0.6})],
-}
-"""By seconds of training: transformers, each with its share of the time, which are mixed with an n-gram.
+_THREE_LAYERS = {**_TRANSFORMER, "n_layers": 3, "dropout": 0.15, "ngram_dropout": 0.6}
+_WIDER = {"d_model": 192, "n_heads": 6, "dropout": 0.2}
+LOSS: dict[float, list[tuple[float, str, dict[str, Any]]]] = {
+    60: [(1.0, "transformer", {**_TRANSFORMER, "n_layers": 2})],
+    180: [(1.0, "transformer", {**_TRANSFORMER, "n_layers": 3, "dropout": 0.1})],
+    450: [(1.0, "transformer", _THREE_LAYERS)],
+    3600: [
+        (0.22, "transformer", _THREE_LAYERS),
+        (0.20, "transformer", {**_THREE_LAYERS, **_WIDER, "ngrams": 4}),
+        (0.33, "transformer", {**_WIDER, "n_layers": 4, "training": _LOSS_TRAINING}),
+        (0.25, "lstm", {
+            "d_embed": 64, "d_hidden": 384, "n_layers": 2, "dropout": 0.4,
+            "training": {
+                "batch_size": 32, "chunk_size": 100, "learning_rate": 3e-3, "weight_decay": 0.03, "forget": 0.05,
+                "averaging": 0.1,
+            },
+        }),
+    ],
+}  # fmt: skip
+"""By seconds of training: networks, each with its share of the time, which are mixed with an n-gram.
 
 Chosen on the last tenth of the training part.
 """
@@ -373,9 +387,9 @@ def loss_after(seconds: float) -> dict[str, Any]:
     """
     train, valid, vocab_size = tiny_shakespeare()
     members: list[Any] = [_COUNTS]
-    for share, settings in LOSS[seconds]:
+    for share, species, settings in LOSS[seconds]:
         training = {**settings["training"], "tokens": 10**9, "seconds": share * (seconds - SECONDS_FOR_COUNTS)}
-        members.append({"species": "transformer", "settings": {**settings, "training": training}})
+        members.append({"species": species, "settings": {**settings, "training": training}})
     model = zoo.create("mixture", vocab_size, members=members)
     assert isinstance(model, MixtureModel)
     held_out, learned = np.split(train.ids[:-1], [len(train) // 50])
