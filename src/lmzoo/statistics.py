@@ -65,8 +65,9 @@ class Certainty:
     pairs, so that the chance of one false difference among all of them is that of one test (Holm 1979)."""
 
     def are_distinguishable(self, a: int, b: int) -> bool:
-        """Whether one of the two is better, surely enough to say so."""
-        return bool(self.p_values[a, b] < 1 - CONFIDENCE)
+        """Whether one of the two is better, surely enough to say so: by the test, and by the interval as well."""
+        low, high = self.difference_intervals[a, b]
+        return bool(self.p_values[a, b] < 1 - CONFIDENCE and (low > 0 or high < 0))
 
 
 def certainty(

@@ -1,0 +1,78 @@
+"""How sure the order of a leaderboard is, as text: one definition for Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmzoo.encoded import EncodedCorpus
+from lmzoo.errors import LmzooError
+from lmzoo.records import EvalRecord
+from lmzoo.scores import load_scores
+from lmzoo.statistics import certainty, grouping
+
+HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "cannot be told from")
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The species that have scores, the best first, and which of them are as good as equal."""
+
+    unit: str
+    """What was drawn anew for the intervals."""
+    n_pairs: int
+    rows: list[list[str]]
+    """Under `HEADER`."""
+    verdict: str
+    """Who is best, in a sentence."""
+
+
+def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
+    """Compares the records (best first) that have bits per byte and scores in the run folder; None if that is not two.
+
+    Models that adapt to the test text are left out, as from every ranking.
+    """
+    kept, log_probs = [], []
+    for record in records:
+        if record.bits_per_byte is None or record.adapts_on_test:
+            continue
+        try:
+            scores = load_scores(folder / "scores" / f"{record.name}.safetensors", len(encoded.test.stream))
+        except LmzooError:  # of an earlier version, or damaged
+            continue
+        kept.append(record)
+        log_probs.append(scores.log_probs)
+    if len(kept) < 2:
+        return None
+    sure = certainty(np.stack(log_probs), encoded.test.bytes_by_token, grouping(encoded.test.stream))
+    if sure is None:
+        return None
+    names = [record.name for record in kept]
+    alike = [
+        [names[other] for other in range(len(names)) if other != own and not sure.are_distinguishable(own, other)]
+        for own in range(len(names))
+    ]
+    rows = []
+    for own, name in enumerate(names):
+        low, high = sure.intervals[own]
+        behind = ["", ""]
+        if own:
+            least, most = sure.difference_intervals[own, 0]
+            behind = [f"{sure.differences[own, 0]:.3f}", f"{least:.3f} to {most:.3f}"]
+        rows.append(
+            [name, f"{sure.figures[own]:.3f}", f"{low:.3f} to {high:.3f}", *behind, ", ".join(alike[own]) or "–"]
+        )
+    return Standings(sure.unit, len(names) * (len(names) - 1) // 2, rows, _verdict(names, alike[0], rows))
+
+
+def _verdict(names: Sequence[str], as_good: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if as_good:
+        return f"{names[0]} has the lowest figure, but this text cannot tell it from {_listed(as_good)}."
+    return f"{names[0]} is the best: {names[1]}, next to it, needs {rows[1][3]} bits per byte more ({rows[1][4]})."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
