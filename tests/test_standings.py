@@ -1,0 +1,66 @@
+"""How sure an order is, in the words of the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lmzoo.compare import compare
+from lmzoo.encoded import EncodedCorpus
+from lmzoo.records import EvalRecord
+from lmzoo.report.standings import Standings, standings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EvalRecord]]:
+    folder = tmp_path_factory.mktemp("standings")
+    easy, hard = "the cat sat on the mat", "on a mat a dog ate the cat"
+    for split in ("train", "valid", "test"):
+        (folder / split).mkdir()
+        for number in range(40):
+            text = " ".join([easy, hard, easy][: 1 + number % 3])
+            (folder / split / f"{number}.txt").write_text(f"{text} {number % 7}", encoding="utf-8")
+    made = compare(folder / "run", species=["markov", "unigram"], corpus=folder, tokenizer="char")
+    return folder / "run", made.records
+
+
+def found(run: tuple[Path, list[EvalRecord]], *names: str) -> Standings | None:
+    """The standings of these entries; "twin" has the scores of markov."""
+    folder, records = run
+    scores = folder / "scores"
+    (scores / "twin.safetensors").write_bytes((scores / "markov.safetensors").read_bytes())
+    known = {record.name: record for record in records}
+    known["twin"] = dataclasses.replace(known["markov"], label="twin")
+    known["gone"] = dataclasses.replace(known["markov"], label="gone")
+    known["adapting"] = dataclasses.replace(known["twin"], adapts_on_test=True)
+    return standings(folder, [known[name] for name in names], EncodedCorpus.load(folder / "encoded"))
+
+
+def test_the_better_one_is_told_apart(run: tuple[Path, list[EvalRecord]]) -> None:
+    told = found(run, "markov", "unigram")
+    assert told is not None
+    assert told.unit == "40 documents"
+    assert told.n_pairs == 1
+    (markov, unigram), records = told.rows, {record.name: record for record in run[1]}
+    assert markov[:2] == ["markov", f"{records['markov'].bits_per_byte:.3f}"]
+    assert markov[3:] == ["", "", "–"]
+    assert unigram[5] == "–"
+    least, _, most = unigram[4].partition(" to ")
+    assert 0 < float(least) < float(unigram[3]) < float(most)
+    assert told.verdict.startswith("markov is the best: unigram, next to it, needs ")
+
+
+def test_equals_are_said_to_be_equal(run: tuple[Path, list[EvalRecord]]) -> None:
+    told = found(run, "markov", "twin", "unigram")
+    assert told is not None
+    assert told.verdict == "markov has the lowest figure, but this text cannot tell it from twin."
+    assert [row[5] for row in told.rows] == ["twin", "markov", "–"]
+
+
+def test_what_has_no_scores_or_adapts_has_no_standing(run: tuple[Path, list[EvalRecord]]) -> None:
+    told = found(run, "adapting", "markov", "gone", "unigram")
+    assert told is not None
+    assert [row[0] for row in told.rows] == ["markov", "unigram"]
+    assert found(run, "markov", "gone") is None
