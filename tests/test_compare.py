@@ -10,6 +10,7 @@ import multiprocessing
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -324,6 +325,25 @@ def test_a_report_goes_on_without_what_it_cannot_read(run: Path, tmp_path: Path)
         assert "no saved predictor in" in said
         assert eras.count("Unigram") == 1
         assert "Markov chain" not in eras
+
+
+def test_other_seeds_are_repeats_of_one_entry(corpus_folder: Path, tmp_path: Path) -> None:
+    request: dict[str, Any] = {"species": ["hmm", "unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    request["settings"] = {"hmm": {"n_states": 8, "n_iterations": 2}}
+    comparison = compare(tmp_path / "run", **request, seeds=3)
+    names = [record.name for record in comparison.records]
+    assert names == [f"{name}{seed}" for name in request["species"] for seed in ("", ",seed=1", ",seed=2")]
+    assert [record.seed for record in comparison.records] == [0, 1, 2, 0, 1, 2]
+    hmm = [record.bits_per_byte for record in comparison.records[:3] if record.bits_per_byte]
+    assert len(set(hmm)) == 3
+    write_report(tmp_path / "run")
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    spread = f"| hmm | 3 | {statistics.mean(hmm):.4f} | {statistics.stdev(hmm):.4f} | {min(hmm):.4f} |"
+    assert spread in report
+    assert "| unigram | 3 |" in report
+    assert "seed=1 |" not in report.partition("## How much")[0], "repeats are not ranked beside their first seed"
+    again = compare(tmp_path / "run", **request, seeds=3)
+    assert all(outcome.reused for outcome in again.outcomes)
 
 
 def test_report_of_nothing(tmp_path: Path) -> None:

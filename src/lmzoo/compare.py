@@ -7,7 +7,7 @@
     run/scores/NAME               what each made of every token of the test split
     run/results.jsonl             one record each
 
-A name is that of a species or, where a setting is swept, one as `hmm,n_states=8`.
+A name is that of a species or, where a setting is swept or a fit repeated, one as `hmm,n_states=8,seed=1`.
 
 Every part is written whole or not at all, so a run that was killed goes on where it was, and a run asked for twice
 reuses what is there.
@@ -63,6 +63,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     seed: int = 0,
+    seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
     command: str = "",
@@ -74,7 +75,8 @@ def compare(
     All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
     together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
     {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting; "training.tokens" names one
-    within a group. What fails is reported and the rest go on.
+    within a group. With `seeds` above 1 each is fitted so many times, with the seeds from `seed` on, to see how much of
+    a figure is chance. What fails is reported and the rest go on.
 
     Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
     `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
@@ -82,6 +84,8 @@ def compare(
     `if __name__ == "__main__":`.
     """
     at_a_time = check_jobs(jobs)
+    if seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {seeds}")
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sweeps = settings or {}, sweeps or {}
@@ -98,8 +102,10 @@ def compare(
                 raise UnknownNameError(f"setting of {name}", setting, zoo.defaults(name))
             variants += [(_label(name, setting, value), merged(base, _nested(setting, value))) for value in values]
         for label, arguments in variants:
-            job = _Job(folder, card, label, arguments, seed, device, command)
-            jobs_by_name[job.name] = job
+            for repeat in range(seeds):
+                own = _label(label or name, "seed", seed + repeat) if repeat else label
+                job = _Job(folder, card, own, arguments, seed + repeat, device, command)
+                jobs_by_name[job.name] = job
     _prepare(folder, corpus, tokenizer, seed, named("corpus", on_progress))
 
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
@@ -126,9 +132,9 @@ def compare(
     return Comparison(folder, [outcomes[name] for name in jobs_by_name])
 
 
-def _label(species: str, setting: str, value: Any) -> str:
+def _label(name: str, setting: str, value: Any) -> str:
     """As "hmm,n_states=8". It names a folder: what cannot be in such a name is quoted as in web addresses."""
-    return f"{species},{quote(f'{setting}={value}', safe='=+')}"
+    return f"{name},{quote(f'{setting}={value}', safe='=+')}"
 
 
 def _nested(setting: str, value: Any) -> dict[str, Any]:

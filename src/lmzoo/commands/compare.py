@@ -24,6 +24,7 @@ def compare(
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     sweep: list[str] | None = None,
     seed: int = 0,
+    seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
     out: Path | None = None,
@@ -53,6 +54,8 @@ def compare(
         may be repeated.
     seed
         The same seed gives the same models.
+    seeds
+        How many times to fit each species, with the seeds from --seed on: the report tells how much is chance.
     jobs
         How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
     device
@@ -84,6 +87,7 @@ def compare(
             settings=parse_settings(settings or []),
             sweeps=parse_sweeps(sweep or []),
             seed=seed,
+            seeds=seeds,
             jobs=jobs,
             device=device,
             command=shlex.join(["lmzoo", *sys.argv[1:]]),

@@ -16,7 +16,15 @@ from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, gradients, standings
-from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
+from lmzoo.report.leaderboard import (
+    ADAPTIVE_NOTE,
+    COLUMNS,
+    SEEDS_HEADER,
+    entries,
+    rows,
+    seed_rows,
+    static_and_adaptive,
+)
 from lmzoo.report.pages import write_pages
 from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import visible
@@ -73,7 +81,8 @@ def write_report(folder: str | Path) -> list[Path]:
     Raises SavedModelError if the folder holds no results.
     """
     folder = Path(folder)
-    records = ranked(read_records(folder / "results.jsonl"))
+    everything = read_records(folder / "results.jsonl")
+    records = entries(everything)
     if not records:
         raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
     encoded = _encoded(folder)
@@ -87,6 +96,8 @@ def write_report(folder: str | Path) -> list[Path]:
         "first": records[0],
         "columns": COLUMNS,
         "tables": [(title, note, rows(part)) for title, note, part in _tables(records) if part],
+        "seeds_header": SEEDS_HEADER,
+        "seeds": seed_rows(everything),
         "prompt": prompt,
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),

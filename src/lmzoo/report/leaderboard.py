@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,6 +106,43 @@ def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
     )
 
 
+def by_entry(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
+    """Records that differ in their seed alone belong together; each group has the lowest seed first."""
+    groups: dict[str, list[EvalRecord]] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
+    return list(groups.values())
+
+
+def entries(records: Sequence[EvalRecord]) -> list[EvalRecord]:
+    """The records to rank, best first: of fits that were repeated with other seeds, the first."""
+    return ranked([group[0] for group in by_entry(records)])
+
+
+SEEDS_HEADER = ("species", "seeds", "mean bits/byte", "standard deviation", "lowest", "highest")
+
+
+def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
+    """The cells under `SEEDS_HEADER`: how much the seed changes what was fitted more than once, best mean first."""
+    spread = []
+    for group in by_entry(records):
+        found = [record.bits_per_byte for record in group if record.bits_per_byte is not None]
+        if len(found) > 1:
+            spread.append((statistics.mean(found), group[0].name, found))
+    return [
+        [
+            name,
+            f"{len(found)}",
+            f"{mean:.4f}",
+            f"{statistics.stdev(found):.4f}",
+            f"{min(found):.4f}",
+            f"{max(found):.4f}",
+        ]
+        for mean, name, found in sorted(spread)
+    ]
+
+
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     """The cells of the leaderboard, best first, in the order of `COLUMNS`."""
     return [[column.text(record) for column in COLUMNS] for record in ranked(records)]
@@ -111,7 +150,7 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
 
 def static_and_adaptive(records: Sequence[EvalRecord]) -> tuple[list[EvalRecord], list[EvalRecord]]:
     """The records that are ranked with each other, and those that are shown apart; each best first."""
-    both = ranked(records)
+    both = entries(records)
     return [one for one in both if not one.adapts_on_test], [one for one in both if one.adapts_on_test]
 
 
