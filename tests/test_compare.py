@@ -77,19 +77,19 @@ def test_figures_are_those_of_the_text(run: Path, corpus_folder: Path) -> None:
 def test_scores_are_kept_and_intervals_hold_the_figure(run: Path) -> None:
     encoded = EncodedCorpus.load(run / "encoded")
     record = read_records(run / "results.jsonl")[2]
-    stats = load_scores(run / "scores" / "markov.safetensors", record.n_tokens)
+    stats = load_scores(run / "scores" / "markov" / "test.safetensors", record.n_tokens)
     expected = Predictor.load(run / "predictors" / "markov").model.token_stats(encoded.test.stream)
     for name in ("log_probs", "ranks", "entropies", "top_log_probs"):
         np.testing.assert_allclose(getattr(stats, name), getattr(expected, name), rtol=1e-6)
     assert record.bits_per_byte_low < record.bits_per_byte < record.bits_per_byte_high
     with pytest.raises(SavedModelError):
-        load_scores(run / "scores" / "markov.safetensors", record.n_tokens + 1)
+        load_scores(run / "scores" / "markov" / "test.safetensors", record.n_tokens + 1)
 
 
 def test_scores_that_are_gone_are_made_again_and_nothing_is_fitted(corpus_folder: Path, tmp_path: Path) -> None:
     request = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
     first = compare(tmp_path / "run", **request).records[0]
-    scores = tmp_path / "run" / "scores" / "unigram.safetensors"
+    scores = tmp_path / "run" / "scores" / "unigram" / "test.safetensors"
     scores.unlink()
     second = compare(tmp_path / "run", **request)
     assert not second.outcomes[0].reused

@@ -4,7 +4,7 @@
     run/encoded/                  the corpus as ids under the one shared tokenizer
     run/checkpoints/NAME          work of a fit that is not finished
     run/predictors/NAME/          the fitted predictors
-    run/scores/NAME               what each made of every token of the test split
+    run/scores/NAME/              what each made of every token of test, and how likely it found those of valid
     run/results.jsonl             one record each
 
 A name is that of a species or, where a setting is swept or a fit repeated, one as `hmm,n_states=8,seed=1`.
@@ -34,7 +34,8 @@ from lmzoo.language_model import OnProgress, Progress
 from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
-from lmzoo.run_folder import open_run
+from lmzoo.run_folder import open_run, scores_path
+from lmzoo.scores import save_log_probs
 
 
 @dataclass
@@ -124,7 +125,8 @@ def compare(
     todo = []
     for name, job in jobs_by_name.items():
         record = next((record for record in known if job.made(record)), None)
-        if record is not None and (job.home / "predictor.json").exists() and job.scores.exists():
+        parts = (job.home / "predictor.json", job.scores("test"), job.scores("valid"))
+        if record is not None and all(part.exists() for part in parts):
             done(Outcome(name, record, reused=True))
         else:
             todo.append(job)
@@ -182,9 +184,8 @@ class _Job:
         """The folder of its predictor."""
         return self.folder / "predictors" / self.name
 
-    @property
-    def scores(self) -> Path:
-        return self.folder / "scores" / f"{self.name}.safetensors"
+    def scores(self, split: str) -> Path:
+        return scores_path(self.folder, self.name, split)
 
     def made(self, record: EvalRecord) -> bool:
         """Whether this job, in this folder, would make this record again."""
@@ -208,7 +209,8 @@ class _Job:
             )
             predictor.save(self.home)
             checkpoint.discard()
-        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores)
+        save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
+        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores("test"))
         return replace(record, label=self.label)
 
     def _fitted_before(self) -> Predictor | None:

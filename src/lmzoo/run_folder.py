@@ -32,3 +32,8 @@ def open_run(folder: Path, request: Mapping[str, Any]) -> None:
     else:
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+
+
+def scores_path(folder: Path, name: str, split: str) -> Path:
+    """Where a run keeps what one of its models made of each token of a split."""
+    return folder / "scores" / name / f"{split}.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.language_model import TokenStats
@@ -24,3 +25,13 @@ def load_scores(path: str | Path, n_tokens: int) -> TokenStats:
         for name in ("log_probs", "entropies", "top_log_probs")
     }
     return TokenStats(**found, ranks=take_array(arrays, "ranks", shape=(n_tokens,), dtype=np.int32))
+
+
+def save_log_probs(path: str | Path, log_probs: NDArray[np.floating]) -> None:
+    """Writes the log-probabilities (T,) of tokens alone."""
+    save_arrays(path, {"log_probs": log_probs.astype(np.float32)})
+
+
+def load_log_probs(path: str | Path, n_tokens: int) -> NDArray[np.float32]:
+    """Maps the log-probabilities of a text of `n_tokens`; SavedModelError as `load_scores`."""
+    return take_array(load_arrays(path)[0], "log_probs", shape=(n_tokens,), dtype=np.float32)

@@ -15,7 +15,7 @@ from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import charts, gradients, standings
+from lmzoo.report import charts, gradients, standings, votes
 from lmzoo.report.leaderboard import (
     ADAPTIVE_NOTE,
     COLUMNS,
@@ -110,6 +110,8 @@ def write_report(folder: str | Path) -> list[Path]:
         context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
     context["standings"] = standings.standings(folder, records, encoded) if encoded else None
     context["standings_header"] = standings.HEADER
+    context["votes"] = votes.votes(folder, records, encoded) if encoded else None
+    context["votes_header"] = votes.HEADER
     context["states"] = _states(exhibits)
     context["flows"] = _flows(exhibits)
     return write_pages(folder, ["report.md", "report.html"], context)

@@ -11,6 +11,7 @@ import numpy as np
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.records import EvalRecord
+from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
 from lmzoo.statistics import certainty, grouping
 
@@ -40,7 +41,7 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
         if record.bits_per_byte is None or record.adapts_on_test:
             continue
         try:
-            scores = load_scores(folder / "scores" / f"{record.name}.safetensors", len(encoded.test.stream))
+            scores = load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream))
         except LmzooError:  # of an earlier version, or damaged
             continue
         kept.append(record)

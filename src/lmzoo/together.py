@@ -1,0 +1,80 @@
+"""The zoo together: what several models make of a text when they vote, and what each one contributes.
+
+Static: P(w | h) = sum_m weight_m P_m(w | h), weights learned on valid (Jelinek & Mercer 1980), as in the species
+`mixture`. Dynamic: the weights are those of the last thousand tokens or so of the test text, by Bayes' rule on every
+token (online expectation-maximisation; Cappé & Moulines 2009): that adapts to the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from lmzoo.models.mixing import learn_weights
+from lmzoo.statistics import Certainty, Grouping, certainty
+
+_TOLERANCE = 1e-6
+"""Nats a token within which weights are the best ones: what is shown has three decimals."""
+_MEMORY = 1000
+"""Tokens that dynamic weights remember."""
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """M models that vote on a text. `sure` compares, in this order: the mixture, the best single model, the dynamic
+    mixture, and the mixtures without each of the models."""
+
+    names: list[str]
+    weights: NDArray[np.float64]
+    """(M,) of the static mixture."""
+    best: int
+    """Which model is the best alone on valid."""
+    sure: Certainty
+
+    def without(self, member: int) -> int:
+        """The row of `sure` that has the mixture of all but this one."""
+        return 3 + member
+
+
+def together(
+    names: Sequence[str],
+    valid: NDArray[np.floating],
+    test: NDArray[np.floating],
+    sizes: NDArray[np.floating],
+    groups: Grouping,
+) -> Together | None:
+    """Mixes M models, from what they gave the tokens of valid (M, T') and test (M, T), in nats.
+
+    `sizes` and `groups` are of test, as in `certainty`; None if it is too short to compare anything on.
+    """
+    valid, test = np.asarray(valid, np.float64), np.asarray(test, np.float64)
+    n_models = len(names)
+    weights = learn_weights(valid.T, _TOLERANCE)
+    best = int(np.argmax(valid.sum(axis=1)))
+    rows = [mixed(test, weights), test[best], dynamically_mixed(test, weights)]
+    for left_out in range(n_models):
+        others = np.delete(np.arange(n_models), left_out)
+        rows.append(mixed(test[others], learn_weights(valid[others].T, _TOLERANCE)))
+    sure = certainty(np.stack(rows), sizes, groups)
+    return None if sure is None else Together(list(names), weights, best, sure)
+
+
+def mixed(log_probs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T,) log-probabilities of the vote of M models, from (M, T) and their weights."""
+    return np.asarray(logsumexp(log_probs + np.log(weights)[:, None], axis=0))
+
+
+def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T,) the same with weights that follow the text, from `prior`; a token is predicted before it counts."""
+    weights, found = prior.copy(), np.empty(log_probs.shape[1])
+    peaks = log_probs.max(axis=0)
+    for t, probs in enumerate(np.exp(log_probs - peaks).T):  # (M,)
+        shares = weights * probs
+        total = shares.sum()
+        found[t] = np.log(total)
+        weights += (shares / total - weights) / _MEMORY
+    return found + peaks

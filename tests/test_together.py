@@ -1,0 +1,54 @@
+"""Mixtures of models, from what they gave each token."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lmzoo.statistics import Grouping
+from lmzoo.together import dynamically_mixed, mixed, together
+
+
+def test_votes_by_hand() -> None:
+    log_probs = np.log([[0.5, 0.1], [0.1, 0.4]])
+    np.testing.assert_allclose(np.exp(mixed(log_probs, np.array([0.75, 0.25]))), [0.4, 0.175])  # .375 + .025, ...
+    # The first token has shares 0.25 and 0.05, 5/6 and 1/6 of their sum: weights go there by a thousandth of the way.
+    first, second = np.exp(dynamically_mixed(log_probs, np.array([0.5, 0.5])))
+    assert first == pytest.approx(0.3)
+    assert second == pytest.approx((0.5 + (5 / 6 - 0.5) / 1000) * 0.1 + (0.5 - (5 / 6 - 0.5) / 1000) * 0.4)
+
+
+def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
+    """Two models, each right on half of a text: the dynamic mixture has come close to the right one when a half ends."""
+    right, wrong, n = math.log(0.5), math.log(0.05), 3_000
+    log_probs = np.array([[right] * n + [wrong] * n, [wrong] * n + [right] * n])
+    found = dynamically_mixed(log_probs, np.array([0.5, 0.5]))
+    static = mixed(log_probs, np.array([0.5, 0.5]))
+    assert found[:n][-100:].mean() > right - 0.1
+    assert found[-100:].mean() > right - 0.1
+    assert static.mean() == pytest.approx(math.log(0.275))
+
+
+def test_what_each_one_contributes() -> None:
+    """One model knows half of the tokens, one the others, and one nothing that they do not know."""
+    rng = np.random.default_rng(0)
+    known = rng.random((2, 4000)) < 0.5
+    known[1] = ~known[0]
+    useful = np.where(known, math.log(0.5), math.log(0.02))
+    log_probs = np.vstack([useful, np.full(4000, math.log(0.01))])
+    found = together(
+        ["a", "b", "useless"],
+        log_probs[:, :2000],
+        log_probs[:, 2000:],
+        np.ones(2000),
+        Grouping(np.arange(0, 2000, 20), ""),
+    )
+    assert found is not None
+    np.testing.assert_allclose(found.weights, [0.5, 0.5, 0], atol=0.03)
+    mixture, single = 0, 1
+    assert found.sure.figures[mixture] == pytest.approx(-math.log2(0.26), abs=0.02)
+    assert found.sure.are_distinguishable(mixture, single)
+    assert found.sure.differences[found.without(0), mixture] > 1
+    assert abs(found.sure.differences[found.without(2), mixture]) < 0.01
