@@ -21,7 +21,7 @@ def test_votes_by_hand() -> None:
 
 
 def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
-    """Two models, each right on half of a text: the dynamic mixture has come close to the right one when a half ends."""
+    """Two models, each right on half of a text: the dynamic mixture is close to the right one when a half ends."""
     right, wrong, n = math.log(0.5), math.log(0.05), 3_000
     log_probs = np.array([[right] * n + [wrong] * n, [wrong] * n + [right] * n])
     found = dynamically_mixed(log_probs, np.array([0.5, 0.5]))

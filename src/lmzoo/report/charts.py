@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -204,6 +205,8 @@ def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
 
 
 def as_svg(chart: altair.LayerChart | altair.FacetChart) -> str:
-    """The chart as an SVG element that needs nothing from outside."""
+    """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
     specification: Mapping[str, Any] = chart.configure_view(stroke=None).configure(background="white").to_dict()
-    return vl_convert.vegalite_to_svg(dict(specification))
+    title = specification["title"]
+    name = html.escape(title if isinstance(title, str) else title["text"])
+    return vl_convert.vegalite_to_svg(dict(specification)).replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)

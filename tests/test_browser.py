@@ -1,0 +1,133 @@
+"""The report in a real browser: it opens from disk, asks the network for nothing, and its tables obey the keyboard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from lmzoo.compare import compare
+from lmzoo.report import write_report
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    for split in ("train", "valid", "test"):
+        (folder / split).mkdir()
+        for number in range(30):
+            text = "the cat sat on the mat " * (1 + number % 4) + f"<b>and & ate {number}</b>"
+            (folder / split / f"{number}.txt").write_text(text, encoding="utf-8")
+    training = {"training": {"tokens": 500, "batch_size": 2, "chunk_size": 8}}
+    settings: dict[str, dict[str, Any]] = {
+        "hmm": {"n_states": 4, "n_iterations": 2},
+        "rnn": {"d_hidden": 8, **training},
+        "gpt2": {"d_model": 8, **training},
+    }
+    species = ["unigram", "markov", "ngram", *settings]
+    run = folder / "run"
+    assert not compare(run, species=species, corpus=folder, tokenizer="char", settings=settings, seeds=2).failures
+    write_report(run)
+    return run / "report.html"
+
+
+@pytest.fixture
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    """The report, opened; it fails if the page says or asks for anything."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    yield page
+    assert said == []
+    assert asked == [report.as_uri()]
+    page.close()
+
+
+def test_every_figure_is_drawn_and_named(page: Page) -> None:
+    figures = page.locator("figure svg")
+    assert figures.count() >= 4
+    for figure in figures.all():
+        assert figure.get_attribute("aria-label")
+        box = figure.bounding_box()
+        assert box is not None
+        assert box["width"] > 200
+        assert box["height"] > 80
+        assert figure.locator("path, circle, text").count() > 5
+
+
+def test_tables_are_sorted_by_keyboard(page: Page) -> None:
+    table = page.locator("table").first
+
+    def column(name: str) -> list[str]:
+        titles = table.locator("thead th").all_inner_texts()
+        return table.locator(f"tbody td:nth-child({1 + titles.index(name)})").all_inner_texts()
+
+    first = column("bits/byte")
+    assert [float(cell) for cell in first] == sorted(float(cell) for cell in first)
+    head = table.locator("thead th", has_text="species")
+    page.keyboard.press("Tab")  # the region that scrolls
+    page.keyboard.press("Tab")  # the first head
+    assert head.locator("button").evaluate("button => button === document.activeElement")
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert column("species") == sorted(column("species"))
+    page.keyboard.press("Space")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column("species") == sorted(column("species"), reverse=True)
+    table.locator("thead th", has_text="parameters").locator("button").press("Enter")
+    units = {"": 1.0, "k": 1e3, "M": 1e6}
+    sizes = [float(number) * units[unit] for cell in column("parameters") for number, _, unit in (cell.partition(" "),)]
+    assert sizes == sorted(sizes)
+    assert head.get_attribute("aria-sort") is None
+    table.locator("thead th", has_text="context").locator("button").press("Enter")
+    assert column("context")[-1] == "∞"
+
+
+def test_what_a_text_says_is_not_markup(page: Page) -> None:
+    assert page.locator("blockquote b").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_on_a_phone(browser: Browser, report: Path, scheme: Any) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page.goto(report.as_uri())
+    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider <= 0, "only tables scroll sideways, each in its place"
+    ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert contrast(ink, paper) > 7
+    page.close()
+
+
+def contrast(first: str, second: str) -> float:
+    """The ratio of two "rgb(r, g, b)" as WCAG 2 defines it, from 1 to 21."""
+
+    def luminance(color: str) -> float:
+        parts = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(first), luminance(second)])
+    return (high + 0.05) / (low + 0.05)
