@@ -11,7 +11,8 @@ from lmzoo import terminal
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
-    from lmzoo.compare import Outcome
+    from lmzoo.jobs import Outcome
+    from lmzoo.records import EvalRecord
 
 
 def compare(
@@ -100,7 +101,7 @@ def compare(
     return 1 if comparison.failures else 0
 
 
-def _finish(outcome: Outcome) -> None:
+def _finish(outcome: Outcome[EvalRecord]) -> None:
     """A line for a species that is done."""
     if outcome.record is None:
         terminal.note(f"  {outcome.name}: failed: {outcome.error}")

@@ -1,0 +1,85 @@
+"""Jobs in processes of their own: what comes back, and what happens when one fails, crashes or is not allowed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from lmzoo.errors import CorpusError, UsageError
+from lmzoo.jobs import Outcome, check_jobs, run_jobs
+from lmzoo.language_model import OnProgress, Progress
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Says where it is done and how many threads it may use; or comes to grief."""
+
+    name: str
+    fate: str = ""
+
+    def do(self, on_progress: OnProgress) -> tuple[int, str]:
+        on_progress(Progress(1, 2, "steps", self.name))
+        match self.fate:
+            case "refused":
+                raise CorpusError("there is\nno text")
+            case "surprised":
+                raise ZeroDivisionError("by zero")
+            case "killed":
+                os._exit(7)
+            case _:
+                return os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+
+def outcomes_of(*errands: Errand, at_a_time: int = 2) -> dict[str, Outcome[tuple[int, str]]]:
+    outcomes: dict[str, Outcome[tuple[int, str]]] = {}
+    run_jobs(errands, at_a_time=at_a_time, on_outcome=lambda outcome: outcomes.update({outcome.name: outcome}))
+    return outcomes
+
+
+def test_each_job_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("lmzoo.jobs._n_cores", lambda: 6)
+    outcomes = outcomes_of(Errand("a"), Errand("b"), Errand("c"))
+    records = [outcome.record for outcome in outcomes.values()]
+    assert set(outcomes) == {"a", "b", "c"}
+    assert len({os.getpid(), *(record[0] for record in records if record)}) == 4
+    assert [record[1] for record in records if record] == ["3"] * 3, "2 at a time share 6 cores"
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_what_fails_leaves_the_rest(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = outcomes_of(*(Errand(fate, fate) for fate in ("refused", "surprised", "killed")), Errand("well"))
+    assert {name: outcome.error for name, outcome in outcomes.items()} == {
+        "refused": "there is no text",
+        "surprised": "ZeroDivisionError: by zero",
+        "killed": "its process ended with exit code 7",
+        "well": "",
+    }
+    assert outcomes["well"].record
+    traced = capfd.readouterr().err
+    assert "ZeroDivisionError" in traced, "what nobody foresaw is shown in full"
+    assert "CorpusError" not in traced
+
+
+def test_progress_says_whose_it_is() -> None:
+    told: list[tuple[str, Progress]] = []
+    run_jobs(
+        [Errand("a"), Errand("b")],
+        at_a_time=1,
+        on_progress=lambda *what: told.append(what),
+        on_outcome=lambda outcome: told.append((outcome.name, Progress(2, 2, "steps"))),
+    )
+    assert sorted(told, key=lambda what: (what[0], what[1].done)) == [
+        (name, progress) for name in "ab" for progress in (Progress(1, 2, "steps", name), Progress(2, 2, "steps"))
+    ]
+
+
+def test_how_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmzoo.jobs._n_cores", lambda: 16)
+    assert (check_jobs(None), check_jobs(7)) == (4, 7)
+    monkeypatch.setattr("lmzoo.jobs._n_cores", lambda: 2)
+    assert check_jobs(None) == 2
+    with pytest.raises(UsageError, match="jobs must be at least 1, got 0"):
+        check_jobs(0)
