@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from lmzoo import zoo
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
-from lmzoo.files import atomic_file
 from lmzoo.generate import Decoding
 from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
-from lmzoo.printable import printable
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, gradients
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, ranked, rows, static_and_adaptive
+from lmzoo.report.pages import write_pages
 from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import visible
 
@@ -103,22 +99,7 @@ def write_report(folder: str | Path) -> list[Path]:
         context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
     context["states"] = _states(exhibits)
     context["flows"] = _flows(exhibits)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lmzoo.report"),
-        # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
-        autoescape=jinja2.select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"cell": _markdown_cell, "visible": visible}
-    pages = []
-    for name in ("report.md", "report.html"):
-        text = printable(environment.get_template(name).render(context))
-        with atomic_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-        pages.append(folder / name)
-    return pages
+    return write_pages(folder, ["report.md", "report.html"], context)
 
 
 def _tables(records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
@@ -227,8 +208,3 @@ def _flows(exhibits: list[Exhibit]) -> Flows | None:
     figure = charts.as_svg(charts.by_distance(flows))
     n_positions = len(flows[0].gradients.positions)
     return Flows(n_positions, gradients.HEADER, gradients.rows(flows), gradients.reaches(flows), figure)
-
-
-def _markdown_cell(text: object) -> str:
-    """Text as the content of a code span in a table cell: no markup of its own."""
-    return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("`", "ˋ").replace("|", "\\|")
