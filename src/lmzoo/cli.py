@@ -16,6 +16,7 @@ from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
 from lmzoo.commands.gradients import gradients
 from lmzoo.commands.predict import predict
+from lmzoo.commands.prequential import prequential
 from lmzoo.commands.report import report
 from lmzoo.commands.species import list_species, show
 from lmzoo.commands.states import states
@@ -33,6 +34,7 @@ app = cyclopts.App(
 app.command(list_species, name="list")
 for command in (show, corpus, tokenize, fit, evaluate, predict, states, gradients, generate, compare, report, convert):
     app.command(command)
+app.command(prequential)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

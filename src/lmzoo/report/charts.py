@@ -13,7 +13,7 @@ import vl_convert
 
 from lmzoo import zoo
 from lmzoo.hidden_states import StateSummary
-from lmzoo.records import EvalRecord
+from lmzoo.records import CodeRecord, EvalRecord
 from lmzoo.report.gradients import Flow
 from lmzoo.report.leaderboard import ranked
 
@@ -143,6 +143,43 @@ def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
     if len({flow.untrained for flow in flows}) > 1:
         lines = lines.encode(strokeDash=altair.StrokeDash("kind:N", sort=["trained", "untrained"], title=None))
     return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back")
+
+
+def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.FacetChart:
+    """Bits per byte of each block against how much of the text was read before it, dashes for compressors of it all.
+
+    Not of the first block, before which nothing was read, and not for those that found something impossible.
+    """
+    rows = []
+    for record in records:
+        if record.bits_per_byte is None:
+            continue
+        ends = [sum(record.block_bytes[:number]) for number in range(1, len(record.block_bytes))]
+        costs = zip(ends, record.block_bits_per_byte[1:], strict=True)
+        rows += [{"coder": record.name, "kind": record.kind, "read": end, "cost": cost} for end, cost in costs]
+    reached = [row["read"] for row in rows] or [1]
+    rows += [
+        {"coder": record.name, "kind": record.kind, "read": end, "cost": record.bits_per_byte}
+        for record in records
+        if record.kind == "compressor"
+        for end in (min(reached), max(reached))
+    ]
+    lines = (
+        altair.Chart(altair.Data(values=rows))
+        .mark_line(point=altair.OverlayMarkDef(size=20))
+        .encode(
+            x=altair.X(
+                "read:Q",
+                scale=altair.Scale(type="log", nice=False),
+                axis=altair.Axis(format="~s"),
+                title="bytes read before (logarithmic)",
+            ),
+            y=altair.Y("cost:Q", scale=altair.Scale(type="log", nice=False), title="bits per byte (logarithmic)"),
+            color=altair.Color("coder:N", sort=None, scale=altair.Scale(scheme="category20"), title=None),
+            strokeDash=altair.StrokeDash("kind:N", sort=["species", "compressor"], title=None),
+        )
+    )
+    return altair.layer(lines).properties(width=520, height=380, title="What each block costs")
 
 
 def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:
