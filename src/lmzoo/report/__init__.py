@@ -16,7 +16,7 @@ from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import charts, gradients, standings, votes
+from lmzoo.report import breakdown, charts, gradients, standings, votes
 from lmzoo.report import context as looking
 from lmzoo.report.leaderboard import (
     ADAPTIVE_NOTE,
@@ -133,6 +133,7 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     context["flows"] = _flows(exhibits)
     context["uses"] = _uses(exhibits)
     context["uses_header"] = looking.HEADER
+    context["differences"] = breakdown.differences(folder, records, encoded) if encoded else None
     return write_pages(folder, ["report.md", "report.html"], context)
 
 

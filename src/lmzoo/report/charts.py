@@ -23,6 +23,7 @@ from lmzoo.report.gradients import Flow
 from lmzoo.report.leaderboard import ranked
 
 if TYPE_CHECKING:
+    from lmzoo.probes.breakdown import ConfidenceBin
     from lmzoo.probes.context_use import Kind
 
 _BLUE = "#2b6cb0"
@@ -198,6 +199,32 @@ def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
         .properties(width=330, height=_HEIGHT)
         .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=110)
         .properties(title="How far back each one looks")
+    )
+
+
+def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> altair.LayerChart | altair.FacetChart:
+    """How often the first guess of each species came, against how sure it was of it; a panel for each."""
+    rows = [
+        {"species": name, "sure": one.confidence, "right": one.accuracy, "n": one.n}
+        for name, of_species in bins.items()
+        for one in of_species
+    ]
+    scale = altair.Scale(domain=[0, 1])
+    axis = altair.Axis(format="%", values=[0, 0.5, 1])
+    base = altair.Chart().encode(
+        x=altair.X("sure:Q", scale=scale, axis=axis, title="sure"),
+        y=altair.Y("right:Q", scale=scale, axis=axis, title="right"),
+    )
+    diagonal = base.mark_line(color=_GREY, strokeDash=[4, 4]).encode(y="sure:Q")
+    line = base.mark_line(color=_BLUE)
+    circles = base.mark_circle(color=_BLUE, opacity=1).encode(
+        size=altair.Size("n:Q", scale=altair.Scale(range=[4, 90]), title="tokens")
+    )
+    return (
+        altair.layer(diagonal, line, circles, data=altair.Data(values=rows))
+        .properties(width=110, height=110)
+        .facet(facet=altair.Facet("species:N", sort=list(bins), title=None), columns=6)
+        .properties(title="How often the first guess is right, against how sure the species is of it")
     )
 
 
