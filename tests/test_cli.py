@@ -27,6 +27,7 @@ COMMANDS = [
     "predict",
     "states",
     "gradients",
+    "context",
     "generate",
     "compare",
     "report",

@@ -9,6 +9,7 @@ import cyclopts
 
 from lmzoo import __version__, terminal
 from lmzoo.commands.compare import compare
+from lmzoo.commands.context import context
 from lmzoo.commands.convert import convert
 from lmzoo.commands.corpus import app as corpus
 from lmzoo.commands.evaluate import evaluate
@@ -32,7 +33,21 @@ app = cyclopts.App(
     help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
 )
 app.command(list_species, name="list")
-for command in (show, corpus, tokenize, fit, evaluate, predict, states, gradients, generate, compare, report, convert):
+for command in (
+    show,
+    corpus,
+    tokenize,
+    fit,
+    evaluate,
+    predict,
+    states,
+    gradients,
+    context,
+    generate,
+    compare,
+    report,
+    convert,
+):
     app.command(command)
 app.command(prequential)
 

@@ -94,7 +94,10 @@ def compare(
             on_progress=on_progress,
             on_outcome=_finish,
         )
-    pages = write_report(out) if comparison.records else []
+    pages = []
+    if comparison.records:
+        with terminal.progress("report") as on_progress:
+            pages = write_report(out, on_progress=on_progress)
     if json:
         for record in comparison.records:
             terminal.print_json(asdict(record))

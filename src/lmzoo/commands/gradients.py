@@ -55,7 +55,7 @@ def gradients(
     json
         Print one JSON object for each network: the norms of gradients in nats for each unit of a token's vector.
     """
-    from lmzoo.commands.predict import default_predictors
+    from lmzoo.commands.predict import default_predictors, split_of
     from lmzoo.errors import UsageError
     from lmzoo.predictor import Predictor
     from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
@@ -72,7 +72,7 @@ def gradients(
                     f"{folder} is a '{predictor.species}', which reads no tokens as vectors: name a network"
                 )
             continue
-        stream = _stream(folder, predictor, text, corpus, split)
+        stream = _as_document(predictor, text) if text is not None else split_of(folder, predictor, corpus, split)
         for kind in (False, True) if untrained else (False,):
             found = gradient_flow(
                 predictor.model, stream, max_distance=distance, n_positions=positions, seed=seed, untrained=kind
@@ -88,18 +88,10 @@ def gradients(
         _show(flows)
 
 
-def _stream(folder: Path, predictor: Predictor, text: str | None, corpus: str | None, split: str) -> TokenStream:
-    from lmzoo.corpora import load_corpus
-    from lmzoo.encoded import encode_documents
-    from lmzoo.errors import UsageError
+def _as_document(predictor: Predictor, text: str) -> TokenStream:
     from lmzoo.stream import TokenStream
 
-    if text is not None:
-        return TokenStream.from_documents([predictor.tokenizer.encode(text)])
-    name = corpus or predictor.provenance.get("corpus")
-    if not name:
-        raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: give a text, or name one with --corpus")
-    return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
+    return TokenStream.from_documents([predictor.tokenizer.encode(text)])
 
 
 def _facts(flow: Flow) -> dict[str, Any]:
@@ -116,24 +108,14 @@ def _facts(flow: Flow) -> dict[str, Any]:
 
 
 def _draw(flows: list[Flow], path: Path) -> None:
-    from lmzoo.files import atomic_file
     from lmzoo.report import charts
 
-    with atomic_file(path) as temporary:
-        temporary.write_text(charts.as_svg(charts.by_distance(flows)), encoding="utf-8")
+    charts.write_svg(charts.by_distance(flows), path)
     terminal.note(f"figure: {path}")
 
 
 def _show(flows: list[Flow]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from lmzoo.report.gradients import HEADER, rows
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in HEADER:
-        table.add_column(title, justify="left" if title == HEADER[0] else "right")
-    for row in rows(flows):
-        table.add_row(*(Text(cell) for cell in row))
-    terminal.stdout().print(table)
+    terminal.print_table(HEADER, rows(flows))
     terminal.note("How much is left, so many tokens back, of the gradient at the token read last: medians.")

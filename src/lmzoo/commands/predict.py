@@ -12,6 +12,9 @@ from lmzoo import terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lmzoo.predictor import Predictor
+    from lmzoo.stream import TokenStream
+
 DEFAULT_RUN = Path("runs/quick/predictors")
 """Where `make compare` leaves its predictors."""
 
@@ -73,6 +76,18 @@ def default_predictors() -> list[Path]:
         raise UsageError(f"name a saved predictor with -p FOLDER: there are none in {DEFAULT_RUN} (make compare)")
     names = zoo.names()
     return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
+
+
+def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str) -> TokenStream:
+    """A split of a corpus as the tokens of a predictor; None = the corpus that it was fitted on."""
+    from lmzoo.corpora import load_corpus
+    from lmzoo.encoded import encode_documents
+    from lmzoo.errors import UsageError
+
+    name = corpus or predictor.provenance.get("corpus")
+    if not name:
+        raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
+    return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
 
 
 def _table(title: str, best: list[tuple[str, float]]) -> Table:

@@ -21,7 +21,8 @@ def report(run: Path, *, json: bool = False) -> None:
     """
     from lmzoo.report import write_report
 
-    pages = write_report(run)
+    with terminal.progress("report") as on_progress:
+        pages = write_report(run, on_progress=on_progress)
     if json:
         terminal.print_json([str(page) for page in pages])
     else:

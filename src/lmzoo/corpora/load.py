@@ -36,6 +36,17 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     raise CorpusError(f"there is no file or folder {spec}" + (f"; did you mean '{nearest[0]}'?" if nearest else ""))
 
 
+def load_tags(spec: str) -> Splits | None:
+    """The documents of a corpus known by name, with the part of speech of each word in its place; None if it has none.
+
+    CorpusError if the corpus is not on this machine.
+    """
+    if not is_known(spec):
+        return None
+    card, protocol = find_protocol(spec)
+    return protocol.resolve()(card, tags=True, **protocol.options) if protocol.has_tags else None
+
+
 def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
     """Downloads a corpus unless it is here, verifies it, and returns its card.
 

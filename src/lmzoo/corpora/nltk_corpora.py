@@ -11,6 +11,7 @@ from typing import Any
 from lmzoo.corpora.corpus import Document, Splits
 from lmzoo.corpora.registry import CorpusCard
 from lmzoo.corpora.splitting import every_tenth, in_order, passages
+from lmzoo.corpora.tags import part_of_speech
 from lmzoo.errors import CorpusError
 from lmzoo.language_model import OnProgress, Progress
 
@@ -22,16 +23,16 @@ _ENTITY = re.compile(r"&#?\w+;")
 # ---- Brown ------------------------------------------------------------------------------------------
 
 
-def brown_sentences(card: CorpusCard) -> Splits:
+def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
     """A document is a sentence, "ca01:1" the first of its file."""
     documents = []
-    for name, paragraphs in _brown_texts(card):
+    for name, paragraphs in _brown_texts(card, tags):
         sentences = [sentence for paragraph in paragraphs for sentence in paragraph]
         documents += [Document(f"{name}:{number}", text) for number, text in enumerate(sentences, start=1)]
     return in_order(documents)
 
 
-def brown_bengio2003(card: CorpusCard) -> Splits:
+def brown_bengio2003(card: CorpusCard, *, tags: bool = False) -> Splits:
     """A document is a paragraph; one that lies across the end of a split is cut there.
 
     Bengio et al. 2003, section 4.1. Their stream of 1,181,041 tokens has marks between paragraphs and texts; in ours
@@ -39,7 +40,7 @@ def brown_bengio2003(card: CorpusCard) -> Splits:
     """
     train, valid, test = [], [], []
     begins = 0
-    for name, paragraphs in _brown_texts(card):
+    for name, paragraphs in _brown_texts(card, tags):
         for number, paragraph in enumerate(paragraphs, start=1):
             words = " ".join(paragraph).split(" ")
             for split, first, last in (
@@ -54,8 +55,8 @@ def brown_bengio2003(card: CorpusCard) -> Splits:
     return Splits(train, valid, test)
 
 
-def _brown_texts(card: CorpusCard) -> Iterator[tuple[str, list[list[str]]]]:
-    """File by file its name and its paragraphs of sentences, tokens joined by a space.
+def _brown_texts(card: CorpusCard, tags: bool) -> Iterator[tuple[str, list[list[str]]]]:
+    """File by file its name and its paragraphs of sentences, tokens, or parts of speech instead, joined by a space.
 
     In the files a line is a sentence, a token is word/tag, and blank lines lie between paragraphs. NLTK's own reader
     gives the same in eight times the time.
@@ -63,7 +64,8 @@ def _brown_texts(card: CorpusCard) -> Iterator[tuple[str, list[list[str]]]]:
     for name, text in _texts(card, r"c[a-r]\d\d"):
         paragraphs: list[list[str]] = [[]]
         for line in text.split("\n"):
-            tokens = [token.rpartition("/")[0] for token in line.split()]
+            pairs = [token.rpartition("/") for token in line.split()]
+            tokens = [part_of_speech(tag) if tags else word for word, _, tag in pairs]
             if tokens:
                 paragraphs[-1].append(" ".join(tokens))
             elif paragraphs[-1]:
@@ -74,7 +76,7 @@ def _brown_texts(card: CorpusCard) -> Iterator[tuple[str, list[list[str]]]]:
 # ---- The others -------------------------------------------------------------------------------------
 
 
-def treebank_articles(card: CorpusCard) -> Splits:
+def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
     """A document is an article; a line is a sentence of its tree bank, without the traces (`-NONE-`)."""
     from nltk.corpus.reader import BracketParseCorpusReader
 
@@ -82,7 +84,10 @@ def treebank_articles(card: CorpusCard) -> Splits:
     documents = []
     for file in reader.fileids():
         sentences: Iterable[Any] = reader.tagged_sents(file)
-        lines = [" ".join(str(word) for word, tag in sentence if tag != "-NONE-") for sentence in sentences]
+        lines = [
+            " ".join(part_of_speech(tag) if tags else str(word) for word, tag in sentence if tag != "-NONE-")
+            for sentence in sentences
+        ]
         documents.append(Document(file.removesuffix(".mrg"), "\n".join(lines)))
     return every_tenth(documents)
 

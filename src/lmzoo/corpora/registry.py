@@ -42,6 +42,8 @@ class Protocol:
     tokenizer: str | None = None
     vocabulary_min_count: int | None = None
     """Words seen at least so often in the three splits together are the closed vocabulary; None = it is not closed."""
+    has_tags: bool = False
+    """Whether the reader, asked for `tags`, gives the part of speech of each word in place of the word."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> Callable[..., Splits]:

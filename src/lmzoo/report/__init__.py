@@ -12,10 +12,12 @@ from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.generate import Decoding
 from lmzoo.hidden_states import HasHiddenStates, StateSummary
+from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import charts, gradients, standings, votes
+from lmzoo.report import breakdown, charts, gradients, standings, votes
+from lmzoo.report import context as looking
 from lmzoo.report.leaderboard import (
     ADAPTIVE_NOTE,
     COLUMNS,
@@ -50,6 +52,8 @@ class Exhibit:
     """Hidden states, if it has them, the heaviest first; each with the texts of its most likely tokens."""
     flow: gradients.Flow | None
     """How far its gradients flow, if it is a network."""
+    use: looking.Use | None
+    """How far back it looks; None if that could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,19 @@ class Flows:
     figure: str
 
 
-def write_report(folder: str | Path) -> list[Path]:
+@dataclass(frozen=True)
+class Uses:
+    """How far back the species of the run look."""
+
+    n_positions: int
+    n_documents: int
+    max_context: int
+    rows: list[list[str]]
+    """Under `looking.HEADER`."""
+    figure: str
+
+
+def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
 
     A predictor that cannot be read is named in the report, which has its figures all the same.
@@ -87,7 +103,8 @@ def write_report(folder: str | Path) -> list[Path]:
         raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
     encoded = _encoded(folder)
     prompt = _prompt(encoded) if encoded else ""
-    exhibits, unreadable = _exhibits(folder, records, prompt, encoded.valid.stream if encoded else None)
+    valid = encoded.valid.stream if encoded else None
+    exhibits, unreadable = _exhibits(folder, records, prompt, valid, on_progress)
     exhibits.sort(key=lambda exhibit: exhibit.card.year)
     context: dict[str, Any] = {
         "exhibits": exhibits,
@@ -114,6 +131,9 @@ def write_report(folder: str | Path) -> list[Path]:
     context["votes_header"] = votes.HEADER
     context["states"] = _states(exhibits)
     context["flows"] = _flows(exhibits)
+    context["uses"] = _uses(exhibits)
+    context["uses_header"] = looking.HEADER
+    context["differences"] = breakdown.differences(folder, records, encoded) if encoded else None
     return write_pages(folder, ["report.md", "report.html"], context)
 
 
@@ -137,11 +157,17 @@ def _prompt(encoded: EncodedCorpus) -> str:
 
 
 def _exhibits(
-    folder: Path, records: list[EvalRecord], prompt: str, valid: TokenStream | None
+    folder: Path,
+    records: list[EvalRecord],
+    prompt: str,
+    valid: TokenStream | None,
+    on_progress: OnProgress | None,
 ) -> tuple[list[Exhibit], list[tuple[str, str]]]:
     """What the saved predictors say; and the names of those that cannot be read, each with the reason."""
     exhibits, unreadable = [], []
-    for record in records:
+    for done, record in enumerate(records):
+        if on_progress:
+            on_progress(Progress(done, len(records), "species", record.name))
         try:
             exhibits.append(_exhibit(folder, record, prompt, valid))
         except (LmzooError, OSError) as error:
@@ -160,6 +186,7 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str, valid: TokenStream |
         sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
         states=_heaviest_states(predictor),
         flow=None if valid is None else _flow(record.name, predictor, valid),
+        use=None if valid is None else _use(record, predictor, valid),
     )
 
 
@@ -170,6 +197,15 @@ def _flow(name: str, predictor: Predictor, valid: TokenStream) -> gradients.Flow
     if not has_token_vectors(predictor.model):
         return None
     return gradients.Flow(name, gradient_flow(predictor.model, valid))
+
+
+def _use(record: EvalRecord, predictor: Predictor, valid: TokenStream) -> looking.Use | None:
+    from lmzoo.probes.context_use import context_use
+
+    try:
+        return looking.Use.of(record.name, record.species, context_use(predictor.model, valid))
+    except LmzooError:  # documents are too short, or some of the text is impossible to it
+        return None
 
 
 def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]]]:
@@ -223,3 +259,11 @@ def _flows(exhibits: list[Exhibit]) -> Flows | None:
     figure = charts.as_svg(charts.by_distance(flows))
     n_positions = len(flows[0].gradients.positions)
     return Flows(n_positions, gradients.HEADER, gradients.rows(flows), gradients.reaches(flows), figure)
+
+
+def _uses(exhibits: list[Exhibit]) -> Uses | None:
+    uses = [exhibit.use for exhibit in exhibits if exhibit.use]
+    if not uses:
+        return None
+    found, figure = uses[0].context, charts.as_svg(charts.by_context(uses))
+    return Uses(len(found.positions), found.n_documents, found.max_context, looking.rows(uses), figure)

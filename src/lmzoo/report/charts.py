@@ -5,17 +5,26 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import altair
 import networkx
+import numpy as np
 import vl_convert
+from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
+from lmzoo.files import atomic_file
 from lmzoo.hidden_states import StateSummary
 from lmzoo.records import CodeRecord, EvalRecord
+from lmzoo.report.context import Use
 from lmzoo.report.gradients import Flow
 from lmzoo.report.leaderboard import ranked
+
+if TYPE_CHECKING:
+    from lmzoo.probes.breakdown import ConfidenceBin
+    from lmzoo.probes.context_use import Kind
 
 _BLUE = "#2b6cb0"
 _PALE = "#dbe8f6"
@@ -25,6 +34,9 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_HEIGHT = 340
+_ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
+"""Colours of years, from the oldest to the newest; the palest would not be seen on white."""
 _LEAST_LEFT = 1e-6
 """Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
 
@@ -182,6 +194,86 @@ def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.Fa
     return altair.layer(lines).properties(width=520, height=380, title="What each block costs")
 
 
+def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
+    """Bits a token against how much of the context is left, or left in order; a line for each that looks at any.
+
+    From a dot on, less than 1 % of perplexity is to be gained.
+    """
+    looking = [use for use in uses if (use.context.cut != use.context.whole).any()] or uses
+    panels: dict[Kind, str] = {
+        "cut": "The context is cut to so many tokens",
+        "shuffled": "So many tokens are in order, the rest is shuffled",
+    }
+    curves = {
+        (kind, use.name): {n: cost for n, cost in use.bits(kind).items() if n} for kind in panels for use in looking
+    }
+    levels = [cost for curve in curves.values() for cost in curve.values()]
+    domain = [min(levels) - 0.05, max(levels) + 0.05]
+    rows = []
+    for kind, panel in panels.items():
+        ends = [list(curves[kind, use.name].values())[-1] for use in looking]
+        for use, place in zip(looking, _apart(ends, _LINE * (domain[1] - domain[0]) / _HEIGHT), strict=True):
+            curve = curves[kind, use.name]
+            about = {"panel": panel, "species": use.name, "year": use.year}
+            rows += [
+                {**about, "tokens": n, "bits": cost, "dot": n == use.reaches[kind].tokens} for n, cost in curve.items()
+            ]
+            rows[-1]["place"] = place  # of the label, at the end of the line
+    base = altair.Chart().encode(
+        x=altair.X("tokens:Q", scale=altair.Scale(type="log", base=2, nice=False), title="tokens (logarithmic)"),
+        y=altair.Y("bits:Q", scale=altair.Scale(domain=domain, nice=False), title="bits per token"),
+        color=altair.Color("year:O", scale=_ERAS, legend=None),
+    )
+    lines = base.mark_line().encode(detail="species:N")
+    dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.dot")
+    labels = (
+        base.mark_text(align="left", dx=6)
+        .transform_filter("isValid(datum.place)")
+        .encode(y="place:Q", text="species:N")
+    )
+    return (
+        altair.layer(lines, dots, labels, data=altair.Data(values=rows))
+        .properties(width=330, height=_HEIGHT)
+        .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=110)
+        .properties(title="How far back each one looks")
+    )
+
+
+def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> altair.LayerChart | altair.FacetChart:
+    """How often the first guess of each species came, against how sure it was of it; a panel for each."""
+    rows = [
+        {"species": name, "sure": one.confidence, "right": one.accuracy, "n": one.n}
+        for name, of_species in bins.items()
+        for one in of_species
+    ]
+    scale = altair.Scale(domain=[0, 1])
+    axis = altair.Axis(format="%", values=[0, 0.5, 1])
+    base = altair.Chart().encode(
+        x=altair.X("sure:Q", scale=scale, axis=axis, title="sure"),
+        y=altair.Y("right:Q", scale=scale, axis=axis, title="right"),
+    )
+    diagonal = base.mark_line(color=_GREY, strokeDash=[4, 4]).encode(y="sure:Q")
+    line = base.mark_line(color=_BLUE)
+    circles = base.mark_circle(color=_BLUE, opacity=1).encode(
+        size=altair.Size("n:Q", scale=altair.Scale(range=[4, 90]), title="tokens")
+    )
+    return (
+        altair.layer(diagonal, line, circles, data=altair.Data(values=rows))
+        .properties(width=110, height=110)
+        .facet(facet=altair.Facet("species:N", sort=list(bins), title=None), columns=6)
+        .properties(title="How often the first guess is right, against how sure the species is of it")
+    )
+
+
+def _apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places for labels, as near to these as they can be (least squares) if they are at least `gap` apart."""
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(places))
+    apart = np.empty(len(places))
+    apart[order] = isotonic_regression(np.asarray(places)[order] - steps).x + steps
+    return apart.tolist()
+
+
 def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:
     """Hidden states as circles, by mass, and the busiest ways between them: the two widest out of each state.
 
@@ -239,6 +331,12 @@ def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
     angle = math.degrees(math.atan2(x2 - x, y2 - y))
     head_x, head_y = x + (x2 - x) * _HEAD, y + (y2 - y) * _HEAD
     return {"x": x, "y": y, "x2": x2, "y2": y2, "head_x": head_x, "head_y": head_y, "angle": angle, "flow": flow}
+
+
+def write_svg(chart: altair.LayerChart | altair.FacetChart, path: Path) -> None:
+    """The chart as a file."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(as_svg(chart), encoding="utf-8")
 
 
 def as_svg(chart: altair.LayerChart | altair.FacetChart) -> str:
