@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from lmzoo import __version__, zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
+from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError, UnknownNameError, UsageError
 from lmzoo.evaluate import evaluate
@@ -211,7 +212,8 @@ class _Job:
             checkpoint.discard()
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores("test"))
-        return replace(record, label=self.label)
+        cost = measure_cost(predictor.model, encoded.valid.stream)
+        return replace(record, label=self.label, **asdict(cost))
 
     def _fitted_before(self) -> Predictor | None:
         """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""

@@ -14,8 +14,8 @@ import vl_convert
 from lmzoo import zoo
 from lmzoo.hidden_states import StateSummary
 from lmzoo.records import EvalRecord
+from lmzoo.report.costs import Cost, comparable, front, measured
 from lmzoo.report.gradients import Flow
-from lmzoo.report.leaderboard import ranked
 
 _BLUE = "#2b6cb0"
 _PALE = "#dbe8f6"
@@ -25,6 +25,8 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_FAR_BEHIND = 1.3
+"""Times as many bits as the best has."""
 _LEAST_LEFT = 1e-6
 """Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
 
@@ -63,21 +65,42 @@ def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.Face
     )
 
 
-def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
-    """Bits per byte against the seconds that learning took."""
-    rows = [
-        {"species": _name(record), "bits per byte": record.bits_per_byte, "seconds": max(record.fit_seconds, 0.001)}
-        for record in ranked(records)
-        if record.bits_per_byte is not None
+def quality_and_cost(records: Sequence[EvalRecord]) -> altair.ConcatChart:
+    """Bits per byte against each cost, the cheaper the farther left; a line along those that nothing undercuts.
+
+    Those that are far behind the best are left out, so that the others can be told apart.
+    """
+    return altair.concat(
+        *(_against(cost, records) for cost in measured(records)),
+        columns=3,
+        title=altair.TitleParams("Quality against cost", subtitle="The named ones: nothing better is as cheap"),
+    )
+
+
+def _against(cost: Cost, records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
+    best = front(records, cost)
+    priced = [
+        {"species": record.name, "bits per byte": record.bits_per_byte, "cost": value, "best": record in best}
+        for record, value in comparable(records, cost)
+        if value  # 0 has no place on a logarithmic axis
     ]
+    least = min((row["bits per byte"] for row in priced), default=0)
+    rows = [row for row in priced if row["bits per byte"] <= _FAR_BEHIND * least]
     points = altair.Chart(altair.Data(values=rows)).encode(
-        x=altair.X("seconds:Q", scale=altair.Scale(type="log"), title="seconds to learn (logarithmic)"),
+        x=altair.X(
+            "cost:Q",
+            scale=altair.Scale(type="log", reverse=cost.is_rate, padding=12),
+            axis=altair.Axis(title=cost.axis, format="~s", tickCount=4, grid=False),
+        ),
         y=altair.Y("bits per byte:Q", scale=altair.Scale(zero=False), title="bits per byte"),
     )
-    labels = points.mark_text(align="left", dx=7, dy=-5).encode(text="species:N")
-    return (points.mark_circle(size=60, color=_BLUE) + labels).properties(
-        width=520, height=300, title="Quality against the time to learn"
-    )
+    on_front = points.transform_filter("datum.best")
+    return (
+        points.mark_circle(size=30, color=_GREY)
+        + on_front.mark_line(interpolate="step-after", color=_BLUE, strokeWidth=1)
+        + on_front.mark_circle(size=40, color=_BLUE, opacity=1)
+        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(text="species:N")
+    ).properties(width=230, height=190)
 
 
 def by_setting(
@@ -204,7 +227,7 @@ def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
     return {"x": x, "y": y, "x2": x2, "y2": y2, "head_x": head_x, "head_y": head_y, "angle": angle, "flow": flow}
 
 
-def as_svg(chart: altair.LayerChart | altair.FacetChart) -> str:
+def as_svg(chart: altair.LayerChart | altair.FacetChart | altair.ConcatChart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
     specification: Mapping[str, Any] = chart.configure_view(stroke=None).configure(background="white").to_dict()
     title = specification["title"]
