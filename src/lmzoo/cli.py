@@ -11,6 +11,7 @@ from lmzoo import __version__, terminal
 from lmzoo.commands.compare import compare
 from lmzoo.commands.convert import convert
 from lmzoo.commands.corpus import app as corpus
+from lmzoo.commands.curves import curves
 from lmzoo.commands.evaluate import evaluate
 from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
@@ -31,7 +32,21 @@ app = cyclopts.App(
     help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
 )
 app.command(list_species, name="list")
-for command in (show, corpus, tokenize, fit, evaluate, predict, states, gradients, generate, compare, report, convert):
+for command in (
+    show,
+    corpus,
+    tokenize,
+    fit,
+    evaluate,
+    predict,
+    states,
+    gradients,
+    generate,
+    compare,
+    curves,
+    report,
+    convert,
+):
     app.command(command)
 
 

@@ -73,6 +73,8 @@ class EvalRecord:
     """Speed of evaluation with ranks and entropies."""
     peak_memory_bytes: int
     """Highest resident memory of the process that made this record; `compare` gives each species one of its own."""
+    train_share: float | None = None
+    """The part of the train split, to the nearest document, that a point of a learning curve was fitted on."""
     n_tokens_read: int | None = None
     """Tokens that a network was trained on, each as often as it was read; None for species that do not count them."""
     predict_seconds: float | None = None

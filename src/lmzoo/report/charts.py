@@ -9,9 +9,12 @@ from typing import Any
 
 import altair
 import networkx
+import numpy as np
 import vl_convert
+from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
+from lmzoo.curves import Curves, loss_of
 from lmzoo.hidden_states import StateSummary
 from lmzoo.records import EvalRecord
 from lmzoo.report.costs import Cost, comparable, front, measured
@@ -25,6 +28,9 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_TALL = 460
+_ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
+"""Colours of years, from the oldest to the newest; the palest would not be seen on white."""
 _FAR_BEHIND = 1.3
 """Times as many bits as the best has."""
 _LEAST_LEFT = 1e-6
@@ -137,6 +143,79 @@ def by_setting(
         figure += across.mark_rule(color=_GREY, strokeDash=[4, 4])
         figure += across.mark_text(color=_GREY, align="left", dy=-7).encode(text="label:N", x=altair.value(4))
     return figure.properties(width=520, height=300, title=f"Test perplexity against {setting}")
+
+
+def by_train_tokens(curves: Curves) -> altair.LayerChart | altair.FacetChart:
+    """The loss of each entry against the tokens of its text."""
+    lines = {
+        name: [(record.n_train_tokens, record) for record in curves.records if record.name == name]
+        for name in curves.names
+    }
+    return _falling(lines, curves.unit, "training tokens", "What more text is worth")
+
+
+def by_training_flops(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+    """The loss of each network against what it computed to learn; None if there are none."""
+    lines = {
+        name: [(record.training_flops, record) for record in curves.records if record.name == name]
+        for name in curves.names
+    }
+    return _falling(lines, curves.unit, "FLOPs to learn", "What more arithmetic is worth") if _any(lines) else None
+
+
+def by_parameters(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+    """The loss on all of the text against the size of a species; None if there is none of several sizes."""
+    lines: dict[str, list[tuple[float | None, EvalRecord]]] = {}
+    for record in curves.records:
+        if record.train_share == 1:
+            lines.setdefault(record.species, []).append((record.n_parameters, record))
+    lines = {name: line for name, line in lines.items() if len({n for n, _ in line}) > 1}
+    return _falling(lines, curves.unit, "parameters", "What a larger model is worth") if _any(lines) else None
+
+
+Lines = Mapping[str, Sequence[tuple[float | None, EvalRecord]]]
+"""By name, the points of each: what was spent (None = leave the point out), and the record that has the loss."""
+
+
+def _any(lines: Lines) -> bool:
+    return any(spent for line in lines.values() for spent, _ in line)
+
+
+def _falling(lines: Lines, unit: str, spent: str, title: str) -> altair.LayerChart | altair.FacetChart:
+    """Losses against what was spent, both logarithmic: power laws are straight. Names stand at the ends of lines."""
+    rows, last = [], []
+    for name, line in lines.items():
+        points = sorted(((x, record) for x, record in line if x), key=lambda point: point[0])
+        for x, record in points:
+            year = zoo.card(record.species).year if record.species in zoo.names() else None
+            rows.append({"name": name, "x": x, "loss": loss_of(record), "year": year})
+        last += rows[-1:] if points else []
+    low, high = (math.log(end(row["loss"] for row in rows)) for end in (min, max))
+    places = _apart([math.log(row["loss"]) for row in last], _LINE * (high - low) / _TALL)
+    for row, place in zip(last, places, strict=True):
+        row["place"] = math.exp(place)
+    scale = altair.Scale(type="log", nice=False, padding=8)
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X("x:Q", scale=scale, axis=altair.Axis(format="~s"), title=f"{spent} (logarithmic)"),
+        y=altair.Y("loss:Q", scale=scale, axis=altair.Axis(format=".3~g"), title=f"test {unit} (logarithmic)"),
+        color=altair.Color("year:O", scale=_ERAS, legend=None),
+    )
+    curves = base.mark_line(point=altair.OverlayMarkDef(size=20)).encode(detail="name:N")
+    labels = (
+        base.mark_text(align="left", dx=8)
+        .transform_filter("isValid(datum.place)")
+        .encode(y=altair.Y("place:Q", scale=scale), text="name:N")
+    )
+    return (curves + labels).properties(width=560, height=_TALL, title=title)
+
+
+def _apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places for labels, as near to these as can be (least squares) and at least `gap` apart, in the same order."""
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(places))
+    apart = np.empty(len(places))
+    apart[order] = isotonic_regression(np.asarray(places)[order] - steps).x + steps
+    return apart.tolist()
 
 
 def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
