@@ -12,6 +12,7 @@ from lmzoo.commands.compare import compare
 from lmzoo.commands.context import context
 from lmzoo.commands.convert import convert
 from lmzoo.commands.corpus import app as corpus
+from lmzoo.commands.curves import curves
 from lmzoo.commands.evaluate import evaluate
 from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
@@ -45,6 +46,7 @@ for command in (
     context,
     generate,
     compare,
+    curves,
     report,
     convert,
 ):

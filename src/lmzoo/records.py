@@ -76,6 +76,18 @@ class EvalRecord:
     """Speed of evaluation with ranks and entropies."""
     peak_memory_bytes: int
     """Highest resident memory of the process that made this record; `compare` gives each species one of its own."""
+    train_share: float | None = None
+    """The part of the train split, to the nearest document, that a point of a learning curve was fitted on."""
+    n_tokens_read: int | None = None
+    """Tokens that a network was trained on, each as often as it was read; None for species that do not count them."""
+    predict_seconds: float | None = None
+    """Median time of one `predict_distribution` after 100 tokens. This and what follows is measured by `compare`."""
+    generated_per_second: float | None = None
+    """Tokens drawn one after the other, of one text."""
+    model_bytes: int | None = None
+    """Size of all that was learned, as it is saved."""
+    flops_per_token: float | None = None
+    """Multiplications and additions in matrix products of a network to read a token and predict the next one."""
 
     # Where it comes from
     versions: dict[str, str] = field(default_factory=dict)
@@ -88,6 +100,16 @@ class EvalRecord:
     def name(self) -> str:
         """Its name in the run: the label, or the species if that says it all."""
         return self.label or self.species
+
+    @property
+    def training_flops(self) -> float | None:
+        """What a network computed to learn: 3 F D for D tokens, as the way back takes two products for each of the F.
+
+        With F = 2 N for the N weights that a token meets, this is the 6 N D of Kaplan et al. (2020, section 2.1).
+        """
+        if self.flops_per_token is None or self.n_tokens_read is None:
+            return None
+        return 3 * self.flops_per_token * self.n_tokens_read
 
 
 @dataclass(frozen=True, kw_only=True)
