@@ -31,6 +31,7 @@ COMMANDS = [
     "generate",
     "compare",
     "curves",
+    "prequential",
     "report",
     "convert",
 ]

@@ -315,7 +315,7 @@ def test_every_entry_of_the_registry_is_complete() -> None:
         assert card.title
         assert card.licence
         assert card.citation
-        assert card.provider in ("embedded", "nltk", "url")
+        assert card.provider in ("embedded", "nltk", "url", "generated")
         assert "default" in card.protocols
         for protocol in card.protocols.values():
             assert callable(protocol.resolve())
