@@ -172,7 +172,6 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.fixture
 def interrupts() -> Iterator[None]:
     """Interrupts do here what they do in a terminal: a job in the background of a shell ignores them."""
@@ -181,6 +180,7 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     # With the largest budget, so that it cannot be done before the signal comes.
@@ -199,6 +199,7 @@ def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_at_the_start_ends_every_fit(
     corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
