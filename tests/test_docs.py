@@ -51,3 +51,9 @@ def test_make_targets_of_the_readme_exist() -> None:
     named = re.findall(r"^make (\w+)", "\n".join(code_blocks("README.md", "sh")), re.M)
     assert named
     assert set(named) <= set(targets)
+
+
+def test_the_leaderboard_of_the_readme_is_that_of_its_records() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "leaderboard.py"), "--check"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
