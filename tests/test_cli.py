@@ -30,6 +30,8 @@ COMMANDS = [
     "context",
     "generate",
     "compare",
+    "curves",
+    "prequential",
     "report",
     "convert",
 ]

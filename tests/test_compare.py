@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,16 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Interrupts do here what they do in a terminal: a job in the background of a shell ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     # With the largest budget, so that it cannot be done before the signal comes.
     request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough"]
@@ -189,6 +199,8 @@ def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_at_the_start_ends_every_fit(
     corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

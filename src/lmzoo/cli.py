@@ -12,11 +12,13 @@ from lmzoo.commands.compare import compare
 from lmzoo.commands.context import context
 from lmzoo.commands.convert import convert
 from lmzoo.commands.corpus import app as corpus
+from lmzoo.commands.curves import curves
 from lmzoo.commands.evaluate import evaluate
 from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
 from lmzoo.commands.gradients import gradients
 from lmzoo.commands.predict import predict
+from lmzoo.commands.prequential import prequential
 from lmzoo.commands.report import report
 from lmzoo.commands.species import list_species, show
 from lmzoo.commands.states import states
@@ -44,10 +46,12 @@ for command in (
     context,
     generate,
     compare,
+    curves,
     report,
     convert,
 ):
     app.command(command)
+app.command(prequential)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

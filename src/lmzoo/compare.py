@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +25,8 @@ from urllib.parse import quote
 from lmzoo import __version__, zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.corpora import load_corpus
+from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError, UnknownNameError, UsageError
 from lmzoo.evaluate import evaluate
@@ -36,6 +37,7 @@ from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scores import save_log_probs
+from lmzoo.tokenizers import Tokenizer
 
 
 @dataclass
@@ -58,8 +60,8 @@ def compare(
     folder: str | Path,
     *,
     species: Sequence[str] | None = None,
-    corpus: str | Path = DEFAULT_CORPUS,
-    tokenizer: str | None = None,
+    corpus: str | Path | Corpus = DEFAULT_CORPUS,
+    tokenizer: str | Tokenizer | None = None,
     budget: str = "quick",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
@@ -73,8 +75,8 @@ def compare(
 ) -> Comparison:
     """Fits and measures `species` (default: all that lmzoo brings) in `folder`, one after the other.
 
-    All share the tokenizer (a spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales all species
-    together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
+    All share the tokenizer (one, or its spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales
+    all species together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
     {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting; "training.tokens" names one
     within a group. With `seeds` above 1 each is fitted so many times, with the seeds from `seed` on, to see how much of
     a figure is chance. What fails is reported and the rest go on.
@@ -145,21 +147,30 @@ def _nested(setting: str, value: Any) -> dict[str, Any]:
     return {name: _nested(rest, value) if rest else value}
 
 
-def _prepare(folder: Path, corpus_name: str | Path, tokenizer: str | None, seed: int, on_progress: OnProgress) -> None:
+def _prepare(
+    folder: Path,
+    corpus: str | Path | Corpus,
+    tokenizer: str | Tokenizer | None,
+    seed: int,
+    on_progress: OnProgress,
+) -> None:
     """Opens the run folder for this request and encodes the corpus, unless an earlier call has done so."""
-    corpus = load_corpus(corpus_name)
+    if not isinstance(corpus, Corpus):
+        corpus = load_corpus(corpus)
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
     request = {
         "corpus": corpus.name,
         "corpus_fingerprint": corpus.fingerprint,
-        "tokenizer": tokenizer,
+        "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
         "seed": seed,
         "lmzoo": __version__,
     }
     open_run(folder, request)
     if not (folder / "encoded").exists():
-        encode_corpus(corpus, tokenizer_for(corpus, tokenizer, on_progress), on_progress).save(folder / "encoded")
+        if not isinstance(tokenizer, Tokenizer):
+            tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
+        encode_corpus(corpus, tokenizer, on_progress).save(folder / "encoded")
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,8 @@ class _Job:
             checkpoint.discard()
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores("test"))
-        return replace(record, label=self.label)
+        cost = measure_cost(predictor.model, encoded.valid.stream)
+        return replace(record, label=self.label, **asdict(cost))
 
     def _fitted_before(self) -> Predictor | None:
         """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""

@@ -81,6 +81,7 @@ def evaluate(
         adapts_on_test=predictor.model.adapts_on_test,
         n_parameters=predictor.model.n_parameters,
         n_train_tokens=made.get("n_train_tokens", 0),
+        n_tokens_read=made.get("n_tokens_read"),
         fit_seconds=made.get("fit_seconds", 0.0),
         evaluate_seconds=round(seconds, 3),
         tokens_per_second=round(len(text.stream) / seconds, 1),

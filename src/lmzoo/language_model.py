@@ -64,6 +64,8 @@ class LanguageModel(ABC, Generic[State]):
     """Whether what it reads changes what it has learned, as in a cache: it is never ranked with static models."""
     fitted: bool = False
     """Set by `fit` and `load_arrays`."""
+    n_tokens_read: int | None = None
+    """How many tokens `fit` learned from, each as often as it was read; None where nobody counts them."""
 
     def __init__(self, vocab_size: int) -> None:
         if vocab_size < 2:
@@ -161,6 +163,11 @@ class LanguageModel(ABC, Generic[State]):
     def n_parameters(self) -> int:
         """How many numbers `fit` learned."""
         return sum(array.size for array in self.arrays().values() if np.issubdtype(array.dtype, np.floating))
+
+    @property
+    def flops_per_token(self) -> float | None:
+        """Floating-point operations to read a token and predict the next one; None where nobody counts them."""
+        return None
 
     # ---- Speed: may be overridden ---------------------------------------------------------------
 

@@ -102,6 +102,8 @@ class Predictor:
             "versions": versions(),
             "machine": machine() | {"n_processes": this_process().n_processes},
         }
+        if model.n_tokens_read is not None:
+            provenance["n_tokens_read"] = model.n_tokens_read
         if found := getattr(model, "device", None):  # of a network
             provenance["machine"]["device"] = str(found)
         return cls(corpus.tokenizer, model, species, settings, provenance)

@@ -14,10 +14,10 @@ import psutil
 from lmzoo import __version__
 
 
-def versions() -> dict[str, str]:
-    """Versions of lmzoo, Python and the packages whose arithmetic the figures rest on."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of lmzoo, Python, the packages whose arithmetic the figures rest on, and others that are installed."""
     found = {"lmzoo": __version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "tokenizers", "numba", "transformers"):
+    for package in ("numpy", "scipy", "torch", "tokenizers", "numba", "transformers", *others):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

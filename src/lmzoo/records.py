@@ -1,4 +1,4 @@
-"""The result of one evaluation: flat, plain, versioned, one JSON object a line."""
+"""What was measured: flat, plain, versioned, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.files import atomic_file
+from lmzoo.metrics import bits_per_byte
 
 RECORD_VERSION = 1
+
+Record = TypeVar("Record", "EvalRecord", "CodeRecord")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,18 @@ class EvalRecord:
     """Speed of evaluation with ranks and entropies."""
     peak_memory_bytes: int
     """Highest resident memory of the process that made this record; `compare` gives each species one of its own."""
+    train_share: float | None = None
+    """The part of the train split, to the nearest document, that a point of a learning curve was fitted on."""
+    n_tokens_read: int | None = None
+    """Tokens that a network was trained on, each as often as it was read; None for species that do not count them."""
+    predict_seconds: float | None = None
+    """Median time of one `predict_distribution` after 100 tokens. This and what follows is measured by `compare`."""
+    generated_per_second: float | None = None
+    """Tokens drawn one after the other, of one text."""
+    model_bytes: int | None = None
+    """Size of all that was learned, as it is saved."""
+    flops_per_token: float | None = None
+    """Multiplications and additions in matrix products of a network to read a token and predict the next one."""
 
     # Where it comes from
     versions: dict[str, str] = field(default_factory=dict)
@@ -86,8 +101,79 @@ class EvalRecord:
         """Its name in the run: the label, or the species if that says it all."""
         return self.label or self.species
 
+    @property
+    def training_flops(self) -> float | None:
+        """What a network computed to learn: 3 F D for D tokens, as the way back takes two products for each of the F.
 
-def write_records(path: str | Path, records: Iterable[EvalRecord]) -> None:
+        With F = 2 N for the N weights that a token meets, this is the 6 N D of Kaplan et al. (2020, section 2.1).
+        """
+        if self.flops_per_token is None or self.n_tokens_read is None:
+            return None
+        return 3 * self.flops_per_token * self.n_tokens_read
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRecord:
+    """The length of one text in the code of a species that learns it as it goes, or of a compressor.
+
+    A compressor codes the text as one block, and as bits, which are kept here as nats too.
+    """
+
+    name: str
+    """Of the species or the compressor."""
+    kind: str
+    """"species" or "compressor"."""
+    settings: dict[str, Any]
+    """The factory's arguments for the whole text; fits on less of it train on fewer tokens. Or the compressor's."""
+    seed: int | None = None
+
+    # What was coded
+    corpus: str
+    corpus_fingerprint: str
+    protocol: str
+    """How the corpus was made into documents."""
+    tokenizer: str
+    n_bytes: int
+    """UTF-8 bytes of the original text."""
+    n_documents: int
+
+    # The measurement
+    header_bits: int
+    """What a decoder must be told before the first block."""
+    block_bytes: list[int]
+    """UTF-8 bytes of the text of each block."""
+    block_nats: list[float | None]
+    """What each block cost, the ends of its documents included; None if something in it was impossible."""
+    block_seconds: list[float]
+    """Time to learn from what was before each block and to code it."""
+    n_impossible: int = 0
+    """Tokens to which the model gave probability 0."""
+    total_bits: float | None
+    """Of header and blocks; None if something was impossible."""
+    bits_per_byte: float | None
+
+    # Where it comes from
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    command: str = ""
+    record_version: int = RECORD_VERSION
+
+    @property
+    def seconds(self) -> float:
+        """For the whole text."""
+        return sum(self.block_seconds)
+
+    @property
+    def block_bits_per_byte(self) -> list[float | None]:
+        """What each block cost for each byte of it."""
+        return [
+            None if nats is None else bits_per_byte(nats, n_bytes)
+            for nats, n_bytes in zip(self.block_nats, self.block_bytes, strict=True)
+        ]
+
+
+def write_records(path: str | Path, records: Iterable[EvalRecord | CodeRecord]) -> None:
     """Writes JSON lines, atomically; never Infinity or NaN."""
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
@@ -99,16 +185,24 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     path = Path(path)
     if not path.is_file():
         raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
-    return list(_parsed(path))
+    return list(_parsed(path, EvalRecord))
 
 
-def _parsed(path: Path) -> Iterator[EvalRecord]:
-    names = {entry.name for entry in fields(EvalRecord)}
+def read_code_records(path: str | Path) -> list[CodeRecord]:
+    """As `read_records`, of prequential coding."""
+    path = Path(path)
+    if not path.is_file():
+        raise SavedModelError(f"there are no code lengths at {path} (see: lmzoo prequential)")
+    return list(_parsed(path, CodeRecord))
+
+
+def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:
+    names = {entry.name for entry in fields(kind)}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             values = json.loads(line)
             if values["record_version"] > RECORD_VERSION:
                 raise SavedModelError(f"{path}:{number} was written by a later lmzoo: update lmzoo to read it")
-            yield EvalRecord(**{name: value for name, value in values.items() if name in names})
+            yield kind(**{name: value for name, value in values.items() if name in names})
         except (ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{path}:{number} is not a record of lmzoo: {error}") from error

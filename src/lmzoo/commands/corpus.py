@@ -52,7 +52,7 @@ def list_(*, json: bool = False) -> None:
     for column in ("name", "title", "from", "size", "here", "licence"):
         table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column in ("name", "size"))
     for row in rows:
-        protocols = " ".join(spec.removeprefix(row["name"]) for spec in row["specs"][1:])
+        protocols = " ".join(spec.removeprefix(row["name"]) for spec in row["specs"] if spec != row["name"])
         title = f"{row['title']}\n{protocols}".strip()
         here = "yes" if row["available"] else "no"
         cells = (row["name"], title, row["provider"], _size(row["size_bytes"]), here, row["licence"])

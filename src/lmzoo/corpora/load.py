@@ -65,14 +65,23 @@ def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard
 
 def is_available(card: CorpusCard) -> bool:
     """Whether the corpus is on this machine."""
-    if card.provider == "url":
-        return all(downloads.local_file(file) for file in card.files)
-    return nltk_corpora.is_present(card) if card.provider == "nltk" else kjv.data_file(card) is not None
+    match card.provider:
+        case "generated":
+            return True
+        case "url":
+            return all(downloads.local_file(file) for file in card.files)
+        case "nltk":
+            return nltk_corpora.is_present(card)
+        case _:
+            return kjv.data_file(card) is not None
 
 
 def _load_known(spec: str) -> Corpus:
     card, protocol = find_protocol(spec)
     splits = protocol.resolve()(card, **protocol.options)
+    vocabulary = protocol.vocabulary
+    if protocol.vocabulary_min_count:
+        vocabulary = _vocabulary(splits, protocol.vocabulary_min_count)
     return Corpus(
         name=spec.removesuffix(f":{DEFAULT_PROTOCOL}"),
         title=card.title,
@@ -81,7 +90,7 @@ def _load_known(spec: str) -> Corpus:
         protocol=protocol.rule,
         **splits._asdict(),
         tokenizer=protocol.tokenizer,
-        vocabulary=_vocabulary(splits, protocol.vocabulary_min_count) if protocol.vocabulary_min_count else None,
+        vocabulary=vocabulary,
     )
 
 

@@ -1,4 +1,4 @@
-"""The corpora that are known by name: `data/corpora.toml`, read into cards."""
+"""The corpora that are known by name: `data/corpora.toml`, read into cards, and the generated ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from lmzoo import sources
 from lmzoo.corpora.corpus import Splits
 from lmzoo.errors import UnknownNameError
 
@@ -42,6 +43,8 @@ class Protocol:
     tokenizer: str | None = None
     vocabulary_min_count: int | None = None
     """Words seen at least so often in the three splits together are the closed vocabulary; None = it is not closed."""
+    vocabulary: tuple[str, ...] | None = None
+    """The closed vocabulary, where it is known without reading the text."""
     has_tags: bool = False
     """Whether the reader, asked for `tags`, gives the part of speech of each word in place of the word."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +62,7 @@ class CorpusCard:
     name: str
     title: str
     provider: str
-    """ "embedded" in a package that comes with lmzoo, "nltk", or "url"."""
+    """ "embedded" in a package that comes with lmzoo, "nltk", "url", or "generated"."""
     language: str
     licence: str
     citation: str
@@ -108,7 +111,7 @@ def is_known(spec: str) -> bool:
 @cache
 def _cards() -> dict[str, CorpusCard]:
     entries = tomllib.loads(_registry_file().read_text(encoding="utf-8"))
-    return {name: _card(name, **entry) for name, entry in entries.items()}
+    return {name: _card(name, **entry) for name, entry in entries.items()} | {"source": _generated()}
 
 
 def _card(name: str, *, files: list[dict[str, Any]], protocols: dict[str, dict[str, Any]], **facts: str) -> CorpusCard:
@@ -117,6 +120,30 @@ def _card(name: str, *, files: list[dict[str, Any]], protocols: dict[str, dict[s
         files=tuple(DataFile(**{**file, "urls": tuple(file.get("urls", ()))}) for file in files),
         protocols={protocol: Protocol(**entry) for protocol, entry in protocols.items()},
         **facts,
+    )
+
+
+def _generated() -> CorpusCard:
+    """The sources of known entropy, each one a protocol."""
+    protocols = {
+        name: Protocol(
+            rule=f"{sources.card(name).rule}; drawn with a fixed seed",
+            reader="lmzoo.corpora.generated:documents",
+            tokenizer="word-space:1",
+            vocabulary=sources.source(name).words,
+            options={"name": name},
+        )
+        for name in sources.names()
+    }
+    return CorpusCard(
+        name="source",
+        title="Generated text of known entropy",
+        provider="generated",
+        language="none",
+        licence="CC0",
+        citation="lmzoo, lmzoo.sources",
+        files=(),
+        protocols=protocols,
     )
 
 

@@ -15,6 +15,7 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.language_model import LanguageModel, OnProgress
 from lmzoo.neural.devices import borrowed_generators, find_device
+from lmzoo.neural.flops import flops_per_token
 from lmzoo.neural.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
 from lmzoo.neural.losses import SampledLoss, next_token_loss
 from lmzoo.neural.network import Memory, Network
@@ -109,7 +110,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         }
         fingerprint = data.fingerprint([seed, kind]) if checkpoint or team.size > 1 else ""
         team.check_same(fingerprint)
-        training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
+        self.n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
         self.network, self.fitted = network, True
         return self
 
@@ -145,6 +146,12 @@ class NeuralLM(LanguageModel[NeuralState]):
             torch.manual_seed(seed)
             network = self._make_network(self.vocab_size, **self._architecture)
         return network.to(self.device).eval()
+
+    @property
+    def flops_per_token(self) -> float:
+        """In products of matrices, over the first 64 tokens of a text, when no network reads any of them twice."""
+        self.require_fitted()
+        return flops_per_token(self.network, n_tokens=64)
 
     def initial_state(self) -> NeuralState:
         return self._read(np.array([EOT]), self.network.initial_memory(1))

@@ -83,9 +83,10 @@ class Training:
         fingerprint: str = "",
         checkpoint: Checkpoint | None = None,
         on_progress: OnProgress | None = None,
-    ) -> None:
+    ) -> int:
         """Trains to the end of the budget, or until valid gets no better; leaves the network with its best weights.
 
+        Returns how many tokens it was trained on, of all processes and before an interruption as well.
         Saves to the checkpoint every half minute and on Ctrl-C, and resumes what it holds. `fingerprint` says what the
         run is of. When the loss or the gradient is no longer a number, it goes back to the best weights and on at half
         the learning rate; the fourth time it raises TrainingError. In a team the checkpoint is that of the first
@@ -119,6 +120,7 @@ class Training:
                 raise
         self._set_weights(self._best)
         self._network.eval()
+        return self._tokens
 
     def step(self) -> None:
         """Learns from the next chunk of each row."""

@@ -16,7 +16,7 @@ from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import breakdown, charts, gradients, standings, votes
+from lmzoo.report import breakdown, charts, costs, gradients, standings, votes
 from lmzoo.report import context as looking
 from lmzoo.report.leaderboard import (
     ADAPTIVE_NOTE,
@@ -54,6 +54,17 @@ class Exhibit:
     """How far its gradients flow, if it is a network."""
     use: looking.Use | None
     """How far back it looks; None if that could not be measured."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the species cost."""
+
+    columns: list[costs.Cost]
+    mark: str
+    rows: list[list[str]]
+    figure: str
+    """Empty if no species has bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +126,13 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
         "tables": [(title, note, rows(part)) for title, note, part in _tables(records) if part],
         "seeds_header": SEEDS_HEADER,
         "seeds": seed_rows(everything),
+        "costs": _costs(records),
         "prompt": prompt,
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
     }
     comparable = [record for record in records if record.bits_per_byte is not None]
-    context["figures"] = (
-        [charts.as_svg(draw(comparable)) for draw in (charts.by_species, charts.quality_and_cost)] if comparable else []
-    )
+    context["figures"] = [charts.as_svg(charts.by_species(comparable))] if comparable else []
     for setting, tried in _swept(records).items():
         context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
     context["standings"] = standings.standings(folder, records, encoded) if encoded else None
@@ -213,6 +223,12 @@ def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]
         return []
     table = sorted(predictor.model.state_table(_N_TOKENS_OF_STATE), key=lambda state: -state.mass)
     return [(state, [predictor.tokenizer.token_text(token_id) for token_id, _ in state.top]) for state in table]
+
+
+def _costs(records: list[EvalRecord]) -> Costs:
+    has_figure = any(costs.comparable(records, cost) for cost in costs.COSTS)
+    figure = charts.as_svg(charts.quality_and_cost(records)) if has_figure else ""
+    return Costs(costs.measured(records), costs.MARK, costs.rows(records), figure)
 
 
 def _swept(records: list[EvalRecord]) -> dict[str, list[tuple[float, EvalRecord]]]:

@@ -15,12 +15,13 @@ import vl_convert
 from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
+from lmzoo.curves import Curves, loss_of
 from lmzoo.files import atomic_file
 from lmzoo.hidden_states import StateSummary
-from lmzoo.records import EvalRecord
+from lmzoo.records import CodeRecord, EvalRecord
 from lmzoo.report.context import Use
+from lmzoo.report.costs import Cost, comparable, front, measured
 from lmzoo.report.gradients import Flow
-from lmzoo.report.leaderboard import ranked
 
 if TYPE_CHECKING:
     from lmzoo.probes.breakdown import ConfidenceBin
@@ -35,8 +36,11 @@ _WAYS_OUT = 2
 _HEAD = 0.66
 _LINE = 13
 _HEIGHT = 340
+_TALL = 460
 _ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
 """Colours of years, from the oldest to the newest; the palest would not be seen on white."""
+_FAR_BEHIND = 1.3
+"""Times as many bits as the best has."""
 _LEAST_LEFT = 1e-6
 """Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
 
@@ -75,21 +79,42 @@ def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.Face
     )
 
 
-def quality_and_cost(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
-    """Bits per byte against the seconds that learning took."""
-    rows = [
-        {"species": _name(record), "bits per byte": record.bits_per_byte, "seconds": max(record.fit_seconds, 0.001)}
-        for record in ranked(records)
-        if record.bits_per_byte is not None
+def quality_and_cost(records: Sequence[EvalRecord]) -> altair.ConcatChart:
+    """Bits per byte against each cost, the cheaper the farther left; a line along those that nothing undercuts.
+
+    Those that are far behind the best are left out, so that the others can be told apart.
+    """
+    return altair.concat(
+        *(_against(cost, records) for cost in measured(records)),
+        columns=3,
+        title=altair.TitleParams("Quality against cost", subtitle="The named ones: nothing better is as cheap"),
+    )
+
+
+def _against(cost: Cost, records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
+    best = front(records, cost)
+    priced = [
+        {"species": record.name, "bits per byte": record.bits_per_byte, "cost": value, "best": record in best}
+        for record, value in comparable(records, cost)
+        if value  # 0 has no place on a logarithmic axis
     ]
+    least = min((row["bits per byte"] for row in priced), default=0)
+    rows = [row for row in priced if row["bits per byte"] <= _FAR_BEHIND * least]
     points = altair.Chart(altair.Data(values=rows)).encode(
-        x=altair.X("seconds:Q", scale=altair.Scale(type="log"), title="seconds to learn (logarithmic)"),
+        x=altair.X(
+            "cost:Q",
+            scale=altair.Scale(type="log", reverse=cost.is_rate, padding=12),
+            axis=altair.Axis(title=cost.axis, format="~s", tickCount=4, grid=False),
+        ),
         y=altair.Y("bits per byte:Q", scale=altair.Scale(zero=False), title="bits per byte"),
     )
-    labels = points.mark_text(align="left", dx=7, dy=-5).encode(text="species:N")
-    return (points.mark_circle(size=60, color=_BLUE) + labels).properties(
-        width=520, height=300, title="Quality against the time to learn"
-    )
+    on_front = points.transform_filter("datum.best")
+    return (
+        points.mark_circle(size=30, color=_GREY)
+        + on_front.mark_line(interpolate="step-after", color=_BLUE, strokeWidth=1)
+        + on_front.mark_circle(size=40, color=_BLUE, opacity=1)
+        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(text="species:N")
+    ).properties(width=230, height=190)
 
 
 def by_setting(
@@ -128,6 +153,70 @@ def by_setting(
     return figure.properties(width=520, height=300, title=f"Test perplexity against {setting}")
 
 
+def by_train_tokens(curves: Curves) -> altair.LayerChart | altair.FacetChart:
+    """The loss of each entry against the tokens of its text."""
+    lines = {
+        name: [(record.n_train_tokens, record) for record in curves.records if record.name == name]
+        for name in curves.names
+    }
+    return _falling(lines, curves.unit, "training tokens", "What more text is worth")
+
+
+def by_training_flops(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+    """The loss of each network against what it computed to learn; None if there are none."""
+    lines = {
+        name: [(record.training_flops, record) for record in curves.records if record.name == name]
+        for name in curves.names
+    }
+    return _falling(lines, curves.unit, "FLOPs to learn", "What more arithmetic is worth") if _any(lines) else None
+
+
+def by_parameters(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+    """The loss on all of the text against the size of a species; None if there is none of several sizes."""
+    lines: dict[str, list[tuple[float | None, EvalRecord]]] = {}
+    for record in curves.records:
+        if record.train_share == 1:
+            lines.setdefault(record.species, []).append((record.n_parameters, record))
+    lines = {name: line for name, line in lines.items() if len({n for n, _ in line}) > 1}
+    return _falling(lines, curves.unit, "parameters", "What a larger model is worth") if _any(lines) else None
+
+
+Lines = Mapping[str, Sequence[tuple[float | None, EvalRecord]]]
+"""By name, the points of each: what was spent (None = leave the point out), and the record that has the loss."""
+
+
+def _any(lines: Lines) -> bool:
+    return any(spent for line in lines.values() for spent, _ in line)
+
+
+def _falling(lines: Lines, unit: str, spent: str, title: str) -> altair.LayerChart | altair.FacetChart:
+    """Losses against what was spent, both logarithmic: power laws are straight. Names stand at the ends of lines."""
+    rows, last = [], []
+    for name, line in lines.items():
+        points = sorted(((x, record) for x, record in line if x), key=lambda point: point[0])
+        for x, record in points:
+            year = zoo.card(record.species).year if record.species in zoo.names() else None
+            rows.append({"name": name, "x": x, "loss": loss_of(record), "year": year})
+        last += rows[-1:] if points else []
+    low, high = (math.log(end(row["loss"] for row in rows)) for end in (min, max))
+    places = _apart([math.log(row["loss"]) for row in last], _LINE * (high - low) / _TALL)
+    for row, place in zip(last, places, strict=True):
+        row["place"] = math.exp(place)
+    scale = altair.Scale(type="log", nice=False, padding=8)
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X("x:Q", scale=scale, axis=altair.Axis(format="~s"), title=f"{spent} (logarithmic)"),
+        y=altair.Y("loss:Q", scale=scale, axis=altair.Axis(format=".3~g"), title=f"test {unit} (logarithmic)"),
+        color=altair.Color("year:O", scale=_ERAS, legend=None),
+    )
+    curves = base.mark_line(point=altair.OverlayMarkDef(size=20)).encode(detail="name:N")
+    labels = (
+        base.mark_text(align="left", dx=8)
+        .transform_filter("isValid(datum.place)")
+        .encode(y=altair.Y("place:Q", scale=scale), text="name:N")
+    )
+    return (curves + labels).properties(width=560, height=_TALL, title=title)
+
+
 def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
     """What is left of gradients against distance, a line for each network; dashes for those without training."""
     rows = [
@@ -155,6 +244,43 @@ def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
     if len({flow.untrained for flow in flows}) > 1:
         lines = lines.encode(strokeDash=altair.StrokeDash("kind:N", sort=["trained", "untrained"], title=None))
     return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back")
+
+
+def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.FacetChart:
+    """Bits per byte of each block against how much of the text was read before it, dashes for compressors of it all.
+
+    Not of the first block, before which nothing was read, and not for those that found something impossible.
+    """
+    rows = []
+    for record in records:
+        if record.bits_per_byte is None:
+            continue
+        ends = [sum(record.block_bytes[:number]) for number in range(1, len(record.block_bytes))]
+        costs = zip(ends, record.block_bits_per_byte[1:], strict=True)
+        rows += [{"coder": record.name, "kind": record.kind, "read": end, "cost": cost} for end, cost in costs]
+    reached = [row["read"] for row in rows] or [1]
+    rows += [
+        {"coder": record.name, "kind": record.kind, "read": end, "cost": record.bits_per_byte}
+        for record in records
+        if record.kind == "compressor"
+        for end in (min(reached), max(reached))
+    ]
+    lines = (
+        altair.Chart(altair.Data(values=rows))
+        .mark_line(point=altair.OverlayMarkDef(size=20))
+        .encode(
+            x=altair.X(
+                "read:Q",
+                scale=altair.Scale(type="log", nice=False),
+                axis=altair.Axis(format="~s"),
+                title="bytes read before (logarithmic)",
+            ),
+            y=altair.Y("cost:Q", scale=altair.Scale(type="log", nice=False), title="bits per byte (logarithmic)"),
+            color=altair.Color("coder:N", sort=None, scale=altair.Scale(scheme="category20"), title=None),
+            strokeDash=altair.StrokeDash("kind:N", sort=["species", "compressor"], title=None),
+        )
+    )
+    return altair.layer(lines).properties(width=520, height=380, title="What each block costs")
 
 
 def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
@@ -302,7 +428,7 @@ def write_svg(chart: altair.LayerChart | altair.FacetChart, path: Path) -> None:
         temporary.write_text(as_svg(chart), encoding="utf-8")
 
 
-def as_svg(chart: altair.LayerChart | altair.FacetChart) -> str:
+def as_svg(chart: altair.LayerChart | altair.FacetChart | altair.ConcatChart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
     specification: Mapping[str, Any] = chart.configure_view(stroke=None).configure(background="white").to_dict()
     title = specification["title"]

@@ -36,16 +36,20 @@ def _interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _seconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 0.1:
+        return f"{1e6 * seconds:.3g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def _short(number: float) -> str:
-    for unit in ("", " k", " M"):
+def short_number(number: float) -> str:
+    """Three digits of a number, with k, M, G .. for the thousands that were taken off."""
+    for unit in ("", " k", " M", " G", " T", " P"):
         if number < 999.5:
             return f"{number:.3g}{unit}"
         number /= 1000
-    return f"{number:.3g} G"
+    return f"{number:.3g} E"
 
 
 COLUMNS = (
@@ -77,10 +81,12 @@ COLUMNS = (
         "tokens that it can see; ∞ = unbounded memory",
         lambda record: "∞" if record.context_size is None else f"{record.context_size:,}",
     ),
-    Column("parameters", "numbers that were learned", lambda record: _short(record.n_parameters)),
-    Column("fit", "time to learn", lambda record: _seconds(record.fit_seconds)),
+    Column("parameters", "numbers that were learned", lambda record: short_number(record.n_parameters)),
+    Column("fit", "time to learn", lambda record: duration(record.fit_seconds)),
     Column(
-        "tokens/s", "speed of measuring, whole distributions included", lambda record: _short(record.tokens_per_second)
+        "tokens/s",
+        "speed of measuring, whole distributions included",
+        lambda record: short_number(record.tokens_per_second),
     ),
     Column("memory", "peak of its process", lambda record: f"{record.peak_memory_bytes / 1e6:,.0f} MB"),
 )

@@ -1,0 +1,87 @@
+"""General compressors, each with its highest setting: what a model of a text should beat.
+
+| name   | idea                                                                                                    |
+|--------|---------------------------------------------------------------------------------------------------------|
+| gzip   | what was said within the last 32 kB is pointed at (Ziv & Lempel 1977), then Huffman's code (1952)        |
+| bzip2  | sorted by what follows (Burrows & Wheeler 1994), then Huffman's code                                     |
+| xz     | pointers without such a limit, whose parts are predicted bit by bit (LZMA)                               |
+| zstd   | pointers without such a limit, then an entropy coder (Duda 2009)                                         |
+| ppmd   | prediction by partial matching (Cleary & Witten 1984; variant I, Shkarin 2002): an n-gram model of bytes |
+|        | that learns after every byte                                                                             |
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lmzoo.errors import MissingExtraError
+
+_EXTRA = "compressors"
+_PPMD_BYTES = 64
+"""Memory for each byte of text: enough never to forget, at any order."""
+_PPMD_LEAST, _PPMD_MOST = 1 << 20, (1 << 32) - 37
+_ZSTD_LEVEL = 22
+
+
+@dataclass(frozen=True)
+class Compressor:
+    """A compressor with its settings."""
+
+    name: str
+    compress: Callable[[bytes], bytes]
+    """MissingExtraError if the package that does it is not installed."""
+    settings: Mapping[str, Any]
+    packages: tuple[str, ...] = ()
+    """What it needs besides Python."""
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)
+
+
+def _bzip2(data: bytes) -> bytes:
+    return bz2.compress(data, 9)
+
+
+def _xz(data: bytes) -> bytes:
+    return lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+
+
+def _zstd(data: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.compress(data, _ZSTD_LEVEL)
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError("zstandard", _EXTRA, "compressing with zstd") from error
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data)
+
+
+def _ppmd(order: int) -> Callable[[bytes], bytes]:
+    def compress(data: bytes) -> bytes:
+        try:
+            import pyppmd
+        except ImportError as error:
+            raise MissingExtraError("pyppmd", _EXTRA, "compressing with PPMd") from error
+        memory = min(max(_PPMD_BYTES * len(data), _PPMD_LEAST), _PPMD_MOST)
+        return pyppmd.compress(data, max_order=order, mem_size=memory, variant="I")
+
+    return compress
+
+
+COMPRESSORS = (
+    Compressor("gzip", _gzip, {"level": 9}),
+    Compressor("bzip2", _bzip2, {"level": 9}),
+    Compressor("xz", _xz, {"preset": "9e"}),
+    Compressor("zstd", _zstd, {"level": _ZSTD_LEVEL}, ("zstandard",)),
+    Compressor("ppmd-6", _ppmd(6), {"variant": "I", "order": 6}, ("pyppmd",)),
+    Compressor("ppmd-16", _ppmd(16), {"variant": "I", "order": 16}, ("pyppmd",)),
+)
