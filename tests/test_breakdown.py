@@ -273,6 +273,17 @@ def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
     assert {line.count("|") for line in rows} == {4}
 
 
+def test_passages_of_words_have_spaces(corpus_folder: Path, tmp_path: Path) -> None:
+    compare(tmp_path / "run", species=["unigram", "markov"], corpus=corpus_folder, tokenizer="word:1")
+    encoded, records = EncodedCorpus.load(tmp_path / "run" / "encoded"), read_records(tmp_path / "run/results.jsonl")
+    found = differences(tmp_path / "run", records, encoded)
+    assert found is not None
+    for passage in found.disagreements:
+        for _, _, tokens in passage.readings:
+            assert "".join(token.text for token in tokens).startswith(f" {passage.text.split()[0]}")
+            assert all(token.text[0] == " " for token in tokens)
+
+
 def test_figure_of_calibration() -> None:
     bins = {"late": [ConfidenceBin(5, 0.3, 0.4, 0.1)], "early": [ConfidenceBin(2, 0.1, 0.0, None)]}
     chart = charts.by_confidence(bins)

@@ -40,8 +40,6 @@ Kind = Literal["cut", "shuffled"]
 
 _N_ROWS = 32
 """Stretches that are read side by side."""
-_DEEPEST = 4
-"""Stretches begin in the first 4 D tokens of their documents: all before them is read."""
 _STEPS_PER_OCTAVE = 8
 _N_RESAMPLES = 400
 _CONFIDENCE = 0.95
@@ -188,7 +186,8 @@ def _drawn(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where stretches begin, and the numbers of their documents; the nearest to a document start first."""
     sizes = stream.ends - stream.starts
-    ends = np.clip(sizes - 2 * max_context, 0, (_DEEPEST - 1) * max_context).cumsum()  # of each document's candidates
+    # A stretch begins D to 2 D tokens into its document: all before it is read.
+    ends = np.clip(sizes - 2 * max_context, 0, max_context).cumsum()  # of each document's candidates
     chosen = rng.choice(ends[-1], size=min(n_positions, int(ends[-1])), replace=False)
     documents = np.searchsorted(ends, chosen, side="right")
     depths = max_context + chosen - np.append(0, ends)[documents]

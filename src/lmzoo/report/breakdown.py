@@ -217,7 +217,8 @@ def _disagreements(
         for passage in disagreements(stream, right, left, n_passages=_PASSAGES_EACH):
             place = slice(passage.start, passage.stop)
             ids = stream.ids[place].tolist()
-            tokens = [tokenizer.token_text(token_id) for token_id in ids]
+            between = " " if tokenizer.kind == "word" else ""
+            tokens = [between + tokenizer.token_text(token_id) for token_id in ids]
             costs = [[bits(-nats) for nats in one[place].tolist()] for one in (left, right)]
             readings = [
                 (name, sum(cost), [Shaded(*token) for token in zip(tokens, cost, strict=True)])
