@@ -265,22 +265,28 @@ def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.Fa
         if record.kind == "compressor"
         for end in (min(reached), max(reached))
     ]
-    lines = (
-        altair.Chart(altair.Data(values=rows))
-        .mark_line(point=altair.OverlayMarkDef(size=20))
-        .encode(
-            x=altair.X(
-                "read:Q",
-                scale=altair.Scale(type="log", nice=False),
-                axis=altair.Axis(format="~s"),
-                title="bytes read before (logarithmic)",
-            ),
-            y=altair.Y("cost:Q", scale=altair.Scale(type="log", nice=False), title="bits per byte (logarithmic)"),
-            color=altair.Color("coder:N", sort=None, scale=altair.Scale(scheme="category20"), title=None),
-            strokeDash=altair.StrokeDash("kind:N", sort=["species", "compressor"], title=None),
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(
+            "read:Q",
+            scale=altair.Scale(type="log", nice=False),
+            axis=altair.Axis(format="~s"),
+            title="bytes read before (logarithmic)",
+        ),
+        y=altair.Y("cost:Q", scale=altair.Scale(type="log", nice=False), title="bits per byte (logarithmic)"),
+        color=altair.Color(
+            "coder:N",
+            sort=None,
+            scale=altair.Scale(scheme="category20"),
+            legend=altair.Legend(title=None, symbolType="stroke"),
+        ),
+    )
+    lines = base.mark_line().encode(
+        strokeDash=altair.StrokeDash(
+            "kind:N", sort=["species", "compressor"], legend=altair.Legend(title=None, symbolType="stroke")
         )
     )
-    return altair.layer(lines).properties(width=520, height=380, title="What each block costs")
+    points = base.transform_filter("datum.kind == 'species'").mark_circle(size=20, opacity=1)
+    return (lines + points).properties(width=520, height=380, title="What each block costs")
 
 
 def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
