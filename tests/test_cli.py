@@ -29,6 +29,7 @@ COMMANDS = [
     "gradients",
     "generate",
     "compare",
+    "ladder",
     "report",
     "convert",
 ]

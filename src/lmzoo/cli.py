@@ -15,6 +15,7 @@ from lmzoo.commands.evaluate import evaluate
 from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
 from lmzoo.commands.gradients import gradients
+from lmzoo.commands.ladder import ladder
 from lmzoo.commands.predict import predict
 from lmzoo.commands.report import report
 from lmzoo.commands.species import list_species, show
@@ -31,7 +32,21 @@ app = cyclopts.App(
     help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
 )
 app.command(list_species, name="list")
-for command in (show, corpus, tokenize, fit, evaluate, predict, states, gradients, generate, compare, report, convert):
+for command in (
+    show,
+    corpus,
+    tokenize,
+    fit,
+    evaluate,
+    predict,
+    states,
+    gradients,
+    generate,
+    compare,
+    ladder,
+    report,
+    convert,
+):
     app.command(command)
 
 

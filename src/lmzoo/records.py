@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.files import atomic_file
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 RECORD_VERSION = 1
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,7 @@ class EvalRecord:
         return self.label or self.species
 
 
-def write_records(path: str | Path, records: Iterable[EvalRecord]) -> None:
+def write_records(path: str | Path, records: Iterable[DataclassInstance]) -> None:
     """Writes JSON lines, atomically; never Infinity or NaN."""
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
@@ -99,16 +104,21 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     path = Path(path)
     if not path.is_file():
         raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
-    return list(_parsed(path))
+    return read_lines(path, EvalRecord)
 
 
-def _parsed(path: Path) -> Iterator[EvalRecord]:
-    names = {entry.name for entry in fields(EvalRecord)}
+def read_lines(path: Path, kind: type[Record]) -> list[Record]:
+    """Reads a file of JSON lines as records of some kind, which has a `record_version`; SavedModelError as above."""
+    return list(_parsed(path, kind))
+
+
+def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:
+    names = {entry.name for entry in fields(kind)}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             values = json.loads(line)
             if values["record_version"] > RECORD_VERSION:
                 raise SavedModelError(f"{path}:{number} was written by a later lmzoo: update lmzoo to read it")
-            yield EvalRecord(**{name: value for name, value in values.items() if name in names})
+            yield kind(**{name: value for name, value in values.items() if name in names})
         except (ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{path}:{number} is not a record of lmzoo: {error}") from error
