@@ -30,6 +30,7 @@ COMMANDS = [
     "context",
     "generate",
     "compare",
+    "ladder",
     "curves",
     "prequential",
     "report",

@@ -17,6 +17,7 @@ from lmzoo.commands.evaluate import evaluate
 from lmzoo.commands.fit import fit
 from lmzoo.commands.generate import generate
 from lmzoo.commands.gradients import gradients
+from lmzoo.commands.ladder import ladder
 from lmzoo.commands.predict import predict
 from lmzoo.commands.prequential import prequential
 from lmzoo.commands.report import report
@@ -46,6 +47,7 @@ for command in (
     context,
     generate,
     compare,
+    ladder,
     curves,
     report,
     convert,

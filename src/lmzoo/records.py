@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.files import atomic_file
 from lmzoo.metrics import bits_per_byte
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 RECORD_VERSION = 1
 
-Record = TypeVar("Record", "EvalRecord", "CodeRecord")
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,7 @@ class CodeRecord:
         ]
 
 
-def write_records(path: str | Path, records: Iterable[EvalRecord | CodeRecord]) -> None:
+def write_records(path: str | Path, records: Iterable[DataclassInstance]) -> None:
     """Writes JSON lines, atomically; never Infinity or NaN."""
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
@@ -185,7 +188,7 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     path = Path(path)
     if not path.is_file():
         raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
-    return list(_parsed(path, EvalRecord))
+    return read_lines(path, EvalRecord)
 
 
 def read_code_records(path: str | Path) -> list[CodeRecord]:
@@ -193,7 +196,12 @@ def read_code_records(path: str | Path) -> list[CodeRecord]:
     path = Path(path)
     if not path.is_file():
         raise SavedModelError(f"there are no code lengths at {path} (see: lmzoo prequential)")
-    return list(_parsed(path, CodeRecord))
+    return read_lines(path, CodeRecord)
+
+
+def read_lines(path: Path, kind: type[Record]) -> list[Record]:
+    """Reads a file of JSON lines as records of some kind, which has a `record_version`; SavedModelError as above."""
+    return list(_parsed(path, kind))
 
 
 def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:

@@ -18,6 +18,7 @@ from lmzoo import zoo
 from lmzoo.curves import Curves, loss_of
 from lmzoo.files import atomic_file
 from lmzoo.hidden_states import StateSummary
+from lmzoo.ladder import Climb
 from lmzoo.records import CodeRecord, EvalRecord
 from lmzoo.report.context import Use
 from lmzoo.report.costs import Cost, comparable, front, measured
@@ -43,6 +44,9 @@ _FAR_BEHIND = 1.3
 """Times as many bits as the best has."""
 _LEAST_LEFT = 1e-6
 """Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
+
+_LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
+"""Nats per token of the lightest and the darkest cell of a ladder, and above which its text is white."""
 
 
 def _name(record: EvalRecord) -> str:
@@ -367,6 +371,46 @@ def _apart(places: Sequence[float], gap: float) -> list[float]:
     apart = np.empty(len(places))
     apart[order] = isotonic_regression(np.asarray(places)[order] - steps).x + steps
     return apart.tolist()
+
+
+def ladder(climbs: Sequence[Climb]) -> altair.LayerChart | altair.FacetChart:
+    """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed."""
+    rows = [
+        {
+            "species": climb.species,
+            "year": zoo.card(climb.species).year if climb.species in zoo.names() else 0,  # a plug-in may have gone
+            "rung": climb.rung,
+            "excess": min(max(climb.excess_nats, _LEAST_EXCESS), _MOST_EXCESS),
+            "figure": climb.excess_nats,
+            "mark": "✓" if climb.climbed else "",
+        }
+        for climb in climbs
+        if climb.excess_nats is not None
+    ]
+    cells = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(
+            "species:N",
+            sort=altair.EncodingSortField("year", order="ascending"),
+            axis=altair.Axis(orient="top", labelAngle=-35, title=None, ticks=False, domain=False),
+        ),
+        y=altair.Y(
+            "rung:N",
+            sort=list(dict.fromkeys(climb.rung for climb in reversed(climbs))),
+            axis=altair.Axis(title=None, ticks=False, domain=False),
+        ),
+    )
+    colour = altair.Color(
+        "excess:Q",
+        scale=altair.Scale(type="log", domain=[_LEAST_EXCESS, _MOST_EXCESS], scheme="blues"),
+        legend=altair.Legend(title="nats/token", values=[0.001, 0.01, 0.1, 1]),
+    )
+    dark = altair.condition(f"datum.excess > {_DARK}", altair.value("white"), altair.value("black"))
+    figure = cells.mark_rect(stroke="white").encode(color=colour)
+    figure += cells.mark_text(fontSize=11).encode(text=altair.Text("figure:Q", format=".3f"), color=dark)
+    figure += cells.mark_text(fontSize=11, dx=-22).encode(text="mark:N", color=dark)
+    return figure.properties(
+        width=altair.Step(62), height=altair.Step(28), title="Nats per token above the entropy of the source"
+    )
 
 
 def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:

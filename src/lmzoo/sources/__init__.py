@@ -52,7 +52,7 @@ _CARDS = {
             SourceCard(
                 name=f"markov-{order}",
                 ability=f"know the last {'token' if order == 1 else f'{order} tokens'}",
-                rule=f"a melody; what note comes next depends on the last {order}",
+                rule=f"a melody; what note comes next depends on the last {order if order > 1 else 'one'}",
                 decisive="",
                 make=partial(markov, order),
             )

@@ -66,7 +66,8 @@ class Source(LanguageModel[State]):
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """Ids as words with spaces between them, without ends of text."""
-        return " ".join(self.words[token_id - FIRST_WORD] for token_id in ids if token_id != EOT)
+        entries = ["", "<unk>", *self.words]
+        return " ".join(entries[token_id] for token_id in ids if token_id != EOT)
 
     def ids(self, text: str) -> list[int]:
         """The ids of words with white space between them; UnknownNameError for a word that the source does not have."""

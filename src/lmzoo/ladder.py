@@ -1,0 +1,251 @@
+"""The ladder of abilities: every species on every source of known entropy, scored by what it pays above that.
+
+    folder/RUNG/            a run of `compare` on the corpus source:RUNG, with all that a run folder holds
+    folder/ladder.jsonl     one `Climb` for each species on each rung
+
+What a species pays above the source's own prediction, token by token on the same test text, is its excess: what it has
+not learned. Most tokens of a text ask for no ability, so that their average hides it: where a source has decisive
+tokens, the excess there counts, as a share of what it would be for whoever knows all but what decides them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo import __version__, sources, zoo
+from lmzoo.budgets import merged, settings_for
+from lmzoo.compare import compare
+from lmzoo.encoded import EncodedCorpus
+from lmzoo.errors import UsageError
+from lmzoo.jobs import Outcome
+from lmzoo.language_model import Progress
+from lmzoo.placement import Device
+from lmzoo.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
+from lmzoo.run_folder import open_run, scores_path
+from lmzoo.scores import load_log_probs
+from lmzoo.stream import TokenStream
+
+SPECIES = (
+    "markov", "hmm", "trigram", "ngram", "nplm", "rnn", "lstm", "gru", "transformer-2017", "gpt2", "transformer",
+)  # fmt: skip
+"""Who climbs if nobody is named: one or more of each era."""
+
+CLIMBED_NATS = 0.01
+"""The excess in nats per token below which a rung is climbed that has no decisive tokens."""
+CLIMBED_SHARE = 0.05
+"""The share of what ignorance costs on decisive tokens below which their rung is climbed."""
+
+# Sources are small and have much text, so that networks may be small too. Transformers go without vectors for n-grams,
+# which would climb for them.
+_SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0}
+_SMALL_DECODER = {"d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0}
+_NETWORKS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("nplm", "rnn", "lstm", "gru"), _SMALL),
+    "transformer-2017": _SMALL_DECODER,
+    "gpt2": _SMALL_DECODER,
+    "transformer": _SMALL_DECODER | {"ngrams": 1},
+}
+_TOKENS = {"quick": 600_000, "standard": 3_000_000, "thorough": 15_000_000}
+
+_OF_RUNG: dict[str, dict[str, dict[str, Any]]] = {
+    **{f"markov-{order}": {"ngram": {"order": order + 1}} for order in (1, 2, 3)},
+    "agreement-4": {"ngram": {"order": 6}},
+}
+"""How far back the n-gram must look where that is known: it is not to fail for a setting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Climb:
+    """One species on one rung. Nats are means over tokens of the test text."""
+
+    rung: str
+    species: str
+    settings: dict[str, Any]
+    seed: int
+    n_tokens: int
+    optimal_nats: float
+    """What the source itself pays: the entropy, as this text has it."""
+    excess_nats: float | None
+    """What the species pays more; None if it found something impossible."""
+    excess_error: float | None
+    """Standard error of `excess_nats` from document to document."""
+    n_decisive: int
+    decisive_excess_nats: float | None
+    """What it pays more on decisive tokens; None if the rung has none, or as above."""
+    decisive_share: float | None
+    """The same as a share of what ignorance costs: 1 = as one who knows all but what decides."""
+    climbed: bool
+    adapts_on_test: bool
+    """Whether it learned from the test text while it read it: then it is no first to climb."""
+
+    n_parameters: int
+    n_train_tokens: int
+    fit_seconds: float
+    corpus_fingerprint: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    created: str
+    command: str
+    record_version: int = RECORD_VERSION
+
+
+@dataclass
+class Ladder:
+    """What became of a run."""
+
+    folder: Path
+    climbs: list[Climb] = field(default_factory=list)
+    """Of the species that were asked for, rung by rung from the lowest."""
+    failures: list[tuple[str, Outcome[EvalRecord]]] = field(default_factory=list)
+    """Rungs, with what failed on them."""
+
+
+def ladder(
+    folder: str | Path,
+    *,
+    rungs: Sequence[str] | None = None,
+    species: Sequence[str] | None = None,
+    budget: str = "quick",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Device = "auto",
+    command: str = "",
+    on_progress: Callable[[str, Progress], None] | None = None,
+    on_rung: Callable[[str], None] | None = None,
+    on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
+) -> Ladder:
+    """Fits `species` (default: `SPECIES`) on the sources `rungs` (default: all) and measures their excess, in `folder`.
+
+    Everything else is as in `compare`, which does the work: a stopped run goes on where it was, and what is fitted is
+    reused. `on_rung` hears of each rung that begins. Rungs and species of earlier calls stay in `ladder.jsonl`.
+    """
+    folder = Path(folder)
+    chosen = list(dict.fromkeys(species or SPECIES))
+    wanted = sorted({*(rungs or sources.names())}, key=_place)
+    laid_over = {rung: {name: settings_of(rung, name, budget) for name in chosen} for rung in wanted}
+    for name, changes in (settings or {}).items():
+        if name not in chosen:
+            raise UsageError(f"settings are given for '{name}', which is not among the species of this ladder")
+        for rung in wanted:
+            laid_over[rung][name] = merged(laid_over[rung][name], changes)
+    open_run(folder, {"ladder": sources.names(), "seed": seed, "lmzoo": __version__})
+    made = Ladder(folder)
+    for rung in wanted:
+        if on_rung:
+            on_rung(rung)
+        comparison = compare(
+            folder / rung,
+            species=chosen,
+            corpus=f"source:{rung}",
+            budget=budget,
+            settings=laid_over[rung],
+            seed=seed,
+            jobs=jobs,
+            device=device,
+            command=command,
+            on_progress=on_progress,
+            on_outcome=on_outcome,
+        )
+        made.failures += [(rung, outcome) for outcome in comparison.failures]
+        if comparison.records:
+            climbs = _climbs(folder / rung, rung)
+            kept = [climb for climb in read_climbs(folder) if climb.rung != rung]
+            everything = sorted([*kept, *climbs], key=lambda climb: _place(climb.rung))
+            write_records(folder / "ladder.jsonl", everything)
+            made.climbs += [climb for climb in climbs if climb.species in chosen]
+    return made
+
+
+def settings_of(rung: str, species: str, budget: str) -> dict[str, Any]:
+    """What the ladder lays over the settings that a species has for other corpora under a budget."""
+    settings_for(zoo.card(species).name, budget)  # a typo in either shows here
+    network = _NETWORKS.get(species)
+    base = network | {"training": {"tokens": _TOKENS[budget]}} if network else {}
+    return merged(base, _OF_RUNG.get(rung, {}).get(species, {}))
+
+
+def read_climbs(folder: str | Path) -> list[Climb]:
+    """All that was ever climbed in a folder, from the lowest rung up; [] if nothing was."""
+    path = Path(folder) / "ladder.jsonl"
+    return read_lines(path, Climb) if path.exists() else []
+
+
+def first_to_climb(climbs: Sequence[Climb]) -> Climb | None:
+    """Of those on one rung, the one of the earliest year that climbed it."""
+    fair = [climb for climb in climbs if not climb.adapts_on_test and climb.species in zoo.names()]
+    return min((climb for climb in fair if climb.climbed), key=lambda climb: zoo.card(climb.species).year, default=None)
+
+
+def _place(rung: str) -> int:
+    sources.card(rung)  # a typo shows before an hour of work
+    return sources.names().index(rung)
+
+
+@dataclass(frozen=True, eq=False)
+class _Exam:
+    """The test text of a rung, with what its source knows of it."""
+
+    rung: str
+    stream: TokenStream
+    optimal: NDArray[np.float64]
+    """(T,) the log-probabilities of the source."""
+    decisive: NDArray[np.bool_]
+    """(T,)"""
+    ignorance: float | None
+
+    @classmethod
+    def on(cls, rung: str, stream: TokenStream) -> Self:
+        source = sources.source(rung)
+        return cls(rung, stream, source.log_probs(stream), source.decisive(stream), source.ignorance)
+
+    def climb(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> Climb:
+        """What a species made of it, from the log-probabilities (T,) that it gave."""
+        excess = self.optimal - log_probs
+        mean = error = decisive = share = None
+        if np.isfinite(excess).all():
+            mean = float(excess.mean())
+            by_document = np.add.reduceat(excess, self.stream.starts)
+            error = float(by_document.std(ddof=1) * len(by_document) ** 0.5 / len(excess))
+            if self.ignorance:
+                decisive = float(excess[self.decisive].mean())
+                share = decisive / self.ignorance
+        figure, enough = (share, CLIMBED_SHARE) if self.ignorance else (mean, CLIMBED_NATS)
+        return Climb(
+            rung=self.rung,
+            species=record.species,
+            settings=record.settings,
+            seed=record.seed,
+            n_tokens=len(excess),
+            optimal_nats=float(-self.optimal.mean()),
+            excess_nats=mean,
+            excess_error=error,
+            n_decisive=int(self.decisive.sum()),
+            decisive_excess_nats=decisive,
+            decisive_share=share,
+            climbed=figure is not None and figure < enough,
+            adapts_on_test=record.adapts_on_test,
+            n_parameters=record.n_parameters,
+            n_train_tokens=record.n_train_tokens,
+            fit_seconds=record.fit_seconds,
+            corpus_fingerprint=record.corpus_fingerprint,
+            versions=record.versions,
+            machine=record.machine,
+            created=record.created,
+            command=record.command,
+        )
+
+
+def _climbs(folder: Path, rung: str) -> list[Climb]:
+    """What all species made of a rung that were ever fitted in its run folder, by the scores that they left there."""
+    exam = _Exam.on(rung, EncodedCorpus.load(folder / "encoded").test.stream)
+    return [
+        exam.climb(record, load_log_probs(scores_path(folder, record.name, "test"), len(exam.stream)))
+        for record in read_records(folder / "results.jsonl")
+    ]

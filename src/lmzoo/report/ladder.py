@@ -1,0 +1,173 @@
+"""The ladder of abilities: one definition of its tables for the terminal, Markdown and HTML, and its two pages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmzoo import sources, zoo
+from lmzoo.errors import LmzooError
+from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, first_to_climb, read_climbs
+from lmzoo.report import charts
+from lmzoo.report.pages import write_pages
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+
+_GAP = 2
+"""Spaces between the columns of a terminal."""
+_CLIMBED = " ✓"
+_N_SAMPLES = 3
+_MOST_SEEN = 4
+"""Tokens of the past that the last of the limits is about."""
+
+COLUMNS = ("species", "excess, nats/token", "± error", "share of ignorance", "parameters", "fit", "climbed")
+
+Rows = tuple[list[str], list[list[str]]]
+"""A header, and the rows under it."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A source, and what became of the species on it."""
+
+    card: sources.SourceCard
+    samples: list[str]
+    """Documents."""
+    entropy: float
+    """Nats per token: of the source where there is a closed form, else of the test text as the source predicts it."""
+    is_exact: bool
+    ignorance: float | None
+    limits: list[float]
+    """What the best predictor that sees the last 0, 1, 2, ... tokens pays above the entropy; [] where nobody knows."""
+    first: str
+    """To climb it, as "1997 lstm"."""
+    rows: list[list[str]]
+    """Of its species, under `COLUMNS`."""
+
+
+def write_ladder(folder: str | Path) -> list[Path]:
+    """Writes `ladder.md` and `ladder.html` beside `ladder.jsonl` and returns their paths. Fits nothing."""
+    folder = Path(folder)
+    climbs = read_climbs(folder)
+    if not climbs:
+        raise LmzooError(f"nothing was climbed in {folder} yet: run lmzoo ladder --out {folder}")
+    context = {
+        "tables": [
+            ("Excess in nats per token", *excess(climbs)),
+            ("Excess where it counts, as a share of what ignorance costs", *shares(climbs)),
+        ],
+        "columns": COLUMNS,
+        "rungs": [_rung(own) for own in _by_rung(climbs)],
+        "figure": charts.as_svg(charts.ladder(climbs)),
+        "climbed_nats": CLIMBED_NATS,
+        "climbed_share": CLIMBED_SHARE,
+        "seeds": sorted({climb.seed for climb in climbs}),
+        "commands": sorted({climb.command for climb in climbs if climb.command}),
+        "versions": ", ".join(f"{name} {version}" for name, version in climbs[0].versions.items()),
+        "machine": climbs[0].machine,
+    }
+    return write_pages(folder, ["ladder.md", "ladder.html"], context)
+
+
+def excess(climbs: Sequence[Climb]) -> Rows:
+    """For each rung who was the first to climb it, and what every species pays above the entropy, in nats per token."""
+    return _table(climbs, lambda climb: _figure(climb.excess_nats, ".3f"))
+
+
+def shares(climbs: Sequence[Climb]) -> Rows:
+    """The same on the decisive tokens of the rungs that have some, as shares of what ignorance costs there."""
+    return _table([climb for climb in climbs if climb.n_decisive], lambda climb: _figure(climb.decisive_share, ".0%"))
+
+
+def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
+    """The excess for a terminal of `width` characters: one table, or several if they have too many species for one."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    header, rows = excess(climbs)
+    # Figures get room where others have their mark, so that their points stand below each other.
+    room = " " * len(_CLIMBED)
+    rows = [[*row[:2], *(cell if cell.endswith(_CLIMBED) else cell + room for cell in row[2:])] for row in rows]
+    rungs, *columns = zip(header, *rows, strict=True)  # from top to bottom
+    tables: list[RenderableType] = []
+    while columns:
+        ends = itertools.accumulate((_width(column) for column in columns), initial=_width(rungs))
+        n_here = max(1, sum(end <= width + _GAP for end in ends) - 1)
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+        for column in (rungs, *columns[:n_here]):
+            table.add_column(column[0], justify="left" if column[0] in header[:2] else "right", no_wrap=True)
+        for cells in zip(*(column[1:] for column in (rungs, *columns[:n_here])), strict=True):
+            table.add_row(*map(Text, cells))
+        tables += [Text(), table] if tables else [table]
+        columns = columns[n_here:]
+    return Group(*tables)
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(map(len, column)) + _GAP
+
+
+def _table(climbs: Sequence[Climb], text: Callable[[Climb], str]) -> Rows:
+    species = sorted({climb.species for climb in climbs}, key=_era)
+    rows = []
+    for own in _by_rung(climbs):
+        cells = {climb.species: text(climb) + (_CLIMBED if climb.climbed else "") for climb in own}
+        rows.append([own[0].rung, _first(own), *(cells.get(name, "") for name in species)])
+    return ["rung", "first to climb", *species], rows
+
+
+def _first(climbs: Sequence[Climb]) -> str:
+    first = first_to_climb(climbs)
+    return "–" if first is None else f"{zoo.card(first.species).year} {first.species}"
+
+
+def _era(species: str) -> tuple[int, str]:
+    """Sorts species as the zoo lists them; those of a plug-in that has gone come last."""
+    names = zoo.names()
+    return (names.index(species) if species in names else len(names)), species
+
+
+def _by_rung(climbs: Sequence[Climb]) -> list[list[Climb]]:
+    return [own for rung in sources.names() if (own := [climb for climb in climbs if climb.rung == rung])]
+
+
+def _rung(climbs: Sequence[Climb]) -> Rung:
+    card = sources.card(climbs[0].rung)
+    source = sources.source(card.name)
+    entropy = climbs[0].optimal_nats if source.entropy is None else source.entropy
+    limits = []
+    if isinstance(source, sources.FiniteState):
+        limits = [max(0.0, source.limit(n_tokens) - entropy) for n_tokens in range(_MOST_SEEN + 1)]
+    return Rung(
+        card=card,
+        samples=[source.text(ids) for ids in source.sample(_N_SAMPLES, np.random.default_rng(0)).documents()],
+        entropy=entropy,
+        is_exact=source.entropy is not None,
+        ignorance=source.ignorance,
+        limits=limits,
+        first=_first(climbs),
+        rows=[_cells(climb) for climb in sorted(climbs, key=lambda climb: _era(climb.species))],
+    )
+
+
+def _cells(climb: Climb) -> list[str]:
+    return [
+        climb.species,
+        _figure(climb.excess_nats, ".4f"),
+        _figure(climb.excess_error, ".4f"),
+        _figure(climb.decisive_share, ".1%"),
+        f"{climb.n_parameters:,}",
+        f"{climb.fit_seconds:.1f} s",
+        "✓" if climb.climbed else "",
+    ]
+
+
+def _figure(value: float | None, pattern: str) -> str:
+    return "–" if value is None else format(value, pattern)
