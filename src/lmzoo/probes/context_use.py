@@ -9,7 +9,8 @@ A *stretch* of D + 1 tokens out of a document is read three times:
 
 So three readings tell what n tokens are worth, and n tokens in order, for every n from 0 to D. What is lost is the
 difference to `whole` at the same token of the same text, so that easy and hard tokens cancel; and as every species
-reads the same stretches in the same disorder, they do so between species, too.
+reads the same stretches in the same disorder, they do so between species, too. What short contexts cost differs most
+from token to token, and is cheap to read: for them every stretch is cut not once, but into pieces.
 
 These are the experiments of Khandelwal, He, Qi & Jurafsky 2018 (Sharp Nearby, Fuzzy Far Away: How Neural Language
 Models Use Context, ACL), who read each token once for each n: an LSTM of theirs uses about 200 tokens, and the order of
@@ -40,6 +41,8 @@ Kind = Literal["cut", "shuffled"]
 
 _N_ROWS = 32
 """Stretches that are read side by side."""
+_PIECE = 16
+"""Contexts shorter than this are cut at every so many tokens of a stretch."""
 _STEPS_PER_OCTAVE = 8
 _N_RESAMPLES = 400
 _CONFIDENCE = 0.95
@@ -57,18 +60,18 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class ContextUse:
-    """What N stretches of D + 1 tokens cost a model, read in three ways; in nats."""
+    """What N stretches of D + 1 tokens cost a model, and what it loses if they are read in two other ways; in nats."""
 
     positions: NDArray[np.int64]
     """(N,) where each stretch begins in the stream."""
     documents: NDArray[np.int64]
     """(N,) the number of its document."""
     whole: NDArray[np.float64]
-    """(N, D + 1) after the document so far."""
+    """(N, D + 1) each token after the document so far."""
     cut: NDArray[np.float64]
-    """(N, D + 1) after the last n tokens alone, n = 0 .. D."""
+    """(N, D + 1) lost where only the last n tokens are seen, n = 0 .. D: at a token, or on average of several."""
     shuffled: NDArray[np.float64]
-    """(N, D + 1) after the document so far, of which only the last n tokens are in their places."""
+    """(N, D + 1) lost at each token where only the n before it are in their places."""
 
     @property
     def max_context(self) -> int:
@@ -96,7 +99,7 @@ class ContextUse:
         That a longer context does not cost more than a shorter one is taken for granted: the curve is the falling one
         that is nearest to what was measured at each length (isotonic regression).
         """
-        return self.whole.mean() + _falling((getattr(self, kind) - self.whole).mean(0), self.lengths)
+        return self.whole.mean() + _falling(getattr(self, kind).mean(0), self.lengths)
 
     def reach(self, kind: Kind, *, tolerance: float = 0.01, seed: int = 0) -> Reach:
         """The fewest tokens with which perplexity is at most `tolerance` above that with the whole document so far.
@@ -109,7 +112,7 @@ class ContextUse:
         _, own = np.unique(groups, return_inverse=True)
         sizes = np.bincount(own)  # (G,) stretches of each document
         sums = np.zeros((len(sizes), self.max_context + 1))
-        np.add.at(sums, own, getattr(self, kind) - self.whole)
+        np.add.at(sums, own, getattr(self, kind))
 
         def tokens(weights: NDArray[np.integer]) -> int:
             lost = _falling(weights @ sums / (weights @ sizes), lengths)
@@ -153,17 +156,23 @@ def context_use(
     stretches = stream.ids[positions[:, None] + np.arange(max_context + 1)]  # (N, D + 1)
     # With as many tokens as it can see, a model does not know what else was done to the text.
     n_seen = max_context + 1 if model.context_size is None else min(model.context_size, max_context + 1)
+    n_pieces = (max_context + 1) // _PIECE
     whole = np.empty(stretches.shape)
-    cut, shuffled = np.empty_like(whole), np.empty_like(whole)
+    cut, shuffled = np.zeros_like(whole), np.zeros_like(whole)
     for first in range(0, len(positions), _N_ROWS):
         rows = slice(first, first + _N_ROWS)
         begins = stream.starts[documents[rows]]
         before = [stream.ids[begin:end] for begin, end in zip(begins, positions[rows], strict=True)]
         whole[rows] = _nats(model, before, stretches[rows])
-        cut[rows], shuffled[rows] = whole[rows], whole[rows]
         near = stretches[rows, :n_seen]
-        cut[rows, :n_seen] = _nats(model, [ids[:0] for ids in before], near)
-        shuffled[rows, :n_seen] = _nats(model, [rng.permutation(ids) for ids in before], near)
+        cut[rows, :n_seen] = _nats(model, None, near) - whole[rows, :n_seen]
+        shuffled[rows, :n_seen] = _nats(model, [rng.permutation(ids) for ids in before], near) - whole[rows, :n_seen]
+        if n_pieces > 1:
+            shape = len(before), n_pieces, _PIECE
+            pieces = stretches[rows, : n_pieces * _PIECE].reshape(shape)[:, :, :n_seen]
+            known = whole[rows, : n_pieces * _PIECE].reshape(shape)[:, :, :n_seen]
+            costs = _nats(model, None, pieces.reshape(len(before) * n_pieces, -1)).reshape(pieces.shape)
+            cut[rows, : pieces.shape[2]] = (costs - known).mean(1)
         if on_progress:
             on_progress(Progress(min(first + _N_ROWS, len(positions)), len(positions), "stretches"))
     return ContextUse(positions, documents, whole, cut, shuffled)
@@ -196,9 +205,11 @@ def _drawn(
 
 
 def _nats(
-    model: LanguageModel[Any], before: Sequence[NDArray[np.int32]], stretches: NDArray[np.int32]
+    model: LanguageModel[Any], before: Sequence[NDArray[np.int32]] | None, stretches: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """(B, T) what the tokens of B stretches cost, each read after others at the start of a document."""
+    """(B, T) what the tokens of B stretches cost, each read at the start of a document, or after others there."""
+    if before is None:
+        before = [stretches[0, :0]] * len(stretches)
     if model.context_size is not None:
         before = [ids[max(0, len(ids) - model.context_size) :] for ids in before]
     end = np.array([EOT], np.int32)

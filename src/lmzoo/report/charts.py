@@ -298,7 +298,7 @@ def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
 
     From a dot on, less than 1 % of perplexity is to be gained.
     """
-    looking = [use for use in uses if (use.context.cut != use.context.whole).any()] or uses
+    looking = [use for use in uses if use.context.cut.any()] or uses
     panels: dict[Kind, str] = {
         "cut": "The context is cut to so many tokens",
         "shuffled": "So many tokens are in order, the rest is shuffled",
@@ -330,11 +330,12 @@ def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
         .transform_filter("isValid(datum.place)")
         .encode(y="place:Q", text="species:N")
     )
+    room = 5 + 2 * max(len(use.name) for use in looking)  # letters are wider in some browsers than as measured here
     return (
         altair.layer(lines, dots, labels, data=altair.Data(values=rows))
         .properties(width=330, height=_HEIGHT)
-        .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=110)
-        .properties(title="How far back each one looks")
+        .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=50 + room)
+        .properties(title="How far back each one looks", padding={"left": 5, "top": 5, "bottom": 5, "right": room})
     )
 
 
