@@ -77,6 +77,9 @@ class TrainConfig:
     bf16: bool | None = None
     """Whether to multiply matrices in bfloat16 while training; None = where the processor has instructions for it.
     Predictions are always made in float32."""
+    compiled: bool = False
+    """Whether to fuse what a network does between its products of matrices (torch.compile), while training. That costs
+    half a minute at the start, needs a C++ compiler on processors, and pays where blocks are narrow and runs long."""
 
     def __post_init__(self) -> None:
         check_whole(0, tokens=self.tokens)
@@ -91,6 +94,7 @@ class TrainConfig:
         check_positive(null="for no limit", seconds=self.seconds)
         check_whole(1, null="for all of the vocabulary", sampled=self.sampled)
         check_flag(null="for automatic", bf16=self.bf16)
+        check_flag(compiled=self.compiled)
 
     def learning_rate_at(self, spent: float) -> float:
         """After the share `spent` of the budget: linear warm-up, then what the schedule leaves of it."""

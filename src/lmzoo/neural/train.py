@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, final
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import TrainingError
 from lmzoo.language_model import OnProgress, Progress
+from lmzoo.neural.compiling import as_written, compiled_blocks
 from lmzoo.neural.devices import autocast, borrowed_generators
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.parallel import Team
@@ -99,7 +101,8 @@ class Training:
         if checkpoint:
             self._started -= checkpoint.earlier_seconds
         last_save = self._tick()
-        with borrowed_generators(self._network.device):
+        compiling = compiled_blocks(self._network) if self._config.compiled else nullcontext()
+        with borrowed_generators(self._network.device), compiling:
             try:
                 while True:
                     self._tick()
@@ -195,7 +198,8 @@ class Training:
             self._set_weights(self._average)
         else:
             last = None
-        nats = self._evaluate()
+        with as_written(self._config.compiled):
+            nats = self._evaluate()
         if self._best_nats is None or nats < self._best_nats:
             for name, parameter in self._parameters.items():
                 self._best[name].copy_(parameter.detach())
