@@ -77,7 +77,7 @@ def evaluate(
         mean_entropy_bits=bits(float(stats.entropies.mean())),
         top1_accuracy=float((stats.ranks == 1).mean()),
         top5_accuracy=float((stats.ranks <= 5).mean()),
-        context_size=predictor.model.context_size,
+        context_size=predictor.model.reach,
         adapts_on_test=predictor.model.adapts_on_test,
         n_parameters=predictor.model.n_parameters,
         n_train_tokens=made.get("n_train_tokens", 0),

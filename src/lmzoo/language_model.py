@@ -72,6 +72,15 @@ class LanguageModel(ABC, Generic[State]):
             raise ConfigurationError(f"vocab_size must be at least 2 (end-of-text and one token), got {vocab_size}")
         self.vocab_size = vocab_size
 
+    @property
+    def reach(self) -> int | None:
+        """The most ids that a prediction can depend on; None = unbounded.
+
+        That is `context_size`, unless which ids are seen hangs on the length of the whole context, as with windows
+        that start at certain positions: no cut to the last ids then leaves a prediction as it is.
+        """
+        return self.context_size
+
     # ---- What a species writes ------------------------------------------------------------------
 
     @abstractmethod

@@ -69,6 +69,7 @@ class EvalRecord:
 
     # The cost
     context_size: int | None
+    """The most tokens that a prediction can depend on; None = unbounded."""
     adapts_on_test: bool = False
     """Whether the model learned from the test text while it read it: then it is not ranked with those that did not."""
     n_parameters: int

@@ -139,6 +139,11 @@ def window(specimen: Specimen) -> None:
         seen = np.full(model.context_size, 3)
         changed = [model.log_probs(np.concatenate([[other], seen, [4]]))[-1] for other in (1, 2)]
         specimen.same(changed[0], changed[1], "an id beyond context_size must not matter")
+    elif model.reach is not None:
+        for n_before in range(model.reach + 1):  # wherever the last window starts
+            unseen, seen = [[1] * n_before + [other] for other in (1, 2)], [3] * model.reach
+            changed = [model.predict_distribution(np.array([*far, *seen])).log_probs for far in unseen]
+            specimen.same(changed[0], changed[1], "an id beyond reach must not matter")
 
 
 def side_by_side(specimen: Specimen) -> None:

@@ -113,4 +113,4 @@ def gpt2(
         "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "window": window, "dropout": dropout
     }  # fmt: skip
     # Where windows begin depends on the whole length of a context: no cut to its last ids leaves them where they are.
-    return NeuralLM(vocab_size, GPT2, architecture, config, context_size=None)
+    return NeuralLM(vocab_size, GPT2, architecture, config, context_size=None, reach=window)

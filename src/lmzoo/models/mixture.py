@@ -28,6 +28,11 @@ from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, 
 from lmzoo.stream import TokenStream, TrainingData
 
 
+def _largest(sizes: Sequence[int | None]) -> int | None:
+    """None, which stands for no end, is larger than all others."""
+    return None if None in sizes else max(size for size in sizes if size is not None)
+
+
 def _naming(name: str, on_progress: OnProgress | None) -> OnProgress:
     """Reports a member's progress under its name."""
 
@@ -57,9 +62,12 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         super().__init__(next(iter(sizes.values())))
         self.members = dict(members)
         self._settings = settings
-        contexts = [member.context_size for member in members.values()]
-        self.context_size = None if None in contexts else max(size for size in contexts if size is not None)
+        self.context_size = _largest([member.context_size for member in members.values()])
         self.adapts_on_test = any(member.adapts_on_test for member in members.values())
+
+    @property
+    def reach(self) -> int | None:
+        return _largest([member.reach for member in self.members.values()])
 
     # ---- Learning -------------------------------------------------------------------------------
 

@@ -81,6 +81,10 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         self._start_id, self._eot_id = start_id, eot_id
         self._check_causal()
 
+    @property
+    def reach(self) -> int:
+        return self.window
+
     def fit(
         self,
         data: TrainingData,

@@ -71,11 +71,17 @@ class NeuralLM(LanguageModel[NeuralState]):
         training: TrainConfig,
         *,
         context_size: int | None,
+        reach: int | None = None,
     ) -> None:
         super().__init__(vocab_size)
         self.context_size, self.training = context_size, training
+        self._reach = reach or context_size
         self._make_network, self._architecture = make_network, dict(architecture)
         self.device = find_device(chosen_device())
+
+    @property
+    def reach(self) -> int | None:
+        return self._reach
 
     def fit(
         self,
