@@ -22,7 +22,7 @@ from lmzoo.models import recurrent, transformer
 from lmzoo.models.nplm import NPLM
 from lmzoo.models.recurrent import Recurrent
 from lmzoo.models.transformer import Attention, Transformer
-from lmzoo.neural import scoring
+from lmzoo.neural import activations, scoring
 from lmzoo.neural.attention import attention
 from lmzoo.neural.losses import SampledLoss, linear_cross_entropy
 from lmzoo.neural.network import Memory, Network
@@ -159,6 +159,24 @@ def test_the_gradient_of_attention_is_that_of_torch(per_row: bool) -> None:
     found = torch.autograd.grad((attention(q, k, v, seen) * weights).sum(), (q, k, v))
     expected = torch.autograd.grad((F.scaled_dot_product_attention(q, k, v, attn_mask=seen) * weights).sum(), (q, k, v))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_equals_that_of_torch(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "_BLOCK_ELEMENTS", 100)
+    x = torch.linspace(-9, 9, 7 * 60).view(60, 7).t().to(dtype).requires_grad_()  # rows are not in one piece
+    weights = torch.linspace(1, 2, 7 * 60).view(7, 60).to(dtype)
+    exact = x.detach().double().requires_grad_()
+    expected = F.gelu(exact, approximate="tanh")
+    found = activations.gelu(x)
+    assert found.dtype == dtype
+    assert found.grad_fn is not None
+    assert "_Gelu" in type(found.grad_fn).__name__
+    (gradient,) = torch.autograd.grad((found * weights).sum(), x)
+    (expected_gradient,) = torch.autograd.grad((expected * weights.double()).sum(), exact)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(gradient.double(), expected_gradient, atol=tolerance, rtol=tolerance)
 
 
 def test_rotations_turn_complex_numbers_and_tell_distances_only() -> None:

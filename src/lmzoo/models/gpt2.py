@@ -18,9 +18,9 @@ from dataclasses import replace
 from typing import Any, final
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
+from lmzoo.neural.activations import gelu
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.settings import TrainConfig
@@ -45,7 +45,7 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         y, cached = self.attention(self.norm_1(x), cached, slots, seen)
         x = x + self.dropout(y)
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))), cached
+        return x + self.dropout(self.down(gelu(self.up(self.norm_2(x))))), cached
 
     @staticmethod
     def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
