@@ -325,7 +325,8 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     """kill -9 in the middle: finished blocks stay as they are, and the end is that of a run left in peace."""
     request = ["--corpus", str(corpus_folder), "--species", "rnn", "hmm", "--growth", "1.5"]
     request += ["-s", "rnn.training.tokens=20000", "-s", "rnn.d_hidden=32", "-s", "hmm.n_states=8"]
-    command = [sys.executable, "-m", "lmzoo", "prequential", *request, "--out", str(tmp_path / "run")]
+    program = [sys.executable, "-m", "lmzoo", "prequential", *request, "--json", "--out"]
+    command = [*program, str(tmp_path / "run")]
     kept = tmp_path / "run" / "blocks" / "rnn.json"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -339,14 +340,15 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / RECORDS).exists() or all(
         record.name != "rnn" for record in read_code_records(tmp_path / "run" / RECORDS)
     )
-    finished = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    records = {line["name"]: CodeRecord(**line) for line in map(json.loads, finished.stdout.splitlines())}
-    settings = {"rnn": {"training": {"tokens": 20000}, "d_hidden": 32}, "hmm": {"n_states": 8}}
-    peaceful = prequential(
-        tmp_path / "peace", species=["rnn", "hmm"], corpus=corpus_folder, growth=1.5, settings=settings
+    records, peaceful = (
+        {line["name"]: CodeRecord(**line) for line in map(json.loads, finished.stdout.splitlines())}
+        for finished in (
+            subprocess.run([*program, str(tmp_path / name)], capture_output=True, text=True, check=True)
+            for name in ("run", "peace")
+        )
     )
     for name in ("rnn", "hmm"):
-        assert records[name].block_nats == record_of(peaceful, name).block_nats
+        assert records[name].block_nats == peaceful[name].block_nats
     seconds = [round(block["seconds"], 3) for block in before]
     assert records["rnn"].block_seconds[: len(before)] == seconds, "a block that is done is not fitted again"
     assert not list((tmp_path / "run").rglob("*.tmp"))
