@@ -29,6 +29,7 @@ from lmzoo.probes.breakdown import (
 from lmzoo.records import read_records
 from lmzoo.report import charts, write_report
 from lmzoo.report.breakdown import differences, most_different
+from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import entries
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
@@ -205,7 +206,7 @@ def run_folder(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_section_of_the_report(run_folder: Path) -> None:
     encoded = EncodedCorpus.load(run_folder / "encoded")
     stream, records = encoded.test.stream, entries(read_records(run_folder / "results.jsonl"))
-    found = differences(run_folder, records, encoded)
+    found = differences(run_folder, records, encoded, Figures())
     assert found is not None
     assert [one.title for one in found.breakdowns] == ["By place", "By frequency", "New and again"]
     names = ["markov", "unigram", "trigram", "cache"]
@@ -276,7 +277,7 @@ def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
 def test_passages_of_words_have_spaces(corpus_folder: Path, tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["unigram", "markov"], corpus=corpus_folder, tokenizer="word:1")
     encoded, records = EncodedCorpus.load(tmp_path / "run" / "encoded"), read_records(tmp_path / "run/results.jsonl")
-    found = differences(tmp_path / "run", records, encoded)
+    found = differences(tmp_path / "run", records, encoded, Figures())
     assert found is not None
     for passage in found.disagreements:
         for _, _, tokens in passage.readings:
@@ -299,10 +300,10 @@ def test_species_without_scores_are_left_out(run_folder: Path, tmp_path: Path) -
     encoded, records = EncodedCorpus.load(folder / "encoded"), read_records(folder / "results.jsonl")
     records = [replace(one, n_impossible=3) if one.name == "unigram" else one for one in records]
     scores_path(folder, "markov", "test").write_bytes(b"damaged")
-    found = differences(folder, records, encoded)
+    found = differences(folder, records, encoded, Figures())
     assert found is not None
     assert [name for name, _ in found.breakdowns[0].rows] == ["trigram", "cache"]
     shutil.rmtree(folder / "scores")
-    assert differences(folder, records, encoded) is None
+    assert differences(folder, records, encoded, Figures()) is None
     write_report(folder)
     assert "Where they differ" not in (folder / "report.html").read_text(encoding="utf-8")

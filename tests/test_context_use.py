@@ -377,6 +377,17 @@ def test_context_command(
     assert Path("figure.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_context_says_if_tokens_differ(
+    run_folder: Path, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Predictor.fit("unigram", corpus_folder, tokenizer="char").save(tmp_path / "chars")
+    homes = [str(run_folder / "predictors" / name) for name in ("unigram", "trigram")]
+    for others, said in (([homes[1]], False), ([homes[1], str(tmp_path / "chars")], True)):
+        pairs = [argument for home in (homes[0], *others) for argument in ("-p", home)]
+        assert run(["context", *pairs, "--max-context", "8", "--positions", "9"]) == 0
+        assert ("different tokenizers" in capsys.readouterr().err) is said
+
+
 def test_wrong_calls_of_context(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(run_folder / "predictors" / "unigram")
     for status, arguments, message in (

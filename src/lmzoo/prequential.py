@@ -92,7 +92,6 @@ _BYTE_SETTINGS: dict[str, dict[str, Any]] = {
         ]
     },
     "cache": {"static": {"species": "ngram", "settings": _NGRAM}},
-    "nplm": {"order": 10},
 }
 """Contexts of a few tokens are meant for words and pieces of words; bytes say less each, and there are only 256."""
 

@@ -35,15 +35,22 @@ class Grouping:
 
 def grouping(stream: TokenStream) -> Grouping:
     """Documents; groups of neighbours if there are very many, parts of them if there are few."""
-    n_documents, n_tokens = stream.n_documents, len(stream)
-    if n_documents > _MOST_GROUPS:
-        first = np.linspace(0, n_documents, _MOST_GROUPS, endpoint=False).astype(np.intp)
-        return Grouping(stream.starts[first], f"{_MOST_GROUPS:,} groups of neighbouring documents")
-    if n_documents >= _FEWEST_DOCUMENTS:
-        return Grouping(stream.starts, f"{n_documents:,} documents")
+    n_tokens = len(stream)
+    if documents := grouping_of_documents(stream.n_documents):
+        return Grouping(stream.starts[documents.starts], documents.unit)
     n_segments = min(_N_SEGMENTS, max(1, n_tokens // _SHORTEST_SEGMENT))
     starts = np.linspace(0, n_tokens, n_segments, endpoint=False).astype(np.intp)
     return Grouping(starts, f"{n_segments:,} segments of the text, which has few documents")
+
+
+def grouping_of_documents(n_documents: int) -> Grouping | None:
+    """The same of a sequence of documents, which are not to be cut; None if they are too few."""
+    if n_documents > _MOST_GROUPS:
+        first = np.linspace(0, n_documents, _MOST_GROUPS, endpoint=False).astype(np.intp)
+        return Grouping(first, f"{_MOST_GROUPS:,} groups of neighbouring documents")
+    if n_documents >= _FEWEST_DOCUMENTS:
+        return Grouping(np.arange(n_documents), f"{n_documents:,} documents")
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,8 @@ class Card:
     """What it changed."""
     limits: str
     paper: str
+    cites: tuple[str, ...] = ()
+    """Keys of its papers in `references.bib`."""
     beware: str = ""
     """What is often said of it and is wrong."""
 
@@ -65,6 +67,7 @@ _CARDS = (
         changed="Gave information a unit: the logarithm of the number of choices.",
         limits="Knows nothing. The floor that any learning must beat.",
         paper="R. V. L. Hartley, Transmission of Information, Bell System Technical Journal 7, 1928.",
+        cites=("hartley1928",),
     ),
     Card(
         name="unigram",
@@ -77,6 +80,7 @@ _CARDS = (
         changed="Shannon's first-order approximation to English: frequency alone already saves bits.",
         limits="No context at all.",
         paper="C. E. Shannon, A Mathematical Theory of Communication, Bell System Technical Journal 27, 1948.",
+        cites=("shannon1948",),
     ),
     Card(
         name="markov",
@@ -92,6 +96,7 @@ _CARDS = (
             "A. A. Markov, An Example of Statistical Investigation of the Text Eugene Onegin Concerning the "
             "Connection of Samples in Chains, 1913 (English: Science in Context 19, 2006)."
         ),
+        cites=("markov1913",),
     ),
     Card(
         name="hmm",
@@ -107,6 +112,7 @@ _CARDS = (
             "L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical "
             "Analysis of Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970."
         ),
+        cites=("baum1970",),
         beware=(
             "It is often drawn as a Markov chain on parts of speech: the last word has a state, and the state picks "
             "the next one. That is another model, which sees one token. Nobody knows the state here: what is carried "
@@ -129,6 +135,7 @@ _CARDS = (
             "F. Jelinek, R. L. Mercer, Interpolated Estimation of Markov Source Parameters from Sparse Data, "
             "Pattern Recognition in Practice, 1980."
         ),
+        cites=("jelinek1980",),
     ),
     Card(
         name="mixture",
@@ -144,6 +151,7 @@ _CARDS = (
             "F. Jelinek, R. L. Mercer, Interpolated Estimation of Markov Source Parameters from Sparse Data, "
             "Pattern Recognition in Practice, 1980."
         ),
+        cites=("jelinek1980",),
     ),
     Card(
         name="cache",
@@ -160,6 +168,7 @@ _CARDS = (
             "P. R. Clarkson, A. J. Robinson, Language Model Adaptation Using Mixtures and an Exponentially Decaying "
             "Cache, ICASSP 1997."
         ),
+        cites=("kuhn1990", "clarkson1997"),
     ),
     Card(
         name="class-ngram",
@@ -175,6 +184,7 @@ _CARDS = (
             "P. F. Brown, V. J. Della Pietra, P. V. deSouza, J. C. Lai, R. L. Mercer, Class-Based n-gram Models of "
             "Natural Language, Computational Linguistics 18, 1992."
         ),
+        cites=("brown1992",),
     ),
     Card(
         name="skip-ngram",
@@ -190,6 +200,7 @@ _CARDS = (
             "H. Ney, U. Essen, R. Kneser, On Structuring Probabilistic Dependences in Stochastic Language Modelling, "
             "Computer Speech and Language 8, 1994."
         ),
+        cites=("ney1994",),
     ),
     Card(
         name="ngram",
@@ -205,6 +216,7 @@ _CARDS = (
             "S. F. Chen, J. Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, "
             "Harvard TR-10-98, 1998; R. Kneser, H. Ney, ICASSP 1995."
         ),
+        cites=("chen1998", "kneser1995"),
     ),
     Card(
         name="class-hmm",
@@ -217,6 +229,7 @@ _CARDS = (
         changed="Showed that hidden Markov models had been too small: with enough states they outdo the n-gram.",
         limits="log2(K) bits of memory, and one class for each token, whatever it means.",
         paper="J. T. Chiu, A. M. Rush, Scaling Hidden Markov Language Models, EMNLP 2020.",
+        cites=("chiu2020",),
     ),
     Card(
         name="low-rank-hmm",
@@ -232,6 +245,7 @@ _CARDS = (
             "J. T. Chiu, Y. Deng, A. M. Rush, Low-Rank Constraints for Fast Inference in Structured Models, "
             "NeurIPS 2021."
         ),
+        cites=("chiu2021",),
     ),
     Card(
         name="nplm",
@@ -247,6 +261,7 @@ _CARDS = (
             "Y. Bengio, R. Ducharme, P. Vincent, C. Jauvin, A Neural Probabilistic Language Model, "
             "Journal of Machine Learning Research 3, 2003."
         ),
+        cites=("bengio2003",),
     ),
     Card(
         name="rnn",
@@ -262,6 +277,7 @@ _CARDS = (
             "J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; T. Mikolov et al., Recurrent Neural "
             "Network Based Language Model, Interspeech 2010."
         ),
+        cites=("elman1990", "mikolov2010"),
     ),
     Card(
         name="lstm",
@@ -277,6 +293,7 @@ _CARDS = (
             "S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 9, 1997; F. A. Gers, "
             "J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000."
         ),
+        cites=("hochreiter1997", "gers2000"),
     ),
     Card(
         name="gru",
@@ -292,6 +309,7 @@ _CARDS = (
             "K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine "
             "Translation, EMNLP 2014."
         ),
+        cites=("cho2014",),
     ),
     Card(
         name="transformer-2017",
@@ -307,6 +325,7 @@ _CARDS = (
             "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: P. J. Liu et al., "
             "Generating Wikipedia by Summarizing Long Sequences, ICLR 2018."
         ),
+        cites=("vaswani2017", "liu2018"),
     ),
     Card(
         name="transformer",
@@ -319,6 +338,7 @@ _CARDS = (
         changed="Training in parallel over all positions, and a path of length one between any two tokens.",
         limits="Cost grows with the window; hungry for text.",
         paper="A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; A. Radford et al., 2018.",
+        cites=("vaswani2017", "radford2018"),
     ),
     Card(
         name="gpt2",
@@ -331,6 +351,7 @@ _CARDS = (
         changed="One model of text does many tasks unasked: translation, summaries, answers, from a prompt alone.",
         limits="Learned positions end with the window; hungry for text.",
         paper="A. Radford et al., Language Models are Unsupervised Multitask Learners, OpenAI, 2019.",
+        cites=("radford2019",),
     ),
     Card(
         name="infinigram",
@@ -346,6 +367,7 @@ _CARDS = (
             "J. Liu, S. Min, L. Zettlemoyer, Y. Choi, H. Hajishirzi, Infini-gram: Scaling Unbounded n-gram Language "
             "Models to a Trillion Tokens, COLM 2024."
         ),
+        cites=("liu2024",),
     ),
 )
 

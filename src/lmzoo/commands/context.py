@@ -53,6 +53,7 @@ def context(
     from lmzoo.report.context import Use
 
     uses: list[Use] = []
+    tokenizers: set[str] = set()
     for folder in predictors or default_predictors():
         predictor = Predictor.load(folder)
         stream = split_of(folder, predictor, corpus, split)
@@ -65,9 +66,14 @@ def context(
                 seed=seed,
                 on_progress=on_progress,
             )
+        tokenizers.add(predictor.tokenizer.fingerprint)
         uses.append(Use.of(folder.name, predictor.species, found))
         if json:
             terminal.print_json({"predictor": str(folder), "species": predictor.species, **_facts(uses[-1])})
+    if len(tokenizers) > 1:
+        terminal.note(
+            "These have different tokenizers: neither their bits per token nor their tokens of context compare."
+        )
     if svg:
         _draw(uses, svg)
     if not json:

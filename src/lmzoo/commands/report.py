@@ -7,22 +7,38 @@ from pathlib import Path
 from lmzoo import terminal
 
 
-def report(run: Path, *, json: bool = False) -> None:
-    """Write the report of a run again, from its records and saved predictors; nothing is fitted.
+def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> None:
+    """Write the report of a run again, or one page about several; nothing is fitted.
 
-    Example: lmzoo report runs/quick
+    Of one run, its report, from its records and saved predictors. Several are put side by side, on one corpus or on
+    many: bits per byte compare whatever the tokenizer, and intervals and tests are over the same documents.
+
+    Examples:
+
+    lmzoo report runs/quick
+
+    lmzoo report runs/chars runs/words runs/brown --out runs/all
 
     Parameters
     ----------
-    run
-        The folder of a run of `lmzoo compare`.
+    runs
+        Folders of runs of `lmzoo compare`.
+    out
+        Folder of the page about several runs: merged.html, merged.md, merged.csv and figures.
     json
         Print the paths of the pages as one JSON array.
     """
+    from lmzoo.errors import UsageError
     from lmzoo.report import write_report
+    from lmzoo.report.merged import write_merged
 
-    with terminal.progress("report") as on_progress:
-        pages = write_report(run, on_progress=on_progress)
+    if not runs:
+        raise UsageError("name the folder of a run, or of several (see: lmzoo compare)")
+    if len(runs) == 1:
+        with terminal.progress("report") as on_progress:
+            pages = write_report(runs[0], on_progress=on_progress)
+    else:
+        pages = write_merged(runs, out)
     if json:
         terminal.print_json([str(page) for page in pages])
     else:

@@ -32,7 +32,7 @@ def list_species(*, json: bool = False) -> None:
     terminal.stdout().print(table)
 
 
-def show(species: str, *, json: bool = False) -> None:
+def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     """One species: its card and its settings.
 
     Example: lmzoo show lstm
@@ -41,6 +41,8 @@ def show(species: str, *, json: bool = False) -> None:
     ----------
     species
         A name from `lmzoo list`.
+    bibtex
+        Print its papers for a bibliography, and nothing else.
     json
         Print one JSON object.
     """
@@ -49,6 +51,13 @@ def show(species: str, *, json: bool = False) -> None:
     from lmzoo import zoo
 
     card = zoo.card(species)
+    if bibtex:
+        import sys
+
+        from lmzoo.citations import bibtex as papers
+
+        sys.stdout.write(papers(card.cites))
+        return
     settings = zoo.defaults(species)
     if json:
         terminal.print_json({**asdict(card), "settings": {name: _plain(value) for name, value in settings.items()}})

@@ -15,9 +15,10 @@ from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
-from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import breakdown, charts, costs, gradients, standings, votes
+from lmzoo.records import EvalRecord, read_records, write_csv
+from lmzoo.report import breakdown, charts, costs, eras, gradients, standings, votes
 from lmzoo.report import context as looking
+from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import (
     ADAPTIVE_NOTE,
     COLUMNS,
@@ -104,6 +105,7 @@ class Uses:
 def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
 
+    Beside them are the figures (`figures/`), the records as a table (`results.csv`) and the papers (`references.bib`).
     A predictor that cannot be read is named in the report, which has its figures all the same.
     Raises SavedModelError if the folder holds no results.
     """
@@ -117,6 +119,7 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     valid = encoded.valid.stream if encoded else None
     exhibits, unreadable = _exhibits(folder, records, prompt, valid, on_progress)
     exhibits.sort(key=lambda exhibit: exhibit.card.year)
+    figures = Figures()
     context: dict[str, Any] = {
         "exhibits": exhibits,
         "unreadable": unreadable,
@@ -126,24 +129,30 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
         "tables": [(title, note, rows(part)) for title, note, part in _tables(records) if part],
         "seeds_header": SEEDS_HEADER,
         "seeds": seed_rows(everything),
-        "costs": _costs(records),
+        "costs": _costs(records, figures),
         "prompt": prompt,
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
     }
     comparable = [record for record in records if record.bits_per_byte is not None]
-    context["figures"] = [charts.as_svg(charts.by_species(comparable))] if comparable else []
+    context["figures"] = [figures.draw("species", charts.by_species(comparable))] if comparable else []
     for setting, tried in _swept(records).items():
-        context["figures"].append(charts.as_svg(charts.by_setting(setting, tried, _best_besides(tried, records))))
+        chart = charts.by_setting(setting, tried, _best_besides(tried, records))
+        context["figures"].append(figures.draw(setting, chart))
     context["standings"] = standings.standings(folder, records, encoded) if encoded else None
     context["standings_header"] = standings.HEADER
     context["votes"] = votes.votes(folder, records, encoded) if encoded else None
     context["votes_header"] = votes.HEADER
-    context["states"] = _states(exhibits)
-    context["flows"] = _flows(exhibits)
-    context["uses"] = _uses(exhibits)
+    context["states"] = _states(exhibits, figures)
+    context["flows"] = _flows(exhibits, figures)
+    context["uses"] = _uses(exhibits, figures)
     context["uses_header"] = looking.HEADER
-    context["differences"] = breakdown.differences(folder, records, encoded) if encoded else None
+    context["differences"] = breakdown.differences(folder, records, encoded, figures) if encoded else None
+    context["eras"] = eras.rows(records)
+    context["eras_header"] = eras.HEADER
+    figures.save(folder)
+    write_csv(folder / "results.csv", everything)
+    eras.write_references(folder / "references.bib", records)
     return write_pages(folder, ["report.md", "report.html"], context)
 
 
@@ -225,9 +234,9 @@ def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]
     return [(state, [predictor.tokenizer.token_text(token_id) for token_id, _ in state.top]) for state in table]
 
 
-def _costs(records: list[EvalRecord]) -> Costs:
+def _costs(records: list[EvalRecord], figures: Figures) -> Costs:
     has_figure = any(costs.comparable(records, cost) for cost in costs.COSTS)
-    figure = charts.as_svg(charts.quality_and_cost(records)) if has_figure else ""
+    figure = figures.draw("costs", charts.quality_and_cost(records)) if has_figure else ""
     return Costs(costs.measured(records), costs.MARK, costs.rows(records), figure)
 
 
@@ -256,7 +265,7 @@ def _best_besides(tried: list[tuple[float, EvalRecord]], records: list[EvalRecor
     return next((one for one in others if one.perplexity_per_token is not None), None)
 
 
-def _states(exhibits: list[Exhibit]) -> States | None:
+def _states(exhibits: list[Exhibit], figures: Figures) -> States | None:
     """A look into the model with the fewest hidden states, which people can read best."""
     hidden = [exhibit for exhibit in exhibits if exhibit.states]
     if not hidden:
@@ -264,22 +273,22 @@ def _states(exhibits: list[Exhibit]) -> States | None:
     chosen = min(hidden, key=lambda exhibit: len(exhibit.states))
     rows = chosen.states[:_N_STATES]
     labels = ["\n".join(visible(token) for token in tokens[:3]) for _, tokens in rows]
-    graph = charts.as_svg(charts.state_graph([state for state, _ in rows], labels))
+    graph = figures.draw("states", charts.state_graph([state for state, _ in rows], labels))
     return States(chosen.record.name, len(chosen.states), rows, graph)
 
 
-def _flows(exhibits: list[Exhibit]) -> Flows | None:
+def _flows(exhibits: list[Exhibit], figures: Figures) -> Flows | None:
     flows = [exhibit.flow for exhibit in exhibits if exhibit.flow]
     if not flows:
         return None
-    figure = charts.as_svg(charts.by_distance(flows))
+    figure = figures.draw("gradients", charts.by_distance(flows))
     n_positions = len(flows[0].gradients.positions)
     return Flows(n_positions, gradients.HEADER, gradients.rows(flows), gradients.reaches(flows), figure)
 
 
-def _uses(exhibits: list[Exhibit]) -> Uses | None:
+def _uses(exhibits: list[Exhibit], figures: Figures) -> Uses | None:
     uses = [exhibit.use for exhibit in exhibits if exhibit.use]
     if not uses:
         return None
-    found, figure = uses[0].context, charts.as_svg(charts.by_context(uses))
+    found, figure = uses[0].context, figures.draw("context", charts.by_context(uses))
     return Uses(len(found.positions), found.n_documents, found.max_context, looking.rows(uses), figure)

@@ -30,6 +30,7 @@ from lmzoo.probes.breakdown import (
 )
 from lmzoo.records import EvalRecord
 from lmzoo.report import charts
+from lmzoo.report.figures import Figures
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
 from lmzoo.stream import TokenStream
@@ -109,7 +110,9 @@ class Differences:
     disagreements: list[Disagreement]
 
 
-def differences(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Differences | None:
+def differences(
+    folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus, figures: Figures
+) -> Differences | None:
     """The section about the records (best first) that have scores in the run folder; None if there are none.
 
     Those that found some of the text impossible are left out, and those that adapt to it from the passages.
@@ -151,7 +154,9 @@ def differences(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCor
     pair = most_different({name: scores[name].log_probs for name in ranked})
     return Differences(
         breakdowns,
-        _calibration({name: calibration(stream, own.top_log_probs, own.ranks == 1) for name, own in scores.items()}),
+        _calibration(
+            {name: calibration(stream, own.top_log_probs, own.ranks == 1) for name, own in scores.items()}, figures
+        ),
         _disagreements(stream, encoded.tokenizer, {name: scores[name].log_probs for name in pair}) if pair else [],
     )
 
@@ -197,14 +202,15 @@ def _cell(group: Group, least: float) -> Cell:
     return Cell(f"{bits(group.nats):.2f}{error}", min(behind, _DARKEST))
 
 
-def _calibration(bins: Mapping[str, list[ConfidenceBin]]) -> Calibration:
+def _calibration(bins: Mapping[str, list[ConfidenceBin]], figures: Figures) -> Calibration:
     rows = []
     for name, of_species in bins.items():
         n = sum(one.n for one in of_species)
         sure = sum(one.n * one.confidence for one in of_species) / n
         right = sum(one.n * one.accuracy for one in of_species) / n
         rows.append([name, f"{sure:.1%}", f"{right:.1%}", f"{calibration_error(of_species):.1%}"])
-    return Calibration(("species", "sure", "right", "error"), rows, charts.as_svg(charts.by_confidence(bins)))
+    figure = figures.draw("calibration", charts.by_confidence(bins))
+    return Calibration(("species", "sure", "right", "error"), rows, figure)
 
 
 def _disagreements(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lmzoo.probes.breakdown import ConfidenceBin
     from lmzoo.probes.context_use import Kind
 
+Chart = altair.LayerChart | altair.FacetChart | altair.ConcatChart
+
 _BLUE = "#2b6cb0"
 _PALE = "#dbe8f6"
 _GREY = "#8a93a3"
@@ -54,7 +56,7 @@ def _name(record: EvalRecord) -> str:
     return f"{record.name}, adapts" if record.adapts_on_test else record.name
 
 
-def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
+def by_species(records: Sequence[EvalRecord]) -> Chart:
     """Bits per byte of each species, with its interval, in the order of their years."""
     rows = [
         {
@@ -83,7 +85,7 @@ def by_species(records: Sequence[EvalRecord]) -> altair.LayerChart | altair.Face
     )
 
 
-def quality_and_cost(records: Sequence[EvalRecord]) -> altair.ConcatChart:
+def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
     """Bits per byte against each cost, the cheaper the farther left; a line along those that nothing undercuts.
 
     Those that are far behind the best are left out, so that the others can be told apart.
@@ -95,7 +97,7 @@ def quality_and_cost(records: Sequence[EvalRecord]) -> altair.ConcatChart:
     )
 
 
-def _against(cost: Cost, records: Sequence[EvalRecord]) -> altair.LayerChart | altair.FacetChart:
+def _against(cost: Cost, records: Sequence[EvalRecord]) -> Chart:
     best = front(records, cost)
     priced = [
         {"species": record.name, "bits per byte": record.bits_per_byte, "cost": value, "best": record in best}
@@ -121,9 +123,7 @@ def _against(cost: Cost, records: Sequence[EvalRecord]) -> altair.LayerChart | a
     ).properties(width=230, height=190)
 
 
-def by_setting(
-    setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None
-) -> altair.LayerChart | altair.FacetChart:
+def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
     """Perplexity against a setting that was swept, a line for each species; across it, the perplexity of `reference`.
 
     The setting's axis is logarithmic if the values, all above 0, span a factor of ten or more.
@@ -157,7 +157,7 @@ def by_setting(
     return figure.properties(width=520, height=300, title=f"Test perplexity against {setting}")
 
 
-def by_train_tokens(curves: Curves) -> altair.LayerChart | altair.FacetChart:
+def by_train_tokens(curves: Curves) -> Chart:
     """The loss of each entry against the tokens of its text."""
     lines = {
         name: [(record.n_train_tokens, record) for record in curves.records if record.name == name]
@@ -166,7 +166,7 @@ def by_train_tokens(curves: Curves) -> altair.LayerChart | altair.FacetChart:
     return _falling(lines, curves.unit, "training tokens", "What more text is worth")
 
 
-def by_training_flops(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+def by_training_flops(curves: Curves) -> Chart | None:
     """The loss of each network against what it computed to learn; None if there are none."""
     lines = {
         name: [(record.training_flops, record) for record in curves.records if record.name == name]
@@ -175,7 +175,7 @@ def by_training_flops(curves: Curves) -> altair.LayerChart | altair.FacetChart |
     return _falling(lines, curves.unit, "FLOPs to learn", "What more arithmetic is worth") if _any(lines) else None
 
 
-def by_parameters(curves: Curves) -> altair.LayerChart | altair.FacetChart | None:
+def by_parameters(curves: Curves) -> Chart | None:
     """The loss on all of the text against the size of a species; None if there is none of several sizes."""
     lines: dict[str, list[tuple[float | None, EvalRecord]]] = {}
     for record in curves.records:
@@ -193,7 +193,7 @@ def _any(lines: Lines) -> bool:
     return any(spent for line in lines.values() for spent, _ in line)
 
 
-def _falling(lines: Lines, unit: str, spent: str, title: str) -> altair.LayerChart | altair.FacetChart:
+def _falling(lines: Lines, unit: str, spent: str, title: str) -> Chart:
     """Losses against what was spent, both logarithmic: power laws are straight. Names stand at the ends of lines."""
     rows, last = [], []
     for name, line in lines.items():
@@ -221,7 +221,7 @@ def _falling(lines: Lines, unit: str, spent: str, title: str) -> altair.LayerCha
     return (curves + labels).properties(width=560, height=_TALL, title=title)
 
 
-def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
+def by_distance(flows: Sequence[Flow]) -> Chart:
     """What is left of gradients against distance, a line for each network; dashes for those without training."""
     rows = [
         {"network": flow.name, "kind": "untrained" if flow.untrained else "trained", "distance": distance, "left": left}
@@ -250,7 +250,7 @@ def by_distance(flows: Sequence[Flow]) -> altair.LayerChart | altair.FacetChart:
     return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back")
 
 
-def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.FacetChart:
+def by_text_read(records: Sequence[CodeRecord]) -> Chart:
     """Bits per byte of each block against how much of the text was read before it, dashes for compressors of it all.
 
     Not of the first block, before which nothing was read, and not for those that found something impossible.
@@ -293,7 +293,7 @@ def by_text_read(records: Sequence[CodeRecord]) -> altair.LayerChart | altair.Fa
     return (lines + points).properties(width=520, height=380, title="What each block costs")
 
 
-def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
+def by_context(uses: Sequence[Use]) -> Chart:
     """Bits a token against how much of the context is left, or left in order; a line for each that looks at any.
 
     From a dot on, less than 1 % of perplexity is to be gained.
@@ -339,7 +339,7 @@ def by_context(uses: Sequence[Use]) -> altair.LayerChart | altair.FacetChart:
     )
 
 
-def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> altair.LayerChart | altair.FacetChart:
+def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> Chart:
     """How often the first guess of each species came, against how sure it was of it; a panel for each."""
     rows = [
         {"species": name, "sure": one.confidence, "right": one.accuracy, "n": one.n}
@@ -374,7 +374,7 @@ def _apart(places: Sequence[float], gap: float) -> list[float]:
     return apart.tolist()
 
 
-def ladder(climbs: Sequence[Climb]) -> altair.LayerChart | altair.FacetChart:
+def ladder(climbs: Sequence[Climb]) -> Chart:
     """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed."""
     rows = [
         {
@@ -414,7 +414,7 @@ def ladder(climbs: Sequence[Climb]) -> altair.LayerChart | altair.FacetChart:
     )
 
 
-def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> altair.LayerChart | altair.FacetChart:
+def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> Chart:
     """Hidden states as circles, by mass, and the busiest ways between them: the two widest out of each state.
 
     `labels` has a few tokens of each state, a line each.
@@ -473,13 +473,13 @@ def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
     return {"x": x, "y": y, "x2": x2, "y2": y2, "head_x": head_x, "head_y": head_y, "angle": angle, "flow": flow}
 
 
-def write_svg(chart: altair.LayerChart | altair.FacetChart, path: Path) -> None:
+def write_svg(chart: Chart, path: Path) -> None:
     """The chart as a file."""
     with atomic_file(path) as temporary:
         temporary.write_text(as_svg(chart), encoding="utf-8")
 
 
-def as_svg(chart: altair.LayerChart | altair.FacetChart | altair.ConcatChart) -> str:
+def as_svg(chart: Chart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
     specification: Mapping[str, Any] = chart.configure_view(stroke=None).configure(background="white").to_dict()
     title = specification["title"]

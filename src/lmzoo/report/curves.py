@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo.curves import Curves, Law, loss_of, read_curves, share_name
+from lmzoo.records import write_csv
 from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import write_pages
 from lmzoo.scaling import Crossing
@@ -163,12 +164,18 @@ def _crossing_facts(crossing: Crossing) -> dict[str, Any]:
 def write_page(folder: str | Path) -> list[Path]:
     """Writes `curves.md` and `curves.html` into the folder of a run and returns their paths. Fits no model."""
     from lmzoo.report import charts  # here, as whoever wants the table needs no figures
+    from lmzoo.report.figures import Figures
 
     folder = Path(folder)
     curves = read_curves(folder)
     laws, found = curves.laws(), changes(curves)
     records = curves.records
-    figures = [charts.by_train_tokens(curves), charts.by_training_flops(curves), charts.by_parameters(curves)]
+    figures = Figures()
+    drawn = {
+        "tokens": charts.by_train_tokens(curves),
+        "flops": charts.by_training_flops(curves),
+        "parameters": charts.by_parameters(curves),
+    }
     context = {
         "first": records[-1],
         "unit": curves.unit,
@@ -183,10 +190,12 @@ def write_page(folder: str | Path) -> list[Path]:
         "lawless": [f"{one.name} (against {one.against})" for one in laws if not one.law],
         "without_floor": [one.name for one in laws if one.law and one.against == "tokens" and not one.law.has_floor],
         "passes": _passes(curves),
-        "figures": [charts.as_svg(figure) for figure in figures if figure is not None],
+        "figures": [figures.draw(name, chart) for name, chart in drawn.items() if chart is not None],
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[-1].versions.items()),
     }
+    figures.save(folder)
+    write_csv(folder / "curves.csv", records)
     return write_pages(folder, ["curves.md", "curves.html"], context)
 
 

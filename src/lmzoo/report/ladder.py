@@ -13,7 +13,9 @@ import numpy as np
 from lmzoo import sources, zoo
 from lmzoo.errors import LmzooError
 from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, first_to_climb, read_climbs
+from lmzoo.records import write_csv
 from lmzoo.report import charts
+from lmzoo.report.figures import Figures
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def write_ladder(folder: str | Path) -> list[Path]:
     climbs = read_climbs(folder)
     if not climbs:
         raise LmzooError(f"nothing was climbed in {folder} yet: run lmzoo ladder --out {folder}")
+    figures = Figures()
     context = {
         "tables": [
             ("Excess in nats per token", *excess(climbs)),
@@ -64,7 +67,7 @@ def write_ladder(folder: str | Path) -> list[Path]:
         ],
         "columns": COLUMNS,
         "rungs": [_rung(own) for own in _by_rung(climbs)],
-        "figure": charts.as_svg(charts.ladder(climbs)),
+        "figure": figures.draw("ladder", charts.ladder(climbs)),
         "climbed_nats": CLIMBED_NATS,
         "climbed_share": CLIMBED_SHARE,
         "seeds": sorted({climb.seed for climb in climbs}),
@@ -72,6 +75,8 @@ def write_ladder(folder: str | Path) -> list[Path]:
         "versions": ", ".join(f"{name} {version}" for name, version in climbs[0].versions.items()),
         "machine": climbs[0].machine,
     }
+    figures.save(folder)
+    write_csv(folder / "ladder.csv", climbs)
     return write_pages(folder, ["ladder.md", "ladder.html"], context)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from lmzoo.citations import bibtex
 from lmzoo.files import atomic_file
 from lmzoo.printable import printable
 from lmzoo.tokenizers import visible
@@ -24,7 +25,7 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"cell": _markdown_cell, "visible": visible}
+    environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex}
     pages = []
     for name in names:
         text = printable(environment.get_template(name).render(context))

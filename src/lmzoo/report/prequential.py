@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmzoo.prequential import RECORDS
-from lmzoo.records import CodeRecord, read_code_records
+from lmzoo.records import CodeRecord, read_code_records, write_csv
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -
     `left_out` names what was wanted and has no record, with the reason.
     """
     from lmzoo.report import charts  # here, because whoever wants the table needs no figures
+    from lmzoo.report.figures import Figures
 
-    folder = Path(folder)
+    folder, figures = Path(folder), Figures()
     records = ranked(read_code_records(folder / RECORDS))
     species = [record for record in records if record.kind == "species"]
     context = {
@@ -81,10 +82,12 @@ def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -
         "best_species": next((record for record in species if record.bits_per_byte is not None), None),
         "best_compressor": next((record for record in records if record.kind == "compressor"), None),
         "left_out": left_out,
-        "figure": charts.as_svg(charts.by_text_read(records)),
+        "figure": figures.draw("prequential", charts.by_text_read(records)),
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in _versions(records).items()),
     }
+    figures.save(folder)
+    write_csv(folder / "prequential.csv", records)
     return write_pages(folder, ["prequential.md", "prequential.html"], context)
 
 

@@ -13,7 +13,7 @@ from lmzoo.errors import LmzooError
 from lmzoo.records import EvalRecord
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
-from lmzoo.statistics import certainty, grouping
+from lmzoo.statistics import Certainty, certainty, grouping
 
 HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "cannot be told from")
 
@@ -36,7 +36,7 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 
     Models that adapt to the test text are left out, as from every ranking.
     """
-    kept, log_probs = [], []
+    names, log_probs = [], []
     for record in records:
         if record.bits_per_byte is None or record.adapts_on_test:
             continue
@@ -44,14 +44,17 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
             scores = load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream))
         except LmzooError:  # of an earlier version, or damaged
             continue
-        kept.append(record)
+        names.append(record.name)
         log_probs.append(scores.log_probs)
-    if len(kept) < 2:
+    if len(names) < 2:
         return None
-    sure = certainty(np.stack(log_probs), encoded.test.bytes_by_token, grouping(encoded.test.stream))
+    return compared(names, certainty(np.stack(log_probs), encoded.test.bytes_by_token, grouping(encoded.test.stream)))
+
+
+def compared(names: Sequence[str], sure: Certainty | None) -> Standings | None:
+    """What there is to say of models with these names, the best first; None if nothing is known."""
     if sure is None:
         return None
-    names = [record.name for record in kept]
     alike = [
         [names[other] for other in range(len(names)) if other != own and not sure.are_distinguishable(own, other)]
         for own in range(len(names))

@@ -1,0 +1,205 @@
+"""Several runs on one page: who is best on each text, whatever the tokenizer, and on all of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.encoded import EncodedCorpus
+from lmzoo.errors import LmzooError, UsageError
+from lmzoo.records import EvalRecord, read_records, write_csv
+from lmzoo.report import charts, standings
+from lmzoo.report.figures import Figures
+from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, static_and_adaptive
+from lmzoo.report.pages import write_pages
+from lmzoo.run_folder import scores_path
+from lmzoo.scores import load_scores
+from lmzoo.statistics import certainty, grouping_of_documents
+
+_TABLE_HEADER = ("species", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder under the name that it has on the page."""
+
+    name: str
+    folder: Path
+    records: list[EvalRecord]
+
+    @property
+    def machine(self) -> str:
+        """What it was measured on, in words."""
+        found = self.records[0].machine
+        return f"{found['processor']}, {found['n_cores']} cores" if found else "unknown"
+
+    @property
+    def commands(self) -> list[str]:
+        return sorted({record.command for record in self.records if record.command})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of one run."""
+
+    run: Run
+    record: EvalRecord
+    name: str
+    """On the page, where no other has it."""
+
+    @property
+    def shown(self) -> EvalRecord:
+        """The record under that name."""
+        return replace(self.record, label=self.name)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One corpus, and all that was measured on its test split."""
+
+    name: str
+    first: EvalRecord
+    tables: list[tuple[str, list[list[str]]]]
+    """Titles, and rows under the header of the page."""
+    standings: standings.Standings | None
+    seeds: list[list[str]]
+    """Under `SEEDS_HEADER`: what was fitted with several seeds, in one run or in several."""
+    figure: str
+    """Empty if nothing has bits per byte."""
+
+
+def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
+    """Writes `merged.md`, `merged.html`, `merged.csv` and figures about several runs into `out`; returns the pages.
+
+    Runs on one corpus are compared document by document, so that their tokenizers may differ. Raises UsageError if a
+    run is named twice, SavedModelError or LmzooError if a folder holds no results.
+    """
+    out, figures = Path(out), Figures()
+    runs = _runs([Path(folder) for folder in folders])
+    by_corpus: dict[tuple[str, str], list[EvalRecord]] = {}
+    for record in itertools.chain(*(run.records for run in runs)):
+        by_corpus.setdefault((record.corpus_fingerprint, record.protocol), []).append(record)
+    names = _distinct([records[0].corpus for records in by_corpus.values()])
+    records_by_text = dict(zip(names, by_corpus.values(), strict=True))
+    entries_by_text = {name: _entries(runs, records) for name, records in records_by_text.items()}
+    context = {
+        "texts": [
+            _text(name, found, records_by_text[name], figures, f"text-{number}")
+            for number, (name, found) in enumerate(entries_by_text.items(), start=1)
+        ],
+        "table_header": _TABLE_HEADER,
+        "seeds_header": SEEDS_HEADER,
+        "meanings": COLUMNS[1:],
+        "standings_header": standings.HEADER,
+        "overview_header": ("species", *entries_by_text),
+        "overview": _overview(entries_by_text) if len(entries_by_text) > 1 else [],
+        "runs": runs,
+        "links": {run.name: os.path.relpath(run.folder / "report.html", out) for run in runs},
+        "machines": sorted({run.machine for run in runs}),
+        "versions": sorted({record.versions.get("lmzoo", "") for run in runs for record in run.records}),
+    }
+    pages = write_pages(out, ["merged.md", "merged.html"], context)
+    figures.save(out)
+    write_csv(out / "merged.csv", [entry.shown for found in entries_by_text.values() for entry in found])
+    return pages
+
+
+def _runs(folders: list[Path]) -> list[Run]:
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("a run is named twice: name each folder once")
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
+    runs = []
+    for name, folder in zip(_distinct(names), folders, strict=True):
+        records = read_records(folder / "results.jsonl")
+        if not records:
+            raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
+        runs.append(Run(name, folder, records))
+    return runs
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number where one comes again."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
+    """Best first, and once what several runs have fitted alike; other namesakes are told apart by that of the run."""
+    home = {id(record): run for run in runs for record in run.records}
+    ranked = entries(records)
+    times = Counter(record.name for record in ranked)
+    found = []
+    for record in ranked:
+        run = home[id(record)]
+        found.append(Entry(run, record, record.name if times[record.name] == 1 else f"{record.name} · {run.name}"))
+    return found
+
+
+def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures: Figures, figure_name: str) -> Text:
+    by_name = {entry.name: entry for entry in found}
+    tables = []
+    static, adaptive = static_and_adaptive([entry.shown for entry in found])
+    for title, part in (("Leaderboard", static), ("Models that adapt to the test text", adaptive)):
+        if part:
+            cells = zip(part, rows(part), strict=True)
+            tables.append(
+                (title, [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells])
+            )
+    comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
+    figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else ""
+    return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
+
+
+def _standings(found: list[Entry]) -> standings.Standings | None:
+    """Of those that have scores and bits per byte, by what they made of each document; None if they are not two."""
+    names, nats, size = [], [], None
+    for entry in found:
+        if entry.record.bits_per_byte is None or entry.record.adapts_on_test:
+            continue
+        try:
+            own, own_size = _by_document(entry)
+        except LmzooError:  # of an earlier version, or damaged
+            continue
+        size = own_size if size is None else size
+        if np.array_equal(size, own_size):
+            names.append(entry.name)
+            nats.append(own)
+    groups = grouping_of_documents(len(size)) if size is not None else None
+    if len(names) < 2 or groups is None or size is None:
+        return None
+    return standings.compared(names, certainty(-np.stack(nats), size.astype(np.float64), groups))
+
+
+def _by_document(entry: Entry) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(D,) nats of each document of the test split, and its bytes."""
+    test = EncodedCorpus.load(entry.run.folder / "encoded").test
+    path = scores_path(entry.run.folder, entry.record.name, "test")
+    log_probs = load_scores(path, len(test.stream)).log_probs
+    return -np.add.reduceat(log_probs.astype(np.float64), test.stream.starts), test.document_bytes
+
+
+def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
+    """Bits per byte of each name on each corpus; first who is on most of them, then the lowest mean."""
+    figures: dict[str, dict[str, float]] = {}
+    for text, found in entries_by_text.items():
+        for entry in found:
+            if entry.record.bits_per_byte is not None:
+                figures.setdefault(entry.name, {})[text] = entry.record.bits_per_byte
+    ordered = sorted(figures, key=lambda name: (-len(figures[name]), sum(figures[name].values())))
+    return [
+        [name, *(f"{figures[name][text]:.3f}" if text in figures[name] else "–" for text in entries_by_text)]
+        for name in ordered
+    ]
