@@ -16,7 +16,7 @@ from lmzoo.cli import run as lmzoo
 from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.records import EvalRecord, read_records
-from lmzoo.report import write_report
+from lmzoo.report import charts, write_report
 from lmzoo.report.merged import write_merged
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
@@ -184,3 +184,16 @@ def test_from_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys:
     ):
         assert lmzoo(["report", *wrong, "--out", str(tmp_path)]) != 0
         assert hint in capsys.readouterr().err
+
+
+# ---- Figures -----------------------------------------------------------------------------------------
+
+
+def test_eras_stand_in_the_order_of_their_years(folders: dict[str, Path]) -> None:
+    records = read_records(folders["chars"] / "results.jsonl")
+    svg = charts.as_svg(charts.by_species(records))
+    places = {
+        name: float(re.search(rf'translate\([-\d.]+,([-\d.]+)\)"[^>]*>{name} ', svg)[1])  # pyright: ignore[reportOptionalSubscript]
+        for name in ("markov", "unigram", "cache, adapts", "ngram")
+    }
+    assert sorted(places, key=lambda name: places[name]) == ["markov", "unigram", "cache, adapts", "ngram"]

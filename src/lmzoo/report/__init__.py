@@ -150,6 +150,7 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     context["differences"] = breakdown.differences(folder, records, encoded, figures) if encoded else None
     context["eras"] = eras.rows(records)
     context["eras_header"] = eras.HEADER
+    context["wide"] = eras.WIDE
     figures.save(folder)
     write_csv(folder / "results.csv", everything)
     eras.write_references(folder / "references.bib", records)

@@ -70,8 +70,10 @@ def by_species(records: Sequence[EvalRecord]) -> Chart:
         if record.bits_per_byte is not None and record.species in zoo.names()  # a plug-in may have gone
         for year in (zoo.card(record.species).year,)
     ]
+    # By name, as the field of a sort is lost where layers are put together.
+    names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
     bars = altair.Chart(altair.Data(values=rows)).encode(
-        y=altair.Y("species:N", sort=altair.EncodingSortField("year", order="ascending"), title=None),
+        y=altair.Y("species:N", sort=names, title=None),
         x=altair.X("bits per byte:Q", title="bits per byte (lower is better)"),
     )
     intervals = bars.mark_rule(color=_INK, strokeWidth=2).encode(x="low:Q", x2="high:Q")
@@ -81,7 +83,7 @@ def by_species(records: Sequence[EvalRecord]) -> Chart:
         .transform_calculate(label="datum.high || datum['bits per byte']")
     )
     return (bars.mark_bar(color=_BLUE) + intervals + labels).properties(
-        width=520, title="What each era made of the test text"
+        width=520, title="What each era made of the test text", padding=_padding(left=names)
     )
 
 
@@ -330,13 +332,23 @@ def by_context(uses: Sequence[Use]) -> Chart:
         .transform_filter("isValid(datum.place)")
         .encode(y="place:Q", text="species:N")
     )
-    room = 5 + 2 * max(len(use.name) for use in looking)  # letters are wider in some browsers than as measured here
+    names = [use.name for use in looking]
     return (
         altair.layer(lines, dots, labels, data=altair.Data(values=rows))
         .properties(width=330, height=_HEIGHT)
-        .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=50 + room)
-        .properties(title="How far back each one looks", padding={"left": 5, "top": 5, "bottom": 5, "right": room})
+        .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=50 + _room(names))
+        .properties(title="How far back each one looks", padding=_padding(right=names))
     )
+
+
+def _room(names: Sequence[str]) -> int:
+    """Units to leave beside names: letters are wider in some browsers than as they are measured here."""
+    return 5 + 2 * max(map(len, names), default=0)
+
+
+def _padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str, float]:
+    """Around a figure that has names on a side."""
+    return {"left": _room(left), "top": 5, "bottom": 5, "right": _room(right)}
 
 
 def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> Chart:
@@ -388,10 +400,11 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
         for climb in climbs
         if climb.excess_nats is not None
     ]
+    names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
     cells = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "species:N",
-            sort=altair.EncodingSortField("year", order="ascending"),
+            sort=list(dict.fromkeys(names)),
             axis=altair.Axis(orient="top", labelAngle=-35, title=None, ticks=False, domain=False),
         ),
         y=altair.Y(

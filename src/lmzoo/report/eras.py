@@ -10,7 +10,9 @@ from lmzoo.citations import bibtex
 from lmzoo.files import atomic_file
 from lmzoo.records import EvalRecord
 
-HEADER = ("year", "species", "people", "sees", "bits/byte", "place", "cite")
+HEADER = ("year", "species", "people", "idea", "context", "bits/byte", "place", "cite")
+WIDE = ("people", "idea")
+"""Columns of whole sentences."""
 
 _SOFTWARE = """@software{{lmzoo,
   author  = {{{{The lmzoo developers}}}},
@@ -30,7 +32,9 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
         record = best[card.name]
         place = f"{ranked.index(record) + 1} of {len(ranked)}" if record in ranked else "–"
         figure = "–" if record.bits_per_byte is None else f"{record.bits_per_byte:.3f}"
-        table.append([str(card.year), card.name, card.people, card.sees, figure, place, ", ".join(card.cites)])
+        context = "∞" if record.context_size is None else f"{record.context_size:,}"
+        cites = ", ".join(card.cites)
+        table.append([str(card.year), card.name, card.people, card.idea, context, figure, place, cites])
     return table
 
 

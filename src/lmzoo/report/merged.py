@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
@@ -21,7 +20,7 @@ from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_
 from lmzoo.report.pages import write_pages
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
-from lmzoo.statistics import certainty, grouping_of_documents
+from lmzoo.statistics import certainty, grouping, grouping_of_documents
 
 _TABLE_HEADER = ("species", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
 
@@ -164,31 +163,33 @@ def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures:
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Of those that have scores and bits per byte, by what they made of each document; None if they are not two."""
-    names, nats, size = [], [], None
+    """Of those that have scores and bits per byte; None if they are not two, or documents are too few to compare."""
+    names, scores, splits = [], [], []
     for entry in found:
         if entry.record.bits_per_byte is None or entry.record.adapts_on_test:
             continue
         try:
-            own, own_size = _by_document(entry)
+            test = EncodedCorpus.load(entry.run.folder / "encoded").test
+            path = scores_path(entry.run.folder, entry.record.name, "test")
+            log_probs = load_scores(path, len(test.stream)).log_probs
         except LmzooError:  # of an earlier version, or damaged
             continue
-        size = own_size if size is None else size
-        if np.array_equal(size, own_size):
-            names.append(entry.name)
-            nats.append(own)
-    groups = grouping_of_documents(len(size)) if size is not None else None
-    if len(names) < 2 or groups is None or size is None:
+        names.append(entry.name)
+        scores.append(log_probs)
+        splits.append(test)
+    if len(names) < 2:
         return None
-    return standings.compared(names, certainty(-np.stack(nats), size.astype(np.float64), groups))
-
-
-def _by_document(entry: Entry) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(D,) nats of each document of the test split, and its bytes."""
-    test = EncodedCorpus.load(entry.run.folder / "encoded").test
-    path = scores_path(entry.run.folder, entry.record.name, "test")
-    log_probs = load_scores(path, len(test.stream)).log_probs
-    return -np.add.reduceat(log_probs.astype(np.float64), test.stream.starts), test.document_bytes
+    first = splits[0]
+    if len({entry.record.tokenizer_fingerprint for entry in found}) == 1:  # token by token, as in the report of a run
+        return standings.compared(names, certainty(np.stack(scores), first.bytes_by_token, grouping(first.stream)))
+    groups = grouping_of_documents(len(first.document_bytes))
+    if groups is None:
+        return None
+    by_document = [
+        np.add.reduceat(log_probs.astype(np.float64), test.stream.starts)
+        for log_probs, test in zip(scores, splits, strict=True)
+    ]
+    return standings.compared(names, certainty(np.stack(by_document), first.document_bytes.astype(np.float64), groups))
 
 
 def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
