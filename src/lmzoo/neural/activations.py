@@ -33,16 +33,15 @@ class _Gelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous()
         y, derivative = torch.empty_like(x), torch.empty_like(x)
-        for x_part, y_part, d_part in zip(
-            *(part.view(-1).split(_BLOCK_ELEMENTS) for part in (x, y, derivative)), strict=True
-        ):
+        parts = zip(*(part.view(-1).split(_BLOCK_ELEMENTS) for part in (x, y, derivative)), strict=True)
+        scale = torch.tensor(_SCALE)
+        for x_part, y_part, d_part in parts:
             exact = x_part.float()
-            square = exact * exact
-            s = (square * (_SCALE * _CUBE)).add_(_SCALE).mul_(exact).sigmoid_()
+            s = torch.addcmul(scale, exact, exact, value=_SCALE * _CUBE).mul_(exact).sigmoid_()
             product = exact * s
             y_part.copy_(product)
-            slope = square.mul_(3 * _SCALE * _CUBE).add_(_SCALE)  # (2 u)'
-            d_part.copy_(slope.mul_(1 - s).mul_(product).add_(s))
+            slope = torch.addcmul(scale, exact, exact, value=3 * _SCALE * _CUBE)  # (2 u)'
+            d_part.copy_(product.addcmul_(product, s, value=-1).mul_(slope).add_(s))
         ctx.save_for_backward(derivative)
         return y
 
