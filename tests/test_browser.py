@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from lmzoo.compare import compare
 from lmzoo.report import write_report
+from lmzoo.report.merged import write_merged
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -50,20 +52,42 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run / "report.html"
 
 
-@pytest.fixture
-def page(browser: Browser, report: Path) -> Iterator[Page]:
-    """The report, opened; it fails if the page says or asks for anything."""
+@contextmanager
+def opened(browser: Browser, path: Path) -> Iterator[Page]:
+    """A page; it fails if that says or asks for anything."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(report.as_uri())
+    page.goto(path.as_uri())
     yield page
     assert said == []
-    assert asked == [report.as_uri()]
+    assert asked == [path.as_uri()]
     page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    """The report of a run."""
+    with opened(browser, report) as page:
+        yield page
+
+
+def test_several_runs_on_one_page(browser: Browser, report: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert not compare(other, species=["unigram", "ngram"], corpus=report.parents[1], tokenizer="byte").failures
+    write_merged([report.parent, other], tmp_path / "merged")
+    with opened(browser, tmp_path / "merged" / "merged.html") as page:
+        assert page.locator("figure svg").bounding_box()
+        names = page.locator("table").first.locator("tbody td:first-child").all_inner_texts()
+        assert {"ngram · run", "ngram · other", "markov"} <= set(names)
+        head = page.locator("table").first.locator("thead th", has_text="species")
+        head.locator("button").press("Enter")
+        assert page.locator("table").first.locator("tbody td:first-child").all_inner_texts() == sorted(names)
+        link = page.locator("a").first.evaluate("link => link.href")
+    assert link == report.as_uri()
 
 
 def test_every_figure_is_drawn_and_named(page: Page) -> None:
