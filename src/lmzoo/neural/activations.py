@@ -34,7 +34,7 @@ class _Gelu(torch.autograd.Function):
         x = x.contiguous()
         y, derivative = torch.empty_like(x), torch.empty_like(x)
         parts = zip(*(part.view(-1).split(_BLOCK_ELEMENTS) for part in (x, y, derivative)), strict=True)
-        scale = torch.tensor(_SCALE)
+        scale = torch.tensor(_SCALE, device=x.device)
         for x_part, y_part, d_part in parts:
             exact = x_part.float()
             s = torch.addcmul(scale, exact, exact, value=_SCALE * _CUBE).mul_(exact).sigmoid_()
