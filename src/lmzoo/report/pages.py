@@ -25,7 +25,7 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex}
+    environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex, "machine": _machine}
     pages = []
     for name in names:
         text = printable(environment.get_template(name).render(context))
@@ -38,3 +38,9 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
 def _markdown_cell(text: object) -> str:
     """Text as the content of a code span in a table cell: no markup of its own."""
     return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("`", "ˋ").replace("|", "\\|")
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    """What records say of the machine they were made on, in words."""
+    memory = facts["memory_bytes"] / 2**30
+    return f"{facts['processor']}, {facts['n_cores']} cores, {memory:.0f} GiB, {facts['platform']}"
