@@ -6,6 +6,7 @@ What the consoles print is text, whatever is in it: nothing out of a corpus, a m
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from lmzoo.placement import this_process
 from lmzoo.printable import printable, printable_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import TaskID
     from rich.segment import Segment
@@ -83,6 +86,17 @@ def print_json(value: Any) -> None:
 def note(message: str) -> None:
     """One line for people on stderr, shown as it is."""
     stderr().print(message, markup=False, soft_wrap=True)
+
+
+def note_pages(pages: Sequence[Path]) -> None:
+    """Where a report is."""
+    for page in pages:
+        note(f"report: {page}")
+
+
+def command_line() -> str:
+    """How this program was called, as a line for a shell."""
+    return shlex.join(["lmzoo", *sys.argv[1:]])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.outcomes import note_fit
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ def compare(
     json
         Print one JSON record for each species.
     """
-    import shlex
-    import sys
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings, parse_sweeps
@@ -90,7 +89,7 @@ def compare(
             seeds=seeds,
             jobs=jobs,
             device=device,
-            command=shlex.join(["lmzoo", *sys.argv[1:]]),
+            command=terminal.command_line(),
             on_progress=on_progress,
             on_outcome=_finish,
         )
@@ -103,17 +102,14 @@ def compare(
             terminal.print_json(asdict(record))
     else:
         terminal.stdout().print(as_rich_table(comparison.records, terminal.stdout().width))
-    for page in pages:
-        terminal.note(f"report: {page}")
+    terminal.note_pages(pages)
     return 1 if comparison.failures else 0
 
 
 def _finish(outcome: Outcome[EvalRecord]) -> None:
     """A line for a species that is done."""
-    if outcome.record is None:
-        terminal.note(f"  {outcome.name}: failed: {outcome.error}")
-        return
-    figure = outcome.record.bits_per_byte
-    quality = f"{figure:.3f} bits/byte" if figure is not None else "no bits/byte"
-    how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
-    terminal.note(f"  {outcome.name}: {quality}, {how}")
+    note_fit(outcome, quality=_quality)
+
+
+def _quality(record: EvalRecord) -> str:
+    return "no bits/byte" if record.bits_per_byte is None else f"{record.bits_per_byte:.3f} bits/byte"

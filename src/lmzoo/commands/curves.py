@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.outcomes import note_fit
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ def curves(
     json
         Print points, laws and crossings as one JSON object.
     """
-    import shlex
-    import sys
 
     from lmzoo.commands.settings import parse_settings, parse_sweeps
     from lmzoo.curves import curves as run
@@ -90,7 +89,7 @@ def curves(
             seed=seed,
             jobs=jobs,
             device=device,
-            command=shlex.join(["lmzoo", *sys.argv[1:]]),
+            command=terminal.command_line(),
             on_progress=on_progress,
             on_outcome=_finish,
         )
@@ -102,21 +101,20 @@ def curves(
         else:
             terminal.print_table(header(found), rows(found))
             terminal.note(f"Test {found.unit}. The best: {'; '.join(leaders(found))}.")
-        for page in pages:
-            terminal.note(f"report: {page}")
+        terminal.note_pages(pages)
     return 1 if finished.failures else 0
 
 
 def _finish(n_parts: int, outcome: Outcome[EvalRecord]) -> None:
     """A line for a point that is done."""
-    from lmzoo.curves import loss_of, share_name
+    from lmzoo.curves import share_name
 
-    name = f"  {share_name(n_parts)} · {outcome.name}"
-    if outcome.record is None:
-        terminal.note(f"{name}: failed: {outcome.error}")
-        return
-    loss = loss_of(outcome.record)
-    unit = "bits/byte" if outcome.record.lossless else "bits/token"
-    quality = "no loss, as it found something impossible" if loss is None else f"{loss:.3f} {unit}"
-    how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
-    terminal.note(f"{name}: {quality}, {how}")
+    note_fit(outcome, name=f"{share_name(n_parts)} · {outcome.name}", quality=_quality)
+
+
+def _quality(record: EvalRecord) -> str:
+    from lmzoo.curves import loss_of
+
+    loss = loss_of(record)
+    unit = "bits/byte" if record.lossless else "bits/token"
+    return "no loss, as it found something impossible" if loss is None else f"{loss:.3f} {unit}"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.outcomes import note_fit
 from lmzoo.placement import Device
-
-if TYPE_CHECKING:
-    from lmzoo.jobs import Outcome
-    from lmzoo.records import EvalRecord
 
 
 def ladder(
@@ -59,8 +56,6 @@ def ladder(
     json
         Print one JSON record for each species on each rung.
     """
-    import shlex
-    import sys
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings
@@ -77,10 +72,10 @@ def ladder(
             seed=seed,
             jobs=jobs,
             device=device,
-            command=shlex.join(["lmzoo", *sys.argv[1:]]),
+            command=terminal.command_line(),
             on_progress=on_progress,
             on_rung=terminal.note,
-            on_outcome=_finish,
+            on_outcome=note_fit,
         )
     pages = write_ladder(out) if ladder.climbs else []
     if json:
@@ -89,15 +84,5 @@ def ladder(
     else:
         terminal.stdout().print(as_rich_tables(ladder.climbs, terminal.stdout().width))
         terminal.note("Nats per token above the entropy of the source; ✓ = climbed (see: lmzoo ladder --help).")
-    for page in pages:
-        terminal.note(f"report: {page}")
+    terminal.note_pages(pages)
     return 1 if ladder.failures else 0
-
-
-def _finish(outcome: Outcome[EvalRecord]) -> None:
-    """A line for a species that is done."""
-    if outcome.record is None:
-        terminal.note(f"  {outcome.name}: failed: {outcome.error}")
-    else:
-        how = "reused" if outcome.reused else f"fitted in {outcome.record.fit_seconds:.1f} s"
-        terminal.note(f"  {outcome.name}: {how}")

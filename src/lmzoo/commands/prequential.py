@@ -62,8 +62,6 @@ def prequential(
     json
         Print one JSON record for each species and compressor.
     """
-    import shlex
-    import sys
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings
@@ -84,7 +82,7 @@ def prequential(
             seed=seed,
             jobs=jobs,
             device=device,
-            command=shlex.join(["lmzoo", *sys.argv[1:]]),
+            command=terminal.command_line(),
             on_progress=on_progress,
             on_outcome=_finish,
         )
@@ -94,8 +92,7 @@ def prequential(
             terminal.print_json(asdict(record))
     else:
         terminal.stdout().print(as_rich_table(coding.records))
-    for page in pages:
-        terminal.note(f"report: {page}")
+    terminal.note_pages(pages)
     return 1 if coding.failures else 0
 
 

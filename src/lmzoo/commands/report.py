@@ -42,5 +42,4 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     if json:
         terminal.print_json([str(page) for page in pages])
     else:
-        for page in pages:
-            terminal.note(f"report: {page}")
+        terminal.note_pages(pages)
