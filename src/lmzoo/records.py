@@ -107,6 +107,11 @@ class EvalRecord:
         return self.label or self.species
 
     @property
+    def is_ranked(self) -> bool:
+        """Whether it has bits per byte, and did not learn from the test text: then it compares with others."""
+        return self.bits_per_byte is not None and not self.adapts_on_test
+
+    @property
     def training_flops(self) -> float | None:
         """What a network computed to learn: 3 F D for D tokens, as the way back takes two products for each of the F.
 
@@ -205,6 +210,15 @@ def read_records(path: str | Path) -> list[EvalRecord]:
     if not path.is_file():
         raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
     return read_lines(path, EvalRecord)
+
+
+def read_run(folder: str | Path) -> list[EvalRecord]:
+    """The records of a run folder, at least one; SavedModelError if it holds none that can be read."""
+    path = Path(folder) / "results.jsonl"
+    records = read_records(path)
+    if not records:
+        raise SavedModelError(f"{path} holds no record yet: run lmzoo compare --out {folder}")
+    return records
 
 
 def read_code_records(path: str | Path) -> list[CodeRecord]:

@@ -409,6 +409,11 @@ def create(name: str, vocab_size: int, /, **settings: Any) -> LanguageModel[Any]
     return factory(vocab_size, **settings)
 
 
+def year(species: str) -> int | None:
+    """Of its card; None if there is none, as of a plug-in that has gone."""
+    return card(species).year if species in names() else None
+
+
 def defaults(name: str) -> dict[str, Any]:
     """The settings of a species with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()

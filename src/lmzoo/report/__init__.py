@@ -15,18 +15,17 @@ from lmzoo.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
-from lmzoo.records import EvalRecord, read_records, write_csv
+from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import breakdown, charts, costs, eras, gradients, standings, votes
 from lmzoo.report import context as looking
 from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import (
-    ADAPTIVE_NOTE,
     COLUMNS,
     SEEDS_HEADER,
     entries,
     rows,
     seed_rows,
-    static_and_adaptive,
+    titled_tables,
 )
 from lmzoo.report.pages import write_pages
 from lmzoo.stream import TokenStream
@@ -110,10 +109,8 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     Raises SavedModelError if the folder holds no results.
     """
     folder = Path(folder)
-    everything = read_records(folder / "results.jsonl")
+    everything = read_run(folder)
     records = entries(everything)
-    if not records:
-        raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
     encoded = _encoded(folder)
     prompt = _prompt(encoded) if encoded else ""
     valid = encoded.valid.stream if encoded else None
@@ -126,7 +123,7 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
         "best": records[0],
         "first": records[0],
         "columns": COLUMNS,
-        "tables": [(title, note, rows(part)) for title, note, part in _tables(records) if part],
+        "tables": [(title, note, rows(part)) for title, note, part in titled_tables(records)],
         "seeds_header": SEEDS_HEADER,
         "seeds": seed_rows(everything),
         "costs": _costs(records, figures),
@@ -155,12 +152,6 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     write_csv(folder / "results.csv", everything)
     eras.write_references(folder / "references.bib", records)
     return write_pages(folder, ["report.md", "report.html"], context)
-
-
-def _tables(records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
-    """The tables of figures: a title, a note and the records of each."""
-    static, adaptive = static_and_adaptive(records)
-    return [("Leaderboard", "", static), ("Models that adapt to the test text", ADAPTIVE_NOTE, adaptive)]
 
 
 def _encoded(folder: Path) -> EncodedCorpus | None:

@@ -162,7 +162,7 @@ def differences(
 
 
 def _year(record: EvalRecord) -> float:
-    return zoo.card(record.species).year if record.species in zoo.names() else math.inf
+    return zoo.year(record.species) or math.inf
 
 
 def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, str] | None:

@@ -67,8 +67,7 @@ def by_species(records: Sequence[EvalRecord]) -> Chart:
             "high": record.bits_per_byte_high,
         }
         for record in records
-        if record.bits_per_byte is not None and record.species in zoo.names()  # a plug-in may have gone
-        for year in (zoo.card(record.species).year,)
+        if record.bits_per_byte is not None and (year := zoo.year(record.species)) is not None
     ]
     # By name, as the field of a sort is lost where layers are put together.
     names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
@@ -201,7 +200,7 @@ def _falling(lines: Lines, unit: str, spent: str, title: str) -> Chart:
     for name, line in lines.items():
         points = sorted(((x, record) for x, record in line if x), key=lambda point: point[0])
         for x, record in points:
-            year = zoo.card(record.species).year if record.species in zoo.names() else None
+            year = zoo.year(record.species)
             rows.append({"name": name, "x": x, "loss": loss_of(record), "year": year})
         last += rows[-1:] if points else []
     low, high = (math.log(end(row["loss"] for row in rows)) for end in (min, max))
@@ -391,7 +390,7 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
     rows = [
         {
             "species": climb.species,
-            "year": zoo.card(climb.species).year if climb.species in zoo.names() else 0,  # a plug-in may have gone
+            "year": zoo.year(climb.species) or 0,
             "rung": climb.rung,
             "excess": min(max(climb.excess_nats, _LEAST_EXCESS), _MOST_EXCESS),
             "figure": climb.excess_nats,

@@ -37,7 +37,7 @@ class Use:
 
     @classmethod
     def of(cls, name: str, species: str, context: ContextUse) -> Self:
-        return cls(name, zoo.card(species).year if species in zoo.names() else None, context)
+        return cls(name, zoo.year(species), context)
 
     def bits(self, kind: Kind) -> dict[int, float]:
         """Mean surprisal in bits for each token, by the number of tokens of context, or of those in order."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmzoo.records import EvalRecord
-from lmzoo.report.leaderboard import duration, short_number
+from lmzoo.report.leaderboard import duration, figure, short_number
 
 MARK: Final = "◆"
 """Beside a figure that is on the front."""
@@ -73,11 +73,7 @@ COSTS: Final = (
 def comparable(records: Sequence[EvalRecord], cost: Cost) -> list[tuple[EvalRecord, float]]:
     """Those that have the cost and bits per byte, with the cost; not who adapts to the test text."""
     figures = [(record, cost.value(record)) for record in records]
-    return [
-        (record, value)
-        for record, value in figures
-        if value is not None and record.bits_per_byte is not None and not record.adapts_on_test
-    ]
+    return [(record, value) for record, value in figures if value is not None and record.is_ranked]
 
 
 def front(records: Sequence[EvalRecord], cost: Cost) -> list[EvalRecord]:
@@ -109,9 +105,8 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     fronts = [front(records, cost) for cost in costs]
     table = []
     for record in records:
-        bits = "–" if record.bits_per_byte is None else f"{record.bits_per_byte:.3f}"
         cells = [_cell(cost, record, on_front=record in best) for cost, best in zip(costs, fronts, strict=True)]
-        table.append([record.name, bits, *cells])
+        table.append([record.name, figure(record.bits_per_byte, ".3f"), *cells])
     return table
 
 

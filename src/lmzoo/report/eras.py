@@ -9,6 +9,7 @@ from lmzoo import zoo
 from lmzoo.citations import bibtex
 from lmzoo.files import atomic_file
 from lmzoo.records import EvalRecord
+from lmzoo.report.leaderboard import context, figure
 
 HEADER = ("year", "species", "people", "idea", "context", "bits/byte", "place", "cite")
 WIDE = ("people", "idea")
@@ -25,16 +26,14 @@ _SOFTWARE = """@software{{lmzoo,
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     """The cells under `HEADER`: each species once, with the best of its records; `records` has the best first."""
-    ranked = [record for record in records if record.bits_per_byte is not None and not record.adapts_on_test]
+    ranked = [record for record in records if record.is_ranked]
     best = {record.species: record for record in reversed(records) if record.species in zoo.names()}
     table = []
     for card in sorted((zoo.card(species) for species in best), key=lambda card: card.year):
         record = best[card.name]
         place = f"{ranked.index(record) + 1} of {len(ranked)}" if record in ranked else "–"
-        figure = "–" if record.bits_per_byte is None else f"{record.bits_per_byte:.3f}"
-        context = "∞" if record.context_size is None else f"{record.context_size:,}"
-        cites = ", ".join(card.cites)
-        table.append([str(card.year), card.name, card.people, card.idea, context, figure, place, cites])
+        bits, cites = figure(record.bits_per_byte, ".3f"), ", ".join(card.cites)
+        table.append([str(card.year), card.name, card.people, card.idea, context(record), bits, place, cites])
     return table
 
 

@@ -16,6 +16,7 @@ from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, first_to_climb, rea
 from lmzoo.records import write_csv
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
+from lmzoo.report.leaderboard import figure
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:
@@ -82,12 +83,12 @@ def write_ladder(folder: str | Path) -> list[Path]:
 
 def excess(climbs: Sequence[Climb]) -> Rows:
     """For each rung who was the first to climb it, and what every species pays above the entropy, in nats per token."""
-    return _table(climbs, lambda climb: _figure(climb.excess_nats, ".3f"))
+    return _table(climbs, lambda climb: figure(climb.excess_nats, ".3f"))
 
 
 def shares(climbs: Sequence[Climb]) -> Rows:
     """The same on the decisive tokens of the rungs that have some, as shares of what ignorance costs there."""
-    return _table([climb for climb in climbs if climb.n_decisive], lambda climb: _figure(climb.decisive_share, ".0%"))
+    return _table([climb for climb in climbs if climb.n_decisive], lambda climb: figure(climb.decisive_share, ".0%"))
 
 
 def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
@@ -165,14 +166,10 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
 def _cells(climb: Climb) -> list[str]:
     return [
         climb.species,
-        _figure(climb.excess_nats, ".4f"),
-        _figure(climb.excess_error, ".4f"),
-        _figure(climb.decisive_share, ".1%"),
+        figure(climb.excess_nats, ".4f"),
+        figure(climb.excess_error, ".4f"),
+        figure(climb.decisive_share, ".1%"),
         f"{climb.n_parameters:,}",
         f"{climb.fit_seconds:.1f} s",
         "✓" if climb.climbed else "",
     ]
-
-
-def _figure(value: float | None, pattern: str) -> str:
-    return "–" if value is None else format(value, pattern)

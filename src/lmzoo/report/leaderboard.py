@@ -28,12 +28,18 @@ class Column:
     is_number: bool = True
 
 
-def _figure(value: float | None, pattern: str) -> str:
+def figure(value: float | None, pattern: str) -> str:
+    """A number as text; a dash where there is none."""
     return "–" if value is None else format(value, pattern)
 
 
 def _interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def context(record: EvalRecord) -> str:
+    """How many tokens a prediction can depend on."""
+    return "∞" if record.context_size is None else f"{record.context_size:,}"
 
 
 def duration(seconds: float) -> str:
@@ -57,7 +63,7 @@ COLUMNS = (
     Column(
         "bits/byte",
         "code length of the test text in bits for each UTF-8 byte of it; lower is better",
-        lambda record: _figure(record.bits_per_byte, ".3f"),
+        lambda record: figure(record.bits_per_byte, ".3f"),
     ),
     Column(
         "95 %",
@@ -67,19 +73,19 @@ COLUMNS = (
     Column(
         "ppl/token",
         "perplexity for each token, ends of text included; compares only under one tokenizer",
-        lambda record: _figure(record.perplexity_per_token, ",.1f"),
+        lambda record: figure(record.perplexity_per_token, ",.1f"),
     ),
     Column(
         "ppl/word",
         "perplexity for each run of characters between white space",
-        lambda record: _figure(record.perplexity_per_word, ",.0f"),
+        lambda record: figure(record.perplexity_per_word, ",.0f"),
     ),
     Column("top-1", "the token was the most likely one", lambda record: f"{record.top1_accuracy:.1%}"),
     Column("top-5", "the token was among the five most likely", lambda record: f"{record.top5_accuracy:.1%}"),
     Column(
         "context",
         "tokens that it can see; ∞ = unbounded memory",
-        lambda record: "∞" if record.context_size is None else f"{record.context_size:,}",
+        context,
     ),
     Column("parameters", "numbers that were learned", lambda record: short_number(record.n_parameters)),
     Column("fit", "time to learn", lambda record: duration(record.fit_seconds)),
@@ -158,6 +164,13 @@ def static_and_adaptive(records: Sequence[EvalRecord]) -> tuple[list[EvalRecord]
     """The records that are ranked with each other, and those that are shown apart; each best first."""
     both = entries(records)
     return [one for one in both if not one.adapts_on_test], [one for one in both if one.adapts_on_test]
+
+
+def titled_tables(records: Sequence[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
+    """The tables of figures that are not empty: a title, a note, and the records of each, best first."""
+    static, adaptive = static_and_adaptive(records)
+    tables = [("Leaderboard", "", static), ("Models that adapt to the test text", ADAPTIVE_NOTE, adaptive)]
+    return [table for table in tables if table[2]]
 
 
 def as_rich_table(records: Sequence[EvalRecord], width: int) -> Group:

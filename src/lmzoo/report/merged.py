@@ -7,19 +7,18 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
-from lmzoo.records import EvalRecord, read_records, write_csv
+from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figures
-from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, static_and_adaptive
+from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
-from lmzoo.run_folder import scores_path
-from lmzoo.scores import load_scores
 from lmzoo.statistics import certainty, grouping, grouping_of_documents
 
 _TABLE_HEADER = ("species", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
@@ -32,6 +31,14 @@ class Run:
     name: str
     folder: Path
     records: list[EvalRecord]
+
+    @cached_property
+    def encoded(self) -> EncodedCorpus | None:
+        """None if it cannot be read."""
+        try:
+            return EncodedCorpus.load(self.folder / "encoded")
+        except LmzooError:
+            return None
 
     @property
     def machine(self) -> str:
@@ -78,7 +85,7 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     """Writes `merged.md`, `merged.html`, `merged.csv` and figures about several runs into `out`; returns the pages.
 
     Runs on one corpus are compared document by document, so that their tokenizers may differ. Raises UsageError if a
-    run is named twice, SavedModelError or LmzooError if a folder holds no results.
+    run is named twice, SavedModelError if a folder holds no results.
     """
     out, figures = Path(out), Figures()
     runs = _runs([Path(folder) for folder in folders])
@@ -118,10 +125,7 @@ def _runs(folders: list[Path]) -> list[Run]:
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
     runs = []
     for name, folder in zip(_distinct(names), folders, strict=True):
-        records = read_records(folder / "results.jsonl")
-        if not records:
-            raise LmzooError(f"{folder / 'results.jsonl'} holds no record yet: run lmzoo compare --out {folder}")
-        runs.append(Run(name, folder, records))
+        runs.append(Run(name, folder, read_run(folder)))
     return runs
 
 
@@ -150,13 +154,9 @@ def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
 def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures: Figures, figure_name: str) -> Text:
     by_name = {entry.name: entry for entry in found}
     tables = []
-    static, adaptive = static_and_adaptive([entry.shown for entry in found])
-    for title, part in (("Leaderboard", static), ("Models that adapt to the test text", adaptive)):
-        if part:
-            cells = zip(part, rows(part), strict=True)
-            tables.append(
-                (title, [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells])
-            )
+    for title, _, part in titled_tables([entry.shown for entry in found]):
+        cells = zip(part, rows(part), strict=True)
+        tables.append((title, [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells]))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else ""
     return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
@@ -166,17 +166,14 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
     """Of those that have scores and bits per byte; None if they are not two, or documents are too few to compare."""
     names, scores, splits = [], [], []
     for entry in found:
-        if entry.record.bits_per_byte is None or entry.record.adapts_on_test:
+        encoded = entry.run.encoded
+        if encoded is None:
             continue
-        try:
-            test = EncodedCorpus.load(entry.run.folder / "encoded").test
-            path = scores_path(entry.run.folder, entry.record.name, "test")
-            log_probs = load_scores(path, len(test.stream)).log_probs
-        except LmzooError:  # of an earlier version, or damaged
-            continue
-        names.append(entry.name)
-        scores.append(log_probs)
-        splits.append(test)
+        log_probs = standings.ranked_log_probs(entry.run.folder, entry.record, encoded)
+        if log_probs is not None:
+            names.append(entry.name)
+            scores.append(log_probs)
+            splits.append(encoded.test)
     if len(names) < 2:
         return None
     first = splits[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
@@ -36,19 +37,22 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 
     Models that adapt to the test text are left out, as from every ranking.
     """
-    names, log_probs = [], []
-    for record in records:
-        if record.bits_per_byte is None or record.adapts_on_test:
-            continue
-        try:
-            scores = load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream))
-        except LmzooError:  # of an earlier version, or damaged
-            continue
-        names.append(record.name)
-        log_probs.append(scores.log_probs)
-    if len(names) < 2:
+    found = {record.name: ranked_log_probs(folder, record, encoded) for record in records}
+    known = {name: log_probs for name, log_probs in found.items() if log_probs is not None}
+    if len(known) < 2:
         return None
-    return compared(names, certainty(np.stack(log_probs), encoded.test.bytes_by_token, grouping(encoded.test.stream)))
+    rows = np.stack(list(known.values()))
+    return compared(list(known), certainty(rows, encoded.test.bytes_by_token, grouping(encoded.test.stream)))
+
+
+def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -> NDArray[np.floating] | None:
+    """(T,) what a record that is ranked gave the tokens of the test split; None if it is not, or has no scores."""
+    if not record.is_ranked:
+        return None
+    try:
+        return load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream)).log_probs
+    except LmzooError:  # of an earlier version, or damaged
+        return None
 
 
 def compared(names: Sequence[str], sure: Certainty | None) -> Standings | None:

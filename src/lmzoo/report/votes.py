@@ -11,8 +11,9 @@ import numpy as np
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.records import EvalRecord
+from lmzoo.report.standings import ranked_log_probs
 from lmzoo.run_folder import scores_path
-from lmzoo.scores import load_log_probs, load_scores
+from lmzoo.scores import load_log_probs
 from lmzoo.statistics import grouping
 from lmzoo.together import Together, together
 
@@ -41,11 +42,11 @@ def votes(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -
     """
     names, valid, test = [], [], []
     for record in records:
-        if record.bits_per_byte is None or record.adapts_on_test or record.species == "mixture":
+        of_test = ranked_log_probs(folder, record, encoded)
+        if of_test is None or record.species == "mixture":
             continue
         try:
             of_valid = load_log_probs(scores_path(folder, record.name, "valid"), len(encoded.valid.stream))
-            of_test = load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream)).log_probs
         except LmzooError:  # of an earlier version, or damaged
             continue
         names.append(record.name)
