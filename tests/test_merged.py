@@ -17,6 +17,7 @@ from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, write_report
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE
 from lmzoo.report.merged import write_merged
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
@@ -170,7 +171,16 @@ def test_runs_on_several_texts_have_an_overview(folders: dict[str, Path], tmp_pa
     assert html.count("<svg") == 2
     assert "../" in re.search(r'href="([^"]+)/report.html"', html)[1]  # pyright: ignore[reportOptionalSubscript]
     with (tmp_path / "out" / "merged.csv").open(encoding="utf-8", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 6
+        rows = list(csv.DictReader(file))
+    measured = [
+        (run, record.species) for run in ("chars", "other") for record in read_records(folders[run] / "results.jsonl")
+    ]
+    assert sorted((row["run"], row["species"]) for row in rows) == sorted(measured)
+
+
+def test_both_pages_say_why_adaptive_models_stand_apart(folders: dict[str, Path], tmp_path: Path) -> None:
+    for page in write_merged([folders["chars"], folders["other"]], tmp_path):
+        assert page.read_text(encoding="utf-8").count(ADAPTIVE_NOTE) == 1  # only one text has such a model
 
 
 def test_from_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

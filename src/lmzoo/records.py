@@ -190,9 +190,13 @@ def write_records(path: str | Path, records: Iterable[DataclassInstance]) -> Non
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def write_csv(path: str | Path, records: Sequence[DataclassInstance]) -> None:
-    """Writes records of one kind, at least one, as a table for spreadsheets; cells that are not plain hold JSON."""
-    rows = [asdict(record) for record in records]
+def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
+    """Writes records of one kind, at least one, as a table for spreadsheets; cells that are not plain hold JSON.
+
+    `columns`, with one value for each record, stand before those of the records.
+    """
+    added = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [before | asdict(record) for before, record in zip(added or [{}] * len(records), records, strict=True)]
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

@@ -72,8 +72,8 @@ class Text:
 
     name: str
     first: EvalRecord
-    tables: list[tuple[str, list[list[str]]]]
-    """Titles, and rows under the header of the page."""
+    tables: list[tuple[str, str, list[list[str]]]]
+    """Titles, notes, and rows under the header of the page."""
     standings: standings.Standings | None
     seeds: list[list[str]]
     """Under `SEEDS_HEADER`: what was fitted with several seeds, in one run or in several."""
@@ -113,7 +113,8 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     }
     pages = write_pages(out, ["merged.md", "merged.html"], context)
     figures.save(out)
-    write_csv(out / "merged.csv", [entry.shown for found in entries_by_text.values() for entry in found])
+    everything = [entry for found in entries_by_text.values() for entry in found]
+    write_csv(out / "merged.csv", [entry.shown for entry in everything], run=[entry.run.name for entry in everything])
     return pages
 
 
@@ -154,9 +155,10 @@ def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
 def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures: Figures, figure_name: str) -> Text:
     by_name = {entry.name: entry for entry in found}
     tables = []
-    for title, _, part in titled_tables([entry.shown for entry in found]):
+    for title, note, part in titled_tables([entry.shown for entry in found]):
         cells = zip(part, rows(part), strict=True)
-        tables.append((title, [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells]))
+        table = [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells]
+        tables.append((title, note, table))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else ""
     return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
