@@ -120,7 +120,7 @@ _CARDS = {
         SourceCard(
             name="recall",
             ability="look up facts",
-            rule="12 to 24 times a name and its thing, which stays the same within a document",
+            rule="8 to 16 times a name and its thing, which stays the same within a document",
             decisive="the thing of a name that was there before",
             make=recall,
         ),
