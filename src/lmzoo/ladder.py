@@ -41,9 +41,9 @@ CLIMBED_NATS = 0.01
 CLIMBED_SHARE = 0.05
 """The share of what ignorance costs on decisive tokens below which their rung is climbed."""
 
-# Sources are small and have much text, so that networks may be small too. Transformers go without vectors for n-grams,
-# which would climb for them.
-_SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0}
+# Sources are small and have much text, so that networks may be small too, and take larger steps. Transformers go
+# without vectors for n-grams, which would climb for them.
+_SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}}
 _SMALL_DECODER = {"d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0}
 _NETWORKS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("nplm", "rnn", "lstm", "gru"), _SMALL),
@@ -167,7 +167,7 @@ def settings_of(rung: str, species: str, budget: str) -> dict[str, Any]:
     """What the ladder lays over the settings that a species has for other corpora under a budget."""
     settings_for(zoo.card(species).name, budget)  # a typo in either shows here
     network = _NETWORKS.get(species)
-    base = network | {"training": {"tokens": _TOKENS[budget]}} if network else {}
+    base = merged(network, {"training": {"tokens": _TOKENS[budget]}}) if network else {}
     return merged(base, _OF_RUNG.get(rung, {}).get(species, {}))
 
 
