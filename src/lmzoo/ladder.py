@@ -41,10 +41,17 @@ CLIMBED_NATS = 0.01
 CLIMBED_SHARE = 0.05
 """The share of what ignorance costs on decisive tokens below which their rung is climbed."""
 
-# Sources are small and have much text, so that networks may be small too, and take larger steps. Transformers go
-# without vectors for n-grams, which would climb for them.
+# Sources are small and have much text, so that networks may be small too, and take larger steps or more of them.
+# Transformers go without vectors for n-grams, which would climb for them.
 _SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}}
-_SMALL_DECODER = {"d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0}
+_SMALL_DECODER = {
+    "d_model": 64,
+    "n_layers": 2,
+    "n_heads": 4,
+    "window": 128,
+    "dropout": 0.0,
+    "training": {"batch_size": 16},
+}
 _NETWORKS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("nplm", "rnn", "lstm", "gru"), _SMALL),
     "transformer-2017": _SMALL_DECODER,
