@@ -81,8 +81,8 @@ def _rows(found: Together) -> list[list[str]]:
             name,
             f"{found.weights[member]:.3f}",
             f"{sure.figures[row]:.3f}",
-            f"{lost:.4f}",
-            f"{least:.4f} to {most:.4f}",
+            f"{lost:z.4f}",
+            f"{least:z.4f} to {most:z.4f}",
         ]
         rows.append((lost, cells))
     return [cells for _, cells in sorted(rows, key=lambda pair: -pair[0])]
