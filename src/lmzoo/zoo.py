@@ -328,19 +328,6 @@ _CARDS = (
         cites=("vaswani2017", "liu2018"),
     ),
     Card(
-        name="transformer",
-        factory="lmzoo.models.transformer:transformer",
-        title="Transformer (decoder only)",
-        year=2017,
-        people="Vaswani et al.; Radford et al.",
-        idea="Every token looks directly at every token before it and takes what matters; no recurrence.",
-        sees="layers x (window - 1) + 1 tokens",
-        changed="Training in parallel over all positions, and a path of length one between any two tokens.",
-        limits="Cost grows with the window; hungry for text.",
-        paper="A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; A. Radford et al., 2018.",
-        cites=("vaswani2017", "radford2018"),
-    ),
-    Card(
         name="gpt2",
         factory="lmzoo.models.gpt2:gpt2",
         title="GPT-2",
@@ -352,6 +339,23 @@ _CARDS = (
         limits="Learned positions end with the window; hungry for text.",
         paper="A. Radford et al., Language Models are Unsupervised Multitask Learners, OpenAI, 2019.",
         cites=("radford2019",),
+    ),
+    Card(
+        name="transformer",
+        factory="lmzoo.models.transformer:transformer",
+        title="Transformer, as small ones are made today",
+        year=2024,
+        people="Zhang, Sennrich; Henry et al.; Su et al.; So et al.; Jordan et al.",
+        idea="The transformer with what seven years of small changes gave it: rotated positions, norms, squares, Muon.",
+        sees="layers x (window - 1) + 1 tokens",
+        changed="The same loss from a fraction of the training, and a window that slides.",
+        limits="Cost grows with the window; hungry for text.",
+        paper=(
+            "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: A. Radford et al., 2018; "
+            "norms: B. Zhang and R. Sennrich, 2019; A. Henry et al., 2020; rotations: J. Su et al., 2021; squares: "
+            "D. So et al., 2021; K. Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024."
+        ),
+        cites=("vaswani2017", "radford2018", "zhang2019", "henry2020", "su2021", "so2021", "jordan2024"),
     ),
     Card(
         name="infinigram",
