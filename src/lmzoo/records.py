@@ -195,8 +195,10 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
 
     `columns`, with one value for each record, stand before those of the records.
     """
-    added = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    rows = [before | asdict(record) for before, record in zip(added or [{}] * len(records), records, strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True)) | asdict(record)
+        for record, *values in zip(records, *columns.values(), strict=True)
+    ]
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

@@ -68,7 +68,6 @@ def curves(
     json
         Print points, laws and crossings as one JSON object.
     """
-
     from lmzoo.commands.settings import parse_settings, parse_sweeps
     from lmzoo.curves import curves as run
     from lmzoo.curves import read_curves

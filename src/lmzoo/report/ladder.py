@@ -166,7 +166,7 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
 def _cells(climb: Climb) -> list[str]:
     return [
         climb.species,
-        figure(climb.excess_nats, "z.4f"),
+        figure(climb.excess_nats, ".4f"),
         figure(climb.excess_error, ".4f"),
         figure(climb.decisive_share, ".1%"),
         f"{climb.n_parameters:,}",

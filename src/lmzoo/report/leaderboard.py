@@ -29,8 +29,8 @@ class Column:
 
 
 def figure(value: float | None, pattern: str) -> str:
-    """A number as text; a dash where there is none."""
-    return "–" if value is None else format(value, pattern)
+    """A number as text, without a minus before zero; a dash where there is none."""
+    return "–" if value is None else format(value, f"z{pattern}")
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.records import EvalRecord
+from lmzoo.report.leaderboard import figure
 from lmzoo.report.standings import ranked_log_probs
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_log_probs
@@ -42,8 +43,8 @@ def votes(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -
     """
     names, valid, test = [], [], []
     for record in records:
-        of_test = ranked_log_probs(folder, record, encoded)
-        if of_test is None or record.species == "mixture":
+        of_test = None if record.species == "mixture" else ranked_log_probs(folder, record, encoded)
+        if of_test is None:
             continue
         try:
             of_valid = load_log_probs(scores_path(folder, record.name, "valid"), len(encoded.valid.stream))
@@ -81,8 +82,8 @@ def _rows(found: Together) -> list[list[str]]:
             name,
             f"{found.weights[member]:.3f}",
             f"{sure.figures[row]:.3f}",
-            f"{lost:z.4f}",
-            f"{least:z.4f} to {most:z.4f}",
+            figure(lost, ".4f"),
+            f"{figure(least, '.4f')} to {figure(most, '.4f')}",
         ]
         rows.append((lost, cells))
     return [cells for _, cells in sorted(rows, key=lambda pair: -pair[0])]
