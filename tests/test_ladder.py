@@ -16,7 +16,7 @@ from lmzoo import sources, zoo
 from lmzoo.cli import run
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError, UnknownNameError, UsageError
-from lmzoo.ladder import SPECIES, Climb, _Exam, first_to_climb, ladder, read_climbs, settings_of
+from lmzoo.ladder import SPECIES, Climb, _Exam, by_species, first_to_climb, ladder, read_climbs, settings_of
 from lmzoo.records import read_records
 from lmzoo.report import charts
 from lmzoo.report.ladder import as_rich_tables, excess, shares, write_ladder
@@ -138,6 +138,43 @@ def test_later_runs_add_to_what_is_there(folder: Path, tmp_path: Path) -> None:
     assert known["markov-1", "ngram"].settings == {"order": 3}, "in the place of the one with other settings"
     assert not known["markov-1", "unigram"].climbed
     assert known["markov-1", "markov"].climbed, "it stays"
+
+
+def test_every_seed_is_kept_and_the_best_counts(folder: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "ladder")
+    reused: list[bool] = []
+    ladder(
+        path,
+        rungs=["markov-1"],
+        species=["markov"],
+        seeds=2,
+        on_outcome=lambda outcome: reused.append(outcome.reused),
+    )
+    assert reused == [True, False]
+    own = [climb for climb in read_climbs(path) if climb.rung == "markov-1"]
+    assert [(climb.species, climb.seed) for climb in own] == [("markov", 0), ("markov", 1), ("ngram", 0)]
+
+    ladder(path, rungs=["markov-1"], species=["markov"], settings={"markov": {"alpha": 3.0}})
+    (only,) = [climb for climb in read_climbs(path) if (climb.rung, climb.species) == ("markov-1", "markov")]
+    assert only.settings == {"alpha": 3.0}, "seed 1 is of other settings"
+
+
+def test_of_several_seeds_the_best_counts(folder: Path) -> None:
+    one = climb(folder, "agreement-4", "markov")
+    seeds = [
+        replace(one, seed=0, excess_nats=None, decisive_share=None),
+        replace(one, seed=1, excess_nats=0.07, decisive_share=1.0),
+        replace(one, seed=2, excess_nats=0.08, decisive_share=0.01, climbed=True),
+    ]
+    other = climb(folder, "agreement-4", "ngram")
+    found = by_species([*seeds, other])
+    assert list(found) == ["markov", "ngram"]
+    assert [climb.seed for climb in found["markov"]] == [2, 1, 0], "by the share of ignorance, what failed last"
+    assert excess([*seeds, other])[1][0][1:3] == ["1913 markov", "0.080 ✓ 1/3"]
+    assert shares([*seeds, other])[1][0][2] == "1% ✓ 1/3"
+    alike = replace(one, n_decisive=0, decisive_share=None)
+    better = replace(alike, seed=1, excess_nats=0.01)
+    assert by_species([alike, better])["markov"] == [better, alike], "by the excess where nothing decides"
 
 
 def test_one_failure_leaves_the_rest(folder: Path, tmp_path: Path) -> None:

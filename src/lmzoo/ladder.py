@@ -1,15 +1,20 @@
 """The ladder of abilities: every species on every source of known entropy, scored by what it pays above that.
 
     folder/RUNG/            a run of `compare` on the corpus source:RUNG, with all that a run folder holds
-    folder/ladder.jsonl     one `Climb` for each species on each rung
+    folder/ladder.jsonl     one `Climb` for each species on each rung, with each seed
 
 What a species pays above the source's own prediction, token by token on the same test text, is its excess: what it has
 not learned. Most tokens of a text ask for no ability, so that their average hides it: where a source has decisive
 tokens, the excess there counts, as a share of what it would be for whoever knows all but what decides them.
+
+A network that looks for a rule may find it late or never, as chance has it, and then has all of it or nothing. What a
+species can learn is therefore what the best of its seeds did, beside how many of them climbed (as Delétang et al. 2023,
+Neural Networks and the Chomsky Hierarchy, count).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +74,7 @@ _OF_RUNG: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Climb:
-    """One species on one rung. Nats are means over tokens of the test text."""
+    """One species on one rung, with one seed. Nats are means over tokens of the test text."""
 
     rung: str
     species: str
@@ -121,6 +126,7 @@ def ladder(
     budget: str = "quick",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
     command: str = "",
@@ -154,6 +160,7 @@ def ladder(
             budget=budget,
             settings=laid_over[rung],
             seed=seed,
+            seeds=seeds,
             jobs=jobs,
             device=device,
             command=command,
@@ -184,10 +191,24 @@ def read_climbs(folder: str | Path) -> list[Climb]:
     return read_lines(path, Climb) if path.exists() else []
 
 
+def by_species(climbs: Sequence[Climb]) -> dict[str, list[Climb]]:
+    """Of those on one rung, what each species made of it with all its seeds, the best first."""
+    found: dict[str, list[Climb]] = {}
+    for climb in climbs:
+        found.setdefault(climb.species, []).append(climb)
+    return {species: sorted(seeds, key=_lost) for species, seeds in found.items()}
+
+
 def first_to_climb(climbs: Sequence[Climb]) -> Climb | None:
-    """Of those on one rung, the one of the earliest year that climbed it."""
+    """Of those on one rung, the one of the earliest year that climbed it, with any seed."""
     fair = [climb for climb in climbs if not climb.adapts_on_test and climb.species in zoo.names()]
     return min((climb for climb in fair if climb.climbed), key=lambda climb: zoo.card(climb.species).year, default=None)
+
+
+def _lost(climb: Climb) -> float:
+    """What decides whether a rung is climbed: the share of ignorance, or the excess where all tokens are alike."""
+    figure = climb.decisive_share if climb.n_decisive else climb.excess_nats
+    return math.inf if figure is None else figure
 
 
 def _place(rung: str) -> int:
@@ -250,9 +271,15 @@ class _Exam:
 
 
 def _climbs(folder: Path, rung: str) -> list[Climb]:
-    """What all species made of a rung that were ever fitted in its run folder, by the scores that they left there."""
+    """What all species made of a rung that were ever fitted in its run folder, by the scores that they left there.
+
+    Of a species that was fitted with other settings before, only what was fitted with the newest ones counts.
+    """
     exam = _Exam.on(rung, EncodedCorpus.load(folder / "encoded").test.stream)
+    records = read_records(folder / "results.jsonl")
+    newest = {record.species: record.settings for record in sorted(records, key=lambda record: record.created)}
     return [
         exam.climb(record, load_log_probs(scores_path(folder, record.name, "test"), len(exam.stream)))
-        for record in read_records(folder / "results.jsonl")
+        for record in records
+        if record.settings == newest[record.species]
     ]

@@ -19,6 +19,7 @@ def ladder(
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     seed: int = 0,
+    seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
     out: Path = Path("runs/ladder"),
@@ -29,7 +30,8 @@ def ladder(
     Each rung is a corpus, as source:copying, that asks for one ability. Excess = nats per token above what the source
     itself, the best possible predictor of its text, pays on the same test text. A rung is climbed if the excess on its
     decisive tokens (the verb that must agree, the bracket that closes) is below 5 % of what it is for whoever knows all
-    but what decides them; where all tokens are alike, if the excess is below 0.01 nats per token.
+    but what decides them; where all tokens are alike, if the excess is below 0.01 nats per token. Of several seeds the
+    best counts, as a network may find a rule with one and miss it with another.
 
     Stopped, it goes on where it was; run twice, it reuses what is fitted. Exit status 1 if a species failed.
 
@@ -47,6 +49,8 @@ def ladder(
         A setting of a species on all rungs, as species.name=value; may be repeated.
     seed
         The same seed gives the same models.
+    seeds
+        How many times to fit each species, with the seeds from --seed on.
     jobs
         How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
     device
@@ -54,7 +58,7 @@ def ladder(
     out
         Folder of the ladder: ladder.html, ladder.md, ladder.jsonl, and a run folder of `lmzoo compare` for each rung.
     json
-        Print one JSON record for each species on each rung.
+        Print one JSON record for each species on each rung, with each seed.
     """
     from dataclasses import asdict
 
@@ -70,6 +74,7 @@ def ladder(
             budget=budget,
             settings=parse_settings(settings or []),
             seed=seed,
+            seeds=seeds,
             jobs=jobs,
             device=device,
             command=terminal.command_line(),

@@ -386,7 +386,10 @@ def _apart(places: Sequence[float], gap: float) -> list[float]:
 
 
 def ladder(climbs: Sequence[Climb]) -> Chart:
-    """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed."""
+    """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed.
+
+    Of each species on each rung there is one.
+    """
     rows = [
         {
             "species": climb.species,

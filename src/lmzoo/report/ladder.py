@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from lmzoo import sources, zoo
 from lmzoo.errors import LmzooError
-from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, first_to_climb, read_climbs
+from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, by_species, first_to_climb, read_climbs
 from lmzoo.records import write_csv
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Spaces between the columns of a terminal."""
-_CLIMBED = " ✓"
 _N_SAMPLES = 3
 _MOST_SEEN = 4
 """Tokens of the past that the last of the limits is about."""
@@ -51,7 +51,7 @@ class Rung:
     first: str
     """To climb it, as "1997 lstm"."""
     rows: list[list[str]]
-    """Of its species, under `COLUMNS`."""
+    """Of its species with their best seeds, under `COLUMNS`."""
 
 
 def write_ladder(folder: str | Path) -> list[Path]:
@@ -68,7 +68,7 @@ def write_ladder(folder: str | Path) -> list[Path]:
         ],
         "columns": COLUMNS,
         "rungs": [_rung(own) for own in _by_rung(climbs)],
-        "figure": figures.draw("ladder", charts.ladder(climbs)),
+        "figure": figures.draw("ladder", charts.ladder(_best(climbs))),
         "climbed_nats": CLIMBED_NATS,
         "climbed_share": CLIMBED_SHARE,
         "seeds": sorted({climb.seed for climb in climbs}),
@@ -82,7 +82,10 @@ def write_ladder(folder: str | Path) -> list[Path]:
 
 
 def excess(climbs: Sequence[Climb]) -> Rows:
-    """For each rung who was the first to climb it, and what every species pays above the entropy, in nats per token."""
+    """For each rung who was the first to climb it, and what every species pays above the entropy, in nats per token.
+
+    Of several seeds the best counts; where some of them climbed and others did not, "✓ 2/3" says how many.
+    """
     return _table(climbs, lambda climb: figure(climb.excess_nats, ".3f"))
 
 
@@ -99,8 +102,8 @@ def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
 
     header, rows = excess(climbs)
     # Figures get room where others have their mark, so that their points stand below each other.
-    room = " " * len(_CLIMBED)
-    rows = [[*row[:2], *(cell if cell.endswith(_CLIMBED) else cell + room for cell in row[2:])] for row in rows]
+    room = max((len(cell.partition(" ")[2]) for row in rows for cell in row[2:]), default=0)
+    rows = [[*row[:2], *map(partial(_with_room, room=room), row[2:])] for row in rows]
     rungs, *columns = zip(header, *rows, strict=True)  # from top to bottom
     tables: list[RenderableType] = []
     while columns:
@@ -116,6 +119,11 @@ def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
     return Group(*tables)
 
 
+def _with_room(cell: str, room: int) -> str:
+    number, _, mark = cell.partition(" ")
+    return f"{number} {mark:{room}}"
+
+
 def _width(column: Sequence[str]) -> int:
     return max(map(len, column)) + _GAP
 
@@ -124,9 +132,21 @@ def _table(climbs: Sequence[Climb], text: Callable[[Climb], str]) -> Rows:
     species = sorted({climb.species for climb in climbs}, key=_era)
     rows = []
     for own in _by_rung(climbs):
-        cells = {climb.species: text(climb) + (_CLIMBED if climb.climbed else "") for climb in own}
+        cells = {name: f"{text(seeds[0])} {_mark(seeds)}".rstrip() for name, seeds in by_species(own).items()}
         rows.append([own[0].rung, _first(own), *(cells.get(name, "") for name in species)])
     return ["rung", "first to climb", *species], rows
+
+
+def _best(climbs: Sequence[Climb]) -> list[Climb]:
+    return [seeds[0] for own in _by_rung(climbs) for seeds in by_species(own).values()]
+
+
+def _mark(seeds: Sequence[Climb]) -> str:
+    """✓ where a species climbed with all seeds, ✓ 2/3 where with some."""
+    n_climbed = sum(climb.climbed for climb in seeds)
+    if not n_climbed:
+        return ""
+    return "✓" if n_climbed == len(seeds) else f"✓ {n_climbed}/{len(seeds)}"
 
 
 def _first(climbs: Sequence[Climb]) -> str:
@@ -159,11 +179,12 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
         ignorance=source.ignorance,
         limits=limits,
         first=_first(climbs),
-        rows=[_cells(climb) for climb in sorted(climbs, key=lambda climb: _era(climb.species))],
+        rows=[_cells(seeds) for name, seeds in sorted(by_species(climbs).items(), key=lambda item: _era(item[0]))],
     )
 
 
-def _cells(climb: Climb) -> list[str]:
+def _cells(seeds: Sequence[Climb]) -> list[str]:
+    climb = seeds[0]
     return [
         climb.species,
         figure(climb.excess_nats, ".4f"),
@@ -171,5 +192,5 @@ def _cells(climb: Climb) -> list[str]:
         figure(climb.decisive_share, ".1%"),
         f"{climb.n_parameters:,}",
         f"{climb.fit_seconds:.1f} s",
-        "✓" if climb.climbed else "",
+        _mark(seeds),
     ]
