@@ -38,6 +38,8 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_PADDING = 16
+"""Room at the edges, as a browser may have a wider font than the one by which a figure is laid out."""
 _HEIGHT = 340
 _TALL = 460
 _ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
@@ -496,7 +498,8 @@ def write_svg(chart: Chart, path: Path) -> None:
 
 def as_svg(chart: Chart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
-    specification: Mapping[str, Any] = chart.configure_view(stroke=None).configure(background="white").to_dict()
+    chart = chart.configure_view(stroke=None).configure(background="white", padding=_PADDING)
+    specification: Mapping[str, Any] = chart.to_dict()
     title = specification["title"]
     name = html.escape(title if isinstance(title, str) else title["text"])
     return vl_convert.vegalite_to_svg(dict(specification)).replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
