@@ -252,6 +252,11 @@ def test_a_lowered_objective_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         class_hmm(12, n_states=8, n_classes=4).fit(toy_data(12))
 
 
+def test_rounding_of_a_prior_on_many_states_is_no_error() -> None:
+    """With little text the objective is nearly all prior: millions of nats, of which float32 keeps seven digits."""
+    assert class_hmm(12).fit(toy_data(12)).n_states == 1024
+
+
 def test_a_single_state_for_each_of_two_classes() -> None:
     model = class_hmm(12, n_states=2, n_classes=2).fit(toy_data(12))
     assert model.as_hmm().transmat.shape == (2, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import subprocess
 import sys
 from typing import Any
@@ -476,3 +477,14 @@ def test_misspelt_training_settings_get_a_hint() -> None:
 def test_the_package_and_its_counts_need_no_torch() -> None:
     code = "import sys, lmzoo, lmzoo.zoo; lmzoo.zoo.create('markov', 5); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("species", ["ngram", "class-hmm"])
+def test_counting_leaves_torch_its_threads(species: str) -> None:
+    """Whoever gives torch one thread, since other programs run on the cores, has one after a fit on several too."""
+    code = (
+        "import torch\nfrom lmzoo import zoo\nfrom lmzoo.testing import toy_data\n"
+        f"zoo.create('{species}', 12).fit(toy_data(12))\nassert torch.get_num_threads() == 1"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

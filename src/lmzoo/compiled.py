@@ -24,9 +24,16 @@ def _no_garbage_collection() -> Iterator[None]:
 with _no_garbage_collection():
     import numba
     from numba import types
+    from numba.core import config
 
 # When the process ends, Python would search all of it once more, for a third of a second.
 atexit.register(gc.freeze)
+
+N_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
+"""How many threads may run kernels side by side: as many as there are cores, or as NUMBA_NUM_THREADS says.
+
+`numba.get_num_threads` says the same but starts threads of numba's own, which then also decides how many torch has.
+"""
 
 Function = Callable[..., Any]
 Types = Sequence[types.Type]

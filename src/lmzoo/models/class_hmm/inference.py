@@ -21,10 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import get_num_threads, types
+from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
+from lmzoo.compiled import N_THREADS, kernel, read, write
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Counts, Layout, Parameters
 from lmzoo.stream import TokenStream
 
@@ -89,7 +89,7 @@ def likelihoods(stream: TokenStream, layout: Layout, parameters: Parameters) -> 
         for block, _, found in filtered_blocks(chain, stream, layout, parameters):
             result[block] = found.likelihoods
 
-    for _ in _in_threads(score, chains(stream), get_num_threads()):
+    for _ in _in_threads(score, chains(stream), N_THREADS):
         pass
     return result
 
@@ -101,7 +101,7 @@ def log_likelihood(stream: TokenStream, layout: Layout, parameters: Parameters) 
 
 def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters) -> tuple[float, Counts]:
     """The E-step of Baum-Welch: the log-likelihood in nats, and the expected counts."""
-    n_threads = int(np.clip(_MANY_COUNTS // layout.n_states**2, 1, get_num_threads()))
+    n_threads = int(np.clip(_MANY_COUNTS // layout.n_states**2, 1, N_THREADS))
     all_chains = list(chains(stream))
 
     def count(chains: list[list[slice]]) -> tuple[float, Counts]:

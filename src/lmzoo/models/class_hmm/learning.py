@@ -32,7 +32,9 @@ from lmzoo.stream import TrainingData
 _ROUND: Final = 4
 """Iterations under one prior."""
 _SLACK: Final = 1e-5
-"""By how many nats per token rounding to float32 may seem to lower the objective."""
+"""By how many nats per token rounding to float32 may seem to lower the objective, where the text decides it."""
+_ROUNDING: Final = float(np.finfo(np.float32).eps)
+"""By what share of it, where the prior does: of thousands of states and little text."""
 _MANY_STATES: Final = 1 << 15
 _LEAST, _MOST = 1e-2, 1e5
 """The weakest and the strongest prior."""
@@ -233,7 +235,7 @@ class Fit:
             parameters = prior.maximise(at.counts, at.layout)
             log_likelihood, at.counts = expected_counts(train, at.layout, parameters)
             before, objective = objective, log_likelihood + prior.log_density(parameters, at.layout)
-            if not objective >= before - _SLACK * len(train):
+            if not objective >= before - max(_SLACK * len(train), _ROUNDING * abs(objective)):
                 raise TrainingError(
                     f"an iteration of Baum-Welch lowered its objective from {before:.3f} to {objective:.3f} nats, "
                     "which cannot be: please report it with the settings and the corpus"

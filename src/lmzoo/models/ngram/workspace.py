@@ -68,10 +68,10 @@ class Workspace:
         return self.empty(size, dtype) if self.on_disk else np.zeros(size, dtype)
 
     def run(self, work: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-        """Does the work on every piece, on as many cores as numba may use; releases what each piece touched."""
-        import numba  # slow to import: when something is fitted, not before
+        """Does the work on every piece, on all cores that kernels may use; releases what each piece touched."""
+        from lmzoo.compiled import N_THREADS  # slow to import: when something is fitted, not before
 
-        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        with ThreadPoolExecutor(N_THREADS) as pool:
             for _ in pool.map(work, pieces):
                 self.release()
 
