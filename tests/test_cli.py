@@ -54,6 +54,10 @@ def test_help_imports_nothing_heavy() -> None:
         assert printed.stdout.splitlines()[-1] == "[]", command
 
 
+def _words(printed: str) -> list[list[str]]:
+    return [line.split() for line in printed.splitlines()]
+
+
 def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list"]) == 0
     printed = capsys.readouterr().out
@@ -61,9 +65,17 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "--json"]) == 0
     assert [card["name"] for card in json.loads(capsys.readouterr().out)] == zoo.names()
     assert run(["show", "markov"]) == 0
-    assert "alpha = None" in capsys.readouterr().out
+    assert _words(capsys.readouterr().out)[-2:] == [["--set", "default"], ["alpha", "null"]]
     assert run(["show", "lstm", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["year"] == 1997
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["year"] == 1997
+    assert shown["settings"]["training"]["learning_rate"] == 3e-3
+    assert shown["budgets"]["standard"]["d_hidden"] == 512
+    assert run(["show", "gpt2"]) == 0
+    rows = _words(capsys.readouterr().out)
+    assert ["--set", "default", "quick", "standard", "thorough"] in rows
+    assert ["training.learning_rate", "0.001", "0.003"] in rows, "as --set takes it; only quick has its own"
+    assert ["n_layers", "4", "4", "6"] in rows
 
 
 def test_fit_evaluate_predict_generate(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lmzoo import terminal
 
 
@@ -33,7 +36,7 @@ def list_species(*, json: bool = False) -> None:
 
 
 def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
-    """One species: its card and its settings.
+    """One species: its card, and its settings: the defaults, and what a budget puts in their place.
 
     Example: lmzoo show lstm
 
@@ -49,6 +52,7 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     from dataclasses import asdict
 
     from lmzoo import zoo
+    from lmzoo.budgets import BUDGETS, settings_for
 
     card = zoo.card(species)
     if bibtex:
@@ -58,9 +62,12 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
 
         sys.stdout.write(papers(card.cites))
         return
-    settings = zoo.defaults(species)
+    settings = {name: _plain(value) for name, value in zoo.defaults(species).items()}
+    if "training" in settings:  # None stands for settings of the species' own, which a model of it knows
+        settings["training"] = _plain(getattr(zoo.create(species, 2), "training", None))
+    budgets = {budget: settings_for(species, budget) for budget in BUDGETS}
     if json:
-        terminal.print_json({**asdict(card), "settings": {name: _plain(value) for name, value in settings.items()}})
+        terminal.print_json({**asdict(card), "settings": settings, "budgets": budgets})
         return
     from rich.table import Table
     from rich.text import Text
@@ -75,9 +82,30 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
         table.add_row(Text(name, style="bold"), Text(text))
     console.print(table)
     if settings:
-        console.print(Text("\nsettings (lmzoo fit --set name=value)", style="bold"))
-        for name, value in settings.items():
-            console.print(Text(f"  {name} = {_plain(value)}"))
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        laid_over = {budget: _flat(changes) for budget, changes in budgets.items() if changes}
+        for column in ("--set", "default", *laid_over):
+            table.add_column(column, no_wrap=True)
+        for name, value in _flat(settings).items():
+            changes = (_written(budget[name]) if name in budget else "" for budget in laid_over.values())
+            table.add_row(name, Text(_written(value)), *map(Text, changes))
+        title = "settings, and what each --budget puts in their place" if laid_over else "settings"
+        console.print(Text(f"\n{title}", style="bold"), table)
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"training.tokens": 5} for {"training": {"tokens": 5}}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{part}": own for part, own in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _written(value: object) -> str:
+    """A value as --set takes it."""
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _plain(value: object) -> object:
