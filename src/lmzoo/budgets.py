@@ -34,12 +34,28 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "hmm": {"n_states": 256, "n_iterations": 40},
         "class-hmm": {"n_states": 2048},
         "low-rank-hmm": {"n_states": 1024, "rank": 128, "training": {"tokens": 4_000_000}},
-        "nplm": {"d_embed": 128, "d_hidden": 256, "dropout": 0.2, "training": {"tokens": 4_000_000}},
-        "rnn": {"d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000}},
-        "lstm": {"d_embed": 256, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 2_500_000}},
-        "gru": {"d_embed": 256, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 2_500_000}},
-        "transformer-2017": {"d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000}},
-        "gpt2": {"d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000}},
+        "nplm": {
+            "d_embed": 128, "d_hidden": 256, "dropout": 0.2,
+            "training": {"tokens": 4_000_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "rnn": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000, "chunk_size": 32}
+        },
+        "lstm": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
+            "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "gru": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
+            "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "transformer-2017": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000, "batch_size": 16}
+        },
+        "gpt2": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2,
+            "training": {"tokens": 2_500_000, "batch_size": 16, "learning_rate": 2e-3},
+        },
         "transformer": {
             "d_model": 256, "n_layers": 4, "dropout": 0.2, "ngrams": 3, "ngram_dropout": 0.5,
             "training": {
