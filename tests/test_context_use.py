@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -340,6 +341,8 @@ def test_the_report_says_how_far_back_they_look(run_folder: Path) -> None:
         assert f"more than {use.max_context} tokens were not tried" in " ".join(section.split())
         assert all(cell in section for row in rows(found) for cell in row)
     assert "<svg" in html.split("How far back each one looks", 1)[1].split("<h2>Where they differ")[0]
+    lines = markdown.splitlines()
+    assert not [line for before, line in itertools.pairwise(lines) if line.startswith("#") and before], "headings"
 
 
 def test_a_report_goes_on_where_context_cannot_be_measured(tmp_path: Path) -> None:
