@@ -38,8 +38,6 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
-_PADDING = 16
-"""Room at the edges, as a browser may have a wider font than the one by which a figure is laid out."""
 _HEIGHT = 340
 _TALL = 460
 _ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
@@ -51,6 +49,7 @@ _LEAST_LEFT = 1e-6
 
 _LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
 """Nats per token of the lightest and the darkest cell of a ladder, and above which its text is white."""
+_EXCESS_UNIT = "nats/token"
 
 
 def _name(record: EvalRecord) -> str:
@@ -405,6 +404,7 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
         if climb.excess_nats is not None
     ]
     names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
+    rungs = list(dict.fromkeys(climb.rung for climb in reversed(climbs)))
     cells = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "species:N",
@@ -413,21 +413,24 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
         ),
         y=altair.Y(
             "rung:N",
-            sort=list(dict.fromkeys(climb.rung for climb in reversed(climbs))),
+            sort=rungs,
             axis=altair.Axis(title=None, ticks=False, domain=False),
         ),
     )
     colour = altair.Color(
         "excess:Q",
         scale=altair.Scale(type="log", domain=[_LEAST_EXCESS, _MOST_EXCESS], scheme="blues"),
-        legend=altair.Legend(title="nats/token", values=[0.001, 0.01, 0.1, 1]),
+        legend=altair.Legend(title=_EXCESS_UNIT, values=[0.001, 0.01, 0.1, 1]),
     )
     dark = altair.condition(f"datum.excess > {_DARK}", altair.value("white"), altair.value("black"))
     figure = cells.mark_rect(stroke="white").encode(color=colour)
     figure += cells.mark_text(fontSize=11).encode(text=altair.Text("figure:Q", format=".3f"), color=dark)
     figure += cells.mark_text(fontSize=11, dx=-22).encode(text="mark:N", color=dark)
     return figure.properties(
-        width=altair.Step(62), height=altair.Step(28), title="Nats per token above the entropy of the source"
+        width=altair.Step(62),
+        height=altair.Step(28),
+        title="Nats per token above the entropy of the source",
+        padding=_padding(left=rungs, right=[_EXCESS_UNIT]),
     )
 
 
@@ -498,8 +501,7 @@ def write_svg(chart: Chart, path: Path) -> None:
 
 def as_svg(chart: Chart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
-    chart = chart.configure_view(stroke=None).configure(background="white", padding=_PADDING)
-    specification: Mapping[str, Any] = chart.to_dict()
+    specification: Mapping[str, Any] = chart.configure(background="white").to_dict()
     title = specification["title"]
     name = html.escape(title if isinstance(title, str) else title["text"])
     return vl_convert.vegalite_to_svg(dict(specification)).replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
