@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +102,7 @@ def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
     header, rows = excess(climbs)
     # Figures get room where others have their mark, so that their points stand below each other.
     room = max((len(cell.partition(" ")[2]) for row in rows for cell in row[2:]), default=0)
-    rows = [[*row[:2], *map(partial(_with_room, room=room), row[2:])] for row in rows]
+    rows = [[*row[:2], *(_with_room(cell, room) for cell in row[2:])] for row in rows]
     rungs, *columns = zip(header, *rows, strict=True)  # from top to bottom
     tables: list[RenderableType] = []
     while columns:
@@ -179,7 +178,7 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
         ignorance=source.ignorance,
         limits=limits,
         first=_first(climbs),
-        rows=[_cells(seeds) for name, seeds in sorted(by_species(climbs).items(), key=lambda item: _era(item[0]))],
+        rows=[_cells(seeds) for seeds in by_species(sorted(climbs, key=lambda one: _era(one.species))).values()],
     )
 
 
