@@ -74,13 +74,16 @@ def script(tmp_path: Path, text: str) -> str:
 
 
 EVERYTHING = """
+import atexit, weakref
 from pathlib import Path
 import numpy as np
+from torch import distributed as dist
 from lmzoo.arrays import save_arrays
 from lmzoo.neural import neural_lm
 from lmzoo.placement import this_process
 
 rank, folder = this_process().rank, Path(sys.argv[1])
+atexit.register(lambda: sys.stdout.write("held\\n" if group() else "gone\\n"))  # after what lmzoo registers
 arrays = {name: test_parallel.fitted(name).arrays() for name in test_parallel.SPECIES}
 arrays["dropout"] = test_parallel.fitted("lstm", dropout=0.3).arrays()
 arrays["seconds"] = test_parallel.fitted("lstm", training={"tokens": 10**9, "seconds": 0.3}).arrays()
@@ -94,6 +97,7 @@ def diverging(*arguments):
 neural_lm.next_token_loss = diverging
 arrays["diverging"] = test_parallel.fitted("lstm").arrays()
 save_arrays(folder / str(rank), {f"{run}/{name}": a for run, own in arrays.items() for name, a in own.items()})
+group = weakref.ref(dist.group.WORLD)
 """
 
 
@@ -103,6 +107,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> list[Arrays]:
     folder = tmp_path_factory.mktemp("learned")
     done = run_two(script(folder, EVERYTHING), str(folder))
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["gone", "gone"], "a group whose threads outlive Python's end may abort there"
     return [load_arrays(folder / str(rank))[0] for rank in (0, 1)]
 
 

@@ -10,6 +10,7 @@ from an exchange, and so go through the same steps.
 from __future__ import annotations
 
 import atexit
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
@@ -96,6 +97,9 @@ def join(device: torch.device) -> Team:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Defaults of this module's functions keep the group that exists when it is first imported, as torch does while
+        # it trains. Threads of a group that is never destroyed may abort the process at its end.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return Team(dist.get_rank(), dist.get_world_size())
