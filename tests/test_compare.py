@@ -129,6 +129,8 @@ def test_typos_show_before_any_work(corpus_folder: Path, tmp_path: Path) -> None
         compare(tmp_path / "run", budget="quik", corpus=corpus_folder)
     with pytest.raises(UsageError, match="not among the species"):
         compare(tmp_path / "run", species=["unigram"], settings={"lstm": {}}, corpus=corpus_folder)
+    with pytest.raises(UsageError, match="seeds must be a whole number of at least 1, got 0"):
+        compare(tmp_path / "run", seeds=0, corpus=corpus_folder)
     assert not (tmp_path / "run").exists()
 
 

@@ -171,6 +171,7 @@ def test_wrong_requests_show_before_any_work(run: Path, corpus_folder: Path, tmp
         ({"sizes": {"rnn": {"training.tokens": [1, 2]}}}, "follow the share"),
         ({"settings": {"rnn": {"training": {"tokens": -1}}}}, "tokens must be"),
         ({"smallest": 1}, "smallest must be"),
+        ({"jobs": 0}, "jobs must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):
             a_run(tmp_path / "run", corpus_folder, **changed)

@@ -191,6 +191,8 @@ def test_wrong_calls_show_before_any_work(folder: Path, tmp_path: Path) -> None:
         ({"species": ["lsmt"]}, "did you mean 'lstm'"),
         ({"budget": "quik"}, "did you mean 'quick'"),
         ({"species": ["markov"], "settings": {"lstm": {}}}, "'lstm', which is not among the species of this ladder"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1"),
+        ({"jobs": 0}, "jobs must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):
             ladder(path, **wrong)

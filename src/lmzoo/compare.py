@@ -25,6 +25,7 @@ from urllib.parse import quote
 from lmzoo import __version__, zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
@@ -87,8 +88,7 @@ def compare(
     `if __name__ == "__main__":`.
     """
     at_a_time = check_jobs(jobs)
-    if seeds < 1:
-        raise UsageError(f"seeds must be at least 1, got {seeds}")
+    check_whole(1, seeds=seeds)
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sweeps = settings or {}, sweeps or {}

@@ -32,7 +32,7 @@ from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.encoded import EncodedCorpus, tokenizer_for
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
-from lmzoo.jobs import Outcome, named
+from lmzoo.jobs import Outcome, check_jobs, named
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS
@@ -85,6 +85,7 @@ def curves(
     number of parts of which their share is one. What was fitted is reused, so that a run goes on where it was stopped.
     From a script, call this under `if __name__ == "__main__":`.
     """
+    check_jobs(jobs)
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sizes = settings or {}, sizes or {}

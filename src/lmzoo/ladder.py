@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from lmzoo import __version__, sources, zoo
 from lmzoo.budgets import merged, settings_for
+from lmzoo.checks import check_whole
 from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import UsageError
-from lmzoo.jobs import Outcome
+from lmzoo.jobs import Outcome, check_jobs
 from lmzoo.language_model import Progress
 from lmzoo.placement import Device
 from lmzoo.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
@@ -144,6 +145,8 @@ def ladder(
     Everything else is as in `compare`, which does the work: a stopped run goes on where it was, and what is fitted is
     reused. `on_rung` hears of each rung that begins. Rungs and species of earlier calls stay in `ladder.jsonl`.
     """
+    check_jobs(jobs)
+    check_whole(1, seeds=seeds)
     folder = Path(folder)
     chosen = list(dict.fromkeys(species or SPECIES))
     wanted = sorted({*(rungs or sources.names())}, key=_place)
@@ -202,7 +205,9 @@ def by_species(climbs: Sequence[Climb]) -> dict[str, list[Climb]]:
     found: dict[str, list[Climb]] = {}
     for climb in climbs:
         found.setdefault(climb.species, []).append(climb)
-    return {species: sorted(seeds, key=_lost) for species, seeds in found.items()}
+    for climbs_of_one in found.values():
+        climbs_of_one.sort(key=lambda climb: _lost(climb.excess_nats, climb.decisive_share))
+    return found
 
 
 def first_to_climb(climbs: Sequence[Climb]) -> Climb | None:
@@ -211,9 +216,9 @@ def first_to_climb(climbs: Sequence[Climb]) -> Climb | None:
     return min((climb for climb in fair if climb.climbed), key=lambda climb: zoo.card(climb.species).year, default=None)
 
 
-def _lost(climb: Climb) -> float:
+def _lost(excess: float | None, share: float | None) -> float:
     """What decides whether a rung is climbed: the share of ignorance, or the excess where all tokens are alike."""
-    figure = climb.decisive_share if climb.n_decisive else climb.excess_nats
+    figure = excess if share is None else share
     return math.inf if figure is None else figure
 
 
@@ -250,7 +255,6 @@ class _Exam:
             if self.ignorance:
                 decisive = float(excess[self.decisive].mean())
                 share = decisive / self.ignorance
-        figure, enough = (share, CLIMBED_SHARE) if self.ignorance else (mean, CLIMBED_NATS)
         return Climb(
             rung=self.rung,
             species=record.species,
@@ -263,7 +267,7 @@ class _Exam:
             n_decisive=int(self.decisive.sum()),
             decisive_excess_nats=decisive,
             decisive_share=share,
-            climbed=figure is not None and figure < enough,
+            climbed=_lost(mean, share) < (CLIMBED_SHARE if self.ignorance else CLIMBED_NATS),
             adapts_on_test=record.adapts_on_test,
             n_parameters=record.n_parameters,
             n_train_tokens=record.n_train_tokens,
