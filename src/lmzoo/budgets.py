@@ -6,6 +6,7 @@ about ten and a hundred times as much work; the transformer of thorough takes 86
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,3 +100,11 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         old = result.get(name)
         result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
+
+
+def as_assignments(settings: Mapping[str, Any]) -> dict[str, str]:
+    """{"training.tokens": "5"} for {"training": {"tokens": 5}}: names and values as --set takes them."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{part}": own for part, own in value.items()} if isinstance(value, Mapping) else {name: value}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}

@@ -103,16 +103,18 @@ _CARDS = (
         factory="lmzoo.models.hmm:hmm",
         title="Hidden Markov model",
         year=1970,
-        people="Baum, Petrie, Soules, Weiss; Baker, Jelinek",
+        people="Baum, Petrie, Soules, Weiss; Baker; Jelinek",
         idea="A hidden state walks a Markov chain and emits tokens; Bayes' rule keeps a belief over the states.",
         sees="all of the document, squeezed into a belief over K states",
         changed="Learning with hidden variables (Baum-Welch, an EM algorithm): the heart of speech recognition.",
         limits="log2(K) bits of memory: it knows what kind of word comes next, hardly which one.",
         paper=(
             "L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical "
-            "Analysis of Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970."
+            "Analysis of Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970; for "
+            "speech: J. K. Baker, The DRAGON System, IEEE Transactions on ASSP 23, 1975; F. Jelinek, Continuous Speech "
+            "Recognition by Statistical Methods, Proceedings of the IEEE 64, 1976."
         ),
-        cites=("baum1970",),
+        cites=("baum1970", "baker1975", "jelinek1976"),
         beware=(
             "It is often drawn as a Markov chain on parts of speech: the last word has a state, and the state picks "
             "the next one. That is another model, which sees one token. Nobody knows the state here: what is carried "
@@ -191,16 +193,17 @@ _CARDS = (
         factory="lmzoo.models.skip_ngram:skip_ngram",
         title="Skip n-gram",
         year=1994,
-        people="Huang et al.; Rosenfeld; Ney, Essen, Kneser",
+        people="Rosenfeld; Ney, Essen, Kneser",
         idea="Contexts with gaps: when three tokens were never seen together, two of them may have been.",
         sees="n - 1 tokens (3 by default)",
         changed="A context need not be contiguous: more of what was seen can speak.",
         limits="Twice the contexts with each token it sees further.",
         paper=(
             "H. Ney, U. Essen, R. Kneser, On Structuring Probabilistic Dependences in Stochastic Language Modelling, "
-            "Computer Speech and Language 8, 1994."
+            "Computer Speech and Language 8, 1994; R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical "
+            "Language Modelling, Computer Speech and Language 10, 1996."
         ),
-        cites=("ney1994",),
+        cites=("ney1994", "rosenfeld1996"),
     ),
     Card(
         name="ngram",
@@ -210,7 +213,7 @@ _CARDS = (
         people="Kneser, Ney; Chen, Goodman",
         idea="Long contexts when they were seen, shorter ones otherwise, weighed by how many different words follow.",
         sees="n - 1 tokens (4 by default)",
-        changed="The best language model for a quarter of a century, and still the strongest one on little text.",
+        changed="The best language model until recurrent networks passed it about 2010, and on little text after that.",
         limits="Similar words share nothing; beyond a few tokens every context is new.",
         paper=(
             "S. F. Chen, J. Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, "
@@ -267,11 +270,11 @@ _CARDS = (
         name="rnn",
         factory="lmzoo.models.recurrent:rnn",
         title="Recurrent network",
-        year=2010,
+        year=1990,
         people="Elman; Mikolov",
         idea="A hidden vector is updated at every token and carries whatever the network learns to keep.",
         sees="all of the document in principle",
-        changed="No fixed window any more: the first neural model to beat n-grams everywhere in speech.",
+        changed="No fixed window any more; twenty years later the first network to beat n-grams wherever it was tried.",
         limits="Gradients vanish or explode over distance, so it learns from a few tokens back.",
         paper=(
             "J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; T. Mikolov et al., Recurrent Neural "
@@ -286,30 +289,33 @@ _CARDS = (
         year=1997,
         people="Hochreiter, Schmidhuber; Gers; Sundermeyer",
         idea="A cell that is added to instead of overwritten, behind gates that learn when to write, keep and read.",
-        sees="all of the document; about 200 tokens in practice",
+        sees="all of the document in principle; about 200 tokens as measured in 2018",
         changed="Gradients survive hundreds of steps; the best language model until the transformer.",
         limits="One vector must hold all the past, and training walks token by token.",
         paper=(
             "S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 9, 1997; F. A. Gers, "
-            "J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000."
+            "J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000; as a language model: "
+            "M. Sundermeyer, R. Schlüter, H. Ney, Interspeech 2012; how far it sees: U. Khandelwal, H. He, P. Qi, "
+            "D. Jurafsky, Sharp Nearby, Fuzzy Far Away, ACL 2018."
         ),
-        cites=("hochreiter1997", "gers2000"),
+        cites=("hochreiter1997", "gers2000", "sundermeyer2012", "khandelwal2018"),
     ),
     Card(
         name="gru",
         factory="lmzoo.models.recurrent:gru",
         title="Gated recurrent unit",
         year=2014,
-        people="Cho et al.",
+        people="Cho et al.; Chung et al.",
         idea="The LSTM with two gates instead of three and no separate cell.",
         sees="all of the document",
-        changed="Showed that the gates matter, not the details: as good as the LSTM with fewer parameters.",
+        changed="Showed that it is the gates that matter, not the details: about as good with fewer parameters.",
         limits="As the LSTM's.",
         paper=(
             "K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine "
-            "Translation, EMNLP 2014."
+            "Translation, EMNLP 2014; beside the LSTM: J. Chung, C. Gulcehre, K. Cho, Y. Bengio, Empirical Evaluation "
+            "of Gated Recurrent Neural Networks on Sequence Modeling, 2014."
         ),
-        cites=("cho2014",),
+        cites=("cho2014", "chung2014"),
     ),
     Card(
         name="transformer-2017",

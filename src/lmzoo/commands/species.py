@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lmzoo import terminal
 
 
@@ -52,7 +49,7 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     from dataclasses import asdict
 
     from lmzoo import zoo
-    from lmzoo.budgets import BUDGETS, settings_for
+    from lmzoo.budgets import BUDGETS, as_assignments, settings_for
 
     card = zoo.card(species)
     if bibtex:
@@ -83,29 +80,14 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     console.print(table)
     if settings:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        laid_over = {budget: _flat(changes) for budget, changes in budgets.items() if changes}
+        laid_over = {budget: as_assignments(changes) for budget, changes in budgets.items() if changes}
         for column in ("--set", "default", *laid_over):
             table.add_column(column, no_wrap=True)
-        for name, value in _flat(settings).items():
-            changes = (_written(budget[name]) if name in budget else "" for budget in laid_over.values())
-            table.add_row(name, Text(_written(value)), *map(Text, changes))
+        for name, value in as_assignments(settings).items():
+            changes = (changed.get(name, "") for changed in laid_over.values())
+            table.add_row(name, Text(value), *map(Text, changes))
         title = "settings, and what each --budget puts in their place" if laid_over else "settings"
         console.print(Text(f"\n{title}", style="bold"), table)
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"training.tokens": 5} for {"training": {"tokens": 5}}."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= {f"{name}.{part}": own for part, own in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _written(value: object) -> str:
-    """A value as --set takes it."""
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _plain(value: object) -> object:
