@@ -81,6 +81,20 @@ def test_the_source_itself_has_no_excess(folder: Path) -> None:
     assert (own.excess_nats, own.excess_error, own.decisive_share) == (0, 0, 0)
 
 
+def test_error_is_that_of_other_documents(folder: Path) -> None:
+    """Documents of a rung may be long or short: drawn anew, their mean varies as the standard error says."""
+    record = read_records(folder / "agreement-4" / "results.jsonl")[0]
+    rng, stream = np.random.default_rng(0), sources.source("counting").sample(300, np.random.default_rng(0))
+    exam = _Exam.on("counting", stream)
+    log_probs = exam.optimal - 0.1 + rng.normal(0, 0.1, len(stream))
+    found = exam.climb(record, log_probs)
+    sums, sizes = np.add.reduceat(exam.optimal - log_probs, stream.starts), stream.ends - stream.starts
+    assert sizes.std() > 0.3 * sizes.mean()
+    draws = rng.integers(300, size=(2000, 300))
+    means = sums[draws].sum(1) / sizes[draws].sum(1)
+    assert found.excess_error == pytest.approx(means.std(), rel=0.1)
+
+
 def test_what_finds_something_impossible_has_no_excess(folder: Path) -> None:
     """An exhibit without smoothing, say; JSON has no infinity."""
     for rung in RUNGS:

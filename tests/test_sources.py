@@ -334,13 +334,13 @@ def test_a_text_is_as_likely_as_a_chart_parser_says() -> None:
     ]
     parser = InsideChartParser(PCFG.fromstring("\n".join(lines)))
     made = grammar_of(rows, ambiguous=True)
-    for text, n_trees in (
-        ("the dog sleeps", 1),
-        ("the dog sees the cat near the dog", 2),
-        ("the dog near the cat sees the dog near the cat near the dog", 4),
+    for text, is_ambiguous in (
+        ("the dog sleeps", False),
+        ("the dog sees the cat near the dog", True),
+        ("the dog near the cat sees the dog near the cat near the dog", True),
     ):
         trees = list(parser.parse(text.split()))
-        assert len(trees) >= n_trees - 1
+        assert (len(trees) > 1) == is_ambiguous
         likely = sum(tree.prob() for tree in trees)
         assert math.exp(made.log_probs([*made.ids(text), EOT]).sum()) == pytest.approx(likely), text
 

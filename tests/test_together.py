@@ -8,27 +8,35 @@ import numpy as np
 import pytest
 
 from lmzoo.statistics import Grouping
-from lmzoo.together import dynamically_mixed, mixed, together
+from lmzoo.together import dynamically_mixed, learn_forgetting, mixed, together
 
 
 def test_votes_by_hand() -> None:
     log_probs = np.log([[0.5, 0.1], [0.1, 0.4]])
     np.testing.assert_allclose(np.exp(mixed(log_probs, np.array([0.75, 0.25]))), [0.4, 0.175])  # .375 + .025, ...
-    # The first token has shares 0.25 and 0.05, 5/6 and 1/6 of their sum: weights go there by a thousandth of the way.
-    first, second = np.exp(dynamically_mixed(log_probs, np.array([0.5, 0.5])))
+    # The first token has shares 0.25 and 0.05, 5/6 and 1/6 of their sum; a tenth goes back to halves: 0.8 and 0.2.
+    first, second = np.exp(dynamically_mixed(log_probs, np.array([0.5, 0.5]), 0.1))
     assert first == pytest.approx(0.3)
-    assert second == pytest.approx((0.5 + (5 / 6 - 0.5) / 1000) * 0.1 + (0.5 - (5 / 6 - 0.5) / 1000) * 0.4)
+    assert second == pytest.approx(0.8 * 0.1 + 0.2 * 0.4)
 
 
 def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
-    """Two models, each right on half of a text: the dynamic mixture is close to the right one when a half ends."""
-    right, wrong, n = math.log(0.5), math.log(0.05), 3_000
+    """Two models, each right on half of a long text: soon after they change, the other one has the weight."""
+    right, wrong, n = math.log(0.5), math.log(0.25), 60_000
     log_probs = np.array([[right] * n + [wrong] * n, [wrong] * n + [right] * n])
-    found = dynamically_mixed(log_probs, np.array([0.5, 0.5]))
-    static = mixed(log_probs, np.array([0.5, 0.5]))
-    assert found[:n][-100:].mean() > right - 0.1
-    assert found[-100:].mean() > right - 0.1
-    assert static.mean() == pytest.approx(math.log(0.275))
+    halves = np.array([0.5, 0.5])
+    forgotten = learn_forgetting(log_probs, halves)
+    assert 0 < forgotten < 0.05
+    found = dynamically_mixed(log_probs, halves, forgotten)
+    assert found[n - 100 : n].mean() > right - 0.05
+    assert found[n + 50 : n + 150].mean() > right - 0.05
+    assert mixed(log_probs, halves).mean() == pytest.approx(math.log(0.375))
+
+
+def test_where_models_take_turns_at_random_nothing_is_to_be_remembered() -> None:
+    turn = np.random.default_rng(0).random(20_000) < 0.5
+    log_probs = np.log(np.where([turn, ~turn], 0.5, 0.25))
+    assert learn_forgetting(log_probs, np.array([0.5, 0.5])) > 0.9
 
 
 def test_what_each_one_contributes() -> None:

@@ -251,7 +251,7 @@ class _Exam:
         mean = error = decisive = share = None
         if np.isfinite(excess).all():
             mean = float(excess.mean())
-            by_document = np.add.reduceat(excess, self.stream.starts)
+            by_document = np.add.reduceat(excess - mean, self.stream.starts)  # long ones may have more
             error = float(by_document.std(ddof=1) * len(by_document) ** 0.5 / len(excess))
             if self.ignorance:
                 decisive = float(excess[self.decisive].mean())

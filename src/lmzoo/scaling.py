@@ -60,11 +60,11 @@ def fit_power_law(x: ArrayLike, losses: ArrayLike) -> PowerLaw | None:
 
     Least squares of log L, so that a point counts by its error in percent. The intervals are of the jackknife over the
     points (Tukey 1958): how much the parameters move when one point is left out, whether by noise or because the
-    points lie on no power law. On seven points with noise of up to 1 % they held the truth 87 to 99 times of a hundred.
-    They say nothing of other test texts.
+    points lie on no power law. On seven points with noise of 0.5 % they held the truth 88 to 99 times of a hundred,
+    with 1 % on a flat curve (an exponent of 0.1) 77 times. They say nothing of other test texts.
     """
     x, losses = _checked(x, losses)
-    order = np.argsort(x)
+    order = np.lexsort((losses, x))
     x, losses = x[order], losses[order]
     if len(np.unique(x)) < _FEWEST_POINTS or losses[0] - losses.min() < _LEAST_FALL * losses.min():
         return None

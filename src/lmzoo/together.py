@@ -1,17 +1,20 @@
 """The zoo together: what several models make of a text when they vote, and what each one contributes.
 
 Static: P(w | h) = sum_m weight_m P_m(w | h), weights learned on valid (Jelinek & Mercer 1980), as in the species
-`mixture`. Dynamic: the weights are those of the last thousand tokens or so of the test text, by Bayes' rule on every
-token (online expectation-maximisation; Cappé & Moulines 2009): that adapts to the text.
+`mixture`. Dynamic: after every token of the test text Bayes' rule says anew whom to trust, and a share of that trust
+goes back to the static weights, so that what was right long ago counts for little (fixed share; Herbster & Warmuth
+1998, Tracking the Best Expert): that adapts to the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from lmzoo.models.mixing import learn_weights
@@ -19,8 +22,9 @@ from lmzoo.statistics import Certainty, Grouping, certainty
 
 _TOLERANCE = 1e-6
 """Nats a token within which weights are the best ones: what is shown has three decimals."""
-_MEMORY = 1000
-"""Tokens that dynamic weights remember."""
+_MOST_TOKENS = 100_000
+"""Of valid, on which the share that dynamic weights forget is learned."""
+_SHARE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,8 @@ def together(
     n_models = len(names)
     weights = learn_weights(valid.T, _TOLERANCE)
     best = int(np.argmax(valid.sum(axis=1)))
-    rows = [mixed(test, weights), test[best], dynamically_mixed(test, weights)]
+    forgotten = learn_forgetting(valid[:, :_MOST_TOKENS], weights)
+    rows = [mixed(test, weights), test[best], dynamically_mixed(test, weights, forgotten)]
     for left_out in range(n_models):
         others = np.delete(np.arange(n_models), left_out)
         rows.append(mixed(test[others], learn_weights(valid[others].T, _TOLERANCE)))
@@ -68,13 +73,25 @@ def mixed(log_probs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
     return np.asarray(logsumexp(log_probs + np.log(weights)[:, None], axis=0))
 
 
-def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+def learn_forgetting(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
+    """The share that weights should forget from token to token where M models gave `log_probs` (M, T)."""
+
+    def loss(forgotten: float) -> float:
+        return -float(dynamically_mixed(log_probs, prior, forgotten).sum())
+
+    found: Any = minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": _SHARE_TOLERANCE})
+    return float(found.x)
+
+
+def dynamically_mixed(
+    log_probs: NDArray[np.float64], prior: NDArray[np.float64], forgotten: float
+) -> NDArray[np.float64]:
     """(T,) the same with weights that follow the text, from `prior`; a token is predicted before it counts."""
-    weights, found = prior.copy(), np.empty(log_probs.shape[1])
+    weights, found = prior, np.empty(log_probs.shape[1])
     peaks = log_probs.max(axis=0)
     for t, probs in enumerate(np.exp(log_probs - peaks).T):  # (M,)
         shares = weights * probs
         total = shares.sum()
         found[t] = np.log(total)
-        weights += (shares / total - weights) / _MEMORY
+        weights = (1 - forgotten) * shares / total + forgotten * prior
     return found + peaks

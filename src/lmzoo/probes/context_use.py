@@ -35,6 +35,7 @@ from scipy.optimize import isotonic_regression
 from lmzoo.checks import check_positive, check_whole
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.statistics import CONFIDENCE
 from lmzoo.stream import EOT, TokenStream
 
 Kind = Literal["cut", "shuffled"]
@@ -45,7 +46,6 @@ _PIECE = 16
 """Contexts shorter than this are cut at every so many tokens of a stretch."""
 _STEPS_PER_OCTAVE = 8
 _N_RESAMPLES = 400
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ContextUse:
 
         rng = np.random.default_rng(seed)
         drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_N_RESAMPLES)
-        ends = [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]
+        ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
         low, high = np.quantile([tokens(weights) for weights in drawn], ends, method="nearest")
         return Reach(tokens(np.ones(len(sizes), np.int64)), int(low), int(high))
 
