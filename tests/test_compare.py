@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -268,6 +269,9 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
         assert f"{record.bits_per_byte:.3f}" in html
         assert f"{record.bits_per_byte:.3f}" in markdown
     assert html.count("<svg") == html.count("<figure>") > 1
+    links = re.findall(r"!\[.+\]\((.+)\)", markdown)
+    assert len(links) == html.count("<figure>")
+    assert all((run / unquote(link)).is_file() for link in links)
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", html), "nothing may be loaded from outside"
     assert len(html.encode()) < 1_000_000
 
@@ -303,7 +307,7 @@ def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_p
         assert places == sorted(places)
         assert f"{cache.bits_per_byte:.3f}" not in page[page.index(COLUMNS[1].title) : places[1]]
         assert f"{cache.bits_per_byte:.3f}" in page[places[1] :]
-    assert "Best: **unigram**" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "Lowest: **unigram**" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_escapes_hostile_text(tmp_path: Path) -> None:

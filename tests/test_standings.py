@@ -43,14 +43,18 @@ def test_the_better_one_is_told_apart(run: tuple[Path, list[EvalRecord]]) -> Non
     told = found(run, "markov", "unigram")
     assert told is not None
     assert told.unit == "40 documents"
-    assert told.n_pairs == 1
+    assert len(told.pairs) == 1
     (markov, unigram), records = told.rows, {record.name: record for record in run[1]}
     assert markov[:2] == ["markov", f"{records['markov'].bits_per_byte:.3f}"]
-    assert markov[3:] == ["", "", "–"]
+    assert markov[3:] == ["0.000", "", "–"]
     assert unigram[5] == "–"
     least, _, most = unigram[4].partition(" to ")
     assert 0 < float(least) < float(unigram[3]) < float(most)
     assert told.verdict.startswith("markov is the best: unigram, next to it, needs ")
+    (pair,) = told.pairs
+    assert (pair.better, pair.worse, pair.told_apart) == ("markov", "unigram", True)
+    assert (f"{pair.difference:.3f}", f"{pair.low:.3f}", f"{pair.high:.3f}") == (unigram[3], least, most)
+    assert pair.p_value < 0.05
 
 
 def test_equals_are_said_to_be_equal(run: tuple[Path, list[EvalRecord]]) -> None:

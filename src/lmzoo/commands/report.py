@@ -24,7 +24,7 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     runs
         Folders of runs of `lmzoo compare`.
     out
-        Folder of the page about several runs: merged.html, merged.md, merged.csv and figures.
+        Folder of the page about several runs: merged.html, merged.md, merged.csv, pairs.csv and figures.
     json
         Print the paths of the pages as one JSON array.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import zoo
+from lmzoo.budgets import as_assignments
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.generate import Decoding
@@ -18,7 +19,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import breakdown, charts, costs, eras, gradients, standings, votes
 from lmzoo.report import context as looking
-from lmzoo.report.figures import Figures
+from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.leaderboard import (
     COLUMNS,
     SEEDS_HEADER,
@@ -48,6 +49,8 @@ class Exhibit:
     entropy_bits: float
     sample: str
     """A continuation of the prompt, drawn with a fixed seed."""
+    settings: dict[str, str]
+    """Where they are not the defaults, as --set takes them."""
     states: list[tuple[StateSummary, list[str]]]
     """Hidden states, if it has them, the heaviest first; each with the texts of its most likely tokens."""
     flow: gradients.Flow | None
@@ -63,8 +66,8 @@ class Costs:
     columns: list[costs.Cost]
     mark: str
     rows: list[list[str]]
-    figure: str
-    """Empty if no species has bits per byte."""
+    figure: Figure | None
+    """None if no species has bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class States:
     name: str
     n_states: int
     rows: list[tuple[StateSummary, list[str]]]
-    graph: str
+    graph: Figure
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Flows:
     rows: list[list[str]]
     reaches: list[tuple[str, str]]
     """Names, each with the distance to which one hundredth is left, the shortest first."""
-    figure: str
+    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,14 @@ class Uses:
     max_context: int
     rows: list[list[str]]
     """Under `looking.HEADER`."""
-    figure: str
+    figure: Figure
 
 
 def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Fits nothing.
 
-    Beside them are the figures (`figures/`), the records as a table (`results.csv`) and the papers (`references.bib`).
+    Beside them are the figures (`figures/`), the records as a table (`results.csv`), the test of each pair
+    (`pairs.csv`) and the papers (`references.bib`).
     A predictor that cannot be read is named in the report, which has its figures all the same.
     Raises SavedModelError if the folder holds no results.
     """
@@ -136,7 +140,8 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     for setting, tried in _swept(records).items():
         chart = charts.by_setting(setting, tried, _best_besides(tried, records))
         context["figures"].append(figures.draw(setting, chart))
-    context["standings"] = standings.standings(folder, records, encoded) if encoded else None
+    told = standings.standings(folder, records, encoded) if encoded else None
+    context["standings"] = told
     context["standings_header"] = standings.HEADER
     context["votes"] = votes.votes(folder, records, encoded) if encoded else None
     context["votes_header"] = votes.HEADER
@@ -150,6 +155,8 @@ def write_report(folder: str | Path, *, on_progress: OnProgress | None = None) -
     context["wide"] = eras.WIDE
     figures.save(folder)
     write_csv(folder / "results.csv", everything)
+    if told:
+        write_csv(folder / "pairs.csv", told.pairs)
     eras.write_references(folder / "references.bib", records)
     return write_pages(folder, ["report.md", "report.html"], context)
 
@@ -195,6 +202,7 @@ def _exhibit(folder: Path, record: EvalRecord, prompt: str, valid: TokenStream |
         guesses=predictor.top_tokens(prompt, 5),
         entropy_bits=bits(distribution.entropy()),
         sample=predictor.complete(prompt, max_tokens=_N_TOKENS, decoding=Decoding(top_p=0.95), seed=0),
+        settings=as_assignments(record.settings),
         states=_heaviest_states(predictor),
         flow=None if valid is None else _flow(record.name, predictor, valid),
         use=None if valid is None else _use(record, predictor, valid),
@@ -228,7 +236,7 @@ def _heaviest_states(predictor: Predictor) -> list[tuple[StateSummary, list[str]
 
 def _costs(records: list[EvalRecord], figures: Figures) -> Costs:
     has_figure = any(costs.comparable(records, cost) for cost in costs.COSTS)
-    figure = figures.draw("costs", charts.quality_and_cost(records)) if has_figure else ""
+    figure = figures.draw("costs", charts.quality_and_cost(records)) if has_figure else None
     return Costs(costs.measured(records), costs.MARK, costs.rows(records), figure)
 
 

@@ -30,7 +30,7 @@ from lmzoo.probes.breakdown import (
 )
 from lmzoo.records import EvalRecord
 from lmzoo.report import charts
-from lmzoo.report.figures import Figures
+from lmzoo.report.figures import Figure, Figures
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
 from lmzoo.stream import TokenStream
@@ -72,7 +72,7 @@ class Calibration:
 
     header: tuple[str, ...]
     rows: list[list[str]]
-    figure: str
+    figure: Figure
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ _WAYS_OUT = 2
 """Ways drawn from each state."""
 _HEAD = 0.66
 _LINE = 13
+_LOW = 190
 _HEIGHT = 340
 _TALL = 460
 _ERAS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
@@ -95,7 +96,13 @@ def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
     return altair.concat(
         *(_against(cost, records) for cost in measured(records)),
         columns=3,
-        title=altair.TitleParams("Quality against cost", subtitle="The named ones: nothing better is as cheap"),
+        title=altair.TitleParams(
+            "Quality against cost",
+            subtitle=[
+                "The farther left, the cheaper; the lower, the better. The named ones: nothing better is as cheap.",
+                f"Not drawn: what needs over {_FAR_BEHIND} times as many bits as the best, and what costs nothing.",
+            ],
+        ),
     )
 
 
@@ -108,6 +115,11 @@ def _against(cost: Cost, records: Sequence[EvalRecord]) -> Chart:
     ]
     least = min((row["bits per byte"] for row in priced), default=0)
     rows = [row for row in priced if row["bits per byte"] <= _FAR_BEHIND * least]
+    most = max((row["bits per byte"] for row in rows), default=0)
+    named = [row for row in rows if row["best"]]
+    places = _apart([row["bits per byte"] for row in named], _LINE * (most - least) / _LOW)
+    for row, place in zip(named, places, strict=True):
+        row["place"] = place
     points = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "cost:Q",
@@ -121,8 +133,8 @@ def _against(cost: Cost, records: Sequence[EvalRecord]) -> Chart:
         points.mark_circle(size=30, color=_GREY)
         + on_front.mark_line(interpolate="step-after", color=_BLUE, strokeWidth=1)
         + on_front.mark_circle(size=40, color=_BLUE, opacity=1)
-        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(text="species:N")
-    ).properties(width=230, height=190)
+        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(y="place:Q", text="species:N")
+    ).properties(width=230, height=_LOW)
 
 
 def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
@@ -210,17 +222,16 @@ def _falling(lines: Lines, unit: str, spent: str, title: str) -> Chart:
         row["place"] = math.exp(place)
     scale = altair.Scale(type="log", nice=False, padding=8)
     base = altair.Chart(altair.Data(values=rows)).encode(
-        x=altair.X("x:Q", scale=scale, axis=altair.Axis(format="~s"), title=f"{spent} (logarithmic)"),
+        x=altair.X(
+            "x:Q", scale=scale, axis=altair.Axis(format="~s", labelOverlap=True), title=f"{spent} (logarithmic)"
+        ),
         y=altair.Y("loss:Q", scale=scale, axis=altair.Axis(format=".3~g"), title=f"test {unit} (logarithmic)"),
         color=altair.Color("year:O", scale=_ERAS, legend=None),
     )
     curves = base.mark_line(point=altair.OverlayMarkDef(size=20)).encode(detail="name:N")
-    labels = (
-        base.mark_text(align="left", dx=8)
-        .transform_filter("isValid(datum.place)")
-        .encode(y=altair.Y("place:Q", scale=scale), text="name:N")
+    return altair.layer(curves, *_names_at_ends(base, "name", scale)).properties(
+        width=560, height=_TALL, title=title, padding=_padding(right=list(lines))
     )
-    return (curves + labels).properties(width=560, height=_TALL, title=title)
 
 
 def by_distance(flows: Sequence[Flow]) -> Chart:
@@ -249,7 +260,8 @@ def by_distance(flows: Sequence[Flow]) -> Chart:
     )
     if len({flow.untrained for flow in flows}) > 1:
         lines = lines.encode(strokeDash=altair.StrokeDash("kind:N", sort=["trained", "untrained"], title=None))
-    return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back")
+    padding = _padding(right=[flow.name for flow in flows])
+    return altair.layer(lines).properties(width=520, height=340, title="How far gradients flow back", padding=padding)
 
 
 def by_text_read(records: Sequence[CodeRecord]) -> Chart:
@@ -292,7 +304,9 @@ def by_text_read(records: Sequence[CodeRecord]) -> Chart:
         )
     )
     points = base.transform_filter("datum.kind == 'species'").mark_circle(size=20, opacity=1)
-    return (lines + points).properties(width=520, height=380, title="What each block costs")
+    return (lines + points).properties(
+        width=520, height=380, title="What each block costs", padding=_padding(right=[one.name for one in records])
+    )
 
 
 def by_context(uses: Sequence[Use]) -> Chart:
@@ -320,25 +334,28 @@ def by_context(uses: Sequence[Use]) -> Chart:
                 {**about, "tokens": n, "bits": cost, "dot": n == use.reaches[kind].tokens} for n, cost in curve.items()
             ]
             rows[-1]["place"] = place  # of the label, at the end of the line
+    scale = altair.Scale(domain=domain, nice=False)
     base = altair.Chart().encode(
         x=altair.X("tokens:Q", scale=altair.Scale(type="log", base=2, nice=False), title="tokens (logarithmic)"),
-        y=altair.Y("bits:Q", scale=altair.Scale(domain=domain, nice=False), title="bits per token"),
+        y=altair.Y("bits:Q", scale=scale, title="bits per token"),
         color=altair.Color("year:O", scale=_ERAS, legend=None),
     )
     lines = base.mark_line().encode(detail="species:N")
     dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.dot")
-    labels = (
-        base.mark_text(align="left", dx=6)
-        .transform_filter("isValid(datum.place)")
-        .encode(y="place:Q", text="species:N")
-    )
     names = [use.name for use in looking]
     return (
-        altair.layer(lines, dots, labels, data=altair.Data(values=rows))
+        altair.layer(lines, dots, *_names_at_ends(base, "species", scale), data=altair.Data(values=rows))
         .properties(width=330, height=_HEIGHT)
         .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=50 + _room(names))
         .properties(title="How far back each one looks", padding=_padding(right=names))
     )
+
+
+def _names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple[altair.Chart, altair.Chart]:
+    """Beside the rows that have a "place" on the y axis, their names, each after a spot of the colour of its line."""
+    ends = lines.transform_filter("isValid(datum.place)").encode(y=altair.Y("place:Q", scale=scale))
+    spots = ends.mark_text(text="●", align="left", dx=6)
+    return spots, ends.mark_text(align="left", dx=18).encode(text=f"{field}:N", color=altair.value(_INK))
 
 
 def _room(names: Sequence[str]) -> int:
@@ -501,7 +518,11 @@ def write_svg(chart: Chart, path: Path) -> None:
 
 def as_svg(chart: Chart) -> str:
     """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
-    specification: Mapping[str, Any] = chart.configure(background="white").to_dict()
-    title = specification["title"]
-    name = html.escape(title if isinstance(title, str) else title["text"])
-    return vl_convert.vegalite_to_svg(dict(specification)).replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+    svg = vl_convert.vegalite_to_svg(chart.configure(background="white").to_dict())
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title_of(chart))}" ', 1)
+
+
+def title_of(chart: Chart) -> str:
+    """Without what stands below it."""
+    title = chart.to_dict()["title"]
+    return title if isinstance(title, str) else title["text"]

@@ -114,7 +114,8 @@ def _law_row(one: Law) -> list[str]:
         one.name,
         one.against,
         floor,
-        f"{law.floor_interval[0]:.2f} to {law.floor_interval[1]:.2f}",
+        # Where even the fits to fewer points end at the bound of 0, they do not tell how far it is from there.
+        f"{law.floor_interval[0]:.2f} to {law.floor_interval[1]:.2f}" if law.floor_interval[1] > 0 else "–",
         f"{law.exponent:.2f}",
         f"{law.exponent_interval[0]:.2f} to {law.exponent_interval[1]:.2f}",
         f"{law.scale:.3g}",
@@ -183,6 +184,7 @@ def write_page(folder: str | Path) -> list[Path]:
         "header": header(curves),
         "rows": rows(curves),
         "leaders": leaders(curves),
+        "adaptive": [name for name in curves.names if name not in curves.static],
         "certain": [change.sentence for change in found if change.is_certain],
         "uncertain": [change.sentence for change in found if not change.is_certain],
         "law_header": LAW_HEADER,

@@ -46,7 +46,10 @@ class Rung:
     is_exact: bool
     ignorance: float | None
     limits: list[float]
-    """What the best predictor that sees the last 0, 1, 2, ... tokens pays above the entropy; [] where nobody knows."""
+    """Nats per token that the best predictor of the last 0, 1, 2, ... tokens expects to pay; [] where nobody knows."""
+    n_tokens: int
+    """Of the test text."""
+    n_decisive: int
     first: str
     """To climb it, as "1997 lstm"."""
     rows: list[list[str]]
@@ -169,7 +172,7 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
     entropy = climbs[0].optimal_nats if source.entropy is None else source.entropy
     limits = []
     if isinstance(source, sources.FiniteState):
-        limits = [max(0.0, source.limit(n_tokens) - entropy) for n_tokens in range(_MOST_SEEN + 1)]
+        limits = [source.limit(n_tokens) for n_tokens in range(_MOST_SEEN + 1)]
     return Rung(
         card=card,
         samples=[source.text(ids) for ids in source.sample(_N_SAMPLES, np.random.default_rng(0)).documents()],
@@ -177,6 +180,8 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
         is_exact=source.entropy is not None,
         ignorance=source.ignorance,
         limits=limits,
+        n_tokens=climbs[0].n_tokens,
+        n_decisive=climbs[0].n_decisive,
         first=_first(climbs),
         rows=[_cells(seeds) for seeds in by_species(sorted(climbs, key=lambda one: _era(one.species))).values()],
     )

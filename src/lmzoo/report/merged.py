@@ -16,7 +16,7 @@ from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import charts, standings
-from lmzoo.report.figures import Figures
+from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
 from lmzoo.statistics import certainty, grouping, grouping_of_documents
@@ -77,12 +77,15 @@ class Text:
     standings: standings.Standings | None
     seeds: list[list[str]]
     """Under `SEEDS_HEADER`: what was fitted with several seeds, in one run or in several."""
-    figure: str
-    """Empty if nothing has bits per byte."""
+    figure: Figure | None
+    """None if nothing has bits per byte."""
 
 
 def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
-    """Writes `merged.md`, `merged.html`, `merged.csv` and figures about several runs into `out`; returns the pages.
+    """Writes `merged.md` and `merged.html` about several runs into `out` and returns their paths.
+
+    Beside them are the figures (`figures/`), the records (`merged.csv`) and the tests of pairs on each text
+    (`pairs.csv`).
 
     Runs on one corpus are compared document by document, so that their tokenizers may differ. Raises UsageError if a
     run is named twice, SavedModelError if a folder holds no results.
@@ -95,11 +98,12 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     names = _distinct([records[0].corpus for records in by_corpus.values()])
     records_by_text = dict(zip(names, by_corpus.values(), strict=True))
     entries_by_text = {name: _entries(runs, records) for name, records in records_by_text.items()}
+    texts = [
+        _text(name, found, records_by_text[name], figures, f"text-{number}")
+        for number, (name, found) in enumerate(entries_by_text.items(), start=1)
+    ]
     context = {
-        "texts": [
-            _text(name, found, records_by_text[name], figures, f"text-{number}")
-            for number, (name, found) in enumerate(entries_by_text.items(), start=1)
-        ],
+        "texts": texts,
         "table_header": _TABLE_HEADER,
         "seeds_header": SEEDS_HEADER,
         "meanings": COLUMNS[1:],
@@ -115,6 +119,9 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     figures.save(out)
     everything = [entry for found in entries_by_text.values() for entry in found]
     write_csv(out / "merged.csv", [entry.shown for entry in everything], run=[entry.run.name for entry in everything])
+    if pairs := {text.name: text.standings.pairs for text in texts if text.standings}:
+        named = [name for name, of_text in pairs.items() for _ in of_text]
+        write_csv(out / "pairs.csv", list(itertools.chain(*pairs.values())), text=named)
     return pages
 
 
@@ -160,7 +167,7 @@ def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures:
         table = [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells]
         tables.append((title, note, table))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
-    figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else ""
+    figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None
     return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
 
 

@@ -42,5 +42,5 @@ def _markdown_cell(text: object) -> str:
 
 def _machine(facts: Mapping[str, Any]) -> str:
     """What records say of the machine they were made on, in words."""
-    memory = facts["memory_bytes"] / 2**30
-    return f"{facts['processor']}, {facts['n_cores']} cores, {memory:.0f} GiB, {facts['platform']}"
+    cores = f"{facts['n_cores']} cores ({facts['n_threads']} used)"
+    return f"{facts['processor']}, {cores}, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['platform']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,32 @@ HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "ca
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two species, the better one first, and how surely they differ. In bits per byte."""
+
+    better: str
+    worse: str
+    difference: float
+    low: float
+    """End of the 95 % interval of the difference."""
+    high: float
+    p_value: float
+    """Of the paired permutation test, corrected for the number of pairs (Holm)."""
+    told_apart: bool
+
+
+@dataclass(frozen=True)
 class Standings:
     """The species that have scores, the best first, and which of them are as good as equal."""
 
     unit: str
     """What was drawn anew for the intervals."""
-    n_pairs: int
     rows: list[list[str]]
     """Under `HEADER`."""
     verdict: str
     """Who is best, in a sentence."""
+    pairs: list[Pair]
+    """All of them."""
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
@@ -66,14 +83,26 @@ def compared(names: Sequence[str], sure: Certainty | None) -> Standings | None:
     rows = []
     for own, name in enumerate(names):
         low, high = sure.intervals[own]
-        behind = ["", ""]
-        if own:
-            least, most = sure.difference_intervals[own, 0]
-            behind = [f"{sure.differences[own, 0]:.3f}", f"{least:.3f} to {most:.3f}"]
+        least, most = sure.difference_intervals[own, 0]
+        behind = [f"{sure.differences[own, 0]:.3f}", f"{least:.3f} to {most:.3f}" if own else ""]
         rows.append(
             [name, f"{sure.figures[own]:.3f}", f"{low:.3f} to {high:.3f}", *behind, ", ".join(alike[own]) or "–"]
         )
-    return Standings(sure.unit, len(names) * (len(names) - 1) // 2, rows, _verdict(names, alike[0], rows))
+    pairs = [_pair(names, sure, *pair) for pair in itertools.combinations(range(len(names)), 2)]
+    return Standings(sure.unit, rows, _verdict(names, alike[0], rows), pairs)
+
+
+def _pair(names: Sequence[str], sure: Certainty, better: int, worse: int) -> Pair:
+    low, high = sure.difference_intervals[worse, better].tolist()
+    return Pair(
+        names[better],
+        names[worse],
+        difference=float(sure.differences[worse, better]),
+        low=low,
+        high=high,
+        p_value=float(sure.p_values[worse, better]),
+        told_apart=sure.are_distinguishable(worse, better),
+    )
 
 
 def _verdict(names: Sequence[str], as_good: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
