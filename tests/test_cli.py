@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -147,6 +148,12 @@ def _read_only(tmp_path: Path) -> str:
     return str(folder / "model")
 
 
+def _run_folder(tmp_path: Path) -> str:
+    (tmp_path / "run" / "predictors").mkdir(parents=True)
+    return str(tmp_path / "run")
+
+
+COMPARE = ["compare", "--corpus", "CORPUS", "--out", "OUT"]
 FIT = ["fit", "unigram", "--out", "OUT", "--corpus"]
 
 BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
@@ -174,6 +181,15 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "--jsno"),
     "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
+    "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "name one of its predictors"),
+    "no species": (lambda tmp: [*COMPARE, "--species", "--jobs", "1"], 2, "--species"),
+    "no rung": (lambda tmp: ["ladder", "--out", "OUT", "--rung", "--species", "markov"], 2, "--rung"),
+    "negative seed": (lambda tmp: [*COMPARE, "--seed", "-1"], 2, "--seed"),
+    "one share": (lambda tmp: ["curves", "--out", "OUT", "--shares", "1"], 2, "--shares"),
+    "setting of nobody": (lambda tmp: [*COMPARE, "--set", "alpha=1"], 2, "species.name=value, as in lstm.d_hidden=512"),
+    "unknown setting of one": (lambda tmp: [*COMPARE, "--set", "rnn.d_hiden=1"], 2, "did you mean 'd_hidden'"),
+    "tokenizer of a run": (lambda tmp: [*COMPARE, "--tokenizer", "bpe:x"], 2, "bpe:x"),
+    "a file for a run": (lambda tmp: ["compare", "--corpus", "CORPUS", "--out", __file__], 2, "is a file"),
 }
 
 
@@ -192,6 +208,18 @@ def test_bad_calls_fail_in_one_line_and_leave_nothing(
     assert lines[0].startswith("lmzoo: ")
     assert message in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n\n".join(f"The cat number {number} sat on the mat." for number in range(40))
+    for arguments in (
+        ["corpus", "info", "-", "--json"],
+        ["tokenize", "-", "-t", "byte", "--json"],
+        ["fit", "unigram", "--corpus", "-", "--tokenizer", "char", "--out", str(tmp_path / "made"), "--json"],
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert run(arguments) == 0, capsys.readouterr().err
+        json.loads(capsys.readouterr().out)
 
 
 def test_damaged_predictor(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

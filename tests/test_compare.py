@@ -29,9 +29,11 @@ from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluate import evaluate
+from lmzoo.jobs import Outcome
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report import write_report
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table
+from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
 
 SPECIES = ["uniform", "unigram", "markov"]
@@ -121,6 +123,37 @@ def test_a_run_folder_belongs_to_one_request(run: Path, corpus_folder: Path, tmp
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other files"):
         compare(tmp_path, species=SPECIES, corpus=corpus_folder)
+
+
+def test_one_process_at_a_time_works_in_a_folder(corpus_folder: Path, tmp_path: Path) -> None:
+    request: dict[str, Any] = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    heard = []
+
+    def second(outcome: Outcome[EvalRecord]) -> None:
+        heard.append(outcome.name)
+        with pytest.raises(UsageError, match=r"another process is at work in .*: wait"):
+            compare(tmp_path / "run", **request)
+
+    compare(tmp_path / "run", **request, on_outcome=second)
+    assert heard == ["unigram"]
+    assert compare(tmp_path / "run", **request).outcomes[0].reused
+
+
+def test_damaged_scores_are_made_again(corpus_folder: Path, tmp_path: Path) -> None:
+    request: dict[str, Any] = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    compare(tmp_path / "run", **request)
+    scores_path(tmp_path / "run", "unigram", "test").write_bytes(b"half")
+    assert not compare(tmp_path / "run", **request).outcomes[0].reused
+    assert compare(tmp_path / "run", **request).outcomes[0].reused
+
+
+def test_records_hold_any_character(run: Path, tmp_path: Path) -> None:
+    records = [dataclasses.replace(record, corpus="a\u2028b\x85c") for record in read_records(run / "results.jsonl")]
+    write_records(tmp_path / "results.jsonl", records)
+    assert read_records(tmp_path / "results.jsonl") == records
+    (tmp_path / "results.jsonl").write_bytes(b"\xff")
+    with pytest.raises(SavedModelError, match="not UTF-8"):
+        read_records(tmp_path / "results.jsonl")
 
 
 def test_typos_show_before_any_work(corpus_folder: Path, tmp_path: Path) -> None:

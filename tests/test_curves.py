@@ -142,6 +142,14 @@ def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, 
     assert len((folder / "curves.jsonl").read_bytes()) == pytest.approx(len(before), abs=100)
 
 
+def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    before = read_records(folder / "curves.jsonl")
+    added = a_run(folder, corpus_folder, species=["uniform"], settings={})
+    assert {record.name for record in added} == {"uniform"}
+    assert figures(read_records(folder / "curves.jsonl")) == figures([*before, *added])
+
+
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--shares", "4"]
     command = [sys.executable, "-m", "lmzoo", "curves", *request, "--out", str(tmp_path / "run")]

@@ -198,6 +198,20 @@ def test_one_failure_leaves_the_rest(folder: Path, tmp_path: Path) -> None:
     assert [(rung, outcome.name) for rung, outcome in made.failures] == [("markov-1", "unigram")]
 
 
+def test_a_failure_does_not_show_what_an_earlier_run_found(folder: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "ladder")
+    made = ladder(path, rungs=["markov-1"], species=["markov", "unigram"], settings={"markov": {"alpha": -1}})
+    assert [outcome.name for _, outcome in made.failures] == ["markov"]
+    assert [climb.species for climb in made.climbs] == ["unigram"]
+
+
+def test_scores_that_are_gone_stop_nobody_else(folder: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(folder, tmp_path / "ladder")
+    shutil.rmtree(path / "markov-1" / "scores" / "markov")
+    made = ladder(path, rungs=["markov-1"], species=["unigram"])
+    assert [climb.species for climb in made.climbs] == ["unigram"]
+
+
 def test_wrong_calls_show_before_any_work(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "ladder"
     for wrong, message in (

@@ -80,6 +80,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `lmzoo list | head -1`
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full disk, a folder that may not be read
+        terminal.note(f"lmzoo: {_one_line(error)}")
+        return 1
     return returned if isinstance(returned, int) else 0
 
 

@@ -29,7 +29,7 @@ from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
-from lmzoo.errors import CorpusError, LmzooError, UnknownNameError, UsageError
+from lmzoo.errors import CorpusError, LmzooError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.jobs import Outcome, check_jobs, named, run_jobs
 from lmzoo.language_model import OnProgress, Progress
@@ -37,8 +37,8 @@ from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
-from lmzoo.scores import save_log_probs
-from lmzoo.tokenizers import Tokenizer
+from lmzoo.scores import load_log_probs, save_log_probs
+from lmzoo.tokenizers import Tokenizer, check_tokenizer
 
 
 @dataclass
@@ -95,22 +95,61 @@ def compare(
     for name in settings:
         if name not in {*chosen, *sweeps}:
             raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
+        zoo.check_settings(name, settings[name])
     jobs_by_name: dict[str, _Job] = {}
     for name in dict.fromkeys([*chosen, *sweeps]):
         card = zoo.card(name)  # a typo shows before an hour of work
         base = merged(settings_for(name, budget), settings.get(name, {}))
         variants = [("", base)] if name in chosen else []
         for setting, values in sweeps.get(name, {}).items():
-            if setting.partition(".")[0] not in zoo.defaults(name):
-                raise UnknownNameError(f"setting of {name}", setting, zoo.defaults(name))
+            zoo.check_settings(name, [setting.partition(".")[0]])
             variants += [(_label(name, setting, value), merged(base, _nested(setting, value))) for value in values]
         for label, arguments in variants:
             for repeat in range(seeds):
                 own = _label(label or name, "seed", seed + repeat) if repeat else label
                 job = _Job(folder, card, own, arguments, seed + repeat, device, command)
                 jobs_by_name[job.name] = job
-    _prepare(folder, corpus, tokenizer, seed, named("corpus", on_progress))
+    if not isinstance(corpus, Corpus):
+        corpus = load_corpus(corpus)
+    with open_run(folder, _request(corpus, tokenizer, seed)):
+        encoded = _encoded(folder, corpus, tokenizer, named("corpus", on_progress))
+        outcomes = _run(folder, jobs_by_name, encoded, at_a_time, on_progress, on_outcome)
+    return Comparison(folder, [outcomes[name] for name in jobs_by_name])
 
+
+def _request(corpus: Corpus, tokenizer: str | Tokenizer | None, seed: int) -> dict[str, Any]:
+    """What the run folder is for, in plain values; an error if nothing can be compared so."""
+    if not corpus.test:
+        raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
+    if isinstance(tokenizer, str):
+        check_tokenizer(tokenizer)
+    return {
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
+        "seed": seed,
+        "lmzoo": __version__,
+    }
+
+
+def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> EncodedCorpus:
+    """The corpus of the run, encoded unless an earlier call has done so."""
+    if not (folder / "encoded").exists():
+        if not isinstance(tokenizer, Tokenizer):
+            tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
+        encode_corpus(corpus, tokenizer, on_progress).save(folder / "encoded")
+    return EncodedCorpus.load(folder / "encoded")
+
+
+def _run(
+    folder: Path,
+    jobs_by_name: Mapping[str, _Job],
+    encoded: EncodedCorpus,
+    at_a_time: int,
+    on_progress: Callable[[str, Progress], None] | None,
+    on_outcome: Callable[[Outcome[EvalRecord]], None] | None,
+) -> dict[str, Outcome[EvalRecord]]:
+    """What became of each job, by its name; what an earlier call has done is reused."""
     known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
     outcomes: dict[str, Outcome[EvalRecord]] = {}
     order = {name: place for place, name in enumerate(jobs_by_name)}
@@ -127,13 +166,12 @@ def compare(
     todo = []
     for name, job in jobs_by_name.items():
         record = next((record for record in known if job.made(record)), None)
-        parts = (job.home / "predictor.json", job.scores("test"), job.scores("valid"))
-        if record is not None and all(part.exists() for part in parts):
+        if record is not None and job.is_kept(encoded):
             done(Outcome(name, record, reused=True))
         else:
             todo.append(job)
     run_jobs(todo, at_a_time=at_a_time, on_progress=on_progress, on_outcome=done)
-    return Comparison(folder, [outcomes[name] for name in jobs_by_name])
+    return outcomes
 
 
 def _label(name: str, setting: str, value: Any) -> str:
@@ -145,32 +183,6 @@ def _nested(setting: str, value: Any) -> dict[str, Any]:
     """{"training": {"tokens": 5}} for "training.tokens" and 5."""
     name, _, rest = setting.partition(".")
     return {name: _nested(rest, value) if rest else value}
-
-
-def _prepare(
-    folder: Path,
-    corpus: str | Path | Corpus,
-    tokenizer: str | Tokenizer | None,
-    seed: int,
-    on_progress: OnProgress,
-) -> None:
-    """Opens the run folder for this request and encodes the corpus, unless an earlier call has done so."""
-    if not isinstance(corpus, Corpus):
-        corpus = load_corpus(corpus)
-    if not corpus.test:
-        raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
-    request = {
-        "corpus": corpus.name,
-        "corpus_fingerprint": corpus.fingerprint,
-        "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-        "seed": seed,
-        "lmzoo": __version__,
-    }
-    open_run(folder, request)
-    if not (folder / "encoded").exists():
-        if not isinstance(tokenizer, Tokenizer):
-            tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
-        encode_corpus(corpus, tokenizer, on_progress).save(folder / "encoded")
 
 
 @dataclass(frozen=True)
@@ -197,6 +209,15 @@ class _Job:
 
     def scores(self, split: str) -> Path:
         return scores_path(self.folder, self.name, split)
+
+    def is_kept(self, encoded: EncodedCorpus) -> bool:
+        """Whether all that it makes besides its record is there and can be read."""
+        try:
+            for split in ("valid", "test"):
+                load_log_probs(self.scores(split), len(getattr(encoded, split).stream))
+        except LmzooError:
+            return False
+        return (self.home / "predictor.json").exists()
 
     def made(self, record: EvalRecord) -> bool:
         """Whether this job, in this folder, would make this record again."""

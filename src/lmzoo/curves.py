@@ -41,7 +41,7 @@ from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.scores import load_scores
 from lmzoo.statistics import grouping
-from lmzoo.tokenizers import Tokenizer
+from lmzoo.tokenizers import Tokenizer, check_tokenizer
 
 SMALLEST: Final = 64
 """The smallest share is one part of so many."""
@@ -89,6 +89,10 @@ def curves(
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sizes = settings or {}, sizes or {}
+    for name, changes in settings.items():
+        zoo.check_settings(name, changes)
+    if isinstance(tokenizer, str):
+        check_tokenizer(tokenizer)
     if any(setting.startswith("training.tokens") for swept in sizes.values() for setting in swept):
         raise UsageError("the tokens that a network is trained on follow the share: sweep its size, as lstm.d_hidden")
     budgets = {name: _token_budget(name, budget, settings.get(name, {})) for name in {*chosen, *sizes, *settings}}
@@ -103,30 +107,42 @@ def curves(
         "seed": seed,
         "lmzoo": __version__,
     }
-    open_run(folder, request)
-    shared = _tokenizer(folder / "tokenizer.json", corpus, tokenizer, named("tokenizer", on_progress))
-    run = CurvesRun(folder)
-    for n_parts, part in reversed(shares.items()):
-        share = _n_bytes(part) / _n_bytes(corpus)
-        comparison = compare(
-            folder / f"share-{n_parts}",
-            species=chosen,
-            corpus=part,
-            tokenizer=shared,
-            budget=budget,
-            settings={name: merged(settings.get(name, {}), _scaled(tokens, share)) for name, tokens in budgets.items()},
-            sweeps=sizes,
-            seed=seed,
-            jobs=jobs,
-            device=device,
-            command=command,
-            on_progress=_of_share(n_parts, on_progress),
-            on_outcome=(lambda outcome, n_parts=n_parts: on_outcome(n_parts, outcome)) if on_outcome else None,
-        )
-        run.records += [replace(record, train_share=1 / n_parts) for record in comparison.records]
-        run.failures += comparison.failures
-        write_records(folder / "curves.jsonl", run.records)
+    with open_run(folder, request):
+        shared = _tokenizer(folder / "tokenizer.json", corpus, tokenizer, named("tokenizer", on_progress))
+        run, path = CurvesRun(folder), folder / "curves.jsonl"
+        points = {_place(record): record for record in (read_records(path) if path.exists() else [])}
+        for n_parts, part in reversed(shares.items()):
+            share = _n_bytes(part) / _n_bytes(corpus)
+            comparison = compare(
+                folder / f"share-{n_parts}",
+                species=chosen,
+                corpus=part,
+                tokenizer=shared,
+                budget=budget,
+                settings={
+                    name: merged(settings.get(name, {}), _scaled(tokens, share)) for name, tokens in budgets.items()
+                },
+                sweeps=sizes,
+                seed=seed,
+                jobs=jobs,
+                device=device,
+                command=command,
+                on_progress=_of_share(n_parts, on_progress),
+                on_outcome=(lambda outcome, n_parts=n_parts: on_outcome(n_parts, outcome)) if on_outcome else None,
+            )
+            of_share = [replace(record, train_share=1 / n_parts) for record in comparison.records]
+            run.records += of_share
+            run.failures += comparison.failures
+            points |= {_place(record): record for record in of_share}
+            for failed in comparison.failures:  # what it was with other settings belongs to another curve
+                points.pop((failed.name, 1 / n_parts), None)
+            write_records(path, list(points.values()))
     return run
+
+
+def _place(record: EvalRecord) -> tuple[str, float | None]:
+    """Of a point among those of all curves."""
+    return record.name, record.train_share
 
 
 def nested_shares(corpus: Corpus, smallest: int = SMALLEST, *, seed: int = 0) -> dict[int, Corpus]:

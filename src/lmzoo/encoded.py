@@ -75,7 +75,7 @@ class EncodedCorpus:
         try:
             facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
             name, fingerprint, protocol = facts["name"], facts["fingerprint"], facts["protocol"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{folder} is not an encoded corpus: {error}") from error
         splits = []
         for split in _SPLITS:

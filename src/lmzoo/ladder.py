@@ -14,6 +14,7 @@ Neural Networks and the Chomsky Hierarchy, count).
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
 from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
-from lmzoo.errors import UsageError
+from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.jobs import Outcome, check_jobs
 from lmzoo.language_model import Progress
 from lmzoo.placement import Device
@@ -157,32 +158,33 @@ def ladder(
             raise UsageError(f"settings are given for '{name}', which is not among the species of this ladder")
         for rung in wanted:
             laid_over[rung][name] = merged(laid_over[rung][name], changes)
-    open_run(folder, {"ladder": sources.names(), "seed": seed, "lmzoo": __version__})
     made = Ladder(folder)
-    for rung in wanted:
-        if on_rung:
-            on_rung(rung)
-        comparison = compare(
-            folder / rung,
-            species=chosen,
-            corpus=f"source:{rung}",
-            budget=budget,
-            settings=laid_over[rung],
-            seed=seed,
-            seeds=seeds,
-            jobs=jobs,
-            device=device,
-            command=command,
-            on_progress=on_progress,
-            on_outcome=on_outcome,
-        )
-        made.failures += [(rung, outcome) for outcome in comparison.failures]
-        if comparison.records:
-            climbs = _climbs(folder / rung, rung)
-            kept = [climb for climb in read_climbs(folder) if climb.rung != rung]
-            everything = sorted([*kept, *climbs], key=lambda climb: _place(climb.rung))
-            write_records(folder / "ladder.jsonl", everything)
-            made.climbs += [climb for climb in climbs if climb.species in chosen]
+    with open_run(folder, {"ladder": sources.names(), "seed": seed, "lmzoo": __version__}):
+        for rung in wanted:
+            if on_rung:
+                on_rung(rung)
+            comparison = compare(
+                folder / rung,
+                species=chosen,
+                corpus=f"source:{rung}",
+                budget=budget,
+                settings=laid_over[rung],
+                seed=seed,
+                seeds=seeds,
+                jobs=jobs,
+                device=device,
+                command=command,
+                on_progress=on_progress,
+                on_outcome=on_outcome,
+            )
+            made.failures += [(rung, outcome) for outcome in comparison.failures]
+            if comparison.records:
+                climbs = _climbs(folder / rung, rung)
+                kept = [climb for climb in read_climbs(folder) if climb.rung != rung]
+                everything = sorted([*kept, *climbs], key=lambda climb: _place(climb.rung))
+                write_records(folder / "ladder.jsonl", everything)
+                found = {(record.species, record.seed) for record in comparison.records}
+                made.climbs += [climb for climb in climbs if (climb.species, climb.seed) in found]
     return made
 
 
@@ -289,8 +291,11 @@ def _climbs(folder: Path, rung: str) -> list[Climb]:
     exam = _Exam.on(rung, EncodedCorpus.load(folder / "encoded").test.stream)
     records = read_records(folder / "results.jsonl")
     newest = {record.species: record.settings for record in sorted(records, key=lambda record: record.created)}
-    return [
-        exam.climb(record, load_log_probs(scores_path(folder, record.name, "test"), len(exam.stream)))
-        for record in records
-        if record.settings == newest[record.species]
-    ]
+    climbs = []
+    for record in records:
+        if record.settings != newest[record.species]:
+            continue
+        with contextlib.suppress(SavedModelError):  # scores that are gone: who asks for the species makes them again
+            scores = load_log_probs(scores_path(folder, record.name, "test"), len(exam.stream))
+            climbs.append(exam.climb(record, scores))
+    return climbs

@@ -237,6 +237,8 @@ class Predictor:
         if not path.is_file() and (folder / "config.json").is_file():
             return cls._of_huggingface(folder)
         if not path.is_file():
+            if (folder / "predictors").is_dir():
+                raise SavedModelError(f"{folder} is a run: name one of its predictors, in {folder / 'predictors'}")
             raise SavedModelError(f"no saved predictor in {folder}: lmzoo fit SPECIES --out {folder} makes one")
         try:
             description = json.loads(path.read_text(encoding="utf-8"))

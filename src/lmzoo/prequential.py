@@ -175,6 +175,7 @@ def prequential(
     for name in settings:
         if name not in chosen:
             raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
+        zoo.check_settings(name, settings[name])
     cards = [zoo.card(name) for name in chosen]  # a typo shows before an hour of work
     arguments = [
         merged(merged(settings_for(name, budget), _BYTE_SETTINGS.get(name, {})), settings.get(name, {}))
@@ -184,54 +185,53 @@ def prequential(
     loaded = load_corpus(corpus)
     documents = [*loaded.train, *loaded.valid, *loaded.test]
     request = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "tokenizer": tokenizer}
-    open_run(folder, request | {"growth": growth, "seed": seed, "lmzoo": __version__})
-    about = {
-        "corpus": loaded.name,
-        "corpus_fingerprint": loaded.fingerprint,
-        "protocol": loaded.protocol,
-        "n_bytes": sum(document.n_bytes for document in documents),
-        "n_documents": len(documents),
-        "command": command,
-    }
-    learned = train_tokenizer(tokenizer, (document.text for document in documents))
-    text = encode_documents(documents, learned)
-    save_arrays(folder / "text.safetensors", {"ids": text.stream.ids})
-    blocks = cut_into_blocks(text.stream, text.document_bytes, growth)
-    of_species = {"tokenizer": tokenizer, "header_bits": _header_bits(documents, tokenizer), "seed": seed, **about}
-    species_jobs = [
-        _Job(folder, card, own, learned.vocab_size, blocks, device, of_species)
-        for card, own in zip(cards, arguments, strict=True)
-    ]
-    order = [*chosen, *(compressor.name for compressor in COMPRESSORS)]
-    known = (
-        {record.name: record for record in read_code_records(folder / RECORDS)} if (folder / RECORDS).exists() else {}
-    )
-    outcomes: dict[str, Outcome[CodeRecord]] = {}
+    with open_run(folder, request | {"growth": growth, "seed": seed, "lmzoo": __version__}):
+        about = {
+            "corpus": loaded.name,
+            "corpus_fingerprint": loaded.fingerprint,
+            "protocol": loaded.protocol,
+            "n_bytes": sum(document.n_bytes for document in documents),
+            "n_documents": len(documents),
+            "command": command,
+        }
+        learned = train_tokenizer(tokenizer, (document.text for document in documents))
+        text = encode_documents(documents, learned)
+        save_arrays(folder / "text.safetensors", {"ids": text.stream.ids})
+        blocks = cut_into_blocks(text.stream, text.document_bytes, growth)
+        of_species = {"tokenizer": tokenizer, "header_bits": _header_bits(documents, tokenizer), "seed": seed, **about}
+        species_jobs = [
+            _Job(folder, card, own, learned.vocab_size, blocks, device, of_species)
+            for card, own in zip(cards, arguments, strict=True)
+        ]
+        order = [*chosen, *(compressor.name for compressor in COMPRESSORS)]
+        path = folder / RECORDS
+        known = {record.name: record for record in (read_code_records(path) if path.exists() else [])}
+        outcomes: dict[str, Outcome[CodeRecord]] = {}
 
-    def done(outcome: Outcome[CodeRecord]) -> None:
-        outcomes[outcome.name] = outcome
-        if outcome.record is not None and not outcome.reused:
-            known[outcome.name] = outcome.record
-            write_records(folder / RECORDS, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
-        if on_outcome:
-            on_outcome(outcome)
+        def done(outcome: Outcome[CodeRecord]) -> None:
+            outcomes[outcome.name] = outcome
+            if outcome.record is not None and not outcome.reused:
+                known[outcome.name] = outcome.record
+                write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
+            if on_outcome:
+                on_outcome(outcome)
 
-    data = SEPARATOR.join(document.text.encode() for document in documents)
-    for number, compressor in enumerate(COMPRESSORS):
-        if on_progress:
-            on_progress("compressors", Progress(number, len(COMPRESSORS), "compressors", compressor.name))
-        if compressor.name in known:
-            done(Outcome(compressor.name, known[compressor.name], reused=True))
-        else:
-            done(_compressed(compressor, data, about))
-    todo = []
-    for job in species_jobs:
-        record = known.get(job.name)
-        if record is not None and _same(record.settings, job.settings):
-            done(Outcome(job.name, record, reused=True))
-        else:
-            todo.append(job)
-    run_jobs(todo, at_a_time=at_a_time, on_progress=on_progress, on_outcome=done)
+        data = SEPARATOR.join(document.text.encode() for document in documents)
+        for number, compressor in enumerate(COMPRESSORS):
+            if on_progress:
+                on_progress("compressors", Progress(number, len(COMPRESSORS), "compressors", compressor.name))
+            if compressor.name in known:
+                done(Outcome(compressor.name, known[compressor.name], reused=True))
+            else:
+                done(_compressed(compressor, data, about))
+        todo = []
+        for job in species_jobs:
+            record = known.get(job.name)
+            if record is not None and _same(record.settings, job.settings):
+                done(Outcome(job.name, record, reused=True))
+            else:
+                todo.append(job)
+        run_jobs(todo, at_a_time=at_a_time, on_progress=on_progress, on_outcome=done)
     return Coding(
         folder,
         [outcomes[name] for name in chosen],

@@ -31,9 +31,15 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "processor": _processor(),
         "n_cores": psutil.cpu_count(logical=True) or 1,
-        "n_threads": int(os.environ.get("OMP_NUM_THREADS", psutil.cpu_count(logical=False) or 1)),
+        "n_threads": _n_threads(),
         "memory_bytes": psutil.virtual_memory().total,
     }
+
+
+def _n_threads() -> int:
+    """As many as OMP_NUM_THREADS says, which may be a list, for loops in loops; else as many as there are cores."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else psutil.cpu_count(logical=False) or 1
 
 
 def peak_memory_bytes() -> int:

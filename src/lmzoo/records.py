@@ -242,7 +242,11 @@ def read_lines(path: Path, kind: type[Record]) -> list[Record]:
 
 def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:
     names = {entry.name for entry in fields(kind)}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # not what else may end a line in a text
+    except UnicodeDecodeError as error:
+        raise SavedModelError(f"{path} does not hold records of lmzoo: it is not UTF-8") from error
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
         try:
             values = json.loads(line)
             if values["record_version"] > RECORD_VERSION:

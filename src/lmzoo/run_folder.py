@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.files import atomic_file
 
 
-def open_run(folder: Path, request: Mapping[str, Any]) -> None:
+@contextmanager
+def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
     """Makes `folder` the home of the run that `request` (plain values) asks for, or finds that it is.
 
-    UsageError if it holds anything else, SavedModelError if its `run.json` is damaged.
+    No other process may work in it before the context ends. UsageError if one does, or if the folder holds anything
+    else, SavedModelError if its `run.json` is damaged.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and a run needs a folder: choose another name")
+    _claim(folder, request)
+    try:
+        with FileLock(folder / "run.lock", blocking=False):
+            yield
+    except Timeout:
+        raise UsageError(
+            f"another process is at work in {folder}: wait until it has ended, or choose another folder"
+        ) from None
+
+
+def _claim(folder: Path, request: Mapping[str, Any]) -> None:
     path = folder / "run.json"
     if path.exists():
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one") from error
+        except ValueError:
+            earlier = None
+        if not isinstance(earlier, dict):
+            raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one")
+        if earlier.keys() != request.keys():
+            raise UsageError(f"{folder} holds a run of another kind: choose another folder")
         for key, value in request.items():
             if earlier.get(key) != value:
                 raise UsageError(

@@ -17,7 +17,7 @@ from typing import Any
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lmzoo.language_model import LanguageModel
 
@@ -411,12 +411,16 @@ def card(name: str) -> Card:
 
 def create(name: str, vocab_size: int, /, **settings: Any) -> LanguageModel[Any]:
     """A fresh, unfitted model. The settings are the factory's keyword arguments: ConfigurationError for others."""
-    factory = card(name).resolve()
-    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter != "vocab_size"]
+    check_settings(name, settings)
+    return card(name).resolve()(vocab_size, **settings)
+
+
+def check_settings(name: str, settings: Iterable[str]) -> None:
+    """UnknownNameError unless a species has settings with all these names."""
+    allowed = defaults(name)
     for setting in settings:
         if setting not in allowed:
             raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
-    return factory(vocab_size, **settings)
 
 
 def year(species: str) -> int | None:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lmzoo import terminal
 from lmzoo.commands.outcomes import note_fit
+from lmzoo.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 def compare(
     *,
-    species: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    corpus: str = "kjv",
+    species: Names = None,
+    corpus: OrStandardInput = "kjv",
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     sweep: list[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
@@ -68,7 +69,7 @@ def compare(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings, parse_sweeps
+    from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.compare import compare as run
     from lmzoo.predictor import DEFAULT_CORPUS
     from lmzoo.report import write_report
@@ -83,7 +84,7 @@ def compare(
             corpus=corpus,
             tokenizer=tokenizer,
             budget=budget,
-            settings=parse_settings(settings or []),
+            settings=parse_settings_of_species(settings or []),
             sweeps=parse_sweeps(sweep or []),
             seed=seed,
             seeds=seeds,
@@ -93,16 +94,15 @@ def compare(
             on_progress=on_progress,
             on_outcome=_finish,
         )
-    pages = []
-    if comparison.records:
-        with terminal.progress("report") as on_progress:
-            pages = write_report(out, on_progress=on_progress)
     if json:
         for record in comparison.records:
             terminal.print_json(asdict(record))
     else:
         terminal.stdout().print(as_rich_table(comparison.records, terminal.stdout().width))
-    terminal.note_pages(pages)
+    if comparison.records:
+        with terminal.progress("report") as on_progress:
+            pages = write_report(out, on_progress=on_progress)
+        terminal.note_pages(pages)
     return 1 if comparison.failures else 0
 
 

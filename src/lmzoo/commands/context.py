@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
     from lmzoo.report.context import Use
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 def context(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
-    corpus: str | None = None,
+    corpus: OrStandardInput | None = None,
     split: Literal["valid", "test"] = "valid",
     max_context: int = 256,
     positions: int = 64,
-    seed: int = 0,
+    seed: Seed = 0,
     svg: Path | None = None,
     json: bool = False,
 ) -> None:

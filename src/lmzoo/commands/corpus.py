@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cyclopts
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput
 
 if TYPE_CHECKING:
     from lmzoo.corpora import Corpus, NearDuplicates
@@ -62,7 +63,7 @@ def list_(*, json: bool = False) -> None:
 
 
 @app.command
-def info(corpus: str, /, *, json: bool = False) -> None:
+def info(corpus: OrStandardInput, /, *, json: bool = False) -> None:
     """One corpus: its splits, its rule, and what its splits share with each other.
 
     Example: lmzoo corpus info brown:bengio2003

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from lmzoo import terminal
 from lmzoo.commands.outcomes import note_fit
+from lmzoo.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
 
 def curves(
     *,
-    species: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    corpus: str = "kjv",
+    species: Names = None,
+    corpus: OrStandardInput = "kjv",
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     sizes: list[str] | None = None,
-    shares: int = 64,
-    seed: int = 0,
+    shares: Annotated[int, Parameter(validator=Number(gte=2))] = 64,
+    seed: Seed = 0,
     jobs: int | None = None,
     device: Device = "auto",
     out: Path | None = None,
@@ -56,7 +58,7 @@ def curves(
         A setting to try with several values, as lstm.d_hidden=32,64,128,256: a curve each, and the loss against
         parameters; may be repeated.
     shares
-        The smallest share is one part of so many; each is twice as large as the one before.
+        The smallest share is one part of so many, a power of 2; each is twice as large as the one before.
     seed
         Draws the documents of the shares, and the models.
     jobs
@@ -68,7 +70,7 @@ def curves(
     json
         Print points, laws and crossings as one JSON object.
     """
-    from lmzoo.commands.settings import parse_settings, parse_sweeps
+    from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.curves import curves as run
     from lmzoo.curves import read_curves
     from lmzoo.report.curves import facts, header, leaders, rows, write_page
@@ -82,8 +84,8 @@ def curves(
             corpus=corpus,
             tokenizer=tokenizer,
             budget=budget,
-            settings=parse_settings(settings or []),
-            sizes=parse_sweeps(sizes or []),
+            settings=parse_settings_of_species(settings or []),
+            sizes=parse_sweeps(sizes or [], option="--sizes"),
             smallest=shares,
             seed=seed,
             jobs=jobs,

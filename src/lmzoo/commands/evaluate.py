@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput
 from lmzoo.placement import Device
 
 
 def evaluate(
     *predictors: Path,
-    corpus: str | None = None,
+    corpus: OrStandardInput | None = None,
     split: Literal["valid", "test"] = "test",
     device: Device = "auto",
     json: bool = False,

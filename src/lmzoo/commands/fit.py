@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput, Seed
 from lmzoo.commands.settings import parse_settings
 from lmzoo.placement import Device, on_device, this_process
 
@@ -16,11 +17,11 @@ def fit(
     species: str,
     *,
     out: Path,
-    corpus: str = "kjv",
+    corpus: OrStandardInput = "kjv",
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     memory: str | None = None,
     device: Device = "auto",
     json: bool = False,

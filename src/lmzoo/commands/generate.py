@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import Seed
 
 
 def generate(
@@ -22,7 +23,7 @@ def generate(
     top_k: int | None = None,
     top_p: float = 1.0,
     min_p: float = 0.0,
-    seed: int | None = None,
+    seed: Seed | None = None,
     stop: list[str] | None = None,
     json: bool = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
@@ -19,12 +20,12 @@ def gradients(
     text: str | None = None,
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
-    corpus: str | None = None,
+    corpus: OrStandardInput | None = None,
     split: Literal["valid", "test"] = "valid",
     distance: int = 100,
     positions: int = 64,
     untrained: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     svg: Path | None = None,
     json: bool = False,
 ) -> None:

@@ -9,16 +9,17 @@ from cyclopts import Parameter
 
 from lmzoo import terminal
 from lmzoo.commands.outcomes import note_fit
+from lmzoo.commands.parameters import Names, Seed
 from lmzoo.placement import Device
 
 
 def ladder(
     *,
-    rungs: Annotated[list[str] | None, Parameter(name="--rung", consume_multiple=True)] = None,
-    species: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    rungs: Annotated[Names, Parameter(name="--rung")] = None,
+    species: Names = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
@@ -62,7 +63,7 @@ def ladder(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings
+    from lmzoo.commands.settings import parse_settings_of_species
     from lmzoo.ladder import ladder as climb
     from lmzoo.report.ladder import as_rich_tables, write_ladder
 
@@ -72,7 +73,7 @@ def ladder(
             rungs=rungs,
             species=species,
             budget=budget,
-            settings=parse_settings(settings or []),
+            settings=parse_settings_of_species(settings or []),
             seed=seed,
             seeds=seeds,
             jobs=jobs,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.placement import Device
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 def prequential(
     *,
-    species: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    corpus: str = "kjv",
+    species: Names = None,
+    corpus: OrStandardInput = "kjv",
     tokenizer: str = "byte",
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     growth: float = 2.0,
-    seed: int = 0,
+    seed: Seed = 0,
     jobs: int | None = None,
     device: Device = "auto",
     out: Path | None = None,
@@ -64,7 +65,7 @@ def prequential(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings
+    from lmzoo.commands.settings import parse_settings_of_species
     from lmzoo.prequential import prequential as run
     from lmzoo.report.prequential import as_rich_table, write_report
 
@@ -77,7 +78,7 @@ def prequential(
             corpus=corpus,
             tokenizer=tokenizer,
             budget=budget,
-            settings=parse_settings(settings or []),
+            settings=parse_settings_of_species(settings or []),
             growth=growth,
             seed=seed,
             jobs=jobs,

@@ -33,7 +33,15 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def parse_sweeps(assignments: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+def parse_settings_of_species(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The same with the name of a species before each setting: ["lstm.d_hidden=512"] as {"lstm": {"d_hidden": 512}}."""
+    for assignment in assignments:
+        if "." not in assignment.partition("=")[0]:
+            raise ConfigurationError(f"--set takes species.name=value, as in lstm.d_hidden=512; got '{assignment}'")
+    return parse_settings(assignments)
+
+
+def parse_sweeps(assignments: Sequence[str], option: str = "--sweep") -> dict[str, dict[str, list[Any]]]:
     """["hmm.n_states=8,32"] as {"hmm": {"n_states": [8, 32]}}; ConfigurationError for anything else.
 
     A setting within a group keeps its dots, as "training.tokens".
@@ -45,7 +53,7 @@ def parse_sweeps(assignments: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
         values = [value.strip() for value in text.split(",")]
         if not (species and names and all(names) and all(values)):
             raise ConfigurationError(
-                f"--sweep takes species.setting=value,value, as in hmm.n_states=8,32; got '{assignment}'"
+                f"{option} takes species.setting=value,value, as in hmm.n_states=8,32; got '{assignment}'"
             )
         tried = sweeps.setdefault(species, {}).setdefault(".".join(names), [])
         tried += [parse_settings([f"value={value}"])["value"] for value in values]

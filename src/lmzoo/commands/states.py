@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import Seed
 
 if TYPE_CHECKING:
     from lmzoo.hidden_states import HasHiddenStates
@@ -25,7 +26,7 @@ def states(
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 8,
     sample: bool = False,
     max_tokens: int = 60,
-    seed: int = 0,
+    seed: Seed = 0,
     json: bool = False,
 ) -> None:
     """What the hidden states of a hidden Markov model stand for; or which ones a text goes through.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo import terminal
+from lmzoo.commands.parameters import OrStandardInput
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,11 +22,11 @@ _MOST_SHOWN = 200
 
 
 def tokenize(
-    text: str | None = None,
+    text: OrStandardInput | None = None,
     *,
     tokenizers: Annotated[list[str] | None, Parameter(name=["--tokenizer", "-t"])] = None,
     file: Path | None = None,
-    corpus: str = "kjv",
+    corpus: OrStandardInput = "kjv",
     json: bool = False,
 ) -> None:
     """Show how tokenizers cut a text: pieces, ids and counts, side by side.

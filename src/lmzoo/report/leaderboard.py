@@ -139,7 +139,8 @@ def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     """The cells under `SEEDS_HEADER`: how much the seed changes what was fitted more than once, best mean first."""
     spread = []
     for group in by_entry(records):
-        found = [record.bits_per_byte for record in group if record.bits_per_byte is not None]
+        by_seed = {record.seed: record.bits_per_byte for record in group}  # two runs may have the same
+        found = [figure for figure in by_seed.values() if figure is not None]
         if len(found) > 1:
             spread.append((statistics.mean(found), group[0].name, found))
     return [

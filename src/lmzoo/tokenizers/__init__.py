@@ -2,6 +2,6 @@
 
 from lmzoo.tokenizers.foreign import adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import Piece, Tokenizer, visible
-from lmzoo.tokenizers.training import train_tokenizer, word_tokenizer
+from lmzoo.tokenizers.training import check_tokenizer, train_tokenizer, word_tokenizer
 
-__all__ = ["Piece", "Tokenizer", "adopt_tokenizer", "train_tokenizer", "visible", "word_tokenizer"]
+__all__ = ["Piece", "Tokenizer", "adopt_tokenizer", "check_tokenizer", "train_tokenizer", "visible", "word_tokenizer"]

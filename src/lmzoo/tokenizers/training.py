@@ -17,6 +17,11 @@ _BYTE_ENTRIES = [f"<0x{byte:02X}>" for byte in range(256)]
 _MAX_VOCAB_SIZE = 10_000_000
 
 
+def check_tokenizer(spec: str) -> None:
+    """ConfigurationError or UnknownNameError unless `train_tokenizer` takes it."""
+    _parsed(spec)
+
+
 def train_tokenizer(
     spec: str,
     texts: Iterable[str],
