@@ -177,6 +177,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no predictor": (lambda tmp: ["predict", "a", "-p", str(tmp)], 1, "no saved predictor"),
     "NaN temperature": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "nan"], 2, "temperature must be"),
     "no continuation": (lambda tmp: ["generate", "a", "-p", "SAVED", "--n", "0"], 2, "n must be a whole number"),
+    "tokens below zero": (lambda tmp: ["generate", "a", "-p", "SAVED", "--max-tokens", "-5"], 2, "--max-tokens"),
     "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "--jsno"),

@@ -243,10 +243,11 @@ def read_lines(path: Path, kind: type[Record]) -> list[Record]:
 def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:
     names = {entry.name for entry in fields(kind)}
     try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # not what else may end a line in a text
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SavedModelError(f"{path} does not hold records of lmzoo: it is not UTF-8") from error
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
+    lines = text.removesuffix("\n").split("\n") if text else []  # `splitlines` would cut where a name has U+2028
+    for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
             if values["record_version"] > RECORD_VERSION:

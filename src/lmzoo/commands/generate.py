@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from lmzoo import terminal
 from lmzoo.commands.parameters import Seed
@@ -18,7 +19,7 @@ def generate(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     n: int = 1,
-    max_tokens: int = 100,
+    max_tokens: Annotated[int, Parameter(validator=Number(gte=0))] = 100,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float = 1.0,
