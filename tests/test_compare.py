@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import psutil
 import pytest
 from rich.console import Console
 
@@ -30,9 +31,10 @@ from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.jobs import Outcome
+from lmzoo.provenance import machine
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report import write_report
-from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table, seed_rows
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
 
@@ -145,6 +147,20 @@ def test_damaged_scores_are_made_again(corpus_folder: Path, tmp_path: Path) -> N
     scores_path(tmp_path / "run", "unigram", "test").write_bytes(b"half")
     assert not compare(tmp_path / "run", **request).outcomes[0].reused
     assert compare(tmp_path / "run", **request).outcomes[0].reused
+
+
+def test_a_seed_of_two_runs_counts_once(run: Path) -> None:
+    record = dataclasses.replace(read_records(run / "results.jsonl")[0], bits_per_byte=2.0)
+    other = dataclasses.replace(record, seed=1, bits_per_byte=3.0)
+    assert seed_rows([record, dataclasses.replace(record)]) == []
+    ((_, n_seeds, mean, *_),) = seed_rows([record, dataclasses.replace(record), other])
+    assert (n_seeds, mean) == ("2", "2.5000")
+
+
+@pytest.mark.parametrize(("variable", "n_threads"), [("3", 3), ("2,1", 2), ("", None), ("many", None)])
+def test_threads_as_openmp_takes_them(variable: str, n_threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert machine()["n_threads"] == (n_threads or psutil.cpu_count(logical=False) or 1)
 
 
 def test_records_hold_any_character(run: Path, tmp_path: Path) -> None:
