@@ -189,6 +189,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "one share": (lambda tmp: ["curves", "--out", "OUT", "--shares", "1"], 2, "--shares"),
     "setting of nobody": (lambda tmp: [*COMPARE, "--set", "alpha=1"], 2, "species.name=value, as in lstm.d_hidden=512"),
     "unknown setting of one": (lambda tmp: [*COMPARE, "--set", "rnn.d_hiden=1"], 2, "did you mean 'd_hidden'"),
+    "unknown setting of a ladder": (lambda tmp: ["ladder", "--out", "OUT", "--set", "rnn.d_hiden=1"], 2, "d_hidden"),
     "tokenizer of a run": (lambda tmp: [*COMPARE, "--tokenizer", "bpe:x"], 2, "bpe:x"),
     "a file for a run": (lambda tmp: ["compare", "--corpus", "CORPUS", "--out", __file__], 2, "is a file"),
 }

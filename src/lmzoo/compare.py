@@ -29,13 +29,13 @@ from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
-from lmzoo.errors import CorpusError, LmzooError, UsageError
+from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.evaluate import evaluate
 from lmzoo.jobs import Outcome, check_jobs, named, run_jobs
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
-from lmzoo.records import EvalRecord, read_records, write_records
+from lmzoo.records import EvalRecord, read_lines, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scores import load_log_probs, save_log_probs
 from lmzoo.tokenizers import Tokenizer, check_tokenizer
@@ -92,10 +92,7 @@ def compare(
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sweeps = settings or {}, sweeps or {}
-    for name in settings:
-        if name not in {*chosen, *sweeps}:
-            raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
-        zoo.check_settings(name, settings[name])
+    zoo.check_choice_of_settings(settings, {*chosen, *sweeps})
     jobs_by_name: dict[str, _Job] = {}
     for name in dict.fromkeys([*chosen, *sweeps]):
         card = zoo.card(name)  # a typo shows before an hour of work
@@ -150,7 +147,7 @@ def _run(
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None,
 ) -> dict[str, Outcome[EvalRecord]]:
     """What became of each job, by its name; what an earlier call has done is reused."""
-    known = read_records(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
+    known = read_lines(folder / "results.jsonl", EvalRecord)
     outcomes: dict[str, Outcome[EvalRecord]] = {}
     order = {name: place for place, name in enumerate(jobs_by_name)}
 

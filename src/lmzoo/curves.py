@@ -36,7 +36,7 @@ from lmzoo.jobs import Outcome, check_jobs, named
 from lmzoo.language_model import OnProgress, Progress
 from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.records import EvalRecord, read_records, write_records
+from lmzoo.records import EvalRecord, read_lines, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.scores import load_scores
@@ -89,8 +89,7 @@ def curves(
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings, sizes = settings or {}, sizes or {}
-    for name, changes in settings.items():
-        zoo.check_settings(name, changes)
+    zoo.check_choice_of_settings(settings, {*chosen, *sizes})
     if isinstance(tokenizer, str):
         check_tokenizer(tokenizer)
     if any(setting.startswith("training.tokens") for swept in sizes.values() for setting in swept):
@@ -110,7 +109,7 @@ def curves(
     with open_run(folder, request):
         shared = _tokenizer(folder / "tokenizer.json", corpus, tokenizer, named("tokenizer", on_progress))
         run, path = CurvesRun(folder), folder / "curves.jsonl"
-        points = {_place(record): record for record in (read_records(path) if path.exists() else [])}
+        points = {_place(record): record for record in read_lines(path, EvalRecord)}
         for n_parts, part in reversed(shares.items()):
             share = _n_bytes(part) / _n_bytes(corpus)
             comparison = compare(

@@ -54,7 +54,7 @@ from lmzoo.checks import check_at_least
 from lmzoo.compressors import COMPRESSORS, Compressor
 from lmzoo.corpora import Document, load_corpus
 from lmzoo.encoded import encode_documents
-from lmzoo.errors import ConfigurationError, MissingExtraError, UsageError
+from lmzoo.errors import ConfigurationError, MissingExtraError
 from lmzoo.files import atomic_file
 from lmzoo.jobs import Outcome, check_jobs, run_jobs
 from lmzoo.language_model import OnProgress, Progress
@@ -62,7 +62,7 @@ from lmzoo.metrics import bits
 from lmzoo.placement import Device, on_device
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.provenance import machine, versions
-from lmzoo.records import CodeRecord, read_code_records, write_records
+from lmzoo.records import CodeRecord, read_lines, write_records
 from lmzoo.run_folder import open_run
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.tokenizers import train_tokenizer
@@ -172,10 +172,7 @@ def prequential(
     folder = Path(folder)
     chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
     settings = settings or {}
-    for name in settings:
-        if name not in chosen:
-            raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
-        zoo.check_settings(name, settings[name])
+    zoo.check_choice_of_settings(settings, chosen)
     cards = [zoo.card(name) for name in chosen]  # a typo shows before an hour of work
     arguments = [
         merged(merged(settings_for(name, budget), _BYTE_SETTINGS.get(name, {})), settings.get(name, {}))
@@ -205,7 +202,7 @@ def prequential(
         ]
         order = [*chosen, *(compressor.name for compressor in COMPRESSORS)]
         path = folder / RECORDS
-        known = {record.name: record for record in (read_code_records(path) if path.exists() else [])}
+        known = {record.name: record for record in read_lines(path, CodeRecord)}
         outcomes: dict[str, Outcome[CodeRecord]] = {}
 
         def done(outcome: Outcome[CodeRecord]) -> None:

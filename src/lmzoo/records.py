@@ -236,8 +236,11 @@ def read_code_records(path: str | Path) -> list[CodeRecord]:
 
 
 def read_lines(path: Path, kind: type[Record]) -> list[Record]:
-    """Reads a file of JSON lines as records of some kind, which has a `record_version`; SavedModelError as above."""
-    return list(_parsed(path, kind))
+    """Reads a file of JSON lines as records of some kind, which has a `record_version`; [] if there is none yet.
+
+    SavedModelError as above.
+    """
+    return list(_parsed(path, kind)) if path.exists() else []
 
 
 def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:

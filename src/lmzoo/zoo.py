@@ -14,10 +14,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from lmzoo.errors import ConfigurationError, UnknownNameError
+from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from lmzoo.language_model import LanguageModel
 
@@ -421,6 +421,16 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
     for setting in settings:
         if setting not in allowed:
             raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
+
+
+def check_choice_of_settings(
+    settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
+) -> None:
+    """The same for settings by species; UsageError if some are for one that is not among `species`, those of a run."""
+    for name, own in settings.items():
+        check_settings(name, own)
+        if name not in species:
+            raise UsageError(f"settings are given for '{name}', which is not among the species of this {of}")
 
 
 def year(species: str) -> int | None:

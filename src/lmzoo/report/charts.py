@@ -524,5 +524,4 @@ def as_svg(chart: Chart) -> str:
 
 def title_of(chart: Chart) -> str:
     """Without what stands below it."""
-    title = chart.to_dict()["title"]
-    return title if isinstance(title, str) else title["text"]
+    return chart.title if isinstance(chart.title, str) else chart.title.text
