@@ -427,6 +427,8 @@ def check_choice_of_settings(
     settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
 ) -> None:
     """The same for settings by species; UsageError if some are for one that is not among `species`, those of a run."""
+    for name in species:
+        card(name)  # a typo there is what to say first
     for name, own in settings.items():
         check_settings(name, own)
         if name not in species:
