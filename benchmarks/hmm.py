@@ -24,8 +24,8 @@ from lmzoo.corpora import load_corpus
 from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.language_model import Progress
 from lmzoo.models.hmm import HiddenMarkovModel, hmm
-from lmzoo.provenance import peak_memory_bytes
 from lmzoo.stream import TokenStream
+from lmzoo.system.provenance import peak_memory_bytes
 
 CONTEXT_SIZE = 9
 LARGE = 1024

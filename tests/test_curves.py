@@ -22,9 +22,9 @@ from lmzoo.corpora import Corpus, Document
 from lmzoo.curves import curves, loss_of, nested_shares, read_curves
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, UsageError
-from lmzoo.jobs import Outcome
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report.curves import changes, header, law_rows, leaders, rows, write_page
+from lmzoo.system.jobs import Outcome
 
 SPECIES = ["unigram", "markov", "rnn"]
 SETTINGS: dict[str, dict[str, Any]] = {

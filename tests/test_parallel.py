@@ -80,7 +80,7 @@ import numpy as np
 from torch import distributed as dist
 from lmzoo.arrays import save_arrays
 from lmzoo.neural import neural_lm
-from lmzoo.placement import this_process
+from lmzoo.system.placement import this_process
 
 rank, folder = this_process().rank, Path(sys.argv[1])
 atexit.register(lambda: sys.stdout.write("held\\n" if group() else "gone\\n"))  # after what lmzoo registers
@@ -141,7 +141,7 @@ from pathlib import Path
 from lmzoo.arrays import save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.neural import train
-from lmzoo.placement import this_process
+from lmzoo.system.placement import this_process
 
 class Deadly(Checkpoint):
     def save(self, arrays, facts):

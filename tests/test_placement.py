@@ -21,8 +21,8 @@ from lmzoo.errors import ConfigurationError, TrainingError, UnknownNameError
 from lmzoo.neural import footprint
 from lmzoo.neural.devices import autocast, find_device
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.placement import chosen_device, on_device
 from lmzoo.stream import EOT
+from lmzoo.system.placement import chosen_device, on_device
 from lmzoo.testing import toy_data
 
 V = 12
@@ -141,7 +141,7 @@ import json, sys
 import numpy as np
 from lmzoo import zoo
 from lmzoo.neural import neural_lm
-from lmzoo.provenance import peak_memory_bytes
+from lmzoo.system.provenance import peak_memory_bytes
 from lmzoo.stream import TokenStream, TrainingData
 
 name, settings = sys.argv[1], json.loads(sys.argv[2])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmzoo import Predictor, terminal
 from lmzoo.cli import run
-from lmzoo.printable import printable, printable_json
+from lmzoo.system.printable import printable, printable_json
 from lmzoo.tokenizers import visible
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x7f\r\u202egnp.exe"

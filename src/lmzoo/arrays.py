@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from lmzoo.errors import SavedModelError
-from lmzoo.files import atomic_file
+from lmzoo.system.files import atomic_file
 
 Arrays = Mapping[str, NDArray[Any]]
 

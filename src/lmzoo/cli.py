@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import cyclopts
 
-from lmzoo import __version__, terminal
+from lmzoo import terminal
 from lmzoo.commands.compare import compare
 from lmzoo.commands.context import context
 from lmzoo.commands.convert import convert
@@ -25,6 +25,7 @@ from lmzoo.commands.species import list_species, show
 from lmzoo.commands.states import states
 from lmzoo.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
+from lmzoo.system.version import __version__
 
 app = cyclopts.App(
     name="lmzoo",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lmzoo import __version__, zoo
+from lmzoo import zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
@@ -31,13 +31,14 @@ from lmzoo.cost import measure_cost
 from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.evaluate import evaluate
-from lmzoo.jobs import Outcome, check_jobs, named, run_jobs
-from lmzoo.language_model import OnProgress, Progress
-from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.records import EvalRecord, read_lines, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scores import load_log_probs, save_log_probs
+from lmzoo.system.jobs import Outcome, check_jobs, named, run_jobs
+from lmzoo.system.placement import Device
+from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer, check_tokenizer
 
 

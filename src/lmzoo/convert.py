@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.language_model import OnProgress
 from lmzoo.models.ngram import NgramModel
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa
 from lmzoo.models.ngram.methods import GIVEN
 from lmzoo.predictor import Predictor
-from lmzoo.provenance import versions
+from lmzoo.system.progress import OnProgress
+from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, word_tokenizer
 
 _N_CHECKED = 64

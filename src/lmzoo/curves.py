@@ -25,22 +25,23 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo import __version__, zoo
+from lmzoo import zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
 from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.encoded import EncodedCorpus, tokenizer_for
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
-from lmzoo.jobs import Outcome, check_jobs, named
-from lmzoo.language_model import OnProgress, Progress
-from lmzoo.placement import Device
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.records import EvalRecord, read_lines, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.scores import load_scores
 from lmzoo.statistics import grouping
+from lmzoo.system.jobs import Outcome, check_jobs, named
+from lmzoo.system.placement import Device
+from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer, check_tokenizer
 
 SMALLEST: Final = 64

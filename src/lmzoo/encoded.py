@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.corpora import Corpus, Document
 from lmzoo.errors import CorpusError, SavedModelError
-from lmzoo.files import atomic_folder
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.files import atomic_folder
+from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
 
 DEFAULT_TOKENIZER = "bpe:4096"

@@ -12,13 +12,13 @@ import numpy as np
 
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError
-from lmzoo.language_model import OnProgress
 from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor
-from lmzoo.provenance import machine, peak_memory_bytes, versions
 from lmzoo.records import EvalRecord
 from lmzoo.scores import save_scores
 from lmzoo.statistics import certainty, grouping
+from lmzoo.system.progress import OnProgress
+from lmzoo.system.provenance import machine, peak_memory_bytes, versions
 
 
 def evaluate(

@@ -23,11 +23,11 @@ from lmzoo import zoo
 from lmzoo.arrays import save_arrays, take_array
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
-from lmzoo.files import atomic_folder
 from lmzoo.models.pretrained import check_safe_weights
 from lmzoo.predictor import Predictor
-from lmzoo.provenance import versions
 from lmzoo.stream import EOT
+from lmzoo.system.files import atomic_folder
+from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 

@@ -24,19 +24,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo import __version__, sources, zoo
+from lmzoo import sources, zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
 from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError
-from lmzoo.jobs import Outcome, check_jobs
-from lmzoo.language_model import Progress
-from lmzoo.placement import Device
 from lmzoo.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
 from lmzoo.scores import load_log_probs
 from lmzoo.stream import TokenStream
+from lmzoo.system.jobs import Outcome, check_jobs
+from lmzoo.system.placement import Device
+from lmzoo.system.progress import Progress
+from lmzoo.system.version import __version__
 
 SPECIES = (
     "markov", "hmm", "trigram", "ngram", "nplm", "rnn", "lstm", "gru", "transformer-2017", "gpt2", "transformer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,24 +15,12 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, NotFittedError
 from lmzoo.stream import EOT, TokenStream, TrainingData, check_ids
+from lmzoo.system.progress import OnProgress, Progress
 
 State = TypeVar("State")
 
 _BLOCK_ELEMENTS = 1 << 17
 """Size of the (B, V) blocks in which streams are read: 1 MB of float64, which stays in a core's cache."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a long computation is: `done` of `total` (None if unknown) `unit`s."""
-
-    done: float
-    total: float | None
-    unit: str
-    message: str = ""
-
-
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo import __version__, zoo
+from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
@@ -21,13 +21,15 @@ from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.distribution import Distribution
 from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
-from lmzoo.files import atomic_folder
 from lmzoo.generate import Decoding, generate, generate_batch
-from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import bits
-from lmzoo.placement import Device, on_device, this_process
-from lmzoo.provenance import machine, versions
 from lmzoo.stream import EOT
+from lmzoo.system.files import atomic_folder
+from lmzoo.system.placement import Device, on_device, this_process
+from lmzoo.system.progress import OnProgress
+from lmzoo.system.provenance import machine, versions
+from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1

@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo import __version__, zoo
+from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
@@ -55,16 +55,17 @@ from lmzoo.compressors import COMPRESSORS, Compressor
 from lmzoo.corpora import Document, load_corpus
 from lmzoo.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError
-from lmzoo.files import atomic_file
-from lmzoo.jobs import Outcome, check_jobs, run_jobs
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
-from lmzoo.placement import Device, on_device
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.provenance import machine, versions
 from lmzoo.records import CodeRecord, read_lines, write_records
 from lmzoo.run_folder import open_run
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.files import atomic_file
+from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
+from lmzoo.system.placement import Device, on_device
+from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.provenance import machine, versions
+from lmzoo.system.version import __version__
 from lmzoo.tokenizers import train_tokenizer
 
 RECORDS = "prequential.jsonl"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
-from lmzoo.files import atomic_file
 from lmzoo.metrics import bits_per_byte
+from lmzoo.system.files import atomic_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
-from lmzoo.files import atomic_file
+from lmzoo.system.files import atomic_file
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lmzoo.placement import this_process
-from lmzoo.printable import printable, printable_json
+from lmzoo.system.placement import this_process
+from lmzoo.system.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.segment import Segment
 
-    from lmzoo.language_model import OnProgress, Progress
+    from lmzoo.system.progress import OnProgress, Progress
 
 
 @cache

@@ -24,8 +24,9 @@ from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError, NotFittedError, SavedModelError, TokenIdError
 from lmzoo.generate import generate
-from lmzoo.language_model import LanguageModel, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import Progress
 
 Factory = Callable[[int], LanguageModel[Any]]
 

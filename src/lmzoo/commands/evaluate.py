@@ -7,7 +7,7 @@ from typing import Literal
 
 from lmzoo import terminal
 from lmzoo.commands.parameters import OrStandardInput
-from lmzoo.placement import Device
+from lmzoo.system.placement import Device
 
 
 def evaluate(

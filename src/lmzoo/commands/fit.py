@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from lmzoo import terminal
 from lmzoo.commands.parameters import OrStandardInput, Seed
 from lmzoo.commands.settings import parse_settings
-from lmzoo.placement import Device, on_device, this_process
+from lmzoo.system.placement import Device, on_device, this_process
 
 
 def fit(

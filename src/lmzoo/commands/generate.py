@@ -62,7 +62,7 @@ def generate(
     from lmzoo.commands.predict import default_predictors
     from lmzoo.generate import Decoding
     from lmzoo.predictor import Predictor
-    from lmzoo.printable import printable
+    from lmzoo.system.printable import printable
 
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text as it is
     decoding = Decoding(temperature, top_k, top_p, min_p)

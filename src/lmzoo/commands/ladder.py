@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from lmzoo import terminal
 from lmzoo.commands.outcomes import note_fit
 from lmzoo.commands.parameters import Names, Seed
-from lmzoo.placement import Device
+from lmzoo.system.placement import Device
 
 
 def ladder(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lmzoo import terminal
 
 if TYPE_CHECKING:
-    from lmzoo.jobs import Outcome
     from lmzoo.records import EvalRecord
+    from lmzoo.system.jobs import Outcome
 
 
 def note_fit(

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 
 from lmzoo import terminal
 from lmzoo.commands.parameters import Names, OrStandardInput, Seed
-from lmzoo.placement import Device
+from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
-    from lmzoo.jobs import Outcome
     from lmzoo.records import CodeRecord
+    from lmzoo.system.jobs import Outcome
 
 
 def prequential(

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lmzoo import __version__
 from lmzoo.corpora.registry import CorpusCard, DataFile
 from lmzoo.errors import CorpusError
-from lmzoo.language_model import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.version import __version__
 
 DATA_VARIABLE = "LMZOO_DATA"
 """Environment variable: a folder whose files are used in place of downloads."""

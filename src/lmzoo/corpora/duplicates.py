@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
-from lmzoo.language_model import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress
 
 N_WORDS: Final = 8
 """Length of the runs that are looked for."""

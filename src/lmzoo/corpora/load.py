@@ -12,7 +12,7 @@ from lmzoo.corpora.corpus import Corpus, Splits
 from lmzoo.corpora.own import exists, is_written_like_a_path, load_own
 from lmzoo.corpora.registry import DEFAULT_PROTOCOL, CorpusCard, corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.errors import CorpusError, UnknownNameError
-from lmzoo.language_model import OnProgress
+from lmzoo.system.progress import OnProgress
 
 
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:

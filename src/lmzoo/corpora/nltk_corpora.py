@@ -13,7 +13,7 @@ from lmzoo.corpora.registry import CorpusCard
 from lmzoo.corpora.splitting import every_tenth, in_order, passages
 from lmzoo.corpora.tags import part_of_speech
 from lmzoo.errors import CorpusError
-from lmzoo.language_model import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress
 
 _BENGIO_TRAIN_WORDS = 800_000
 _BENGIO_VALID_WORDS = 200_000

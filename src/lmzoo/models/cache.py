@@ -31,9 +31,10 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 _HALF_LIVES = 1.0, 10_000.0
 _N_CASES = 3
@@ -88,7 +89,7 @@ def _kernel() -> Any:
     """Compiled when it is first used: numba is slow to import."""
     from numba import types
 
-    from lmzoo.compiled import kernel, read, write
+    from lmzoo.system.compiled import kernel, read, write
 
     ids, numbers = read(types.int32), read(types.float64)
     matrix, given = types.Array(types.float64, 2, "C", readonly=True), write(types.float64, 2)

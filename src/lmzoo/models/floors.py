@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 
 @final

@@ -21,8 +21,9 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 
 def _count_pairs(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

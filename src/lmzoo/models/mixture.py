@@ -23,9 +23,10 @@ from scipy.special import logsumexp
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:

@@ -26,8 +26,9 @@ from torch.nn import functional as F
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
-from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress
 from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
 
 if TYPE_CHECKING:

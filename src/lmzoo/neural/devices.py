@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.placement import Device, this_process
+from lmzoo.system.placement import Device, this_process
 
 CPU = torch.device("cpu")
 

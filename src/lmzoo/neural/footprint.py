@@ -23,7 +23,7 @@ from lmzoo.neural.devices import autocast, borrowed_generators
 from lmzoo.neural.losses import next_token_loss
 from lmzoo.neural.network import Network
 from lmzoo.neural.settings import TrainConfig
-from lmzoo.placement import this_process
+from lmzoo.system.placement import this_process
 
 _BYTES_PER_ID = 32
 """What arranging the train split in rows takes, mostly for positions of 8 bytes that are repeated, turned and cut."""

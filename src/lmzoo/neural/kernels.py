@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.neural.single import GELU, RELU, SQUARED_RELU, TANH
+from lmzoo.system.compiled import kernel, read, write
 
 _F32, _I64 = types.float32, types.int64
 _ZERO, _ONE = np.float32(0), np.float32(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.language_model import LanguageModel
 from lmzoo.neural.devices import borrowed_generators, find_device
 from lmzoo.neural.flops import flops_per_token
 from lmzoo.neural.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
@@ -24,8 +24,9 @@ from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.settings import TrainConfig
 from lmzoo.neural.single import SingleReader
 from lmzoo.neural.train import Training, widest_chunk
-from lmzoo.placement import chosen_device
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.placement import chosen_device
+from lmzoo.system.progress import OnProgress
 
 _CHUNK_SIZE = 256
 """Ids of a context that are read in one forward pass."""

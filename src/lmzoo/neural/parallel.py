@@ -22,7 +22,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from lmzoo.errors import ConfigurationError, TrainingError
-from lmzoo.placement import this_process
+from lmzoo.system.placement import this_process
 
 T = TypeVar("T")
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import TrainingError
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.neural.compiling import as_written, compiled_blocks
 from lmzoo.neural.devices import autocast, borrowed_generators
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.parallel import Team
 from lmzoo.neural.settings import TrainConfig
 from lmzoo.stream import TokenStream
+from lmzoo.system.progress import OnProgress, Progress
 
 Loss = Callable[[Network, Tensor, Tensor, Memory], tuple[Tensor, Memory]]
 """(network, inputs (B, T), targets (B, T), memory) -> the loss to make small, and the memory after the chunk."""

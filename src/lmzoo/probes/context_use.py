@@ -34,9 +34,10 @@ from scipy.optimize import isotonic_regression
 
 from lmzoo.checks import check_positive, check_whole
 from lmzoo.errors import CorpusError, UsageError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.statistics import CONFIDENCE
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.progress import OnProgress, Progress
 
 Kind = Literal["cut", "shuffled"]
 

@@ -13,7 +13,6 @@ from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.generate import Decoding
 from lmzoo.hidden_states import HasHiddenStates, StateSummary
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.metrics import bits
 from lmzoo.predictor import Predictor
 from lmzoo.records import EvalRecord, read_run, write_csv
@@ -30,6 +29,7 @@ from lmzoo.report.leaderboard import (
 )
 from lmzoo.report.pages import write_pages
 from lmzoo.stream import TokenStream
+from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import visible
 
 _PROMPT_WORDS = 8

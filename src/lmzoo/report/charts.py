@@ -16,13 +16,13 @@ from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
 from lmzoo.curves import Curves, loss_of
-from lmzoo.files import atomic_file
 from lmzoo.hidden_states import StateSummary
 from lmzoo.ladder import Climb
 from lmzoo.records import CodeRecord, EvalRecord
 from lmzoo.report.context import Use
 from lmzoo.report.costs import Cost, comparable, front, measured
 from lmzoo.report.gradients import Flow
+from lmzoo.system.files import atomic_file
 
 if TYPE_CHECKING:
     from lmzoo.probes.breakdown import ConfidenceBin

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lmzoo import zoo
 from lmzoo.citations import bibtex
-from lmzoo.files import atomic_file
 from lmzoo.records import EvalRecord
 from lmzoo.report.leaderboard import context, figure
+from lmzoo.system.files import atomic_file
 
 HEADER = ("year", "species", "people", "idea", "context", "bits/byte", "place", "cite")
 WIDE = ("people", "idea")

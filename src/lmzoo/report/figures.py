@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import vl_convert
 
-from lmzoo.files import atomic_folder
 from lmzoo.report.charts import Chart, as_svg, title_of
+from lmzoo.system.files import atomic_folder
 
 _SCALE = 3
 """Pixels of a PNG for each unit of a figure: 600 units, about the width of a page, make 300 to an inch."""

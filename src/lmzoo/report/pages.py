@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 from lmzoo.citations import bibtex
-from lmzoo.files import atomic_file
-from lmzoo.printable import printable
+from lmzoo.system.files import atomic_file
+from lmzoo.system.printable import printable
 from lmzoo.tokenizers import visible
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import UnknownNameError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 State = TypeVar("State")
 

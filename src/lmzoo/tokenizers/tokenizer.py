@@ -29,9 +29,9 @@ import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.errors import TokenizerError
-from lmzoo.files import atomic_file
-from lmzoo.printable import printable
 from lmzoo.stream import EOT, check_ids
+from lmzoo.system.files import atomic_file
+from lmzoo.system.printable import printable
 
 EOT_TEXT = "<|end of text|>"
 """The entry of id 0. No text gives it: it is longer than a character, has spaces in it, and no merge makes it."""

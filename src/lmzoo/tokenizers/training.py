@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
-from lmzoo.language_model import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
 
 DEFAULT_WORD_COUNT = 2

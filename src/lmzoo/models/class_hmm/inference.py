@@ -24,9 +24,9 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import N_THREADS, kernel, read, write
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Counts, Layout, Parameters
 from lmzoo.stream import TokenStream
+from lmzoo.system.compiled import N_THREADS, kernel, read, write
 
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 _LAYOUT = (read(_I32), read(_I64), read(_I64))  # classes, first states, first emissions

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_whole
 from lmzoo.errors import ConfigurationError, TrainingError
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.models.class_hmm.layout import EOT_STATE, Counts, Layout, Parameters
 from lmzoo.models.class_ngram.model import with_new_tokens
 from lmzoo.stream import TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 _ROUND: Final = 4
 """Iterations under one prior."""

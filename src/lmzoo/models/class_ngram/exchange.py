@@ -21,10 +21,10 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.errors import TrainingError
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.progress import OnProgress, Progress
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
 _LEAST_GAIN = 1e-6

@@ -13,10 +13,11 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import of_member, under_name
 from lmzoo.models.ngram import NgramModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress
 
 _CLASS_MODEL = "class_model"
 _ALPHAS = np.array([1e-3, 1e3])

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_whole
 from lmzoo.errors import TrainingError
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts, likelihoods, sum_of_logs
 from lmzoo.models.hmm.initial import initial_counts
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 _SLACK: Final = 2e-6
 """By how many nats per token rounding to float32 may seem to lower the objective."""

@@ -12,7 +12,7 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
 from lmzoo.hidden_states import StateSummary, summaries, top
-from lmzoo.language_model import LanguageModel, OnProgress
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
@@ -20,6 +20,7 @@ from lmzoo.models.hmm.log_space import Smoothed, smooth
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel, one_blas_thread
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress
 
 if TYPE_CHECKING:
     from hmmlearn.hmm import CategoricalHMM

@@ -27,9 +27,9 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
-from lmzoo.compiled import kernel, read, write
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U16 = types.int32, types.int64, types.uint16
 

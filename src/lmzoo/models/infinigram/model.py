@@ -13,8 +13,9 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 # numba is slow to import: the index and its reading are imported where they are used.
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.stream import EOT
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U16, _F64 = types.int32, types.int64, types.uint16, types.float64
 _MATCHES = write(_I64, 2)

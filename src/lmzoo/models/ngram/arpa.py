@@ -45,14 +45,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.errors import ConfigurationError, SavedModelError
-from lmzoo.files import atomic_file
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.models.ngram.linking import RepeatedNgramError, link
 from lmzoo.models.ngram.methods import GIVEN
 from lmzoo.models.ngram.model import MAX_ORDER, NgramModel
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT
+from lmzoo.system.files import atomic_file
+from lmzoo.system.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
     from lmzoo.models.ngram.arpa_lines import Lexicon

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8, _F64 = types.int32, types.int64, types.uint8, types.float64
 _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _NINE, _SMALL_E, _LARGE_E = b"\n+-.09eE"

@@ -16,11 +16,11 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.errors import CorpusError
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.workspace import Workspace, blocks
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8 = types.int32, types.int64, types.uint8
 _LARGEST = 2**31 - 1

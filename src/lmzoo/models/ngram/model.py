@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag, check_share, check_whole
-from lmzoo.language_model import LanguageModel, OnProgress, Progress, TokenStats
+from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.methods import smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.models.ngram.workspace import Workspace, parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 # numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:

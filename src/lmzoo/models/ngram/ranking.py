@@ -16,10 +16,10 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.scoring import VALUES, either, find_child, value_at
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 

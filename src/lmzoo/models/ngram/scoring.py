@@ -12,10 +12,10 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from lmzoo.compiled import kernel, read, write
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import N_CODES, Weights
 from lmzoo.stream import EOT
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio

@@ -69,7 +69,7 @@ class Workspace:
 
     def run(self, work: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
         """Does the work on every piece, on all cores that kernels may use; releases what each piece touched."""
-        from lmzoo.compiled import N_THREADS  # slow to import: when something is fitted, not before
+        from lmzoo.system.compiled import N_THREADS  # slow to import: when something is fitted, not before
 
         with ThreadPoolExecutor(N_THREADS) as pool:
             for _ in pool.map(work, pieces):

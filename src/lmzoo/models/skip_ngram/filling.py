@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import types
 
-from lmzoo.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
 

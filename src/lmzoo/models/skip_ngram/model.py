@@ -12,9 +12,10 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel, OnProgress, Progress
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.skip_ngram.tables import ContextTables, count_contexts, recent_tokens
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
 
 MAX_ORDER = 6
 _N_BUCKETS = 100

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.language_model import OnProgress, Progress
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.progress import OnProgress, Progress
 
 
 def _without_farthest(pattern: int) -> int:

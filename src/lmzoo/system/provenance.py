@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from lmzoo import __version__
+from lmzoo.system.version import __version__
 
 
 def versions(*others: str) -> dict[str, str]:

@@ -25,8 +25,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import psutil
 
 from lmzoo.errors import LmzooError, UsageError
-from lmzoo.language_model import OnProgress, Progress
-from lmzoo.placement import this_process
+from lmzoo.system.placement import this_process
+from lmzoo.system.progress import OnProgress, Progress
 
 _SECONDS_TO_SAVE = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.2  # a wait without end can miss an interrupt that comes just before it
