@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from lmzoo import zoo
-from lmzoo.citations import bibtex, entries
 from lmzoo.cli import run as lmzoo
 from lmzoo.compare import compare
 from lmzoo.encoded import EncodedCorpus
@@ -21,6 +20,7 @@ from lmzoo.report.leaderboard import ADAPTIVE_NOTE
 from lmzoo.report.merged import write_merged
 from lmzoo.run_folder import scores_path
 from lmzoo.scores import load_scores
+from lmzoo.zoo.citations import bibtex, entries
 
 
 @pytest.fixture(scope="module")

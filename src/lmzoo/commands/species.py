@@ -55,7 +55,7 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     if bibtex:
         import sys
 
-        from lmzoo.citations import bibtex as papers
+        from lmzoo.zoo.citations import bibtex as papers
 
         sys.stdout.write(papers(card.cites))
         return

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmzoo import zoo
-from lmzoo.citations import bibtex
 from lmzoo.records import EvalRecord
 from lmzoo.report.leaderboard import context, figure
 from lmzoo.system.files import atomic_file
+from lmzoo.zoo.citations import bibtex
 
 HEADER = ("year", "species", "people", "idea", "context", "bits/byte", "place", "cite")
 WIDE = ("people", "idea")

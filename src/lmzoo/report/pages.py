@@ -9,10 +9,10 @@ from typing import Any
 
 import jinja2
 
-from lmzoo.citations import bibtex
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
 from lmzoo.tokenizers import visible
+from lmzoo.zoo.citations import bibtex
 
 
 def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) -> list[Path]:

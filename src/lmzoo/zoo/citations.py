@@ -13,7 +13,7 @@ _ENTRY = re.compile(r"^@\w+\{([^,]+),\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 @cache
 def entries() -> dict[str, str]:
     """All papers by key, as BibTeX."""
-    text = files("lmzoo").joinpath("references.bib").read_text(encoding="utf-8")
+    text = files("lmzoo.zoo").joinpath("references.bib").read_text(encoding="utf-8")
     return {found[1]: found[0] for found in _ENTRY.finditer(text)}
 
 
