@@ -21,7 +21,7 @@ import numpy as np
 
 from lmzoo import zoo
 from lmzoo.corpora import load_corpus
-from lmzoo.encoded import EncodedCorpus, encode_corpus
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.language_model import Progress
 from lmzoo.models.hmm import HiddenMarkovModel, hmm
 from lmzoo.stream import TokenStream

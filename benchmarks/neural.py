@@ -46,8 +46,8 @@ from torch.nn import functional as F
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
-from lmzoo.encoded import EncodedCorpus, EncodedSplit, encode_corpus
-from lmzoo.generate import generate
+from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_corpus
+from lmzoo.generation import generate
 from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.models.mixture import MixtureModel
 from lmzoo.models.recurrent import Layer

@@ -300,7 +300,7 @@ def measure_bengio(figures: Figures) -> None:
     """Perplexities under the protocol of Bengio et al. (2003), of which NLTK's Brown has 17,906 classes of words."""
     from lmzoo import zoo
     from lmzoo.corpora import load_corpus
-    from lmzoo.encoded import encode_corpus
+    from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import CorpusError
 
     try:

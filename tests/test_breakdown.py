@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import UsageError
 from lmzoo.metrics import bits
 from lmzoo.probes.breakdown import (

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from lmzoo import Predictor, zoo
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus, encode_corpus
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluate import evaluate
 from lmzoo.records import EvalRecord, read_records, write_records

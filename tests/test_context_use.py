@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmzoo import Predictor, zoo
 from lmzoo.cli import run
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, NotFittedError, TokenIdError, UsageError
 from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.probes import context_use as probe

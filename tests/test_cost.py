@@ -12,8 +12,8 @@ import pytest
 
 from lmzoo import Predictor, load_corpus, zoo
 from lmzoo.compare import compare
+from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.cost import measure_cost
-from lmzoo.encoded import encode_corpus
 from lmzoo.evaluate import evaluate
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.records import EvalRecord, read_records

@@ -19,8 +19,8 @@ from lmzoo import load_corpus
 from lmzoo.cli import run as run_command
 from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, Document
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.curves import curves, loss_of, nested_shares, read_curves
-from lmzoo.encoded import EncodedCorpus
 from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, UsageError
 from lmzoo.records import EvalRecord, read_records, write_records
 from lmzoo.report.curves import changes, header, law_rows, leaders, rows, write_page

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from lmzoo import Distribution
 from lmzoo.errors import ConfigurationError, TokenIdError
-from lmzoo.generate import Decoding
+from lmzoo.generation import Decoding
 
 weights = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60)
 

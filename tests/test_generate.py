@@ -11,7 +11,7 @@ import pytest
 
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, TokenIdError
-from lmzoo.generate import Decoding, generate, generate_batch
+from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM, NeuralStates
 from lmzoo.stream import EOT

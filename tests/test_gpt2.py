@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError
-from lmzoo.generate import generate
+from lmzoo.generation import generate
 from lmzoo.models.gpt2 import GPT2
 from lmzoo.models.transformer_2017 import Transformer2017, sinusoids
 from lmzoo.neural.anchored import AnchoredNetwork

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmzoo import Predictor, zoo
 from lmzoo.cli import run
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, NotFittedError, TokenIdError, UsageError
 from lmzoo.models.recurrent import Recurrent
 from lmzoo.neural.neural_lm import NeuralLM

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmzoo import sources, zoo
 from lmzoo.cli import run
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError, UnknownNameError, UsageError
 from lmzoo.ladder import SPECIES, Climb, _Exam, by_species, first_to_climb, ladder, read_climbs, settings_of
 from lmzoo.records import read_records

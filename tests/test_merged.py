@@ -13,7 +13,7 @@ import pytest
 from lmzoo import zoo
 from lmzoo.cli import run as lmzoo
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, write_report
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE

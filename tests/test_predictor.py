@@ -51,7 +51,7 @@ def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Pr
 
 def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
     """Pieces of a stream join to what the ids decode to at once, also with broken characters among them."""
-    from lmzoo.generate import generate
+    from lmzoo.generation import generate
 
     hot = Decoding(temperature=8.0)  # nearly uniform: draws bytes that belong to no character
     for seed in range(5):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lmzoo import zoo
-from lmzoo.generate import generate
+from lmzoo.generation import generate
 from lmzoo.neural import single
 from lmzoo.neural.anchored import AnchoredNetwork
 from lmzoo.neural.network import Memory, Network

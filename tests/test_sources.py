@@ -16,7 +16,7 @@ from nltk.parse.pchart import InsideChartParser
 
 from lmzoo import sources, zoo
 from lmzoo.corpora import is_available, list_corpora, load_corpus
-from lmzoo.encoded import encode_corpus
+from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.sources import FiniteState, Source, source
 from lmzoo.sources.agreement import agreement_rules, tense_rules

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.records import EvalRecord
 from lmzoo.report.standings import Standings, standings
 

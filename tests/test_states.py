@@ -15,7 +15,7 @@ from lmzoo.cli import run
 from lmzoo.commands.settings import parse_sweeps
 from lmzoo.compare import compare
 from lmzoo.errors import ConfigurationError, UnknownNameError
-from lmzoo.hidden_states import HasHiddenStates
+from lmzoo.models.hidden_states import HasHiddenStates
 from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, write_report
 

@@ -17,7 +17,7 @@ from lmzoo.system.version import __version__
 
 _HOME = {
     "Card": "zoo",
-    "Decoding": "generate",
+    "Decoding": "generation",
     "Distribution": "distribution",
     "EOT": "stream",
     "EvalRecord": "records",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from lmzoo.corpora import load_corpus
     from lmzoo.distribution import Distribution
     from lmzoo.errors import LmzooError
-    from lmzoo.generate import Decoding
+    from lmzoo.generation import Decoding
     from lmzoo.language_model import LanguageModel
     from lmzoo.predictor import Predictor
     from lmzoo.records import EvalRecord

@@ -27,8 +27,8 @@ from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.cost import measure_cost
-from lmzoo.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.evaluate import evaluate
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.generate import generate
+from lmzoo.generation import generate
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream
 

@@ -30,7 +30,7 @@ from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
 from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, load_corpus
-from lmzoo.encoded import EncodedCorpus, tokenizer_for
+from lmzoo.corpora.encoded import EncodedCorpus, tokenizer_for
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.records import EvalRecord, read_lines, read_records, write_records

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError
 from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor

@@ -28,7 +28,7 @@ from lmzoo import sources, zoo
 from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
 from lmzoo.compare import compare
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError
 from lmzoo.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path

@@ -18,10 +18,10 @@ from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.distribution import Distribution
-from lmzoo.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
-from lmzoo.generate import Decoding, generate, generate_batch
+from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import bits
 from lmzoo.stream import EOT

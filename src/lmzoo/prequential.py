@@ -53,7 +53,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
 from lmzoo.compressors import COMPRESSORS, Compressor
 from lmzoo.corpora import Document, load_corpus
-from lmzoo.encoded import encode_documents
+from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError
 from lmzoo.metrics import bits
 from lmzoo.predictor import DEFAULT_CORPUS

@@ -23,7 +23,7 @@ from scipy.stats import chisquare
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError, NotFittedError, SavedModelError, TokenIdError
-from lmzoo.generate import generate
+from lmzoo.generation import generate
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import Progress

@@ -37,7 +37,7 @@ def evaluate(
     from dataclasses import asdict
 
     from lmzoo.corpora import load_corpus
-    from lmzoo.encoded import encode_corpus
+    from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
     from lmzoo.evaluate import evaluate as measure
     from lmzoo.predictor import Predictor

@@ -59,7 +59,7 @@ def fit(
     from lmzoo.budgets import merged, settings_for
     from lmzoo.checkpoint import Checkpoint
     from lmzoo.corpora import load_corpus
-    from lmzoo.encoded import encode_corpus, tokenizer_for
+    from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
     from lmzoo.predictor import Predictor, check_home
 

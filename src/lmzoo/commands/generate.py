@@ -60,7 +60,7 @@ def generate(
     from rich.text import Text
 
     from lmzoo.commands.predict import default_predictors
-    from lmzoo.generate import Decoding
+    from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
 

@@ -81,7 +81,7 @@ def default_predictors() -> list[Path]:
 def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str) -> TokenStream:
     """A split of a corpus as the tokens of a predictor; None = the corpus that it was fitted on."""
     from lmzoo.corpora import load_corpus
-    from lmzoo.encoded import encode_documents
+    from lmzoo.corpora.encoded import encode_documents
     from lmzoo.errors import UsageError
 
     name = corpus or predictor.provenance.get("corpus")

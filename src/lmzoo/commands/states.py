@@ -11,7 +11,7 @@ from lmzoo import terminal
 from lmzoo.commands.parameters import Seed
 
 if TYPE_CHECKING:
-    from lmzoo.hidden_states import HasHiddenStates
+    from lmzoo.models.hidden_states import HasHiddenStates
     from lmzoo.tokenizers import Tokenizer
 
 _N_NEXT, _N_LIKE = 3, 4
@@ -51,7 +51,7 @@ def states(
         Print one JSON object for each state, or for each token.
     """
     from lmzoo.errors import UsageError
-    from lmzoo.hidden_states import HasHiddenStates
+    from lmzoo.models.hidden_states import HasHiddenStates
     from lmzoo.predictor import Predictor
 
     if k < 1 or max_tokens < 1:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmzoo import zoo
 from lmzoo.corpora import load_corpus, load_tags, token_tags
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.language_model import TokenStats
 from lmzoo.metrics import bits

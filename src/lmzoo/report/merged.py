@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import charts, standings

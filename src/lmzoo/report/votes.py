@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmzoo.encoded import EncodedCorpus
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.records import EvalRecord
 from lmzoo.report.leaderboard import figure

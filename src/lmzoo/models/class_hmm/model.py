@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
-from lmzoo.hidden_states import StateSummary, summaries, top
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Layout, Parameters
 from lmzoo.models.class_hmm.learning import Fit, Settings
+from lmzoo.models.hidden_states import StateSummary, summaries, top
 from lmzoo.models.hmm import HiddenMarkovModel, hmm
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
-from lmzoo.hidden_states import StateSummary, summaries, top
 from lmzoo.language_model import LanguageModel
+from lmzoo.models.hidden_states import StateSummary, summaries, top
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
