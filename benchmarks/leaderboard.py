@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lmzoo.records import read_records, write_records
+from lmzoo.evaluation.records import read_records, write_records
 from lmzoo.report.leaderboard import COLUMNS, rows, static_and_adaptive
 
 ROOT = Path(__file__).parents[1]

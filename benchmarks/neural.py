@@ -47,6 +47,7 @@ from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_corpus
+from lmzoo.evaluation.records import read_records
 from lmzoo.generation import generate
 from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.models.mixture import MixtureModel
@@ -56,7 +57,6 @@ from lmzoo.neural.losses import SampledLoss, next_token_loss
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.train import Training
 from lmzoo.predictor import Predictor
-from lmzoo.records import read_records
 from lmzoo.stream import TokenStream, TrainingData
 
 N_CHARACTERS, N_WORDS = 65, 16_384

@@ -13,10 +13,10 @@ import pytest
 from lmzoo import Predictor, load_corpus, zoo
 from lmzoo.compare import compare
 from lmzoo.corpora.encoded import encode_corpus
-from lmzoo.cost import measure_cost
-from lmzoo.evaluate import evaluate
+from lmzoo.evaluation.cost import measure_cost
+from lmzoo.evaluation.evaluate import evaluate
+from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, write_report
 from lmzoo.report.costs import COSTS, MARK, front, rows
 from lmzoo.stream import TokenStream, TrainingData

@@ -22,7 +22,7 @@ from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.curves import curves, loss_of, nested_shares, read_curves
 from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, UsageError
-from lmzoo.records import EvalRecord, read_records, write_records
+from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.report.curves import changes, header, law_rows, leaders, rows, write_page
 from lmzoo.system.jobs import Outcome
 

@@ -24,6 +24,7 @@ from lmzoo.budgets import settings_for
 from lmzoo.cli import run
 from lmzoo.compressors import COMPRESSORS
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
+from lmzoo.evaluation.records import CodeRecord, read_code_records, write_records
 from lmzoo.prequential import (
     RECORDS,
     SEPARATOR,
@@ -34,7 +35,6 @@ from lmzoo.prequential import (
     prequential,
     training_data,
 )
-from lmzoo.records import CodeRecord, read_code_records, write_records
 from lmzoo.report import charts
 from lmzoo.report.prequential import HEADER, ranked, rows, write_report
 from lmzoo.stream import TokenStream

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lmzoo.errors import UsageError
-from lmzoo.scaling import crossings, fit_power_law, leaders
+from lmzoo.evaluation.scaling import crossings, fit_power_law, leaders
 
 SIZES = 870_000.0 / 2 ** np.arange(6, -1, -1)  # seven shares of a text
 

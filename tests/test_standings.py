@@ -10,7 +10,7 @@ import pytest
 
 from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.standings import Standings, standings
 
 

@@ -15,8 +15,8 @@ from lmzoo.cli import run
 from lmzoo.commands.settings import parse_sweeps
 from lmzoo.compare import compare
 from lmzoo.errors import ConfigurationError, UnknownNameError
+from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.models.hidden_states import HasHiddenStates
-from lmzoo.records import EvalRecord, read_records
 from lmzoo.report import charts, write_report
 
 SIZES = {"hmm": {"n_states": [3, 5]}, "class-hmm": {"n_states": [8]}}

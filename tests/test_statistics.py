@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lmzoo.statistics import Certainty, Grouping, _corrected, _sign_flips, certainty, grouping
+from lmzoo.evaluation.statistics import Certainty, Grouping, _corrected, _sign_flips, certainty, grouping
 from lmzoo.stream import TokenStream
 
 TRUTH = 2.0

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from lmzoo.statistics import Grouping
-from lmzoo.together import dynamically_mixed, learn_forgetting, mixed, together
+from lmzoo.evaluation.ensemble import dynamically_mixed, learn_forgetting, mixed, together
+from lmzoo.evaluation.statistics import Grouping
 
 
 def test_votes_by_hand() -> None:

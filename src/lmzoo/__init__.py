@@ -20,7 +20,7 @@ _HOME = {
     "Decoding": "generation",
     "Distribution": "distribution",
     "EOT": "stream",
-    "EvalRecord": "records",
+    "EvalRecord": "evaluation.records",
     "LanguageModel": "language_model",
     "LmzooError": "errors",
     "Predictor": "predictor",
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from lmzoo.corpora import load_corpus
     from lmzoo.distribution import Distribution
     from lmzoo.errors import LmzooError
+    from lmzoo.evaluation.records import EvalRecord
     from lmzoo.generation import Decoding
     from lmzoo.language_model import LanguageModel
     from lmzoo.predictor import Predictor
-    from lmzoo.records import EvalRecord
     from lmzoo.stream import EOT, TokenStream, TrainingData
     from lmzoo.tokenizers import Tokenizer, train_tokenizer
     from lmzoo.zoo import Card

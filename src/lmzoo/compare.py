@@ -28,13 +28,13 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
-from lmzoo.cost import measure_cost
 from lmzoo.errors import CorpusError, LmzooError
-from lmzoo.evaluate import evaluate
+from lmzoo.evaluation.cost import measure_cost
+from lmzoo.evaluation.evaluate import evaluate
+from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
+from lmzoo.evaluation.scores import load_log_probs, save_log_probs
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
-from lmzoo.records import EvalRecord, read_lines, write_records
 from lmzoo.run_folder import open_run, scores_path
-from lmzoo.scores import load_log_probs, save_log_probs
 from lmzoo.system.jobs import Outcome, check_jobs, named, run_jobs
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress

@@ -32,12 +32,12 @@ from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, tokenizer_for
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
+from lmzoo.evaluation.records import EvalRecord, read_lines, read_records, write_records
+from lmzoo.evaluation.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
+from lmzoo.evaluation.scores import load_scores
+from lmzoo.evaluation.statistics import grouping
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.records import EvalRecord, read_lines, read_records, write_records
 from lmzoo.run_folder import open_run, scores_path
-from lmzoo.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
-from lmzoo.scores import load_scores
-from lmzoo.statistics import grouping
 from lmzoo.system.jobs import Outcome, check_jobs, named
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress

@@ -55,9 +55,9 @@ from lmzoo.compressors import COMPRESSORS, Compressor
 from lmzoo.corpora import Document, load_corpus
 from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError
+from lmzoo.evaluation.records import CodeRecord, read_lines, write_records
 from lmzoo.metrics import bits
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.records import CodeRecord, read_lines, write_records
 from lmzoo.run_folder import open_run
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_file

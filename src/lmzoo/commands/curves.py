@@ -14,7 +14,7 @@ from lmzoo.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
-    from lmzoo.records import EvalRecord
+    from lmzoo.evaluation.records import EvalRecord
     from lmzoo.system.jobs import Outcome
 
 

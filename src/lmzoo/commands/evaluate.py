@@ -39,7 +39,7 @@ def evaluate(
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
-    from lmzoo.evaluate import evaluate as measure
+    from lmzoo.evaluation.evaluate import evaluate as measure
     from lmzoo.predictor import Predictor
     from lmzoo.report.leaderboard import as_rich_table
 

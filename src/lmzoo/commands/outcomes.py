@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmzoo import terminal
 
 if TYPE_CHECKING:
-    from lmzoo.records import EvalRecord
+    from lmzoo.evaluation.records import EvalRecord
     from lmzoo.system.jobs import Outcome
 
 

@@ -34,8 +34,8 @@ from scipy.optimize import isotonic_regression
 
 from lmzoo.checks import check_positive, check_whole
 from lmzoo.errors import CorpusError, UsageError
+from lmzoo.evaluation.statistics import CONFIDENCE
 from lmzoo.language_model import LanguageModel
-from lmzoo.statistics import CONFIDENCE
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.progress import OnProgress, Progress
 

@@ -11,11 +11,11 @@ from lmzoo import zoo
 from lmzoo.budgets import as_assignments
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
+from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
 from lmzoo.generation import Decoding
 from lmzoo.metrics import bits
 from lmzoo.models.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.predictor import Predictor
-from lmzoo.records import EvalRecord, read_run, write_csv
 from lmzoo.report import breakdown, charts, costs, eras, gradients, standings, votes
 from lmzoo.report import context as looking
 from lmzoo.report.figures import Figure, Figures

@@ -15,6 +15,8 @@ from lmzoo import zoo
 from lmzoo.corpora import load_corpus, load_tags, token_tags
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.scores import load_scores
 from lmzoo.language_model import TokenStats
 from lmzoo.metrics import bits
 from lmzoo.probes.breakdown import (
@@ -28,11 +30,9 @@ from lmzoo.probes.breakdown import (
     calibration_error,
     disagreements,
 )
-from lmzoo.records import EvalRecord
 from lmzoo.report import charts
 from lmzoo.report.figures import Figure, Figures
 from lmzoo.run_folder import scores_path
-from lmzoo.scores import load_scores
 from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import Tokenizer
 

@@ -16,9 +16,9 @@ from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
 from lmzoo.curves import Curves, loss_of
+from lmzoo.evaluation.records import CodeRecord, EvalRecord
 from lmzoo.ladder import Climb
 from lmzoo.models.hidden_states import StateSummary
-from lmzoo.records import CodeRecord, EvalRecord
 from lmzoo.report.context import Use
 from lmzoo.report.costs import Cost, comparable, front, measured
 from lmzoo.report.gradients import Flow

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.leaderboard import duration, figure, short_number
 
 MARK: Final = "◆"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo.curves import Curves, Law, loss_of, read_curves, share_name
-from lmzoo.records import write_csv
+from lmzoo.evaluation.records import write_csv
+from lmzoo.evaluation.scaling import Crossing
 from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import write_pages
-from lmzoo.scaling import Crossing
 
 LAW_HEADER = ("species", "against", "E", "95 %", "α", "95 %", "A", "misfit")
 

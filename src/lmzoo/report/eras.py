@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmzoo import zoo
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.leaderboard import context, figure
 from lmzoo.system.files import atomic_file
 from lmzoo.zoo.citations import bibtex

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -14,12 +14,12 @@ import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
-from lmzoo.records import EvalRecord, read_run, write_csv
+from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
+from lmzoo.evaluation.statistics import certainty, grouping, grouping_of_documents
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
-from lmzoo.statistics import certainty, grouping, grouping_of_documents
 
 _TABLE_HEADER = ("species", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
 

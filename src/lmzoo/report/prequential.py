@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmzoo.evaluation.records import CodeRecord, read_code_records, write_csv
 from lmzoo.prequential import RECORDS
-from lmzoo.records import CodeRecord, read_code_records, write_csv
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.scores import load_scores
+from lmzoo.evaluation.statistics import Certainty, certainty, grouping
 from lmzoo.run_folder import scores_path
-from lmzoo.scores import load_scores
-from lmzoo.statistics import Certainty, certainty, grouping
 
 HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "cannot be told from")
 

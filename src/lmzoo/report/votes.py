@@ -10,13 +10,13 @@ import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
-from lmzoo.records import EvalRecord
+from lmzoo.evaluation.ensemble import Together, together
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.scores import load_log_probs
+from lmzoo.evaluation.statistics import grouping
 from lmzoo.report.leaderboard import figure
 from lmzoo.report.standings import ranked_log_probs
 from lmzoo.run_folder import scores_path
-from lmzoo.scores import load_log_probs
-from lmzoo.statistics import grouping
-from lmzoo.together import Together, together
 
 HEADER = ("species", "weight", "bits/byte of the others", "lost without it", "95 % of that")
 

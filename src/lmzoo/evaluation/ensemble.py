@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from lmzoo.evaluation.statistics import Certainty, Grouping, certainty
 from lmzoo.models.mixing import learn_weights
-from lmzoo.statistics import Certainty, Grouping, certainty
 
 _TOLERANCE = 1e-6
 """Nats a token within which weights are the best ones: what is shown has three decimals."""

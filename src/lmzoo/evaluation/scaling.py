@@ -19,7 +19,7 @@ from scipy.optimize import least_squares
 from scipy.stats import t as student
 
 from lmzoo.errors import UsageError
-from lmzoo.statistics import CONFIDENCE
+from lmzoo.evaluation.statistics import CONFIDENCE
 
 _FEWEST_POINTS = 4
 """One more than a law has parameters, so that each of them can be left out."""

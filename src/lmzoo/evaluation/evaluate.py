@@ -12,11 +12,11 @@ import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.scores import save_scores
+from lmzoo.evaluation.statistics import certainty, grouping
 from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor
-from lmzoo.records import EvalRecord
-from lmzoo.scores import save_scores
-from lmzoo.statistics import certainty, grouping
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, peak_memory_bytes, versions
 

@@ -1,0 +1,1 @@
+"""Measures fitted models on a text: records, per-token scores, statistics, costs, ensembles and scaling laws."""
