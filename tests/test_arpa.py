@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from lmzoo import Predictor
 from lmzoo.cli import run
-from lmzoo.convert import arpa_words, predictor_from_arpa, predictor_to_arpa
 from lmzoo.errors import ConfigurationError, SavedModelError, TokenizerError
+from lmzoo.interchange.arpa import arpa_words, predictor_from_arpa, predictor_to_arpa
 from lmzoo.language_model import Progress
 from lmzoo.models.ngram import NgramModel, arpa, ngram
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa

@@ -24,7 +24,7 @@ from conftest import small_texts
 from lmzoo import EOT, Predictor, train_tokenizer, zoo
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, SavedModelError, TokenizerError, UsageError
-from lmzoo.huggingface import predictor_from_huggingface, predictor_to_huggingface
+from lmzoo.interchange.huggingface import predictor_from_huggingface, predictor_to_huggingface
 from lmzoo.models.pretrained import PretrainedLM, read_pretrained
 from lmzoo.stream import TokenStream
 from lmzoo.testing import (

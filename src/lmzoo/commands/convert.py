@@ -61,25 +61,25 @@ def _write(source: Path, target: Path) -> Predictor:
         raise UsageError(f"{target} is there already and is left as it is: choose a new name")
     with terminal.progress(f"writing {target}") as on_progress:
         if predictor.species == "gpt2":
-            from lmzoo.huggingface import predictor_to_huggingface
+            from lmzoo.interchange.huggingface import predictor_to_huggingface
 
             predictor_to_huggingface(predictor, target)
         else:
-            from lmzoo.convert import predictor_to_arpa
+            from lmzoo.interchange.arpa import predictor_to_arpa
 
             predictor_to_arpa(predictor, target, on_progress=on_progress)
     return predictor
 
 
 def _read_huggingface(source: Path) -> Predictor:
-    from lmzoo.huggingface import predictor_from_huggingface
+    from lmzoo.interchange.huggingface import predictor_from_huggingface
 
     with terminal.progress(f"reading {source}"):
         return predictor_from_huggingface(source)
 
 
 def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
-    from lmzoo.convert import predictor_from_arpa
+    from lmzoo.interchange.arpa import predictor_from_arpa
     from lmzoo.tokenizers import Tokenizer
 
     given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)

@@ -1,0 +1,1 @@
+"""Reads and writes models of other programs: ARPA files, Hugging Face folders."""
