@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import UsageError
 from lmzoo.evaluation.records import read_records
 from lmzoo.evaluation.scores import load_scores
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.run_folder import scores_path
 from lmzoo.metrics import bits
 from lmzoo.probes.breakdown import (
     ConfidenceBin,
@@ -32,7 +33,6 @@ from lmzoo.report import charts, write_report
 from lmzoo.report.breakdown import differences, most_different
 from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import entries
-from lmzoo.run_folder import scores_path
 from lmzoo.stream import EOT, TokenStream
 
 STREAM = TokenStream(np.array([1, 2, 1, EOT, 2, 2, 3, EOT]))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from lmzoo.compare import compare
+from lmzoo.experiments.compare import compare
 from lmzoo.report import write_report
 from lmzoo.report.merged import write_merged
 

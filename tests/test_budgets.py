@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmzoo import zoo
-from lmzoo.budgets import BUDGETS, merged, settings_for
+from lmzoo.experiments.budgets import BUDGETS, merged, settings_for
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

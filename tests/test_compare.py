@@ -26,15 +26,15 @@ import pytest
 from rich.console import Console
 
 from lmzoo import Predictor, zoo
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.evaluation.scores import load_scores
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.run_folder import scores_path
 from lmzoo.report import write_report
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table, seed_rows
-from lmzoo.run_folder import scores_path
 from lmzoo.system.jobs import Outcome
 from lmzoo.system.provenance import machine
 

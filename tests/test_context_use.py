@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from lmzoo import Predictor, zoo
 from lmzoo.cli import run
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, NotFittedError, TokenIdError, UsageError
+from lmzoo.experiments.compare import compare
 from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.probes import context_use as probe
 from lmzoo.probes.context_use import ContextUse, Reach, context_use

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lmzoo import Predictor, load_corpus, zoo
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.records import EvalRecord, read_records
+from lmzoo.experiments.compare import compare
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.report import charts, write_report
 from lmzoo.report.costs import COSTS, MARK, front, rows

@@ -17,12 +17,12 @@ import pytest
 
 from lmzoo import load_corpus
 from lmzoo.cli import run as run_command
-from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.curves import curves, loss_of, nested_shares, read_curves
 from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.curves import curves, loss_of, nested_shares, read_curves
 from lmzoo.report.curves import changes, header, law_rows, leaders, rows, write_page
 from lmzoo.system.jobs import Outcome
 

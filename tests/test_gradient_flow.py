@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from lmzoo import Predictor, zoo
 from lmzoo.cli import run
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, NotFittedError, TokenIdError, UsageError
+from lmzoo.experiments.compare import compare
 from lmzoo.models.recurrent import Recurrent
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.probes import gradient_flow as probe

@@ -17,7 +17,7 @@ from lmzoo.cli import run
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError, UnknownNameError, UsageError
 from lmzoo.evaluation.records import read_records
-from lmzoo.ladder import SPECIES, Climb, _Exam, by_species, first_to_climb, ladder, read_climbs, settings_of
+from lmzoo.experiments.ladder import SPECIES, Climb, _Exam, by_species, first_to_climb, ladder, read_climbs, settings_of
 from lmzoo.report import charts
 from lmzoo.report.ladder import as_rich_tables, excess, shares, write_ladder
 from lmzoo.sources import FiniteState

@@ -12,14 +12,14 @@ import pytest
 
 from lmzoo import zoo
 from lmzoo.cli import run as lmzoo
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.evaluation.scores import load_scores
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.run_folder import scores_path
 from lmzoo.report import charts, write_report
 from lmzoo.report.leaderboard import ADAPTIVE_NOTE
 from lmzoo.report.merged import write_merged
-from lmzoo.run_folder import scores_path
 from lmzoo.zoo.citations import bibtex, entries
 
 

@@ -17,8 +17,8 @@ from lmzoo import Predictor, zoo
 from lmzoo.arrays import Arrays, load_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.cli import run
-from lmzoo.compare import compare
 from lmzoo.errors import ConfigurationError, UsageError
+from lmzoo.experiments.compare import compare
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.parallel import Team
 from lmzoo.neural.settings import TrainConfig

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.evaluation.records import EvalRecord
+from lmzoo.experiments.compare import compare
 from lmzoo.report.standings import Standings, standings
 
 

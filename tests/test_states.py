@@ -13,9 +13,9 @@ import pytest
 from lmzoo import Predictor
 from lmzoo.cli import run
 from lmzoo.commands.settings import parse_sweeps
-from lmzoo.compare import compare
 from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.evaluation.records import EvalRecord, read_records
+from lmzoo.experiments.compare import compare
 from lmzoo.models.hidden_states import HasHiddenStates
 from lmzoo.report import charts, write_report
 

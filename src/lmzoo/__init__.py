@@ -5,7 +5,7 @@
     >>> predictor.top_tokens("the quick brown fox", k=3)
 
 Names are imported on first use, so that `import lmzoo` costs nothing and never imports torch. Functions that share
-their module's name come from there: `from lmzoo.compare import compare`, likewise `evaluate` and `generate`.
+their module's name come from there: `from lmzoo.experiments.compare import compare`, likewise `evaluate` and `generate`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def compare(
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
-    from lmzoo.compare import compare as run
+    from lmzoo.experiments.compare import compare as run
     from lmzoo.predictor import DEFAULT_CORPUS
     from lmzoo.report import write_report
     from lmzoo.report.leaderboard import as_rich_table

@@ -71,8 +71,8 @@ def curves(
         Print points, laws and crossings as one JSON object.
     """
     from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
-    from lmzoo.curves import curves as run
-    from lmzoo.curves import read_curves
+    from lmzoo.experiments.curves import curves as run
+    from lmzoo.experiments.curves import read_curves
     from lmzoo.report.curves import facts, header, leaders, rows, write_page
 
     if out is None:
@@ -108,13 +108,13 @@ def curves(
 
 def _finish(n_parts: int, outcome: Outcome[EvalRecord]) -> None:
     """A line for a point that is done."""
-    from lmzoo.curves import share_name
+    from lmzoo.experiments.curves import share_name
 
     note_fit(outcome, name=f"{share_name(n_parts)} · {outcome.name}", quality=_quality)
 
 
 def _quality(record: EvalRecord) -> str:
-    from lmzoo.curves import loss_of
+    from lmzoo.experiments.curves import loss_of
 
     loss = loss_of(record)
     unit = "bits/byte" if record.lossless else "bits/token"

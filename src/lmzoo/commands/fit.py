@@ -56,11 +56,11 @@ def fit(
         Print one JSON object about the predictor.
     """
     from lmzoo import zoo
-    from lmzoo.budgets import merged, settings_for
     from lmzoo.checkpoint import Checkpoint
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
+    from lmzoo.experiments.budgets import merged, settings_for
     from lmzoo.predictor import Predictor, check_home
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))

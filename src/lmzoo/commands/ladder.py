@@ -64,7 +64,7 @@ def ladder(
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings_of_species
-    from lmzoo.ladder import ladder as climb
+    from lmzoo.experiments.ladder import ladder as climb
     from lmzoo.report.ladder import as_rich_tables, write_ladder
 
     with terminal.progress_of_many() as on_progress:

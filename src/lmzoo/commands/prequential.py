@@ -66,7 +66,7 @@ def prequential(
     from dataclasses import asdict
 
     from lmzoo.commands.settings import parse_settings_of_species
-    from lmzoo.prequential import prequential as run
+    from lmzoo.experiments.prequential import prequential as run
     from lmzoo.report.prequential import as_rich_table, write_report
 
     if out is None:

@@ -49,7 +49,7 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
     from dataclasses import asdict
 
     from lmzoo import zoo
-    from lmzoo.budgets import BUDGETS, as_assignments, settings_for
+    from lmzoo.experiments.budgets import BUDGETS, as_assignments, settings_for
 
     card = zoo.card(species)
     if bibtex:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import zoo
-from lmzoo.budgets import as_assignments
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
+from lmzoo.experiments.budgets import as_assignments
 from lmzoo.generation import Decoding
 from lmzoo.metrics import bits
 from lmzoo.models.hidden_states import HasHiddenStates, StateSummary

@@ -17,6 +17,7 @@ from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.scores import load_scores
+from lmzoo.experiments.run_folder import scores_path
 from lmzoo.language_model import TokenStats
 from lmzoo.metrics import bits
 from lmzoo.probes.breakdown import (
@@ -32,7 +33,6 @@ from lmzoo.probes.breakdown import (
 )
 from lmzoo.report import charts
 from lmzoo.report.figures import Figure, Figures
-from lmzoo.run_folder import scores_path
 from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import Tokenizer
 

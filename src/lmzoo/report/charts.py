@@ -15,9 +15,9 @@ import vl_convert
 from scipy.optimize import isotonic_regression
 
 from lmzoo import zoo
-from lmzoo.curves import Curves, loss_of
 from lmzoo.evaluation.records import CodeRecord, EvalRecord
-from lmzoo.ladder import Climb
+from lmzoo.experiments.curves import Curves, loss_of
+from lmzoo.experiments.ladder import Climb
 from lmzoo.models.hidden_states import StateSummary
 from lmzoo.report.context import Use
 from lmzoo.report.costs import Cost, comparable, front, measured

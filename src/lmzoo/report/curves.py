@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmzoo.curves import Curves, Law, loss_of, read_curves, share_name
 from lmzoo.evaluation.records import write_csv
 from lmzoo.evaluation.scaling import Crossing
+from lmzoo.experiments.curves import Curves, Law, loss_of, read_curves, share_name
 from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import write_pages
 

@@ -13,7 +13,7 @@ import numpy as np
 from lmzoo import sources, zoo
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import write_csv
-from lmzoo.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, by_species, first_to_climb, read_climbs
+from lmzoo.experiments.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, by_species, first_to_climb, read_climbs
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import figure

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmzoo.evaluation.records import CodeRecord, read_code_records, write_csv
-from lmzoo.prequential import RECORDS
+from lmzoo.experiments.prequential import RECORDS
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import Certainty, certainty, grouping
-from lmzoo.run_folder import scores_path
+from lmzoo.experiments.run_folder import scores_path
 
 HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "cannot be told from")
 

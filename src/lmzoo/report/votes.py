@@ -14,9 +14,9 @@ from lmzoo.evaluation.ensemble import Together, together
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.scores import load_log_probs
 from lmzoo.evaluation.statistics import grouping
+from lmzoo.experiments.run_folder import scores_path
 from lmzoo.report.leaderboard import figure
 from lmzoo.report.standings import ranked_log_probs
-from lmzoo.run_folder import scores_path
 
 HEADER = ("species", "weight", "bits/byte of the others", "lost without it", "95 % of that")
 

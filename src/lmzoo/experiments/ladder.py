@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo import sources, zoo
-from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
-from lmzoo.compare import compare
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError
 from lmzoo.evaluation.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
 from lmzoo.evaluation.scores import load_log_probs
-from lmzoo.run_folder import open_run, scores_path
+from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.stream import TokenStream
 from lmzoo.system.jobs import Outcome, check_jobs
 from lmzoo.system.placement import Device

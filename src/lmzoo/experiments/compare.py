@@ -23,7 +23,6 @@ from typing import Any
 from urllib.parse import quote
 
 from lmzoo import zoo
-from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
@@ -33,8 +32,9 @@ from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
+from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
-from lmzoo.run_folder import open_run, scores_path
 from lmzoo.system.jobs import Outcome, check_jobs, named, run_jobs
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress

@@ -26,9 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo import zoo
-from lmzoo.budgets import merged, settings_for
 from lmzoo.checks import check_whole
-from lmzoo.compare import compare
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, tokenizer_for
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
@@ -36,8 +34,10 @@ from lmzoo.evaluation.records import EvalRecord, read_lines, read_records, write
 from lmzoo.evaluation.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import grouping
+from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.run_folder import open_run, scores_path
 from lmzoo.system.jobs import Outcome, check_jobs, named
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress

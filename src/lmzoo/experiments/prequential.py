@@ -48,17 +48,17 @@ from numpy.typing import NDArray
 
 from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays, take_array
-from lmzoo.budgets import merged, settings_for
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
-from lmzoo.compressors import COMPRESSORS, Compressor
 from lmzoo.corpora import Document, load_corpus
 from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError
 from lmzoo.evaluation.records import CodeRecord, read_lines, write_records
+from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.compressors import COMPRESSORS, Compressor
+from lmzoo.experiments.run_folder import open_run
 from lmzoo.metrics import bits
 from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.run_folder import open_run
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_file
 from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
@@ -158,7 +158,7 @@ def prequential(
 ) -> Coding:
     """Codes a corpus with `species` (default: all that lmzoo brings) and with compressors, in `folder`.
 
-    `budget` and `settings` are as in `lmzoo.compare.compare`, with contexts that are longer where tokens are short. A
+    `budget` and `settings` are as in `lmzoo.experiments.compare.compare`, with contexts that are longer where tokens are short. A
     fit on the share f of the text trains on sqrt(f) of the budget's tokens: on little text a network needs more passes.
     Each species runs in a process of its own, `jobs` at a time. From a script, call this under
     `if __name__ == "__main__":`.
