@@ -15,7 +15,7 @@ import pytest
 
 from lmzoo import zoo
 from lmzoo.cli import app, run
-from lmzoo.commands.settings import parse_settings
+from lmzoo.cli.commands.settings import parse_settings
 from lmzoo.errors import ConfigurationError
 
 COMMANDS = [

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lmzoo import cli, terminal
+from lmzoo import cli
+from lmzoo.cli import terminal
 from lmzoo.corpora import downloads, list_corpora
 
 

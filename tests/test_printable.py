@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmzoo import Predictor, terminal
-from lmzoo.cli import run
+from lmzoo import Predictor
+from lmzoo.cli import run, terminal
 from lmzoo.system.printable import printable, printable_json
 from lmzoo.tokenizers import visible
 

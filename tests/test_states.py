@@ -12,7 +12,7 @@ import pytest
 
 from lmzoo import Predictor
 from lmzoo.cli import run
-from lmzoo.commands.settings import parse_sweeps
+from lmzoo.cli.commands.settings import parse_sweeps
 from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.experiments.compare import compare

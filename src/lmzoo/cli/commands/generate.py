@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import Seed
 
 
 def generate(
@@ -59,7 +59,7 @@ def generate(
     """
     from rich.text import Text
 
-    from lmzoo.commands.predict import default_predictors
+    from lmzoo.cli.commands.predict import default_predictors
     from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable

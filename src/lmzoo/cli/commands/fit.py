@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput, Seed
-from lmzoo.commands.settings import parse_settings
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput, Seed
+from lmzoo.cli.commands.settings import parse_settings
 from lmzoo.system.placement import Device, on_device, this_process
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
@@ -56,7 +56,7 @@ def gradients(
     json
         Print one JSON object for each network: the norms of gradients in nats for each unit of a token's vector.
     """
-    from lmzoo.commands.predict import default_predictors, split_of
+    from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.errors import UsageError
     from lmzoo.predictor import Predictor
     from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
+from lmzoo.cli import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table

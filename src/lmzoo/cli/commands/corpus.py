@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput
 
 if TYPE_CHECKING:
     from lmzoo.corpora import Corpus, NearDuplicates

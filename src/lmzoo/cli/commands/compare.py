@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.outcomes import note_fit
-from lmzoo.commands.parameters import Names, OrStandardInput, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.outcomes import note_fit
+from lmzoo.cli.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def compare(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
+    from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.experiments.compare import compare as run
     from lmzoo.predictor import DEFAULT_CORPUS
     from lmzoo.report import write_report

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.outcomes import note_fit
-from lmzoo.commands.parameters import Names, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.outcomes import note_fit
+from lmzoo.cli.commands.parameters import Names, Seed
 from lmzoo.system.placement import Device
 
 
@@ -63,7 +63,7 @@ def ladder(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings_of_species
+    from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.experiments.ladder import ladder as climb
     from lmzoo.report.ladder import as_rich_tables, write_ladder
 

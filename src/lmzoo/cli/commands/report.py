@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmzoo import terminal
+from lmzoo.cli import terminal
 
 
 def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> None:

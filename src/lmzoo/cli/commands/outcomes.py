@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lmzoo import terminal
+from lmzoo.cli import terminal
 
 if TYPE_CHECKING:
     from lmzoo.evaluation.records import EvalRecord

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import Names, OrStandardInput, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def prequential(
     """
     from dataclasses import asdict
 
-    from lmzoo.commands.settings import parse_settings_of_species
+    from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.experiments.prequential import prequential as run
     from lmzoo.report.prequential import as_rich_table, write_report
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
     from lmzoo.report.context import Use
@@ -48,7 +48,7 @@ def context(
     json
         Print one JSON object for each predictor; losses in bits per token.
     """
-    from lmzoo.commands.predict import default_predictors, split_of
+    from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.predictor import Predictor
     from lmzoo.probes.context_use import context_use
     from lmzoo.report.context import Use

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmzoo import terminal
+from lmzoo.cli import terminal
 
 
 def list_species(*, json: bool = False) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lmzoo import terminal
-from lmzoo.commands.outcomes import note_fit
-from lmzoo.commands.parameters import Names, OrStandardInput, Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.outcomes import note_fit
+from lmzoo.cli.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def curves(
     json
         Print points, laws and crossings as one JSON object.
     """
-    from lmzoo.commands.settings import parse_settings_of_species, parse_sweeps
+    from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.experiments.curves import curves as run
     from lmzoo.experiments.curves import read_curves
     from lmzoo.report.curves import facts, header, leaders, rows, write_page

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import OrStandardInput
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput
 from lmzoo.system.placement import Device
 
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 import cyclopts
 
-from lmzoo import terminal
-from lmzoo.commands.compare import compare
-from lmzoo.commands.context import context
-from lmzoo.commands.convert import convert
-from lmzoo.commands.corpus import app as corpus
-from lmzoo.commands.curves import curves
-from lmzoo.commands.evaluate import evaluate
-from lmzoo.commands.fit import fit
-from lmzoo.commands.generate import generate
-from lmzoo.commands.gradients import gradients
-from lmzoo.commands.ladder import ladder
-from lmzoo.commands.predict import predict
-from lmzoo.commands.prequential import prequential
-from lmzoo.commands.report import report
-from lmzoo.commands.species import list_species, show
-from lmzoo.commands.states import states
-from lmzoo.commands.tokenize import tokenize
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.compare import compare
+from lmzoo.cli.commands.context import context
+from lmzoo.cli.commands.convert import convert
+from lmzoo.cli.commands.corpus import app as corpus
+from lmzoo.cli.commands.curves import curves
+from lmzoo.cli.commands.evaluate import evaluate
+from lmzoo.cli.commands.fit import fit
+from lmzoo.cli.commands.generate import generate
+from lmzoo.cli.commands.gradients import gradients
+from lmzoo.cli.commands.ladder import ladder
+from lmzoo.cli.commands.predict import predict
+from lmzoo.cli.commands.prequential import prequential
+from lmzoo.cli.commands.report import report
+from lmzoo.cli.commands.species import list_species, show
+from lmzoo.cli.commands.states import states
+from lmzoo.cli.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.version import __version__
 

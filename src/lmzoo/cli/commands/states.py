@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lmzoo import terminal
-from lmzoo.commands.parameters import Seed
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import Seed
 
 if TYPE_CHECKING:
     from lmzoo.models.hidden_states import HasHiddenStates
