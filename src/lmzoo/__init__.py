@@ -4,8 +4,7 @@
     >>> predictor = lmzoo.Predictor.load("runs/quick/predictors/ngram")
     >>> predictor.top_tokens("the quick brown fox", k=3)
 
-Names are imported on first use, so that `import lmzoo` costs nothing and never imports torch. Functions that share
-their module's name come from there: `from lmzoo.experiments.compare import compare`, likewise `evaluate` and `generate`.
+Names are imported when they are first used, so that `import lmzoo` is fast and never imports torch.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmzoo.system.version import __version__
 
-_HOME = {
+_MODULES = {
     "Card": "zoo",
     "Decoding": "generation",
     "Distribution": "distribution",
@@ -27,10 +26,13 @@ _HOME = {
     "TokenStream": "stream",
     "Tokenizer": "tokenizers",
     "TrainingData": "stream",
+    "compare": "experiments.compare",
+    "evaluate": "evaluation.evaluate",
+    "generate": "generation",
     "load_corpus": "corpora",
     "train_tokenizer": "tokenizers",
-    "zoo": "",
 }
+"""The module in which each public name is defined."""
 
 __all__ = [
     "EOT",
@@ -45,6 +47,9 @@ __all__ = [
     "Tokenizer",
     "TrainingData",
     "__version__",
+    "compare",
+    "evaluate",
+    "generate",
     "load_corpus",
     "train_tokenizer",
     "zoo",
@@ -55,8 +60,10 @@ if TYPE_CHECKING:
     from lmzoo.corpora import load_corpus
     from lmzoo.distribution import Distribution
     from lmzoo.errors import LmzooError
+    from lmzoo.evaluation.evaluate import evaluate
     from lmzoo.evaluation.records import EvalRecord
-    from lmzoo.generation import Decoding
+    from lmzoo.experiments.compare import compare
+    from lmzoo.generation import Decoding, generate
     from lmzoo.language_model import LanguageModel
     from lmzoo.predictor import Predictor
     from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -65,7 +72,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "zoo":
+        return importlib.import_module("lmzoo.zoo")
+    if name not in _MODULES:
         raise AttributeError(f"module 'lmzoo' has no attribute '{name}'")
-    home = _HOME[name]
-    return getattr(importlib.import_module(f"lmzoo.{home}"), name) if home else importlib.import_module(f"lmzoo.{name}")
+    return getattr(importlib.import_module(f"lmzoo.{_MODULES[name]}"), name)

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+import tokenizers
 from conftest import small_texts
 from lmzoo import EOT, Predictor, train_tokenizer, zoo
 from lmzoo.cli import run
@@ -40,6 +39,7 @@ from lmzoo.testing import (
 )
 from lmzoo.tokenizers import adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 TEXTS = small_texts(10)
 TEXT = "The cats that I saw were néar 川<|endoftext|>  ."
@@ -570,7 +570,7 @@ def test_the_page_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "huggingface.md").read_text(encoding="utf-8")
     ours.save(tmp_path / "runs" / "mine")
     shutil.copytree(others["llama"], tmp_path / "hf" / "mine-too")
     monkeypatch.chdir(tmp_path)
