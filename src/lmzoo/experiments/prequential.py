@@ -158,7 +158,8 @@ def prequential(
 ) -> Coding:
     """Codes a corpus with `species` (default: all that lmzoo brings) and with compressors, in `folder`.
 
-    `budget` and `settings` are as in `lmzoo.compare`, with contexts that are longer where tokens are short. A fit on the share f of the text trains on sqrt(f) of the budget's tokens: on little text a network needs more passes.
+    `budget` and `settings` are as in `lmzoo.compare`, with contexts that are longer where tokens are short. A
+    fit on the share f of the text trains on sqrt(f) of the budget's tokens: on little text a network needs more passes.
     Each species runs in a process of its own, `jobs` at a time. From a script, call this under
     `if __name__ == "__main__":`.
     """
