@@ -21,6 +21,9 @@ from lmzoo.report.pages import write_pages
 from lmzoo.report.states import states_section
 from lmzoo.report.sweeps import reference_record, swept_settings
 
+_NARROW = 260
+"""Width of the figure for phones, without the names of the models."""
+
 
 @dataclass(frozen=True)
 class CostSection:
@@ -51,7 +54,7 @@ def write_report(folder: str | Path) -> list[Path]:
         "headline": headline(records, comparison),
         "first": records[0],
         "n_models": len(records),
-        "overview": figures.draw("years", charts.by_year(comparable)) if comparable else None,
+        "overview": _overview(comparable, figures) if comparable else [],
         "columns": leaderboard.COLUMNS,
         "tables": [(title, note, leaderboard.rows(part)) for title, note, part in leaderboard.titled_tables(records)],
         "standings": comparison,
@@ -97,6 +100,14 @@ def _encoded(folder: Path) -> EncodedCorpus | None:
         return EncodedCorpus.load(folder / "encoded")
     except LmzooError:
         return None
+
+
+def _overview(records: Sequence[EvalRecord], figures: Figures) -> list[Figure]:
+    """Draws bits per byte by year for wide screens and print, and as bars for narrow screens."""
+    return [
+        figures.draw("years", charts.by_year(records)),
+        figures.draw("species", charts.by_species(records, width=_NARROW)),
+    ]
 
 
 def _sweep_figures(records: Sequence[EvalRecord], figures: Figures) -> list[Figure]:

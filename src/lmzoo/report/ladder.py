@@ -22,6 +22,8 @@ _LONGEST_CONTEXT = 4
 """Longest context, in tokens, whose optimal loss is shown."""
 
 COLUMNS = ("model", "excess, nats/token", "± error", "share of baseline", "parameters", "fit", "passed")
+MAIN = ("model", "excess, nats/token", "± error", "share of baseline", "passed")
+"""The columns that a page shows first."""
 
 Rows = tuple[list[str], list[list[str]]]
 """A header and the rows of a table."""
@@ -68,10 +70,11 @@ def write_ladder(folder: str | Path) -> list[Path]:
             ("Excess on the target tokens, relative to the baseline", *shares(climbs)),
         ],
         "columns": COLUMNS,
+        "main": MAIN,
         "tasks": [_task(results) for results in _by_task(climbs)],
         "figure": figures.draw("ladder", charts.ladder(_best(climbs))),
-        "climbed_nats": CLIMBED_NATS,
-        "climbed_share": CLIMBED_SHARE,
+        "passed_nats": CLIMBED_NATS,
+        "passed_share": CLIMBED_SHARE,
         "seeds": sorted({climb.seed for climb in climbs}),
         "commands": sorted({climb.command for climb in climbs if climb.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in climbs[0].versions.items()),

@@ -20,6 +20,7 @@ from lmzoo.evaluation.statistics import certainty, grouping, grouping_of_documen
 from lmzoo.experiments.stored_ensemble import ranked_log_probs
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
+from lmzoo.report.headline import Headline, headline
 from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
 
@@ -73,6 +74,7 @@ class Text:
     """One corpus, and all results on its test split."""
 
     name: str
+    headline: Headline
     first: EvalRecord
     tables: list[tuple[str, str, list[list[str]]]]
     """Title, note and rows of each leaderboard."""
@@ -173,7 +175,9 @@ def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures:
         tables.append((title, note, table))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None
-    return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
+    comparison = _standings(found)
+    best = headline([entry.shown for entry in found], comparison)
+    return Text(name, best, found[0].record, tables, comparison, seed_rows(records), figure)
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:

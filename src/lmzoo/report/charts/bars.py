@@ -11,7 +11,7 @@ from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.charts.style import BLUE, INK, Chart, padding, shown_name
 
 
-def by_species(records: Sequence[EvalRecord]) -> Chart:
+def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
     """Bits per byte of each species, with its interval, in the order of their years."""
     rows = [
         {
@@ -37,5 +37,5 @@ def by_species(records: Sequence[EvalRecord]) -> Chart:
         .transform_calculate(label="datum.high || datum['bits per byte']")
     )
     return (bars.mark_bar(color=BLUE) + intervals + labels).properties(
-        width=520, title="What each era made of the test text", padding=padding(left=names)
+        width=width, title="Bits per byte of each model", padding=padding(left=names)
     )
