@@ -12,7 +12,7 @@ from lmzoo.report.charts.style import BLUE, INK, Chart, padding, shown_name
 
 
 def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
-    """Bits per byte of each species, with its interval, in the order of their years."""
+    """Draws bits per byte with 95 % intervals as bars, one for each model, the oldest model first."""
     rows = [
         {
             "species": f"{shown_name(record)} ({year})",
@@ -24,7 +24,7 @@ def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
         for record in records
         if record.bits_per_byte is not None and (year := zoo.year(record.species)) is not None
     ]
-    # By name, as the field of a sort is lost where layers are put together.
+    # A list of names, because Vega-Lite drops a sort by field when layers are combined.
     names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
     bars = altair.Chart(altair.Data(values=rows)).encode(
         y=altair.Y("species:N", sort=names, title=None),

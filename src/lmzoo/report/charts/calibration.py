@@ -1,4 +1,4 @@
-"""How often the first guess is right, against its probability."""
+"""Reliability diagrams: accuracy of the most likely token against its probability."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 
 def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> Chart:
-    """How often the first guess of each species came, against how sure it was of it; a panel for each."""
+    """Draws a reliability diagram for each model: accuracy of the most likely token against its mean probability.
+
+    `bins` maps the name of each model to its bins of confidence.
+    """
     rows = [
-        {"species": name, "sure": one.confidence, "right": one.accuracy, "n": one.n}
-        for name, of_species in bins.items()
-        for one in of_species
+        {"species": name, "confidence": one.confidence, "accuracy": one.accuracy, "n": one.n}
+        for name, of_model in bins.items()
+        for one in of_model
     ]
     scale = altair.Scale(domain=[0, 1])
     axis = altair.Axis(format="%", values=[0, 0.5, 1])
     base = altair.Chart().encode(
-        x=altair.X("sure:Q", scale=scale, axis=axis, title="sure"),
-        y=altair.Y("right:Q", scale=scale, axis=axis, title="right"),
+        x=altair.X("confidence:Q", scale=scale, axis=axis, title="confidence"),
+        y=altair.Y("accuracy:Q", scale=scale, axis=axis, title="accuracy"),
     )
-    diagonal = base.mark_line(color=GREY, strokeDash=[4, 4]).encode(y="sure:Q")
+    diagonal = base.mark_line(color=GREY, strokeDash=[4, 4]).encode(y="confidence:Q")
     line = base.mark_line(color=BLUE)
     circles = base.mark_circle(color=BLUE, opacity=1).encode(
         size=altair.Size("n:Q", scale=altair.Scale(range=[4, 90]), title="tokens")
@@ -35,5 +38,5 @@ def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> Chart:
         altair.layer(diagonal, line, circles, data=altair.Data(values=rows))
         .properties(width=110, height=110)
         .facet(facet=altair.Facet("species:N", sort=list(bins), title=None), columns=6)
-        .properties(title="How often the first guess is right, against how sure the species is of it")
+        .properties(title="Accuracy of the most likely token against its probability")
     )

@@ -11,14 +11,14 @@ from lmzoo.experiments.ladder import Climb
 from lmzoo.report.charts.style import Chart, padding
 
 _LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
-"""Nats per token of the lightest and the darkest cell of a ladder, and above which its text is white."""
+"""Excess in nats per token: of the lightest cell, above which the text is white, and of the darkest cell."""
 _EXCESS_UNIT = "nats/token"
 
 
 def ladder(climbs: Sequence[Climb]) -> Chart:
-    """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed.
+    """Draws the excess cross-entropy of every model on every task as a table of colours; ✓ marks tasks that it passed.
 
-    Of each species on each rung there is one.
+    A darker cell has a larger excess. `climbs` has one result for each model and task.
     """
     rows = [
         {
@@ -58,6 +58,6 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
     return figure.properties(
         width=altair.Step(62),
         height=altair.Step(28),
-        title="Nats per token above the entropy of the source",
+        title="Excess cross-entropy: nats per token above the entropy of the source",
         padding=padding(left=rungs, right=[_EXCESS_UNIT]),
     )

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 _HEIGHT = 340
-_LEAST_LEFT = 1e-6
-"""Shares of a gradient below this are not drawn, so that a network in which it vanishes leaves room for the others."""
+_LOWEST_NORM = 1e-6
+"""Relative gradient norms below this are not drawn: a network with vanishing gradients would compress the others."""
 
 
 def by_distance(flows: Sequence[Flow]) -> Chart:
-    """What is left of gradients against distance, a line for each network; dashes for those without training."""
+    """Draws the relative gradient norm of each network against distance, with dashes for untrained networks."""
     rows = [
         {"network": flow.name, "kind": "untrained" if flow.untrained else "trained", "distance": distance, "left": left}
         for flow in flows
@@ -31,17 +31,19 @@ def by_distance(flows: Sequence[Flow]) -> Chart:
         if left > 0
     ]
     most = max([1.0, *(row["left"] for row in rows)])
-    powers = range(round(math.log10(_LEAST_LEFT)), math.ceil(math.log10(most)) + 1)
+    powers = range(round(math.log10(_LOWEST_NORM)), math.ceil(math.log10(most)) + 1)
     lines = (
         altair.Chart(altair.Data(values=rows))
         .mark_line(clip=True)
         .encode(
-            x=altair.X("distance:Q", title="tokens back from the one read last", scale=altair.Scale(nice=False)),
+            x=altair.X(
+                "distance:Q", title="distance from the last token read, in tokens", scale=altair.Scale(nice=False)
+            ),
             y=altair.Y(
                 "left:Q",
-                scale=altair.Scale(type="log", domain=[_LEAST_LEFT, most]),
+                scale=altair.Scale(type="log", domain=[_LOWEST_NORM, most]),
                 axis=altair.Axis(values=[10.0**power for power in powers], format="~%"),
-                title="gradient left (logarithmic)",
+                title="relative gradient norm (logarithmic)",
             ),
             color=altair.Color("network:N", sort=None, scale=altair.Scale(scheme="category10"), title=None),
         )
@@ -54,9 +56,9 @@ def by_distance(flows: Sequence[Flow]) -> Chart:
 
 
 def by_text_read(records: Sequence[CodeRecord]) -> Chart:
-    """Bits per byte of each block against how much of the text was read before it, dashes for compressors of it all.
+    """Draws bits per byte of each block against the length of the text before it, with dashes for compressors.
 
-    Not of the first block, before which nothing was read, and not for those that found something impossible.
+    The first block is left out, since there is no text before it, and so are models that gave a token probability 0.
     """
     rows = []
     for record in records:
@@ -77,7 +79,7 @@ def by_text_read(records: Sequence[CodeRecord]) -> Chart:
             "read:Q",
             scale=altair.Scale(type="log", nice=False),
             axis=altair.Axis(format="~s"),
-            title="bytes read before (logarithmic)",
+            title="bytes of text before the block (logarithmic)",
         ),
         y=altair.Y("cost:Q", scale=altair.Scale(type="log", nice=False), title="bits per byte (logarithmic)"),
         color=altair.Color(
@@ -94,47 +96,47 @@ def by_text_read(records: Sequence[CodeRecord]) -> Chart:
     )
     points = base.transform_filter("datum.kind == 'species'").mark_circle(size=20, opacity=1)
     return (lines + points).properties(
-        width=520, height=380, title="What each block costs", padding=padding(right=[one.name for one in records])
+        width=520, height=380, title="Bits per byte of each block", padding=padding(right=[one.name for one in records])
     )
 
 
 def by_context(uses: Sequence[Use]) -> Chart:
-    """Bits a token against how much of the context is left, or left in order; a line for each that looks at any.
+    """Draws bits per token against the length of the context, and against the number of tokens that are in order.
 
-    From a dot on, less than 1 % of perplexity is to be gained.
+    Models without context are left out. Beyond a dot, more context lowers perplexity by less than 1 %.
     """
-    looking = [use for use in uses if use.context.cut.any()] or uses
+    drawn = [use for use in uses if use.context.cut.any()] or uses
     panels: dict[Kind, str] = {
-        "cut": "The context is cut to so many tokens",
-        "shuffled": "So many tokens are in order, the rest is shuffled",
+        "cut": "Truncated context: only the last N tokens",
+        "shuffled": "Shuffled context: only the last N tokens in order",
     }
     curves = {
-        (kind, use.name): {n: cost for n, cost in use.bits(kind).items() if n} for kind in panels for use in looking
+        (kind, use.name): {n: cost for n, cost in use.bits(kind).items() if n} for kind in panels for use in drawn
     }
     levels = [cost for curve in curves.values() for cost in curve.values()]
     domain = [min(levels) - 0.05, max(levels) + 0.05]
     rows = []
     for kind, panel in panels.items():
-        ends = [list(curves[kind, use.name].values())[-1] for use in looking]
-        for use, place in zip(looking, apart(ends, LINE_HEIGHT * (domain[1] - domain[0]) / _HEIGHT), strict=True):
+        ends = [list(curves[kind, use.name].values())[-1] for use in drawn]
+        for use, label_y in zip(drawn, apart(ends, LINE_HEIGHT * (domain[1] - domain[0]) / _HEIGHT), strict=True):
             curve = curves[kind, use.name]
             about = {"panel": panel, "species": use.name, "year": use.year}
             rows += [
                 {**about, "tokens": n, "bits": cost, "dot": n == use.reaches[kind].tokens} for n, cost in curve.items()
             ]
-            rows[-1]["place"] = place  # of the label, at the end of the line
+            rows[-1]["label_y"] = label_y
     scale = altair.Scale(domain=domain, nice=False)
     base = altair.Chart().encode(
-        x=altair.X("tokens:Q", scale=altair.Scale(type="log", base=2, nice=False), title="tokens (logarithmic)"),
+        x=altair.X("tokens:Q", scale=altair.Scale(type="log", base=2, nice=False), title="N, in tokens (logarithmic)"),
         y=altair.Y("bits:Q", scale=scale, title="bits per token"),
         color=altair.Color("year:O", scale=YEAR_COLOURS, legend=None),
     )
     lines = base.mark_line().encode(detail="species:N")
     dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.dot")
-    names = [use.name for use in looking]
+    names = [use.name for use in drawn]
     return (
         altair.layer(lines, dots, *names_at_ends(base, "species", scale), data=altair.Data(values=rows))
         .properties(width=330, height=_HEIGHT)
         .facet(column=altair.Column("panel:N", sort=list(panels.values()), title=None), spacing=50 + label_room(names))
-        .properties(title="How far back each one looks", padding=padding(right=names))
+        .properties(title="Loss against the length of the context", padding=padding(right=names))
     )

@@ -1,4 +1,4 @@
-"""The look that all figures share, and the SVG that is drawn from them."""
+"""The style that all figures share, and their conversion to SVG."""
 
 from __future__ import annotations
 
@@ -35,48 +35,51 @@ YEAR_COLOURS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0,
 
 
 def shown_name(record: EvalRecord) -> str:
-    """The species, marked if its figure cannot be compared with those of static models."""
+    """Returns the name of a record's model, marked if the model adapts to the test text and is not ranked."""
     return f"{record.name}, adapts" if record.adapts_on_test else record.name
 
 
 def names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple[altair.Chart, altair.Chart]:
-    """Beside the rows that have a "place" on the y axis, their names, each after a spot of the colour of its line."""
-    ends = lines.transform_filter("isValid(datum.place)").encode(y=altair.Y("place:Q", scale=scale))
+    """Returns two layers that write names at the ends of lines: a dot in the colour of the line, and the name.
+
+    A name is drawn for each row with a "label_y", its position on the y axis.
+    """
+    ends = lines.transform_filter("isValid(datum.label_y)").encode(y=altair.Y("label_y:Q", scale=scale))
     spots = ends.mark_text(text="●", align="left", dx=6)
     return spots, ends.mark_text(align="left", dx=18).encode(text=f"{field}:N", color=altair.value(INK))
 
 
 def label_room(names: Sequence[str]) -> int:
-    """Units to leave beside names: letters are wider in some browsers than as they are measured here."""
+    """Returns the space beside names, in pixels: letters are wider in some browsers than in the measured font."""
     return 5 + 2 * max(map(len, names), default=0)
 
 
 def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str, float]:
-    """Around a figure that has names on a side."""
+    """Returns the padding around a figure with names at its left or right side."""
     return {"left": label_room(left), "top": 5, "bottom": 5, "right": label_room(right)}
 
 
-def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Places for labels, as near to these as they can be (least squares) if they are at least `gap` apart."""
-    order = np.argsort(places, kind="stable")
-    steps = gap * np.arange(len(places))
-    apart = np.empty(len(places))
-    apart[order] = isotonic_regression(np.asarray(places)[order] - steps).x + steps
+def apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Returns positions for labels that are at least `gap` apart and closest to the given ones in least squares."""
+    order = np.argsort(positions, kind="stable")
+    steps = gap * np.arange(len(positions))
+    apart = np.empty(len(positions))
+    apart[order] = isotonic_regression(np.asarray(positions)[order] - steps).x + steps
     return apart.tolist()
 
 
 def write_svg(chart: Chart, path: Path) -> None:
-    """The chart as a file."""
+    """Draws a chart and writes it to an SVG file."""
     with atomic_file(path) as temporary:
         temporary.write_text(as_svg(chart), encoding="utf-8")
 
 
 def as_svg(chart: Chart) -> str:
-    """The chart as an SVG element that needs nothing from outside, and that its title names to who cannot see it."""
+    """Draws a chart as an SVG element that needs no other file, with the title as its label for screen readers."""
     svg = vl_convert.vegalite_to_svg(chart.configure(**_CONFIG).to_dict(validate=False))
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title_of(chart))}" ', 1)
 
 
 def title_of(chart: Chart) -> str:
-    """Without what stands below it."""
+    """Returns the title of a chart, without its subtitle."""
     return chart.title if isinstance(chart.title, str) else chart.title.text

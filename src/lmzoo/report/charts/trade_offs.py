@@ -1,4 +1,4 @@
-"""Quality against cost, and against a setting that was varied."""
+"""Figures of bits per byte against cost, and of perplexity against a setting that was varied."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lmzoo.report.costs import CostColumn, measured_costs, pareto_front, priced_
 
 _LOW = 190
 _FAR_BEHIND = 1.3
-"""Times as many bits as the best has."""
+"""A model with more than this multiple of the lowest bits per byte is not drawn."""
 
 
 def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
-    """Bits per byte against each cost, the cheaper the farther left; a line along those that nothing undercuts.
+    """Draws bits per byte against each cost, cheaper models farther left, with a line along the Pareto-optimal models.
 
-    Those that are far behind the best are left out, so that the others can be told apart.
+    Models far behind the best one are left out, so that the others keep apart.
     """
     return altair.concat(
         *(_against(cost, records) for cost in measured_costs(records)),
@@ -26,8 +26,8 @@ def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
         title=altair.TitleParams(
             "Quality against cost",
             subtitle=[
-                "The farther left, the cheaper; the lower, the better. The named ones: nothing better is as cheap.",
-                f"Not drawn: what needs over {_FAR_BEHIND} times as many bits as the best, and what costs nothing.",
+                "Left is cheaper, lower is better. Named models are Pareto-optimal: no other is as good and as cheap.",
+                f"Not drawn: models with over {_FAR_BEHIND} times the bits of the best, or without cost.",
             ],
         ),
     )
@@ -38,15 +38,15 @@ def _against(cost: CostColumn, records: Sequence[EvalRecord]) -> Chart:
     priced = [
         {"species": record.name, "bits per byte": record.bits_per_byte, "cost": value, "best": record in best}
         for record, value in priced_records(records, cost)
-        if value  # 0 has no place on a logarithmic axis
+        if value  # a logarithmic axis has no 0
     ]
     least = min((row["bits per byte"] for row in priced), default=0)
     rows = [row for row in priced if row["bits per byte"] <= _FAR_BEHIND * least]
     most = max((row["bits per byte"] for row in rows), default=0)
     named = [row for row in rows if row["best"]]
-    places = apart([row["bits per byte"] for row in named], LINE_HEIGHT * (most - least) / _LOW)
-    for row, place in zip(named, places, strict=True):
-        row["place"] = place
+    label_ys = apart([row["bits per byte"] for row in named], LINE_HEIGHT * (most - least) / _LOW)
+    for row, label_y in zip(named, label_ys, strict=True):
+        row["label_y"] = label_y
     points = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "cost:Q",
@@ -60,14 +60,15 @@ def _against(cost: CostColumn, records: Sequence[EvalRecord]) -> Chart:
         points.mark_circle(size=30, color=GREY)
         + on_front.mark_line(interpolate="step-after", color=BLUE, strokeWidth=1)
         + on_front.mark_circle(size=40, color=BLUE, opacity=1)
-        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(y="place:Q", text="species:N")
+        + on_front.mark_text(align="left", dx=6, dy=-3, angle=325, fontSize=10).encode(y="label_y:Q", text="species:N")
     ).properties(width=230, height=_LOW)
 
 
 def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
-    """Perplexity against a setting that was swept, a line for each species; across it, the perplexity of `reference`.
+    """Draws test perplexity against a setting that was varied, one line for each species.
 
-    The setting's axis is logarithmic if the values, all above 0, span a factor of ten or more.
+    A dashed line is the perplexity of `reference`. The axis of the setting is logarithmic if its values are positive
+    and span a factor of ten or more.
     """
     rows = [
         {"species": record.species, "value": value, "perplexity": record.perplexity_per_token}
