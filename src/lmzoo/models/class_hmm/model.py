@@ -102,7 +102,7 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
         return np.log(likelihoods(self.checked_stream(ids), self._layout, self._parameters), dtype=np.float64)
 
     def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # The prediction after a context is the prediction at the end-of-text token that follows it.
+        # What follows a context is what predicts the end of a document that is this context.
         stream = TokenStream.from_documents(self.visible(context) for context in contexts)
         wanted = np.zeros(len(stream), bool)
         wanted[stream.ends - 1] = True
@@ -115,19 +115,15 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
     def _predictions(
         self, stream: TokenStream, wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """Yields the log-probabilities of the next token at selected positions of a stream of T tokens.
-
-        The mask `wanted` (T,) selects the positions. Each item holds N positions (N,), in order, and the
-        log-probabilities (N, V) of the V tokens there.
-        """
+        """Positions (N,) and log-probabilities (N, V), in order, for all positions that are wanted (T,)."""
         from lmzoo.models.class_hmm.inference import chains, filtered_blocks
 
         for chain in chains(stream):
-            for block, before, filtered in filtered_blocks(chain, stream, self._layout, self._parameters):
-                positions = np.flatnonzero(wanted[block])
-                for part in np.split(positions, range(_ROWS, len(positions), _ROWS)):
+            for block, before, found in filtered_blocks(chain, stream, self._layout, self._parameters):
+                places = np.flatnonzero(wanted[block])
+                for part in np.split(places, range(_ROWS, len(places), _ROWS)):
                     if len(part):
-                        yield block.start + part, self._log_emitted(self._predictive(part, before, filtered))
+                        yield block.start + part, self._log_emitted(self._predictive(part, before, found))
 
     def _predictive(
         self, positions: NDArray[np.intp], before: StateDistribution, filtered: Filtered

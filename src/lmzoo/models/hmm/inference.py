@@ -133,7 +133,7 @@ def _scales(likelihoods: Floats) -> Floats:
     return np.reciprocal(likelihoods)[:, None]
 
 
-def predictive_at_cuts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
+def beliefs_at_starts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
     """Computes the predictive state distributions (C + 1, K) at the C cuts of a text's long documents.
 
     The last row is the distribution at the start of a document, so that the index -1 in `Batch.entry_cuts` selects it.
@@ -169,7 +169,7 @@ def smooth_text(
     `reduce` receives a batch, its likelihoods (P,), posteriors (P, K) and expected transition counts (K, K), for P
     tokens and K states. `collect` receives an iterator over the results of `reduce`; its result is returned.
     """
-    predictive_starts = predictive_at_cuts(text, parameters, run)
+    predictive_starts = beliefs_at_starts(text, parameters, run)
     after_cuts = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
 
     def smooth(batch: Batch) -> tuple[Batch, Part, Floats]:
@@ -221,7 +221,7 @@ def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) ->
 
 def likelihoods(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
     """Computes the probability (T,) of each of the T tokens of a text, given the tokens before it in its document."""
-    at_cuts = predictive_at_cuts(text, parameters, run)
+    at_cuts = beliefs_at_starts(text, parameters, run)
     result = np.empty(len(text.stream), parameters.transmat.dtype)
 
     def likelihoods_of(batch: Batch) -> tuple[Batch, Floats]:

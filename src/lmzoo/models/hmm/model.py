@@ -105,7 +105,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         text = self._packed(stream)
         with batches_in_parallel() as run:
-            entering = inference.predictive_at_cuts(text, self._parameters, run)
+            entering = inference.beliefs_at_starts(text, self._parameters, run)
         for batch in text.batches:
             with one_blas_thread():  # but not for what is yielded: those products are large
                 beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
@@ -123,7 +123,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         stream = TokenStream.from_documents(self.visible(context) for context in contexts)
         text = self._packed(stream)
         beliefs = np.empty((len(stream), self.settings.n_states))
-        entering = inference.predictive_at_cuts(text, self._parameters)
+        entering = inference.beliefs_at_starts(text, self._parameters)
         for batch in text.batches:
             found, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
             beliefs[batch.positions] = found
