@@ -259,7 +259,7 @@ def test_tinyshakespeare_after_nanogpt() -> None:
     # nanoGPT's data/shakespeare_char/prepare.py: "train has 1,003,854 tokens, val has 111,540 tokens".
     assert [len(split[0].text) for split in corpus.splits.values()] == [1_003_854, 111_540, 111_540]
     assert corpus.valid[0].text == corpus.test[0].text
-    assert "validation figures" in corpus.protocol
+    assert "validation results" in corpus.protocol
     tested = load_corpus("tinyshakespeare:with-test")
     assert "".join(texts(tested)) == corpus.train[0].text + corpus.valid[0].text
     assert tested.test[0].text == corpus.valid[0].text

@@ -67,7 +67,7 @@ def _writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LmzooError(
-            f"cannot write {path}: {error.strerror or error}; free some space, or choose another folder"
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
         ) from error
 
 
