@@ -4,9 +4,9 @@
 
 Needs NLTK's Brown Corpus (`lmzoo corpus fetch brown`); 80 % of the sentences are for training, and words that occur
 fewer than 4 times are one unknown word. Part `speed` takes about 5 minutes, mostly in hmmlearn. Part `quality` fits one
-model for each number of `--states` on Brown and on the bundled corpus: species hmm for at most 128 states, class-hmm for
-more. It takes about 15 minutes. Run no other program meanwhile: hmmlearn uses one core, lmzoo all of them, and the ratios
-compare times of one run.
+model for each number of `--states` on Brown and on the bundled corpus: species hmm for at most 128 states, class-hmm
+for more. It takes about 15 minutes. Run no other program meanwhile: hmmlearn uses one core, lmzoo all of them, and the
+ratios compare times of one run.
 """
 
 from __future__ import annotations
