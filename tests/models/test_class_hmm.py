@@ -68,7 +68,7 @@ STREAM = random_stream([0, 1, 5, 40, 300, 7])
 
 
 def test_layout_worked_by_hand() -> None:
-    """Tokens by class: 0 | 1 3 | 2 6 | 4 5 7, with rows of 1, 3, 2 and 4 numbers."""
+    """Lays out four classes with the tokens 0 | 1 3 | 2 6 | 4 5 7 and rows of 1, 3, 2 and 4 numbers."""
     layout = Layout(CLASSES, N_STATES_OF)
     assert layout.tokens.tolist() == [0, 1, 3, 2, 6, 4, 5, 7]
     assert layout.first_emission.tolist() == [0, 1, 7, 4, 11, 15, 9, 19]
@@ -158,7 +158,7 @@ def test_no_iteration_lowers_the_objective(of_state: float, of_class: float, of_
 
 
 def test_back_off_worked_by_hand() -> None:
-    """Two classes beside end-of-text's; the class 1 has states 1 and 2, of which 2 was seen once, going to state 3.
+    """Smooths the counts of state 2, which occurred once and was followed by state 3; class 1 has states 1 and 2.
 
     Masses (4, 2, 1, 3) / 10. Class 1 counts (0, 2, 0, 1) + b (.4, .2, .1, .3) with b = 10: (4, 4, 1, 4) / 13.
     State 2: (0, 0, 0, 1) + a (4, 4, 1, 4) / 13 with a = 13: (4, 4, 1, 5) / 14.
@@ -193,7 +193,10 @@ def test_splitting_without_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_frequent_states_are_split_more() -> None:
-    """D'Hondt: square roots of 16, 4, 1 are 4, 2, 1. Seats beyond the first: 4/1 > 4/2 = 2/1 > 4/3 > 2/2 = 1/1 ..."""
+    """Splits states with the frequencies 16, 4 and 1 by D'Hondt's method, with the square roots 4, 2 and 1.
+
+    The quotients are 4/1 > 4/2 = 2/1 > 4/3 > 2/2 = 1/1 ...
+    """
     layout = Layout(np.array([0, 1, 2, 3], np.int32), np.ones(4, np.int64))
     counts = Counts(np.ones((4, 4), np.float32), np.array([1000.0, 16, 4, 1]))
     assert learning.split(SplittingState(layout, counts), 8, np.random.default_rng(0)).layout.n_states_of.tolist() == [

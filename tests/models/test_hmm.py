@@ -28,7 +28,7 @@ UMBRELLA, NORMAL, COLD, DIZZY = 1, 1, 2, 3
 
 
 def test_forward_backward_worked_by_hand() -> None:
-    """Rain or not, umbrella or not (Russell & Norvig, chapter 14): two days with an umbrella.
+    """Filters and smooths two days with an umbrella in the rain model of Russell & Norvig, chapter 14.
 
     Day 1: p = (.5, .5); with P(umbrella) = (.9, .2): c = .45 + .1 = .55; filtered (.45, .1) / .55 = (9/11, 2/11).
     Day 2: p = (.7 * 9/11 + .3 * 2/11, ...) = (69/110, 41/110); c = (.9 * 69 + .2 * 41) / 110 = 703/1100.
@@ -44,7 +44,7 @@ def test_forward_backward_worked_by_hand() -> None:
 
 
 def test_viterbi_worked_by_hand() -> None:
-    """Wikipedia's patient feels normal, cold, dizzy; was he healthy (H) or had he a fever (F)?
+    """Decodes Wikipedia's example: a patient feels normal, cold, dizzy, and is healthy (H) or has a fever (F).
 
     normal: H .6 * .5 = .3, F .4 * .1 = .04.   cold: H .3 * .7 * .4 = .084, F .3 * .3 * .3 = .027.
     dizzy:  H .084 * .7 * .1 = .00588, F .084 * .3 * .6 = .01512. So the path is H H F.
@@ -166,7 +166,7 @@ def test_log_space_equals_the_scaled_form(n_states: int) -> None:
 
 
 def test_log_space_finds_what_scaling_loses() -> None:
-    """Twice token 1, which state 1 emits with 1e-200, then token 2, which only state 1 emits, half of the time.
+    """Smooths a document that state 1 emits with probability 1e-200 per token, and that only state 1 can emit.
 
     log P = log(1/2) + 2 log(1e-200) + log(1/2), all of it in state 1.
     """

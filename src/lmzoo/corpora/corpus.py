@@ -25,7 +25,7 @@ class Document:
 
 
 class Splits(NamedTuple):
-    """The three splits of a corpus."""
+    """The three splits of a corpus, each a sequence of documents."""
 
     train: Sequence[Document]
     valid: Sequence[Document]
@@ -68,7 +68,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the names of the splits and the names and texts of their documents, in order."""
+        """SHA-256 checksum (hex) of the corpus: the names of its splits, and the names and texts of their documents."""
         digest = hashlib.sha256()
         for name, documents in self.splits.items():
             digest.update(f"{name} {len(documents)}\n".encode())

@@ -37,7 +37,7 @@ class DataFile:
 class Protocol:
     """A protocol of a corpus: the way in which its text is divided into documents and splits.
 
-    Often the one of a published paper.
+    Many protocols are those of a published paper.
     """
 
     rule: str

@@ -94,7 +94,7 @@ class FiniteState(Source[NDArray[np.float64]]):
         return (nats + _nats(anywhere @ self._emissions)) / self.visits.sum()
 
     def _extend(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Extends each of C contexts by every word, and returns the state masses after the longer contexts.
+        """Extends each of C contexts by every word, and returns the expected visits after the longer contexts.
 
         `masses` (C, K) are the expected numbers of visits to K states after each context. Contexts that never occur are
         left out of the result.
@@ -114,7 +114,7 @@ class FiniteState(Source[NDArray[np.float64]]):
     def advance_batch(
         self, states: Sequence[NDArray[np.float64]], token_ids: Sequence[int]
     ) -> Sequence[NDArray[np.float64]]:
-        before, tokens = self._stack(states), np.asarray(token_ids)  # (B, K), (B,)
+        before, tokens = self._distributions(states), np.asarray(token_ids)  # (B, K), (B,)
         after = np.empty_like(before)
         for token_id in np.unique(tokens):
             rows = tokens == token_id
@@ -129,9 +129,9 @@ class FiniteState(Source[NDArray[np.float64]]):
 
     def next_log_probs_batch(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         with np.errstate(divide="ignore"):  # -inf for impossible tokens
-            return np.log(self._stack(states) @ self._emissions)
+            return np.log(self._distributions(states) @ self._emissions)
 
-    def _stack(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _distributions(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.asarray(states, np.float64).reshape(len(states), len(self._startprob))
 
 

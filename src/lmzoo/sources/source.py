@@ -68,12 +68,12 @@ class Source(LanguageModel[State]):
         return TokenStream.from_documents(document[:-1] for document in documents)
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
-        """Returns token ids as words separated by spaces, without end-of-text tokens."""
+        """Converts token ids to text: words separated by spaces, without end-of-text tokens."""
         entries = ["", "<unk>", *self.words]
         return " ".join(entries[token_id] for token_id in ids if token_id != EOT)
 
     def ids(self, text: str) -> list[int]:
-        """Returns the token ids of words separated by white space; raises UnknownNameError for an unknown word."""
+        """Converts text, words separated by white space, to token ids; raises UnknownNameError for an unknown word."""
         for word in text.split():
             if word not in self.id_of:
                 raise UnknownNameError("word of this source", word, self.words)

@@ -89,7 +89,7 @@ def check_choice_of_settings(
 
 
 def year(species: str) -> int | None:
-    """Returns the year of a species, or None if it is not registered (any more), as after a plug-in was removed."""
+    """Returns the year of a species, or None if it is not registered, such as one of a plug-in that was removed."""
     return card(species).year if species in names() else None
 
 

@@ -220,7 +220,9 @@ def fit_parameters(
                     if state.running is not None:
                         step = state.iteration * len(train) + number
                         share = len(part.stream) / len(data.train)
-                        state.running = counts = _mixed(state.running, counts, share, (step + 2) ** -_STEP_EXPONENT)
+                        state.running = counts = _update_mean(
+                            state.running, counts, share, (step + 2) ** -_STEP_EXPONENT
+                        )
                     parameters = maximise(counts, unigram, *priors)
                 # On-line EM changes the parameters within the iteration, so that its objective may decrease.
                 slack = np.inf if state.running is not None else _SLACK * len(data.train)
@@ -256,7 +258,7 @@ def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
     return [TokenStream(ids) for ids in parts if ids.size]
 
 
-def _mixed(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
+def _update_mean(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
     """Returns the running mean of the counts after including the counts of one part of the text.
 
     The new counts are divided by `share`, the part's fraction of the text, and have the given weight in the mean.

@@ -47,7 +47,7 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
     counts = np.bincount(types, minlength=n_types)  # (N,)
 
     neighbours: Any = sparse.hstack([pairs, pairs.T, starts[:, None].astype(np.float32)], format="csr")
-    classes = _cluster(_projected(neighbours, rng), counts.astype(np.float64) ** _FREQUENCY_POWER, n_states, rng)
+    classes = _cluster(_project(neighbours, rng), counts.astype(np.float64) ** _FREQUENCY_POWER, n_states, rng)
     shares = rng.standard_exponential((n_types, n_states), dtype=np.float32)
     shares *= _SHARED / shares.sum(axis=1, keepdims=True)
     shares[np.arange(n_types), classes] += 1 - _SHARED
@@ -74,7 +74,7 @@ def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDA
     return types, token_ids
 
 
-def _projected(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
+def _project(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
     """Projects N rows of neighbour counts to unit vectors (N, D) of few dimensions D.
 
     Computes the leading singular vectors of the square roots of the counts by randomised subspace iteration (Halko et
@@ -85,7 +85,7 @@ def _projected(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]
     basis = rng.standard_normal((rows.shape[1], min(_N_DIMENSIONS, *rows.shape))).astype(np.float32)
     for _ in range(4):
         basis, _ = np.linalg.qr(rows.T @ (rows @ basis))
-    return _on_sphere((rows @ basis).astype(np.float32))
+    return _unit_rows((rows @ basis).astype(np.float32))
 
 
 def _cluster(
@@ -102,7 +102,7 @@ def _cluster(
         clusters = _nearest(points, centres)
         membership = sparse.csr_array((weights, (clusters, np.arange(n_points))), shape=(len(centres), n_points))
         centres = np.where(np.diff(membership.indptr)[:, None] > 0, membership @ points, centres)
-        centres = _on_sphere(centres.astype(np.float32))
+        centres = _unit_rows(centres.astype(np.float32))
     return _nearest(points, centres)
 
 
@@ -111,5 +111,5 @@ def _nearest(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArr
     return np.concatenate([np.argmax(part @ centres.T, axis=1) for part in parts])
 
 
-def _on_sphere(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit_rows(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
