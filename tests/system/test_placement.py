@@ -1,7 +1,7 @@
-"""Devices, and the memory that training takes.
+"""Devices, and the memory that training needs.
 
-There may be no graphics card here. Instead of the network, the default device is moved: under it, whatever is made
-without saying where has no data, and the first sum with something on the processor fails.
+The tests need no graphics card. Instead of moving the network, they change torch's default device to "meta", whose
+tensors have no data: a tensor created without an explicit device then fails in its first operation with a CPU tensor.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def test_what_memory_cannot_hold_is_refused_at_once(settings: dict[str, Any], lo
 
 @pytest.mark.parametrize("name", SPECIES)
 def test_small_chunks_tell_what_a_large_one_takes(name: str) -> None:
-    """The same network, measured at twice the rows and columns of what it is extrapolated from."""
+    """The extrapolated memory of a chunk agrees with the memory measured at twice the batch size and chunk size."""
     model = zoo.create(name, V, **SPECIES[name])
     assert isinstance(model, NeuralLM)
     network = model.fresh_network(0)
@@ -161,6 +161,7 @@ print(json.dumps([needed[-1], peak_memory_bytes() - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
