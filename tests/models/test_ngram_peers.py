@@ -1,0 +1,129 @@
+"""n-gram models next to nltk.lm and KenLM."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import nltk.lm
+import numpy as np
+import pytest
+from nltk.lm.preprocessing import padded_everygram_pipeline
+from numpy.typing import NDArray
+
+from lmzoo.models.ngram import NgramModel, ngram
+from lmzoo.models.ngram.methods import Discounting
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.testing import toy_data
+
+SINGLE = 1e-6  # log-probabilities are stored in single precision
+
+
+def fitted(stream: TokenStream, vocab_size: int, valid: TokenStream | None = None, **args: Any) -> NgramModel:
+    return ngram(vocab_size, **args).fit(TrainingData(stream, valid or stream))
+
+
+def probs_after(model: NgramModel, *context: int) -> NDArray[np.float64]:
+    return model.predict_distribution(context).probs
+
+
+# ---- nltk.lm -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "peer"), [("mle", nltk.lm.MLE), ("additive:0.3", lambda order: nltk.lm.Lidstone(0.3, order))]
+)
+def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
+    """nltk is right where only the highest order counts. Elsewhere it counts `<s>` as a unigram, its unigrams are not
+    smoothed, and Kneser-Ney gives words that it has not seen exactly 0."""
+    data = toy_data(8)
+    theirs = peer(2)
+    theirs.fit(*padded_everygram_pipeline(2, [list(map(str, ids[:-1].tolist())) for ids in data.train.documents()]))
+    names = ["</s>", *map(str, range(1, 6))]
+    assert set(theirs.vocab) == {"<s>", "<UNK>", *names}
+    model = ngram(len(theirs.vocab), order=2, smoothing=smoothing).fit(data)
+    for context in range(6):
+        given_context = ["<s>" if context == EOT else str(context)]
+        expected = [theirs.score(name, given_context) for name in names]
+        np.testing.assert_allclose(probs_after(model, context)[:6], expected, rtol=SINGLE)
+
+
+# ---- KenLM ---------------------------------------------------------------------------------------
+
+
+DATA = Path(os.environ.get("LMZOO_DATA", "")) / "brown-by-sentence"
+
+SHAKESPEARE = DATA.parent / "tinyshakespeare.txt"
+
+needs_brown = pytest.mark.skipif(
+    not os.environ.get("LMZOO_DATA") or not DATA.is_dir(), reason="LMZOO_DATA has no brown-by-sentence"
+)
+
+
+def read_arpa(path: Path, vocabulary: dict[str, int]) -> list[tuple[NDArray[np.int32], NDArray, NDArray]]:
+    """(M, k) ids, (M,) log10 probabilities and (M,) log10 back-off weights of each order k, sorted by ids."""
+    text = gzip.decompress(path.read_bytes()).decode("utf-8")
+    sections = [section.rpartition("\n\\")[0] for section in text.split("-grams:\n")[1:]]
+    orders = []
+    for k, section in enumerate(sections, 1):
+        fields = section.split()
+        width = k + 2 if k < len(sections) else k + 1
+        ids = np.column_stack(
+            [np.fromiter(map(vocabulary.__getitem__, fields[1 + j :: width]), np.int32) for j in range(k)]
+        )
+        log_probs = np.fromiter(map(float, fields[::width]), float)
+        backoffs = np.fromiter(map(float, fields[k + 1 :: width]), float) if width > k + 1 else np.zeros_like(log_probs)
+        order = np.lexsort(ids.T[::-1])
+        orders.append((ids[order], log_probs[order], backoffs[order]))
+    return orders
+
+
+@needs_brown
+@pytest.mark.parametrize(("order", "perplexity"), [(3, 139.8), pytest.param(5, 138.8, marks=pytest.mark.slow)])
+def test_equals_kenlm_on_brown(order: int, perplexity: float) -> None:
+    """Every n-gram, probability and back-off weight of `lmplz`, and the perplexity of the test sentences."""
+    vocabulary = {"</s>": EOT, "<unk>": 1}  # KenLM's own <unk>, which never occurs here
+
+    def stream(split: str) -> TokenStream:
+        lines = (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        return TokenStream.from_documents(
+            [vocabulary.setdefault(word, len(vocabulary)) for word in line.split()] for line in lines
+        )
+
+    train, valid, test = map(stream, ("train", "valid", "test"))
+    model = fitted(train, len(vocabulary), valid, order=order)
+    trie = model._trie
+    ids = np.empty((1, 0), np.int32)  # the n-gram of each node of a level
+    for k, (theirs, log10_probs, log10_backoffs) in enumerate(
+        read_arpa(DATA / f"kenlm-{order}.arpa.gz", {**vocabulary, "<s>": EOT}), 1
+    ):
+        contexts, nodes = trie.level(k - 1), trie.level(k)
+        sizes = np.diff(trie.first_child[contexts.start : contexts.stop + 1])
+        ids = np.column_stack([np.repeat(ids, sizes, axis=0), trie.tokens[nodes]])
+        if k == 1:  # <s> and </s> are two lines there and one node here: a context and a token
+            start, end = (0, 1) if log10_probs[0] == 0 else (1, 0)
+            log10_probs[0], log10_backoffs[0] = log10_probs[end], log10_backoffs[start]
+            theirs, log10_probs, log10_backoffs = (
+                np.delete(x, 1, axis=0) for x in (theirs, log10_probs, log10_backoffs)
+            )
+        np.testing.assert_array_equal(ids, theirs)
+        np.testing.assert_allclose(model._weights.log_probs(nodes) / math.log(10), log10_probs, rtol=0, atol=2e-6)
+        if k < order:
+            np.testing.assert_allclose(model._weights.backoffs[nodes] / math.log(10), log10_backoffs, rtol=0, atol=2e-6)
+    assert round(math.exp(-model.log_probs(test).mean()), 1) == perplexity
+
+
+@pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="LMZOO_DATA has no tinyshakespeare.txt")
+@pytest.mark.parametrize(("order", "bits"), [(6, 2.197), (10, 2.196)])
+def test_equals_kenlm_on_characters(order: int, bits: float) -> None:
+    """One stream, 90/10. KenLM needs --discount_fallback here, since no character is rare; bits a character are its."""
+    text = SHAKESPEARE.read_text(encoding="utf-8")
+    letters = sorted(set(text))
+    ids = 2 + np.searchsorted(letters, list(text))  # 0 and 1 are KenLM's </s> and <unk>
+    train, valid = TokenStream(ids[: int(0.9 * len(ids))]), TokenStream(ids[int(0.9 * len(ids)) :])
+    model = fitted(train, 2 + len(letters), order=order)
+    assert model.parameters[0].tolist() == list(Discounting.FALLBACK)
+    assert -model.log_probs(valid).mean() / math.log(2) == pytest.approx(bits, abs=1e-3)
