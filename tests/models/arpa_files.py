@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,15 +46,19 @@ def written(folder: Path, text: str | bytes, name: str = "model.arpa") -> Path:
 
 
 def log10_probs(model: NgramModel, vocabulary: list[str], sentences: list[str]) -> list[float]:
-    """The score of every word and sentence end, as KenLM's `full_scores`."""
+    """Returns the log10 probability of every word and sentence end, like KenLM's `full_scores`."""
     ids = {word: token_id for token_id, word in enumerate(vocabulary)}
     documents = [[ids.get(word, ids.get("<unk>", -1)) for word in sentence.split()] for sentence in sentences]
     return (model.log_probs(TokenStream.from_documents(documents)) / math.log(10)).tolist()
 
 
+HAS_KENLM = find_spec("kenlm") is not None
+needs_kenlm = pytest.mark.skipif(not HAS_KENLM, reason="the Python package kenlm is not installed")
+
+
 def kenlm_scores(path: Path, sentences: list[str]) -> list[float]:
-    """log10 of every word and sentence end by KenLM."""
-    kenlm = pytest.importorskip("kenlm", reason="the Python package kenlm is not installed")
+    """Returns KenLM's log10 probability of every word and sentence end."""
+    kenlm: Any = importlib.import_module("kenlm")
     config = kenlm.Config()
     config.show_progress = False
     model = kenlm.Model(str(path), config)

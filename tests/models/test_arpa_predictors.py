@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from arpa_files import PRUNED, kenlm_scores, log10_probs, written
+from arpa_files import HAS_KENLM, PRUNED, kenlm_scores, log10_probs, written
 
 from lmzoo import Predictor
 from lmzoo.cli import run
@@ -63,7 +63,8 @@ def test_tokens_that_are_not_words_are_spelled_without_spaces(
     bits = sum(token.surprisal_bits for token in predictor.surprisals(text))
     by_words = predictor_from_arpa(path).surprisals(spelled)
     assert sum(token.surprisal_bits for token in by_words) == pytest.approx(bits, rel=1e-5)
-    assert -sum(kenlm_scores(path, [spelled])) / math.log10(2) == pytest.approx(bits, rel=1e-5)
+    if HAS_KENLM:
+        assert -sum(kenlm_scores(path, [spelled])) / math.log10(2) == pytest.approx(bits, rel=1e-5)
 
 
 def test_a_closed_vocabulary_refuses_other_words(tmp_path: Path) -> None:
@@ -81,7 +82,9 @@ def test_a_tokenizer_of_other_words_is_refused(fitted: Callable[[str], Predictor
 
 
 def test_only_ngram_models_are_arpa(markov_predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="only n-gram models can be written as ARPA, and this is a 'markov'"):
+    with pytest.raises(
+        ConfigurationError, match="only n-gram models can be written as ARPA files, but this is a 'markov' model"
+    ):
         predictor_to_arpa(markov_predictor, tmp_path / "model.arpa")
 
 
@@ -130,7 +133,7 @@ BAD_CALLS: dict[str, tuple[list[str], int, str]] = {
     "a folder that is no predictor": ([".", "out.arpa"], 1, "no saved predictor"),
     "an ARPA file that is there": (["saved", "model.arpa"], 2, "left as it is: choose a new name"),
     "a folder that holds something else": (["model.arpa", "full"], 2, "left as it is"),
-    "another species": (["saved", "out.arpa"], 2, "this is a 'markov'"),
+    "another species": (["saved", "out.arpa"], 2, "but this is a 'markov' model"),
     "a tokenizer for a predictor": (["saved", "out.arpa", "--tokenizer", "saved"], 2, "is for ARPA files"),
     "a damaged file": (["damaged.arpa", "out"], 1, "damaged.arpa:1: "),
     "a missing tokenizer": (["model.arpa", "out", "--tokenizer", "full"], 1, "tokenizer.json is missing"),

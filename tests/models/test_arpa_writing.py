@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arpa_files import WORDS, kenlm_scores, log10_probs, written
+from arpa_files import WORDS, kenlm_scores, log10_probs, needs_kenlm, written
 
 from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import Progress
@@ -58,10 +58,11 @@ def test_quantised_and_pruned_models_are_written_as_they_predict(tmp_path: Path)
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_of_any_size_give_the_same_model(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ngram(8, order=3).fit(toy_data(8))
+def test_blocks_of_any_size_give_the_same_model(
+    block: int, trigram_model: NgramModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model.arpa"
-    write_arpa(path, model, WORDS)
+    write_arpa(path, trigram_model, WORDS)
     _, whole = read_arpa(path)
     monkeypatch.setattr(files, "_BLOCK", block)
     _, pieced = read_arpa(path)
@@ -128,19 +129,18 @@ def test_words_that_arpa_cannot_hold_are_refused(words: list[str], message: str,
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_nothing(trigram_model: NgramModel, tmp_path: Path) -> None:
     def interrupt(progress: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_arpa(tmp_path / "model.arpa", ngram(8, order=2).fit(toy_data(8)), WORDS, interrupt)
+        write_arpa(tmp_path / "model.arpa", trigram_model, WORDS, interrupt)
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_reaches_the_end(tmp_path: Path) -> None:
+def test_progress_reaches_the_end(trigram_model: NgramModel, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    model = ngram(8, order=3).fit(toy_data(8))
-    write_arpa(tmp_path / "model.arpa", model, WORDS, seen.append)
+    write_arpa(tmp_path / "model.arpa", trigram_model, WORDS, seen.append)
     assert (seen[-1].done, seen[-1].unit) == (seen[-1].total, "n-grams")
     seen.clear()
     read_arpa(tmp_path / "model.arpa", on_progress=seen.append)
@@ -162,6 +162,7 @@ def random_sentences(rng: np.random.Generator, words: list[str], n_sentences: in
     return [" ".join(rng.choice(words, rng.integers(0, 12))) for _ in range(n_sentences)]
 
 
+@needs_kenlm
 @pytest.mark.parametrize("order", [2, 3, 5])
 @pytest.mark.parametrize("smoothing", ["kneser-ney", "witten-bell"])
 def test_kenlm_scores_what_we_write_as_we_do(smoothing: str, order: int, tmp_path: Path) -> None:
@@ -172,6 +173,7 @@ def test_kenlm_scores_what_we_write_as_we_do(smoothing: str, order: int, tmp_pat
     np.testing.assert_allclose(log10_probs(model, WORDS, sentences), kenlm_scores(path, sentences), atol=1e-4)
 
 
+@needs_kenlm
 def test_pruned_files_score_as_in_kenlm(tmp_path: Path) -> None:
     """Half of the n-grams that are no context of another are taken out at random, suffixes of others among them."""
     rng = np.random.default_rng(4)
@@ -194,8 +196,10 @@ def test_pruned_files_score_as_in_kenlm(tmp_path: Path) -> None:
     np.testing.assert_allclose(log10_probs(model, words, sentences), kenlm_scores(path, sentences), atol=1e-4)
 
 
+@needs_kenlm
 @needs_brown
-@pytest.mark.parametrize("order", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [3, 5])
 def test_brown_scores_as_in_kenlm(order: int) -> None:
     path = DATA / f"kenlm-{order}.arpa.gz"
     words, model = read_arpa(path)

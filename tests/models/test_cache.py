@@ -163,5 +163,5 @@ def test_bad_settings_are_refused() -> None:
 )
 def test_damaged_caches_are_refused(name: str, wrong: NDArray[np.float64]) -> None:
     arrays = cache(8, static="uniform").fit(DATA).arrays()
-    with pytest.raises(SavedModelError, match="the saved cache is inconsistent"):
+    with pytest.raises(SavedModelError, match="the saved cache model is damaged"):
         cache(8, static="uniform").load_arrays({**arrays, name: wrong})

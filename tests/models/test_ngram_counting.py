@@ -27,7 +27,7 @@ documents = st.lists(st.integers(1, 4), max_size=12).map(lambda ids: TokenStream
 
 
 @given(stream=streams, order=st.integers(1, 6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_trie_holds_every_ngram_once_in_order(stream: TokenStream, order: int) -> None:
     counted = count_ngrams([stream], 5, order)
     trie = counted.trie
