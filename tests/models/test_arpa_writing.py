@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 
@@ -151,13 +150,6 @@ def test_progress_reaches_the_end(trigram_model: NgramModel, tmp_path: Path) -> 
 # ---- KenLM ---------------------------------------------------------------------------------------
 
 
-DATA = Path(os.environ.get("LMZOO_DATA", "")) / "brown-by-sentence"
-
-needs_brown = pytest.mark.skipif(
-    not os.environ.get("LMZOO_DATA") or not DATA.is_dir(), reason="LMZOO_DATA has no brown-by-sentence"
-)
-
-
 def random_sentences(rng: np.random.Generator, words: list[str], n_sentences: int) -> list[str]:
     return [" ".join(rng.choice(words, rng.integers(0, 12))) for _ in range(n_sentences)]
 
@@ -194,19 +186,3 @@ def test_pruned_files_score_as_in_kenlm(tmp_path: Path) -> None:
     assert model.arrays()["tokens"].size > 1 + len(words) + sum(map(len, kept[1:])), "suffixes are missing"
     sentences = random_sentences(rng, WORDS[1:], 300)
     np.testing.assert_allclose(log10_probs(model, words, sentences), kenlm_scores(path, sentences), atol=1e-4)
-
-
-@needs_kenlm
-@needs_brown
-@pytest.mark.slow
-@pytest.mark.parametrize("order", [3, 5])
-def test_brown_scores_as_in_kenlm(order: int) -> None:
-    path = DATA / f"kenlm-{order}.arpa.gz"
-    words, model = read_arpa(path)
-    sentences = [
-        line for split in ("test", "train") for line in (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
-    ][:10_000]
-    sentences[::9] = [f"{sentence} zyzzyva , the end" for sentence in sentences[::9]]
-    np.testing.assert_allclose(log10_probs(model, words, sentences), kenlm_scores(path, sentences), atol=1e-4)
-    for state in [model.initial_state(), *range(1, len(model.arrays()["backoffs"]), 40_000)]:
-        assert np.exp(model.next_log_probs(state)).sum() == pytest.approx(1, abs=1e-5)

@@ -10,6 +10,7 @@ from typing import Any
 import nltk.lm
 import numpy as np
 import pytest
+from arpa_files import kenlm_scores, log10_probs, needs_kenlm
 from nltk.lm.preprocessing import padded_everygram_pipeline
 from numpy.typing import NDArray
 
@@ -63,28 +64,52 @@ needs_brown = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def brown() -> tuple[list[str], list[TokenStream]]:
+    """Returns the words of Brown by their ids, and its splits train, valid and test."""
+    ids = {"</s>": EOT, "<unk>": 1}  # KenLM adds <unk>, which does not occur in Brown
+    streams = [
+        TokenStream.from_documents(
+            [ids.setdefault(word, len(ids)) for word in line.split()]
+            for line in (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        )
+        for split in ("train", "valid", "test")
+    ]
+    return list(ids), streams
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def kenlm_model(request: pytest.FixtureRequest, brown: tuple[list[str], list[TokenStream]]) -> NgramModel:
+    """Returns the model that KenLM's `lmplz` estimated from the train split of Brown."""
+    return read_arpa(DATA / f"kenlm-{request.param}.arpa.gz", brown[0])[1]
+
+
 @needs_brown
 @pytest.mark.slow
-@pytest.mark.parametrize(("order", "perplexity"), [(3, 139.8), (5, 138.8)])
-def test_equals_kenlm_on_brown(order: int, perplexity: float) -> None:
+def test_equals_kenlm_on_brown(brown: tuple[list[str], list[TokenStream]], kenlm_model: NgramModel) -> None:
     """Every n-gram, probability and back-off weight of `lmplz`, and the perplexity of the test sentences."""
-    vocabulary = {"</s>": EOT, "<unk>": 1}  # KenLM's own <unk>, which never occurs here
-
-    def stream(split: str) -> TokenStream:
-        lines = (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
-        return TokenStream.from_documents(
-            [vocabulary.setdefault(word, len(vocabulary)) for word in line.split()] for line in lines
-        )
-
-    train, valid, test = map(stream, ("train", "valid", "test"))
-    model = fitted(train, len(vocabulary), valid, order=order)
-    _, theirs = read_arpa(DATA / f"kenlm-{order}.arpa.gz", list(vocabulary))
-    expected, found = theirs.arrays(), model.arrays()
+    words, (train, valid, test) = brown
+    model = fitted(train, len(words), valid, order=kenlm_model.order)
+    expected, found = kenlm_model.arrays(), model.arrays()
     for name in ("levels", "tokens", "first_child", "suffixes"):
         np.testing.assert_array_equal(found[name], expected[name])
     for name in ("log_probs", "backoffs"):
         np.testing.assert_allclose(found[name][1:], expected[name][1:], rtol=0, atol=5e-6)
-    assert round(math.exp(-model.log_probs(test).mean()), 1) == perplexity
+    assert round(math.exp(-model.log_probs(test).mean()), 1) == {3: 139.8, 5: 138.8}[model.order]
+
+
+@needs_kenlm
+@needs_brown
+@pytest.mark.slow
+def test_brown_scores_as_in_kenlm(brown: tuple[list[str], list[TokenStream]], kenlm_model: NgramModel) -> None:
+    sentences = [
+        line for split in ("test", "train") for line in (DATA / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+    ][:10_000]
+    sentences[::9] = [f"{sentence} zyzzyva , the end" for sentence in sentences[::9]]
+    expected = kenlm_scores(DATA / f"kenlm-{kenlm_model.order}.arpa.gz", sentences)
+    np.testing.assert_allclose(log10_probs(kenlm_model, brown[0], sentences), expected, atol=1e-4)
+    for state in [kenlm_model.initial_state(), *range(1, len(kenlm_model.arrays()["backoffs"]), 40_000)]:
+        assert np.exp(kenlm_model.next_log_probs(state)).sum() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="LMZOO_DATA has no tinyshakespeare.txt")
