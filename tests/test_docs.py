@@ -74,13 +74,18 @@ def test_python_code_runs(
         assert not output or printed == output
 
 
-def test_the_tutorial_builds_a_species(tmp_path: Path) -> None:
-    species, *rest = code_blocks(TUTORIAL)
-    (tmp_path / "echo_species.py").write_text(species, encoding="utf-8")
+def test_the_tutorial_builds_two_species(tmp_path: Path) -> None:
+    names = iter(re.findall(r"Save this as `(\w+\.py)`", text_of(TUTORIAL)))
+    rest = []
+    for code in code_blocks(TUTORIAL):
+        if "card = Card(" in code:
+            (tmp_path / next(names)).write_text(code, encoding="utf-8")
+        else:
+            rest.append(code)
     (tmp_path / "use.py").write_text("\n".join(rest), encoding="utf-8")
     finished = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert "(" in finished.stdout
+    assert finished.stdout.count("[(") == 2, "two predictions"
 
 
 def _commands(text: str) -> list[str]:
