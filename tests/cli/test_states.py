@@ -80,16 +80,15 @@ def test_wrong_sweeps(corpus_folder: Path, tmp_path: Path) -> None:
 
 def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -> None:
     """A nested setting leaves the others of its group unchanged, and no value writes outside of the run folder."""
-    group = {"batch_size": 2, "chunk_size": 8}
+    group = {"species": "markov", "settings": {"alpha": 2.0}}
     comparison = compare(
         tmp_path / "run",
         species=["uniform"],
         corpus=corpus_folder,
         tokenizer="bpe:300",
-        settings={"nplm": {"d_embed": 4, "d_hidden": 4, "training": group}},
+        settings={"cache": {"static": group}},
         sweeps={
-            "cache": {"static": ["../../../markov", "markov"], "static./x": [1]},
-            "nplm": {"training.tokens": [500]},
+            "cache": {"static": ["../../../markov", "markov"], "static./x": [1], "static.settings.alpha": [5]},
         },
     )
     assert {outcome.name: bool(outcome.error) for outcome in comparison.outcomes} == {
@@ -97,9 +96,9 @@ def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -
         "cache,static=..%2F..%2F..%2Fmarkov": True,
         "cache,static=markov": False,
         "cache,static.%2Fx=1": True,
-        "nplm,training.tokens=500": False,
+        "cache,static.settings.alpha=5": False,
     }
-    assert comparison.records[-1].settings["training"].items() >= {**group, "tokens": 500}.items()
+    assert comparison.records[-1].settings == {"static": {"species": "markov", "settings": {"alpha": 5}}}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
