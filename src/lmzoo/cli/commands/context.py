@@ -28,8 +28,8 @@ def context(
     """Measures how much of its context each predictor uses.
 
     The loss is measured with contexts of different lengths: the tokens before them are removed, or shuffled. The
-    table shows the effective context length (removing older tokens costs less than 1 % of the perplexity), and the
-    number of tokens whose order matters (shuffling older tokens costs less than 1 %).
+    table shows the effective context length (removing all older tokens raises the perplexity by at most 1 %), and the
+    number of tokens whose order matters (shuffling all older tokens raises it by at most 1 %).
 
     Example: lmzoo context -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm --svg context.svg
 
