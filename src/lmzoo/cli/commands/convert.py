@@ -88,9 +88,7 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
     error = predictor.provenance["largest_sum_error"]
     if error > 1e-3:
-        terminal.note(
-            f"the probabilities of {source} do not sum to 1 (largest difference: {error}); they are kept unchanged"
-        )
+        terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
     return predictor
 
 
