@@ -182,7 +182,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "--jsno"),
     "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
-    "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "name one of its predictors"),
+    "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "choose one of the predictors"),
     "no species": (lambda tmp: [*COMPARE, "--species", "--jobs", "1"], 2, "--species"),
     "no rung": (lambda tmp: ["ladder", "--out", "OUT", "--rung", "--species", "markov"], 2, "--rung"),
     "negative seed": (lambda tmp: [*COMPARE, "--seed", "-1"], 2, "--seed"),
