@@ -1,19 +1,25 @@
-"""Predictor: text in and out, saving and loading, damage."""
+"""The Predictor class: predictions, generation, display, saving, loading, and damaged folders."""
 
 from __future__ import annotations
 
 import errno
+import html
 import json
 import math
+import re
 import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lmzoo import EOT, Decoding, Predictor
-from lmzoo.errors import ConfigurationError, LmzooError, NotFittedError, TokenIdError, UsageError
+from lmzoo import EOT, Decoding, Predictor, zoo
+from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, NotFittedError, TokenIdError, UsageError
+from lmzoo.generation import generate
+from lmzoo.language_model import short_count
 from lmzoo.streaming import until_stop
 
 
@@ -42,6 +48,43 @@ def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> No
     assert len(markov_predictor.surprisals("")) == 1
 
 
+def test_predictors_and_models_describe_themselves_in_one_line(markov_predictor: Predictor) -> None:
+    size = short_count(markov_predictor.model.n_parameters)
+    corpus = markov_predictor.provenance.corpus
+    assert repr(markov_predictor) == f"<Predictor markov, bpe:300, fitted on {corpus}, {size} parameters>"
+    assert repr(markov_predictor.model) == f"<MarkovChain, vocabulary of 300, {size} parameters>"
+    empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
+    assert repr(empty) == "<Predictor markov, bpe:300, not fitted>"
+    assert [short_count(n) for n in (0, 9_999, 12_345, 2_810_000, 7 * 10**9)] == [
+        "0",
+        "9,999",
+        "12.3 k",
+        "2.81 M",
+        "7 G",
+    ]
+
+
+def test_a_notebook_shows_surprisals_as_coloured_text(markov_predictor: Predictor) -> None:
+    text = "The <b>fox</b> & 川"
+    surprisals = markov_predictor.surprisals(text)
+    page = surprisals._repr_html_()
+    shown = re.sub(r"<[^>]*>", "", page.partition("</div>")[0])
+    assert html.unescape(shown) == text + "⏹"
+    assert "<b>" not in page
+    assert f"{len(surprisals)} tokens, {surprisals.total_bits:.1f} bits" in page
+    assert "Distribution" not in markov_predictor.predict_distribution("The")._repr_html_()
+    assert "␣" in markov_predictor.predict_distribution("The")._repr_html_(), "spaces are visible"
+
+
+def test_surprisals_become_a_data_frame(markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    surprisals = markov_predictor.surprisals("The fox")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"needs the package 'pandas': pip install 'lmzoo\[pandas\]'"):
+        surprisals.to_dataframe()
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=list))
+    assert surprisals.to_dataframe()[0]["surprisal_bits"] == surprisals[0].surprisal_bits
+
+
 def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Predictor) -> None:
     text = markov_predictor.complete("The ", max_tokens=40, seed=5)
     assert text == "".join(markov_predictor.stream("The ", max_tokens=40, seed=5))
@@ -52,8 +95,6 @@ def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Pr
 
 def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
     """The pieces of a stream join to the text of all ids decoded at once, even with broken characters among them."""
-    from lmzoo.generation import generate
-
     hot = Decoding(temperature=8.0)  # nearly uniform: samples bytes that form no character
     for seed in range(5):
         prompt = markov_predictor.tokenizer.encode("The ")
@@ -186,8 +227,6 @@ def test_bad_ids_and_settings(markov_predictor: Predictor) -> None:
 
 
 def test_unfitted_model_cannot_predict(markov_predictor: Predictor) -> None:
-    from lmzoo import zoo
-
     empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
     with pytest.raises(NotFittedError, match="call fit first"):
         empty.predict_distribution("a")

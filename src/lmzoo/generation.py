@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError
@@ -94,7 +94,7 @@ def generate_batch(
 
 def _checked_prompts(
     model: LanguageModel[Any], prompts: Sequence[ArrayLike], max_tokens: int | None
-) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+) -> list[NDArray[np.int32]]:
     if max_tokens is not None and max_tokens < 0:
         raise ConfigurationError(f"max_tokens must be at least 0, got {max_tokens}")
     return [model.visible(prompt) for prompt in prompts]
@@ -102,7 +102,7 @@ def _checked_prompts(
 
 def _sample(
     model: LanguageModel[Any],
-    contexts: Sequence[np.ndarray[Any, np.dtype[np.int32]]],
+    contexts: Sequence[NDArray[np.int32]],
     rngs: Sequence[np.random.Generator],
     decoding: Decoding | None,
     max_tokens: int | None,

@@ -62,6 +62,10 @@ class LanguageModel(ABC, Generic[State]):
             raise ConfigurationError(f"vocab_size must be at least 2 (end-of-text and one token), got {vocab_size}")
         self.vocab_size = vocab_size
 
+    def __repr__(self) -> str:
+        size = f"{short_count(self.n_parameters)} parameters" if self.fitted else "not fitted"
+        return f"<{type(self).__name__}, vocabulary of {self.vocab_size:,}, {size}>"
+
     @property
     def reach(self) -> int | None:
         """The most ids that a prediction can depend on; None = unbounded.
@@ -245,6 +249,14 @@ class LanguageModel(ABC, Generic[State]):
         size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
         for start in range(0, n_positions, size):
             yield start, min(start + size, n_positions)
+
+
+def short_count(n: int) -> str:
+    """Returns a count as text with three digits and a unit, such as "2.81 M"; counts below 10,000 in full."""
+    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if n >= max(size, 10_000):
+            return f"{n / size:.3g}{unit}"
+    return f"{n:,}"
 
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:

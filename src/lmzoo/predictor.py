@@ -22,8 +22,8 @@ from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.distribution import Distribution
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
-from lmzoo.language_model import LanguageModel
-from lmzoo.metrics import bits
+from lmzoo.language_model import LanguageModel, short_count
+from lmzoo.metrics import Surprisals, TokenSurprisal, bits
 from lmzoo.model_card import model_card
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
@@ -32,29 +32,10 @@ from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, on_device, this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
-from lmzoo.tokenizers import Tokenizer
+from lmzoo.tokenizers import Tokenizer, visible
 
 FORMAT_VERSION = 1
 DEFAULT_CORPUS = "kjv"
-
-
-@dataclass(frozen=True)
-class TokenSurprisal:
-    """The surprisal of one token of a text under a model, with its rank and the entropy of the prediction."""
-
-    token_id: int
-    text: str
-    """Text of the token; empty for EOT (end of text)."""
-    start: int
-    """Index of the first character of the token in the text."""
-    end: int
-    """Index after the last character of the token in the text."""
-    surprisal_bits: float
-    """Surprisal of the token in bits: -log2 of its probability given the text before it."""
-    rank: int
-    """Rank of the token among all tokens by probability; 1 is the most likely token."""
-    entropy_bits: float
-    """Entropy, in bits, of the distribution that predicted the token."""
 
 
 @final
@@ -124,15 +105,11 @@ class Predictor:
         return cls(corpus.tokenizer, model, species, settings, provenance)
 
     def __repr__(self) -> str:
-        facts = [self.label or self.species, self.tokenizer.spec]
-        if self.provenance.corpus or self.provenance.source:
-            facts.append(
-                f"fitted on {self.provenance.corpus}"
-                if self.provenance.corpus
-                else f"read from {self.provenance.source}"
-            )
-        facts.append(f"{short_count(self.model.n_parameters)} parameters" if self.model.fitted else "not fitted")
-        return f"<Predictor {', '.join(facts)}>"
+        made = self.provenance
+        origin = f"fitted on {made.corpus}" if made.corpus else f"read from {made.source}" if made.source else ""
+        size = f"{short_count(self.model.n_parameters)} parameters" if self.model.fitted else "not fitted"
+        facts = [self.label or self.species, self.tokenizer.spec, origin, size]
+        return f"<Predictor {', '.join(fact for fact in facts if fact)}>"
 
     # ---- Predictions ----------------------------------------------------------------------------
 
@@ -141,7 +118,8 @@ class Predictor:
 
         Raises TokenIdError for ids outside the vocabulary.
         """
-        return self.model.predict_distribution(self._ids(context))
+        distribution = self.model.predict_distribution(self._ids(context))
+        return distribution.with_token_text(lambda token_id: visible(self.tokenizer.token_text(token_id)))
 
     def top_tokens(self, context: str | Sequence[int] = "", k: int = 10) -> list[tuple[str, float]]:
         """Returns the `k` most likely next tokens after `context` as pairs (text, probability), most likely first."""
@@ -207,8 +185,8 @@ class Predictor:
     def _pieces(self, token_ids: Iterable[int], prompt_ids: NDArray[np.int32], stop: Sequence[str]) -> Iterator[str]:
         return until_stop(decode_pieces(self.tokenizer, token_ids, prompt_ids.tolist()), stop)
 
-    def surprisals(self, text: str, *, end_of_text: bool = True) -> list[TokenSurprisal]:
-        """Returns the surprisal, rank and entropy of each token of a text, given the text before it.
+    def surprisals(self, text: str, *, end_of_text: bool = True) -> Surprisals:
+        """Returns the surprisal, rank and entropy of each token of a text, given the text before it, as a list.
 
         The last entry is the surprisal of EOT (end of text) after the text, unless `end_of_text` is False.
         """
@@ -216,12 +194,13 @@ class Predictor:
         ids = np.array([*(piece.token_id for piece in pieces), *([EOT] if end_of_text else [])], np.int32)
         stats = self.model.token_stats(ids)
         texts = [(piece.text, piece.start, piece.end) for piece in pieces] + [("", len(text), len(text))]
-        return [
+        tokens = (
             TokenSurprisal(int(token_id), *piece, bits(-log_prob), int(rank), bits(entropy))
             for token_id, piece, log_prob, rank, entropy in zip(
                 ids, texts, stats.log_probs.tolist(), stats.ranks, stats.entropies.tolist(), strict=False
             )
-        ]
+        )
+        return Surprisals(text, tokens)
 
     def _ids(self, context: str | Sequence[int] | NDArray[np.integer]) -> NDArray[np.integer]:
         return self.tokenizer.encode(context) if isinstance(context, str) else np.asarray(context, dtype=np.int64)
@@ -300,14 +279,6 @@ class Predictor:
         name = folder.resolve().name
         settings = {"path": str(folder), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
-
-
-def short_count(n: int) -> str:
-    """Returns a number with three digits and a unit, as "2.81 M" for 2,810,000; numbers below 10,000 in full."""
-    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if n >= max(size, 10_000):
-            return f"{n / size:.3g}{unit}"
-    return f"{n:,}"
 
 
 def check_folder(folder: str | Path) -> Path:
