@@ -166,7 +166,7 @@ class CacheModel(LanguageModel[CacheState]):
 
     def __init__(self, static: LanguageModel[Any], *, half_life: float | None) -> None:
         super().__init__(static.vocab_size)
-        check_positive(null="to tune it on valid", half_life=half_life)
+        check_positive(none_means="to tune it on valid", half_life=half_life)
         self.static = static
         self._given_half_life = half_life
 

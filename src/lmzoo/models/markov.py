@@ -40,7 +40,7 @@ class MarkovChain(LanguageModel[int]):
 
     def __init__(self, vocab_size: int, *, alpha: float | None) -> None:
         super().__init__(vocab_size)
-        check_positive(null="to tune it on valid", alpha=alpha)
+        check_positive(none_means="to tune it on valid", alpha=alpha)
         self.alpha = alpha
 
     def fit(
