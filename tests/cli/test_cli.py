@@ -189,7 +189,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "run without a name": (lambda tmp: ["report"], 2, "lmzoo report FOLDER"),
     "no tokens to show": (lambda tmp: ["predict", "a", "-k", "0"], 2, "--k must be at least 1, got 0"),
     "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
-    "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "name one of its predictors"),
+    "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "choose one of the predictors"),
     "no species": (lambda tmp: [*COMPARE, "--species", "--jobs", "1"], 2, "--species"),
     "no rung": (lambda tmp: ["ladder", "--out", "OUT", "--rung", "--species", "markov"], 2, "--rung"),
     "negative seed": (lambda tmp: [*COMPARE, "--seed", "-1"], 2, "--seed"),

@@ -105,7 +105,7 @@ def test_messages_of_the_checks() -> None:
         (lambda: check_whole(1, n=0), "n must be a whole number of at least 1, got 0"),
         (lambda: check_whole(1, 9, n=10), "n must be a whole number from 1 to 9, got 10"),
         (
-            lambda: check_whole(1, null="for all", n="x"),
+            lambda: check_whole(1, none_means="for all", n="x"),
             "n must be a whole number of at least 1, or null for all; got 'x'",
         ),
         (lambda: check_share(p=1.5), "p must be a number from 0 to 1, got 1.5"),
@@ -119,5 +119,5 @@ def test_messages_of_the_checks() -> None:
         assert str(refused.value) == message
     check_whole(1, 9, n=9)
     check_share(p=0, q=1)
-    check_positive(null="to tune it", a=None)
-    check_flag(null="for automatic", quick=None)
+    check_positive(none_means="to tune it", a=None)
+    check_flag(none_means="for automatic", quick=None)

@@ -72,7 +72,7 @@ def test_a_closed_vocabulary_refuses_other_words(tmp_path: Path) -> None:
     assert predictor.tokenizer.vocab_size == 3
     assert predictor.complete("a", max_tokens=5, seed=1).split()[0] in ("a", "b")
     for ask in (predictor.surprisals, predictor.predict_distribution, predictor.complete):
-        with pytest.raises(TokenizerError, match="'kitten' is not in the vocabulary, which is closed"):
+        with pytest.raises(TokenizerError, match="'kitten' is not in the vocabulary, which has no <unk>"):
             ask("a b kitten a")
 
 
@@ -132,7 +132,7 @@ BAD_CALLS: dict[str, tuple[list[str], int, str]] = {
     "missing source": (["nothing.arpa", "out"], 1, "cannot read"),
     "a folder that is no predictor": ([".", "out.arpa"], 1, "no saved predictor"),
     "an ARPA file that is there": (["saved", "model.arpa"], 2, "left as it is: choose a new name"),
-    "a folder that holds something else": (["model.arpa", "full"], 2, "left as it is"),
+    "a folder that holds something else": (["model.arpa", "full"], 2, "holds other files"),
     "another species": (["saved", "out.arpa"], 2, "but this is a 'markov' model"),
     "a tokenizer for a predictor": (["saved", "out.arpa", "--tokenizer", "saved"], 2, "is for ARPA files"),
     "a damaged file": (["damaged.arpa", "out"], 1, "damaged.arpa:1: "),

@@ -189,7 +189,7 @@ class CacheModel(LanguageModel[CacheState]):
 
     def __init__(self, static: LanguageModel[Any], *, half_life: float | None) -> None:
         super().__init__(static.vocab_size)
-        check_positive(null="to tune it on valid", half_life=half_life)
+        check_positive(none_means="to tune it on valid", half_life=half_life)
         self.static = static
         self._given_half_life = half_life
 
@@ -285,7 +285,12 @@ class CacheModel(LanguageModel[CacheState]):
         probs = weights[:, 0] * np.exp(self.static.log_probs(stream))
         return np.log(probs + (weights[:, 1:] * np.nan_to_num(cache_probs)).sum(axis=1))
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         decay = _decay(self.half_life)
         for band in bands(stream, self.vocab_size):
             probs = np.empty((len(band), self.vocab_size))

@@ -34,7 +34,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
         Print the target and its size as one JSON object.
     """
     from lmzoo.errors import UsageError
-    from lmzoo.predictor import check_home
+    from lmzoo.predictor import check_folder
 
     is_saved = (source / "predictor.json").is_file()
     if source.is_dir() and tokenizer:
@@ -42,7 +42,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
     if is_saved or (source.is_dir() and not (source / "config.json").is_file()):
         predictor = _export(source, target)
     else:
-        check_home(target)
+        check_folder(target)
         predictor = _read_huggingface(source) if source.is_dir() else _read_arpa(source, tokenizer)
         predictor.save(target)
     sizes, text = _size_summary(predictor)
@@ -86,8 +86,8 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
     given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
     with terminal.progress(f"reading {source}") as on_progress:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
-    error = predictor.provenance["largest_sum_error"]
-    if error > 1e-3:
+    error = predictor.provenance.largest_sum_error
+    if error is not None and error > 1e-3:
         terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
     return predictor
 

@@ -64,14 +64,14 @@ def fit(
     from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for
-    from lmzoo.predictor import Predictor, check_home
+    from lmzoo.predictor import Predictor, check_folder
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
     with on_device(device):
         zoo.create(species, 2, **chosen)  # a wrong setting shows before the corpus is read
-    check_home(out)
+    check_folder(out)
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
         raise UsageError("several processes cannot share standard input: name a file with --corpus")
@@ -89,10 +89,12 @@ def fit(
     predictor.save(out)
     checkpoint.discard()
     if json:
-        terminal.print_json({"folder": str(out), "species": species, "settings": chosen, **predictor.provenance})
+        terminal.print_json(
+            {"folder": str(out), "species": species, "settings": chosen, **predictor.provenance.as_dict()}
+        )
     else:
         made = predictor.provenance
         terminal.note(
-            f"{species}: {predictor.model.n_parameters:,} parameters from {made['n_train_tokens']:,} tokens "
-            f"in {made['fit_seconds']:.1f} s, saved in {out}"
+            f"{species}: {predictor.model.n_parameters:,} parameters from {made.n_train_tokens:,} tokens "
+            f"in {made.fit_seconds:.1f} s, saved in {out}"
         )

@@ -90,7 +90,7 @@ def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str)
     from lmzoo.corpora.encoded import encode_documents
     from lmzoo.errors import UsageError
 
-    name = corpus or predictor.provenance.get("corpus")
+    name = corpus or predictor.provenance.corpus
     if not name:
         raise UsageError(f"{folder} was imported, so its training corpus is unknown: name a text with --corpus")
     return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
