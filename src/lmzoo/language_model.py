@@ -54,6 +54,8 @@ class LanguageModel(ABC, Generic[State]):
     """Set by `fit` and `load_arrays`."""
     n_tokens_read: int | None = None
     """How many tokens `fit` learned from, each as often as it was read; None where nobody counts them."""
+    device_name: str | None = None
+    """Name of the torch device that computes the predictions, such as "cuda:0"; None for models without torch."""
 
     def __init__(self, vocab_size: int) -> None:
         if vocab_size < 2:

@@ -26,7 +26,7 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import bits
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
-from lmzoo.system.placement import Device, on_device, this_process
+from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.system.version import __version__
@@ -90,8 +90,7 @@ class Predictor:
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(corpus, tokenizer)
-        with on_device(device):
-            model = zoo.create(species, corpus.tokenizer.vocab_size, **settings)
+        model = zoo.create(species, corpus.tokenizer.vocab_size, device=device, **settings)
         started = time.perf_counter()
         model.fit(corpus.training_data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
         provenance = {
@@ -106,8 +105,8 @@ class Predictor:
         }
         if model.n_tokens_read is not None:
             provenance["n_tokens_read"] = model.n_tokens_read
-        if found := getattr(model, "device", None):  # of a network
-            provenance["machine"]["device"] = str(found)
+        if model.device_name is not None:
+            provenance["machine"]["device"] = model.device_name
         return cls(corpus.tokenizer, model, species, settings, provenance)
 
     # ---- Asking ---------------------------------------------------------------------------------
@@ -255,8 +254,7 @@ class Predictor:
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was fitted with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
-        with on_device(device):
-            model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
+        model = zoo.create(species, vocab_size, device=device, **settings).load_arrays(arrays)
         return cls(tokenizer, model, species, settings, provenance)
 
     @classmethod

@@ -195,7 +195,7 @@ def test_bad_members_are_refused() -> None:
         with pytest.raises(ConfigurationError, match="members is a list of species"):
             mixture(5, members=wrong)  # type: ignore[arg-type]
     for wrong in (3, {"name": "ngram"}, {"species": "ngram", "settings": 4}, {"species": "ngram", "order": 4}):
-        with pytest.raises(ConfigurationError, match="a member is a species such as"):
+        with pytest.raises(ConfigurationError, match="a member must be the name of a species"):
             mixture(5, members=[wrong])
     with pytest.raises(ConfigurationError, match="at least one member"):
         mixture(5, members=[])

@@ -32,8 +32,9 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
+from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 _HALF_LIVES = 1.0, 10_000.0
@@ -273,7 +274,7 @@ class CacheModel(LanguageModel[CacheState]):
     # ---- Saving ---------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"weights": self.weights, "half_life": self._half_life, **under_name("static", self.static.arrays())}
+        return {"weights": self.weights, "half_life": self._half_life, **add_prefix("static", self.static.arrays())}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         weights = take_array(arrays, "weights", shape=(_N_CASES, 3), dtype=np.float64)
@@ -283,7 +284,7 @@ class CacheModel(LanguageModel[CacheState]):
             raise SavedModelError(
                 "the saved cache is inconsistent: its weights must sum to 1 and its half-life be above 0"
             )
-        self.static.load_arrays(of_member("static", arrays))
+        self.static.load_arrays(strip_prefix("static", arrays))
         return self._become(weights, half_life)
 
 
@@ -292,10 +293,12 @@ def _decay(half_life: float) -> float:
     return 0.5 ** (1 / half_life)
 
 
-def cache(vocab_size: int, *, static: Any = "ngram", half_life: float | None = None) -> CacheModel:
+def cache(
+    vocab_size: int, *, static: Any = "ngram", half_life: float | None = None, device: Device = "cpu"
+) -> CacheModel:
     """A static model that expects to see again what the document has said.
 
     `static` is a species, or {"species": "ngram", "settings": {"order": 3}}. What was said `half_life` tokens ago
     counts half; None = tuned on valid.
     """
-    return CacheModel(create_member(static, vocab_size), half_life=half_life)
+    return CacheModel(create_member(static, vocab_size, device), half_life=half_life)

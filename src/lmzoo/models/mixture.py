@@ -24,8 +24,9 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
+from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 
@@ -87,7 +88,7 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         finished: list[str] = progress["finished"]
         for name, member in self.members.items():
             if name in finished:
-                member.load_arrays(of_member(name, kept))
+                member.load_arrays(strip_prefix(name, kept))
                 continue
             # A member that is at work has a file of its own; one that is done goes into the mixture's.
             own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
@@ -157,19 +158,22 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return {"weights": self.weights, **self._arrays_of(self.members)}
 
     def _arrays_of(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-        return {key: array for name in names for key, array in under_name(name, self.members[name].arrays()).items()}
+        return {key: array for name in names for key, array in add_prefix(name, self.members[name].arrays()).items()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         weights = take_array(arrays, "weights", shape=(len(self.members),), dtype=np.float64)
         if not ((weights > 0).all() and np.isclose(weights.sum(), 1)):
             raise SavedModelError(f"the saved mixture weights {weights.tolist()} must be above 0 and sum to 1")
         for name, member in self.members.items():
-            member.load_arrays(of_member(name, arrays))
+            member.load_arrays(strip_prefix(name, arrays))
         return self._become(weights)
 
 
 def mixture(
-    vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram")
+    vocab_size: int,
+    *,
+    members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram"),
+    device: Device = "cpu",
 ) -> MixtureModel:
     """Linear interpolation of any species of the zoo, weighed on valid.
 
@@ -180,7 +184,7 @@ def mixture(
         raise ConfigurationError(f'members is a list of species such as ["ngram", "lstm"]; got {members!r}')
     if isinstance(members, Mapping):
         members = [{"species": species, "settings": settings} for species, settings in members.items()]
-    models = [create_member(spec, vocab_size) for spec in members]
+    models = [create_member(spec, vocab_size, device) for spec in members]
     times: Counter[str] = Counter()
     named = {}
     for spec, model in zip(members, models, strict=True):

@@ -14,7 +14,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import of_member, under_name
+from lmzoo.models.mixing import add_prefix, strip_prefix
 from lmzoo.models.ngram import NgramModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress
@@ -146,7 +146,7 @@ class ClassNgramModel(LanguageModel[int]):
         return {
             "classes": self.classes,
             "log_in_class": self._log_in_class,
-            **under_name(_CLASS_MODEL, self._class_model.arrays()),
+            **add_prefix(_CLASS_MODEL, self._class_model.arrays()),
         }
 
     def load_arrays(self, arrays: Arrays) -> Self:
@@ -157,5 +157,5 @@ class ClassNgramModel(LanguageModel[int]):
             raise SavedModelError("the saved classes must be 0, for end-of-text alone, 1, 2 .. without a gap")
         if not np.allclose(np.bincount(classes, np.exp(log_in_class)), 1):
             raise SavedModelError("the saved probabilities of tokens in their classes must sum to 1 in each class")
-        class_model = self._over_classes(used.size).load_arrays(of_member(_CLASS_MODEL, arrays))
+        class_model = self._over_classes(used.size).load_arrays(strip_prefix(_CLASS_MODEL, arrays))
         return self._become(classes, log_in_class, class_model)
