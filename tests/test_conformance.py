@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from lmzoo import zoo
+from lmzoo.language_model import LanguageModel
+from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.testing import LAWS, Law, Specimen
 
 # Settings that make a species learn a toy text within a second; species without an entry run with their defaults.
@@ -48,18 +50,20 @@ TOLERANCES = {
 }
 
 
+def create(species: str, vocab_size: int) -> LanguageModel[Any]:
+    """Creates a small model; a network reads single tokens by its compiled kernels from the first one on."""
+    model = zoo.create(species, vocab_size, **TINY.get(species, {}))
+    if isinstance(model, NeuralLM):
+        model.kernel_threshold = 0
+    return model
+
+
 @cache
 def specimen(species: str) -> Specimen:
     return Specimen(
-        lambda vocab_size: zoo.create(species, vocab_size, **TINY.get(species, {})),
+        lambda vocab_size: create(species, vocab_size),
         tolerance=TOLERANCES.get(species, 1e-9),
     )
-
-
-@pytest.fixture(autouse=True)
-def _compiled_from_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels that read single tokens must keep the laws too, and would wait for more tokens than these."""
-    monkeypatch.setattr("lmzoo.neural.single._PAYS_OFF", 0)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

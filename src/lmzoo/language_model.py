@@ -56,6 +56,8 @@ class LanguageModel(ABC, Generic[State]):
     """True after `fit` or `load_arrays`."""
     n_tokens_read: int | None = None
     """Number of tokens read in training, counted once per epoch; None for models that do not count them."""
+    device_name: str | None = None
+    """Name of the torch device that computes the predictions, such as "cuda:0"; None for models without torch."""
 
     def __init__(self, vocab_size: int) -> None:
         if vocab_size < 2:

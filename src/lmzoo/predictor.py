@@ -29,7 +29,7 @@ from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.streaming import check_stop, decode_pieces, until_stop
 from lmzoo.system.files import atomic_folder
-from lmzoo.system.placement import Device, on_device, this_process
+from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
@@ -83,14 +83,13 @@ class Predictor:
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(corpus, tokenizer)
-        with on_device(device):
-            model = zoo.create(species, corpus.tokenizer.vocab_size, **settings)
+        model = zoo.create(species, corpus.tokenizer.vocab_size, device=device, **settings)
         started = time.perf_counter()
         model.fit(corpus.training_data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
         seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
         computer = machine() | {"n_processes": this_process().n_processes}
-        if found := getattr(model, "device", None):  # of a network
-            computer["device"] = str(found)
+        if model.device_name is not None:
+            computer["device"] = model.device_name
         provenance = Provenance(
             corpus=corpus.name,
             corpus_fingerprint=corpus.fingerprint,
@@ -267,8 +266,7 @@ class Predictor:
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
-        with on_device(device):
-            model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
+        model = zoo.create(species, vocab_size, device=device, **settings).load_arrays(arrays)
         return cls(tokenizer, model, species, settings, provenance)
 
     @classmethod

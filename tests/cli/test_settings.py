@@ -16,7 +16,7 @@ from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checks import check_at_least, check_flag, check_positive, check_share, check_whole
 from lmzoo.errors import ConfigurationError, UnknownNameError
-from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.testing import toy_data
 
 V = 12

@@ -38,6 +38,7 @@ from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 _HALF_LIVES = 1.0, 10_000.0
@@ -324,11 +325,13 @@ def _decay(half_life: float) -> float:
     return 0.5 ** (1 / half_life)
 
 
-def cache(vocab_size: int, *, static: Any = "ngram", half_life: float | None = None) -> CacheModel:
+def cache(
+    vocab_size: int, *, static: Any = "ngram", half_life: float | None = None, device: Device = "cpu"
+) -> CacheModel:
     """Creates a cache model, which raises the probability of tokens that occurred in the document before.
 
     `static` is the model that is combined with the caches: the name of a model family ("species"), or a mapping such as
     {"species": "ngram", "settings": {"order": 3}}. `half_life` is the number of tokens after which a count has decayed
     to half its value; None = tuned on the validation set.
     """
-    return CacheModel(create_member(static, vocab_size), half_life=half_life)
+    return CacheModel(create_member(static, vocab_size, device), half_life=half_life)

@@ -15,17 +15,18 @@ from lmzoo.arrays import Arrays
 from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream
+from lmzoo.system.placement import Device
 
 _BAND_ELEMENTS = 1 << 24
 """Number of elements of a (B, V) band of predictions: 128 MB of float64."""
 _MAX_ITERATIONS = 10_000
 
 
-def create_member(spec: Any, vocab_size: int) -> LanguageModel[Any]:
+def create_member(spec: Any, vocab_size: int, device: Device = "cpu") -> LanguageModel[Any]:
     """Creates an unfitted member of a mixture or cache model from its specification.
 
-    `spec` is the name of a model family ("species"), or {"species": name, "settings": {...}}. Raises ConfigurationError
-    for any other form.
+    `spec` is the name of a model family ("species"), or {"species": name, "settings": {...}}. A network computes on
+    `device`. Raises ConfigurationError for any other form of `spec`.
     """
     parts = {"species": spec} if isinstance(spec, str) else spec
     if not (
@@ -39,7 +40,7 @@ def create_member(spec: Any, vocab_size: int) -> LanguageModel[Any]:
             f'{{"species": "ngram", "settings": {{"order": 3}}}}, got {spec!r}'
         )
     settings: Any = parts.get("settings", {})
-    return zoo.create(parts["species"], vocab_size, **settings)
+    return zoo.create(parts["species"], vocab_size, device=device, **settings)
 
 
 def add_prefix(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:

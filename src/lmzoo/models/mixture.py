@@ -26,6 +26,7 @@ from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 
@@ -179,7 +180,10 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
 
 
 def mixture(
-    vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram")
+    vocab_size: int,
+    *,
+    members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram"),
+    device: Device = "cpu",
 ) -> MixtureModel:
     """Creates a mixture of language models, whose weights are learned on the validation set.
 
@@ -191,7 +195,7 @@ def mixture(
         raise ConfigurationError(f'members must be a list of species, such as ["ngram", "lstm"], got {members!r}')
     if isinstance(members, Mapping):
         members = [{"species": species, "settings": settings} for species, settings in members.items()]
-    models = [create_member(spec, vocab_size) for spec in members]
+    models = [create_member(spec, vocab_size, device) for spec in members]
     times: Counter[str] = Counter()
     named = {}
     for spec, model in zip(members, models, strict=True):

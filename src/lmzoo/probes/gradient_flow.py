@@ -5,7 +5,7 @@
 
 Learning moves weights along such gradients: where g has vanished, nothing that was read there can be learned from t
 (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013). A vector counts with all that it
-does up to t, through a recurrent memory, a cache or a window. What came before the last D + 1 steps is read as usual,
+does up to t, through a recurrent state, a cache or a window. What came before the last D + 1 steps is read as usual,
 from the start of its document, and held constant: it has no way to t that could change g.
 
 What it does not tell: how much was in fact learned from there, as training cuts the flow where a chunk begins; or g in
@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 from lmzoo.checks import check_whole
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.stream import EOT, TokenStream
 
@@ -148,18 +148,18 @@ def _norms(
     place = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
     ids = np.where(place >= 0, stream.ids[np.maximum(place, 0)], np.where(place == -1, EOT, EOT + 1))
     before, chunk = torch.from_numpy(ids.astype(np.int64)).tensor_split([deepest - distance], dim=1)
-    memory = network.initial_memory(len(positions))
+    state = network.initial_state(len(positions))
     with torch.no_grad():
         for part in before.split(_CHUNK_SIZE, dim=1):
             if part.shape[1]:
-                _, memory = network(part, memory)
+                _, state = network(part, state)
     targets = torch.from_numpy(stream.ids[positions].astype(np.int64))
-    gradients = _token_gradients(network, chunk, memory, targets)
+    gradients = _token_gradients(network, chunk, state, targets)
     # In double precision, in which squares do not vanish where single ones do not.
     return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).numpy()
 
 
-def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Tensor) -> list[Tensor]:
+def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tensor) -> list[Tensor]:
     """Gradients (B, T, D) of -log P(target) (B,) at the end of each row by the token vector at every place.
 
     Networks read tokens in layouts of their own: in windows, side by side, twice. Where a token goes is found by
@@ -174,7 +174,7 @@ def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Ten
 
     numbers = _FIRST_NUMBER + torch.arange(ids.numel()).view_as(ids)
     with torch.no_grad(), _hooked([one.register_forward_pre_hook(note) for one in embeddings]):
-        network(numbers, memory)
+        network(numbers, state)
     readers = {module: module(ids).detach().requires_grad_() for module, read in calls if (read >= _FIRST_NUMBER).any()}
     replay = iter(calls)
 
@@ -186,7 +186,7 @@ def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Ten
         return torch.where((read >= _FIRST_NUMBER)[..., None], own, vectors)
 
     with torch.enable_grad(), _hooked([one.register_forward_hook(replace) for one in embeddings]):
-        hidden, _ = network(ids, memory)
+        hidden, _ = network(ids, state)
         loss = network.surprisals(hidden[:, -1], targets).sum()  # rows do not see each other
     return list(torch.autograd.grad(loss, list(readers.values())))
 

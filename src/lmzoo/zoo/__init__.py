@@ -13,7 +13,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from lmzoo.checks import check_choice
 from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
+from lmzoo.system.placement import DEVICES
 from lmzoo.zoo.cards import CARDS
 from lmzoo.zoo.species_card import Card
 
@@ -21,9 +23,11 @@ if typing.TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from lmzoo.language_model import LanguageModel
+    from lmzoo.system.placement import Device
 
 ENTRY_POINT_GROUP = "lmzoo.species"
-
+_NO_SETTINGS = ("vocab_size", "device")
+"""Parameters of a factory that `create` passes and that are not settings of the model."""
 
 _registered: dict[str, Card] = {card.name: card for card in CARDS}
 
@@ -56,10 +60,19 @@ def card(name: str) -> Card:
     return cards[name]
 
 
-def create(name: str, vocab_size: int, /, **settings: Any) -> LanguageModel[Any]:
-    """A fresh, unfitted model. The settings are the factory's keyword arguments: ConfigurationError for others."""
+def create(name: str, vocab_size: int, /, *, device: Device = "cpu", **settings: Any) -> LanguageModel[Any]:
+    """Creates an unfitted model of a species, for a vocabulary of `vocab_size` tokens.
+
+    `settings` are keyword arguments of the factory of the species. A network computes on `device`: "cpu", "cuda",
+    "mps", or "auto" for the fastest device present; other models ignore it. Raises UnknownNameError for an unknown
+    species or setting, and ConfigurationError for a value that is not allowed or a device that is not present.
+    """
     check_settings(name, settings)
-    return card(name).resolve()(vocab_size, **settings)
+    check_choice(DEVICES, device=device)
+    factory = card(name).resolve()
+    if "device" in inspect.signature(factory).parameters:
+        settings["device"] = device
+    return factory(vocab_size, **settings)
 
 
 def check_settings(name: str, settings: Iterable[str]) -> None:
@@ -96,7 +109,7 @@ def year(species: str) -> int | None:
 def defaults(name: str) -> dict[str, Any]:
     """Returns the settings of a species with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "vocab_size"}
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
 
 
 def _all_cards() -> dict[str, Card]:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 from lmzoo.cli.commands.settings import parse_settings
-from lmzoo.system.placement import Device, on_device, this_process
+from lmzoo.system.placement import Device, this_process
 
 
 def fit(
@@ -69,8 +69,7 @@ def fit(
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
-    with on_device(device):
-        zoo.create(species, 2, **chosen)  # a wrong setting shows before the corpus is read
+    zoo.create(species, 2, device=device, **chosen)  # a wrong setting shows before the corpus is read
     check_folder(out)
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
