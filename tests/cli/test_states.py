@@ -120,31 +120,31 @@ def test_figure_of_a_sweep(sweep: Path) -> None:
 
 
 def test_switches_and_single_values_have_no_figure(sweep: Path) -> None:
-    from lmzoo.report import _swept
+    from lmzoo.report.sweeps import swept_settings
 
     _, small, large, _ = read_records(sweep / "results.jsonl")
-    assert [value for value, _ in _swept([small, large])["n_states"]] == [3, 5]
-    assert not _swept([small, small])
+    assert [value for value, _ in swept_settings([small, large])["n_states"]] == [3, 5]
+    assert not swept_settings([small, small])
     for value in (True, None, "5"):
-        assert not _swept([small, dataclasses.replace(large, settings={"n_states": value})])
-    assert not _swept([small, dataclasses.replace(large, perplexity_per_token=None)])
+        assert not swept_settings([small, dataclasses.replace(large, settings={"n_states": value})])
+    assert not swept_settings([small, dataclasses.replace(large, perplexity_per_token=None)])
     grouped = [
         dataclasses.replace(small, label=f"lstm,training.tokens={n}", settings={"training": {"tokens": n}})
         for n in (5, 9)
     ]
-    assert _swept(grouped) == {"training.tokens": [(5, grouped[0]), (9, grouped[1])]}
+    assert swept_settings(grouped) == {"training.tokens": [(5, grouped[0]), (9, grouped[1])]}
 
 
 def test_a_sweep_is_compared_with_the_best_of_its_kind(sweep: Path) -> None:
-    from lmzoo.report import _best_besides
+    from lmzoo.report.sweeps import reference_record
 
     unigram, small, large, other = read_records(sweep / "results.jsonl")
     adaptive = dataclasses.replace(unigram, adapts_on_test=True)
     tried = [(3.0, small), (5.0, large)]
-    assert _best_besides(tried, [large, small, adaptive, unigram, other]) == unigram
-    assert _best_besides(tried, [large, small, adaptive]) is None
+    assert reference_record(tried, [large, small, adaptive, unigram, other]) == unigram
+    assert reference_record(tried, [large, small, adaptive]) is None
     impossible = dataclasses.replace(unigram, perplexity_per_token=None)
-    assert _best_besides(tried, [impossible, other]) == other
+    assert reference_record(tried, [impossible, other]) == other
 
 
 def test_tokens_are_text_in_table_and_graph(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_tokens_are_text_in_table_and_graph(tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["hmm"], corpus=corpus, tokenizer="bpe:300", settings=settings)
     write_report(tmp_path / "run")
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    section = html.split("Inside the hidden")[1].split("<h2>")[0]
+    section = html.split("Inside the hidden")[1].split("<h2 ")[0]
     assert "&lt;" in section.split("<svg")[0]
     assert "&lt;" in section.split("<svg")[1], "else this test shows nothing of the graph"
     assert html.count("<script") == 1, "that of the page"

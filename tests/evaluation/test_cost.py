@@ -18,7 +18,7 @@ from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.experiments.compare import compare
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.report import charts, write_report
-from lmzoo.report.costs import COSTS, MARK, front, rows
+from lmzoo.report.costs import COSTS, MARK, pareto_front, rows
 from lmzoo.stream import TokenStream, TrainingData
 
 V = 11
@@ -127,7 +127,7 @@ def test_records_from_before_costs_were_measured_still_read(run: Path, tmp_path:
     assert [record.predict_seconds for record in records] == [None] * 3
     write_report(tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| species | bits/byte | fit | memory | parameters | measured/s |" in page
+    assert "| model | bits/byte | fit | memory | parameters | evaluated/s |" in page
 
 
 # ---- The front ---------------------------------------------------------------------------------------
@@ -156,14 +156,14 @@ def test_the_front_of_a_few(run: Path) -> None:
         make("g", 0, None),  # has no figure
         make("h", 0, 0.5, adapts_on_test=True),
     ]
-    assert names(front(records, PARAMETERS)) == "fcda"
-    assert front([], PARAMETERS) == []
+    assert names(pareto_front(records, PARAMETERS)) == "fcda"
+    assert pareto_front([], PARAMETERS) == []
 
 
 def test_more_of_a_rate_is_cheaper(run: Path) -> None:
     rates = {"a": (10.0, 1.0), "b": (20.0, 1.5), "c": (15.0, 1.5), "d": (None, 0.9)}
     records = [a_record(run, name, bits, generated_per_second=rate) for name, (rate, bits) in rates.items()]
-    assert names(front(records, GENERATED)) == "ba"
+    assert names(pareto_front(records, GENERATED)) == "ba"
 
 
 def test_the_front_by_another_way(run: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_front_by_another_way(run: Path) -> None:
             if bits < least:
                 expected.add((price, bits))
                 least = bits
-        found = front(records, PARAMETERS)
+        found = pareto_front(records, PARAMETERS)
         assert {(record.n_parameters, record.bits_per_byte) for record in found} == expected
         assert len(found) == sum(tuple(pair) in expected for pair in figures.tolist())
 
@@ -201,7 +201,7 @@ def test_the_table_and_the_figure(run: Path) -> None:
         assert all(cell in page for cell in table["rnn"])
     svg = charts.as_svg(charts.quality_and_cost(records))
     assert svg.startswith("<svg")
-    for title in ("fit, seconds", "on disk, bytes", "generated/s", "FLOPs to learn"):
+    for title in ("fit, seconds", "on disk, bytes", "generated/s", "training FLOPs"):
         assert title in svg
 
 
@@ -221,4 +221,4 @@ def test_sizes_and_times_are_readable(run: Path) -> None:
     assert cells["on disk"] == "512 B"
     assert cells["predict"] == "61.8 µs"
     assert cells["FLOPs/token"] == "2"
-    assert cells["FLOPs to learn"] == "6 P"
+    assert cells["training FLOPs"] == "6 P"

@@ -26,6 +26,7 @@ import pytest
 from rich.console import Console
 
 from lmzoo import Predictor, zoo
+from lmzoo.cli.tables import leaderboard_table
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluation.evaluate import evaluate
@@ -34,7 +35,7 @@ from lmzoo.evaluation.scores import load_scores
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.run_folder import scores_path
 from lmzoo.report import write_report
-from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table, seed_rows
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, seed_rows
 from lmzoo.system.jobs import Outcome
 from lmzoo.system.provenance import machine
 
@@ -345,18 +346,18 @@ def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_p
     assert (cache.bits_per_byte or 9) < (unigram.bits_per_byte or 0), "else this test shows nothing"
     write_report(folder)
     console = Console(width=200, file=io.StringIO())
-    console.print(as_rich_table(comparison.records, 200))
+    console.print(leaderboard_table(comparison.records, 200))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     for page in (
         (folder / "report.md").read_text(encoding="utf-8"),
-        (folder / "report.html").read_text(encoding="utf-8").partition("<h2>One prompt")[0],
+        (folder / "report.html").read_text(encoding="utf-8").partition('<h2 id="prompt">')[0],
         printed,
     ):
         places = [page.index(text) for text in (f"{unigram.bits_per_byte:.3f}", ADAPTIVE_NOTE)]
         assert places == sorted(places)
         assert f"{cache.bits_per_byte:.3f}" not in page[page.index(COLUMNS[1].title) : places[1]]
         assert f"{cache.bits_per_byte:.3f}" in page[places[1] :]
-    assert "Lowest: **unigram**" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "**unigram** predicts corpus best" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_escapes_hostile_text(tmp_path: Path) -> None:
@@ -376,22 +377,20 @@ def test_report_escapes_hostile_text(tmp_path: Path) -> None:
 
 def test_a_report_goes_on_without_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
-    (folder / "predictors" / "markov" / "arrays.safetensors").write_bytes(b"damaged")
-    shutil.rmtree(folder / "predictors" / "uniform")
+    (folder / "probes" / "markov" / "predictions.json").write_bytes(b"damaged")
+    shutil.rmtree(folder / "probes" / "uniform")
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     gone = {**json.loads(lines[0]), "species": "visitor"}  # of a plug-in that is not installed any more
     (folder / "results.jsonl").write_text("\n".join([*lines, json.dumps(gone)]), encoding="utf-8")
     write_report(folder)
     for name in ("report.md", "report.html"):
         page = (folder / name).read_text(encoding="utf-8")
-        figures, said = page.split("One prompt, every era")
+        figures, said = page.split("Measurements that are missing", 2)[-2:]
         assert all(species in figures for species in [*SPECIES, "visitor"])
-        said, eras = said.split("The eras", 1)
         for damaged in ("markov", "uniform", "visitor"):
             assert re.search(rf"{damaged}(`|</code>): \S", said), said
-        assert "no saved predictor in" in said
-        assert eras.count("· Unigram") == 1
-        assert "· Markov chain" not in eras
+        assert "predictions.json is missing" in said
+        assert said.count("A sampled continuation") == 1, "of the unigram model alone"
 
 
 def test_other_seeds_are_repeats_of_one_entry(corpus_folder: Path, tmp_path: Path) -> None:
@@ -408,7 +407,7 @@ def test_other_seeds_are_repeats_of_one_entry(corpus_folder: Path, tmp_path: Pat
     spread = f"| hmm | 3 | {statistics.mean(hmm):.4f} | {statistics.stdev(hmm):.4f} | {min(hmm):.4f} |"
     assert spread in report
     assert "| unigram | 3 |" in report
-    assert "seed=1 |" not in report.partition("## How much")[0], "repeats are not ranked beside their first seed"
+    assert "seed=1 |" not in report.partition("## Variation")[0], "repeats are not ranked beside their first seed"
     again = compare(tmp_path / "run", **request, seeds=3)
     assert all(outcome.reused for outcome in again.outcomes)
 

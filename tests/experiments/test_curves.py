@@ -23,7 +23,7 @@ from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, Usage
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.curves import curves, loss_of, nested_shares, read_curves
-from lmzoo.report.curves import changes, header, law_rows, leaders, rows, write_page
+from lmzoo.report.curves import best_by_size, crossings, header, law_rows, rows, write_page
 from lmzoo.system.jobs import Outcome
 
 SPECIES = ["unigram", "markov", "rnn"]
@@ -257,18 +257,18 @@ def made_up(run: Path, folder: Path, table: dict[str, list[float]], **changes: A
 def test_changes_in_words(run: Path, tmp_path: Path) -> None:
     table = {"a": [2.0, 2.0, 2.0, 2.0], "b": [4.0, 3.0, 1.5, 1.0], "c": [2.5, 1.9, 2.5, 1.9], "d": [9.0, 9.0, 9.0, 9.0]}
     found = read_curves(made_up(run, tmp_path / "run", table))
-    sentences = [change.sentence for change in changes(found)]
+    sentences = [change.sentence for change in crossings(found)]
     # a and b: from 1 behind at 256 to 0.5 ahead at 512: at 256 x 2^(2/3) = 406.
-    assert "a is ahead of b below 406 tokens" in sentences
+    assert "a is better than b below 406 tokens" in sentences
     # a and c: 0.5, -0.1, 0.5, -0.1 behind: 128 x 2^(5/6) = 228, 256 x 2^(1/6) = 287, 512 x 2^(5/6) = 912.
-    assert "c and a change places at 228, 287 and 912 tokens; in the end c is ahead" in sentences
+    assert "the curves of c and a cross at 228, 287 and 912 tokens; with more text, c is better" in sentences
     # c and b: 1.1 behind at 256, 1 ahead at 512: at 256 x 2^(1.1 / 2.1) = 368.
-    assert "c is ahead of b below 368 tokens" in sentences
+    assert "c is better than b below 368 tokens" in sentences
     assert len(sentences) == 3
     # a, c from 228 on, a again from 287 on, b from 406 on.
-    assert leaders(found) == ["below 228 tokens: a", "below 287 tokens: c", "below 406 tokens: a", "above: b"]
+    assert best_by_size(found) == ["below 228 tokens: a", "below 287 tokens: c", "below 406 tokens: a", "above: b"]
     assert found.names == ["b", "c", "a", "d"]
-    assert header(found) == ["species", "1/8: 128", "1/4: 256", "1/2: 512", "all: 1.02 k"]
+    assert header(found) == ["model", "1/8: 128", "1/4: 256", "1/2: 512", "all: 1.02 k"]
     assert rows(found)[0] == ["b", "4.000", "3.000", "1.500", "1.000"]
 
 
@@ -279,8 +279,8 @@ def test_who_adapts_to_the_test_text_competes_with_nobody(run: Path, tmp_path: P
     ]
     write_records(folder / "curves.jsonl", adaptive)
     found = read_curves(folder)
-    assert changes(found) == []
-    assert leaders(found) == ["at every size: a"]
+    assert crossings(found) == []
+    assert best_by_size(found) == ["at every size: a"]
 
 
 def test_laws_in_words(run: Path, tmp_path: Path) -> None:
@@ -294,8 +294,8 @@ def test_laws_in_words(run: Path, tmp_path: Path) -> None:
     assert without[3].startswith("0.00 to ")
     assert rising == ["c", "tokens", *["–"] * 6]
     page = write_page(tmp_path / "run")[0].read_text(encoding="utf-8")
-    assert "E cannot be told from 0, so that the end of the curve is not in sight, for b." in page
-    assert "the loss does not fall: c (against tokens)" in page
+    assert "E does not differ significantly from 0, so the limit of the curve is unknown, for b." in page
+    assert "the loss does not decrease: c (against tokens)" in page
 
 
 def test_a_tokenizer_with_losses_is_measured_per_token(run: Path, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_curves_of_species_that_count(run: Path, tmp_path: Path) -> None:
     assert html.count("<svg") == 1
     assert "networks" not in html
     assert "No law" in html
-    assert "No two of them do" in html
+    assert "No two curves cross" in html
 
 
 def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

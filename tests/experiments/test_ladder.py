@@ -14,12 +14,13 @@ from rich.table import Table
 
 from lmzoo import sources, zoo
 from lmzoo.cli import run
+from lmzoo.cli.tables import ladder_tables
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError, UnknownNameError, UsageError
 from lmzoo.evaluation.records import read_records
 from lmzoo.experiments.ladder import SPECIES, Climb, _Exam, by_species, first_to_climb, ladder, read_climbs, settings_of
 from lmzoo.report import charts
-from lmzoo.report.ladder import as_rich_tables, excess, shares, write_ladder
+from lmzoo.report.ladder import excess, shares, write_ladder
 from lmzoo.sources import FiniteState
 
 RUNGS = ["agreement-4", "markov-1"]
@@ -230,7 +231,7 @@ def test_wrong_calls_show_before_any_work(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other files"):
         ladder(tmp_path, rungs=["markov-1"], species=["markov"])
-    with pytest.raises(LmzooError, match=r"nothing was climbed in .* run lmzoo ladder --out"):
+    with pytest.raises(LmzooError, match=r"holds no results of the ladder yet: run lmzoo ladder --out"):
         write_ladder(tmp_path)
 
 
@@ -254,7 +255,7 @@ def test_settings_of_the_ladder_are_those_of_factories() -> None:
 def test_tables(folder: Path) -> None:
     climbs = read_climbs(folder)
     header, rows = excess(climbs)
-    assert header == ["rung", "first to climb", "markov", "ngram"]
+    assert header == ["task", "first to pass", "markov", "ngram"]
     assert [row[:2] for row in rows] == [["markov-1", "1913 markov"], ["agreement-4", "1998 ngram"]]
     assert rows[1][2] == f"{climb(folder, 'agreement-4', 'markov').excess_nats:.3f}"
     assert rows[1][3] == f"{climb(folder, 'agreement-4', 'ngram').excess_nats:.3f} ✓"
@@ -265,16 +266,16 @@ def test_tables(folder: Path) -> None:
 
 def test_tables_fit_the_terminal(folder: Path) -> None:
     climbs = read_climbs(folder)
-    (whole,) = as_rich_tables(climbs, 1000).renderables
+    (whole,) = ladder_tables(climbs, 1000).renderables
     assert isinstance(whole, Table)
-    assert [column.header for column in whole.columns] == ["rung", "first to climb", "markov", "ngram"]
-    first, _, second = as_rich_tables(climbs, 40).renderables
+    assert [column.header for column in whole.columns] == ["task", "first to pass", "markov", "ngram"]
+    first, _, second = ladder_tables(climbs, 40).renderables
     assert isinstance(first, Table)
     assert isinstance(second, Table)
     # "agreement-4" and "first to climb" and "0.231  ", with two spaces behind each but the last: 36 of 40.
-    assert [column.header for column in first.columns] == ["rung", "first to climb", "markov"]
-    assert [column.header for column in second.columns] == ["rung", "ngram"]
-    assert len(as_rich_tables(climbs, 1).renderables) == 5, "one column at a time"
+    assert [column.header for column in first.columns] == ["task", "first to pass", "markov"]
+    assert [column.header for column in second.columns] == ["task", "ngram"]
+    assert len(ladder_tables(climbs, 1).renderables) == 5, "one column at a time"
 
 
 def test_figure(folder: Path) -> None:

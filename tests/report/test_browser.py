@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens from disk, asks the network for nothing, and its tables obey the keyboard."""
+"""The report in a real browser: no network requests, tables that the keyboard sorts, contents, phone and print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from lmzoo.experiments.compare import compare
-from lmzoo.report import write_report
+from lmzoo.report.leaderboard import MAIN
 from lmzoo.report.merged import write_merged
 
 CHROMIUM = next(
@@ -32,24 +32,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("browser")
-    for split in ("train", "valid", "test"):
-        (folder / split).mkdir()
-        for number in range(30):
-            text = "the cat sat on the mat " * (1 + number % 4) + f"<b>and & ate {number}</b>"
-            (folder / split / f"{number}.txt").write_text(text, encoding="utf-8")
-    training = {"training": {"tokens": 500, "batch_size": 2, "chunk_size": 8}}
-    settings: dict[str, dict[str, Any]] = {
-        "hmm": {"n_states": 4, "n_iterations": 2},
-        "rnn": {"d_hidden": 8, **training},
-        "gpt2": {"d_model": 8, **training},
-    }
-    species = ["unigram", "markov", "ngram", *settings]
-    run = folder / "run"
-    assert not compare(run, species=species, corpus=folder, tokenizer="char", settings=settings, seeds=2).failures
-    write_report(run)
-    return run / "report.html"
+def report(run_folder: Path) -> Path:
+    return run_folder / "report.html"
 
 
 @contextmanager
@@ -77,23 +61,27 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 
 def test_several_runs_on_one_page(browser: Browser, report: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    assert not compare(other, species=["unigram", "ngram"], corpus=report.parents[1], tokenizer="byte").failures
+    corpus = report.parents[1] / "corpus"
+    assert not compare(other, species=["unigram", "trigram"], corpus=corpus, tokenizer="byte").failures
     write_merged([report.parent, other], tmp_path / "merged")
     with opened(browser, tmp_path / "merged" / "merged.html") as page:
         assert page.locator("figure svg").bounding_box()
         names = page.locator("table").first.locator("tbody th").all_inner_texts()
-        assert {"ngram · run", "ngram · other", "markov"} <= set(names)
-        head = page.locator("table").first.locator("thead th", has_text="species")
+        assert {"trigram · run", "trigram · other", "markov"} <= set(names)
+        head = page.locator("table").first.locator("thead th", has_text="model")
         head.locator("button").press("Enter")
         assert page.locator("table").first.locator("tbody th").all_inner_texts() == sorted(names)
-        link = page.locator("a").first.evaluate("link => link.href")
+        link = page.locator("main a").first.evaluate("link => link.href")
     assert link == report.as_uri()
 
 
 def test_every_figure_is_drawn_and_named(page: Page) -> None:
+    page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
     figures = page.locator("figure svg")
-    assert figures.count() >= 4
+    assert figures.count() >= 6
     for figure in figures.all():
+        if figure.evaluate("figure => figure.closest('.for-narrow') !== null"):
+            continue  # for phones
         assert figure.get_attribute("aria-label")
         box = figure.bounding_box()
         assert box is not None
@@ -111,16 +99,17 @@ def test_tables_are_sorted_by_keyboard(page: Page) -> None:
 
     first = column("bits/byte")
     assert [float(cell) for cell in first] == sorted(float(cell) for cell in first)
-    head = table.locator("thead th", has_text="species")
+    head = table.locator("thead th", has_text="model")
+    page.locator(".all input").first.press("Space")  # all columns
     page.keyboard.press("Tab")  # the region that scrolls
     page.keyboard.press("Tab")  # the first head
     assert head.locator("button").evaluate("button => button === document.activeElement")
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
-    assert column("species") == sorted(column("species"))
+    assert column("model") == sorted(column("model"))
     page.keyboard.press("Space")
     assert head.get_attribute("aria-sort") == "descending"
-    assert column("species") == sorted(column("species"), reverse=True)
+    assert column("model") == sorted(column("model"), reverse=True)
     table.locator("thead th", has_text="parameters").locator("button").press("Enter")
     units = {"": 1.0, "k": 1e3, "M": 1e6}
     sizes = [float(number) * units[unit] for cell in column("parameters") for number, _, unit in (cell.partition(" "),)]
@@ -128,6 +117,31 @@ def test_tables_are_sorted_by_keyboard(page: Page) -> None:
     assert head.get_attribute("aria-sort") is None
     table.locator("thead th", has_text="context").locator("button").press("Enter")
     assert column("context")[-1] == "∞"
+
+
+def test_tables_show_the_main_columns_first(page: Page) -> None:
+    heads = page.locator("table").first.locator("thead th")
+    assert [head.inner_text() for head in heads.all() if head.is_visible()] == list(MAIN)
+    page.locator(".all input").first.check()
+    assert all(head.is_visible() for head in heads.all())
+
+
+def test_contents_lead_to_every_section(page: Page) -> None:
+    links = page.locator(".contents a")
+    assert links.count() == 1 + page.locator("h2").count() > 8
+    for link in links.all():
+        target = page.locator(str(link.get_attribute("href")))
+        assert target.count() == 1
+    links.last.click()
+    page.wait_for_function("document.querySelector('.contents a:last-of-type') && scrollY > 1000")
+    assert links.last.is_visible(), "the list stays in reach"
+
+
+def test_everything_is_printed(page: Page) -> None:
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(part.is_visible() for part in page.locator("details dl, details pre, details table, .rest").all())
+    assert not page.locator(".contents").is_visible()
 
 
 def test_what_a_text_says_is_not_markup(page: Page) -> None:
@@ -139,7 +153,7 @@ def test_it_can_be_read_on_a_phone(browser: Browser, report: Path, scheme: Any) 
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     page.goto(report.as_uri())
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wider <= 0, "only tables scroll sideways, each in its place"
+    assert wider <= 0, "only tables and figures scroll sideways"
     ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
     assert contrast(ink, paper) > 7
     page.close()

@@ -1,4 +1,4 @@
-"""What stands beside a report, and several runs on one page."""
+"""The files beside a report, and several runs on one page."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_figures_are_files_too(folders: dict[str, Path]) -> None:
     write_report(folders["chars"])
     page = (folders["chars"] / "report.html").read_text(encoding="utf-8")
     drawn = sorted((folders["chars"] / "figures").glob("*.svg"))
-    assert {"species", "costs", "calibration"} <= {path.stem for path in drawn}
+    assert {"years", "species", "costs", "calibration"} <= {path.stem for path in drawn}
     assert page.count("<figure>") == len(drawn)
     for path in drawn:
         assert path.read_text(encoding="utf-8") in page
@@ -90,7 +90,7 @@ def test_the_bibliography_has_the_papers_of_the_run(folders: dict[str, Path]) ->
     assert text.count("{") == text.count("}")
     assert read_records(folders["pieces"] / "results.jsonl")[0].corpus_fingerprint in text
     page = (folders["pieces"] / "report.md").read_text(encoding="utf-8")
-    assert [row[:2] + row[-1:] for row in table(page, "The eras")[2:]] == [
+    assert [row[:2] + row[-1:] for row in table(page, "The models")[2:]] == [
         ["1948", "unigram", "shannon1948"],
         ["1998", "ngram", "chen1998, kneser1995"],
     ]
@@ -125,7 +125,7 @@ def test_runs_on_one_text_are_compared_whatever_the_tokenizer(folders: dict[str,
     write_merged([folders["chars"], folders["pieces"]], tmp_path)
     page = (tmp_path / "merged.md").read_text(encoding="utf-8")
     header, _, *rows = table(page, "Leaderboard")
-    assert header[:4] == ["species", "run", "tokenizer", "bits/byte"]
+    assert header[:4] == ["model", "run", "tokenizer", "bits/byte"]
     records = {
         name: {record.species: record for record in read_records(folders[name] / "results.jsonl")}
         for name in ("chars", "pieces")
@@ -144,7 +144,7 @@ def test_runs_on_one_text_are_compared_whatever_the_tokenizer(folders: dict[str,
         test = EncodedCorpus.load(folders[run] / "encoded").test
         scores = load_scores(scores_path(folders[run], species, "test"), len(test.stream))
         sums[run] = -scores.log_probs.sum() / np.log(2) / test.document_bytes.sum()
-    standings = {row[0]: row for row in table(page, "How sure the order is")[2:]}
+    standings = {row[0]: row for row in table(page, "Which differences are significant")[2:]}
     for run, bits in sums.items():
         assert standings[f"ngram · {run}"][1] == f"{bits:.3f}"
     assert "40 documents" in page
@@ -188,7 +188,7 @@ def test_from_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys:
     assert lmzoo(["report", *both, "--out", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [str(tmp_path / "merged.md"), str(tmp_path / "merged.html")]
     for wrong, hint in (
-        ([both[0], both[0]], "named twice"),
+        ([both[0], both[0]], "given twice"),
         ([both[0], str(tmp_path / "no")], "results"),
         ([], "folder"),
     ):

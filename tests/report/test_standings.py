@@ -50,9 +50,11 @@ def test_the_better_one_is_told_apart(run: tuple[Path, list[EvalRecord]]) -> Non
     assert unigram[5] == "–"
     least, _, most = unigram[4].partition(" to ")
     assert 0 < float(least) < float(unigram[3]) < float(most)
-    assert told.verdict.startswith("markov is the best: unigram, next to it, needs ")
+    assert told.verdict.startswith(
+        "markov is significantly better than every other model: the second best, unigram, needs "
+    )
     (pair,) = told.pairs
-    assert (pair.better, pair.worse, pair.told_apart) == ("markov", "unigram", True)
+    assert (pair.better, pair.worse, pair.significant) == ("markov", "unigram", True)
     assert (f"{pair.difference:.3f}", f"{pair.low:.3f}", f"{pair.high:.3f}") == (unigram[3], least, most)
     assert pair.p_value < 0.05
 
@@ -60,7 +62,7 @@ def test_the_better_one_is_told_apart(run: tuple[Path, list[EvalRecord]]) -> Non
 def test_equals_are_said_to_be_equal(run: tuple[Path, list[EvalRecord]]) -> None:
     told = found(run, "markov", "twin", "unigram")
     assert told is not None
-    assert told.verdict == "markov has the lowest figure, but this text cannot tell it from twin."
+    assert told.verdict == "markov has the lowest loss, but does not differ significantly from twin."
     assert [row[5] for row in told.rows] == ["twin", "markov", "–"]
 
 

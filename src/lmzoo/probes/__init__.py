@@ -1,1 +1,1 @@
-"""Experiments that show what a fitted model does inside."""
+"""Probes: measurements of a trained model beyond its loss, such as its use of context and its gradients."""

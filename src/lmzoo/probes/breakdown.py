@@ -1,8 +1,8 @@
-"""Where a loss lies: what a model's tokens cost, told apart by what kind of tokens they are.
+"""Losses of a model by kind of token, calibration, and passages on which two models differ.
 
-Functions of a stream of T tokens and of what a model gave them, log_probs (T,) in nats; they read no model. Every mean
-has its standard error, for which documents are drawn independently of each other, and tokens are not: those of one
-document are alike (the ratio estimator of cluster samples, Cochran 1977, section 6.3).
+The functions take a stream of T tokens and their log-probabilities (T,) in nats under a model; no model is read. The
+standard error of every mean treats documents as independent samples, but not tokens, since the tokens of one document
+are similar (the ratio estimator of cluster samples, Cochran 1977, section 6.3).
 """
 
 from __future__ import annotations
@@ -23,93 +23,98 @@ _COUNTS = (0, 1, 10, 100, 1000, 10_000)
 
 @dataclass(frozen=True)
 class Group:
-    """Tokens of one kind."""
+    """The mean surprisal of the tokens of one kind."""
 
     name: str
     n: int
     nats: float
-    """Mean surprisal."""
+    """Mean surprisal, in nats per token."""
     error: float | None
-    """Standard error of the mean; None if all are from one document."""
+    """Standard error of the mean; None if all tokens are from one document."""
 
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Tokens before which a model was about as sure of its first guess."""
+    """The predictions whose most likely token has a probability within one interval."""
 
     n: int
     confidence: float
     """Mean probability of the most likely token."""
     accuracy: float
-    """How often it came."""
+    """Share of these predictions for which the most likely token is the observed one."""
     error: float | None
-    """Standard error of the accuracy; None if all are from one document."""
+    """Standard error of the accuracy; None if all tokens are from one document."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Tokens `start` to `stop` of a stream, all in one document."""
+    """The tokens with indices `start` to `stop` - 1 of a stream, all in one document."""
 
     start: int
     stop: int
     nats: float
-    """What they cost one model more than the other."""
+    """Surprisal under one model less that under the other, in nats."""
 
 
 def by_position(stream: TokenStream, log_probs: NDArray[np.floating]) -> list[Group]:
-    """By the number of tokens before it in its document."""
+    """Groups tokens by their position in the document and returns the mean surprisal of each group."""
     return _by_steps(stream, log_probs, _depths(stream), _DEPTHS)
 
 
 def by_frequency(
     stream: TokenStream, log_probs: NDArray[np.floating], train_counts: NDArray[np.integer]
 ) -> list[Group]:
-    """By how often the training text has the token, `train_counts` (V,)."""
+    """Groups tokens by their count in the training text and returns the mean surprisal of each group.
+
+    `train_counts` (V,) holds the count of each of the V tokens of the vocabulary.
+    """
     return _by_steps(stream, log_probs, train_counts[stream.ids], _COUNTS)
 
 
 def by_novelty(stream: TokenStream, log_probs: NDArray[np.floating], train_counts: NDArray[np.integer]) -> list[Group]:
-    """New in its document, or said in it before; and each by how often the training text has it.
+    """Groups tokens by first or repeated occurrence in their document, and by their count in the training text.
 
-    Rare tokens come again where they came once, frequent ones everywhere: apart, they tell what repetition is worth.
+    Returns the mean surprisal of each group. Rare tokens repeat within documents, while frequent tokens occur
+    everywhere, so the effect of repetition shows only at equal counts.
     """
     new = is_new(stream)
-    names = [f"{kind}, {step}" for kind in ("new", "again") for step in _names(_COUNTS)]
+    names = [f"{kind}, {step}" for kind in ("first", "repeated") for step in _names(_COUNTS)]
     return _grouped(stream, log_probs, np.where(new, 0, len(_COUNTS)) + _step(train_counts[stream.ids], _COUNTS), names)
 
 
 def by_tag(stream: TokenStream, log_probs: NDArray[np.floating], tags: NDArray[np.str_]) -> list[Group]:
-    """By the tag (T,) of each token, the most frequent first."""
-    names, own, n_each = np.unique(tags, return_inverse=True, return_counts=True)
+    """Groups tokens by their tags (T,) and returns the mean surprisal of each group, the most frequent tag first."""
+    names, group, n_each = np.unique(tags, return_inverse=True, return_counts=True)
     order = np.argsort(-n_each, kind="stable")
-    return _grouped(stream, log_probs, np.argsort(order)[own], names[order].tolist())
+    return _grouped(stream, log_probs, np.argsort(order)[group], names[order].tolist())
 
 
 def is_new(stream: TokenStream) -> NDArray[np.bool_]:
-    """(T,) whether each token comes for the first time in its document."""
-    own = _documents(stream) * (int(stream.ids.max(initial=0)) + 1) + stream.ids
+    """Returns a mask (T,) of the tokens that occur for the first time in their document."""
+    pairs = _documents(stream) * (int(stream.ids.max(initial=0)) + 1) + stream.ids  # (document, token) as one number
     new = np.zeros(len(stream), np.bool_)
-    new[np.unique(own, return_index=True)[1]] = True
+    new[np.unique(pairs, return_index=True)[1]] = True
     return new
 
 
 def calibration(
     stream: TokenStream, top_log_probs: NDArray[np.floating], hits: NDArray[np.bool_], *, n_bins: int = 15
 ) -> list[ConfidenceBin]:
-    """How often the first guess came, by how sure the model was of it, in bins of equal width (Guo et al. 2017).
+    """Groups predictions by the probability of the most likely token, in bins of equal width (Guo et al. 2017).
 
-    `top_log_probs` (T,) is that of the most likely token, and `hits` (T,) whether it was the one.
+    `top_log_probs` (T,) holds the log-probability of the most likely token, and `hits` (T,) is True where this token
+    was observed. Bins without predictions are left out.
     """
     check_whole(1, n_bins=n_bins)
     confidence = np.exp(np.asarray(top_log_probs, np.float64))
-    own = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
-    n, accuracy, error = _means(stream, hits.astype(np.float64), own, n_bins)
-    _, mean, _ = _means(stream, confidence, own, n_bins)
+    bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
+    n, accuracy, error = _means(stream, hits.astype(np.float64), bins, n_bins)
+    _, mean, _ = _means(stream, confidence, bins, n_bins)
     return [ConfidenceBin(*of_bin) for of_bin in zip(n, mean, accuracy, error, strict=True) if of_bin[0]]
 
 
 def calibration_error(bins: Sequence[ConfidenceBin]) -> float:
-    """How far confidence and accuracy are apart on average (expected calibration error; Guo et al. 2017)."""
+    """Returns the expected calibration error: the mean of |confidence - accuracy| over tokens (Guo et al. 2017)."""
     n = sum(one.n for one in bins)
     return sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / n if n else 0.0
 
@@ -122,10 +127,11 @@ def disagreements(
     length: int = 40,
     n_passages: int = 2,
 ) -> list[Passage]:
-    """The passages of `length` tokens that cost one model the most more than another, the greatest first.
+    """Returns the passages of `length` tokens on which one model is worse than another, the largest difference first.
 
-    `log_probs` (T,) are of the one that does worse there, `others` of the one that does better. Passages never overlap;
-    a document with fewer tokens is a passage as a whole. There may be fewer than `n_passages` where one does worse.
+    `log_probs` (T,) are the log-probabilities of the T tokens under the worse model, `others` (T,) under the better
+    one. Passages do not overlap. A document with fewer tokens is one passage. Fewer than `n_passages` are returned if
+    the first model is worse on fewer passages.
     """
     check_whole(1, length=length, n_passages=n_passages)
     total = np.append(0.0, np.cumsum(np.asarray(others, np.float64) - log_probs))
@@ -133,20 +139,20 @@ def disagreements(
     starts = np.arange(len(stream))
     stops = np.minimum(starts + length, ends)
     nats = total[stops] - total[:-1]
-    nats[(ends - starts < length) & ~np.isin(starts, stream.starts)] = -np.inf  # the ends of others
-    found: list[Passage] = []
-    while len(found) < n_passages and nats.max(initial=0) > 0:
+    nats[(ends - starts < length) & ~np.isin(starts, stream.starts)] = -np.inf  # a window that starts too late
+    passages: list[Passage] = []
+    while len(passages) < n_passages and nats.max(initial=0) > 0:
         best = int(np.argmax(nats))
-        found.append(Passage(best, int(stops[best]), float(nats[best])))
+        passages.append(Passage(best, int(stops[best]), float(nats[best])))
         nats[(starts < stops[best]) & (stops > best)] = -np.inf
-    return found
+    return passages
 
 
 # ---- Means and their errors ---------------------------------------------------------------------------
 
 
 def _documents(stream: TokenStream) -> NDArray[np.intp]:
-    """(T,) the number of each token's document."""
+    """Returns the index of the document of each token, (T,)."""
     return np.repeat(np.arange(stream.n_documents), stream.ends - stream.starts)
 
 
@@ -159,7 +165,7 @@ def _step(values: NDArray[np.integer], steps: Sequence[int]) -> NDArray[np.intp]
 
 
 def _names(steps: Sequence[int]) -> list[str]:
-    """Those of the ranges between the steps: "0", "1–9", "10 or more"."""
+    """Returns the names of the ranges between the steps, such as "0", "1–9", "10 or more"."""
     ranges = [f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}" for low, high in itertools.pairwise(steps)]
     return [*ranges, f"{steps[-1]:,} or more"]
 
@@ -171,19 +177,22 @@ def _by_steps(
 
 
 def _grouped(
-    stream: TokenStream, log_probs: NDArray[np.floating], own: NDArray[np.integer], names: Sequence[str]
+    stream: TokenStream, log_probs: NDArray[np.floating], group: NDArray[np.integer], names: Sequence[str]
 ) -> list[Group]:
-    """One group for each name that has tokens; `own` (T,) is the place of each token's name."""
-    n, nats, error = _means(stream, -np.asarray(log_probs, np.float64), own, len(names))
+    """Returns the groups that have tokens; `group` (T,) holds the index in `names` of the group of each token."""
+    n, nats, error = _means(stream, -np.asarray(log_probs, np.float64), group, len(names))
     return [Group(*of_group) for of_group in zip(names, n, nats, error, strict=True) if of_group[1]]
 
 
 def _means(
-    stream: TokenStream, values: NDArray[np.float64], own: NDArray[np.integer], n_groups: int
+    stream: TokenStream, values: NDArray[np.float64], group: NDArray[np.integer], n_groups: int
 ) -> tuple[list[int], list[float], list[float | None]]:
-    """Of each group: how many tokens, the mean of their values (T,), and its standard error over documents."""
+    """Returns, for each group, the number of tokens, the mean of their values (T,), and its standard error.
+
+    `group` (T,) holds the index of each token's group. Standard errors are over documents.
+    """
     shape = n_groups, stream.n_documents
-    cells = own * stream.n_documents + _documents(stream)
+    cells = group * stream.n_documents + _documents(stream)
     n_each = np.bincount(cells, minlength=n_groups * stream.n_documents).reshape(shape)  # (G, documents)
     sums = np.bincount(cells, values, minlength=n_groups * stream.n_documents).reshape(shape)
     n = n_each.sum(1)

@@ -1,22 +1,21 @@
-"""How far gradients flow: how much a prediction can teach a network about what it read earlier.
+"""Gradient flow: how much the gradient of a prediction changes the network's reading of earlier tokens.
 
     g(t, d) = || d loss_t / d x_{t - d} ||     loss_t = -log P(token t) in nats
-                                               x_s = the vector of the token read at step s; d = 0: the one read last
+                                               x_s = embedding of the token read at step s; d = 0: the last token read
 
-Learning moves weights along such gradients: where g has vanished, nothing that was read there can be learned from t
-(Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013). A vector counts with all that it
-does up to t, through a recurrent state, a cache or a window. What came before the last D + 1 steps is read as usual,
-from the start of its document, and held constant: it has no way to t that could change g.
+Training changes weights along these gradients: where g is 0, the prediction at t teaches the network nothing about that
+token (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013). The gradient includes all paths
+from the embedding to t: hidden states, KV cache and window. Tokens more than D + 1 steps back are read from the start
+of the document and treated as constant; no path from them changes g.
 
-What it does not tell: how much was in fact learned from there, as training cuts the flow where a chunk begins; or g in
-one network against g in another, whose vectors have another length. Compare what is left of g at distance 0.
+Limits: g does not say how much the network did learn, since training cuts the gradient at the start of each chunk.
+Values of g are not comparable between networks, whose embeddings differ in scale; compare g relative to distance 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -30,52 +29,20 @@ from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.probes.gradient_norms import GradientFlow
 from lmzoo.stream import EOT, TokenStream
 
 _DEEPEST = 256
-"""Positions are drawn from so many at the start of each document, besides the distance: all before them is read."""
+"""Number of candidate positions at the start of each document: all tokens before a position have to be read."""
 _N_ROWS = 16
-"""Positions that share a backward pass."""
+"""Number of positions in one backward pass."""
 _CHUNK_SIZE = 128
 _FIRST_NUMBER = 1 << 40
-"""Above the ids of any vocabulary, and any number of positions."""
-
-
-@dataclass(frozen=True, eq=False)
-class GradientFlow:
-    """Norms of gradients, by position and distance."""
-
-    positions: NDArray[np.int64]
-    """(N,) the places in the stream whose predictions were followed back."""
-    norms: NDArray[np.float64]
-    """(N, D + 1) of the gradient of each prediction's loss by the token vector read 0 .. D steps before the last."""
-
-    @property
-    def max_distance(self) -> int:
-        """D."""
-        return self.norms.shape[1] - 1
-
-    def quantile(self, q: float) -> NDArray[np.float64]:
-        """(D + 1,) over the positions; 0.5 = the median, which unlike a mean of logarithms bears exact zeros."""
-        return np.quantile(self.norms, q, axis=0)
-
-    def reached(self) -> NDArray[np.float64]:
-        """(D + 1,) the share of the positions that have any gradient at a distance."""
-        return (self.norms > 0).mean(axis=0)
-
-    def left(self) -> NDArray[np.float64]:
-        """(D + 1,) the median as a share of that at distance 0; all 0 if nothing flows."""
-        median = self.quantile(0.5)
-        return median / median[0] if median[0] > 0 else np.zeros_like(median)
-
-    def last_distance_with(self, share: float) -> int | None:
-        """The farthest distance at which at least this share of the gradient is left; None if nothing flows."""
-        found = np.flatnonzero(self.left() >= share)
-        return int(found[-1]) if found.size else None
+"""Smallest position number: larger than any token id."""
 
 
 def has_token_vectors(model: LanguageModel[Any]) -> TypeGuard[NeuralLM]:
-    """Whether there is something to follow in a fitted model: a network that reads tokens as vectors."""
+    """Returns True if a trained model is a network that reads tokens as embeddings."""
     return isinstance(model, NeuralLM) and bool(_embeddings(model.network))
 
 
@@ -88,11 +55,12 @@ def gradient_flow(
     seed: int = 0,
     untrained: bool = False,
 ) -> GradientFlow:
-    """Follows predictions back, at `n_positions` that `seed` draws from those deep enough in their documents.
+    """Computes gradient norms of predictions with respect to the embeddings of earlier tokens.
 
-    Where too few are, the distance is shorter: such that there are `n_positions`, or half of all. With `untrained`, the
-    network is one that `seed` initialised in place of the fitted one: the same sizes, and no training.
-    Raises UsageError for a model that has no token vectors.
+    `n_positions` predictions are sampled with `seed` among those with `max_distance` earlier tokens in their document.
+    If there are too few, the distance is reduced. With `untrained`, a network of the same sizes with random weights is
+    measured. Raises UsageError if the model is not a network that embeds tokens, and CorpusError if no document has an
+    earlier token.
     """
     check_whole(0, max_distance=max_distance)
     check_whole(1, n_positions=n_positions)
@@ -102,10 +70,12 @@ def gradient_flow(
     if isinstance(model, NeuralLM):
         network = model.fresh_network(seed) if untrained else model.network
     if network is None or not _embeddings(network):
-        raise UsageError("gradients are followed in networks that read tokens as vectors, and this model has none")
+        raise UsageError(
+            "gradients can be measured only in networks that read tokens as embeddings; this model does not"
+        )
     stream = TokenStream.of(text, model.vocab_size)
     max_distance = _farthest(stream, max_distance, n_positions)
-    positions, depths = _drawn(stream, max_distance, n_positions, np.random.default_rng(seed))
+    positions, depths = _sampled_positions(stream, max_distance, n_positions, np.random.default_rng(seed))
     norms = np.empty((len(positions), max_distance + 1))
     for start in range(0, len(positions), _N_ROWS):
         rows = slice(start, start + _N_ROWS)
@@ -114,8 +84,8 @@ def gradient_flow(
 
 
 def _candidates(stream: TokenStream, distance: int) -> NDArray[np.int64]:
-    """(documents,) how many positions of each have a token at this distance, and are not too deep in it."""
-    # The input of the first position is no token, but says that a document starts.
+    """Returns, for each document, the number of positions with a token at this distance, at most `_DEEPEST`."""
+    # The input before the first token is EOT, not a token of the document.
     return np.clip(stream.ends - stream.starts - distance - 1, 0, _DEEPEST)
 
 
@@ -124,13 +94,13 @@ def _farthest(stream: TokenStream, limit: int, n_positions: int) -> int:
     for distance in range(limit, -1, -1):
         if _candidates(stream, distance).sum() >= enough:
             return distance
-    raise CorpusError("no document of the text has a token to look back to: it needs at least one")
+    raise CorpusError("no document of the text has a token before its end: gradients need at least one earlier token")
 
 
-def _drawn(
+def _sampled_positions(
     stream: TokenStream, distance: int, n_positions: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions in the stream and in their documents, the nearest to a document start first."""
+    """Samples positions; returns their indices in the stream and in their documents, sorted by the latter."""
     ends = _candidates(stream, distance).cumsum()
     chosen = rng.choice(ends[-1], size=min(n_positions, int(ends[-1])), replace=False)
     document = np.searchsorted(ends, chosen, side="right")
@@ -142,28 +112,30 @@ def _drawn(
 def _norms(
     network: Network, stream: TokenStream, positions: NDArray[np.int64], deepest: int, distance: int
 ) -> NDArray[np.float64]:
-    """(B, D + 1) for B positions that are at most `deepest` tokens into their documents."""
-    # A row ends with the input of its position. What stands before the document is forgotten there, as everywhere; so
-    # it may be any other, and before the first one any token.
-    place = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
-    ids = np.where(place >= 0, stream.ids[np.maximum(place, 0)], np.where(place == -1, EOT, EOT + 1))
-    before, chunk = torch.from_numpy(ids.astype(np.int64)).tensor_split([deepest - distance], dim=1)
+    """Returns the gradient norms (B, D + 1) of B positions that have at most `deepest` tokens before them."""
+    # Each row ends with the input of its position. The state is reset at the start of a document, so any tokens may
+    # precede it: the earlier documents of the stream, and before the first document an arbitrary token.
+    index = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
+    ids = np.where(index >= 0, stream.ids[np.maximum(index, 0)], np.where(index == -1, EOT, EOT + 1))
+    device = next(network.parameters()).device
+    before, chunk = torch.from_numpy(ids.astype(np.int64)).to(device).tensor_split([deepest - distance], dim=1)
     state = network.initial_state(len(positions))
     with torch.no_grad():
         for part in before.split(_CHUNK_SIZE, dim=1):
             if part.shape[1]:
                 _, state = network(part, state)
-    targets = torch.from_numpy(stream.ids[positions].astype(np.int64))
+    targets = torch.from_numpy(stream.ids[positions].astype(np.int64)).to(device)
     gradients = _token_gradients(network, chunk, state, targets)
-    # In double precision, in which squares do not vanish where single ones do not.
-    return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).numpy()
+    # Squares of small gradients underflow in single precision.
+    return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).cpu().numpy()
 
 
 def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tensor) -> list[Tensor]:
-    """Gradients (B, T, D) of -log P(target) (B,) at the end of each row by the token vector at every place.
+    """Returns the gradients (B, T, D) of -log P(target) (B,) with respect to each of T embeddings of B sequences.
 
-    Networks read tokens in layouts of their own: in windows, side by side, twice. Where a token goes is found by
-    reading numbers of places instead of ids first; then all that is read at one place is made the same variable.
+    D is the size of an embedding. A network may read a token several times, in windows or in other layouts. Therefore
+    the network first reads position numbers instead of token ids, which shows where each position is read. Then all
+    embeddings of one position are replaced by the same variable.
     """
     embeddings = _embeddings(network)
     calls: list[tuple[nn.Module, Tensor]] = []
@@ -172,7 +144,7 @@ def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tenso
         calls.append((module, inputs[0]))
         return (torch.where(inputs[0] < _FIRST_NUMBER, inputs[0], EOT),)
 
-    numbers = _FIRST_NUMBER + torch.arange(ids.numel()).view_as(ids)
+    numbers = _FIRST_NUMBER + torch.arange(ids.numel(), device=ids.device).view_as(ids)
     with torch.no_grad(), _hooked([one.register_forward_pre_hook(note) for one in embeddings]):
         network(numbers, state)
     readers = {module: module(ids).detach().requires_grad_() for module, read in calls if (read >= _FIRST_NUMBER).any()}
@@ -180,14 +152,14 @@ def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tenso
 
     def replace(module: nn.Module, inputs: tuple[Tensor], vectors: Tensor) -> Tensor:
         _, read = next(replay)
-        if module not in readers:  # it reads positions, n-grams or the like
+        if module not in readers:  # an embedding of positions or n-grams, not of tokens
             return vectors
-        own = readers[module].flatten(0, 1)[(read - _FIRST_NUMBER).clamp(min=0)]
-        return torch.where((read >= _FIRST_NUMBER)[..., None], own, vectors)
+        vectors_of_position = readers[module].flatten(0, 1)[(read - _FIRST_NUMBER).clamp(min=0)]
+        return torch.where((read >= _FIRST_NUMBER)[..., None], vectors_of_position, vectors)
 
     with torch.enable_grad(), _hooked([one.register_forward_hook(replace) for one in embeddings]):
         hidden, _ = network(ids, state)
-        loss = network.surprisals(hidden[:, -1], targets).sum()  # rows do not see each other
+        loss = network.surprisals(hidden[:, -1], targets).sum()  # the sequences of a batch are independent
     return list(torch.autograd.grad(loss, list(readers.values())))
 
 

@@ -1,0 +1,45 @@
+"""The result of `lmzoo.probes.gradient_flow`, in a separate module because reading the result needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class GradientFlow:
+    """Norms of the gradients of N predictions with respect to the embeddings of the tokens up to D steps back."""
+
+    positions: NDArray[np.int64]
+    """(N,): indices in the stream of the predicted tokens."""
+    norms: NDArray[np.float64]
+    """(N, D + 1): norm of the gradient of each prediction's loss with respect to the embedding 0 .. D steps back."""
+
+    @property
+    def max_distance(self) -> int:
+        """The largest distance D, in tokens."""
+        return self.norms.shape[1] - 1
+
+    def quantile(self, q: float) -> NDArray[np.float64]:
+        """Returns the quantile `q` of the gradient norms over the predictions, (D + 1,): one value for each distance 0
+        .. D.
+
+        q = 0.5 is the median, which is defined also if some norms are exactly 0, unlike the mean of logarithms.
+        """
+        return np.quantile(self.norms, q, axis=0)
+
+    def reached(self) -> NDArray[np.float64]:
+        """Returns, for each distance 0 .. D, the share of predictions with a non-zero gradient norm, (D + 1,)."""
+        return (self.norms > 0).mean(axis=0)
+
+    def left(self) -> NDArray[np.float64]:
+        """Returns the median gradient norm (D + 1,) at each distance 0 .. D, relative to distance 0; 0 if all are 0."""
+        median = self.quantile(0.5)
+        return median / median[0] if median[0] > 0 else np.zeros_like(median)
+
+    def last_distance_with(self, share: float) -> int | None:
+        """Returns the largest distance whose relative gradient norm is at least `share`; None if all norms are 0."""
+        distances = np.flatnonzero(self.left() >= share)
+        return int(distances[-1]) if distances.size else None

@@ -1,0 +1,85 @@
+"""The style that all figures share, and their conversion to SVG."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import altair
+import numpy as np
+import vl_convert
+from scipy.optimize import isotonic_regression
+
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.system.files import atomic_file
+
+_CONFIG = {
+    "background": "white",
+    "title": {"anchor": "start", "fontSize": 14, "fontWeight": 600},
+    "axis": {"titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 12, "gridColor": "#e8e4da"},
+    "header": {"labelFontSize": 12},
+    "view": {"stroke": None},
+}
+
+Chart = altair.LayerChart | altair.FacetChart | altair.ConcatChart
+
+BLUE = "#2b6cb0"
+PALE = "#dbe8f6"
+GREY = "#8a93a3"
+INK = "#1a202c"
+LINE_HEIGHT = 13
+"""Pixels between two lines of text."""
+YEAR_COLOURS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
+"""Colours of years, from the oldest to the newest; the palest would not be visible on white."""
+
+
+def shown_name(record: EvalRecord) -> str:
+    """Returns the name of a record's model, marked if the model adapts to the test text and is not ranked."""
+    return f"{record.name}, adapts" if record.adapts_on_test else record.name
+
+
+def names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple[altair.Chart, altair.Chart]:
+    """Returns two layers that write names at the ends of lines: a dot in the colour of the line, and the name.
+
+    A name is drawn for each row with a "label_y", its position on the y axis.
+    """
+    ends = lines.transform_filter("isValid(datum.label_y)").encode(y=altair.Y("label_y:Q", scale=scale))
+    spots = ends.mark_text(text="●", align="left", dx=6)
+    return spots, ends.mark_text(align="left", dx=18).encode(text=f"{field}:N", color=altair.value(INK))
+
+
+def label_room(names: Sequence[str]) -> int:
+    """Returns the space beside names, in pixels: letters are wider in some browsers than in the measured font."""
+    return 5 + 2 * max(map(len, names), default=0)
+
+
+def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str, float]:
+    """Returns the padding around a figure with names at its left or right side."""
+    return {"left": label_room(left), "top": 5, "bottom": 5, "right": label_room(right)}
+
+
+def apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Returns positions for labels that are at least `gap` apart and closest to the given ones in least squares."""
+    order = np.argsort(positions, kind="stable")
+    steps = gap * np.arange(len(positions))
+    apart = np.empty(len(positions))
+    apart[order] = isotonic_regression(np.asarray(positions)[order] - steps).x + steps
+    return apart.tolist()
+
+
+def write_svg(chart: Chart, path: Path) -> None:
+    """Draws a chart and writes it to an SVG file."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(as_svg(chart), encoding="utf-8")
+
+
+def as_svg(chart: Chart) -> str:
+    """Draws a chart as an SVG element that needs no other file, with the title as its label for screen readers."""
+    svg = vl_convert.vegalite_to_svg(chart.configure(**_CONFIG).to_dict(validate=False))
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title_of(chart))}" ', 1)
+
+
+def title_of(chart: Chart) -> str:
+    """Returns the title of a chart, without its subtitle."""
+    return chart.title if isinstance(chart.title, str) else chart.title.text
