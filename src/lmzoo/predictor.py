@@ -227,6 +227,7 @@ class Predictor:
                 "vocab_size": self.tokenizer.vocab_size,
                 "tokenizer_fingerprint": self.tokenizer.fingerprint,
                 "provenance": self.provenance.as_dict(),
+                "label": self.label,
             }
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8")
@@ -269,7 +270,7 @@ class Predictor:
         arrays, _ = load_arrays(folder / "arrays.safetensors")
         with on_device(device):
             model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
-        return cls(tokenizer, model, species, settings, provenance)
+        return cls(tokenizer, model, species, settings, provenance, description.get("label", ""))
 
     @classmethod
     def _from_huggingface(cls, folder: Path) -> Self:

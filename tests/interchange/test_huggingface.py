@@ -480,7 +480,10 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or of another shape"),
     "no end of text": (lambda home: changed(home, eos_token_id=None), "must name the id that ends texts"),
-    "a start outside": (lambda home: changed(home, bos_token_id=1000), "has bos_token_id 1000, which must be from 0 to 299"),
+    "a start outside": (
+        lambda home: changed(home, bos_token_id=1000),
+        "has bos_token_id 1000, which must be from 0 to 299",
+    ),
 }
 
 
