@@ -1,4 +1,4 @@
-"""Every registered species keeps every law."""
+"""Every registered model satisfies every law."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.testing import LAWS, Law, Specimen
 
-# Settings that make a species learn a toy text within a second; species without an entry run with their defaults.
+# Settings with which a model learns a toy text within a second; models without an entry use their defaults.
 SHORT = {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2}
 TINY: dict[str, dict[str, Any]] = {
     "hmm": {"n_states": 4, "n_iterations": 8},
@@ -41,8 +41,8 @@ TINY: dict[str, dict[str, Any]] = {
         "training": {**SHORT, "optimizer": "muon"},
     },
 }
-# Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
-# logarithms in it.
+# Largest allowed difference of log-probabilities: networks and hidden Markov models compute in float32, and n-gram
+# models store their logarithms in float32.
 TOLERANCES = {
     **dict.fromkeys(["low-rank-hmm", "nplm", "rnn", "lstm", "gru", "transformer-2017", "transformer", "gpt2"], 1e-4),
     **dict.fromkeys(["hmm", "class-hmm"], 1e-5),
@@ -68,5 +68,5 @@ def specimen(species: str) -> Specimen:
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("species", zoo.names())
-def test_every_species_keeps_every_law(species: str, law: Law) -> None:
+def test_every_model_satisfies_every_law(species: str, law: Law) -> None:
     law(specimen(species))

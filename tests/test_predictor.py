@@ -11,12 +11,13 @@ import shutil
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lmzoo import EOT, Decoding, Predictor, zoo
+from lmzoo import EOT, Decoding, Predictor, Provenance, zoo
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, NotFittedError, TokenIdError, UsageError
 from lmzoo.generation import generate
 from lmzoo.language_model import short_count
@@ -155,6 +156,24 @@ def test_saved_and_loaded(markov_predictor: Predictor, saved: Path) -> None:
         np.testing.assert_array_equal(
             loaded.predict_distribution(context).log_probs, markov_predictor.predict_distribution(context).log_probs
         )
+
+
+def test_a_label_is_saved_and_old_files_have_none(markov_predictor: Predictor, tmp_path: Path) -> None:
+    home = replace(markov_predictor, label="mine").save(tmp_path / "home")
+    assert Predictor.load(home).label == "mine"
+    description = json.loads((home / "predictor.json").read_text(encoding="utf-8"))
+    del description["label"]
+    (home / "predictor.json").write_text(json.dumps(description), encoding="utf-8")
+    assert Predictor.load(home).label == ""
+
+
+def test_unknown_provenance_is_none_and_not_0(markov_predictor: Predictor, tmp_path: Path) -> None:
+    imported = replace(markov_predictor, provenance=Provenance(source="model.arpa"))
+    loaded = Predictor.load(imported.save(tmp_path / "home"))
+    made = loaded.provenance
+    assert (made.seed, made.n_train_tokens, made.fit_seconds, made.corpus) == (None, None, None, None)
+    assert "seed" not in (tmp_path / "home" / "README.md").read_text(encoding="utf-8")
+    assert repr(loaded).startswith("<Predictor markov, bpe:300, read from model.arpa, ")
 
 
 def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predictor, tmp_path: Path) -> None:

@@ -17,36 +17,36 @@ _LARGEST = sys.float_info.max  # a Python int may be larger
 
 
 def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:
-    """Checks that settings are whole numbers from `low` to `high`, both included; `high` may be None for no limit."""
+    """Raises ConfigurationError unless all settings are whole numbers from `low` to `high` (None: no upper limit)."""
     allowed = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     most = math.inf if high is None else high
     _check(settings, allowed, none_means, lambda value: isinstance(value, int) and low <= value <= most)
 
 
 def check_share(*, none_means: str | None = None, **settings: object) -> None:
-    """Checks that settings are numbers from 0 to 1."""
+    """Raises ConfigurationError unless all settings are numbers from 0 to 1."""
     _check(settings, "a number from 0 to 1", none_means, lambda value: 0 <= value <= 1)
 
 
 def check_positive(*, none_means: str | None = None, **settings: object) -> None:
-    """Checks that settings are finite numbers above 0."""
+    """Raises ConfigurationError unless all settings are finite numbers above 0."""
     _check(settings, "a finite number above 0", none_means, lambda value: 0 < value <= _LARGEST)
 
 
 def check_at_least(low: float, /, *, none_means: str | None = None, **settings: object) -> None:
-    """Checks that settings are finite numbers of at least `low`."""
+    """Raises ConfigurationError unless all settings are finite numbers of at least `low`."""
     _check(settings, f"a finite number of at least {low:g}", none_means, lambda value: low <= value <= _LARGEST)
 
 
 def check_flag(*, none_means: str | None = None, **settings: object) -> None:
-    """Checks that settings are True or False."""
+    """Raises ConfigurationError unless all settings are True or False."""
     for name, value in settings.items():
         if not (isinstance(value, bool) or (value is None and none_means)):
             raise _refusal(name, value, "true or false", none_means)
 
 
 def check_choice(choices: Collection[str], /, **settings: object) -> None:
-    """Checks that settings are among the names in `choices`; raises UnknownNameError with the nearest name."""
+    """Raises UnknownNameError, which suggests the nearest name, unless all settings are names in `choices`."""
     for name, value in settings.items():
         if not isinstance(value, str):
             raise _refusal(name, value, f"one of {', '.join(choices)}", None)
@@ -55,7 +55,10 @@ def check_choice(choices: Collection[str], /, **settings: object) -> None:
 
 
 def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:
-    """Checks that settings are numbers for which `fits` returns True; True and False do not count as numbers."""
+    """Raises ConfigurationError unless all settings are numbers for which `fits` returns True.
+
+    True and False do not count as numbers, although Python's bool is a kind of int.
+    """
     for name, value in settings.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not ((is_number and fits(value)) or (value is None and none_means)):

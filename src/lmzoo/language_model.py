@@ -235,7 +235,7 @@ class LanguageModel(ABC, Generic[State]):
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-        """Yields the predicted distributions at the positions of a stream, in blocks.
+        """Yields the predicted distributions at the positions of a stream of T tokens, in blocks.
 
         Each block is a pair: B positions (B,), and the log-probabilities (B, V) in nats of each of V possible tokens at
         these positions, given the tokens before them in their document. `positions`, in increasing order, selects the

@@ -226,6 +226,7 @@ class Predictor:
                 "vocab_size": self.tokenizer.vocab_size,
                 "tokenizer_fingerprint": self.tokenizer.fingerprint,
                 "provenance": self.provenance.as_dict(),
+                "label": self.label,
             }
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8")
@@ -267,7 +268,7 @@ class Predictor:
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
         model = zoo.create(species, vocab_size, device=device, **settings).load_arrays(arrays)
-        return cls(tokenizer, model, species, settings, provenance)
+        return cls(tokenizer, model, species, settings, provenance, description.get("label", ""))
 
     @classmethod
     def _from_huggingface(cls, folder: Path) -> Self:

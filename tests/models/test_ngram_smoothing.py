@@ -125,7 +125,7 @@ def test_every_smoothing_and_order_keeps_every_law(smoothing: str, order: int) -
     check_language_model(
         lambda vocab_size: ngram(vocab_size, order=order, smoothing=smoothing),
         tolerance=SINGLE,
-        full_support=smoothing != "mle",
+        nonzero_probabilities=smoothing != "mle",
     )
 
 

@@ -23,7 +23,7 @@ from lmzoo.testing import LAWS, Law, Specimen
 @cache
 def specimen(name: str) -> Specimen:
     made = Specimen(
-        lambda vocab_size: sources.card(name).make(), full_support=False, vocab_size=source(name).vocab_size
+        lambda vocab_size: sources.card(name).make(), nonzero_probabilities=False, vocab_size=source(name).vocab_size
     )
     # In the text of another source things are impossible, and nothing can be learned of them.
     made.data = TrainingData(sampled(name), sampled(name))

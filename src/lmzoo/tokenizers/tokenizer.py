@@ -156,7 +156,10 @@ class Tokenizer:
         ]
 
     def token_text(self, token_id: int) -> str:
-        """Returns the text of one token; a special token gives its name, an incomplete character \\xe3."""
+        """Returns the text of one token for display.
+
+        A special token gives its name; bytes of an incomplete character are written as \\xe3.
+        """
         check_ids(np.array([token_id]), self.vocab_size)
         if token_id in self._special_names:
             return self._special_names[token_id]
@@ -297,7 +300,7 @@ def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _keeps_all(step: dict[str, Any]) -> bool:
-    """Returns True if the text can be recovered after this step of a normalizer or pre-tokenizer.
+    """Returns True if a text can be recovered after a given step of a normalizer or pre-tokenizer.
 
     Texts that differ only in a space at their start, or are equal after Unicode normalisation (NFC), count as equal.
     """
@@ -313,7 +316,7 @@ def _keeps_all(step: dict[str, Any]) -> bool:
 
 
 def _byte_characters() -> dict[str, int]:
-    """Returns the byte for each printable character of byte-level tokenizers (Radford et al. 2019), by character."""
+    """Returns the byte that each printable character of a byte-level tokenizer stands for (Radford et al. 2019)."""
     as_itself = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in as_itself]
     return {chr(byte): byte for byte in as_itself} | {chr(256 + n): byte for n, byte in enumerate(others)}
