@@ -49,7 +49,7 @@ def test_predictors_of_every_tokenizer_go_there_and_back(
 def test_tokens_that_are_not_words_are_spelled_without_spaces(
     spec: str, fitted: Callable[[str], Predictor], tmp_path: Path
 ) -> None:
-    """So that KenLM, and a tokenizer of words, read them."""
+    """KenLM, and lmzoo's tokenizer of words, can read the spelled tokens."""
     predictor, text = fitted(spec), "The kings that I saw\nwere near"
     path = tmp_path / "model.arpa"
     predictor_to_arpa(predictor, path)

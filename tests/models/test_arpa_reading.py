@@ -22,14 +22,14 @@ from lmzoo.testing import toy_data
 
 
 def test_a_pruned_file_worked_by_hand(tmp_path: Path) -> None:
-    """SRILM's kind: in any order, weights left out where they are 1, and n-grams missing that others contain.
+    """Reads a file as SRILM writes them: unsorted, without weights of 1, and without some contexts and suffixes.
 
-    The file, in probabilities: p(</s>) = p(a) = 1/4, p(b) = 1/2, weights <s> 1/2, a 1/2, b 1;
+    The file as probabilities: p(</s>) = p(a) = 1/4, p(b) = 1/2, weights <s> 1/2, a 1/2, b 1;
     p(b|a) = 3/4, weight of "a b" 2/3; p(a|<s>) = 5/8; p(b|b a) = 7/8; p(</s>|a b) = 1/2. So
         at the start      </s> 1/2 * 1/4 = 1/8, a 5/8, b 1/2 * 1/2 = 1/4
         after <s> a       as after a: </s> 1/2 * 1/4 = 1/8, a 1/8, b 3/4
         after a b         </s> 1/2, a 2/3 * 1/4 = 1/6, b 2/3 * 1/2 = 1/3; after b: the unigrams
-        after b a         </s> 1/8, a 1/8, b 7/8: "b a" is not in the file, so its weight is 1 (and the sum is not)
+        after b a         </s> 1/8, a 1/8, b 7/8: "b a" is not in the file, so its weight is 1 (and the sum is not 1)
     """
     words, model = read_arpa(written(tmp_path, PRUNED))
     assert (words, model.order) == (["</s>", "a", "b"], 3)
@@ -101,7 +101,7 @@ def test_unknown_words_are_a_class_however_it_is_spelled(tmp_path: Path) -> None
 
 
 def test_numbers_are_read_to_the_last_bit() -> None:
-    """Of float32 at least: what the kernel leaves to Python, it leaves whole."""
+    """Compares numbers with Python's float to 15 digits; lines that are left to Python are not changed."""
     numbers = ["-0", "-1", "+0", "-.5", "-5.", "-1e-3", "-12.5E+1", "-0.000012345678", "-98765.4321", "-1e-300", "-2e5"]
     rng = np.random.default_rng(0)
     numbers += [f"{value:.{digits}g}" for digits in (5, 7, 9, 17) for value in -rng.exponential(size=50)]
@@ -124,7 +124,7 @@ Ngrams = dict[tuple[str, ...], tuple[float, float]]
 
 @st.composite
 def files_with_gaps(draw: st.DrawFn) -> list[Ngrams]:
-    """For each order, n-grams with log10 probability and weight: all unigrams, and any longer ones."""
+    """Draws n-grams with log10 probability and weight for each order: all unigrams, and any longer ones."""
     values = st.tuples(st.integers(-3000, 0).map(lambda value: value / 1000), st.sampled_from([0.0, -0.5, -2.25]))
     words = ("</s>", "a", "b", "c")
     orders = [{(word,): draw(values) for word in ("<s>", *words)}]
@@ -140,7 +140,7 @@ def files_with_gaps(draw: st.DrawFn) -> list[Ngrams]:
 def test_gaps_change_no_probability(
     orders: list[Ngrams], context: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Next to the definition: an n-gram that is not in the file has the weight of its context, if any, times ..."""
+    """Compares the model with the definition of backing off, by which missing n-grams get their probability."""
     known = {ngram: values for of_k in orders for ngram, values in of_k.items()}
 
     def log10_prob(context: tuple[str, ...], word: str) -> float:

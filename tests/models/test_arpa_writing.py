@@ -70,10 +70,10 @@ def test_blocks_of_any_size_give_the_same_model(
 
 
 def test_the_file_worked_by_hand(tmp_path: Path) -> None:
-    """Documents "a b" and "b", order 2, one count freed for each different token (Witten & Bell).
+    """Writes the Witten-Bell model of order 2 of the documents "a b" and "b".
 
-    Of 5 tokens a comes once, b and </s> twice: p(a) = (1 + 3/4) / 8 = 7/32, p(b) = p(</s>) = 11/32, p(<unk>) = 3/32.
-    After <s> (a, b) and after b (</s> twice) it is half and a third that is freed; after a (b) it is half.
+    Of 5 tokens, a occurs once, b and </s> twice: p(a) = (1 + 3/4) / 8 = 7/32, p(b) = p(</s>) = 11/32, p(<unk>) = 3/32.
+    The left-over counts are 2 of 4 after <s> (a, b), 1 of 3 after b (</s> twice), and 1 of 2 after a (b).
     p(a|<s>) = (1 + 2 * 7/32) / 4 = 23/64, p(b|<s>) = 27/64, p(b|a) = 43/64, p(</s>|b) = (2 + 11/32) / 3 = 25/32.
     """
     stream = TokenStream.from_documents([[2, 3], [3]])
@@ -167,7 +167,7 @@ def test_kenlm_scores_what_we_write_as_we_do(smoothing: str, order: int, tmp_pat
 
 @needs_kenlm
 def test_pruned_files_score_as_in_kenlm(tmp_path: Path) -> None:
-    """Half of the n-grams that are no context of another are taken out at random, suffixes of others among them."""
+    """Removes at random half of the n-grams that are no context of another, including suffixes of others."""
     rng = np.random.default_rng(4)
     write_arpa(tmp_path / "whole.arpa", ngram(8, order=4).fit(toy_data(8)), WORDS)
     sections = re.split(r"(?<=grams:)\n", (tmp_path / "whole.arpa").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ PLANTED = np.array([0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3])
 
 
 def class_markov_text(n_tokens: int, seed: int) -> NDArray[np.int32]:
-    """A text of 12 tokens in three classes, some tokens more frequent than others in their class."""
+    """Returns a text of 12 different tokens in three classes, with different frequencies within a class."""
     rng = np.random.default_rng(seed)
     ids, own = [], 0
     while len(ids) < n_tokens:
@@ -34,7 +34,7 @@ def class_markov_text(n_tokens: int, seed: int) -> NDArray[np.int32]:
 
 
 def direct_objective(ids: NDArray[np.int32], classes: NDArray[np.int32]) -> float:
-    """F of the docstring of exchange.py, from counts in dictionaries."""
+    """Computes the objective F of exchange.py from counts in dictionaries."""
     pairs, firsts, seconds = {}, {}, {}
     for before, after in pairwise([EOT, *ids.tolist()]):
         g, h = int(classes[before]), int(classes[after])

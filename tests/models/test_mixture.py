@@ -36,9 +36,9 @@ def fitted(*members: Any, vocab_size: int = 12) -> MixtureModel:
 
 
 def test_weights_worked_by_hand() -> None:
-    """Each of 8 tokens is possible for one member only: 6 for the first, 2 for the second.
+    """Each of 8 tokens has a probability above 0 under one member only: 6 under the first, 2 under the second.
 
-    With one imagined token a member the weights are (6 + 1) / (8 + 2) and (2 + 1) / (8 + 2).
+    With one pseudo-token per member, the weights are (6 + 1) / (8 + 2) and (2 + 1) / (8 + 2).
     """
     probs = np.array([[0.5, 0.0]] * 6 + [[0.0, 0.1]] * 2)
     with np.errstate(divide="ignore"):

@@ -83,7 +83,7 @@ def test_no_ngram_crosses_a_document_end() -> None:
 
 
 def test_ngrams_are_worth_the_relative_entropy_that_their_loss_costs() -> None:
-    """Takes each n-gram out by itself and compares the two distributions after its context, weighed by p(context)."""
+    """Removes each n-gram alone and compares the distributions after its context, weighted by p(context)."""
     data = toy_data(8)
     model = ngram(8, order=3).fit(data)
     trie, weights = model._trie, model._weights
@@ -162,7 +162,7 @@ def test_wrong_settings_are_refused(args: dict[str, Any], kind: type[Exception],
 
 
 def test_hostile_arrays_are_refused() -> None:
-    """Whatever could send a kernel outside its arrays, or round in circles, is found when a model is loaded."""
+    """Loading a model finds all values for which compiled code would read outside its arrays or never end."""
     model = fitted(HAND_MADE, 4, order=3)
     saved = model.arrays()
     changes = [

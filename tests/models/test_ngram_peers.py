@@ -38,8 +38,11 @@ def probs_after(model: NgramModel, *context: int) -> NDArray[np.float64]:
     ("smoothing", "peer"), [("mle", nltk.lm.MLE), ("additive:0.3", lambda order: nltk.lm.Lidstone(0.3, order))]
 )
 def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
-    """nltk is right where only the highest order counts. Elsewhere it counts `<s>` as a unigram, its unigrams are not
-    smoothed, and Kneser-Ney gives words that it has not seen exactly 0."""
+    """Compares methods that use only the highest order, for which nltk is right.
+
+    For other methods, nltk counts `<s>` as a unigram and does not smooth unigrams, and its Kneser-Ney gives words that
+    do not occur in training the probability 0.
+    """
     data = toy_data(8)
     theirs = peer(2)
     theirs.fit(*padded_everygram_pipeline(2, [list(map(str, ids[:-1].tolist())) for ids in data.train.documents()]))
@@ -87,7 +90,7 @@ def kenlm_model(request: pytest.FixtureRequest, brown: tuple[list[str], list[Tok
 @needs_brown
 @pytest.mark.slow
 def test_equals_kenlm_on_brown(brown: tuple[list[str], list[TokenStream]], kenlm_model: NgramModel) -> None:
-    """Every n-gram, probability and back-off weight of `lmplz`, and the perplexity of the test sentences."""
+    """Compares every n-gram, probability and back-off weight, and the perplexity of the test sentences."""
     words, (train, valid, test) = brown
     model = fitted(train, len(words), valid, order=kenlm_model.order)
     expected, found = kenlm_model.arrays(), model.arrays()
@@ -115,7 +118,10 @@ def test_brown_scores_as_in_kenlm(brown: tuple[list[str], list[TokenStream]], ke
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="LMZOO_DATA has no tinyshakespeare.txt")
 @pytest.mark.parametrize(("order", "bits"), [(6, 2.197), (10, 2.196)])
 def test_equals_kenlm_on_characters(order: int, bits: float) -> None:
-    """One stream, 90/10. KenLM needs --discount_fallback here, since no character is rare; bits a character are its."""
+    """Compares bits per character on one stream, split 90/10.
+
+    KenLM needs --discount_fallback for this text, because no character is rare.
+    """
     text = SHAKESPEARE.read_text(encoding="utf-8")
     letters = sorted(set(text))
     ids = 2 + np.searchsorted(letters, list(text))  # 0 and 1 are KenLM's </s> and <unk>

@@ -36,15 +36,19 @@ def probs_after(model: NgramModel, *context: int) -> NDArray[np.float64]:
 
 
 def test_modified_kneser_ney_worked_by_hand() -> None:
-    """Documents "b b b", "a", "a", "a b", "a" over {</s>, a, b, one word that never comes}; order 2.
+    """Computes modified Kneser-Ney of order 2 for the documents "b b b", "a", "a", "a b", "a".
 
-    Bigrams: <s>a 4, a</s> 3, bb 2, b</s> 2, <s>b 1, ab 1. Two have count 1, two have 2, one has 3, one has 4, so
+    The vocabulary is {</s>, a, b, never}, where "never" does not occur.
+
+    Bigrams: <s>a 4, a</s> 3, bb 2, b</s> 2, <s>b 1, ab 1. Two of them have count 1, two have count 2, one has 3 and one
+    has 4:
         Y = 2 / (2 + 2*2) = 1/3,  D1 = 1 - 2/3 * 2/2 = 1/3,  D2 = 2 - 3/3 * 1/2 = 3/2,  D3 = 3 - 4/3 * 1/1 = 5/3.
-    Unigrams count the words before them: b 3 (<s> b a), </s> 2 (a b), a 1 (<s>), one of each count, 6 together, so
+    The count of a unigram is the number of different words before it: b 3 (<s> b a), </s> 2 (a b), a 1 (<s>), in total
+    6:
         Y = 1/3,  D1 = 1 - 2/3 = 1/3,  D2 = 2 - 3/3 = 1,  D3 = 3 - 0 = 3.
-    They free (1/3 + 1 + 3) / 6 = 13/18, which the four words share:
+    The discounts are (1/3 + 1 + 3) / 6 = 13/18 of the total, which is distributed over the four words:
         p(</s>) = (2-1)/6 + 13/18/4 = 25/72,  p(a) = (1-1/3)/6 + 13/72 = 21/72,  p(b) = 0 + 13/72,  p(never) = 13/72.
-    After a (</s> 3 times, b once) 5/3 + 1/3 of 4 counts are free, so half of p comes from below:
+    After a (</s> 3 times, b once), the discounts are 5/3 + 1/3 = 2 of 4 counts, so p(w) has the weight 1/2:
         p(</s>|a) = (3-5/3)/4 + 25/144 = 73/144,  p(b|a) = (1-1/3)/4 + 13/144 = 37/144,
         p(a|a) = 21/144,  p(never|a) = 13/144.
     """
@@ -55,7 +59,11 @@ def test_modified_kneser_ney_worked_by_hand() -> None:
 
 
 def test_witten_bell_worked_by_hand() -> None:
-    """13 tokens of 3 kinds, b 4 times: p(b) = (4 + 3/4) / 16. After a 4 of 2, b once: p(b|a) = (1 + 2 p(b)) / 6."""
+    """Computes Witten-Bell smoothing of order 2.
+
+    The text has 13 tokens, 3 of them different, and b occurs 4 times: p(b) = (4 + 3/4) / 16. The word a is followed by
+    4 tokens, 2 of them different, and by b once: p(b|a) = (1 + 2 p(b)) / 6.
+    """
     model = fitted(HAND_MADE, 4, order=2, smoothing="witten-bell")
     p_b = (4 + 3 / 4) / 16
     np.testing.assert_allclose(probs_after(model, NEVER)[B], p_b, rtol=SINGLE)
@@ -63,7 +71,9 @@ def test_witten_bell_worked_by_hand() -> None:
 
 
 def test_katz_discounts_worked_by_hand() -> None:
-    """t = 100, 40, 20, 12, 8, 6 n-grams of counts 1 .. 6. Greater counts pay nothing, so with 6 t_6 / t_1 = 0.36,
+    """Computes Katz' factors for 100, 40, 20, 12, 8 and 6 n-grams with the counts 1 .. 6.
+
+    Counts above 5 are not discounted, so with x = 6 t_6 / t_1 = 0.36,
     d_1 = (2*40/100 - 0.36) / 0.64 = 0.6875,  d_2 = (3*20/80 - 0.36) / 0.64 = 0.609375, and so on.
     """
     t = [100, 40, 20, 12, 8, 6]
@@ -71,8 +81,8 @@ def test_katz_discounts_worked_by_hand() -> None:
     expected = [((r + 1) * t[r] / (r * t[r - 1]) - 0.36) / 0.64 for r in range(1, 6)]
     assert expected[:2] == pytest.approx([0.6875, 0.609375])
     assert Katz()._factors(counts).tolist() == pytest.approx(expected)
-    freed = counts.sum() - (counts * np.array([0, *expected, 1])[counts]).sum()
-    assert freed == pytest.approx(t[0])  # Good-Turing: what came once is the share of what never came
+    left_over = counts.sum() - (counts * np.array([0, *expected, 1])[counts]).sum()
+    assert left_over == pytest.approx(t[0])  # Good-Turing: the left-over count is the number of n-grams of count 1
 
 
 def test_discounts_fall_back_order_by_order() -> None:
@@ -82,7 +92,7 @@ def test_discounts_fall_back_order_by_order() -> None:
 
 
 def test_characters_at_a_high_order() -> None:
-    """All families of the lower orders are full: nothing is left to back off for, and everything still sums to 1."""
+    """Distributions sum to 1 although every token follows each context of a lower order, so that none backs off."""
     rng = np.random.default_rng(0)
     stream = TokenStream.from_documents(rng.integers(1, 6, (40, 60)))
     model = fitted(stream, 6, order=12)
@@ -133,7 +143,7 @@ def test_every_smoothing_and_order_keeps_every_law(smoothing: str, order: int) -
 
 
 def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
-    """No weight can be moved either way without loss (one token for "kept" and one for "freed" included)."""
+    """Every change of a weight lowers the likelihood, including the two additional tokens per weight."""
     data = toy_data(12, n_documents=300)
     model = trigram(12).fit(data)
     counted = count_ngrams([data.train], 12, 3)
@@ -153,7 +163,7 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
 
 
 def test_tuned_discounts_make_the_valid_split_most_likely() -> None:
-    """No discount inside its bounds can be moved either way without loss."""
+    """Every change of a discount that is not at its bounds lowers the likelihood."""
     data = toy_data(12, n_documents=300)
     model = ngram(12, order=3, smoothing="kneser-ney-tuned").fit(data)
     counted = count_ngrams([data.train], 12, 3)

@@ -70,8 +70,7 @@ def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: in
 
 
 class _NumberedPairs:
-    """A stream in the form that the compiled code reads: with a number for each different pair of neighbouring
-    tokens."""
+    """A stream of tokens with a number for each different pair of neighbouring tokens, as compiled code reads it."""
 
     def __init__(self, ids: NDArray[np.int32], vocab_size: int) -> None:
         stream = TokenStream(ids)
@@ -83,8 +82,8 @@ class _NumberedPairs:
         self.vocab_size = vocab_size
 
     def read(self, decay: float, weights: NDArray[np.float64], skip: int, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """Returns the probability of each of T tokens in the unigram and the bigram cache (T, 2); NaN if a cache is
-        empty.
+        """Returns the probabilities (T, 2) of T tokens in the unigram cache and in the bigram cache; NaN for empty
+        caches.
 
         `rows` (T - skip, V) are the distributions of the static model after the first `skip` tokens. Unless `rows` is
         empty, they are replaced by the distributions of the cache model with `weights` (3, 3).
@@ -228,9 +227,10 @@ class CacheModel(LanguageModel[CacheState]):
     def _best_weights(
         self, text: _NumberedPairs, static_log_probs: NDArray[np.float64], half_life: float
     ) -> tuple[NDArray[np.float64], float]:
-        """Learns the weights (3, 3) for a given half-life.
+        """Learns the weights of the static model and the two caches for a given half-life.
 
-        Returns the weights and the negative log-likelihood of the text with these weights, in nats.
+        Returns the weights (3, 3), as in the class, and the negative log-likelihood of the text with these weights, in
+        nats.
         """
         unused = np.zeros((_N_CASES, 3))
         with np.errstate(divide="ignore"):
@@ -321,7 +321,7 @@ class CacheModel(LanguageModel[CacheState]):
 
 
 def _decay(half_life: float) -> float:
-    """Returns the factor by which counts decay with each token."""
+    """Returns the factor by which the counts of a cache decay with each token."""
     return 0.5 ** (1 / half_life)
 
 

@@ -31,8 +31,10 @@ from lmzoo.system.progress import OnProgress, Progress
 
 
 def _count_pairs(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the P different pairs of neighbouring tokens as sorted keys, previous * V + next (P,), and their counts
-    (P,)."""
+    """Counts the P different pairs of neighbouring tokens; returns sorted keys (P,) and counts (P,).
+
+    The key of a pair is previous * V + next, with V = `vocab_size`.
+    """
     keys = stream.previous_ids().astype(np.int64) * vocab_size + stream.ids
     return np.unique(keys, return_counts=True)
 

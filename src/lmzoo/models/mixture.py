@@ -50,9 +50,9 @@ def _with_name(name: str, on_progress: OnProgress | None) -> OnProgress:
 class MixtureModel(LanguageModel[tuple[Any, ...]]):
     """A mixture of language models with a weight for each member; its state is the tuple of the members' states.
 
-    `members` are models by name. To mix models that are fitted already, learn only the weights: `MixtureModel({"ngram":
-    a, "lstm": b}).learn_weights(valid)`. `settings` is a description of the members; `fit` resumes from a checkpoint
-    only if its description is the same.
+    `members` are models by name. To mix models that are fitted already, learn only the weights:
+    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings` is a description of the members; `fit`
+    resumes from a checkpoint only if its description is the same.
     """
 
     def __init__(self, members: Mapping[str, LanguageModel[Any]], *, settings: Any = None) -> None:

@@ -130,7 +130,7 @@ def _n_log_n(n, table):
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
-    """Counts the neighbours of a token on one side by class; returns how often the token is its own neighbour.
+    """Counts the classes of a token's neighbours on one side; returns how often the token is its own neighbour.
 
     Writes the counts to `near[side]`, and the classes with a count to `near_classes[side]`. Excludes the token itself.
     """
@@ -166,9 +166,10 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
     read(_F64), write(_F64), returns=_I64,
 )  # fmt: skip
 def _best_class(token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
-    """Returns the class to which a token without a class should be added to maximise F.
+    """Returns the class of a token for which the likelihood of the text is greatest.
 
-    Returns the previous class of the token unless another class is better by more than `_LEAST_GAIN`.
+    The token must have been removed from its previous class, which is returned unless another class is better by more
+    than `_LEAST_GAIN` nats.
     """
     gains[:] = 0.0
     for side in range(2):

@@ -127,8 +127,10 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return matches[:n_matches].copy()
 
     def _with_room(self, state: NDArray[np.int64], n_tokens: int) -> NDArray[np.int64]:
-        """Returns a copy of the state with room for the matches after `n_tokens` more tokens (at most one more per
-        token)."""
+        """Returns a copy of the state with free rows for the contexts that may match after `n_tokens` more tokens.
+
+        The number of matching contexts grows by at most one per token.
+        """
         room = np.empty((min(len(state) + n_tokens, self._max_context) + 2, 3), np.int64)
         room[: len(state)] = state
         return room
@@ -179,10 +181,9 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             yield np.arange(start, stop), np.log(rows, out=rows)
 
     def _read(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
-        """Yields the evidence for consecutive parts of a stream: (evidence, ends, longest), as `reading.collect` writes
-        them.
+        """Yields the counts from which the tokens of a stream are predicted, for consecutive parts of the stream.
 
-        The arrays are overwritten by the next part.
+        Each item is (evidence, ends, longest), as `reading.collect` writes them. The next item overwrites the arrays.
         """
         from lmzoo.models.infinigram.reading import collect
 

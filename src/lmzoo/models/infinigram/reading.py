@@ -46,9 +46,9 @@ def _types_after(low, high, shared, n_types):
 
 @kernel(_MATCHES, _I64, write(types.boolean))
 def _choose(matches, n_matches, chosen):
-    """Writes to `chosen` which matches are used for a prediction.
+    """Chooses the contexts that are used for a prediction, among all matches (contexts that occur in training).
 
-    These are the longest match, then each shorter one that occurs at least `RARER` times as often as the last chosen
+    Chosen are the longest match, then each shorter one that occurs at least `RARER` times as often as the last chosen
     one, and the empty context. The matches in between were followed by nearly the same tokens as a longer one. At most
     17 matches are chosen, so that the product of their left-over probabilities cannot become 0 in floating point.
     """
@@ -62,8 +62,7 @@ def _choose(matches, n_matches, chosen):
 
 @kernel(read(_I64), _MATCHES, returns=_I64)
 def start(starts, matches):
-    """Writes the matches at a document start, which are the empty context and the start itself; returns their
-    number."""
+    """Writes the contexts that match at a document start, the empty context and the start; returns their number."""
     n_starts, n_rows = starts[EOT + 1], starts[-1]
     matches[0, 0], matches[0, 1], matches[0, 2] = 0, n_rows, 0
     n = 0 if n_starts == n_rows else 1
@@ -73,7 +72,10 @@ def start(starts, matches):
 
 @kernel(read(_I32), read(_I64), _I64, _MATCHES, _I64, write(_I64, 2))
 def follow(by_next, starts, token, matches, n_matches, followed):
-    """Writes, for each match, the range of indices in `by_next` of its rows that `token` follows."""
+    """Finds, for each matching context, those of its rows in the index that are followed by `token`.
+
+    Writes a range of indices in `by_next` for each context to `followed`.
+    """
     low, high = starts[token], starts[token + 1]
     for k in range(n_matches):
         if k > 0 and low < high:  # the rows of a longer context are among the rows of a shorter one
@@ -94,7 +96,7 @@ def follow(by_next, starts, token, matches, n_matches, followed):
 
 @kernel(read(_I64), _I64, _I64, write(_I64, 2), _MATCHES, _I64, returns=_I64)
 def lengthen(starts, max_context, token, followed, matches, n_matches):
-    """Replaces the matches before `token` by the matches after it; returns their number.
+    """Replaces the contexts that match before `token` by the contexts that match after it; returns their number.
 
     `followed` is the result of `follow` for this token.
     """
@@ -185,10 +187,10 @@ def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
 @kernel(_MATCHES, _I64, read(_I32), read(_U16), read(_I32), read(_F64), read(_F64), write(_F64),
         write(types.boolean), write(_I32))  # fmt: skip
 def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, row, chosen, counts):
-    """Writes the probabilities of all V tokens after a context to `row` (V,).
+    """Writes the probabilities of all V tokens after a text to `row` (V,).
 
-    `matches` are the matches of the context and `unigram` (V,) the probabilities after the empty context. `chosen` and
-    `counts` (V,) are working memory; `counts` must be 0.
+    `matches` are the contexts at the end of the text that occur in training, and `unigram` (V,) the probabilities after
+    the empty context. `chosen` and `counts` (V,) are working memory; `counts` must be 0.
     """
     row[:] = unigram
     _choose(matches, n_matches, chosen)
@@ -213,7 +215,7 @@ def fill_rows(ids, next_ids, by_next, starts, shared, n_types, max_context, disc
               matches, n_matches, rows):  # fmt: skip
     """Writes the next-token distributions before each of T tokens to `rows` (T, V), unless `rows` is empty.
 
-    Updates `matches` from the matches before the text to those after it, and returns their number.
+    Updates `matches`, the contexts that match before the text, to those that match after it; returns their number.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen, counts = np.empty(matches.shape[0], np.bool_), np.zeros(unigram.size, np.int32)

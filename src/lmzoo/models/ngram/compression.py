@@ -66,7 +66,11 @@ def quantise(trie: Trie, weights: Weights) -> Weights:
 
 
 def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
-    """Returns an array (M,) that is True for each n-gram that pruning keeps."""
+    """Decides which of the M n-grams of a trie pruning keeps; returns a boolean array (M,).
+
+    An n-gram is removed if this raises the perplexity by less than the fraction `threshold`, unless a kept n-gram needs
+    it as its context or suffix.
+    """
     joint = np.ones(trie.tokens.size)  # the joint probability of the tokens of each n-gram
     for k in range(1, trie.order + 1):
         nodes = trie.level(k)
@@ -87,10 +91,11 @@ def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
 
 
 def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64], ...]:
-    """Returns the probabilities that pruning compares, for the n-grams of length `order` and their contexts.
+    """Computes the probabilities of n-grams of length `order`, and of the tokens that never followed their contexts.
 
-    For each context h: rest, the total probability after h of the tokens that never followed h, and rest', the total
-    probability of the same tokens after the shorter context h'. For each n-gram h w: p(w | h) and p(w | h').
+    Returns four arrays: (1) rest, the total probability after each context h of the tokens that never followed h; (2)
+    rest', the total probability of the same tokens after the shorter context h'; (3) p(w | h) of each n-gram h w; (4)
+    p(w | h') of each n-gram.
     """
     nodes, contexts = trie.level(order), trie.level(order - 1)
     parents = trie.parents(order) - contexts.start
@@ -101,7 +106,7 @@ def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64
 
 
 def _restricted(trie: Trie, keep: NDArray[np.bool_]) -> Trie:
-    """Returns the trie of the nodes for which `keep` (M,) is True."""
+    """Returns a copy of the n-gram trie with only those of its M nodes for which `keep` (M,) is True."""
     new = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)  # (M + 1,) the number of kept nodes before each node
     contexts = np.flatnonzero(keep[: trie.n_contexts])
     first_child = np.append(new[trie.first_child[contexts]], new[-1])
@@ -109,9 +114,9 @@ def _restricted(trie: Trie, keep: NDArray[np.bool_]) -> Trie:
 
 
 def _normalised(trie: Trie, weights: Weights, changed: NDArray[np.bool_]) -> Weights:
-    """Returns weights in which the distribution after each changed context sums to 1.
+    """Recomputes the back-off weights of changed contexts, so that the distribution after each of them sums to 1.
 
-    `changed` (C,) is True for each context whose back-off weight must be recomputed.
+    `changed` (C,) is True for each of the C contexts of the trie that has changed. Returns the new weights.
     """
     backoffs, matcher = weights.backoffs.copy(), Matcher(trie)
     weights = Weights(weights.values, backoffs)

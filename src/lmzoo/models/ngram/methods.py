@@ -47,13 +47,12 @@ class Discounting:
         return counted.continuations(order) if self.continuations else counted.observed(order)
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        """Computes the discounts (n, 3) of the counts 1, 2, and 3 or more at each order 1 .. n, from counts of
-        counts."""
+        """Computes the discounts of the counts 1, 2, and 3 or more for each order 1 .. n; returns an array (n, 3)."""
         orders = range(1, counted.trie.order + 1)
         return np.array([self._discounts(self.counts(counted, order)) for order in orders])
 
     def _discounts(self, counts: NDArray[np.int32]) -> tuple[float, float, float]:
-        """Returns the discounts of the counts 1, 2 and 3 or more, from the counts of all n-grams of one order."""
+        """Computes the discounts of the counts 1, 2, and 3 or more, from the counts of all n-grams of one order."""
         t = [int(np.count_nonzero(counts == j)) for j in range(5)]
         if not (t[1] and t[2]):
             return self.FALLBACK
@@ -141,10 +140,11 @@ class _FromOccurrences:
 class Katz(_FromOccurrences):
     """Katz back-off smoothing with Good-Turing discounts (Good 1953; Katz 1987).
 
-    With t_r n-grams of count r, Good-Turing replaces a count r by r* = (r + 1) t_{r+1} / t_r, which leaves over t_1 of
-    all N counts, the estimated count of all unseen n-grams. Counts above 5 are reliable and are not discounted; the
-    discounts of the counts 1 to 5 are scaled to leave over t_1 nevertheless. An order for which these discounts are
-    undefined or not between 0 and 1 uses `FALLBACK`. A context without any discounted count has a left-over count of 1.
+    With t_r n-grams of count r, Good-Turing replaces a count r by r* = (r + 1) t_{r+1} / t_r. A total count of t_1 is
+    then left over, which is the estimated count of all unseen n-grams. Counts above 5 are reliable and are not
+    discounted; the discounts of the counts 1 to 5 are scaled so that the total is still t_1. An order for which these
+    discounts are undefined or not between 0 and 1 uses `FALLBACK`. A context without any discounted count has a
+    left-over count of 1.
     """
 
     form: Form = "back-off"
@@ -156,7 +156,9 @@ class Katz(_FromOccurrences):
         return np.array([self._factors(counted.observed(order)) for order in range(1, counted.trie.order + 1)])
 
     def _factors(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Returns the factors (5,) of the counts 1 .. 5 from the counts of all n-grams of one order.
+        """Computes the factors by which Katz smoothing multiplies the counts 1 .. 5; returns an array (5,).
+
+        `counts` are the counts of all n-grams of one order, t_r of which are r.
 
         With k = 5, the factor of a count r is (r* / r - x) / (1 - x), where x = (k + 1) t_{k+1} / t_1.
         """
@@ -190,9 +192,9 @@ class StupidBackoff(_FromOccurrences):
 
 
 class WittenBell(_FromOccurrences):
-    """Witten-Bell smoothing: the left-over count is the number of different tokens that followed the context.
+    """Witten-Bell smoothing: a context gives its shorter context as many counts as different tokens followed it.
 
-    This number tells how often something new followed the context (Witten & Bell 1991).
+    The number of different tokens tells how often a new token followed the context (Witten & Bell 1991).
     """
 
     def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
@@ -322,11 +324,11 @@ Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
-    """Yields, for each order 1 .. n, two facts about each of T validation tokens.
+    """Finds the n-grams of T validation tokens among the n-grams of the training text, for each order 1 .. n.
 
-    The first is the index (T,) of the n-gram that ends with the token, counted within the n-grams of its order, or -1
-    if the n-gram does not occur in training. The second are the bounds (T,) and (T,) of the children of its context,
-    which are equal if the context does not occur.
+    Yields two values per order. The first is the index (T,) of the n-gram that ends with each token, counted within the
+    n-grams of this order, or -1 if the n-gram does not occur in training. The second is the bounds (T,) and (T,) of the
+    n-grams that begin with the same context; they are equal if the context does not occur.
     """
     from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 
@@ -341,7 +343,7 @@ def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDAr
 
 
 def _at(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns `counts[indices]`, with 0 for negative indices."""
+    """Returns the elements of `counts` at `indices`, with 0 for negative indices."""
     return np.append(counts, np.int32(0))[np.where(indices >= 0, indices, counts.size)]
 
 
@@ -368,7 +370,7 @@ SMOOTHINGS: dict[str, Smoothing] = {
 
 
 def smoothing_from(spec: str) -> Smoothing:
-    """Returns the smoothing method with the name `spec`: a name in `SMOOTHINGS`, or "additive:ALPHA".
+    """Returns the smoothing method with the name `spec`, such as "katz", or "additive:ALPHA" with a number ALPHA.
 
     Raises UnknownNameError for an unknown name, and ConfigurationError for a number where none is allowed.
     """

@@ -138,9 +138,9 @@ class Reference:
         return {token: counts[*context, token] for token in self.vocabulary if counts[*context, token]}
 
     def discount(self, context: Ngram, counts: dict[Token, int]) -> tuple[dict[Token, float], float]:
-        """Returns the discounted count of each token that followed `context`, and the left-over count of `context`.
+        """Discounts the counts of the tokens that followed `context`.
 
-        `counts` are the counts of these tokens before discounting.
+        Returns the discounted count of each token, and the count that is left over for the shorter context.
         """
         order, total = len(context) + 1, sum(counts.values())
         match self.smoothing:
@@ -173,7 +173,7 @@ class Reference:
         return counts
 
     def _discounts(self, order: int) -> Sequence[float]:
-        """Returns the discounts of the counts 0, 1, 2, and 3 or more at an order.
+        """Returns the discounts of the counts 0, 1, 2, and 3 or more for n-grams of length `order`.
 
         Modified Kneser-Ney: Chen & Goodman (1998), equation 26, where t[j] n-grams have the count j. The other methods
         have one discount for all counts (Ney, Essen & Kneser 1994).
@@ -190,7 +190,10 @@ class Reference:
         return 0, *(discounts if min(discounts) > 0 else FALLBACK_DISCOUNTS)
 
     def _katz_factors(self, order: int) -> Sequence[float]:
-        """Returns the factors of the counts 0, 1 .. 5, and 6 or more at an order (Katz 1987, d_r with k = 5)."""
+        """Returns the factors of the counts 0, 1 .. 5, and 6 or more for n-grams of length `order`.
+
+        Katz (1987), the equation for d_r with k = 5.
+        """
         t = Counter(self.counts[order].values())
         x = 6 * t[6] / t[1] if t[1] else 1
         if not all(t[r] for r in range(1, 7)) or x == 1:

@@ -28,7 +28,7 @@ _BLOCK = 1 << 18
 
 
 class Matcher:
-    """Finds the n-grams of texts in a trie.
+    """Finds the n-grams of a text in an n-gram trie, and scores the text with them.
 
     Uses binary search and, once enough text has been read, a hash table of the shorter n-grams.
     """
@@ -177,7 +177,10 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """Returns two lists of argument types for a kernel, in which `VALUES` is replaced by float32 values or by codes."""
+    """Returns the argument types of a compiled function in two variants, for the two ways to store log-probabilities.
+
+    `VALUES` is replaced by the type of float32 arrays in the first variant, and of one-byte codes in the second.
+    """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
         for choice in (read(_F32), read(_U8))

@@ -57,11 +57,11 @@ class Successors:
 
     @cached_property
     def contexts(self) -> NDArray[np.intp]:
-        """(N,) index of the context of each n-gram."""
+        """The index of the context of each of N n-grams, as an array (N,)."""
         return np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts))
 
     def sums(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Returns the (H,) sums of `values` (N,), one value per n-gram, over the n-grams of each context."""
+        """Sums `values` (N,), one value per n-gram, over the n-grams of each of H contexts; returns an array (H,)."""
         return np.bincount(self.contexts, values, minlength=self.starts.size - 1)
 
 
@@ -74,7 +74,7 @@ class Smoothing(Protocol):
 
     @property
     def form(self) -> Form:
-        """How the left-over count of a context is distributed over the tokens."""
+        """The way in which the left-over count of a context is distributed: a value of `Form`."""
         ...
 
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
@@ -89,9 +89,10 @@ class Smoothing(Protocol):
         ...
 
     def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
-        """Returns the (N,) discounted counts of N n-grams and the (H,) left-over counts of their H contexts.
+        """Discounts the counts of N n-grams with H different contexts.
 
-        `parameters` (P,) are the learned parameters of the order of these n-grams.
+        Returns the discounted counts (N,), and for each context the count that is left over for its shorter context
+        (H,). `parameters` (P,) are the learned parameters of the order of these n-grams.
         """
         ...
 

@@ -98,8 +98,10 @@ class Trie:
         return 1 + token_id
 
     def as_context(self, node: int) -> int:
-        """Returns the longest context that an n-gram gives to the next token: itself, or its suffix if it has length
-        n."""
+        """Returns the node of the longest context for the token after an n-gram.
+
+        It is the n-gram itself, or its suffix if the n-gram has the highest order.
+        """
         return node if node < self.n_contexts else int(self.suffixes[node])
 
     def backoff_path(self, context: int) -> Iterator[int]:

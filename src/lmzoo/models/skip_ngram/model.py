@@ -25,11 +25,12 @@ _ENOUGH = 1e-6
 
 
 def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Computes the interpolation weights of P patterns (P, B) and of the uniform distribution (B,) for B predictions.
+    """Computes interpolation weights for B predictions, each of which combines P contexts and the uniform distribution.
 
-    `lambdas` (P, B) is the probability of each pattern that it makes the prediction if the patterns asked before it do
-    not. Patterns are asked from the last row to the first. For example, lambdas 0.5 (asked first), 0.4 and 0.2 give the
-    weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06; the uniform distribution has the weight 0.24.
+    The contexts are used in turn, from the last row to the first: each makes the prediction with the probability in
+    `lambdas` (P, B), and otherwise the next does. For example, the lambdas 0.5 (used first), 0.4 and 0.2 give the
+    weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06, and the uniform distribution has the weight 0.24. Returns
+    the weights of the contexts (P, B) and of the uniform distribution (B,).
     """
     passed_on = np.cumprod(1 - lambdas[::-1], axis=0)[::-1]
     reached = np.concatenate([passed_on[1:], np.ones((1, lambdas.shape[1]))])
@@ -39,11 +40,12 @@ def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def _learn_lambdas(
     tables: ContextTables, left_over: NDArray[np.float64], valid: TokenStream, order: int
 ) -> NDArray[np.float64]:
-    """Learns the lambda of each context by expectation-maximisation; returns (C + 1,), with 0 for unseen contexts.
+    """Learns by expectation-maximisation the probability (lambda) with which each context makes a prediction.
 
-    `left_over` (C + 1,) is the fraction of its counts that discounting removed from each context. For each lambda, one
-    pseudo-token is added to the validation set, for which the context makes the prediction with the probability
-    1 - `left_over`. It determines the lambdas without validation tokens, and keeps all of them above 0 and below 1.
+    Returns the lambdas (C + 1,) of C contexts and, as the last one, 0 for unseen contexts. `left_over` (C + 1,) is the
+    fraction of its counts that discounting removed from each context. For each lambda, one pseudo-token is added to the
+    validation set, for which the context makes the prediction with a probability of about 1 - `left_over`. The
+    pseudo-token determines a lambda without validation tokens, and keeps all lambdas above 0 and below 1.
     """
     n_patterns = tables.first.size - 1
     patterns = np.repeat(np.arange(n_patterns), np.diff(tables.first))
@@ -117,9 +119,9 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
         return self._rows(np.array(state, np.int64)[:, None])[0]
 
     def _rows(self, recent: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the log-probabilities (B, V) of V tokens after each of B contexts.
+        """Returns the log-probabilities (B, V) of all V tokens at each of B positions of a text.
 
-        `recent` (n - 1, B) are the last n - 1 tokens of each context, the last one first.
+        `recent` (n - 1, B) are the last n - 1 tokens before each position, the last one first.
         """
         from lmzoo.models.skip_ngram.filling import add_predictions  # numba is slow to import
 

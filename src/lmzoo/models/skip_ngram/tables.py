@@ -23,7 +23,7 @@ def _without_farthest(pattern: int) -> int:
 
 
 def _farthest(pattern: int, order: int) -> int:
-    """Returns the distance to the farthest token of a pattern, from 1 to `order` - 1; 0 for the empty pattern."""
+    """Returns the distance to the farthest token that a pattern uses, from 1 to `order` - 1, or 0 if it uses none."""
     return order - (pattern & -pattern).bit_length() if pattern else 0
 
 
@@ -40,10 +40,10 @@ def recent_tokens(stream: TokenStream, order: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ContextTables:
-    """The C contexts of P patterns that occur in a text, with the probabilities of the tokens that followed them.
+    """The contexts of a skip n-gram model that occur in a text, with the probabilities of the tokens that followed.
 
-    Contexts are numbered pattern by pattern. The number C stands for every context that does not occur; no token
-    follows it.
+    A context consists of the tokens that one of P patterns selects from the last n - 1 tokens. The C contexts are
+    numbered pattern by pattern. The number C stands for every context that does not occur; no token follows it.
     """
 
     first: NDArray[np.int64]
@@ -95,10 +95,10 @@ def _search(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.
 def count_contexts(
     stream: TokenStream, vocab_size: int, order: int, on_progress: OnProgress | None
 ) -> tuple[ContextTables, NDArray[np.float64]]:
-    """Counts the contexts of all patterns in a text, and the tokens that followed them, and discounts the counts.
+    """Counts the tokens that followed each context of a text, for all patterns of a skip n-gram model.
 
-    Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that discounting removed from each
-    context (1 for an unseen context).
+    The counts are discounted. Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that
+    discounting removed from each context (1 for an unseen context).
     """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)
@@ -111,18 +111,18 @@ def count_contexts(
         pattern_keys, index = np.unique(key, return_inverse=True)
         contexts[pattern] = first[-1] + index
         pairs, pair, counts = np.unique(index * vocab_size + stream.ids, return_inverse=True, return_counts=True)
-        parents, followers = np.divmod(pairs, vocab_size)
+        pair_contexts, followers = np.divmod(pairs, vocab_size)
         if reach < order - 1:
             ways = np.unique(pair * vocab_size + recent[reach]) // vocab_size
-            at_start = (pattern > 0) & (pattern_keys[parents] % vocab_size == EOT)  # no token precedes a document
+            at_start = (pattern > 0) & (pattern_keys[pair_contexts] % vocab_size == EOT)  # no token precedes a document
             counts = np.where(at_start, counts, np.bincount(ways))
         discounted = counts - _discount(counts)
-        totals, discounted_totals = (np.bincount(parents, values) for values in (counts, discounted))
+        totals, discounted_totals = (np.bincount(pair_contexts, values) for values in (counts, discounted))
         first.append(first[-1] + pattern_keys.size)
         keys.append(pattern_keys)
-        sizes.append(np.bincount(parents))
+        sizes.append(np.bincount(pair_contexts))
         tokens.append(followers.astype(np.int32))
-        probs.append(discounted / discounted_totals[parents])
+        probs.append(discounted / discounted_totals[pair_contexts])
         left_over.append(1 - discounted_totals / totals)
     starts = np.cumsum(np.concatenate([*sizes, [0]]))
     tables = ContextTables(
@@ -132,7 +132,9 @@ def count_contexts(
 
 
 def _discount(counts: NDArray[np.integer]) -> float:
-    """Returns the discount D = t1 / (t1 + 2 t2), where t1 and t2 are the numbers of counts 1 and 2; 1/2 if either is
-    0."""
+    """Returns the discount D = t1 / (t1 + 2 t2), or 1/2 if t1 or t2 is 0.
+
+    t1 and t2 are the numbers of elements of `counts` that are 1 and 2.
+    """
     t1, t2 = (int(np.count_nonzero(counts == count)) for count in (1, 2))
     return t1 / (t1 + 2 * t2) if t1 and t2 else 0.5

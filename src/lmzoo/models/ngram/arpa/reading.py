@@ -277,7 +277,8 @@ def _too_few(file: ArpaFile, order: int, counts: list[int], n_read: int) -> Save
 
 
 def _linked(file: ArpaFile, sections: list[_Section], vocab_size: int) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of an n-gram model, in the format of `NgramModel.load_arrays`, from the sections of a file."""
+    """Builds the arrays of an n-gram model, as `NgramModel.load_arrays` reads them, from the n-grams of an ARPA
+    file."""
     try:
         trie, log_probs, backoffs = link(
             [section.words for section in sections],

@@ -75,8 +75,10 @@ def count_ngrams(
 def _padded(
     shards: Sequence[TokenStream], n_tokens: int, vocab_size: int, order: int, workspace: Workspace
 ) -> NDArray[np.int32]:
-    """Returns the text with a document start before it, and after it `order` ids that no token has, so that no n-gram
-    extends beyond the text."""
+    """Joins the shards of a text, with a document start before it and `order` ids that no token has after it.
+
+    The ids after the text prevent n-grams that extend beyond its end.
+    """
     padded = workspace.empty(n_tokens + 1 + order, np.int32)
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
     start = 1
