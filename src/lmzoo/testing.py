@@ -117,11 +117,17 @@ def one_truth(specimen: Specimen) -> None:
         )
     specimen.same(model.log_probs(ids), stats.log_probs, "log_probs and token_stats")
     contexts = specimen.contexts()
-    batch = model.predict_distributions(contexts)
+    batch = model.next_log_probs_after(contexts)
     assert batch.shape == (len(contexts), specimen.vocab_size)
     for row, context in zip(batch, contexts, strict=True):
-        specimen.same(row, model.predict_distribution(context).log_probs, "predict_distributions")
-    assert model.predict_distributions([]).shape == (0, specimen.vocab_size)
+        specimen.same(row, model.predict_distribution(context).log_probs, "next_log_probs_after")
+    assert model.next_log_probs_after([]).shape == (0, specimen.vocab_size)
+    stream, wanted, found = TokenStream(ids), positions[::3].astype(np.intp), []
+    for block_positions, block in model.stream_log_probs(stream, wanted):
+        observed = stream.ids[block_positions]
+        specimen.same(block[np.arange(len(observed)), observed], stats.log_probs[block_positions], "chosen positions")
+        found += block_positions.tolist()
+    assert sorted(found) == wanted.tolist(), "stream_log_probs must yield each chosen position once"
 
 
 def window(specimen: Specimen) -> None:
@@ -242,7 +248,7 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
     """Law 2: samples come from the predicted distribution (chi-square), and end at EOT."""
     model, rng, n_draws = specimen.fitted, np.random.default_rng(3), 1500
     prompt = np.array([2, 3], np.int32)
-    drawn = [next(generate(model, prompt, rng=rng)) for _ in range(n_draws)]
+    drawn = [next(generate(model, prompt, rng=rng)).token_id for _ in range(n_draws)]
     expected = model.predict_distribution(prompt).probs * n_draws
     observed = np.bincount(drawn, minlength=specimen.vocab_size)
     # The chi-square test needs about 5 expected draws in each class: rarer ones are pooled.
@@ -255,11 +261,12 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
         pooled_observed, pooled_expected = pooled_observed[:-1], pooled_expected[:-1]
     if len(pooled_expected) > 1:
         assert chisquare(pooled_observed, pooled_expected).pvalue > 1e-6, "samples do not follow the prediction"
-    text = list(generate(model, rng=np.random.default_rng(4), max_tokens=200))
-    assert text == list(generate(model, rng=np.random.default_rng(4), max_tokens=200)), "same seed, same text"
-    assert EOT not in text[:-1]
-    walked = np.array(text[:-1] or [EOT])
-    assert (walked < specimen.vocab_size).all()
+    tokens = list(generate(model, rng=4, max_tokens=200))
+    assert tokens == list(generate(model, rng=4, max_tokens=200)), "the same seed must give the same text"
+    ids = np.array([token.token_id for token in tokens])
+    assert EOT not in ids[:-1]
+    assert (ids < specimen.vocab_size).all()
+    specimen.same([token.log_prob for token in tokens], model.log_probs(ids), "log_prob of sampled tokens")
 
 
 def refuses_bad_input(specimen: Specimen) -> None:
@@ -270,7 +277,7 @@ def refuses_bad_input(specimen: Specimen) -> None:
     for bad in (specimen.vocab_size, -1):
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distribution([1, bad]))
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.log_probs([1, bad]))
-        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distributions([[1, bad]]))
+        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.next_log_probs_after([[1, bad]]))
         stream = TokenStream(np.array([1, bad, EOT]))
         _raises_from(TokenIdError, lambda stream=stream: unfitted.fit(TrainingData(stream, stream)))
     empty = TokenStream(np.empty(0, np.int32))

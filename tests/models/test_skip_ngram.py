@@ -188,14 +188,14 @@ def changed(array: np.ndarray, places: Sequence[int] | slice, value: float) -> n
 @pytest.mark.parametrize(
     ("name", "places", "value", "message"),
     [
-        ("first", [1], -5, "inconsistent"),
-        ("starts", [-1], 10**9, "inconsistent"),
-        ("starts", [2], 10**6, "inconsistent"),
-        ("tokens", [0], 12, "inconsistent"),
-        ("probs", [0], np.nan, "from 0 to 1"),
-        ("probs", [0], 2.0, "from 0 to 1"),
-        ("lambdas", [0], 1.0, "from 0 to 1"),
-        ("lambdas", [3], np.nan, "from 0 to 1"),
+        ("first", [1], -5, "out of range"),
+        ("starts", [-1], 10**9, "out of range"),
+        ("starts", [2], 10**6, "out of range"),
+        ("tokens", [0], 12, "out of range"),
+        ("probs", [0], np.nan, "outside 0 to 1"),
+        ("probs", [0], 2.0, "outside 0 to 1"),
+        ("lambdas", [0], 1.0, "outside 0 to 1"),
+        ("lambdas", [3], np.nan, "outside 0 to 1"),
     ],
 )
 def test_inconsistent_arrays_are_refused(name: str, places: list[int], value: float, message: str) -> None:

@@ -91,9 +91,9 @@ class TrainConfig:
             raise ConfigurationError("the schedule inverse-sqrt falls from the end of warmup, which must be above 0")
         check_positive(learning_rate=self.learning_rate, clip=self.clip)
         check_at_least(0, weight_decay=self.weight_decay)
-        check_positive(null="for no limit", seconds=self.seconds)
-        check_whole(1, null="for all of the vocabulary", sampled=self.sampled)
-        check_flag(null="for automatic", bf16=self.bf16)
+        check_positive(none_means="for no limit", seconds=self.seconds)
+        check_whole(1, none_means="for all of the vocabulary", sampled=self.sampled)
+        check_flag(none_means="for automatic", bf16=self.bf16)
         check_flag(compiled=self.compiled)
 
     def learning_rate_at(self, spent: float) -> float:

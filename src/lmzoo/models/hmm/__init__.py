@@ -75,7 +75,7 @@ def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
             f"only a model with a context of one token can be converted to a hidden Markov model; this one sees {sees}"
         )
     vocab_size = chain.vocab_size
-    rows = np.exp(chain.predict_distributions([[token_id] for token_id in range(vocab_size)]))
+    rows = np.exp(chain.next_log_probs_after([[token_id] for token_id in range(vocab_size)]))
     rows /= rows.sum(axis=1, keepdims=True)
     # A document starts after an end-of-text token.
     arrays = {"startprob": rows[EOT], "transmat": rows, "emissionprob": np.eye(vocab_size)}

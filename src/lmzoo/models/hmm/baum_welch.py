@@ -64,7 +64,7 @@ class Settings:
         )
         check_at_least(_LEAST_PRIOR, emission_prior=self.emission_prior, transition_prior=self.transition_prior)
         check_at_least(0, tolerance=self.tolerance)
-        check_whole(1, null="for the whole text at once", batch_tokens=self.batch_tokens)
+        check_whole(1, none_means="for the whole text at once", batch_tokens=self.batch_tokens)
 
 
 _GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": Parameters, "running": Counts}

@@ -1,4 +1,4 @@
-"""The lines of an ARPA file, fast: nearly all are plain, and a kernel reads them. It stops at any that is not."""
+"""Parses the lines of ARPA files in compiled code, which stops at any line with an unusual notation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from lmzoo.system.compiled import kernel, read, write
 _I32, _I64, _U8, _F64 = types.int32, types.int64, types.uint8, types.float64
 _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _NINE, _SMALL_E, _LARGE_E = b"\n+-.09eE"
 _SPACES = tuple(b" \t\r")
-_OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # of the hash FNV-1a (Fowler, Noll, Vo)
-_POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])  # all that are whole in float64
+_OFFSET, _PRIME = (
+    np.uint64(0xCBF29CE484222325),
+    np.uint64(0x100000001B3),
+)  # of the hash function FNV-1a (Fowler, Noll, Vo)
+_POWERS = np.array(
+    [float(f"1e{exponent}") for exponent in range(23)]
+)  # the powers of 10 that float64 represents exactly
 
 
 class Lexicon:
-    """The numbers of W words, by a hash table over their bytes."""
+    """The token ids of W words, in a hash table over the bytes of the words."""
 
     def __init__(self, ids: Mapping[bytes, int]) -> None:
         self.spelling = np.frombuffer(b"".join(ids) + b"\n", np.uint8)  # never empty
@@ -36,10 +41,11 @@ class Lexicon:
         log_probs: NDArray[np.float64],
         backoffs: NDArray[np.float64],
     ) -> tuple[int, int]:
-        """Reads the n-grams of plain lines from place `at` of a text into arrays from `row` on.
+        """Parses plain lines of `text` from index `at`, and writes the n-grams to the arrays from index `row`.
 
-        Plain are a number of at most 0, as many words as `words` has columns, and a number or none; the text ends with
-        an end of line. Returns where the first line begins that is not plain (or the text ends), and the next row.
+        A plain line has a number of at most 0, k words of the lexicon, and optionally a second number. `words` (N, k)
+        receives token ids, `log_probs` (N,) and `backoffs` (N,) the numbers. The text must end with a line end. Returns
+        the index of the first line that is not plain, or of the end of the text, and the next free row.
         """
         lexicon = self.spelling, self.ends, self.ids, self.slots
         return _parse(text, at, row, *lexicon, words, log_probs, backoffs)
@@ -55,36 +61,39 @@ def _hash(text, begin, end):
 
 @kernel(read(_U8), read(_I64), write(_I32))
 def _fill_slots(spelling, ends, slots):
-    """Open addressing: 1 + the place of a word lies in the slot of its hash or in the next free one."""
+    """Fills the hash table of a lexicon (open addressing, linear probing); an entry is 1 + the index of a word."""
     last = np.uint64(slots.size - 1)
-    for place in range(ends.size - 1):
-        slot = _hash(spelling, ends[place], ends[place + 1]) & last
+    for index in range(ends.size - 1):
+        slot = _hash(spelling, ends[index], ends[index + 1]) & last
         while slots[slot] != 0:
             slot = (slot + np.uint64(1)) & last
-        slots[slot] = place + 1
+        slots[slot] = index + 1
 
 
 @kernel(read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), returns=_I64)
-def _place(text, begin, end, spelling, ends, slots):
-    """The place of a word, -1 if there is none such."""
+def _find_word(text, begin, end, spelling, ends, slots):
+    """Returns the index of the word `text[begin:end]` in the lexicon, or -1 if it is not in the lexicon."""
     last = np.uint64(slots.size - 1)
     slot = _hash(text, begin, end) & last
     while slots[slot] != 0:
-        place = slots[slot] - 1
-        offset = ends[place] - begin
-        if ends[place + 1] - ends[place] == end - begin:
+        index = slots[slot] - 1
+        offset = ends[index] - begin
+        if ends[index + 1] - ends[index] == end - begin:
             at = begin
             while at < end and text[at] == spelling[at + offset]:
                 at += 1
             if at == end:
-                return place
+                return index
         slot = (slot + np.uint64(1)) & last
     return -1
 
 
 @kernel(read(_U8), _I64, returns=types.Tuple((_F64, _I64)))
 def _number(text, begin):
-    """A decimal number and the place after it, which is `begin` if there is none, or one of a rare kind."""
+    """Parses a decimal number at index `begin` of a text; returns the number and the index after it.
+
+    The returned index is `begin` if there is no number, or a number whose exponent is too large for exact conversion.
+    """
     at, digits, mantissa, exponent, after_point = begin, 0, 0, 0, False
     if text[at] == _MINUS or text[at] == _PLUS:
         at += 1
@@ -134,10 +143,10 @@ def _parse(text, at, row, spelling, ends, ids, slots, words, log_probs, backoffs
             begin = at
             while text[at] not in _SPACES and text[at] != _NEWLINE:
                 at += 1
-            place = _place(text, begin, at, spelling, ends, slots) if after < begin < at else -1
-            if place < 0:
+            index = _find_word(text, begin, at, spelling, ends, slots) if after < begin < at else -1
+            if index < 0:
                 return line, row
-            words[row, column] = ids[place]
+            words[row, column] = ids[index]
         backoffs[row] = 0
         while text[at] in _SPACES:
             at += 1

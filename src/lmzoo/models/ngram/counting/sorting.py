@@ -1,79 +1,64 @@
-"""Counting n-grams by sorting: no hash table, and memory that is known beforehand.
+"""Counts n-grams by sorting the positions of a text, without a hash table and with a known amount of memory.
 
-Every position of the text begins one n-gram of the highest order, or a shorter one that a document end cuts off. The
+Every position of the text begins one n-gram of the highest order n, or a shorter one if the document ends earlier. The
 positions are sorted by these n-grams: first into buckets by their first token, then inside each bucket with one stable
-counting sort a token, from the last token to the first (a radix sort whose digits are tokens). In sorted order, how
-many tokens each n-gram shares with the one before it tells at which orders a new trie node begins, so that every bucket
-can build its part of the trie of all orders by itself. Buckets are shared among the cores.
+counting sort per token, from the last token to the first (a radix sort whose digits are tokens). If a sorted n-gram
+shares its first k tokens with the n-gram before it, then it adds one trie node to each order above k. For example, with
+n = 3:
+
+    sorted positions      shared tokens   new trie nodes
+    the cat ate                 0         the,  the cat,  the cat ate
+    the cat sat                 2         the cat sat
+    the dog sat                 1         the dog,  the dog sat
+
+So every bucket can build its part of the trie independently, and the buckets are distributed over the cores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.errors import CorpusError
+from lmzoo.models.ngram.counting.protocol import CountedNgrams, add_counts
+from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
-from lmzoo.models.ngram.workspace import Workspace, blocks
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8 = types.int32, types.int64, types.uint8
 _LARGEST = 2**31 - 1
 _BUCKET = 1 << 17
-"""Positions in a bucket, or more if they begin with one token: what is worked on at a time should fit the cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class CountedNgrams:
-    """Every n-gram of a text and how often it occurs."""
-
-    trie: Trie
-    counts: NDArray[np.int32]
-    """(M,) occurrences of the n-gram of each node; of the root, the number of tokens."""
-    workspace: Workspace
-
-    def observed(self, order: int) -> NDArray[np.int32]:
-        """How often each n-gram of an order occurs."""
-        return self.counts[self.trie.level(order)]
-
-    def continuations(self, order: int) -> NDArray[np.int32]:
-        """Of each n-gram of an order, how many different tokens come before it (Kneser & Ney 1995).
-
-        Nothing comes before a document start, and nothing is counted before the longest n-grams: these keep their
-        occurrences. As in KenLM, a document start counts as one token.
-        """
-        observed, trie = self.observed(order), self.trie
-        if order == trie.order:
-            return observed
-        # As many n-grams of the next order lead to this one by their suffix links as tokens come before it.
-        counts = self.workspace.zeros(observed.size, np.int32)
-        for block in blocks(trie.level(order + 1)):
-            _count(trie.suffixes[block], trie.level(order).start, counts)
-            self.workspace.release()
-        if order > 1:
-            n_starts = trie.n_at_document_start[order]
-            counts[:n_starts] = observed[:n_starts]
-        return counts
+"""Target number of positions in a bucket, so that a bucket fits the processor's cache. A bucket is larger if one first
+token alone has more positions."""
 
 
 def count_ngrams(
-    stream: TokenStream,
+    shards: Sequence[TokenStream],
     vocab_size: int,
     order: int,
     workspace: Workspace | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> CountedNgrams:
-    """All n-grams of a stream up to an order. CorpusError if there are more than 2^31 of them."""
+    """Counts all n-grams of length 1 to `order` in a text by sorting its positions.
+
+    `shards` are consecutive parts of the text, cut between documents. Large arrays are allocated in `workspace`
+    (default: in memory). `on_step` is called with a message at the start of each step. Raises CorpusError if there are
+    more than 2^31 tokens or different n-grams.
+    """
     workspace = workspace or Workspace()
-    if len(stream) + 1 + order > _LARGEST:
-        raise CorpusError(f"{len(stream):,} tokens are too many: n-grams are counted in at most {_LARGEST - order:,}")
+    n_tokens = sum(map(len, shards))
+    if n_tokens + 1 + order > _LARGEST:
+        raise CorpusError(
+            f"the text has {n_tokens:,} tokens, but n-grams of order {order} can be counted in at most "
+            f"{_LARGEST - 1 - order:,}: train on less text"
+        )
     on_step("sorting n-grams")
-    levels, tokens, counts, first_child = _build_levels(stream, vocab_size, order, workspace, on_step)
+    padded = _padded(shards, n_tokens, vocab_size, order, workspace)
+    levels, tokens, counts, first_child = _build_levels(padded, n_tokens, vocab_size, order, workspace, on_step)
     on_step("linking the trie")
     suffixes = workspace.empty(levels[-1], np.int32)
     suffixes[: 1 + vocab_size] = 0
@@ -82,22 +67,38 @@ def count_ngrams(
     def link(contexts: slice) -> None:
         _link(tokens, first_child, suffixes, contexts.start, contexts.stop)
 
-    for k in range(1, order):  # order by order: a context finds its family below that of its suffix
+    for k in range(1, order):  # order by order: linking an order uses the suffix links of the order below
         workspace.run(link, blocks(trie.level(k)))
     return CountedNgrams(trie, counts, workspace)
 
 
+def _padded(
+    shards: Sequence[TokenStream], n_tokens: int, vocab_size: int, order: int, workspace: Workspace
+) -> NDArray[np.int32]:
+    """Returns the text with a document start before it, and after it `order` ids that no token has, so that no n-gram
+    extends beyond the text."""
+    padded = workspace.empty(n_tokens + 1 + order, np.int32)
+    padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
+    start = 1
+    for shard in shards:
+        padded[start : start + len(shard)] = shard.ids
+        start += len(shard)
+    return padded
+
+
 def _build_levels(
-    stream: TokenStream, vocab_size: int, order: int, workspace: Workspace, on_step: Callable[[str], None]
+    padded: NDArray[np.int32],
+    n_tokens: int,
+    vocab_size: int,
+    order: int,
+    workspace: Workspace,
+    on_step: Callable[[str], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """The levels, tokens and children of the trie, and the counts."""
-    # A document start before the first token, and after the last one ids that no token has, so that nothing matches.
-    n_positions = len(stream) + 1
-    padded = workspace.empty(n_positions + order, np.int32)
-    padded[0], padded[1:n_positions], padded[n_positions:] = EOT, stream.ids, vocab_size
-    n_tokens, n_firsts = (np.zeros(vocab_size, np.int32) for _ in range(2))
-    _count(padded[1:n_positions], 0, n_tokens)
-    _count(padded[:n_positions], 0, n_firsts)
+    """Builds the trie of a padded text without its suffix links; returns (levels, tokens, counts, first_child)."""
+    n_positions = n_tokens + 1
+    token_counts, n_firsts = (np.zeros(vocab_size, np.int32) for _ in range(2))
+    add_counts(padded[1:n_positions], 0, token_counts)
+    add_counts(padded[:n_positions], 0, n_firsts)
     ends = np.cumsum(n_firsts, dtype=np.int64)  # (V,) where the sorted n-grams of a first token end
     positions = workspace.empty(n_positions, np.int32)
     _group(padded[:n_positions], ends - n_firsts, positions)
@@ -117,7 +118,10 @@ def _build_levels(
     sizes[:2] = 1, vocab_size
     levels = np.concatenate([[0], np.cumsum(sizes)])  # (n + 2,)
     if levels[-1] > _LARGEST:
-        raise CorpusError(f"{levels[-1]:,} different n-grams are too many: lower the order, or train on less text")
+        raise CorpusError(
+            f"the text has {levels[-1]:,} different n-grams, but an n-gram model can hold at most {_LARGEST:,}: "
+            "lower the order, or train on less text"
+        )
     n_nodes += levels[:-1]
     tokens, counts = (workspace.empty(levels[-1], np.int32) for _ in range(2))
     first_child = workspace.empty(levels[order] + 1, np.int32)
@@ -131,13 +135,16 @@ def _build_levels(
 
     workspace.run(build, range(len(buckets)))
     tokens[0], tokens[1 : 1 + vocab_size] = 0, np.arange(vocab_size)
-    counts[0], counts[1 : 1 + vocab_size] = len(stream), n_tokens
+    counts[0], counts[1 : 1 + vocab_size] = n_tokens, token_counts
     first_child[0], first_child[-1] = 1, levels[-1]
     return levels, tokens, counts, first_child
 
 
 def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
-    """Cuts the sorted positions into ranges of first tokens; (tokens, positions) of each."""
+    """Yields the range of first tokens and the range of sorted positions of each bucket.
+
+    `ends` (V,) is the index after the last sorted position of each first token, for a vocabulary of V tokens.
+    """
     first, start = 0, 0
     while first < ends.size:
         last = max(first + 1, int(np.searchsorted(ends, start + _BUCKET, side="right")))
@@ -147,7 +154,10 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
 
 @kernel(read(_I32), write(_I64), write(_I32))
 def _group(firsts, free, positions):
-    """A counting sort by the first token; `free` is where the next position of each token goes."""
+    """Sorts all positions by their token with a counting sort and writes them to `positions`.
+
+    `free` (V,) is the index in `positions` at which the next position of each token is written.
+    """
     for position in range(firsts.size):
         token = firsts[position]
         positions[free[token]] = position
@@ -156,7 +166,10 @@ def _group(firsts, free, positions):
 
 @kernel(read(_I32), write(_I32), _I64, _I64)
 def _sort_bucket(padded, positions, order, vocab_size):
-    """Stable counting sorts by the token at each offset, the last one first; `positions` rise inside a first token."""
+    """Sorts the positions of a bucket by the `order` tokens that begin at each of them.
+
+    One stable counting sort per offset, the last offset first. Positions with the same first token must be increasing.
+    """
     bounds = np.empty(vocab_size + 2, np.int64)
     now, then = positions, np.empty_like(positions)
     for offset in range(order - 1, -1, -1):
@@ -176,7 +189,11 @@ def _sort_bucket(padded, positions, order, vocab_size):
 
 @kernel(read(_I32), read(_I32), _I64, write(_U8), write(_U8), write(_I64))
 def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes):
-    """How long each sorted n-gram is, how many first tokens it shares with the one before; nodes of each order."""
+    """Compares each sorted n-gram with the n-gram before it.
+
+    Writes to `lengths` the number of its tokens, to `shared` the number of first tokens that both have in common, and
+    adds to `n_nodes` (n + 1,) the number of new trie nodes of each order.
+    """
     order = n_nodes.size - 1
     for i in range(positions.size):
         here = positions[i]
@@ -199,7 +216,10 @@ def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes)
     read(_I32), read(_I32), read(_U8), read(_U8), _I64, _I64, read(_I64), write(_I32), write(_I32), write(_I32)
 )  # fmt: skip
 def _build(padded, positions, shared, lengths, token, last_token, first_nodes, tokens, counts, first_child):
-    """Fills the nodes of a bucket from order 2 on, and where the children of its unigrams begin."""
+    """Writes the trie nodes of a bucket, of order 2 and above, and the first child of each of its unigrams.
+
+    `first_nodes` is the index of the first node of each order in this bucket; `token` to `last_token` are its unigrams.
+    """
     order = first_nodes.size - 1
     free = first_nodes.copy()  # the next free node of each order
     if order == 1:
@@ -224,32 +244,29 @@ def _build(padded, positions, shared, lengths, token, last_token, first_nodes, t
 
 @kernel(read(_I32), read(_I32), write(_I32), _I64, _I64)
 def _link(tokens, first_child, suffixes, start, stop):
-    """Finds each family of a context among the family of the context's suffix: a merge of two sorted lists."""
+    """Writes the suffix links of the children of the contexts `start` to `stop`.
+
+    The suffix of a child is the child with the same token of the context's suffix. Both lists of children are sorted by
+    token, so each search continues at the previous result.
+    """
     for context in range(start, stop):
         shorter = suffixes[context]
-        place, end = first_child[shorter], first_child[shorter + 1]
+        position, end = first_child[shorter], first_child[shorter + 1]
         for node in range(first_child[context], first_child[context + 1]):
             token = tokens[node]
             if shorter == 0:
                 suffixes[node] = 1 + token
                 continue
-            step = 1  # gallops, then halves: large families are searched by small ones, and by large ones
-            while place + step < end and tokens[place + step] <= token:
-                place += step
+            step = 1  # galloping search, then binary search: fast for short and for long lists of children
+            while position + step < end and tokens[position + step] <= token:
+                position += step
                 step *= 2
-            step = min(step, end - place)
+            step = min(step, end - position)
             while step > 1:
                 half = step // 2
-                if tokens[place + half] <= token:
-                    place += half
+                if tokens[position + half] <= token:
+                    position += half
                     step -= half
                 else:
                     step = half
-            suffixes[node] = place
-
-
-@kernel(read(_I32), _I64, write(_I32))
-def _count(values, first, counts):
-    """Like numpy's bincount, which would copy the values."""
-    for value in values:
-        counts[value - first] += 1
+            suffixes[node] = position
