@@ -56,8 +56,10 @@ def test_viterbi_worked_by_hand() -> None:
 
 
 def test_state_table_worked_by_hand() -> None:
-    """State 0 emits token 1 and goes to state 1, which ends the document half of the time, else emits token 2 and goes
-    on to 1. The walk between states, with new starts after ends: 0 -> 1; 1 -> 0 or 1 by halves. Balance: m0 = m1 / 2.
+    """Summarises a model in which state 0 emits token 1, and state 1 emits EOT or token 2 with probability 1/2 each.
+
+    State 0 is followed by state 1. State 1 is followed by state 1 after token 2, and by state 0 after EOT, so that the
+    fractions m of tokens satisfy m0 = m1 / 2.
     """
     model = model_of([1, 0], [[0, 1], [0, 1]], [[0, 1, 0], [0.5, 0, 0.5]])
     first, second = model.state_table(2)
@@ -166,7 +168,9 @@ def test_log_space_equals_the_scaled_form(n_states: int) -> None:
 
 
 def test_log_space_finds_what_scaling_loses() -> None:
-    """Smooths a document that state 1 emits with probability 1e-200 per token, and that only state 1 can emit.
+    """Smooths a document whose three tokens have the probabilities 1e-200, 1e-200 and 1/2 in state 1.
+
+    State 0 cannot emit the last token.
 
     log P = log(1/2) + 2 log(1e-200) + log(1/2), all of it in state 1.
     """

@@ -133,7 +133,7 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
             predictive[rows] = probs[starts[rows, None] + np.arange(end - first)] @ self._parameters.transmat[first:end]
         return predictive
 
-    # ---- Hidden states - -------------------------------------------------------------------------
+    # ---- Hidden states ---------------------------------------------------------------------------
 
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""

@@ -124,7 +124,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     def _packed(self, stream: TokenStream) -> PackedText:
         return PackedText.of(stream, self.settings.n_states)
 
-    # ---- Hidden states - -------------------------------------------------------------------------
+    # ---- Hidden states ---------------------------------------------------------------------------
 
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""
