@@ -1,4 +1,5 @@
 # Two commands do everything: `make compare` runs the main job, `make test` the tests. Both set up what they need.
+# `make test-all` also runs the slow tests, as continuous integration does; `make check` formats, lints and checks types.
 PYTHON ?= python3
 VENV := .venv
 ifeq ($(OS),Windows_NT)
@@ -8,12 +9,15 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed
 
-.PHONY: compare test check
+.PHONY: compare test test-all check
 
 compare: $(INSTALLED)
 	$(BIN)/python -m lmzoo compare --budget quick --out runs/quick
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)

@@ -1,12 +1,12 @@
-"""Hidden Markov models next to hmmlearn on Brown by sentence: seconds per EM iteration, predictions, perplexities.
+"""Compares the hidden Markov models of lmzoo with hmmlearn on the Brown Corpus: speed, predictions, perplexity.
 
     python benchmarks/hmm.py [--part speed|quality|all] [--states 8,32,128,512,2048,4096]
 
-Needs NLTK's Brown corpus (`lmzoo corpus fetch brown`); 80 % of the sentences are for training, words seen fewer than 4
-times are one class. Part `speed` takes about 5 minutes, most of them hmmlearn's. Part `quality` fits a model for each
-number of `--states` on Brown and on the embedded corpus: up to 128 states exact ones, above large ones whose states
-belong to classes. It takes about a quarter of an hour. Run it alone: hmmlearn uses one core, lmzoo all of them, and
-ratios are of times in one run.
+Needs NLTK's Brown Corpus (`lmzoo corpus fetch brown`); 80 % of the sentences are for training, and words that occur
+fewer than 4 times are one unknown word. Part `speed` takes about 5 minutes, mostly in hmmlearn. Part `quality` fits one
+model for each number of `--states` on Brown and on the bundled corpus: species hmm for at most 128 states, class-hmm
+for more. It takes about 15 minutes. Run no other program meanwhile: hmmlearn uses one core, lmzoo all of them, and the
+ratios compare times of one run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def row(*cells: object) -> None:
 
 
 def iteration_seconds(corpus: EncodedCorpus, n_states: int, n_iterations: int) -> tuple[float, HiddenMarkovModel]:
-    """The best time of an iteration of `fit`, with the scoring of the valid split; and the model."""
+    """Returns the shortest time of an EM iteration, in seconds, including validation, and the fitted model."""
     times: list[float] = []
 
     def note(progress: Progress) -> None:
@@ -50,7 +50,7 @@ def iteration_seconds(corpus: EncodedCorpus, n_states: int, n_iterations: int) -
 
 
 def hmmlearn_iteration_seconds(model: HiddenMarkovModel, stream: TokenStream) -> float:
-    """The time that hmmlearn takes for an iteration from the same parameters, in its faster implementation."""
+    """Returns the time of an EM iteration of hmmlearn, in seconds, from the same parameters by its faster method."""
     theirs = model.to_hmmlearn().set_params(init_params="", n_iter=1, implementation="scaling")
     start = time.perf_counter()
     theirs.fit(stream.ids[:, None], stream.ends - stream.starts)
@@ -58,7 +58,7 @@ def hmmlearn_iteration_seconds(model: HiddenMarkovModel, stream: TokenStream) ->
 
 
 def per_second(work: Callable[[], Any], n_items: int) -> float:
-    """Items a second, in the best of three runs."""
+    """Returns the number of items processed per second by `work`, in the fastest of three runs."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -71,8 +71,8 @@ def measure_speed(corpus: EncodedCorpus) -> Figures:
     figures: Figures = {}
     train, test = corpus.train.stream, corpus.test.stream
     print(f"seconds per EM iteration: {len(train):,} tokens, {corpus.tokenizer.vocab_size:,} types")
-    row("states", "lmzoo", "hmmlearn", "times faster")
-    # The largest first, so that the peak of memory is its own.
+    row("states", "lmzoo", "hmmlearn", "speed-up")
+    # The largest model first, so that the peak of memory is that of this model.
     figures[f"em_seconds.{LARGE}"], _ = iteration_seconds(corpus, LARGE, 3)
     figures[f"em_peak_bytes.{LARGE}"] = peak_memory_bytes()
     row(LARGE, f"{figures[f'em_seconds.{LARGE}']:.2f}", f"({figures[f'em_peak_bytes.{LARGE}'] / 1e9:.2f} GB)", "")
@@ -103,7 +103,7 @@ def measure_speed(corpus: EncodedCorpus) -> Figures:
 
     def in_batches() -> None:
         for part in np.array_split(contexts, len(contexts) // 100):
-            model.predict_distributions(list(part))
+            model.next_log_probs_after(list(part))
 
     for name, label, work, n_items in (
         ("distributions_per_second", "distributions, advancing a state", one_by_one, len(contexts)),

@@ -1,52 +1,166 @@
-"""The leaderboard in the README, from the records of a real run of `make compare`.
+"""Writes the tables and the picture of the README and of docs/results.md.
 
-    make compare && python benchmarks/leaderboard.py --run runs/quick    # takes its records, and writes the table
-    python benchmarks/leaderboard.py --check                             # whether the table is that of the records
+    make compare && python benchmarks/leaderboard.py --run runs/quick    # copies the records of the run, then writes
+    python benchmarks/leaderboard.py                                     # writes from the records in this folder
+    python benchmarks/leaderboard.py --check                             # fails if a table is out of date
 
-The records lie beside this file, so that every figure of the table has its versions, machine, seed and command.
+The records are in `leaderboard.jsonl`, next to this file. Each record holds the versions, machine, seed and command of
+its model. The table of species is made from the cards of `lmzoo list`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from lmzoo.evaluation.records import read_records, write_records
-from lmzoo.report.leaderboard import COLUMNS, rows, static_and_adaptive
+import altair
+
+from lmzoo import zoo
+from lmzoo.evaluation.records import EvalRecord, read_records, write_records
+from lmzoo.report import charts
+from lmzoo.report.leaderboard import COLUMNS, duration, figure, rows, short_number, static_and_adaptive
 
 ROOT = Path(__file__).parents[1]
-README, RECORDS = ROOT / "README.md", ROOT / "benchmarks" / "leaderboard.jsonl"
-BEGIN, END = "<!-- leaderboard: benchmarks/leaderboard.py writes it -->\n", "<!-- end of leaderboard -->\n"
+RECORDS = ROOT / "benchmarks" / "leaderboard.jsonl"
+PICTURE = ROOT / "docs" / "leaderboard.svg"
+BEGIN, END = "<!-- {}: benchmarks/leaderboard.py writes this table -->\n", "<!-- end of {} -->\n"
+
+SHOWN = ("mixture", "ngram", "lstm", "transformer", "markov")
+"""The species in the short table of the README."""
+LABELS_ON_THE_LEFT = ("mixture", "skip-ngram", "rnn", "gpt2", "class-hmm", "transformer-2017")
+"""Species whose name in the picture would otherwise overlap with a neighbour."""
 
 
-def table() -> str:
-    """The static species of the records, the best first, in Markdown."""
-    static, _ = static_and_adaptive(read_records(RECORDS))
-    head = [column.title for column in COLUMNS]
-    lines = [head, ["--:" if column.is_number else "---" for column in COLUMNS], *rows(static)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+def markdown(header: Sequence[str], table: Sequence[Sequence[str]], n_left: int = 1) -> str:
+    """Returns a Markdown table whose first `n_left` columns are aligned to the left, the others to the right."""
+    alignment = ["---" if column < n_left else "--:" for column in range(len(header))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, alignment, *table])
 
 
-def readme_with_table() -> str:
-    """The README with this table between its marks."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+def short_leaderboard(records: Sequence[EvalRecord]) -> str:
+    """Returns the table of the README: five species, five columns."""
+    header = ["model", "year", "bits per byte", "95 % interval", "parameters", "training time"]
+    table = [
+        [
+            f"`{record.species}`",
+            str(zoo.card(record.species).year),
+            figure(record.bits_per_byte, ".3f"),
+            f"{figure(record.bits_per_byte_low, '.3f')} to {figure(record.bits_per_byte_high, '.3f')}",
+            short_number(record.n_parameters),
+            duration(record.fit_seconds),
+        ]
+        for record in records
+        if record.species in SHOWN
+    ]
+    return markdown(header, table)
+
+
+def leaderboard(records: Sequence[EvalRecord]) -> str:
+    """Returns the full leaderboard, as the report of `lmzoo compare` has it."""
+    return markdown([column.title for column in COLUMNS], rows(records))
+
+
+def species() -> str:
+    """Returns the table of all species that come with lmzoo, oldest first."""
+    cards = sorted(map(zoo.card, zoo.built_in_names()), key=lambda card: card.year)
+    table = [[f"`{card.name}`", str(card.year), card.title, card.sees] for card in cards]
+    return markdown(["species", "year", "model", "context it sees"], table, n_left=4)
+
+
+def picture(records: Sequence[EvalRecord]) -> charts.Chart:
+    """Returns a figure of bits per byte against year, with 95 % confidence intervals."""
+    points = [
+        {
+            "species": record.species,
+            "year": zoo.card(record.species).year,
+            "bits per byte": record.bits_per_byte,
+            "low": record.bits_per_byte_low,
+            "high": record.bits_per_byte_high,
+            "family": family(record),
+            "label on the left": record.species in LABELS_ON_THE_LEFT,
+        }
+        for record in records
+    ]
+    families = altair.Scale(
+        domain=["counts", "hidden Markov models", "neural networks"], range=["#2b6cb0", "#b7791f", "#2f855a"]
+    )
+    base = altair.Chart(altair.Data(values=points)).encode(
+        x=altair.X(
+            "year:Q",
+            scale=altair.Scale(domain=[1908, 2039], nice=False),
+            axis=altair.Axis(format="d", title=None, grid=False, values=list(range(1910, 2031, 20))),
+        ),
+        y=altair.Y(
+            "bits per byte:Q",
+            scale=altair.Scale(type="log", domain=[1.22, 3.2], nice=False),
+            axis=altair.Axis(values=[1.25, 1.5, 1.75, 2, 2.5, 3], format=".2f", title="bits per byte"),
+        ),
+        color=altair.Color(
+            "family:N", scale=families, legend=altair.Legend(title=None, orient="top-right", symbolOpacity=1)
+        ),
+    )
+    right = base.transform_filter("!datum['label on the left']").mark_text(align="left", dx=7)
+    left = base.transform_filter("datum['label on the left']").mark_text(align="right", dx=-7)
+    return (
+        base.mark_rule(strokeWidth=2, opacity=0.35).encode(y="low:Q", y2="high:Q")
+        + base.mark_circle(size=55, opacity=1)
+        + right.encode(text="species:N")
+        + left.encode(text="species:N")
+    ).properties(
+        width=700,
+        height=400,
+        padding=12,
+        title=altair.TitleParams(
+            "A century of language models on the King James Bible (lower is better)",
+            subtitle="trained on 3 MB of text with the quick budget; bars are 95 % confidence intervals",
+            anchor="start",
+        ),
+    )
+
+
+def family(record: EvalRecord) -> str:
+    """Returns the colour group of a record in the picture."""
+    if record.species.endswith("hmm"):
+        return "hidden Markov models"
+    return "counts" if record.flops_per_token is None else "neural networks"
+
+
+def updated(path: Path, tables: dict[str, str]) -> str:
+    """Returns the text of a page in which the tables between the marks are replaced; `tables` maps names to tables."""
+    page = path.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            sys.exit(f"{path.name}: there are no marks for the table '{name}'")
+        page = f"{before}{begin}\n{table}\n{end}{after}"
+    return page
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The leaderboard in the README.")
-    parser.add_argument("--run", type=Path, help="a folder of lmzoo compare, whose records are taken first")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is another one")
-    asked = parser.parse_args()
-    if asked.check:
-        sys.exit(
-            README.read_text(encoding="utf-8") != readme_with_table() and "README: another table than the records'"
-        )
-    if asked.run:
-        write_records(RECORDS, read_records(asked.run / "results.jsonl"))
-    README.write_text(readme_with_table(), encoding="utf-8", newline="\n")
+    parser = argparse.ArgumentParser(description="Writes the tables and the picture of the README and docs/results.md.")
+    parser.add_argument("--run", type=Path, help="folder that lmzoo compare wrote, whose records are copied first")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
+    arguments = parser.parse_args()
+    if arguments.run:
+        write_records(RECORDS, read_records(arguments.run / "results.jsonl"))
+    ranked, _ = static_and_adaptive(read_records(RECORDS))
+    pages = {
+        path: updated(path, tables)
+        for path, tables in {
+            ROOT / "README.md": {"result": short_leaderboard(ranked), "species": species()},
+            ROOT / "docs" / "results.md": {"leaderboard": leaderboard(ranked)},
+        }.items()
+    }
+    if arguments.check:
+        old = [path.name for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+        sys.exit(f"out of date, run benchmarks/leaderboard.py: {', '.join(old)}" if old else 0)
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+    charts.write_svg(picture(ranked), PICTURE)
 
 
 if __name__ == "__main__":

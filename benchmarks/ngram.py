@@ -1,15 +1,16 @@
-"""n-gram models next to KenLM and nltk.lm: the same model, the time and memory to fit, to read text and to predict.
+"""Compares n-gram models with KenLM and nltk.lm: the probabilities, and the time and memory to fit, score and predict.
 
     python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--part brown|20m|bengio|all]
 
-DIR (default: $LMZOO_DATA) holds `brown-by-sentence`: Brown's sentences and what KenLM's lmplz estimated from them.
-`pip install "lmzoo[peers]"` for the reading of KenLM; `--kenlm-bin` names a folder with its programs `lmplz` and
-`build_binary` (its source distribution on PyPI has them) for its fitting. Part 20m fits 20 million tokens: Brown and 19
-copies shuffled inside sentences. Part bengio follows the protocol of Bengio et al. (2003) and needs NLTK's Brown
-(`lmzoo corpus fetch brown`). Peers that are not there are skipped with a reason.
+DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence`: the sentences of Brown, and the models that KenLM's
+`lmplz` estimated from them. Scoring with KenLM needs `pip install "lmzoo[peers]"`. Fitting with KenLM needs its
+programs `lmplz` and `build_binary` in the folder `--kenlm-bin`; the source distribution of kenlm on PyPI contains them.
+Part 20m fits 20 million tokens: Brown and 19 copies with shuffled sentences. Part bengio follows the protocol of Bengio
+et al. (2003) and needs NLTK's Brown (`lmzoo corpus fetch brown`). Programs that are not installed are skipped with a
+message.
 
-Fits are measured as whole processes, from text on disk to a model on disk, with their peak of resident memory. Run it
-alone: ratios are of times in one run. The first run compiles the kernels, and is not measured.
+Each fit is measured as a process, from text on disk to a model on disk, with its peak resident memory. Run nothing else
+at the same time: ratios compare times of one run. A first fit, which compiles code, is not measured.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ Figures = dict[str, float | None]
 
 
 def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    """The best of some runs: what the machine can do when nothing disturbs it."""
+    """Returns the shortest time of several calls of `work`, in seconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -74,7 +75,7 @@ def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def consume(results: Iterable[Any]) -> None:
-    """Lets go of each result before the next: distributions over many words are large."""
+    """Iterates over results and drops each before the next: distributions over large vocabularies need much memory."""
     for _ in results:
         pass
 
@@ -85,7 +86,10 @@ def row(name: str, value: float | str, unit: str = "", note: str = "") -> None:
 
 
 def read_corpus(folder: Path) -> tuple[int, TrainingData, TokenStream]:
-    """V, train with valid, and test; ids by falling frequency, and a spare one for KenLM's own `<unk>`."""
+    """Returns the vocabulary size, the splits train and valid, and the split test of Brown.
+
+    Token ids are assigned by decreasing frequency. The vocabulary size includes an unused id for KenLM's `<unk>`.
+    """
     lines = {
         name: (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in ("train", "valid", "test")
     }
@@ -99,9 +103,12 @@ def read_corpus(folder: Path) -> tuple[int, TrainingData, TokenStream]:
 
 
 def fit_text(text: Path, out: Path | None) -> None:
-    """What a fitting process does: white space separates tokens, lines are documents; `out` None = do not save."""
+    """Fits an n-gram model to a text file in a process of its own; saves it to `out`, unless that is None.
+
+    Tokens are separated by white space, and each line is a document.
+    """
     vocabulary = collections.defaultdict[str, int]()
-    vocabulary.default_factory = lambda: len(vocabulary) + 2  # after EOT and a spare one for KenLM's own <unk>
+    vocabulary.default_factory = lambda: len(vocabulary) + 2  # ids 0 and 1 are EOT and KenLM's <unk>
     ids = array.array("i")
     with text.open(encoding="utf-8") as lines:
         for line in lines:
@@ -114,7 +121,7 @@ def fit_text(text: Path, out: Path | None) -> None:
 
 
 def process(*command: object, stdin: Path | None = None, stdout: Path | None = None) -> tuple[float, float]:
-    """Seconds and megabytes of a command."""
+    """Runs a command; returns its time in seconds and its peak memory in megabytes."""
     with contextlib.ExitStack() as files:
         source = files.enter_context(stdin.open("rb")) if stdin else subprocess.DEVNULL
         sink = files.enter_context(stdout.open("wb")) if stdout else subprocess.DEVNULL
@@ -129,17 +136,17 @@ def process(*command: object, stdin: Path | None = None, stdout: Path | None = N
 
 
 def median(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The median time and memory of some runs of a process."""
+    """Returns the median time and the median memory of several runs of a process."""
     taken, megabytes = np.median(runs, axis=0)
     return float(taken), float(megabytes)
 
 
 def measure_fit(text: Path, programs: Path | None, figures: Figures, prefix: str, *, save: bool, repeats: int) -> None:
-    """From text to a saved model that is ready to be asked, or without `save` to probabilities."""
+    """Measures fits from a text file to a saved model, or without `save` to the probabilities in memory."""
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as temporary:
         arpa, binary, model = (Path(temporary) / name for name in ("model.arpa", "model.bin", "model.safetensors"))
-        for _ in range(repeats):  # in turn, so that both meet the same disturbances
+        for _ in range(repeats):  # alternating, so that both run under the same conditions
             out = ["--out", model] if save else []
             ours.append(process(sys.executable, __file__, "--fit", text, *out))
             if programs:
@@ -172,7 +179,7 @@ def measure_fit(text: Path, programs: Path | None, figures: Figures, prefix: str
 
 
 def measure_models(folder: Path, figures: Figures) -> tuple[NgramModel, TokenStream]:
-    """Test perplexities, and the time to open a model."""
+    """Measures test perplexities, and the time to load a saved model."""
     vocab_size, data, test = read_corpus(folder)
     model = ngram(vocab_size, order=ORDER).fit(data)
     figures["perplexity"] = math.exp(-model.log_probs(test).mean())
@@ -192,7 +199,7 @@ def measure_models(folder: Path, figures: Figures) -> tuple[NgramModel, TokenStr
 
 
 def write_20m(folder: Path, path: Path) -> None:
-    """Brown's train sentences and 19 copies shuffled inside them."""
+    """Writes the train sentences of Brown and 19 copies with the words of each sentence shuffled."""
     lines = [line.split() for line in (folder / "train.txt").read_text(encoding="utf-8").splitlines()]
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for copy in range(20):
@@ -211,14 +218,14 @@ def measure_reading(model: NgramModel, test: TokenStream, figures: Figures) -> N
     figures["distribution_rate"] = rate
     row("full distributions, one after another", rate, "contexts/s", f"V = {model.vocab_size:,}")
     batches = [contexts[start : start + 64] for start in range(0, len(contexts), 64)]
-    rate = len(contexts) / seconds(lambda: consume(map(model.predict_distributions, batches)))
+    rate = len(contexts) / seconds(lambda: consume(map(model.next_log_probs_after, batches)))
     figures["batched_distribution_rate"] = rate
     row("full distributions, 64 at a time", rate, "contexts/s")
 
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """KenLM writes a progress bar past Python's own stderr."""
+    """Hides the progress bar that KenLM writes to stderr, below Python's `sys.stderr`."""
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
@@ -231,7 +238,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def measure_kenlm(folder: Path, ours: NgramModel, test: TokenStream, figures: Figures) -> None:
-    """What the Python package makes of KenLM's own ARPA file."""
+    """Measures the Python package of KenLM with the ARPA file that `lmplz` wrote."""
     import kenlm
 
     sentences = (folder / "test.txt").read_text(encoding="utf-8").splitlines()
@@ -245,7 +252,7 @@ def measure_kenlm(folder: Path, ours: NgramModel, test: TokenStream, figures: Fi
     row(
         "KenLM: test perplexity", f"{perplexity:.3f}", "per token", f"difference {figures['perplexity_difference']:.1e}"
     )
-    # In turn, so that both meet the same disturbances.
+    # Alternating, so that both run under the same conditions.
     works = (lambda: ours.log_probs(test), lambda: [model.score(sentence) for sentence in sentences])
     rounds = [[seconds(work, repeats=1) for work in works] for _ in range(30)]
     our_time, their_time = np.min(rounds, axis=0)
@@ -264,7 +271,7 @@ def measure_kenlm(folder: Path, ours: NgramModel, test: TokenStream, figures: Fi
 
 
 def measure_nltk(folder: Path, figures: Figures) -> None:
-    """nltk's interpolated Kneser-Ney, on few sentences and tokens: it looks at every context on every call."""
+    """Measures interpolated Kneser-Ney of nltk, on few sentences and tokens, because each call visits every context."""
     from nltk.lm import KneserNeyInterpolated
     from nltk.lm.preprocessing import padded_everygram_pipeline
 
@@ -281,8 +288,8 @@ def measure_nltk(folder: Path, figures: Figures) -> None:
 
 
 def perplexity_interval(log_probs: np.ndarray, stream: TokenStream) -> tuple[float, float, float]:
-    """Perplexity per token and its 95 % interval, by bootstrap over documents."""
-    from scipy.stats import bootstrap  # here, since fitting processes import this file, and do not need it
+    """Returns the perplexity per token and the bounds of its 95 % confidence interval, by bootstrap over documents."""
+    from scipy.stats import bootstrap  # slow to import, and not needed by fitting processes
 
     nats, sizes = -np.add.reduceat(log_probs, stream.starts), stream.ends - stream.starts
 
@@ -297,7 +304,10 @@ def perplexity_interval(log_probs: np.ndarray, stream: TokenStream) -> tuple[flo
 
 
 def measure_bengio(figures: Figures) -> None:
-    """Perplexities under the protocol of Bengio et al. (2003), of which NLTK's Brown has 17,906 classes of words."""
+    """Measures test perplexities under the protocol of Bengio et al. (2003).
+
+    Under this protocol, NLTK's Brown has a vocabulary of 17,906 entries (the paper: 16,383).
+    """
     from lmzoo import zoo
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus
@@ -339,7 +349,7 @@ def main() -> None:
     if not folder.is_dir():
         row("brown, 20m", "skipped", "", f"there is no {folder}; name the folder that holds it with --data")
     elif asked.part in ("brown", "20m", "all"):
-        fit_text(folder / "valid.txt", None)  # compiles what is not compiled yet
+        fit_text(folder / "valid.txt", None)  # compiles all code before the measurements
     if folder.is_dir() and asked.part in ("brown", "all"):
         measure_fit(folder / "train.txt", asked.kenlm_bin, figures, "fit", save=True, repeats=5)
         model, test = measure_models(folder, figures)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 # The suite runs on several workers; two threaded programs on the same cores slow each other down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +34,19 @@ def small_texts(n_documents: int = 40, seed: int = 0) -> list[str]:
                 sentences.append(f"The {noun}s that I saw were near the {rng.choice(['rivers', 'houses'])}.")
         texts.append("\n".join(sentences))
     return texts
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the whole run one temporary folder, which tests, workers and the processes that they start all use."""
+    if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
+        os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="lmzoo-tests-")
+    tempfile.tempdir = None  # read the environment again
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the temporary folder of the run."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("TMPDIR"), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

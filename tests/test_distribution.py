@@ -1,4 +1,4 @@
-"""Distribution: arithmetic, decoding transforms, sampling."""
+"""The Distribution class: arithmetic, temperature and truncation, sampling, display."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ def test_top_breaks_ties_by_id() -> None:
     assert [token_id for token_id, _ in distribution(0.2, 0.3, 0.2, 0.3).top(4)] == [1, 3, 0, 2]
     many = Distribution(np.zeros(100))
     assert [token_id for token_id, _ in many.top(3)] == [0, 1, 2]
-    assert many.argmax() == 0
 
 
-def test_top_p_keeps_the_fewest_that_reach_p() -> None:
+def test_top_p_keeps_the_fewest_tokens_whose_sum_reaches_p() -> None:
     d = distribution(0.5, 0.3, 0.15, 0.05)
     assert np.flatnonzero(np.asarray(d.top_p(0.5))).tolist() == [0]
     assert np.flatnonzero(np.asarray(d.top_p(0.51))).tolist() == [0, 1]
@@ -46,7 +45,7 @@ def test_top_p_keeps_the_fewest_that_reach_p() -> None:
     assert np.flatnonzero(np.asarray(d.top_p(0.96))).tolist() == [0, 1, 2, 3]
 
 
-def test_min_p_is_relative_to_the_best() -> None:
+def test_min_p_is_relative_to_the_largest_probability() -> None:
     d = distribution(0.5, 0.3, 0.15, 0.05)
     assert np.flatnonzero(np.asarray(d.min_p(0.25))).tolist() == [0, 1, 2]  # at least 0.125
 
@@ -63,7 +62,7 @@ def test_transforms_return_distributions(
     values: list[float], temperature: float, top_p: float, min_p: float, top_k: int
 ) -> None:
     d = Distribution(np.log(values))
-    best = d.argmax()
+    best = d.top(1)[0][0]
     for changed in (d.tempered(temperature), d.top_p(top_p), d.min_p(min_p), d.top_k(top_k)):
         assert changed.probs.sum() == pytest.approx(1)
         assert changed.probs[best] == pytest.approx(changed.probs.max())
@@ -79,7 +78,7 @@ def test_samples_follow_the_distribution() -> None:
     assert chisquare(drawn, d.probs * 4000).pvalue > 1e-4
 
 
-def test_sampling_never_draws_the_impossible() -> None:
+def test_tokens_of_probability_0_are_never_sampled() -> None:
     d = Distribution([-np.inf, 0.0, -np.inf])
     assert {d.sample(np.random.default_rng(seed)) for seed in range(50)} == {1}
     assert d.entropy() == 0
@@ -94,7 +93,7 @@ def test_is_immutable() -> None:
 
 
 @pytest.mark.parametrize("bad", [[], [[0.0]], [math.nan, 0.0], [-math.inf, -math.inf], [math.inf, 0.0]])
-def test_refuses_what_is_no_distribution(bad: list[float]) -> None:
+def test_wrong_log_probs_are_refused(bad: list[float]) -> None:
     with pytest.raises(ConfigurationError):
         Distribution(bad)
 
@@ -113,13 +112,24 @@ def test_refuses_what_is_no_distribution(bad: list[float]) -> None:
         {"min_p": math.nan},
     ],
 )
-def test_refuses_senseless_decoding(settings: dict[str, float]) -> None:
+def test_wrong_decoding_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="must be"):
         Decoding(**settings)  # type: ignore[arg-type]
 
 
-def test_ids_outside_are_named() -> None:
+def test_ids_outside_the_vocabulary_are_named() -> None:
     with pytest.raises(TokenIdError, match="token id 2 is outside the vocabulary of 2"):
         distribution(0.5, 0.5).prob(2)
     with pytest.raises(TokenIdError):
         distribution(0.5, 0.5).prob(-1)
+
+
+def test_display_shows_the_text_of_tokens_and_escapes_it() -> None:
+    d = distribution(0.5, 0.3, 0.2).with_token_text(["<b>", "x", "y"].__getitem__)
+    assert repr(d) == "<Distribution over 3 tokens, entropy 1.49 bits, top <b>: 0.500, x: 0.300, y: 0.200>"
+    page = d.top_k(2)._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "62.50 %" in page
+    assert page.count("<tr>") == 2, "impossible tokens are not shown"
+    assert "0: 0.500" in repr(distribution(0.5, 0.5))

@@ -1,29 +1,37 @@
-"""Predictor: text in and out, saving and loading, damage."""
+"""The Predictor class: predictions, generation, display, saving, loading, and damaged folders."""
 
 from __future__ import annotations
 
 import errno
+import html
 import json
 import math
+import re
 import shutil
+import sys
+import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lmzoo import EOT, Decoding, Predictor
-from lmzoo.errors import ConfigurationError, LmzooError, NotFittedError, TokenIdError, UsageError
-from lmzoo.predictor import _until
+from lmzoo import EOT, Decoding, Predictor, Provenance, zoo
+from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, NotFittedError, TokenIdError, UsageError
+from lmzoo.generation import generate
+from lmzoo.language_model import short_count
+from lmzoo.streaming import until_stop
 
 
-def test_text_and_ids_tell_the_same(markov_predictor: Predictor) -> None:
+def test_text_and_ids_give_the_same_prediction(markov_predictor: Predictor) -> None:
     text = "The cat that I"
     ids = markov_predictor.tokenizer.encode(text)
     left, right = markov_predictor.predict_distribution(text), markov_predictor.predict_distribution(ids.tolist())
     np.testing.assert_array_equal(left.log_probs, right.log_probs)
     token, prob = markov_predictor.top_tokens(text, 1)[0]
-    assert (token, prob) == (markov_predictor.tokenizer.token_text(left.argmax()), left.prob(left.argmax()))
+    best, best_prob = left.top(1)[0]
+    assert (token, prob) == (markov_predictor.tokenizer.token_text(best), best_prob)
 
 
 def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> None:
@@ -41,6 +49,43 @@ def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> No
     assert len(markov_predictor.surprisals("")) == 1
 
 
+def test_predictors_and_models_describe_themselves_in_one_line(markov_predictor: Predictor) -> None:
+    size = short_count(markov_predictor.model.n_parameters)
+    corpus = markov_predictor.provenance.corpus
+    assert repr(markov_predictor) == f"<Predictor markov, bpe:300, fitted on {corpus}, {size} parameters>"
+    assert repr(markov_predictor.model) == f"<MarkovChain, vocabulary of 300, {size} parameters>"
+    empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
+    assert repr(empty) == "<Predictor markov, bpe:300, not fitted>"
+    assert [short_count(n) for n in (0, 9_999, 12_345, 2_810_000, 7 * 10**9)] == [
+        "0",
+        "9,999",
+        "12.3 k",
+        "2.81 M",
+        "7 G",
+    ]
+
+
+def test_a_notebook_shows_surprisals_as_coloured_text(markov_predictor: Predictor) -> None:
+    text = "The <b>fox</b> & 川"
+    surprisals = markov_predictor.surprisals(text)
+    page = surprisals._repr_html_()
+    shown = re.sub(r"<[^>]*>", "", page.partition("</div>")[0])
+    assert html.unescape(shown) == text + "⏹"
+    assert "<b>" not in page
+    assert f"{len(surprisals)} tokens, {surprisals.total_bits:.1f} bits" in page
+    assert "Distribution" not in markov_predictor.predict_distribution("The")._repr_html_()
+    assert "␣" in markov_predictor.predict_distribution("The")._repr_html_(), "spaces are visible"
+
+
+def test_surprisals_become_a_data_frame(markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    surprisals = markov_predictor.surprisals("The fox")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"needs the package 'pandas': pip install 'lmzoo\[pandas\]'"):
+        surprisals.to_dataframe()
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=list))
+    assert surprisals.to_dataframe()[0]["surprisal_bits"] == surprisals[0].surprisal_bits
+
+
 def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Predictor) -> None:
     text = markov_predictor.complete("The ", max_tokens=40, seed=5)
     assert text == "".join(markov_predictor.stream("The ", max_tokens=40, seed=5))
@@ -50,15 +95,12 @@ def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Pr
 
 
 def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
-    """Pieces of a stream join to what the ids decode to at once, also with broken characters among them."""
-    from lmzoo.generation import generate
-
-    hot = Decoding(temperature=8.0)  # nearly uniform: draws bytes that belong to no character
+    """The pieces of a stream join to the text of all ids decoded at once, even with broken characters among them."""
+    hot = Decoding(temperature=8.0)  # nearly uniform: samples bytes that form no character
     for seed in range(5):
         prompt = markov_predictor.tokenizer.encode("The ")
-        ids = list(
-            generate(markov_predictor.model, prompt, rng=np.random.default_rng(seed), decoding=hot, max_tokens=60)
-        )
+        tokens = generate(markov_predictor.model, prompt, rng=seed, decoding=hot, max_tokens=60)
+        ids = [token.token_id for token in tokens]
         whole = markov_predictor.tokenizer.decode([*prompt.tolist(), *(i for i in ids if i != EOT)])
         assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, decoding=hot) == whole
 
@@ -71,11 +113,11 @@ def test_completions_differ_and_repeat_with_their_seed(markov_predictor: Predict
     assert stopped == [text.partition("t")[0] for text in texts]
     with pytest.raises(ConfigurationError, match="n must be a whole number of at least 1, got 0"):
         markov_predictor.completions("The ", n=0)
-    with pytest.raises(ConfigurationError, match="must not be empty"):
+    with pytest.raises(ConfigurationError, match="at least one character"):
         markov_predictor.completions("The ", n=2, stop=[""])
 
 
-def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
+def test_temperature_0_takes_the_most_likely_token(markov_predictor: Predictor) -> None:
     greedy = Decoding(temperature=0)
     first = markov_predictor.complete("The", max_tokens=1, decoding=greedy)
     assert first == markov_predictor.top_tokens("The", 1)[0][0]
@@ -93,11 +135,11 @@ def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
     ],
 )
 def test_stop_strings_may_span_pieces(pieces: list[str], stop: list[str], expected: str) -> None:
-    assert "".join(_until(stop, pieces)) == expected
+    assert "".join(until_stop(pieces, stop)) == expected
 
 
 def test_empty_stop_string(markov_predictor: Predictor) -> None:
-    with pytest.raises(ConfigurationError, match="must not be empty"):
+    with pytest.raises(ConfigurationError, match="at least one character"):
         markov_predictor.complete("The", stop=[""])
 
 
@@ -116,6 +158,24 @@ def test_saved_and_loaded(markov_predictor: Predictor, saved: Path) -> None:
         )
 
 
+def test_a_label_is_saved_and_old_files_have_none(markov_predictor: Predictor, tmp_path: Path) -> None:
+    home = replace(markov_predictor, label="mine").save(tmp_path / "home")
+    assert Predictor.load(home).label == "mine"
+    description = json.loads((home / "predictor.json").read_text(encoding="utf-8"))
+    del description["label"]
+    (home / "predictor.json").write_text(json.dumps(description), encoding="utf-8")
+    assert Predictor.load(home).label == ""
+
+
+def test_unknown_provenance_is_none_and_not_0(markov_predictor: Predictor, tmp_path: Path) -> None:
+    imported = replace(markov_predictor, provenance=Provenance(source="model.arpa"))
+    loaded = Predictor.load(imported.save(tmp_path / "home"))
+    made = loaded.provenance
+    assert (made.seed, made.n_train_tokens, made.fit_seconds, made.corpus) == (None, None, None, None)
+    assert "seed" not in (tmp_path / "home" / "README.md").read_text(encoding="utf-8")
+    assert repr(loaded).startswith("<Predictor markov, bpe:300, read from model.arpa, ")
+
+
 def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predictor, tmp_path: Path) -> None:
     home = tmp_path / "home"
     markov_predictor.save(home)
@@ -123,7 +183,7 @@ def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predicto
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="holds other files"):
         markov_predictor.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
@@ -167,7 +227,9 @@ def _edit(path: Path, **changes: object) -> None:
         (lambda home: _edit(home / "predictor.json", species="unigram"), "the saved model lacks the array"),
     ],
 )
-def test_damage_is_named(saved: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_damaged_folders_raise_a_clear_error(
+    saved: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(saved, home)
     damage(home)
@@ -184,8 +246,6 @@ def test_bad_ids_and_settings(markov_predictor: Predictor) -> None:
 
 
 def test_unfitted_model_cannot_predict(markov_predictor: Predictor) -> None:
-    from lmzoo import zoo
-
     empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
     with pytest.raises(NotFittedError, match="call fit first"):
         empty.predict_distribution("a")

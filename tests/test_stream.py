@@ -1,4 +1,4 @@
-"""TokenStream: document boundaries."""
+"""The TokenStream class: documents and their boundaries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_documents_end_with_eot() -> None:
     assert stream.previous_ids().tolist() == [0, 5, 6, 0, 0, 7]
 
 
-def test_the_last_document_may_be_open() -> None:
+def test_the_last_document_may_lack_its_eot() -> None:
     stream = TokenStream(np.array([5, EOT, 6, 7]))
     assert stream.n_documents == 2
     assert [document.tolist() for document in stream.documents()] == [[5, 0], [6, 7]]
@@ -39,9 +39,15 @@ def test_a_stream_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.array([0.5]), np.array([[1]]), np.array([2**40])])
-def test_refuses_what_are_no_ids(bad: np.ndarray) -> None:
+def test_wrong_ids_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(TokenIdError):
         TokenStream(bad)
+
+
+def test_masks_select_positions() -> None:
+    stream = TokenStream(np.array([5, EOT, 6, 7]))
+    assert stream.mask(None).tolist() == [True] * 4
+    assert stream.mask(np.array([1, 3])).tolist() == [False, True, False, True]
 
 
 def test_eot_inside_a_document_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""`python -m lmzoo` is the `lmzoo` command."""
+"""Runs the `lmzoo` command for `python -m lmzoo`."""
 
 from lmzoo.cli import main
 

@@ -1,4 +1,4 @@
-"""Named arrays on disk: safetensors files, written atomically and read as memory maps."""
+"""Reading and writing of named arrays in safetensors files, atomically and with memory maps."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def save_arrays(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the arrays and a JSON object of `facts` about them to one file; the file is whole or not there.
+    """Writes named arrays to a safetensors file, atomically: after an error, no incomplete file is left.
 
-    `metadata` is what other readers of the file want to find in it.
+    `facts` is a JSON object stored with the arrays. `metadata` holds further texts for other programs that read the
+    file.
     """
     described = {**(metadata or {}), **({"facts": json.dumps(facts, sort_keys=True)} if facts is not None else {})}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -45,13 +46,13 @@ def save_arrays(
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays (read-only, memory-mapped: nothing is read before it is used) and the facts of a file.
+    """Loads the named arrays of a safetensors file and the JSON object that was stored with them.
 
-    Raises SavedModelError if the file is missing, truncated or not a safetensors file.
+    The arrays are read-only memory maps. Raises SavedModelError if the file is missing, truncated or of another format.
     """
     path = Path(path)
     if not path.is_file():
-        raise SavedModelError(f"{path} is missing: the folder is incomplete or not one that lmzoo saved")
+        raise SavedModelError(f"{path} is missing: the folder is incomplete or was not saved by lmzoo")
     try:
         with safetensors.safe_open(path, framework="numpy") as opened:  # validates sizes, offsets and types
             facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
@@ -73,7 +74,10 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
 def take_array(
     arrays: Arrays, name: str, *, shape: tuple[int | None, ...], dtype: type[np.generic] | None = None
 ) -> NDArray[Any]:
-    """The array `name`, held to a shape (None = any size) and optionally to a dtype; SavedModelError otherwise."""
+    """Returns the array `name` of a saved model after checking its shape and type.
+
+    In `shape`, None stands for any size. Raises SavedModelError if the array is missing or does not match.
+    """
     if name not in arrays:
         raise SavedModelError(f"the saved model lacks the array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}")
     array = arrays[name]

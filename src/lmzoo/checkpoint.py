@@ -1,4 +1,4 @@
-"""Where a long fit leaves its work, so that a killed one resumes to the same result."""
+"""Checkpoints of long training runs: an interrupted run resumes and gives the same result."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from lmzoo.errors import SavedModelError, TrainingError
 
 
 class Checkpoint:
-    """One file with the newest state of one fit. Each save replaces the last one atomically."""
+    """A file with the latest state of one training run. Each save replaces the file atomically."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.earlier_seconds = 0.0
-        """How long the fit that `load` resumed had already run."""
+        """Training time in seconds before the interruption; 0 if no run was resumed."""
         self._opened = time.perf_counter()
 
     def save(self, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-        """Keeps the arrays and a JSON object of facts, among them `fingerprint`: what the fit was of."""
+        """Saves the state of a training run: named arrays and a JSON object.
+
+        `facts` must contain `fingerprint`, a hash of the training data and settings, which `load` compares.
+        """
         seconds = self.earlier_seconds + time.perf_counter() - self._opened
         save_arrays(self.path, arrays, {**facts, "seconds": seconds})
 
     def load(self, fingerprint: str) -> tuple[Arrays, dict[str, Any]] | None:
-        """The last state saved, or None. TrainingError if it was saved by a fit of something else."""
+        """Returns the saved state of a training run as (arrays, facts), or None if nothing was saved.
+
+        `fingerprint` is a hash of the training data and settings. Raises TrainingError if the file is damaged or was
+        saved by a run with another fingerprint.
+        """
         if not self.path.exists():
             return None
         try:
@@ -36,13 +43,13 @@ class Checkpoint:
             raise TrainingError(f"the checkpoint {self.path} is damaged; delete it to start over") from error
         if facts.get("fingerprint") != fingerprint:
             raise TrainingError(
-                f"the checkpoint {self.path} belongs to a fit with other data or settings; "
-                "delete it to start over, or fit into another folder"
+                f"the checkpoint {self.path} belongs to a training run with other data or settings; "
+                "delete it to start over, or choose another folder"
             )
         self.earlier_seconds = facts.get("seconds", 0.0)
         return {name: array.copy() for name, array in arrays.items()}, facts
 
     def discard(self) -> None:
-        """Removes the file, once the fitted model is saved elsewhere."""
+        """Deletes the checkpoint file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()

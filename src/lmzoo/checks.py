@@ -1,7 +1,7 @@
-"""What a setting may be: each check raises ConfigurationError with its name, what is allowed and what was given.
+"""Checks of settings. Each check raises a ConfigurationError that names the setting, its value and what is allowed.
 
-They are strict about types, as settings come from command lines and JSON files: "64" is a text, and true no number.
-With `null`, which says what it means, None is allowed too.
+Types are checked strictly, because settings come from command lines and JSON files: "64" and True are not numbers.
+`none_means` allows None as well; it is a text that says what None does, for the error message.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import Any
 
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
-_LARGEST = sys.float_info.max  # unlike float, int has greater ones
+_LARGEST = sys.float_info.max  # a Python int may be larger
 
 
-def check_whole(low: int, high: int | None = None, /, *, null: str | None = None, **settings: object) -> None:
-    """All must be whole numbers of at least `low` and, if there is one, at most `high`."""
+def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:
+    """Raises ConfigurationError unless all settings are whole numbers from `low` to `high` (None: no upper limit)."""
     allowed = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     most = math.inf if high is None else high
-    _check(settings, allowed, null, lambda value: isinstance(value, int) and low <= value <= most)
+    _check(settings, allowed, none_means, lambda value: isinstance(value, int) and low <= value <= most)
 
 
-def check_share(*, null: str | None = None, **settings: object) -> None:
-    """All must be numbers from 0 to 1."""
-    _check(settings, "a number from 0 to 1", null, lambda value: 0 <= value <= 1)
+def check_share(*, none_means: str | None = None, **settings: object) -> None:
+    """Raises ConfigurationError unless all settings are numbers from 0 to 1."""
+    _check(settings, "a number from 0 to 1", none_means, lambda value: 0 <= value <= 1)
 
 
-def check_positive(*, null: str | None = None, **settings: object) -> None:
-    """All must be finite numbers above 0."""
-    _check(settings, "a finite number above 0", null, lambda value: 0 < value <= _LARGEST)
+def check_positive(*, none_means: str | None = None, **settings: object) -> None:
+    """Raises ConfigurationError unless all settings are finite numbers above 0."""
+    _check(settings, "a finite number above 0", none_means, lambda value: 0 < value <= _LARGEST)
 
 
-def check_at_least(low: float, /, *, null: str | None = None, **settings: object) -> None:
-    """All must be finite numbers of at least `low`."""
-    _check(settings, f"a finite number of at least {low:g}", null, lambda value: low <= value <= _LARGEST)
+def check_at_least(low: float, /, *, none_means: str | None = None, **settings: object) -> None:
+    """Raises ConfigurationError unless all settings are finite numbers of at least `low`."""
+    _check(settings, f"a finite number of at least {low:g}", none_means, lambda value: low <= value <= _LARGEST)
 
 
-def check_flag(*, null: str | None = None, **settings: object) -> None:
-    """All must be true or false."""
+def check_flag(*, none_means: str | None = None, **settings: object) -> None:
+    """Raises ConfigurationError unless all settings are True or False."""
     for name, value in settings.items():
-        if not (isinstance(value, bool) or (value is None and null)):
-            raise _refusal(name, value, "true or false", null)
+        if not (isinstance(value, bool) or (value is None and none_means)):
+            raise _refusal(name, value, "true or false", none_means)
 
 
 def check_choice(choices: Collection[str], /, **settings: object) -> None:
-    """All must be one of the names; UnknownNameError with the nearest one."""
+    """Raises UnknownNameError, which suggests the nearest name, unless all settings are names in `choices`."""
     for name, value in settings.items():
         if not isinstance(value, str):
             raise _refusal(name, value, f"one of {', '.join(choices)}", None)
@@ -54,14 +54,17 @@ def check_choice(choices: Collection[str], /, **settings: object) -> None:
             raise UnknownNameError(name, value, choices)
 
 
-def _check(settings: Mapping[str, Any], allowed: str, null: str | None, fits: Callable[[Any], bool]) -> None:
-    """Numbers that fit; bool is a kind of int in Python, but nobody means it."""
+def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:
+    """Raises ConfigurationError unless all settings are numbers for which `fits` returns True.
+
+    True and False do not count as numbers, although Python's bool is a kind of int.
+    """
     for name, value in settings.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not ((is_number and fits(value)) or (value is None and null)):
-            raise _refusal(name, value, allowed, null)
+        if not ((is_number and fits(value)) or (value is None and none_means)):
+            raise _refusal(name, value, allowed, none_means)
 
 
-def _refusal(name: str, value: object, allowed: str, null: str | None) -> ConfigurationError:
-    alternative = f", or null {null};" if null else ","
+def _refusal(name: str, value: object, allowed: str, none_means: str | None) -> ConfigurationError:
+    alternative = f", or null {none_means};" if none_means else ","
     return ConfigurationError(f"{name} must be {allowed}{alternative} got {value!r}")

@@ -1,8 +1,10 @@
-"""One probability distribution over the next token, and the only home of decoding transforms."""
+"""A probability distribution over the next token, with temperature, top-k, top-p and min-p."""
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,36 +14,40 @@ from lmzoo.errors import ConfigurationError, TokenIdError
 
 
 class Distribution:
-    """A probability distribution over V token ids; immutable.
+    """An immutable probability distribution over the V token ids of a vocabulary.
 
-    `np.asarray(distribution)` gives the (V,) probabilities. The transforms (`tempered`, `top_k`, `top_p`,
-    `min_p`) return new distributions, so they chain: `d.tempered(0.8).top_p(0.95).sample(rng)`.
+    `np.asarray(distribution)` returns the probabilities as a (V,) array. `tempered`, `top_k`, `top_p` and `min_p`
+    return new distributions and can be chained: `distribution.tempered(0.8).top_p(0.95).sample(rng)`.
     """
 
-    __slots__ = ("log_probs",)
+    __slots__ = ("log_probs", "token_text")
 
     log_probs: NDArray[np.float64]
-    """(V,) natural logarithms of the probabilities; read-only."""
+    """Natural logarithms of the probabilities, a read-only array (V,)."""
+    token_text: Callable[[int], str]
+    """Function that returns the text of a token id for display; by default the id itself."""
 
-    def __init__(self, log_probs: ArrayLike) -> None:
-        """Takes (V,) log-probabilities in nats up to a constant, which is normalised away.
+    def __init__(self, log_probs: ArrayLike, token_text: Callable[[int], str] = str) -> None:
+        """Creates a distribution from unnormalised log-probabilities (V,) in nats, such as logits.
 
-        Raises ConfigurationError for an empty or not one-dimensional array, NaN, +inf, or no possible token.
+        Raises ConfigurationError for an array that is empty or not one-dimensional, for NaN or +inf, and if all
+        log-probabilities are -inf.
         """
         values = np.array(log_probs, dtype=np.float64)
         if values.ndim != 1 or values.size == 0:
             raise ConfigurationError(
-                f"a distribution needs a (V,) array of log-probabilities, got shape {values.shape}"
+                f"log_probs must be a one-dimensional array with at least one number, got shape {values.shape}"
             )
         peak = values.max()
         if not math.isfinite(peak):
-            raise ConfigurationError("a distribution needs log-probabilities that are not NaN, +inf or all -inf")
+            raise ConfigurationError(f"log_probs must be below +inf, not NaN, and not all -inf; the largest is {peak}")
         values -= peak + np.log(np.exp(values - peak).sum())
         values.flags.writeable = False
         object.__setattr__(self, "log_probs", values)
+        object.__setattr__(self, "token_text", token_text)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a Distribution is immutable: cannot set '{name}'")
+        raise AttributeError(f"cannot set '{name}': a Distribution is immutable")
 
     def __reduce__(self) -> tuple[type[Distribution], tuple[NDArray[np.float64]]]:
         return type(self), (self.log_probs,)
@@ -53,66 +59,91 @@ class Distribution:
         return self.probs.astype(dtype or np.float64)
 
     def __repr__(self) -> str:
-        best = ", ".join(f"{token_id}: {prob:.3f}" for token_id, prob in self.top(3))
-        return f"Distribution(V={len(self)}, entropy={self.entropy() / math.log(2):.2f} bits, top={{{best}}})"
+        best = ", ".join(f"{self.token_text(token_id)}: {prob:.3f}" for token_id, prob in self.top(3))
+        return f"<Distribution over {len(self):,} tokens, entropy {self.entropy() / math.log(2):.2f} bits, top {best}>"
+
+    def _repr_html_(self) -> str:
+        """Returns an HTML table of the ten most likely tokens, with a bar for each probability."""
+        best = self.top(10)
+        rows = "".join(
+            f'<tr><td style="text-align:right;white-space:pre">{html.escape(self.token_text(token_id))}</td>'
+            f'<td style="text-align:left;width:16em"><div style="background:rgba(70,130,180,.6);height:.9em;'
+            f'width:{100 * prob / best[0][1]:.1f}%"></div></td><td>{100 * prob:.2f} %</td></tr>'
+            for token_id, prob in best
+            if prob > 0
+        )
+        note = f"{len(self):,} tokens, entropy {self.entropy() / math.log(2):.2f} bits"
+        return f'<table>{rows}</table><div style="opacity:.7;font-size:85%">{note}</div>'
+
+    def with_token_text(self, token_text: Callable[[int], str]) -> Distribution:
+        """Returns the same distribution with a function that gives the text of a token id for display."""
+        labelled = object.__new__(Distribution)
+        object.__setattr__(labelled, "log_probs", self.log_probs)
+        object.__setattr__(labelled, "token_text", token_text)
+        return labelled
 
     @property
     def probs(self) -> NDArray[np.float64]:
-        """(V,) probabilities."""
+        """Probabilities of the V tokens, an array (V,)."""
         return np.exp(self.log_probs)
 
     def log_prob(self, token_id: int) -> float:
-        """Natural logarithm of the probability of `token_id`; -inf if it is impossible."""
+        """Returns the natural logarithm of the probability of a token; -inf for probability 0."""
         return float(self.log_probs[self._checked(token_id)])
 
     def prob(self, token_id: int) -> float:
-        """Probability of `token_id`."""
+        """Returns the probability of a token; raises TokenIdError for an id outside the vocabulary."""
         return math.exp(self.log_prob(token_id))
 
     def entropy(self) -> float:
-        """Entropy in nats."""
+        """Returns the entropy of the distribution in nats."""
         probs = self.probs
         possible = probs > 0
         return float(-(probs[possible] @ self.log_probs[possible]))
 
     def top(self, k: int = 10) -> list[tuple[int, float]]:
-        """The `k` most likely (token id, probability), best first; among equals the lower id comes first."""
+        """Returns the `k` most likely tokens as pairs (token id, probability), most likely first.
+
+        Tokens of equal probability are ordered by id.
+        """
         order = self._best(k)
         return [(int(token_id), math.exp(self.log_probs[token_id])) for token_id in order]
 
-    def argmax(self) -> int:
-        """The most likely token id; among equals the lowest."""
-        return int(np.argmax(self.log_probs))
-
     def sample(self, rng: np.random.Generator) -> int:
-        """Draws a token id by inverting the cumulative distribution at one uniform number."""
+        """Samples a token id, by inverting the cumulative distribution at one uniform random number."""
         cumulative = self.probs.cumsum()
-        drawn = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
-        if drawn == len(self):  # the product was rounded up to the sum of all
-            drawn = int(np.flatnonzero(np.isfinite(self.log_probs))[-1])
-        return drawn
+        token_id = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+        if token_id == len(self):  # the product was rounded up to the total
+            token_id = int(np.flatnonzero(np.isfinite(self.log_probs))[-1])
+        return token_id
 
     def tempered(self, temperature: float) -> Distribution:
-        """Probabilities to the power 1 / temperature, renormalised; temperature 0 leaves only the argmax."""
+        """Returns the distribution with all log-probabilities divided by `temperature`, renormalised.
+
+        Temperatures below 1 sharpen the distribution; temperature 0 keeps only the most likely token.
+        """
         if not (math.isfinite(temperature) and temperature >= 0):
             raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature}")
         if temperature == 1:
             return self
         if temperature == 0:
             return self.top_k(1)
-        # Shifted so that the best is 0: dividing by a tiny temperature then cannot overflow.
+        # The largest log-probability is shifted to 0, so that dividing by a tiny temperature cannot overflow.
         shifted = self.log_probs - self.log_probs.max()
         with np.errstate(over="ignore"):
-            return Distribution(shifted / temperature)
+            return Distribution(shifted / temperature, self.token_text)
 
     def top_k(self, k: int) -> Distribution:
-        """Only the `k` most likely tokens; `k` above V keeps all."""
+        """Returns the distribution restricted to the `k` most likely tokens and renormalised."""
         if k < 1:
             raise ConfigurationError(f"top_k must be at least 1, got {k}")
         return self._only(self._best(k)) if k < len(self) else self
 
     def top_p(self, p: float) -> Distribution:
-        """The nucleus: the fewest most likely tokens whose probabilities reach `p` (Holtzman et al. 2020)."""
+        """Returns the distribution restricted to the fewest most likely tokens whose probabilities sum to at least `p`.
+
+        This is nucleus sampling (Holtzman et al. 2020). Raises ConfigurationError unless 0 < p <= 1.
+        """
         if not 0 < p <= 1:
             raise ConfigurationError(f"top_p must be above 0 and at most 1, got {p}")
         if p == 1:
@@ -122,7 +153,7 @@ class Distribution:
         return self._only(order[: int(np.searchsorted(reached, p)) + 1])
 
     def min_p(self, p: float) -> Distribution:
-        """Only tokens with at least `p` times the probability of the most likely one."""
+        """Returns the distribution restricted to tokens with at least `p` times the largest probability."""
         if not 0 <= p <= 1:
             raise ConfigurationError(f"min_p must be between 0 and 1, got {p}")
         if p == 0:
@@ -130,7 +161,7 @@ class Distribution:
         return self._only(np.flatnonzero(self.log_probs >= self.log_probs.max() + math.log(p)))
 
     def _best(self, k: int) -> NDArray[np.intp]:
-        """Ids of the k most likely tokens, best first, lower id first among equals."""
+        """Returns the ids of the k most likely tokens, most likely first; ties are ordered by id."""
         if k < len(self) // 8:
             threshold = -np.partition(-self.log_probs, k - 1)[k - 1] if k > 0 else np.inf
             candidates = np.flatnonzero(self.log_probs >= threshold)
@@ -141,7 +172,7 @@ class Distribution:
     def _only(self, token_ids: NDArray[np.intp]) -> Distribution:
         kept = np.full(len(self), -np.inf)
         kept[token_ids] = self.log_probs[token_ids]
-        return Distribution(kept)
+        return Distribution(kept, self.token_text)
 
     def _checked(self, token_id: int) -> int:
         if not 0 <= token_id < len(self):

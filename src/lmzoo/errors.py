@@ -1,18 +1,18 @@
-"""Every error that lmzoo raises on purpose.
+"""The exceptions of lmzoo. The command line reports them in one line, without a traceback.
 
-    LmzooError                     caught at the command line: one line, no traceback, exit status 1
+    LmzooError                     base class (exit status 1 of the command line)
       UsageError                   the call is wrong (exit status 2)
-        UnknownNameError           no such species, corpus, tokenizer, ...: names the nearest match
+        UnknownNameError           an unknown name of a model, corpus or tokenizer; suggests the nearest name
         ConfigurationError         a setting with a wrong name or value
-        TokenIdError               an id outside the vocabulary
-      CorpusError                  text that is missing, empty, damaged or too small
-      TokenizerError               text that this tokenizer cannot represent, or a damaged tokenizer
-      NotFittedError               a model was asked before it was fitted
+        TokenIdError               a token id outside the vocabulary
+      CorpusError                  text that is missing, empty, damaged or too short
+      TokenizerError               text that a tokenizer cannot represent, or a damaged tokenizer
+      NotFittedError               a prediction of a model that is not trained
       SavedModelError              a saved folder that is missing, damaged or of another version
-      TrainingError                a fit that cannot go on (divergence, a checkpoint of another run)
-      MissingExtraError            an optional dependency is not installed
+      TrainingError                training that cannot continue (divergence, or a checkpoint of another run)
+      MissingExtraError            an optional dependency that is not installed
 
-Messages say what was wrong, the value received, what is allowed, and what to do.
+A message says what was wrong, the value received, what is allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from collections.abc import Iterable
 
 
 class LmzooError(Exception):
-    """Base of every error that lmzoo raises on purpose."""
+    """Base class of all exceptions that lmzoo raises deliberately."""
 
 
 class UsageError(LmzooError, ValueError):
-    """The call itself is wrong: it would fail in the same way on any machine."""
+    """Raised for a wrong call, such as a wrong argument, that would fail in the same way on any computer."""
 
 
 class UnknownNameError(UsageError):
-    """No such name in a closed list of names."""
+    """Raised for a name that is not among the known names; the message suggests the nearest known name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
@@ -44,35 +44,35 @@ class UnknownNameError(UsageError):
 
 
 class ConfigurationError(UsageError):
-    """A setting with a wrong name, type or value."""
+    """Raised for a setting with a wrong name, type or value."""
 
 
 class TokenIdError(UsageError):
-    """A token id outside the vocabulary."""
+    """Raised for a token id outside the vocabulary."""
 
 
 class CorpusError(LmzooError):
-    """Text that is missing, empty, damaged or too small for the request."""
+    """Raised for a text that is missing, empty, damaged or too short for the request."""
 
 
 class TokenizerError(LmzooError):
-    """Text that a tokenizer cannot represent, or a damaged tokenizer."""
+    """Raised for text that a tokenizer cannot represent, and for a damaged tokenizer."""
 
 
 class NotFittedError(LmzooError):
-    """A model was asked for a prediction before `fit` or `load_arrays`."""
+    """Raised when a model is asked for a prediction before it was trained or loaded."""
 
 
 class SavedModelError(LmzooError):
-    """A saved folder that is missing, damaged or written by an incompatible version."""
+    """Raised for a saved folder that is missing, damaged or written by an incompatible version."""
 
 
 class TrainingError(LmzooError):
-    """A fit that cannot go on."""
+    """Raised when training cannot continue, for example after divergence."""
 
 
 class MissingExtraError(LmzooError):
-    """An optional dependency is not installed."""
+    """Raised when an optional dependency is not installed; the message says how to install it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}': pip install 'lmzoo[{extra}]'")

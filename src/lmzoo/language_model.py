@@ -1,4 +1,4 @@
-"""The one abstraction: the tokens so far go in, one probability distribution over the next token comes out."""
+"""The interface of all models: given the tokens so far, a probability distribution over the next token."""
 
 from __future__ import annotations
 
@@ -20,56 +20,65 @@ from lmzoo.system.progress import OnProgress, Progress
 State = TypeVar("State")
 
 _BLOCK_ELEMENTS = 1 << 17
-"""Size of the (B, V) blocks in which streams are read: 1 MB of float64, which stays in a core's cache."""
+"""Number of elements in a block of predictions (positions x vocabulary): 1 MB of float64 fits a core's cache."""
+
+_END = np.array([EOT], np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenStats:
-    """What a model made of each of T observed tokens."""
+    """The log-probability, rank and entropy of a model's prediction for each of T observed tokens."""
 
     log_probs: NDArray[np.float64]
-    """(T,) log-probability of the observed token, in nats; -inf only for an unsmoothed exhibit."""
+    """Log-probability of each observed token in nats, an array (T,); -inf occurs only for unsmoothed models."""
     ranks: NDArray[np.int32]
-    """(T,) rank of the observed token from 1 = most likely; among equals the lower id comes first."""
+    """Rank of each observed token by probability, an array (T,); 1 is the most likely, ties are ordered by id."""
     entropies: NDArray[np.float64]
-    """(T,) entropy of the predicted distribution, in nats."""
+    """Entropy of each predicted distribution in nats, an array (T,)."""
     top_log_probs: NDArray[np.float64]
-    """(T,) log-probability of the most likely token, in nats: how sure the model was."""
+    """Log-probability of the most likely token at each position in nats, an array (T,): the model's confidence."""
 
 
 class LanguageModel(ABC, Generic[State]):
-    """A next-token predictor over ids 0 .. vocab_size - 1, where id 0 is end-of-text.
+    """Base class of all language models over the token ids 0 .. vocab_size - 1, where id 0 is EOT (end of text).
 
-    A species writes `fit`, `initial_state`, `advance`, `next_log_probs`, `arrays` and `load_arrays`; everything else
-    follows. It may override the methods under "Speed", and is then held to the same results
-    (`lmzoo.testing.check_language_model`). A state is a value: `advance` never changes the one it is given, so callers
-    may branch from it and keep it.
+    A subclass implements `fit`, `initial_state`, `advance`, `next_log_probs`, `arrays` and `load_arrays`; the base
+    class derives all other methods. The methods in the section "Speed" may be overridden by faster ones with the same
+    results (`lmzoo.testing.check_language_model` compares them). States are never modified in place: `advance` returns
+    a new state, so that callers can keep a state and continue from it several times.
     """
 
     context_size: int | None
-    """How many of the last ids the model can see; None = unbounded memory."""
+    """Number of most recent token ids that determine a prediction; None means all ids of the document."""
     adapts_on_test: bool = False
-    """Whether what it reads changes what it has learned, as in a cache: it is never ranked with static models."""
+    """True if the model adapts to the text that it reads, as a cache does; it is then ranked separately."""
     fitted: bool = False
-    """Set by `fit` and `load_arrays`."""
+    """True after `fit` or `load_arrays`."""
     n_tokens_read: int | None = None
-    """How many tokens `fit` learned from, each as often as it was read; None where nobody counts them."""
+    """Number of tokens read in training, counted once per epoch; None for models that do not count them."""
+    device_name: str | None = None
+    """Name of the torch device that computes the predictions, such as "cuda:0"; None for models without torch."""
 
     def __init__(self, vocab_size: int) -> None:
         if vocab_size < 2:
-            raise ConfigurationError(f"vocab_size must be at least 2 (end-of-text and one token), got {vocab_size}")
+            raise ConfigurationError(f"vocab_size must be at least 2 (EOT and one other token), got {vocab_size}")
         self.vocab_size = vocab_size
+
+    def __repr__(self) -> str:
+        size = f"{short_count(self.n_parameters)} parameters" if self.fitted else "not fitted"
+        return f"<{type(self).__name__}, vocabulary of {self.vocab_size:,}, {size}>"
 
     @property
     def reach(self) -> int | None:
-        """The most ids that a prediction can depend on; None = unbounded.
+        """The largest number of token ids that a prediction can depend on; None if there is no limit.
 
-        That is `context_size`, unless which ids are seen hangs on the length of the whole context, as with windows
-        that start at certain positions: no cut to the last ids then leaves a prediction as it is.
+        It differs from `context_size` for models with windows that start at fixed positions of a document: these see at
+        most `reach` ids, but how many depends on the position, so that contexts must not be truncated (`context_size`
+        is None).
         """
         return self.context_size
 
-    # ---- What a species writes ------------------------------------------------------------------
+    # ---- Implemented by each model --------------------------------------------------------------
 
     @abstractmethod
     def fit(
@@ -80,43 +89,52 @@ class LanguageModel(ABC, Generic[State]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        """Learns from `data.train`; may tune on `data.valid`. Forgets what an earlier fit learned.
+        """Trains the model on `data.train` and returns it; `data.valid` may be used for tuning.
 
-        The same data and seed give the same model. A species whose fit takes long keeps its work in `checkpoint` and
-        resumes from it. Raises CorpusError for empty data, TokenIdError for ids outside the vocabulary.
+        A second call starts from scratch. The same data and seed give the same model. Models that train for long save
+        their progress in `checkpoint` and resume from it. Raises CorpusError for empty data, TokenIdError for ids
+        outside the vocabulary.
         """
 
     @abstractmethod
     def initial_state(self) -> State:
-        """The state at a document start."""
+        """Returns the state of the model at the start of a document."""
 
     @abstractmethod
     def advance(self, state: State, token_id: int) -> State:
-        """The state after `token_id` follows; after EOT it predicts as `initial_state` does."""
+        """Returns the state after one more token. After EOT (end of text) it is equivalent to the initial state.
+
+        The given state is not modified.
+        """
 
     @abstractmethod
     def next_log_probs(self, state: State) -> NDArray[np.float64]:
-        """(V,) log-probabilities of the next token in nats; their exponentials sum to 1."""
+        """Returns the log-probabilities (V,), in nats, of each of V possible next tokens in a state of the model."""
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything that `fit` learned, by name."""
+        """Returns all parameters that were learned in training, as named arrays."""
 
     @abstractmethod
     def load_arrays(self, arrays: Arrays) -> Self:
-        """Becomes the fitted model that `arrays` came from; SavedModelError if they do not fit."""
+        """Restores the trained model from named arrays and returns it; raises SavedModelError if they do not fit."""
 
-    # ---- What it gets ---------------------------------------------------------------------------
+    # ---- Derived --------------------------------------------------------------------------------
 
     def predict_distribution(self, context: ArrayLike = ()) -> Distribution:
-        """The distribution over the token that follows `context`, a (T,) array of ids; () = a document start.
+        """Returns the distribution over the token that follows a context, given as an array of T token ids.
 
-        Only ids after the last EOT in the context matter. Raises TokenIdError for ids outside the vocabulary.
+        An empty context is the start of a document. Ids before the last EOT (end of text) have no influence. Raises
+        TokenIdError for ids outside the vocabulary.
         """
         return Distribution(self.next_log_probs(self.state_after(self.visible(context))))
 
     def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
-        """What the model makes of every position of a stream of T ids (EOT ends documents in it)."""
+        """Computes the log-probability, rank and entropy of each of the T tokens of a text or stream of documents.
+
+        Each token is predicted from the tokens before it in its document; EOT (id 0) ends a document and is predicted,
+        too. Raises TokenIdError for ids outside the vocabulary.
+        """
         stream = self.checked_stream(ids)
         log_probs = np.empty(len(stream), np.float64)
         ranks = np.empty(len(stream), np.int32)
@@ -135,7 +153,10 @@ class LanguageModel(ABC, Generic[State]):
         return TokenStats(log_probs, ranks, entropies, top_log_probs)
 
     def visible(self, context: ArrayLike) -> NDArray[np.int32]:
-        """The part of `context` that the model can see: after the last EOT, at most `context_size` ids; checked."""
+        """Returns the last ids of a context that the model can see: those after the last EOT, at most `context_size`.
+
+        Raises TokenIdError for ids outside the vocabulary, NotFittedError before training.
+        """
         self.require_fitted()
         ids = TokenStream(np.asarray(context)).ids
         check_ids(ids, self.vocab_size)
@@ -145,85 +166,133 @@ class LanguageModel(ABC, Generic[State]):
         return ids if self.context_size is None else ids[max(0, ids.size - self.context_size) :]
 
     def checked_stream(self, ids: ArrayLike | TokenStream) -> TokenStream:
-        """The ids as a stream, held to this vocabulary; NotFittedError before `fit`."""
+        """Returns token ids as a TokenStream; raises TokenIdError for ids outside the vocabulary of the model."""
         self.require_fitted()
         return TokenStream.of(ids, self.vocab_size)
 
     def require_fitted(self) -> None:
-        """Raises NotFittedError before `fit` or `load_arrays`."""
+        """Raises NotFittedError if the model has been neither trained nor loaded."""
         if not self.fitted:
             raise NotFittedError(
-                f"this {type(self).__name__} has not learned anything yet: call fit first, or load one"
+                f"this {type(self).__name__} is not trained yet: call fit first, or load a trained model"
             )
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers `fit` learned."""
+        """Number of trained parameters: the size of all floating-point arrays of the model."""
         return sum(array.size for array in self.arrays().values() if np.issubdtype(array.dtype, np.floating))
 
     @property
     def flops_per_token(self) -> float | None:
-        """Floating-point operations to read a token and predict the next one; None where nobody counts them."""
+        """Floating-point operations to read one token and predict the next; None for models that do not count them."""
         return None
 
     # ---- Speed: may be overridden ---------------------------------------------------------------
 
     def state_after(self, context: NDArray[np.int32]) -> State:
-        """The state after `context`, ids of one document that were checked by `visible`."""
+        """Returns the state of the model after the token ids of a context, which `visible` must have checked."""
         state = self.initial_state()
         for token_id in context.tolist():
             state = self.advance(state, token_id)
         return state
 
     def advance_batch(self, states: Sequence[State], token_ids: Sequence[int]) -> Sequence[State]:
-        """The states after B token ids follow B states, one each."""
+        """Returns the states after one more token each: B states and B token ids give B states."""
         return [self.advance(state, token_id) for state, token_id in zip(states, token_ids, strict=True)]
 
     def next_log_probs_batch(self, states: Sequence[State]) -> NDArray[np.float64]:
-        """(B, V) log-probabilities in nats of the next token after each of B states."""
+        """Returns the log-probabilities (B, V), in nats, of each of V possible next tokens in each of B states."""
         return np.array([self.next_log_probs(state) for state in states]).reshape(len(states), self.vocab_size)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        """(B, V) log-probabilities in nats of the next token after each of B contexts."""
-        rows = [self.next_log_probs(self.state_after(self.visible(context))) for context in contexts]
-        return np.array(rows).reshape(len(rows), self.vocab_size)
+    def next_log_probs_after(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        """Returns the log-probabilities (B, V), in nats, of each of V possible next tokens after each of B contexts.
+
+        Each context is an array of token ids. Raises TokenIdError for ids outside the vocabulary.
+        """
+        # Each context is read as a document: its prediction is the one at the EOT that ends the document.
+        stream, ends = self._as_documents(contexts)
+        rows = np.empty((len(contexts), self.vocab_size))
+        for positions, block in self.stream_log_probs(stream, ends):
+            rows[np.searchsorted(ends, positions)] = block
+        return rows
+
+    def _as_documents(self, contexts: Sequence[ArrayLike]) -> tuple[TokenStream, NDArray[np.intp]]:
+        """Joins contexts, each followed by EOT, to a stream; returns the stream and the (B,) positions of the EOTs."""
+        parts = [_as_ids(context) for context in contexts]
+        ids = np.concatenate([part for context in parts for part in (context, _END)]) if parts else _END[:0]
+        stream = self.checked_stream(ids)
+        sizes = np.array([part.size + 1 for part in parts], np.intp)
+        if self.context_size is None or (sizes <= self.context_size + 1).all():
+            return stream, sizes.cumsum() - 1
+        sizes_seen = np.minimum(sizes, self.context_size + 1)
+        seen = np.arange(len(stream)) >= np.repeat(sizes.cumsum() - sizes_seen, sizes)
+        return TokenStream(stream.ids[seen]), sizes_seen.cumsum() - 1
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
-        """(T,) log-probability in nats of every id of a stream, given those before it in its document."""
+        """Returns the log-probability (T,), in nats, of each of T tokens given the tokens before it in its document."""
         return self.token_stats(ids).log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-        """The predicted distributions of a checked stream, in blocks: positions (B,) and log-probabilities (B, V).
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        """Yields the predicted distributions at the positions of a stream of T tokens, in blocks.
 
-        Every position comes exactly once, in any order; a block may be reused for the next one.
+        Each block is a pair: B positions (B,), and the log-probabilities (B, V) in nats of each of V possible tokens at
+        these positions, given the tokens before them in their document. `positions`, in increasing order, selects the
+        positions to predict; None means all T. Each occurs once, in any order. The memory of a block may be reused for
+        the next one. The stream must have been checked by `checked_stream`.
         """
-        state = self.initial_state()
-        for start, stop in self.block_bounds(len(stream)):
-            block = np.empty((stop - start, self.vocab_size))
-            for row, token_id in enumerate(stream.ids[start:stop].tolist()):
+        wanted = np.arange(len(stream)) if positions is None else positions
+        starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
+        # `state` has read the document that starts at `state_start`, as far as position `n_read`.
+        state, state_start, n_read = self.initial_state(), -1, 0
+        for first, last in self.block_bounds(len(wanted)):
+            block = np.empty((last - first, self.vocab_size))
+            rows = zip(wanted[first:last].tolist(), starts[first:last].tolist(), strict=True)
+            for row, (position, start) in enumerate(rows):
+                if start == state_start:
+                    for token_id in stream.ids[n_read:position].tolist():
+                        state = self.advance(state, token_id)
+                else:
+                    state = self.state_after(self.visible(stream.ids[start:position]))
+                state_start, n_read = start, position
                 block[row] = self.next_log_probs(state)
-                state = self.initial_state() if token_id == EOT else self.advance(state, token_id)
-            yield np.arange(start, stop), block
+            yield wanted[first:last], block
 
     def block_bounds(self, n_positions: int) -> Iterator[tuple[int, int]]:
-        """(start, stop) of consecutive blocks whose (B, V) log-probabilities fit the processor's cache."""
+        """Yields the (start, stop) of consecutive blocks of positions whose predictions fit a processor cache."""
         size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
         for start in range(0, n_positions, size):
             yield start, min(start + size, n_positions)
 
 
+def short_count(n: int) -> str:
+    """Returns a count as text with three digits and a unit, such as "2.81 M"; counts below 10,000 in full."""
+    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if n >= max(size, 10_000):
+            return f"{n / size:.3g}{unit}"
+    return f"{n:,}"
+
+
+def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
+    """Returns a context as a (T,) array of integers."""
+    ids = np.asarray(context)
+    # The checks of TokenStream take longer than a prediction of an n-gram model, so ordinary arrays skip them.
+    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids
+
+
 def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(B,) rank of the observed id in each row of a (B, V) block, from 1; among equals the lower id comes first."""
-    own = block[np.arange(len(observed)), observed][:, None]  # (B, 1)
-    above = np.count_nonzero(block > own, axis=1)
-    tied = np.flatnonzero(np.count_nonzero(block >= own, axis=1) > above + 1)
+    """Returns the rank (B,) of the observed id in each row of log-probabilities (B, V); ties are ordered by id."""
+    observed_log_probs = block[np.arange(len(observed)), observed][:, None]  # (B, 1)
+    above = np.count_nonzero(block > observed_log_probs, axis=1)
+    tied = np.flatnonzero(np.count_nonzero(block >= observed_log_probs, axis=1) > above + 1)
     for row in tied:
-        above[row] += np.count_nonzero(block[row, : observed[row]] == own[row])
+        above[row] += np.count_nonzero(block[row, : observed[row]] == observed_log_probs[row])
     return 1 + above
 
 
 def _entropies(block: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(B,) entropy in nats of each row of a (B, V) block of log-probabilities."""
+    """Returns the entropy (B,), in nats, of each row of log-probabilities (B, V)."""
     probs = np.exp(block)
     if np.isneginf(block.min(initial=0)):
         block = np.where(probs > 0, block, 0)  # 0 log 0 = 0

@@ -1,7 +1,7 @@
-"""What a model learns from and is scored on: token ids with document boundaries.
+"""Token ids with document boundaries: the input of training and evaluation.
 
-Law of boundaries: end-of-text (EOT, id 0) ends every document and is predicted and scored once. There is no
-begin-of-text id: a document starts from the empty context, and what follows an EOT is the start of a document.
+EOT (end of text, id 0) ends every document, and is predicted and scored once. There is no token for the start of a
+document: its first token is predicted from the empty context, and the token after an EOT starts a new document.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.errors import CorpusError, TokenIdError
 
 EOT: Final = 0
-"""The id of end-of-text in every vocabulary."""
+"""The id of EOT, the end-of-text token, in every vocabulary."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenStream:
-    """Documents, one after the other, each ended by EOT (the last one may be left open)."""
+    """A sequence of D documents as T token ids, each document ended by EOT (the last one may lack its EOT)."""
 
     ids: NDArray[np.int32]
-    """(T,) token ids; read-only, possibly memory-mapped."""
+    """Token ids of all documents, an array (T,); read-only and possibly memory-mapped."""
     starts: NDArray[np.int64] = field(init=False)
-    """(D,) position of the first id of every document."""
+    """Position of the first id of each document, an array (D,)."""
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.ids)
         if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-            raise TokenIdError(f"a token stream is a (T,) array of integers, got {ids.dtype} of shape {ids.shape}")
+            raise TokenIdError(
+                f"token ids must be a one-dimensional array of integers, got {ids.dtype} of shape {ids.shape}"
+            )
         if ids.dtype != np.int32:
             if ids.size and not (ids.min() >= -(2**31) and ids.max() < 2**31):
                 raise TokenIdError(f"token ids must fit 32 bits, got {ids.min()} to {ids.max()}")
@@ -47,20 +49,20 @@ class TokenStream:
 
     @classmethod
     def of(cls, ids_or_stream: ArrayLike | TokenStream, vocab_size: int) -> TokenStream:
-        """A stream of these ids, all checked to lie in the vocabulary (TokenIdError otherwise)."""
+        """Returns token ids as a stream; raises TokenIdError unless all ids are below `vocab_size`."""
         stream = ids_or_stream if isinstance(ids_or_stream, TokenStream) else cls(np.asarray(ids_or_stream))
         check_ids(stream.ids, vocab_size)
         return stream
 
     @classmethod
     def from_documents(cls, documents: Iterable[ArrayLike]) -> TokenStream:
-        """Joins documents given as id arrays without EOT; adds the EOT of each."""
+        """Joins documents to a stream; each is an array of token ids without EOT, and gets an EOT at its end."""
         eot = np.array([EOT], np.int32)
         parts: list[NDArray[np.int32]] = []
         for document in documents:
             ids = np.asarray(document, np.int32)
             if (ids == EOT).any():
-                raise TokenIdError(f"a document contains the id {EOT} (end-of-text), which only ends documents")
+                raise TokenIdError(f"a document contains the id {EOT} (end-of-text), which may only end a document")
             parts += [ids, eot]
         return cls(np.concatenate(parts) if parts else np.empty(0, np.int32))
 
@@ -69,20 +71,29 @@ class TokenStream:
 
     @property
     def n_documents(self) -> int:
+        """Number of documents in the stream."""
         return self.starts.size
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """(D,) position after the last id of every document."""
+        """Position after the last id of each of the D documents, an array (D,)."""
         return np.append(self.starts[1:], len(self)).astype(np.int64)[: self.n_documents]
 
     def documents(self) -> Iterator[NDArray[np.int32]]:
-        """The ids of each document, EOT included; views, no copies."""
+        """Yields the token ids of each document, its EOT included, as views of the stream."""
         for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
             yield self.ids[start:end]
 
+    def mask(self, positions: NDArray[np.integer] | None) -> NDArray[np.bool_]:
+        """Returns a (T,) array that is True at the given positions of the stream; at all T positions for None."""
+        if positions is None:
+            return np.ones(len(self), bool)
+        mask = np.zeros(len(self), bool)
+        mask[positions] = True
+        return mask
+
     def previous_ids(self) -> NDArray[np.int32]:
-        """(T,) the id before each position; EOT at every document start, since both mean the empty context."""
+        """Returns the token id before each of the T positions, an array (T,); EOT at the start of each document."""
         previous = np.empty_like(self.ids)
         previous[:1] = EOT
         previous[1:] = self.ids[:-1]
@@ -91,13 +102,14 @@ class TokenStream:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What `fit` may see: a train and a valid split. There is no test split here, on purpose."""
+    """The train and validation splits of a corpus. Models are trained without access to the test split."""
 
     train: TokenStream
     valid: TokenStream
+    """The validation split, for tuning and early stopping."""
 
     def fingerprint(self, facts: Any) -> str:
-        """What a fit is of: a hash of both splits and of `facts`, settings and a seed as plain values."""
+        """Returns a hash of both splits and of `facts` (settings and seed), which identifies a training run."""
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for stream in (self.train, self.valid):
             digest.update(len(stream).to_bytes(8, "little"))
@@ -105,19 +117,22 @@ class TrainingData:
         return digest.hexdigest()
 
     def checked(self, vocab_size: int) -> TrainingData:
-        """Returns itself; raises CorpusError if a split is empty, TokenIdError for ids outside the vocabulary."""
+        """Checks both splits of the training data and returns the data.
+
+        Raises CorpusError if a split is empty, TokenIdError for ids outside the vocabulary.
+        """
         for name in ("train", "valid"):
             stream: TokenStream = getattr(self, name)
             if not len(stream):
                 raise CorpusError(
-                    f"the {name} split is empty: a model needs at least one document in train and in valid"
+                    f"the {name} split is empty: training needs at least one document in the train and valid splits"
                 )
             check_ids(stream.ids, vocab_size)
         return self
 
 
 def check_ids(ids: NDArray[np.integer], vocab_size: int) -> None:
-    """Raises TokenIdError unless every id lies in 0 .. vocab_size - 1."""
+    """Raises TokenIdError unless all token ids are from 0 to `vocab_size` - 1."""
     if ids.size:
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= vocab_size:

@@ -1,10 +1,10 @@
-"""The public conformance battery: the laws that every species keeps, each one a function.
+"""Conformance tests for language models: the laws, that is, properties that every model must satisfy.
 
     from lmzoo.testing import check_language_model
     check_language_model(lambda vocab_size: MyModel(vocab_size))
 
-Each law takes a `Specimen` and raises AssertionError with what was broken. With pytest, parametrise over `LAWS` to see
-them one by one.
+Each law is a function that takes a `Specimen` and raises AssertionError if the property does not hold. With pytest,
+parametrise over `LAWS` to run them one by one.
 """
 
 from __future__ import annotations
@@ -33,37 +33,41 @@ Factory = Callable[[int], LanguageModel[Any]]
 
 @dataclass(eq=False)
 class Specimen:
-    """A species under test: how to make one, the tolerance of its arithmetic, and one that is fitted on toy text."""
+    """A model under test: a function that creates it, its numerical tolerance, and a model trained on a toy text."""
 
     make: Factory
+    """Function that takes the vocabulary size and returns an untrained model."""
     tolerance: float = 1e-9
     """Largest allowed difference of two log-probabilities in nats: about 1e-9 for float64, 1e-4 for float32."""
-    full_support: bool = True
-    """False for an exhibit (unsmoothed maximum likelihood) whose card says that it finds things impossible."""
+    nonzero_probabilities: bool = True
+    """False for unsmoothed models, which may give a token probability 0."""
     vocab_size: int = 12
 
     @cached_property
     def data(self) -> TrainingData:
+        """The toy text on which `fitted` is trained."""
         return toy_data(self.vocab_size)
 
     @cached_property
     def fitted(self) -> LanguageModel[Any]:
+        """A model that is trained on the toy text with seed 1."""
         return self.make(self.vocab_size).fit(self.data, seed=1)
 
     def contexts(self) -> list[NDArray[np.int32]]:
-        """Empty, short, exactly the context size, longer, unseen; with and without ends of text."""
+        """Returns contexts of many lengths (0 to beyond the context size), some with EOT (end of text) in them."""
         size = self.fitted.context_size or 9
         lengths = sorted({0, 1, 2, max(size - 1, 0), size, size + 1, min(3 * size, size + 100)})
         rng = np.random.default_rng(7)
         contexts = [rng.integers(1, self.vocab_size, length, dtype=np.int32) for length in lengths]
         return [*contexts, np.array([3, EOT], np.int32), np.array([3, EOT, 4], np.int32)]
 
-    def same(self, left: Any, right: Any, what: str) -> None:
+    def assert_close(self, left: Any, right: Any, what: str) -> None:
+        """Raises AssertionError if two numbers or arrays differ by more than the tolerance of the model."""
         np.testing.assert_allclose(left, right, rtol=0, atol=self.tolerance, err_msg=what)
 
 
 def toy_data(vocab_size: int, n_documents: int = 40, seed: int = 0) -> TrainingData:
-    """Documents of a random Markov source, some of them empty or of one token; the last two ids never occur in it."""
+    """Generates training data from a random Markov chain. Some documents are empty; the last two ids never occur."""
     rng = np.random.default_rng(seed)
     used = vocab_size - 2
     transitions = rng.dirichlet(np.full(used, 0.3), size=used)
@@ -80,25 +84,29 @@ def toy_data(vocab_size: int, n_documents: int = 40, seed: int = 0) -> TrainingD
 
 
 def boundaries(specimen: Specimen) -> None:
-    """Law 1: what follows EOT is a document start; nothing leaks across documents."""
+    """Checks that the model predicts after EOT as at a document start, and that documents do not affect each other."""
     model = specimen.fitted
     start = model.predict_distribution().log_probs
-    specimen.same(model.predict_distribution([5, EOT]).log_probs, start, "after EOT a document starts")
-    specimen.same(
+    specimen.assert_close(
+        model.predict_distribution([5, EOT]).log_probs,
+        start,
+        "the prediction after EOT must be the prediction at a document start",
+    )
+    specimen.assert_close(
         model.predict_distribution([5, 6, EOT, 3]).log_probs,
         model.predict_distribution([3]).log_probs,
         "ids before EOT must not matter",
     )
     state = model.advance(model.advance(model.initial_state(), 5), EOT)
-    specimen.same(model.next_log_probs(state), start, "advance over EOT must lead to the initial state")
+    specimen.assert_close(model.next_log_probs(state), start, "advance over EOT must lead to the initial state")
     first, second = np.array([2, 3, 4, EOT]), np.array([4, 4, EOT])
     joined = model.log_probs(np.concatenate([first, second]))
     alone = np.concatenate([model.log_probs(first), model.log_probs(second)])
-    specimen.same(joined, alone, "a document must not change with its neighbours")
+    specimen.assert_close(joined, alone, "predictions in a document must not depend on other documents")
 
 
 def one_truth(specimen: Specimen) -> None:
-    """Law 2: streams, batches and single predictions tell the same probabilities."""
+    """Checks that scoring a stream, batched prediction and single predictions give the same probabilities."""
     model = specimen.fitted
     ids = np.concatenate([*(np.append(context[context != EOT], EOT) for context in specimen.contexts()), [3, 4]])
     stats = model.token_stats(ids)
@@ -106,7 +114,7 @@ def one_truth(specimen: Specimen) -> None:
     for position in positions:
         distribution = model.predict_distribution(ids[:position])
         observed, where = int(ids[position]), f"at position {position} of the stream"
-        specimen.same(stats.log_probs[position], distribution.log_prob(observed), f"log_probs {where}")
+        specimen.assert_close(stats.log_probs[position], distribution.log_prob(observed), f"log_probs {where}")
         close = np.isclose(
             distribution.log_probs, distribution.log_prob(observed), rtol=0, atol=2 * specimen.tolerance
         )  # also where both are -inf
@@ -115,23 +123,31 @@ def one_truth(specimen: Specimen) -> None:
         np.testing.assert_allclose(
             stats.entropies[position], distribution.entropy(), atol=10 * specimen.tolerance, err_msg=f"entropy {where}"
         )
-    specimen.same(model.log_probs(ids), stats.log_probs, "log_probs and token_stats")
+    specimen.assert_close(model.log_probs(ids), stats.log_probs, "log_probs and token_stats")
     contexts = specimen.contexts()
-    batch = model.predict_distributions(contexts)
+    batch = model.next_log_probs_after(contexts)
     assert batch.shape == (len(contexts), specimen.vocab_size)
     for row, context in zip(batch, contexts, strict=True):
-        specimen.same(row, model.predict_distribution(context).log_probs, "predict_distributions")
-    assert model.predict_distributions([]).shape == (0, specimen.vocab_size)
+        specimen.assert_close(row, model.predict_distribution(context).log_probs, "next_log_probs_after")
+    assert model.next_log_probs_after([]).shape == (0, specimen.vocab_size)
+    stream, wanted, found = TokenStream(ids), positions[::3].astype(np.intp), []
+    for block_positions, block in model.stream_log_probs(stream, wanted):
+        observed = stream.ids[block_positions]
+        specimen.assert_close(
+            block[np.arange(len(observed)), observed], stats.log_probs[block_positions], "chosen positions"
+        )
+        found += block_positions.tolist()
+    assert sorted(found) == wanted.tolist(), "stream_log_probs must yield each chosen position once"
 
 
 def window(specimen: Specimen) -> None:
-    """Law 3: the walk over any history and the cut to the visible ids agree; ids out of sight change nothing."""
+    """Checks that ids beyond the model's context have no influence, whether read one by one or truncated."""
     model = specimen.fitted
     for context in specimen.contexts():
         state = model.initial_state()
         for token_id in context.tolist():
             state = model.advance(state, token_id)
-        specimen.same(
+        specimen.assert_close(
             model.next_log_probs(state),
             model.predict_distribution(context).log_probs,
             "advance and predict_distribution",
@@ -139,33 +155,33 @@ def window(specimen: Specimen) -> None:
     if model.context_size is not None:
         seen = np.full(model.context_size, 3)
         changed = [model.log_probs(np.concatenate([[other], seen, [4]]))[-1] for other in (1, 2)]
-        specimen.same(changed[0], changed[1], "an id beyond context_size must not matter")
+        specimen.assert_close(changed[0], changed[1], "an id beyond context_size must not matter")
     elif model.reach is not None:
         for n_before in range(model.reach + 1):  # wherever the last window starts
-            unseen, seen = [[1] * n_before + [other] for other in (1, 2)], [3] * model.reach
-            changed = [model.predict_distribution(np.array([*far, *seen])).log_probs for far in unseen]
-            specimen.same(changed[0], changed[1], "an id beyond reach must not matter")
+            hidden, seen = [[1] * n_before + [other] for other in (1, 2)], [3] * model.reach
+            changed = [model.predict_distribution(np.array([*far, *seen])).log_probs for far in hidden]
+            specimen.assert_close(changed[0], changed[1], "an id beyond reach must not matter")
 
 
-def side_by_side(specimen: Specimen) -> None:
-    """States that are advanced together, whatever was read before, are as those that are advanced one by one."""
+def batches_equal_single_states(specimen: Specimen) -> None:
+    """Checks that advancing several states as a batch gives the same predictions as advancing each state alone."""
     model = specimen.fitted
     alone = [model.state_after(model.visible(context)) for context in specimen.contexts()]
-    together: Sequence[Any] = list(alone)
-    for turn in range(4):
-        token_ids = [(turn + row) % specimen.vocab_size for row in range(len(alone))]  # EOT among them
-        together = model.advance_batch(together, token_ids)
+    batch: Sequence[Any] = list(alone)
+    for step in range(4):
+        token_ids = [(step + row) % specimen.vocab_size for row in range(len(alone))]  # EOT among them
+        batch = model.advance_batch(batch, token_ids)
         alone = [model.advance(state, token_id) for state, token_id in zip(alone, token_ids, strict=True)]
         expected = np.array([model.next_log_probs(state) for state in alone])
-        specimen.same(model.next_log_probs_batch(together), expected, "next_log_probs_batch after advance_batch")
-        specimen.same([model.next_log_probs(state) for state in together], expected, "next_log_probs of each")
-        alone, together = alone[1:], [together[row] for row in range(1, len(together))]
+        specimen.assert_close(model.next_log_probs_batch(batch), expected, "next_log_probs_batch after advance_batch")
+        specimen.assert_close([model.next_log_probs(state) for state in batch], expected, "next_log_probs of each")
+        alone, batch = alone[1:], [batch[row] for row in range(1, len(batch))]
     assert len(model.advance_batch([], [])) == 0
     assert model.next_log_probs_batch([]).shape == (0, specimen.vocab_size)
 
 
 def normalised(specimen: Specimen) -> None:
-    """Law 5: every distribution sums to 1, and every id is possible."""
+    """Checks that every distribution sums to 1 and, for smoothed models, gives no token probability 0."""
     model = specimen.fitted
     for context in specimen.contexts():
         log_probs = model.next_log_probs(model.state_after(model.visible(context)))
@@ -173,19 +189,19 @@ def normalised(specimen: Specimen) -> None:
         assert log_probs.dtype == np.float64
         assert not np.isnan(log_probs).any()
         np.testing.assert_allclose(np.exp(log_probs).sum(), 1, atol=max(1e-9, specimen.tolerance / 10))
-        if specimen.full_support:
+        if specimen.nonzero_probabilities:
             assert np.isfinite(log_probs).all(), "every id must have a probability above 0"
 
 
 def same_seed(specimen: Specimen) -> None:
-    """Law 6: the same data and seed give the same model, bit for bit, also on a second fit of the same object."""
+    """Checks that training twice with the same data and seed gives equal parameters, bit for bit."""
     again = specimen.make(specimen.vocab_size).fit(specimen.data, seed=1)
     _equal_arrays(again, specimen.fitted, "same seed, same model")
-    _equal_arrays(again.fit(specimen.data, seed=1), specimen.fitted, "a second fit must forget the first")
+    _equal_arrays(again.fit(specimen.data, seed=1), specimen.fitted, "a second fit must start from scratch")
 
 
 def resumes(specimen: Specimen) -> None:
-    """Law 6: a fit that was interrupted and resumed equals one that was not."""
+    """Checks that interrupted and resumed training gives the same parameters as uninterrupted training."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "checkpoint.safetensors")
         calls = 0
@@ -205,8 +221,8 @@ def resumes(specimen: Specimen) -> None:
         _equal_arrays(model, specimen.fitted, "an interrupted and resumed fit")
 
 
-def states_are_values(specimen: Specimen) -> None:
-    """`advance` leaves the state that it is given as it was."""
+def states_are_not_modified(specimen: Specimen) -> None:
+    """Checks that `advance` returns a new state of the model and does not modify the given one."""
     model = specimen.fitted
     state = model.state_after(np.array([2, 3], np.int32))
     before = model.next_log_probs(state).copy()
@@ -215,12 +231,12 @@ def states_are_values(specimen: Specimen) -> None:
         model.next_log_probs(model.advance(state, token_id))
     np.testing.assert_array_equal(model.next_log_probs(state), before, "advance changed an old state")
     np.testing.assert_array_equal(
-        model.next_log_probs(model.advance(state, 4)), onward, "advance changed what an old state leads to"
+        model.next_log_probs(model.advance(state, 4)), onward, "advance changed the successor of an old state"
     )
 
 
 def survives_saving(specimen: Specimen) -> None:
-    """What `arrays` holds is all that a model knows, and damaged arrays are refused."""
+    """Checks that a saved and loaded model predicts the same, and that missing or wrong arrays raise an error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.safetensors"
         save_arrays(path, specimen.fitted.arrays())
@@ -230,7 +246,7 @@ def survives_saving(specimen: Specimen) -> None:
             np.testing.assert_array_equal(
                 loaded.predict_distribution(context).log_probs,
                 specimen.fitted.predict_distribution(context).log_probs,
-                "a loaded model must predict as the saved one",
+                "a loaded model must predict the same as the saved one",
             )
         for name in list(arrays):
             _raises(SavedModelError, specimen, {key: array for key, array in arrays.items() if key != name})
@@ -239,13 +255,13 @@ def survives_saving(specimen: Specimen) -> None:
 
 
 def generates_what_it_predicts(specimen: Specimen) -> None:
-    """Law 2: samples come from the predicted distribution (chi-square), and end at EOT."""
-    model, rng, n_draws = specimen.fitted, np.random.default_rng(3), 1500
+    """Checks that generated tokens follow the predicted distribution (chi-square test) and end with EOT."""
+    model, rng, n_samples = specimen.fitted, np.random.default_rng(3), 1500
     prompt = np.array([2, 3], np.int32)
-    drawn = [next(generate(model, prompt, rng=rng)) for _ in range(n_draws)]
-    expected = model.predict_distribution(prompt).probs * n_draws
-    observed = np.bincount(drawn, minlength=specimen.vocab_size)
-    # The chi-square test needs about 5 expected draws in each class: rarer ones are pooled.
+    sampled = [next(generate(model, prompt, rng=rng)).token_id for _ in range(n_samples)]
+    expected = model.predict_distribution(prompt).probs * n_samples
+    observed = np.bincount(sampled, minlength=specimen.vocab_size)
+    # The chi-square test needs about 5 expected samples in each class, so rarer tokens are pooled.
     rare = expected < 5
     pooled_observed = np.append(observed[~rare], observed[rare].sum())
     pooled_expected = np.append(expected[~rare], expected[rare].sum())
@@ -255,22 +271,23 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
         pooled_observed, pooled_expected = pooled_observed[:-1], pooled_expected[:-1]
     if len(pooled_expected) > 1:
         assert chisquare(pooled_observed, pooled_expected).pvalue > 1e-6, "samples do not follow the prediction"
-    text = list(generate(model, rng=np.random.default_rng(4), max_tokens=200))
-    assert text == list(generate(model, rng=np.random.default_rng(4), max_tokens=200)), "same seed, same text"
-    assert EOT not in text[:-1]
-    walked = np.array(text[:-1] or [EOT])
-    assert (walked < specimen.vocab_size).all()
+    tokens = list(generate(model, rng=4, max_tokens=200))
+    assert tokens == list(generate(model, rng=4, max_tokens=200)), "the same seed must give the same text"
+    ids = np.array([token.token_id for token in tokens])
+    assert EOT not in ids[:-1]
+    assert (ids < specimen.vocab_size).all()
+    specimen.assert_close([token.log_prob for token in tokens], model.log_probs(ids), "log_prob of sampled tokens")
 
 
 def refuses_bad_input(specimen: Specimen) -> None:
-    """Unfitted use, ids outside the vocabulary and empty data are errors of the right kind."""
+    """Checks that predicting before training, ids outside the vocabulary and empty data raise the right errors."""
     unfitted = specimen.make(specimen.vocab_size)
     _raises_from(NotFittedError, lambda: unfitted.predict_distribution())
     _raises_from(NotFittedError, lambda: unfitted.token_stats([1]))
     for bad in (specimen.vocab_size, -1):
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distribution([1, bad]))
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.log_probs([1, bad]))
-        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distributions([[1, bad]]))
+        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.next_log_probs_after([[1, bad]]))
         stream = TokenStream(np.array([1, bad, EOT]))
         _raises_from(TokenIdError, lambda stream=stream: unfitted.fit(TrainingData(stream, stream)))
     empty = TokenStream(np.empty(0, np.int32))
@@ -279,7 +296,10 @@ def refuses_bad_input(specimen: Specimen) -> None:
 
 
 def learns(specimen: Specimen) -> None:
-    """After fit the training text is no more surprising than to a uniform guess, and tiny texts are learned too."""
+    """Checks that a trained model predicts its training text no worse than the uniform distribution.
+
+    It also checks that training on texts of one to five tokens gives valid distributions.
+    """
     uniform = -np.log(specimen.vocab_size)
     assert specimen.fitted.log_probs(specimen.data.train).mean() >= uniform - specimen.tolerance
     for ids in ([EOT], [1, EOT], [1, 1, 1, 1, EOT]):
@@ -287,7 +307,7 @@ def learns(specimen: Specimen) -> None:
         model = specimen.make(specimen.vocab_size).fit(TrainingData(tiny, tiny), seed=0)
         log_probs = model.predict_distribution([1]).log_probs
         assert not np.isnan(log_probs).any()
-        assert np.isfinite(log_probs).all() or not specimen.full_support
+        assert np.isfinite(log_probs).all() or not specimen.nonzero_probabilities
 
 
 Law = Callable[[Specimen], None]
@@ -296,11 +316,11 @@ LAWS: tuple[Law, ...] = (
     boundaries,
     one_truth,
     window,
-    side_by_side,
+    batches_equal_single_states,
     normalised,
     same_seed,
     resumes,
-    states_are_values,
+    states_are_not_modified,
     survives_saving,
     generates_what_it_predicts,
     refuses_bad_input,
@@ -308,14 +328,18 @@ LAWS: tuple[Law, ...] = (
 )
 
 
-def check_language_model(make: Factory, *, tolerance: float = 1e-9, full_support: bool = True) -> None:
-    """Runs every law on the species that `make(vocab_size)` creates; AssertionError names the broken one."""
-    specimen = Specimen(make, tolerance, full_support)
+def check_language_model(make: Factory, *, tolerance: float = 1e-9, nonzero_probabilities: bool = True) -> None:
+    """Checks that a language model satisfies all laws; raises AssertionError that names the first violated law.
+
+    `make(vocab_size)` returns an untrained model. `tolerance` is the largest allowed difference of log-probabilities in
+    nats. `nonzero_probabilities` is False for unsmoothed models, which may give a token probability 0.
+    """
+    specimen = Specimen(make, tolerance, nonzero_probabilities)
     for law in LAWS:
         try:
             law(specimen)
         except AssertionError as error:
-            raise AssertionError(f"law '{law.__name__}' is broken: {error}") from error
+            raise AssertionError(f"the model violates the law '{law.__name__}': {error}") from error
 
 
 def _equal_arrays(left: LanguageModel[Any], right: LanguageModel[Any], what: str) -> None:
@@ -333,4 +357,4 @@ def _raises_from(kind: type[Exception], call: Callable[[], object]) -> None:
         call()
     except kind:
         return
-    raise AssertionError(f"expected {kind.__name__}, and nothing was raised")
+    raise AssertionError(f"expected {kind.__name__}, but no exception was raised")

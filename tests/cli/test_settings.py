@@ -1,4 +1,4 @@
-"""Every setting of every species: values that it cannot have, and whole numbers where it takes real ones."""
+"""Tests of all settings of all species: invalid values raise, and whole numbers are accepted as real numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checks import check_at_least, check_flag, check_positive, check_share, check_whole
 from lmzoo.errors import ConfigurationError, UnknownNameError
-from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.testing import toy_data
 
 V = 12
@@ -35,7 +35,7 @@ WRONG_OF: dict[str, list[Any]] = {
 
 
 def wrong_settings() -> list[Any]:
-    """(species, settings) for each species, each of its settings, and each value that this cannot have."""
+    """Returns pairs (species, settings) with one invalid value each, for all settings of all species."""
     cases = []
     for species in zoo.names():
         hints = typing.get_type_hints(zoo.card(species).resolve())
@@ -100,12 +100,12 @@ def test_whole_numbers_do_for_real_ones(species: str, settings: dict[str, Any], 
     np.testing.assert_array_equal(loaded.log_probs(data.valid), model.log_probs(data.valid))
 
 
-def test_what_checks_say() -> None:
+def test_messages_of_the_checks() -> None:
     for check, message in (
         (lambda: check_whole(1, n=0), "n must be a whole number of at least 1, got 0"),
         (lambda: check_whole(1, 9, n=10), "n must be a whole number from 1 to 9, got 10"),
         (
-            lambda: check_whole(1, null="for all", n="x"),
+            lambda: check_whole(1, none_means="for all", n="x"),
             "n must be a whole number of at least 1, or null for all; got 'x'",
         ),
         (lambda: check_share(p=1.5), "p must be a number from 0 to 1, got 1.5"),
@@ -119,5 +119,5 @@ def test_what_checks_say() -> None:
         assert str(refused.value) == message
     check_whole(1, 9, n=9)
     check_share(p=0, q=1)
-    check_positive(null="to tune it", a=None)
-    check_flag(null="for automatic", quick=None)
+    check_positive(none_means="to tune it", a=None)
+    check_flag(none_means="for automatic", quick=None)

@@ -1,12 +1,13 @@
-"""Parts of speech: their names, and whose tag a token has."""
+"""Part-of-speech tags: their names, and the tags of tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from corpora_on_disk import load, needs
 
-from lmzoo.corpora import Document, corpus_card, is_available, load_corpus, load_tags, token_tags
+from lmzoo.corpora import Document, load_tags, token_tags
 from lmzoo.corpora.tags import part_of_speech
 from lmzoo.errors import CorpusError
 from lmzoo.stream import EOT, TokenStream
@@ -50,15 +51,14 @@ def test_tokens_have_the_tags_of_their_words(spec: str) -> None:
 
 def test_words_without_tags_are_refused() -> None:
     tokenizer = train_tokenizer("char", ["a b"])
-    with pytest.raises(CorpusError, match="'x' has 2 words, and 1 tags"):
+    with pytest.raises(CorpusError, match="'x' has 2 words but 1 part-of-speech tags"):
         token_tags([Document("x", "a b")], [Document("x", "nn")], tokenizer)
 
 
 @pytest.mark.parametrize("spec", ["brown", "brown:bengio2003", "treebank"])
 def test_corpora_with_tags_have_one_for_each_word(spec: str) -> None:
-    if not is_available(corpus_card(spec)):
-        pytest.skip(f"the corpus '{spec}' is not on this machine (NLTK_DATA)")
-    corpus, tags = load_corpus(spec), load_tags(spec)
+    needs(spec)
+    corpus, tags = load(spec), load_tags(spec)
     assert tags is not None
     for documents, of_words in zip(corpus.splits.values(), tags, strict=True):
         assert [document.name for document in documents] == [document.name for document in of_words]

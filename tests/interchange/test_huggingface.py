@@ -33,7 +33,7 @@ from lmzoo.testing import (
     generates_what_it_predicts,
     normalised,
     one_truth,
-    states_are_values,
+    states_are_not_modified,
     survives_saving,
     window,
 )
@@ -158,7 +158,7 @@ def ours(request: pytest.FixtureRequest) -> Predictor:
     model = zoo.create("gpt2", tokenizer.vocab_size, **SIZES)
     network = stirred(model.fresh_network(1))
     model.load_arrays({name: part.detach().numpy() for name, part in network.named_parameters()})
-    return Predictor(tokenizer, model, "gpt2", SIZES, {"corpus": "none"})
+    return Predictor(tokenizer, model, "gpt2", SIZES)
 
 
 def test_transformers_predicts_what_our_gpt2_does(ours: Predictor, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_transformers_predicts_what_our_gpt2_does(ours: Predictor, tmp_path: Pat
     greedy = network.generate(torch.tensor([ids[:4]]), do_sample=False, max_new_tokens=C - 4)[0].tolist()
     context = ids[1:4]
     while context[-1] != EOT and len(context) < C - 1:
-        context.append(ours.predict_distribution(context).argmax())
+        context.append(ours.predict_distribution(context).top(1)[0][0])
     assert greedy[1:] == context
 
 
@@ -190,7 +190,7 @@ def test_there_and_back_is_the_same(ours: Predictor, tmp_path: Path) -> None:
         np.testing.assert_array_equal(back.model.arrays()[name], array)
     loaded = Predictor.load(back.save(tmp_path / "back"))
     assert loaded.tokenizer.fingerprint == ours.tokenizer.fingerprint
-    assert len(loaded.provenance["source_fingerprint"]) == 64
+    assert len(loaded.provenance.source_fingerprint or "") == 64
 
 
 def test_only_gpt2_is_written(markov_predictor: Predictor, ours: Predictor, tmp_path: Path) -> None:
@@ -373,12 +373,12 @@ def test_a_tokenizer_that_changes_texts_is_not_lossless(normalizer: Any, lossles
 
 
 def test_tokenizers_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(TokenizerError, match="has no id 300, which ends texts"):
+    with pytest.raises(TokenizerError, match="has no token with id 300"):
         adopt_tokenizer(byte_pairs(300).to_str(), eot_id=300, vocab_size=310)
-    with pytest.raises(TokenizerError, match="has id 280, and its model knows 280 ids only"):
+    with pytest.raises(TokenizerError, match="has a token with id 280, but its model has only 280 ids"):
         adopt_tokenizer(byte_pairs(300).to_str(), eot_id=0, vocab_size=280)
     unigram = tokenizers.Tokenizer(models.Unigram([("<s>", 0.0), ("a", -1.0)], unk_id=0))
-    with pytest.raises(TokenizerError, match="of type Unigram; lmzoo reads BPE"):
+    with pytest.raises(TokenizerError, match="of type Unigram; lmzoo can read BPE"):
         adopt_tokenizer(unigram.to_str(), eot_id=0, vocab_size=2)
 
 
@@ -398,7 +398,7 @@ def toy(name: str) -> PretrainedLM:
 
 @pytest.mark.parametrize(
     "law",
-    [boundaries, one_truth, window, normalised, states_are_values, survives_saving, generates_what_it_predicts],
+    [boundaries, one_truth, window, normalised, states_are_not_modified, survives_saving, generates_what_it_predicts],
     ids=lambda law: law.__name__,
 )
 @pytest.mark.parametrize("name", OTHERS)
@@ -480,7 +480,10 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or of another shape"),
     "no end of text": (lambda home: changed(home, eos_token_id=None), "must name the id that ends texts"),
-    "a start outside": (lambda home: changed(home, bos_token_id=1000), "has bos_token_id 1000 and vocab_size 300"),
+    "a start outside": (
+        lambda home: changed(home, bos_token_id=1000),
+        "has bos_token_id 1000, which must be from 0 to 299",
+    ),
 }
 
 
@@ -505,7 +508,7 @@ def test_without_transformers(others: dict[str, Path], monkeypatch: pytest.Monke
 
 def test_what_is_not_of_the_zoo_is_not_saved_or_fitted(others: dict[str, Path], tmp_path: Path) -> None:
     predictor = Predictor.load(others["llama"])
-    with pytest.raises(UsageError, match="'huggingface' is no species of the zoo"):
+    with pytest.raises(UsageError, match="'huggingface' is not a registered species"):
         predictor.save(tmp_path / "copy")
     with pytest.raises(UsageError, match="fitted elsewhere"):
         predictor.model.fit(None)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from lmzoo.generation import generate
 from lmzoo.models.gpt2 import GPT2
 from lmzoo.models.transformer_2017 import Transformer2017, sinusoids
 from lmzoo.neural.anchored import AnchoredNetwork
-from lmzoo.neural.losses import next_token_loss
+from lmzoo.neural.objectives.next_token import Chunk, next_token
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.testing import toy_data
 
@@ -44,15 +44,15 @@ def window_start(position: int, window: int) -> int:
 
 @torch.inference_mode()
 def from_scratch(made: AnchoredNetwork, ids: list[int]) -> torch.Tensor:
-    """(T, D): every position with its window read alone, from an empty memory."""
+    """(T, D): every position with its window read alone, from the initial state."""
     rows, begin = [], 0
     for place, token_id in enumerate(ids):
         begin = place if token_id == EOT else begin
         start = begin + window_start(place - begin, made.window)
-        x = made.embedded(torch.tensor([ids[start : place + 1]]), torch.arange(place + 1 - start))
+        x = made.embed(torch.tensor([ids[start : place + 1]]), torch.arange(place + 1 - start))
         for block in made.blocks:
-            x, _ = block(x, torch.zeros(1, *made._cache_shape), None, torch.ones(x.shape[1], x.shape[1]).tril() > 0)
-        rows.append(made.output(x)[0, -1])
+            x = block(x, torch.ones(x.shape[1], x.shape[1]).tril() > 0)
+        rows.append(made.finish(x)[0, -1])
     return torch.stack(rows)
 
 
@@ -66,25 +66,25 @@ def test_any_chunks_of_any_rows_read_each_window_as_from_scratch(species: str, d
     token = st.one_of(st.integers(1, V - 1), st.integers(1, V - 1), st.integers(0, V - 1))
     ids = [data.draw(st.lists(token, min_size=length, max_size=length)) for _ in range(n_rows)]
     cuts = sorted({0, length, *data.draw(st.lists(st.integers(0, length), max_size=10))})
-    memory, read = made.initial_memory(n_rows), []
+    state, read = made.initial_state(n_rows), []
     with torch.inference_mode():
         for start, stop in itertools.pairwise(cuts):
-            hidden, memory = made(torch.tensor(ids)[:, start:stop], memory)
+            hidden, state = made(torch.tensor(ids)[:, start:stop], state)
             read.append(hidden)
     for row, hidden in zip(ids, torch.cat(read, 1), strict=True):
         torch.testing.assert_close(hidden, from_scratch(made, row), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("species", NETWORKS)
-def test_a_memory_is_a_value(species: str) -> None:
+def test_states_are_not_modified(species: str) -> None:
     made = network(species)
     with torch.inference_mode():
-        _, memory = made(torch.tensor([[EOT, 3, 4, 5, 6]]), made.initial_memory(1))
-        before = [part.clone() for part in memory]
-        first, _ = made(torch.tensor([[7, 8, 9]]), memory)
-        again, _ = made(torch.tensor([[7, 8, 9]]), memory)
+        _, state = made(torch.tensor([[EOT, 3, 4, 5, 6]]), made.initial_state(1))
+        before = [part.clone() for part in state]
+        first, _ = made(torch.tensor([[7, 8, 9]]), state)
+        again, _ = made(torch.tensor([[7, 8, 9]]), state)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
-    for part, old in zip(memory, before, strict=True):
+    for part, old in zip(state, before, strict=True):
         torch.testing.assert_close(part, old, rtol=0, atol=0)
 
 
@@ -99,7 +99,7 @@ def test_stream_batch_walk_and_single_prediction_agree(species: str, length: int
     for token_id in context.tolist():
         state = model.advance(state, token_id)
     np.testing.assert_allclose(model.next_log_probs(state), single, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(model.predict_distributions([[3], context])[1], single, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(model.next_log_probs_after([[3], context])[1], single, rtol=0, atol=1e-4)
     stream = TokenStream.from_documents([np.array([5, 6]), context])
     np.testing.assert_allclose(model.log_probs(stream)[-1], single[EOT], rtol=0, atol=1e-4)
 
@@ -115,7 +115,7 @@ def test_what_is_out_of_the_window_changes_nothing_and_what_is_in_it_does(specie
         changed = ids.copy()
         changed[place] = 9
         with torch.inference_mode():
-            hidden = made(torch.tensor([changed]), made.initial_memory(1))[0][0, -1]
+            hidden = made(torch.tensor([changed]), made.initial_state(1))[0][0, -1]
         assert torch.allclose(hidden, read, rtol=0, atol=1e-5) == (place < start)
 
 
@@ -127,13 +127,13 @@ def test_training_reads_a_chunk_as_windows_of_its_own(species: str) -> None:
             module.p = 0.0
     made.train()
     ids = torch.tensor([[3, 4, EOT, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8]])  # 8 > C: two windows
-    hidden, memory = made(ids, made.initial_memory(2))
-    for part, initial in zip(memory, made.initial_memory(2), strict=True):
+    hidden, state = made(ids, made.initial_state(2))
+    for part, initial in zip(state, made.initial_state(2), strict=True):
         torch.testing.assert_close(part, initial)
     made.eval()
     for row, bounds in ((0, (0, 2, 6, 8)), (1, (0, 6, 8))):
         for start, stop in itertools.pairwise(bounds):
-            alone, _ = made(ids[row : row + 1, start:stop], made.initial_memory(1))
+            alone, _ = made(ids[row : row + 1, start:stop], made.initial_state(1))
             torch.testing.assert_close(hidden[row, start:stop], alone[0], rtol=0, atol=2e-5)
 
 
@@ -144,8 +144,9 @@ def test_the_loss_is_cross_entropy_and_every_parameter_learns(species: str) -> N
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     inputs, targets = torch.randint(V, (2, 3, C), generator=torch.Generator().manual_seed(1))
-    loss, _ = next_token_loss(made, inputs, targets, made.initial_memory(3))
-    hidden, _ = made(inputs, made.initial_memory(3))
+    step = next_token(made, Chunk(inputs, targets), ())
+    loss = step.total / step.weight
+    hidden, _ = made(inputs, made.initial_state(3))
     plain = torch.nn.functional.cross_entropy(made.logits(hidden).flatten(0, 1), targets.flatten())
     torch.testing.assert_close(loss, plain)
     loss.backward()
@@ -168,7 +169,7 @@ def test_sinusoids_are_those_of_the_paper() -> None:
 def test_generation_goes_on_beyond_the_window(species: str) -> None:
     training = {"tokens": 2000, "batch_size": 4, "learning_rate": 1e-2}
     model = zoo.create(species, V, **SIZES, training=training).fit(toy_data(V))
-    texts = (list(generate(model, [1], rng=np.random.default_rng(seed), max_tokens=60)) for seed in range(100))
+    texts = ([token.token_id for token in generate(model, [1], rng=seed, max_tokens=60)] for seed in range(100))
     seed, ids = next((seed, ids) for seed, ids in enumerate(texts) if len(ids) > 2 * C)
     rng, prompt = np.random.default_rng(seed), [1]
     for token_id in ids:  # the same draws, from distributions that are read from the start each time

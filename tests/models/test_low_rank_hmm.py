@@ -12,9 +12,9 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.models import low_rank_hmm as species
 from lmzoo.models.hmm import HiddenMarkovModel, hmm
 from lmzoo.models.low_rank_hmm import LowRankHMM, low_rank_hmm
-from lmzoo.neural.losses import next_token_loss
+from lmzoo.neural.devices import autocast
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.train import autocast
+from lmzoo.neural.objectives.next_token import Chunk, next_token
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.testing import toy_data
 
@@ -57,11 +57,11 @@ def test_the_loss_is_the_surprisal_and_its_gradient_is_right() -> None:
     network = random_model().network.double()
     rng = torch.Generator().manual_seed(0)
     inputs, targets = torch.randint(0, V, (2, 3, 6), generator=rng)
-    memory = tuple(part.double() for part in network.initial_memory(3))  # what came before is given
+    state = tuple(part.double() for part in network.initial_state(3))  # what came before is given
 
     def loss() -> torch.Tensor:
         network.eval()  # forgets probabilities of other weights
-        return next_token_loss(network, inputs, targets, memory)[0]
+        return next_token(network, Chunk(inputs, targets, at_start=False), state).total / targets.numel()
 
     for parameter in network.parameters():
         (gradient,) = torch.autograd.grad(loss(), parameter, allow_unused=True)
@@ -92,27 +92,27 @@ def test_token_probabilities_and_their_gradients(slice_elements: int, monkeypatc
     assert isinstance(found, torch.Tensor)
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=0)
     # Rows are looked up in two places, as the filter and the loss do.
-    looked_up = gradients(species._rows(found, ids), species._rows(found, ids))
+    looked_up = gradients(species._emissions_of(found, ids), species._emissions_of(found, ids))
     torch.testing.assert_close(looked_up, gradients(plain[ids], plain[ids]), rtol=1e-10, atol=1e-12)
 
 
 def test_under_autocast_only_products_with_tokens_are_rounded() -> None:
     network = random_model().network
     assert isinstance(network, LowRankHMM)
-    ids, memory = torch.randint(0, V, (3, 40), generator=torch.Generator().manual_seed(0)), network.initial_memory(3)
+    ids, state = torch.randint(0, V, (3, 40), generator=torch.Generator().manual_seed(0)), network.initial_state(3)
     exact_emissions = network.probabilities().emissions.clone()
     network.eval()  # forgets them
     with torch.no_grad(), autocast(True):
         rounded = network.probabilities().emissions
-        hidden, after = network(ids, memory)
-        loss = network.loss(hidden.flatten(0, 1), ids.flatten())
+        hidden, after = network(ids, state)
+        loss = network.cross_entropy(hidden.flatten(0, 1), ids.flatten())
     assert not torch.equal(rounded, exact_emissions), "else this test shows nothing"
     torch.testing.assert_close(rounded, exact_emissions, rtol=0.2, atol=0)
     assert {tensor.dtype for tensor in (rounded, hidden, *after, loss)} == {torch.float32}
     with torch.no_grad():  # from the probabilities that are kept
-        again, _ = network(ids, memory)
+        again, _ = network(ids, state)
         assert torch.equal(hidden, again)
-        assert torch.equal(loss, network.loss(hidden.flatten(0, 1), ids.flatten()))
+        assert torch.equal(loss, network.cross_entropy(hidden.flatten(0, 1), ids.flatten()))
 
 
 def test_state_dropout_is_for_training_alone() -> None:

@@ -17,7 +17,7 @@ from lmzoo.testing import LAWS, Law, Specimen, toy_data
 
 
 def histories(stream: TokenStream, order: int) -> list[tuple[int, ...]]:
-    """The last n - 1 tokens before each position, the last one first, EOT before a document."""
+    """Returns the last n - 1 tokens before each position, the last one first; EOT before the start of a document."""
     result, state = [], (EOT,) * (order - 1)
     for token in stream.ids.tolist():
         result.append(state)
@@ -26,7 +26,7 @@ def histories(stream: TokenStream, order: int) -> list[tuple[int, ...]]:
 
 
 class Slow:
-    """The formulas of the package's docstring with dictionaries: a pattern is the tuple of places it looks at."""
+    """A skip n-gram model with dictionaries, by the formulas of the package; a pattern is a tuple of distances."""
 
     def __init__(self, data: TrainingData, vocab_size: int, order: int) -> None:
         self.vocab_size, self.order = vocab_size, order
@@ -58,7 +58,7 @@ class Slow:
         return occurrences
 
     def asked(self, history: tuple[int, ...], token: int) -> list[tuple[tuple[tuple[int, ...], int], float]]:
-        """Who is asked in turn, as the key of its lambda, and the probability that it would answer with."""
+        """Returns, for each context that occurs in training, the key of its lambda and its probability of `token`."""
         result = []
         for pattern in self.patterns:
             family = self.counts[pattern].get(tuple(history[k - 1] for k in pattern))
@@ -138,7 +138,7 @@ def test_a_document_starts_after_ends_of_text() -> None:
 
 
 def gapped_text(n_tokens: int, seed: int) -> TokenStream:
-    """Runs of ten equal tokens, 1 to 9, with a random one of 990 others after each."""
+    """Returns runs of ten equal tokens, from 1 to 9, with one of 990 other tokens at random after each."""
     rng = np.random.default_rng(seed)
     runs, noise = np.repeat(rng.integers(1, 10, n_tokens // 20), 10), rng.integers(10, 1000, n_tokens // 20 * 10)
     return TokenStream(np.stack([runs, noise], axis=1).ravel().astype(np.int32))
@@ -188,14 +188,14 @@ def changed(array: np.ndarray, places: Sequence[int] | slice, value: float) -> n
 @pytest.mark.parametrize(
     ("name", "places", "value", "message"),
     [
-        ("first", [1], -5, "inconsistent"),
-        ("starts", [-1], 10**9, "inconsistent"),
-        ("starts", [2], 10**6, "inconsistent"),
-        ("tokens", [0], 12, "inconsistent"),
-        ("probs", [0], np.nan, "from 0 to 1"),
-        ("probs", [0], 2.0, "from 0 to 1"),
-        ("lambdas", [0], 1.0, "from 0 to 1"),
-        ("lambdas", [3], np.nan, "from 0 to 1"),
+        ("first", [1], -5, "out of range"),
+        ("starts", [-1], 10**9, "out of range"),
+        ("starts", [2], 10**6, "out of range"),
+        ("tokens", [0], 12, "out of range"),
+        ("probs", [0], np.nan, "outside 0 to 1"),
+        ("probs", [0], 2.0, "outside 0 to 1"),
+        ("lambdas", [0], 1.0, "outside 0 to 1"),
+        ("lambdas", [3], np.nan, "outside 0 to 1"),
     ],
 )
 def test_inconsistent_arrays_are_refused(name: str, places: list[int], value: float, message: str) -> None:

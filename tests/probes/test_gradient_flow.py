@@ -68,7 +68,7 @@ def jacobian_norms(model: NeuralLM, context: NDArray[np.int32], target: int, dis
 
     def loss(vectors: Tensor) -> Tensor:
         weights = {name: torch.cat([table, vectors])}
-        call = (ids, network.initial_memory(1))
+        call = (ids, network.initial_state(1))
         hidden, _ = torch.func.functional_call(network, weights, call, tie_weights=False)
         return network.surprisals(hidden[:, -1], torch.tensor([target]))[0]
 
@@ -97,7 +97,7 @@ def test_norms_beside_vectors_of_ngrams() -> None:
         vectors = network.embedding(inputs).detach().requires_grad_()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(network.embedding, "forward", lambda ids, vectors=vectors: vectors)
-            hidden, _ = network(inputs, network.initial_memory(1))
+            hidden, _ = network(inputs, network.initial_state(1))
         network.surprisals(hidden[:, -1], torch.tensor([int(STREAM.ids[position])])).backward()
         np.testing.assert_allclose(norms, vectors.grad[0].norm(dim=1).flip(0)[:6].numpy(), rtol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: what comes back, and what happens when one fails, crashes or is not allowed."""
+"""Jobs in separate processes: their outcomes and progress, and jobs that fail or crash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
 
 @dataclass(frozen=True)
 class Errand:
-    """Says where it is done and how many threads it may use; or comes to grief."""
+    """A job that returns its process id and number of threads, or fails in a given way."""
 
     name: str
     fate: str = ""

@@ -1,4 +1,4 @@
-"""Nothing out of a corpus, a model or a file name commands a terminal."""
+"""Text of a corpus, a model or a file name cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmzoo import Predictor
@@ -22,7 +22,7 @@ COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A corpus of one line over and over, and the folder of a model that knows it."""
+    """Returns a corpus that repeats one line with control characters, and the folder of a model fitted to it."""
     folder = tmp_path_factory.mktemp("hostile")
     corpus = folder / "corpus"
     corpus.mkdir()
@@ -38,6 +38,7 @@ def test_pictures_and_escapes() -> None:
     assert visible("") == "∅"
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_printable_leaves_no_command(text: str) -> None:
     shown = printable(text)

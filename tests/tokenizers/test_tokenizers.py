@@ -1,9 +1,10 @@
-"""Tokenizers: nothing is lost, nothing is special, everything can be saved."""
+"""Tokenizers: round trips, positions, special tokens, saving, and wrong input."""
 
 from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_round_trip(spec: str, text: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 @given(text=any_text)
 @example(text=SPECIAL)
-def test_ids_are_of_the_vocabulary_and_never_the_end_of_text(spec: str, text: str) -> None:
+def test_ids_lie_in_the_vocabulary_and_are_never_eot(spec: str, text: str) -> None:
     ids = TRAINED[spec].encode(text)
     assert ids.dtype == np.int32
     assert not (ids == EOT).any()
@@ -49,7 +50,7 @@ def test_ids_are_of_the_vocabulary_and_never_the_end_of_text(spec: str, text: st
 @pytest.mark.parametrize("spec", SPECS)
 @given(text=any_text)
 @example(text=SPECIAL)
-def test_pieces_are_the_ids_in_place(spec: str, text: str) -> None:
+def test_pieces_hold_the_ids_with_their_positions(spec: str, text: str) -> None:
     tokenizer = TRAINED[spec]
     pieces = tokenizer.pieces(text)
     assert [piece.token_id for piece in pieces] == tokenizer.encode(text).tolist()
@@ -57,7 +58,7 @@ def test_pieces_are_the_ids_in_place(spec: str, text: str) -> None:
     assert starts == sorted(starts)
     assert all(0 <= piece.start < piece.end <= len(text) for piece in pieces)
     if tokenizer.lossless:
-        covered = {place for piece in pieces for place in range(piece.start, piece.end)}
+        covered = {index for piece in pieces for index in range(piece.start, piece.end)}
         assert covered == set(range(len(text)))
 
 
@@ -78,7 +79,7 @@ def test_saved_and_opened_by_hugging_face(spec: str, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_batches_and_training_repeat(spec: str) -> None:
+def test_training_is_repeatable_and_batches_equal_single_texts(spec: str) -> None:
     assert train_tokenizer(spec, TRAINING).fingerprint == TRAINED[spec].fingerprint
     texts = ["", *TRAINING, SPECIAL]
     for batch, text in zip(TRAINED[spec].encode_batch(texts), texts, strict=True):
@@ -86,13 +87,15 @@ def test_batches_and_training_repeat(spec: str) -> None:
     assert TRAINED[spec].encode_batch([]) == []
 
 
-def test_byte_ids_are_bytes() -> None:
+def test_the_id_of_a_byte_is_its_value_plus_one() -> None:
     tokenizer = TRAINED["byte"]
     assert tokenizer.vocab_size == 257
+    assert [tokenizer.token_bytes(byte + 1) for byte in range(256)] == [bytes([byte]) for byte in range(256)]
+    assert tokenizer.encode("aé\n").tolist() == [byte + 1 for byte in "aé\n".encode()]
     assert [tokenizer.token_bytes(token_id) for token_id in tokenizer.encode("aé")] == [b"a", b"\xc3", b"\xa9"]
 
 
-def test_characters_seen_are_one_token_and_others_are_bytes() -> None:
+def test_characters_of_the_training_text_are_tokens_and_others_are_bytes() -> None:
     tokenizer = TRAINED["char"]
     assert tokenizer.vocab_size == 1 + 256 + len(set("".join(TRAINING)))
     assert len(tokenizer.encode("été")) == 3
@@ -101,18 +104,18 @@ def test_characters_seen_are_one_token_and_others_are_bytes() -> None:
 
 
 def test_byte_pairs_by_hand() -> None:
-    """The example of Wikipedia's article on byte-pair encoding, in words of one text.
+    """The example of Wikipedia's article on byte-pair encoding: "aaabdaaabac".
 
-    "aaabdaaabac": the pair aa occurs most often (4 times, overlaps counted), and becomes one entry: [aa]abd[aa]abac.
-    Then [aa]a and ab occur twice each, all others once; whichever goes first, "aaab" is one entry after two more
-    merges. With entries for the end of text, 256 bytes and these three, the text is aaab d aaab a c.
+    The pair aa is the most frequent one (4 times, overlaps counted), and becomes an entry: [aa]abd[aa]abac. Then [aa]a
+    and ab occur twice each, all others once. In either order, "aaab" is an entry after two more merges. The vocabulary
+    then has EOT, 256 bytes and three merged entries, and the text is aaab d aaab a c.
     """
     tokenizer = train_tokenizer("bpe:260", ["aaabdaaabac"])
     assert tokenizer.vocab_size == 260
     assert [piece.text for piece in tokenizer.pieces("aaabdaaabac")] == ["aaab", "d", "aaab", "a", "c"]
 
 
-def test_a_vocabulary_that_the_text_cannot_fill_is_smaller() -> None:
+def test_a_short_text_gives_a_smaller_vocabulary() -> None:
     tokenizer = train_tokenizer("bpe:5000", ["abab"])
     assert tokenizer.vocab_size < 300
     assert tokenizer.spec == f"bpe:{tokenizer.vocab_size}"
@@ -130,7 +133,7 @@ def test_rare_words_are_unknown() -> None:
     assert tokenizer.decode(ids) == f"two {UNKNOWN_TEXT} {UNKNOWN_TEXT} three"
 
 
-def test_white_space_alone_parts_words_of_tokenised_text() -> None:
+def test_word_space_splits_at_white_space_only() -> None:
     tokenizer = train_tokenizer("word-space:1", ["the `` end '' ."])
     assert [piece.text for piece in tokenizer.pieces("the `` end '' .")] == ["the", "``", "end", "''", "."]
     assert tokenizer.spec == "word-space"
@@ -139,10 +142,48 @@ def test_white_space_alone_parts_words_of_tokenised_text() -> None:
 def test_closed_vocabulary() -> None:
     tokenizer = train_tokenizer("word-space:1", ["never read"], vocabulary=["b", "a", "b", UNKNOWN_TEXT])
     assert tokenizer.vocab_size == 4
-    # A word that is written as the unknown class belongs to it, as in the texts of WikiText and Penn Treebank.
+    # WikiText and Penn Treebank spell unknown words as <unk> in their texts.
     assert tokenizer.encode(f"a {UNKNOWN_TEXT} c").tolist() == [3, 1, 1]
     with pytest.raises(ConfigurationError, match="needs a word tokenizer"):
         train_tokenizer("byte", [], vocabulary=["a"])
+
+
+NAMES = ["<|user|>", "<|assistant|>", "the"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_special_tokens_get_new_ids_that_no_text_produces(spec: str, tmp_path: Path) -> None:
+    base = TRAINED[spec]
+    tokenizer = base.with_special_tokens(NAMES[:1]).with_special_tokens(NAMES[1:])
+    size = base.vocab_size
+    assert tokenizer.special_tokens == {name: size + index for index, name in enumerate(NAMES)}
+    assert tokenizer.fingerprint == base.with_special_tokens(NAMES).fingerprint
+    assert (tokenizer.vocab_size, tokenizer.spec, tokenizer.lossless) == (size + 3, base.spec, base.lossless)
+    assert tokenizer.entries[:size] == base.entries
+    for text in [*TRAINING, SPECIAL, *NAMES, "x<|user|>the<|assistant|> y", tokenizer.entries[-1], EOT_TEXT]:
+        assert tokenizer.encode(text).tolist() == base.encode(text).tolist()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert (loaded.special_tokens, loaded.fingerprint) == (tokenizer.special_tokens, tokenizer.fingerprint)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_special_tokens_are_decoded_only_on_request(spec: str) -> None:
+    tokenizer = TRAINED[spec].with_special_tokens(NAMES)
+    user, assistant, _ = tokenizer.special_tokens.values()
+    cat, hat = tokenizer.encode("cat").tolist(), tokenizer.encode("hat").tolist()
+    cat_text, hat_text = tokenizer.decode(cat), tokenizer.decode(hat)  # "word:3" knows neither word
+    ids = [user, *cat, assistant, user, *hat, EOT]
+    assert tokenizer.decode(ids) == tokenizer.decode([*cat, *hat])
+    assert tokenizer.decode(ids, show_special=True) == f"<|user|>{cat_text}<|assistant|><|user|>{hat_text}{EOT_TEXT}"
+    assert tokenizer.decode([], show_special=True) == ""
+    assert (tokenizer.token_text(user), tokenizer.token_bytes(user)) == ("<|user|>", b"")
+
+
+@pytest.mark.parametrize("names", [[""], ["a", "a"], [EOT_TEXT], ["<|user|>"]])
+def test_names_of_special_tokens_are_unique_and_not_empty(names: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="special token"):
+        TRAINED["byte"].with_special_tokens(["<|user|>"]).with_special_tokens(names)
 
 
 def test_long_texts_without_a_space() -> None:
@@ -185,12 +226,12 @@ def test_damaged_and_foreign_files(tmp_path) -> None:
     with pytest.raises(TokenizerError, match="damaged"):
         Tokenizer.from_json(TRAINED["byte"].to_json()[:100])
     foreign = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0}, merges=[]))
-    with pytest.raises(TokenizerError, match="not one of lmzoo's"):
+    with pytest.raises(TokenizerError, match="not written by lmzoo"):
         Tokenizer.from_json(foreign.to_str())
     special = json.loads(TRAINED["byte"].to_json())
     special["added_tokens"] = [
         {"id": 0, "content": EOT_TEXT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
          "special": True}
     ]  # fmt: skip
-    with pytest.raises(TokenizerError, match="not one of lmzoo's"):
+    with pytest.raises(TokenizerError, match="not written by lmzoo"):
         Tokenizer.from_json(json.dumps(special))

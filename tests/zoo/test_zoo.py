@@ -13,6 +13,12 @@ from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
 
+def test_names_are_in_order_of_year() -> None:
+    years = [zoo.card(name).year for name in zoo.built_in_names()]
+    assert years == sorted(years)
+    assert zoo.names()[: len(years)] == zoo.built_in_names()
+
+
 def test_unknown_species_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="unknown species 'lstn': did you mean 'lstm'"):
         zoo.card("lstn")

@@ -1,4 +1,4 @@
-"""Text to learn from and be measured on: published corpora by name, and a user's own files.
+"""Text for training and evaluation: published corpora by name, and a user's own files.
 
 >>> from lmzoo.corpora import load_corpus
 >>> corpus = load_corpus("kjv")

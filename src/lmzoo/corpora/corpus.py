@@ -1,4 +1,4 @@
-"""Named documents in three fixed splits: what every figure of lmzoo is about."""
+"""Corpora: named documents in three fixed splits, for training, validation and test."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lmzoo.errors import CorpusError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text; a model starts it from the empty context and predicts its end."""
+    """A named text. A model predicts each document from an empty context, including its end."""
 
     name: str
     text: str
 
     @property
     def n_bytes(self) -> int:
-        """Length of the text in UTF-8."""
+        """Length of the document's text in bytes of UTF-8."""
         return len(self.text.encode())
 
 
 class Splits(NamedTuple):
-    """The three splits of a corpus."""
+    """The three splits of a corpus, each a sequence of documents."""
 
     train: Sequence[Document]
     valid: Sequence[Document]
@@ -34,22 +34,25 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Documents in three splits, with what must be said about them. CorpusError if a split is empty."""
+    """Documents in three splits (train, valid, test), with their title, licence and citation.
+
+    Raises CorpusError if a split is empty.
+    """
 
     name: str
-    """What `load_corpus` was asked for: "kjv", "brown:bengio2003", a path."""
+    """The argument of `load_corpus`: "kjv", "brown:bengio2003", a path."""
     title: str
     licence: str
     citation: str
     protocol: str
-    """The rule, in one line, that made the documents and the splits."""
+    """How the text was divided into documents and splits, in one line."""
     train: Sequence[Document]
     valid: Sequence[Document]
     test: Sequence[Document]
     tokenizer: str | None = None
-    """The tokenizer that the published protocol asks for, such as "word-space:4"; None = free."""
+    """The tokenizer that the published protocol requires, such as "word-space:4"; None if any tokenizer may be used."""
     vocabulary: tuple[str, ...] | None = None
-    """The closed word list of a published protocol, most frequent first; None = the tokenizer learns its own."""
+    """The closed vocabulary of a published protocol, most frequent word first; None if the tokenizer learns its own."""
 
     def __post_init__(self) -> None:
         for name, documents in self.splits.items():
@@ -65,31 +68,31 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the names of the splits and the names and texts of their documents, in order."""
+        """SHA-256 checksum (hex) of the corpus: the names of its splits, and the names and texts of their documents."""
         digest = hashlib.sha256()
         for name, documents in self.splits.items():
             digest.update(f"{name} {len(documents)}\n".encode())
             for document in documents:
                 for field in (document.name.encode(), document.text.encode()):
-                    digest.update(len(field).to_bytes(8, "little"))  # so that no two corpora read the same
+                    digest.update(len(field).to_bytes(8, "little"))  # so that different corpora give different input
                     digest.update(field)
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much text some documents hold."""
+    """The amount of text in a list of documents: numbers of documents, bytes, characters and words."""
 
     documents: int
     bytes: int
-    """In UTF-8."""
+    """Bytes of UTF-8."""
     characters: int
     words: int
-    """Runs of characters between white space."""
+    """Sequences of characters between white space."""
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> Size:
-        """The size of these documents together."""
+        """Computes the total size of a list of documents."""
         return cls(
             len(documents),
             sum(document.n_bytes for document in documents),

@@ -1,4 +1,4 @@
-"""Files from the network: looked for locally first, resumed where they broke off, and never trusted unverified."""
+"""Downloads of corpus files: local copies are preferred, interrupted downloads resume, and every file is verified."""
 
 from __future__ import annotations
 
@@ -13,45 +13,57 @@ from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.system.version import __version__
 
 DATA_VARIABLE = "LMZOO_DATA"
-"""Environment variable: a folder whose files are used in place of downloads."""
+"""Environment variable: a folder whose files are used instead of downloads."""
 _BLOCK = 1 << 16
 _TIMEOUT = (10, 60)
-"""Seconds to wait for a connection, and for the next bytes."""
+"""Seconds to wait for a connection, and for the next bytes of a response."""
 
 
 def local_file(file: DataFile) -> Path | None:
-    """Where the file lies on this machine, in LMZOO_DATA or else in the cache; None if nowhere."""
+    """Returns the path of a corpus file on this machine, or None if there is no copy.
+
+    The folder LMZOO_DATA is searched first, then the cache folder.
+    """
     folders = [Path(os.environ[DATA_VARIABLE]).expanduser()] if os.environ.get(DATA_VARIABLE) else []
     return next((folder / file.name for folder in [*folders, cache_folder()] if (folder / file.name).is_file()), None)
 
 
 def read_file(card: CorpusCard, file: DataFile) -> bytes:
-    """The content of a local file that is what the registry says; CorpusError if it is not, or not there."""
+    """Reads a corpus file on this machine, and verifies its SHA-256 checksum.
+
+    Raises CorpusError if the file is missing, or its checksum differs from the registry's.
+    """
     path = local_file(file)
     if path is None:
         raise CorpusError(
-            f"the corpus '{card.name}' is not on this machine: run `lmzoo corpus fetch {card.name}` where there is a "
-            f"network, or put {file.name} into a folder named by {DATA_VARIABLE}"
+            f"the corpus '{card.name}' is not on this machine: run `lmzoo corpus fetch {card.name}` on a machine with "
+            f"network access, or put {file.name} into the folder that the environment variable {DATA_VARIABLE} names"
         )
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != file.sha256:
-        raise CorpusError(f"{path} is damaged or another text: its SHA-256 is {found}, not {file.sha256}; remove it")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != file.sha256:
+        raise CorpusError(
+            f"{path} is damaged or a different file: its SHA-256 is {sha256} instead of {file.sha256}; delete the file "
+            f"and run `lmzoo corpus fetch {card.name}`"
+        )
     return data
 
 
 def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
-    """Downloads what is not here yet. What a broken download has brought stays as "NAME.part" for the next one."""
+    """Downloads the files of a corpus that are not on this machine.
+
+    After an interrupted download, the part received so far is kept as "NAME.part", and the next call resumes there.
+    """
     for file in card.files:
         if local_file(file) is None:
             _fetch_file(card, file, on_progress)
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the platform's cache folder."""
+    """Returns the folder for downloaded corpora, in the cache folder of the platform."""
     from platformdirs import user_cache_path
 
     return user_cache_path("lmzoo") / "corpora"
@@ -74,33 +86,36 @@ def _fetch_file(card: CorpusCard, file: DataFile, on_progress: OnProgress | None
             raise CorpusError(f"cannot write {part}: {error.strerror or error}") from error
     else:
         raise CorpusError(
-            f"cannot download {file.name} ({'; '.join(reasons)}): run the command again where there is a network, "
-            f"or put the file into a folder named by {DATA_VARIABLE}"
+            f"cannot download {file.name} ({'; '.join(reasons)}): run the command again on a machine with network "
+            f"access, or put the file into the folder that the environment variable {DATA_VARIABLE} names"
         )
     with part.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != file.sha256:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    if sha256 != file.sha256:
         part.unlink()
         raise CorpusError(
-            f"what came as {file.name} is damaged or another text (SHA-256 {found}, not {file.sha256}) and was "
-            f"removed: fetch '{card.name}' again"
+            f"the download of {file.name} is damaged or a different file (its SHA-256 is {sha256} instead of "
+            f"{file.sha256}) and was deleted: run `lmzoo corpus fetch {card.name}` again"
         )
     part.replace(path)
 
 
 def _resume(url: str, part: Path, file: DataFile, on_progress: OnProgress | None) -> None:
-    """Appends to `part` what it lacks of the file. Raises requests' errors, and OSError for the disk's."""
+    """Downloads the missing rest of a file and appends it to the partial file `part`.
+
+    Raises requests.RequestException for network errors, and OSError for errors of the file system.
+    """
     import requests
 
     done = part.stat().st_size if part.exists() else 0
-    if done >= file.size:  # all that there is; its checksum will say whether it is the file
+    if done >= file.size:  # the download is complete, and the caller verifies its checksum
         return
     headers = {"User-Agent": f"lmzoo/{__version__}", "Accept-Encoding": "identity"}
     if done:
         headers["Range"] = f"bytes={done}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         response.raise_for_status()
-        if response.status_code != requests.codes.partial_content:  # the server starts from the beginning
+        if response.status_code != requests.codes.partial_content:  # the server sends the whole file
             done = 0
         with part.open("ab" if done else "wb") as content:
             for block in response.iter_content(_BLOCK):
@@ -114,7 +129,7 @@ def _resume(url: str, part: Path, file: DataFile, on_progress: OnProgress | None
 
 
 def _reason(error: Exception) -> str:
-    """A network error in a few words; the library's own text names sockets and retries."""
+    """Returns a short description of a network error; the messages of `requests` name sockets and retries."""
     import requests
 
     response = getattr(error, "response", None)
@@ -122,4 +137,4 @@ def _reason(error: Exception) -> str:
         return f"HTTP {response.status_code}"
     if isinstance(error, requests.Timeout):
         return "no answer"
-    return "no connection, or it broke off"
+    return "no connection, or the connection was interrupted"

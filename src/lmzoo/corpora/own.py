@@ -1,8 +1,9 @@
-"""A corpus from a user's own files: text, JSON lines, packed or not, folders, globs, standard input.
+"""Corpora from a user's own files: text or JSON lines, compressed or not, in folders, globs, or standard input.
 
-Documents: a line of a `.jsonl` file (its field "text"), or a whole text file; a text file that stands alone is cut into
-passages. Splits: the files or folders named train, valid (val, validation, dev) and test where there is a train among
-them; otherwise passages are split in order, 80/10/10, and documents by `every_tenth`. Empty documents are left out.
+Documents: each line of a `.jsonl` file (its field "text"), and each text file; a single text file is cut into passages.
+Splits: if there are several files and one of them (or a folder) is named train, the files and folders named train,
+valid (or val, validation, dev) and test. Otherwise passages are split in order, 80/10/10, and documents by
+`every_tenth`. Empty documents are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SPLIT_NAMES = {
 class _File:
     path: Path
     name: str
-    """Its path inside the folder that was given: names must not depend on where that folder lies."""
+    """Path of the file relative to the given folder, so that names do not depend on the location of that folder."""
 
     @property
     def is_json_lines(self) -> bool:
@@ -45,30 +46,33 @@ class _File:
 
     @property
     def split(self) -> str | None:
-        """The split that its name, or that of the outermost folder, asks for."""
+        """The split that the name of the file, or of its outermost folder, selects; None if it names no split."""
         outermost = Path(self.name).parts[0]
         return _SPLIT_NAMES.get(outermost.partition(".")[0].lower())
 
 
 def exists(spec: str) -> bool:
-    """Whether `spec` names something that can be read: standard input, a glob, a file or a folder."""
+    """Returns True if `spec` is the name of an input: "-" for standard input, a glob, or an existing file or folder."""
     if spec == STANDARD_INPUT or glob.has_magic(spec):
         return True
     try:
         return bool(spec) and Path(spec).exists()
-    except OSError:  # longer than any path may be
+    except OSError:  # a name longer than the system allows
         return False
 
 
 def is_written_like_a_path(spec: str) -> bool:
-    """Whether somebody who wrote `spec` meant a path."""
+    """Returns True if `spec` looks like a path: it has a separator or a dot."""
     return os.sep in spec or "/" in spec or "." in spec
 
 
 def load_own(specs: Sequence[str | Path]) -> Corpus:
-    """The corpus of files, folders, globs, or "-" alone. CorpusError says which file is at fault and where."""
+    """Loads a corpus from files, folders and globs, or from standard input if the only spec is "-".
+
+    Raises CorpusError, which names the file and the position of the fault.
+    """
     if not specs:
-        raise CorpusError("no file was given: name a file, a folder, a glob, or - for standard input")
+        raise CorpusError("no file was given: give a file, a folder, a glob, or - for standard input")
     name = str(specs[0]) if len(specs) == 1 else f"{specs[0]} and {len(specs) - 1} more"
     if [str(spec) for spec in specs] == [STANDARD_INPUT]:
         rule, splits = _in_passages(passages("stdin", read_standard_input()), "standard input")
@@ -77,15 +81,15 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
     return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
 
 
-# ---- Which files ------------------------------------------------------------------------------------
+# ---- Finding files ----------------------------------------------------------------------------------
 
 
 def _files(specs: Sequence[str | Path]) -> list[_File]:
-    """Every file once, in the order given; those of a folder or glob in the order of their names."""
+    """Returns the files that the specs name, each once, in the given order; files of a folder or glob by name."""
     try:
         return list({file.path.resolve(): file for spec in specs for file in _expand(spec)}.values())
     except OSError as error:
-        raise CorpusError(f"cannot look for {error.filename}: {error.strerror}") from error
+        raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def _expand(spec: str | Path) -> Iterator[_File]:
@@ -94,14 +98,14 @@ def _expand(spec: str | Path) -> Iterator[_File]:
         inside = sorted((file.relative_to(path) for file in path.rglob("*")), key=lambda file: file.as_posix())
         kept = [file for file in inside if _is_corpus_file(path / file) and not _is_hidden(file)]
         if not kept:
-            raise CorpusError(f"the folder {path} has no .txt or .jsonl files (each also .gz or .zst)")
+            raise CorpusError(f"the folder {path} has no .txt or .jsonl files (also as .gz or .zst)")
         yield from (_File(path / file, file.as_posix()) for file in kept)
     elif path.exists():
         yield _File(path, path.name)
     elif glob.has_magic(str(path)):
-        # Not Path.glob, which takes no absolute pattern.
-        found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        matches = [Path(match) for match in found if not Path(match).is_dir()]
+        # Path.glob does not accept absolute patterns.
+        paths = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        matches = [Path(match) for match in paths if not Path(match).is_dir()]
         if not matches:
             raise CorpusError(f"no file matches {spec}")
         root = Path(os.path.commonpath([match.parent for match in matches]))
@@ -122,23 +126,23 @@ def _unpacked_suffix(path: Path) -> str:
     return Path(path.stem if path.suffix.lower() in _PACKED else path.name).suffix.lower()
 
 
-# ---- Which documents, in which split ----------------------------------------------------------------
+# ---- Documents and splits ---------------------------------------------------------------------------
 
 
 def _from_files(files: Sequence[_File], name: str) -> tuple[str, Splits]:
     if len(files) > 1 and any(file.split == "train" for file in files):
-        return "files named train, valid and test, as given", _named_splits(files, name)
+        return "the files named train, valid and test", _named_splits(files, name)
     documents = _documents(files)
-    if _stands_alone(files):
+    if _is_single_text(files):
         return _in_passages(documents, name)
     if len(documents) < 3:
         raise CorpusError(
-            f"{name} has {len(documents)} document(s) that are not empty, but train, valid and test need one each: "
-            "add documents, or give one text file, which is cut into passages"
+            f"{name} has {len(documents)} non-empty document(s), but train, valid and test need one each: add "
+            "documents, or give a single text file, which is cut into passages"
         )
-    rule = "of the documents in order every tenth is test, the one before it valid"
+    rule = "every tenth document is for test, and the one before it for validation"
     if len(documents) < 10:
-        rule = "the last document is test, the one before it valid"
+        rule = "the last document is for test, and the one before it for validation"
     return rule, every_tenth(documents)
 
 
@@ -158,25 +162,27 @@ def _in_passages(documents: Sequence[Document], name: str) -> tuple[str, Splits]
     if len(documents) < 3:
         n_characters = sum(len(document.text) for document in documents)
         raise CorpusError(
-            f"{name} has {n_characters} characters of text, too few to be cut into train, valid and test: "
-            "give at least 500"
+            f"{name} has {n_characters} characters of text, too few for the splits train, valid and test: give at "
+            "least 500"
         )
-    rule = "one text, cut into passages of about 4,000 characters (shorter if it is short); "
-    return rule + "first 80 % train, next 10 % valid, last 10 % test", in_order(documents)
+    rule = "one text, cut into passages of about 4,000 characters (fewer in a short text); "
+    return rule + "the first 80 % for training, the next 10 % for validation, the last 10 % for test", in_order(
+        documents
+    )
 
 
-def _stands_alone(files: Sequence[_File]) -> bool:
+def _is_single_text(files: Sequence[_File]) -> bool:
     return len(files) == 1 and not files[0].is_json_lines
 
 
 def _documents(files: Sequence[_File]) -> list[Document]:
-    """The documents that are not empty; CorpusError if there are none."""
+    """Reads the non-empty documents of the files; raises CorpusError if there are none."""
     documents: list[Document] = []
     for file in files:
         text = read_text(file.path)
         if file.is_json_lines:
             documents += _json_lines(file, text)
-        elif _stands_alone(files):
+        elif _is_single_text(files):
             documents += passages(file.name, text)
         else:
             documents.append(Document(file.name, text))
@@ -193,18 +199,19 @@ def _json_lines(file: _File, text: str) -> Iterator[Document]:
             yield Document(f"{file.name}:{number}", _json_text(line, f"{file.path} line {number}"))
 
 
-def _json_text(line: str, place: str) -> str:
+def _json_text(line: str, location: str) -> str:
+    """Returns the field "text" of a line of JSON; raises CorpusError, which names `location`, if there is none."""
     entry = None
     try:
         entry = json.loads(line)
         text = entry["text"]
         text.encode()
     except json.JSONDecodeError as error:
-        raise CorpusError(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
+        raise CorpusError(f"{location} is not JSON: {error.msg} at column {error.colno}") from error
     except KeyError as error:
-        raise CorpusError(f'{place} has no field "text"; its fields are: {", ".join(entry or ["none"])}') from error
+        raise CorpusError(f'{location} has no field "text"; its fields are: {", ".join(entry or ["none"])}') from error
     except UnicodeEncodeError as error:
-        raise CorpusError(f'{place}: "text" has half of a surrogate pair at character {error.start}') from error
+        raise CorpusError(f'{location}: "text" has half of a surrogate pair at character {error.start}') from error
     except (TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise CorpusError(f'{place} must be an object with a string in "text": {line[:60]}') from error
+        raise CorpusError(f'{location} must be an object with a string in "text": {line[:60]}') from error
     return text

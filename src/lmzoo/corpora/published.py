@@ -1,4 +1,4 @@
-"""Readers of the corpora that lie on the network, each under the protocol that its papers use."""
+"""Readers of the corpora that are downloaded, with the documents and splits that their papers use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _ARTICLE_TITLE = re.compile(r"^ = (?!=)(.+)(?<!=) = $", re.MULTILINE)
 
 
 def one_text(card: CorpusCard, *, ends: Sequence[float]) -> Splits:
-    """One text, cut at these shares of its characters; without a test split, valid plays both."""
+    """Reads a corpus of one text, and cuts it into splits at the fractions `ends` of its characters.
+
+    Each split is one document. With a single fraction there is no test split, and the validation split is also used as
+    the test split.
+    """
     text = read_file(card, card.files[0]).decode()
     cuts = [0, *(int(len(text) * end) for end in ends), len(text)]
     splits = [
@@ -27,7 +31,7 @@ def one_text(card: CorpusCard, *, ends: Sequence[float]) -> Splits:
 
 
 def lines(card: CorpusCard) -> Splits:
-    """Three files, train, valid and test; a document is a line."""
+    """Reads a corpus of three files, for train, valid and test; each document is a line."""
     return Splits(
         *(
             [
@@ -41,9 +45,10 @@ def lines(card: CorpusCard) -> Splits:
 
 
 def byte_runs(card: CorpusCard, *, ends: Sequence[int], run: int) -> Splits:
-    """One text in an archive, train and valid ending at these bytes; documents are runs of `run` bytes.
+    """Reads a corpus of one text in a zip archive, and cuts it into documents of `run` bytes.
 
-    Papers read each split as one stream. Runs can be tokenised piece by piece; each costs one more end of text.
+    `ends` are the byte positions at which the training and validation splits end. Papers treat each split as one
+    stream; documents can be tokenised one at a time, but each adds one end-of-text token.
     """
     data = _members(card)[card.name]
     starts = range(0, len(data), run)
@@ -57,19 +62,22 @@ def byte_runs(card: CorpusCard, *, ends: Sequence[int], run: int) -> Splits:
 
 
 def _character_start(data: bytes, position: int) -> int:
-    """The first position from here on that is not inside a UTF-8 character."""
+    """Returns the first position at or after the given one that is not inside a UTF-8 character."""
     while position < len(data) and data[position] & 0xC0 == 0x80:
         position += 1
     return position
 
 
 def wikitext_articles(card: CorpusCard) -> Splits:
-    """A document is an article, its lines as they are."""
+    """Reads a WikiText corpus of raw characters; each document is an article, unchanged."""
     return Splits(*_wikitext(card))
 
 
 def wikitext_words(card: CorpusCard) -> Splits:
-    """A document is an article as words, with `<eos>` at every line end, as the papers count them."""
+    """Reads a WikiText corpus of words; each document is an article with the word `<eos>` at every line end.
+
+    This is how the papers count words.
+    """
     return Splits(
         *([Document(article.name, _words_of_lines(article.text)) for article in split] for split in _wikitext(card))
     )
@@ -80,7 +88,10 @@ def _words_of_lines(text: str) -> str:
 
 
 def _wikitext(card: CorpusCard) -> Iterator[list[Document]]:
-    """The articles of each split; an article begins with its title, ` = Title = `."""
+    """Yields the articles of each split of a WikiText corpus, in the order train, valid, test.
+
+    An article starts with its title, on a line ` = Title = `.
+    """
     members = _members(card)
     for split in Splits._fields:
         text = next(data for name, data in members.items() if f"/wiki.{split}." in name).decode()
@@ -93,7 +104,10 @@ def _wikitext(card: CorpusCard) -> Iterator[list[Document]]:
 
 
 def stories(card: CorpusCard) -> Splits:
-    """Two files of stories, training and validation; the end of the former is our valid split."""
+    """Reads a corpus of stories in two files, for training and validation; each document is a story.
+
+    The published validation set is the test split here; the last hundredth of the training set is the validation split.
+    """
     training, published_valid = (
         [
             Document(f"{file.name}:{number}", story.strip())
@@ -107,6 +121,6 @@ def stories(card: CorpusCard) -> Splits:
 
 
 def _members(card: CorpusCard) -> dict[str, bytes]:
-    """The files of a verified archive."""
+    """Returns the contents of the files in the zip archive of a corpus, after verifying its checksum."""
     with zipfile.ZipFile(io.BytesIO(read_file(card, card.files[0]))) as archive:
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}

@@ -1,4 +1,4 @@
-"""The corpora that are known by name: `data/corpora.toml`, read into cards, and the generated ones."""
+"""The registry of corpora with a name: those of `data/corpora.toml`, and the generated ones."""
 
 from __future__ import annotations
 
@@ -21,78 +21,86 @@ DEFAULT_PROTOCOL = "default"
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file that a corpus is made from."""
+    """A file of a corpus, with its size, checksum and addresses."""
 
     name: str
-    """What it is called in the cache, in the folder LMZOO_DATA and in the provider's package."""
+    """Name of the file in the cache, in the folder LMZOO_DATA, and in the provider's package."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     sha256: str | None = None
-    """None only where the provider has a checksum of its own (NLTK's index)."""
+    """SHA-256 checksum (hex); None only if the provider verifies the file by its own checksum (NLTK's index)."""
     urls: tuple[str, ...] = ()
-    """Where it lies, best first."""
+    """Addresses from which the file can be downloaded, the preferred one first."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One published way to make documents and splits."""
+    """A protocol of a corpus: the way in which its text is divided into documents and splits.
+
+    Many protocols are those of a published paper.
+    """
 
     rule: str
+    """How documents and splits are made, in one line."""
     reader: str
-    """ "module:function"; the function takes the card and the options, and returns the splits."""
+    """The reader as "module:function"; the function takes the card and the options, and returns the splits."""
     tokenizer: str | None = None
+    """The tokenizer that the protocol requires; None if any may be used."""
     vocabulary_min_count: int | None = None
-    """Words seen at least so often in the three splits together are the closed vocabulary; None = it is not closed."""
+    """Minimum number of occurrences, in all splits together, of a word of the closed vocabulary; None if it is open."""
     vocabulary: tuple[str, ...] | None = None
-    """The closed vocabulary, where it is known without reading the text."""
+    """The closed vocabulary, if it is known without reading the text."""
     has_tags: bool = False
-    """Whether the reader, asked for `tags`, gives the part of speech of each word in place of the word."""
+    """True if the reader has an option `tags`, which replaces each word by its part of speech."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> Callable[..., Splits]:
-        """Imports the reader."""
+        """Imports and returns the function that reads the corpus."""
         module, _, name = self.reader.partition(":")
         return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
 class CorpusCard:
-    """What is known of a corpus without reading it."""
+    """A description of a corpus, available without reading its text."""
 
     name: str
     title: str
     provider: str
-    """ "embedded" in a package that comes with lmzoo, "nltk", "url", or "generated"."""
+    """The origin of the text: "embedded" (in a package installed with lmzoo), "nltk", "url" or "generated"."""
     language: str
     licence: str
     citation: str
     files: tuple[DataFile, ...]
     protocols: Mapping[str, Protocol]
-    """By name; "default" is the one of the bare name."""
+    """The protocols by name; "default" is used if only the name of the corpus is given."""
 
     @property
     def size(self) -> int:
-        """Bytes on disk, or to download."""
+        """Total size of the files of the corpus, in bytes."""
         return sum(file.size for file in self.files)
 
     @property
     def specs(self) -> list[str]:
-        """What `load_corpus` takes: the name, and "name:protocol" for every further protocol."""
+        """The names of the corpus for `load_corpus`: "name" for the default protocol, "name:protocol" for others."""
         return [self.name if protocol == DEFAULT_PROTOCOL else f"{self.name}:{protocol}" for protocol in self.protocols]
 
 
 def list_corpora() -> list[CorpusCard]:
-    """The cards of all corpora, in the order of the registry."""
+    """Returns the cards of all corpora, in the order of the registry."""
     return list(_cards().values())
 
 
 def corpus_card(spec: str) -> CorpusCard:
-    """The card of "name" or "name:protocol"; UnknownNameError with the nearest match."""
+    """Returns the card of a corpus, given as "name" or "name:protocol"; raises UnknownNameError if there is none."""
     return find_protocol(spec)[0]
 
 
 def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
-    """The card and the protocol of "name" or "name:protocol"; UnknownNameError with the nearest match."""
+    """Returns the card and the protocol of a corpus, given as "name" or "name:protocol".
+
+    Raises UnknownNameError, with the nearest match, if there is no such corpus or protocol.
+    """
     name, _, protocol = spec.partition(":")
     if name not in _cards():
         raise UnknownNameError("corpus", name, _cards())
@@ -104,7 +112,7 @@ def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
 
 
 def is_known(spec: str) -> bool:
-    """Whether the part of `spec` before the first colon is the name of a corpus."""
+    """Returns True if the part of `spec` before the first colon is the name of a corpus."""
     return spec.partition(":")[0] in _cards()
 
 
@@ -124,10 +132,10 @@ def _card(name: str, *, files: list[dict[str, Any]], protocols: dict[str, dict[s
 
 
 def _generated() -> CorpusCard:
-    """The sources of known entropy, each one a protocol."""
+    """Returns the card of the generated corpora, which has one protocol for each source of known entropy."""
     protocols = {
         name: Protocol(
-            rule=f"{sources.card(name).rule}; drawn with a fixed seed",
+            rule=f"{sources.card(name).rule}; sampled with a fixed seed",
             reader="lmzoo.corpora.generated:documents",
             tokenizer="word-space:1",
             vocabulary=sources.source(name).words,
@@ -148,6 +156,6 @@ def _generated() -> CorpusCard:
 
 
 def _registry_file() -> Traversable:
-    """In a wheel the registry lies inside the package; in a source checkout in the top-level folder `data`."""
+    """Returns the path of the registry: inside the package if lmzoo is installed, else in the top folder `data`."""
     packaged = importlib.resources.files("lmzoo") / "data" / "corpora.toml"
     return packaged if packaged.is_file() else Path(__file__).parents[3] / "data" / "corpora.toml"

@@ -1,4 +1,4 @@
-"""The rules that put documents into train, valid and test. Fixed and without chance, so that figures compare."""
+"""Rules that divide documents into train, valid and test; deterministic, so that results can be compared."""
 
 from __future__ import annotations
 
@@ -7,40 +7,48 @@ from collections.abc import Sequence
 from lmzoo.corpora.corpus import Document, Splits
 
 PASSAGE_CHARACTERS = 4000
-"""Least length of the passages that a long text is cut into: enough context for every species of the zoo."""
+"""Minimum length of the passages of a long text: long enough to give every model a useful context."""
 _LEAST_PASSAGE = 100
+"""Minimum length of the passages of a short text."""
 
 
 def every_tenth(documents: Sequence[Document]) -> Splits:
-    """Every tenth document is test and the one before it valid; of fewer than ten, the last and the one before it."""
+    """Divides documents into splits: every tenth document is for test, and the one before it for validation.
+
+    With fewer than ten documents, the last is for test and the one before it for validation.
+    """
     period = min(10, max(1, len(documents)))
-    place = [position % period for position in range(len(documents))]
+    numbered = [(position % period, document) for position, document in enumerate(documents)]
     return Splits(
-        [document for document, at in zip(documents, place, strict=True) if at < period - 2],
-        [document for document, at in zip(documents, place, strict=True) if at == period - 2],
-        [document for document, at in zip(documents, place, strict=True) if at == period - 1],
+        [document for remainder, document in numbered if remainder < period - 2],
+        [document for remainder, document in numbered if remainder == period - 2],
+        [document for remainder, document in numbered if remainder == period - 1],
     )
 
 
 def in_order(documents: Sequence[Document]) -> Splits:
-    """The first 80 % are train, the next 10 % valid, the last 10 % test; of three or more, each gets one."""
+    """Divides documents into splits in their order: 80 % for training, 10 % for validation, 10 % for test.
+
+    With three documents or more, each split has at least one.
+    """
     test = min(len(documents) * 9 // 10, len(documents) - 1)
     valid = min(len(documents) * 8 // 10, test - 1)
     return Splits(documents[:valid], documents[valid:test], documents[test:])
 
 
 def passages(name: str, text: str) -> list[Document]:
-    """A text cut, nothing lost, into documents "name:1", "name:2", ...
+    """Cuts a text into passages, without losing a character, and returns them as documents "name:1", "name:2", ...
 
-    A passage ends at the first blank line after 4,000 characters (a twentieth of a shorter text, but at least 100), or
-    line end, or space, whichever of these comes first in this order within as many characters again.
+    Passages have about n characters: 4,000, or in a short text a twentieth of its length, but at least 100. A passage
+    ends at the first blank line between characters n and 2n; if there is none, at the first line end, or else at the
+    first space there, or else after 2n characters.
     """
     least = max(_LEAST_PASSAGE, min(PASSAGE_CHARACTERS, len(text) // 20))
     documents: list[Document] = []
     start = 0
     while start < len(text):
         end = _passage_end(text, start + least, start + 2 * least)
-        if len(text) - end < least // 2:  # a short rest stays with the last passage
+        if len(text) - end < least // 2:  # a short remainder is added to the last passage
             end = len(text)
         documents.append(Document(f"{name}:{len(documents) + 1}", text[start:end]))
         start = end
@@ -48,8 +56,8 @@ def passages(name: str, text: str) -> list[Document]:
 
 
 def _passage_end(text: str, earliest: int, latest: int) -> int:
-    for mark in ("\n\n", "\n", " "):
-        found = text.find(mark, earliest, latest)
-        if found >= 0:
-            return found + len(mark)
+    for separator in ("\n\n", "\n", " "):
+        position = text.find(separator, earliest, latest)
+        if position >= 0:
+            return position + len(separator)
     return latest

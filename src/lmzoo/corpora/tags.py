@@ -1,4 +1,4 @@
-"""Parts of speech: what the corpora that have them say of each word, in names that people know."""
+"""Part-of-speech tags of words, under common names such as "noun" and "verb"."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _PARTS = {
     "number": "cd od",
     "particle": "to rp pos *",
 }
-"""The beginnings of the tags of the Brown Corpus and the Penn Treebank."""
-_BEGINNINGS = sorted(
-    ((beginning, part) for part, all_of_it in _PARTS.items() for beginning in all_of_it.split()),
+"""Prefixes of the tags of the Brown Corpus and the Penn Treebank, by part of speech."""
+_PREFIXES = sorted(
+    ((prefix, part) for part, prefixes in _PARTS.items() for prefix in prefixes.split()),
     key=lambda pair: -len(pair[0]),
 )
 _WORD = re.compile(r"\S+")
@@ -37,30 +37,37 @@ _WORD = re.compile(r"\S+")
 
 @cache
 def part_of_speech(tag: str) -> str:
-    """The name of a tag of the Brown Corpus or the Penn Treebank; of a contraction, such as "ppss+md", of its head."""
+    """Returns the part of speech, such as "noun", for a tag of the Brown Corpus or the Penn Treebank.
+
+    For a contraction, such as "ppss+md", this is the part of speech of its first word.
+    """
     tag = tag.lower()
-    for beginning, part in _BEGINNINGS:
-        if tag.startswith(beginning):
+    for prefix, part in _PREFIXES:
+        if tag.startswith(prefix):
             return part
     return OTHER if tag[:1].isalpha() else PUNCTUATION
 
 
 def token_tags(documents: Sequence[Document], tags: Sequence[Document], tokenizer: Tokenizer) -> NDArray[np.str_]:
-    """(T,) the tag of each token of these documents, one after the other with their ends: that of its word.
+    """Returns the part-of-speech tag (T,) of each of the T tokens of the documents, including their ends.
 
-    `tags` has the same documents with a tag in place of each word (see `load_tags`). A token of white space alone is
-    "space", and an end of text "end". CorpusError if a document has another number of words than of tags.
+    `tags` holds the same documents with each word replaced by its tag (see `load_tags`). A token has the tag of its
+    word; if it covers several words, of the last one. A token of white space has the tag "space", and the end-of-text
+    token of each document "end". Raises CorpusError if a document has more words than tags, or fewer.
     """
-    found: list[str] = []
-    for document, of_words in zip(documents, tags, strict=True):
-        words, own = [word.start() for word in _WORD.finditer(document.text)], of_words.text.split()
-        if len(words) != len(own):
-            raise CorpusError(f"document '{document.name}' has {len(words):,} words, and {len(own):,} tags for them")
+    tags_of_tokens: list[str] = []
+    for document, tagged in zip(documents, tags, strict=True):
+        word_starts, word_tags = [word.start() for word in _WORD.finditer(document.text)], tagged.text.split()
+        if len(word_starts) != len(word_tags):
+            raise CorpusError(
+                f"document '{document.name}' has {len(word_starts):,} words but {len(word_tags):,} part-of-speech "
+                "tags; their numbers must be equal"
+            )
         pieces = tokenizer.pieces(document.text)
-        places = np.searchsorted(words, [piece.end for piece in pieces]) - 1  # the last word that begins before its end
-        found += [
-            SPACE if document.text[piece.start : piece.end].isspace() else own[place]
-            for piece, place in zip(pieces, places.tolist(), strict=True)
+        indices = np.searchsorted(word_starts, [piece.end for piece in pieces]) - 1  # last word that starts before
+        tags_of_tokens += [
+            SPACE if document.text[piece.start : piece.end].isspace() else word_tags[index]
+            for piece, index in zip(pieces, indices.tolist(), strict=True)
         ]
-        found.append(END)
-    return np.array(found, np.str_)
+        tags_of_tokens.append(END)
+    return np.array(tags_of_tokens, np.str_)

@@ -1,4 +1,4 @@
-"""Bytes from files and pipes as text: UTF-8 always, packed or not, and a clear refusal of everything else."""
+"""Reading text from files and standard input: UTF-8, optionally compressed; other bytes are a clear error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from typing import IO, Any
 from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError
 
 MAX_BYTES_VARIABLE = "LMZOO_MAX_BYTES"
-"""Environment variable: how many bytes a packed file or standard input may hold."""
+"""Environment variable: the largest number of bytes of a decompressed file or of standard input."""
 _DEFAULT_MAX_BYTES = 1 << 30
 _BLOCK = 1 << 20
 _ZST_BLOCK = 1 << 12
-"""Bytes given to the decompressor at once: Zstandard can make 32,768 of one, and a block is never all in memory."""
+"""Compressed bytes per step: Zstandard can expand one byte to 32,768, so that larger steps could fill the memory."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; `.gz` and `.zst` are unpacked.
+    """Reads the text of a file, and decompresses files named `.gz` and `.zst`.
 
-    A byte-order mark is dropped and "\\r\\n" becomes "\\n", so that a text is the same on every system. CorpusError for
-    a file that cannot be read, is damaged, is not UTF-8, or unpacks to more than 1 GiB (LMZOO_MAX_BYTES moves this).
+    A byte-order mark is removed and "\\r\\n" becomes "\\n", so that a text is the same on every system. Raises
+    CorpusError if the file cannot be read, is damaged, is not UTF-8, or decompresses to more bytes than the limit:
+    1 GiB, or the value of the environment variable LMZOO_MAX_BYTES.
     """
     try:
         with path.open("rb") as file:
@@ -37,21 +38,24 @@ def read_text(path: Path) -> str:
                 case _:
                     data = file.read()
     except (EOFError, gzip.BadGzipFile, zlib.error, _ZstError) as error:
-        raise CorpusError(f"{path} is damaged: {error}; pack it again") from error
+        raise CorpusError(f"{path} is damaged: {error}; compress the original file again") from error
     except OSError as error:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
     return decode(data, str(path))
 
 
 def read_standard_input() -> str:
-    """All text of standard input, under the same rules as a packed file."""
+    """Reads all text of standard input, with the same size limit as a decompressed file."""
     return decode(_limited(iter(lambda: sys.stdin.buffer.read(_BLOCK), b""), "standard input"), "standard input")
 
 
 def decode(data: bytes | bytearray, name: str) -> str:
-    """UTF-8 bytes as text; CorpusError with the byte offset of what is not text. `name` is for the message."""
+    """Decodes UTF-8 bytes as text.
+
+    Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise CorpusError(f"{name} is UTF-16: save it as UTF-8")
+        raise CorpusError(f"{name} is encoded as UTF-16: save it as UTF-8")
     nul = data.find(0)
     if nul >= 0:
         raise CorpusError(f"{name} is not a text file: it has a NUL byte at offset {nul:,}; lmzoo reads UTF-8 text")
@@ -68,7 +72,10 @@ def decode(data: bytes | bytearray, name: str) -> str:
 
 
 def max_bytes() -> int:
-    """The limit in force; ConfigurationError if LMZOO_MAX_BYTES is not a whole number."""
+    """Returns the largest allowed number of decompressed bytes.
+
+    Raises ConfigurationError if the environment variable LMZOO_MAX_BYTES is not a whole number.
+    """
     value = os.environ.get(MAX_BYTES_VARIABLE, str(_DEFAULT_MAX_BYTES))
     if not value.isdecimal():
         raise ConfigurationError(f"{MAX_BYTES_VARIABLE} must be a whole number of bytes, got '{value}'")
@@ -82,7 +89,8 @@ def _limited(blocks: Iterable[bytes], name: str) -> bytearray:
         data += block
         if len(data) > limit:
             raise CorpusError(
-                f"{name} holds more than {limit:,} bytes of text: if it is meant to, set {MAX_BYTES_VARIABLE} higher"
+                f"{name} has more than {limit:,} bytes of text: to read it anyway, set the environment variable "
+                f"{MAX_BYTES_VARIABLE} to a larger number"
             )
     return data
 
@@ -94,12 +102,12 @@ def _gzip_blocks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 class _ZstError(Exception):
-    """Whichever library reads Zstandard, its complaints come as this."""
+    """An error of the Zstandard library, whichever library is used."""
 
 
 def _zst_blocks(file: IO[bytes]) -> Iterator[bytes]:
     new_decompressor, library_error = _zstandard()
-    decompressor = None  # of the frame that is being read
+    decompressor = None  # of the current frame
     while block := file.read(_ZST_BLOCK):
         while block:
             decompressor = decompressor or new_decompressor()
@@ -111,11 +119,15 @@ def _zst_blocks(file: IO[bytes]) -> Iterator[bytes]:
             if decompressor.eof:
                 decompressor = None
     if decompressor is not None:
-        raise EOFError("it ends in the middle of a frame")
+        raise EOFError("the file ends in the middle of a frame")
 
 
 def _zstandard() -> tuple[Any, type[Exception]]:
-    """A maker of one-frame decompressors, and what they raise: from the standard library where it has them."""
+    """Returns a function that creates a decompressor for one Zstandard frame, and the exception that it raises.
+
+    Uses the standard library of Python 3.14 or later, and the package `zstandard` before. Raises MissingExtraError if
+    the package is not installed.
+    """
     if sys.version_info >= (3, 14):
         from compression import zstd
 

@@ -60,7 +60,8 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "transformer": {
             "d_model": 256, "n_layers": 4, "dropout": 0.2, "ngrams": 3, "ngram_dropout": 0.5,
             "training": {
-                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "averaging": 0.1
+                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1,
+                "optimizer": "muon", "ema_fraction": 0.1
             },
         },
     },
@@ -79,7 +80,8 @@ BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
         "transformer": {
             "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "ngrams": 3, "ngram_dropout": 0.5,
             "training": {
-                "tokens": 4_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "averaging": 0.1
+                "tokens": 4_500_000, "learning_rate": 1e-2, "weight_decay": 0.1,
+                "optimizer": "muon", "ema_fraction": 0.1
             },
         },
     },

@@ -246,7 +246,7 @@ class _Exam:
     @classmethod
     def on(cls, rung: str, stream: TokenStream) -> Self:
         source = sources.source(rung)
-        return cls(rung, stream, source.log_probs(stream), source.decisive(stream), source.ignorance)
+        return cls(rung, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
 
     def climb(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> Climb:
         """What a species made of it, from the log-probabilities (T,) that it gave."""

@@ -62,7 +62,7 @@ from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_file
 from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
-from lmzoo.system.placement import Device, on_device
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.system.version import __version__
@@ -357,8 +357,8 @@ class _Job:
         past, present = TokenStream(ids[: block.start]), TokenStream(ids[block.start : block.stop])
         if not len(past):
             return Coded(len(present) * math.log(self.vocab_size), 0, 0.0)
-        with on_device(self.device):
-            model = zoo.create(self.name, self.vocab_size, **_for_share(self.settings, block.start / len(ids)))
+        settings = _for_share(self.settings, block.start / len(ids))
+        model = zoo.create(self.name, self.vocab_size, device=self.device, **settings)
         model.fit(training_data(past), seed=self.about["seed"], on_progress=on_progress, checkpoint=checkpoint)
         log_probs = model.log_probs(present)
         n_impossible = int(np.count_nonzero(~np.isfinite(log_probs)))

@@ -1,1 +1,1 @@
-"""One file a species, each read from top to bottom: the idea, the functions, the class, the factory."""
+"""The language models: one file or package for each, with its idea, its code, and the function that creates it."""

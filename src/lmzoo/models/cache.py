@@ -1,20 +1,24 @@
-"""Cache model (Kuhn & De Mori 1990): a document says again what it has said before.
+"""Cache model (Kuhn & De Mori 1990): tokens that occurred in a document are likely to occur in it again.
 
-A static model, by default an n-gram, is mixed with what this document has said so far: how often the token, and how
-often the token after the last one. The longer ago, the less it counts (Clarkson & Robinson 1997):
+A cache model interpolates a static model, by default an n-gram model, with two models of the current document: a
+unigram cache, which counts the tokens so far, and a bigram cache, which counts the tokens that followed the last token.
+Counts decay with distance (Clarkson & Robinson 1997). The prediction of token w at position t is
 
     P(w | h) = a P_static(w | h) + b P_1(w | document) + c P_2(w | last token, document)
     P_1(w | document) = sum_(i < t, w_i = w) d^(t - i) / sum_(i < t) d^(t - i),    P_2 likewise over pairs
 
-The weights a, b, c are learned on valid by expectation-maximisation: one set where both caches have something to say,
-one where the last token is new to the document, and at its start only the static model speaks. The decay d, given as a
-half-life in tokens, is the one under which valid is most likely. Kuhn and De Mori kept a cache for each part of speech.
+The weights a, b, c are learned on the validation set by expectation-maximisation. There is one set of weights for
+positions at which both caches have counts, and one for positions at which the bigram cache is empty, because the last
+token is new in the document. At the start of a document, the static model is used alone. The decay d is given as a
+half-life in tokens, which maximises the likelihood of the validation set. Kuhn and De Mori used one cache for each part
+of speech.
 
 R. Kuhn, R. De Mori, A Cache-Based Natural Language Model for Speech Recognition, IEEE PAMI 12, 1990.
 P. R. Clarkson, A. J. Robinson, Language Model Adaptation Using Mixtures and an Exponentially Decaying Cache, 1997.
 
-What it cannot do: know that "king" makes "queen" likelier, and not only "king". It learns from what it is tested on,
-though only from what comes before; so it is a model of its own kind, never ranked with static ones.
+What a cache model cannot do: learn that "king" makes "queen" more likely, and not only "king". A cache model adapts to
+the text on which it is tested, although only to the tokens before each position. It is therefore never ranked with
+static models.
 """
 
 from __future__ import annotations
@@ -32,37 +36,41 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
+from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 _HALF_LIVES = 1.0, 10_000.0
 _N_CASES = 3
-"""No cache has anything, the unigram cache has, both have."""
+"""Both caches are empty, only the bigram cache is empty, or both have counts."""
 
 
 class CacheState(NamedTuple):
-    """That of the static model, and the document so far."""
+    """The state of a cache model: the state of its static model and the tokens of the document so far."""
 
     static: Any
     document: NDArray[np.int32]
 
 
-def _cached(document: NDArray[np.int32], decay: float, vocab_size: int) -> list[NDArray[np.float64]]:
-    """The (V,) predictions of the caches that have something to say after a document's tokens so far."""
+def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: int) -> list[NDArray[np.float64]]:
+    """Returns the next-token distributions (V,) of the caches that are not empty after the tokens of a document.
+
+    The list is empty, or has the unigram cache, or the unigram and the bigram cache.
+    """
     n = document.size
     if n == 0:
         return []
     ages = np.arange(n - 1, -1, -1)
     caches = [np.bincount(document, decay**ages, vocab_size)]
-    before = np.flatnonzero(document[:-1] == document[-1])  # where the last token stood earlier
+    before = np.flatnonzero(document[:-1] == document[-1])  # earlier positions of the last token
     if before.size:
         caches.append(np.bincount(document[before + 1], decay ** (before[-1] - before), vocab_size))
     return [counts / counts.sum() for counts in caches]
 
 
-class _Text:
-    """A stream as the kernel reads it: pairs of neighbours have numbers, powers of the decay are looked up."""
+class _NumberedPairs:
+    """A stream of tokens with a number for each different pair of neighbouring tokens, as compiled code reads it."""
 
     def __init__(self, ids: NDArray[np.int32], vocab_size: int) -> None:
         stream = TokenStream(ids)
@@ -74,37 +82,52 @@ class _Text:
         self.vocab_size = vocab_size
 
     def read(self, decay: float, weights: NDArray[np.float64], skip: int, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """(T, 2) what the two caches gave each token, NaN for one that was empty.
+        """Returns the probabilities (T, 2) of T tokens in the unigram cache and in the bigram cache; NaN for empty
+        caches.
 
-        Mixes the caches into `rows` (T - skip, V), the probabilities of the static model after the first `skip` tokens.
+        `rows` (T - skip, V) are the distributions of the static model after the first `skip` tokens. Unless `rows` is
+        empty, they are replaced by the distributions of the cache model with `weights` (3, 3).
         """
-        given = np.empty((self.ids.size, 2))
+        cache_probs = np.empty((self.ids.size, 2))
         powers = decay ** np.arange(self.longest + 2.0)
-        _kernel()(self.ids, self.pairs, self.pair_tokens, powers, weights, self.vocab_size, skip, given, rows)
-        return given
+        _kernel()(self.ids, self.pairs, self.pair_tokens, powers, weights, self.vocab_size, skip, cache_probs, rows)
+        return cache_probs
 
 
 @remember
 def _kernel() -> Any:
-    """Compiled when it is first used: numba is slow to import."""
+    """Returns the compiled `_read`, which is compiled at its first use because numba is slow to import."""
     from numba import types
 
     from lmzoo.system.compiled import kernel, read, write
 
-    ids, numbers = read(types.int32), read(types.float64)
-    matrix, given = types.Array(types.float64, 2, "C", readonly=True), write(types.float64, 2)
-    return kernel(ids, ids, ids, numbers, matrix, types.int64, types.int64, given, given)(_read)
+    ids, powers = read(types.int32), read(types.float64)
+    weights, output = types.Array(types.float64, 2, "C", readonly=True), write(types.float64, 2)
+    return kernel(ids, ids, ids, powers, weights, types.int64, types.int64, output, output)(_read)
 
 
-def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, given, rows):
-    """Walks over a text with decayed counts, each as it was when its token last came: now it is c * powers[t - last].
+def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, cache_probs, rows):
+    """Computes the cache probabilities of each token of a text, and mixes the caches into `rows`.
 
-    "Context" counts are of pairs by their first token. So the time that passed since a context came last cancels.
+    Decaying every count at every position would take too long. Each count is therefore stored with the position `last`
+    at which it was updated; at position t it equals count * powers[t - last], where powers[k] is the decay d to the
+    power of k. For example, with d = 1/2 in the document "a b a b":
+
+        t = 0, a   a: count 1, last 0
+        t = 1, b   b: count 1, last 1
+        t = 2, a   the count of a has decayed to 1 * (1/2)^2 and is raised by 1:  a: count 1.25, last 2
+        t = 3, b   P_1(b) = (1/2) / (1.25 + 1/2): b has decayed once since t = 1, and 1.25 + 1/2 is the total at t = 2
+
+    Pairs of tokens are counted in the same way, and so is the first token of each pair, its context. Between two
+    occurrences of a context, the counts of its pairs all decay by the same factor, which cancels in P_2.
     """
     counts, last = np.zeros(vocab_size), np.zeros(vocab_size, np.int64)
     pair_counts, pair_last = np.zeros(pair_tokens.size), np.zeros(pair_tokens.size, np.int64)
     context_counts, context_last = np.zeros(vocab_size), np.zeros(vocab_size, np.int64)
-    newest, older = np.full(vocab_size, -1), np.empty(pair_tokens.size, np.int64)  # the pairs of each context, linked
+    newest, older = (
+        np.full(vocab_size, -1),
+        np.empty(pair_tokens.size, np.int64),
+    )  # linked lists of the pairs of each context
     seen, n_seen = np.empty(vocab_size, np.int64), 0
     begin, total = 0, 0.0
     for t in range(ids.size):
@@ -113,13 +136,13 @@ def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, given, row
         has_pairs = has_tokens and context_counts[context] > 0
         since = context_last[context]
 
-        given[t] = np.nan
+        cache_probs[t] = np.nan
         if has_tokens:
-            given[t, 0] = counts[token] / total * powers[t - 1 - last[token]] if counts[token] > 0 else 0.0
+            cache_probs[t, 0] = counts[token] / total * powers[t - 1 - last[token]] if counts[token] > 0 else 0.0
         if has_pairs:
-            given[t, 1] = 0.0
+            cache_probs[t, 1] = 0.0
             if pair_counts[pair] > 0:
-                given[t, 1] = pair_counts[pair] / context_counts[context] * powers[since - pair_last[pair]]
+                cache_probs[t, 1] = pair_counts[pair] / context_counts[context] * powers[since - pair_last[pair]]
         if t >= skip and rows.size > 0:
             row, mix = rows[t - skip], weights[has_tokens + has_pairs]
             row *= mix[0]
@@ -155,10 +178,10 @@ def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, given, row
 
 @final
 class CacheModel(LanguageModel[CacheState]):
-    """A static model with a unigram and a bigram cache of the document so far.
+    """A language model that interpolates a static model with a unigram and a bigram cache of the current document.
 
-    `weights` (3, 3): a row for each case (no cache has anything, the unigram cache has, both have) with the weights of
-    the static model, the unigram cache and the bigram cache.
+    After `fit`, `weights` (3, 3) are the weights of the static model, the unigram cache and the bigram cache (columns),
+    for positions at which both caches are empty, only the bigram cache is empty, or none is empty (rows).
     """
 
     context_size = None
@@ -166,7 +189,7 @@ class CacheModel(LanguageModel[CacheState]):
 
     def __init__(self, static: LanguageModel[Any], *, half_life: float | None) -> None:
         super().__init__(static.vocab_size)
-        check_positive(null="to tune it on valid", half_life=half_life)
+        check_positive(none_means="to tune it on valid", half_life=half_life)
         self.static = static
         self._given_half_life = half_life
 
@@ -185,12 +208,12 @@ class CacheModel(LanguageModel[CacheState]):
         return self.learn_caches(data.valid, on_progress)
 
     def learn_caches(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:
-        """Learns half-life and weights beside a static model that is fitted."""
+        """Learns the half-life and the interpolation weights of the caches; the static model must be fitted already."""
         static_log_probs = self.static.log_probs(valid)
-        text = _Text(valid.ids, self.vocab_size)
+        text = _NumberedPairs(valid.ids, self.vocab_size)
 
         def loss(log_half_life: float) -> float:
-            return self._weighed(text, static_log_probs, float(np.exp(log_half_life)))[1]
+            return self._best_weights(text, static_log_probs, float(np.exp(log_half_life)))[1]
 
         half_life = self._given_half_life
         if half_life is None:
@@ -198,13 +221,17 @@ class CacheModel(LanguageModel[CacheState]):
                 on_progress(Progress(0, None, "steps", "tuning the half-life of the cache"))
             best: Any = minimize_scalar(loss, bounds=np.log(_HALF_LIVES), method="bounded", options={"xatol": 0.02})
             half_life = float(np.exp(best.x))
-        weights, _ = self._weighed(text, static_log_probs, half_life)
+        weights, _ = self._best_weights(text, static_log_probs, half_life)
         return self._become(weights, np.array([half_life], np.float64))
 
-    def _weighed(
-        self, text: _Text, static_log_probs: NDArray[np.float64], half_life: float
+    def _best_weights(
+        self, text: _NumberedPairs, static_log_probs: NDArray[np.float64], half_life: float
     ) -> tuple[NDArray[np.float64], float]:
-        """The best weights under a half-life, and the nats that the text then costs."""
+        """Learns the weights of the static model and the two caches for a given half-life.
+
+        Returns the weights (3, 3), as in the class, and the negative log-likelihood of the text with these weights, in
+        nats.
+        """
         unused = np.zeros((_N_CASES, 3))
         with np.errstate(divide="ignore"):
             caches = np.log(text.read(_decay(half_life), unused, 0, np.empty((0, 0))))
@@ -224,7 +251,7 @@ class CacheModel(LanguageModel[CacheState]):
 
     @property
     def half_life(self) -> float:
-        """After so many tokens, what was said counts half."""
+        """The number of tokens after which a count has decayed to half its value."""
         return float(self._half_life[0])
 
     # ---- Predicting -----------------------------------------------------------------------------
@@ -239,11 +266,11 @@ class CacheModel(LanguageModel[CacheState]):
         return CacheState(self.static.advance(state.static, token_id), document)
 
     def next_log_probs(self, state: CacheState) -> NDArray[np.float64]:
-        caches = _cached(state.document, _decay(self.half_life), self.vocab_size)
+        caches = _cache_predictions(state.document, _decay(self.half_life), self.vocab_size)
         weights = self.weights[len(caches)]
         probs = weights[0] * np.exp(self.static.next_log_probs(state.static))
-        for weight, cached in zip(weights[1:], caches, strict=False):
-            probs += weight * cached
+        for weight, distribution in zip(weights[1:], caches, strict=False):
+            probs += weight * distribution
         return np.log(probs)
 
     # ---- Speed ----------------------------------------------------------------------------------
@@ -253,18 +280,24 @@ class CacheModel(LanguageModel[CacheState]):
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
-        given = _Text(stream.ids, self.vocab_size).read(_decay(self.half_life), self.weights, 0, np.empty((0, 0)))
-        weights = self.weights[2 - np.isnan(given).sum(axis=1)]  # (T, 3)
+        text = _NumberedPairs(stream.ids, self.vocab_size)
+        cache_probs = text.read(_decay(self.half_life), self.weights, 0, np.empty((0, 0)))
+        weights = self.weights[2 - np.isnan(cache_probs).sum(axis=1)]  # (T, 3)
         probs = weights[:, 0] * np.exp(self.static.log_probs(stream))
-        return np.log(probs + (weights[:, 1:] * np.nan_to_num(given)).sum(axis=1))
+        return np.log(probs + (weights[:, 1:] * np.nan_to_num(cache_probs)).sum(axis=1))
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         decay = _decay(self.half_life)
         for band in bands(stream, self.vocab_size):
             probs = np.empty((len(band), self.vocab_size))
             for rows, block in read_band(self.static, stream, band):
                 probs[rows] = np.exp(block)
-            text = _Text(stream.ids[band.document : band.stop], self.vocab_size)
+            text = _NumberedPairs(stream.ids[band.document : band.stop], self.vocab_size)
             text.read(decay, self.weights, band.start - band.document, probs)
             np.log(probs, out=probs)
             for start, stop in self.block_bounds(len(band)):
@@ -273,29 +306,32 @@ class CacheModel(LanguageModel[CacheState]):
     # ---- Saving ---------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"weights": self.weights, "half_life": self._half_life, **under_name("static", self.static.arrays())}
+        return {"weights": self.weights, "half_life": self._half_life, **add_prefix("static", self.static.arrays())}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         weights = take_array(arrays, "weights", shape=(_N_CASES, 3), dtype=np.float64)
         half_life = take_array(arrays, "half_life", shape=(1,), dtype=np.float64)
-        sound = (weights >= 0).all() and (weights[:, 0] > 0).all() and np.allclose(weights.sum(axis=1), 1)
-        if not (sound and 0 < half_life[0] < np.inf):
+        valid = (weights >= 0).all() and (weights[:, 0] > 0).all() and np.allclose(weights.sum(axis=1), 1)
+        if not (valid and 0 < half_life[0] < np.inf):
             raise SavedModelError(
-                "the saved cache is inconsistent: its weights must sum to 1 and its half-life be above 0"
+                "the saved cache model is damaged: its weights must sum to 1, and its half-life must be above 0"
             )
-        self.static.load_arrays(of_member("static", arrays))
+        self.static.load_arrays(strip_prefix("static", arrays))
         return self._become(weights, half_life)
 
 
 def _decay(half_life: float) -> float:
-    """What a token still counts when one more was read."""
+    """Returns the factor by which the counts of a cache decay with each token."""
     return 0.5 ** (1 / half_life)
 
 
-def cache(vocab_size: int, *, static: Any = "ngram", half_life: float | None = None) -> CacheModel:
-    """A static model that expects to see again what the document has said.
+def cache(
+    vocab_size: int, *, static: Any = "ngram", half_life: float | None = None, device: Device = "cpu"
+) -> CacheModel:
+    """Creates a cache model, which raises the probability of tokens that occurred in the document before.
 
-    `static` is a species, or {"species": "ngram", "settings": {"order": 3}}. What was said `half_life` tokens ago
-    counts half; None = tuned on valid.
+    `static` is the model that is combined with the caches: the name of a model family ("species"), or a mapping such as
+    {"species": "ngram", "settings": {"order": 3}}. `half_life` is the number of tokens after which a count has decayed
+    to half its value; None = tuned on the validation set.
     """
-    return CacheModel(create_member(static, vocab_size), half_life=half_life)
+    return CacheModel(create_member(static, vocab_size, device), half_life=half_life)

@@ -1,7 +1,8 @@
-"""Uniform (Hartley 1928) and unigram (Shannon 1948): the floors under every other species.
+"""The uniform model (Hartley 1928) and the unigram model (Shannon 1948): baselines for every other model.
 
-The uniform model gives each of V tokens the probability 1/V. The unigram model gives each token its frequency in the
-training text, add-alpha smoothed so that nothing is impossible (Lidstone 1920). Neither looks at the context.
+The uniform model gives each of V tokens the probability 1/V. The unigram model gives each token its relative frequency
+in the training text, with additive smoothing so that no token has probability 0 (Lidstone 1920). Neither uses the
+context.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from lmzoo.system.progress import OnProgress, Progress
 
 @final
 class ContextFree(LanguageModel[None]):
-    """The same distribution everywhere; its state is nothing."""
+    """A language model that predicts the same distribution after every context: a uniform or a unigram model."""
 
     context_size = 0
 
     def __init__(self, vocab_size: int, *, alpha: float) -> None:
-        """`alpha` is the count added to every token; infinity makes the model uniform."""
+        """Creates a model for `vocab_size` tokens; `alpha` is added to the count of every token.
+
+        With `alpha` = infinity the model is uniform.
+        """
         super().__init__(vocab_size)
         self.alpha = alpha
 
@@ -58,9 +62,12 @@ class ContextFree(LanguageModel[None]):
     def next_log_probs(self, state: None) -> NDArray[np.float64]:
         return self._log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for start, stop in self.block_bounds(len(stream)):
-            yield np.arange(start, stop), np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        wanted = np.arange(len(stream)) if positions is None else positions
+        for start, stop in self.block_bounds(len(wanted)):
+            yield wanted[start:stop], np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
 
     @property
     def n_parameters(self) -> int:
@@ -76,11 +83,11 @@ class ContextFree(LanguageModel[None]):
 
 
 def uniform(vocab_size: int) -> ContextFree:
-    """Every token equally likely."""
+    """Creates a uniform model, which gives every token the same probability."""
     return ContextFree(vocab_size, alpha=np.inf)
 
 
 def unigram(vocab_size: int, *, alpha: float = 1.0) -> ContextFree:
-    """Training frequencies with `alpha` added to every count, so that no token is impossible."""
+    """Creates a unigram model: relative frequencies in the training text, with `alpha` added to every count."""
     check_positive(alpha=alpha)
     return ContextFree(vocab_size, alpha=alpha)

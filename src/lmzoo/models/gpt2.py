@@ -1,14 +1,14 @@
-"""GPT-2 (Radford et al. 2019): a decoder of the transformer that is trained on text, and on nothing else.
+"""GPT-2 (Radford et al. 2019): a transformer decoder trained on nothing but the next token of a text.
 
     input      x_p = E[id] + P[p],   E (V, D) tokens, P (C, D) positions, both learned
     a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
     MLP        gelu(x A + a) B + b,   4 D wide; gelu in its tanh form (Hendrycks & Gimpel 2016)
     output     logits = norm(x) E',   tied to the input and without a bias
 
-Changed against GPT (2018): norms stand before the layers and one more behind the last (pre-norm: the way from output
-to input is free of norms, so deep stacks learn without a long warm-up), and what writes to x begins smaller by
-1 / sqrt(2 x layers). Beyond C inputs, windows are anchored: see `lmzoo.neural.anchored`.
-What it cannot do: know a position that it was not trained on, or learn much from little text.
+Changed against GPT (2018): normalization comes before each layer, and once more after the last one (pre-norm). The path
+from output to input is then free of normalization, so deep stacks learn without a long warm-up. The matrices that write
+to x start smaller by the factor 1 / sqrt(2 x layers). Beyond C inputs, windows are anchored (`lmzoo.neural.anchored`).
+What it cannot do: use a position that it was not trained on, or learn much from little text.
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from lmzoo.checks import check_share, check_whole
-from lmzoo.neural.activations import gelu
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
+from lmzoo.neural.layers.activations import gelu
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import GELU, Array, Weights, affine, layer_norm
+from lmzoo.neural.one_token.reader import register_reader
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000, learning_rate=1e-3, weight_decay=0.1)
 
 
 @final
 class Block(nn.Module):
+    """A pre-norm transformer block: self-attention and an MLP, each added to its input.
+
+    Shape letters: N windows, W tokens in each, D width, H heads of d numbers, M tokens in the KV cache.
+    """
+
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(d_model)
@@ -40,22 +46,33 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * d_model, d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        y, cached = self.attention(self.norm_1(x), cached, slots, seen)
-        x = x + self.dropout(y)
-        return x + self.dropout(self.down(gelu(self.up(self.norm_2(x))))), cached
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Computes the output of the block in training, (N, W, D), from its input `x` (N, W, D).
 
-    @staticmethod
-    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
-        y, cached = Attention.read_one(weights.attention, layer_norm(x, weights.norm_1), cached)
-        x = x + y
-        return x + affine(affine(layer_norm(x, weights.norm_2), weights.up, GELU), weights.down), cached
+        `mask` (W, W) or (N, 1, W, W) is True where a query may attend to a key.
+        """
+        x = x + self.dropout(self.attention(self.norm_1(x), mask))  # (N, W, D)
+        return x + self.dropout(self._mlp(self.norm_2(x)))  # (N, W, D)
+
+    def extend(
+        self, x: Tensor, cache: Tensor, cache_positions: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the output of the block for new tokens `x` (N, W, D) after the tokens of a KV cache.
+
+        Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d); see `Attention.extend`.
+        """
+        y, cache = self.attention.extend(self.norm_1(x), cache, cache_positions, mask)
+        x = x + y  # (N, W, D)
+        return x + self._mlp(self.norm_2(x)), cache
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.down(gelu(self.up(x)))  # (N, W, D) -> (N, W, 4 D) -> (N, W, D)
 
 
 @final
 class GPT2(AnchoredNetwork):
+    """The network of GPT-2: a pre-norm transformer decoder with learned absolute positions and a tied output layer."""
+
     def __init__(
         self, vocab_size: int, *, d_model: int, n_layers: int, n_heads: int, window: int, dropout: float
     ) -> None:
@@ -74,20 +91,17 @@ class GPT2(AnchoredNetwork):
                 writes = name.endswith(("out.weight", "down.weight"))
                 nn.init.normal_(parameter, std=0.02 * (2 * n_layers) ** -0.5 if writes else 0.02)
 
-    def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.embedding(ids) + self.positions(positions))
 
-    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
-        return weights.embedding.weight[token_id] + weights.positions.weight[position]
-
-    def output(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         return self.norm(x)
 
-    def output_one(self, weights: Weights, x: Array) -> Array:
-        return layer_norm(x, weights.norm)
+    def initialize_output_bias(self, log_frequencies: Tensor) -> None:
+        """Does nothing, as the output layer of GPT-2 has no bias."""
 
-    def start_from(self, log_frequencies: Tensor) -> None:
-        """Nothing: GPT-2 has no bias per token that could hold frequencies."""
+
+register_reader(GPT2, "lmzoo.neural.one_token.gpt2:read")
 
 
 def gpt2(
@@ -99,10 +113,12 @@ def gpt2(
     window: int = 64,
     dropout: float = 0.0,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    device: Device = "cpu",
 ) -> NeuralLM:
-    """A decoder with `window` learned positions. It is trained in chunks of this size, unless `training` says less.
+    """Creates a GPT-2 with `window` learned positions, for a vocabulary of `vocab_size` tokens.
 
-    GPT-2 small is d_model=768, n_layers=12, n_heads=12, window=1024.
+    It is trained in chunks of `window` tokens unless `training` sets a smaller chunk_size. GPT-2 small has d_model=768,
+    n_layers=12, n_heads=12 and window=1024.
     """
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads)
     check_whole(2, window=window)
@@ -112,5 +128,5 @@ def gpt2(
     architecture = {
         "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "window": window, "dropout": dropout
     }  # fmt: skip
-    # Where windows begin depends on the whole length of a context: no cut to its last ids leaves them where they are.
-    return NeuralLM(vocab_size, GPT2, architecture, config, context_size=None, reach=window)
+    # The start of a window depends on the length of the whole context, so a context must not be truncated.
+    return NeuralLM(vocab_size, GPT2, architecture, config, context_size=None, reach=window, device=device)

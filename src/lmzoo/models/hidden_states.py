@@ -1,4 +1,4 @@
-"""What can be asked of a model with hidden states, whichever species it is."""
+"""The interface of models with hidden states, and the summaries of such states."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ from lmzoo.stream import TokenStream
 
 
 class StateSummary(NamedTuple):
-    """A hidden state, for people to read."""
+    """A summary of one hidden state of a model."""
 
     state: int
     mass: float
-    """The part of all tokens that it emits."""
+    """Fraction of all tokens that the state emits."""
     self_transition: float
-    """The probability that it follows itself."""
+    """Probability that the state follows itself."""
     next: list[tuple[int, float]]
-    """The states that most likely follow it, itself among them: (state, probability)."""
+    """The most likely next states, as pairs (state, probability); the state itself can be among them."""
     top: list[tuple[int, float]]
-    """Its most likely (token id, probability)."""
+    """The tokens that the state emits most often, as pairs (token id, probability)."""
 
 
 @runtime_checkable
 class HasHiddenStates(Protocol):
-    """A hidden Markov model, exact or large."""
+    """A model with discrete hidden states that can be listed, inferred and sampled."""
 
     def state_table(self, k: int = 10) -> list[StateSummary]:
-        """Every hidden state with its `k` most likely tokens and next states, in the order of their numbers."""
+        """Returns a summary of every hidden state, with its `k` most likely tokens and next states."""
         ...
 
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
-        """(T,) the most likely path of hidden states through each document of a stream."""
+        """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""
         ...
 
     def posteriors(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
-        """(T, K) the probability of each hidden state at each position, given all of its document."""
+        """Returns the probability (T, K) of each of K hidden states at each of T tokens, given the whole document."""
         ...
 
     def sample_document(
         self, rng: np.random.Generator, max_tokens: int = 1000
     ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """A document, ended by EOT unless it reaches `max_tokens`, and the hidden states that emitted it."""
+        """Samples a document, and returns its T token ids (T,) and the hidden states (T,) that emitted them.
+
+        The document ends with EOT (the end-of-text token), or after `max_tokens` tokens.
+        """
         ...
 
 
@@ -54,7 +57,11 @@ def summaries(
     top_tokens: Callable[[int], list[tuple[int, float]]],
     n_next: int,
 ) -> list[StateSummary]:
-    """A table of K states from their masses (K,), transitions (K, K) and tokens."""
+    """Returns the summaries of K hidden states.
+
+    `masses` (K,) holds the fraction of tokens that each state emits, `transmat` (K, K) the transition probabilities;
+    `top_tokens` maps the number of a state to its most likely tokens. Each summary has `n_next` next states.
+    """
     return [
         StateSummary(state, float(masses[state]), float(transmat[state, state]), top(transmat[state], n_next), tokens)
         for state, tokens in enumerate(map(top_tokens, range(len(masses))))
@@ -62,6 +69,9 @@ def summaries(
 
 
 def top(probs: NDArray[Any], k: int) -> list[tuple[int, float]]:
-    """The `k` most likely, with their probabilities; among equals the lower number comes first."""
+    """Returns the `k` largest of the given probabilities as pairs (index, probability), the largest first.
+
+    Equal probabilities are sorted by index.
+    """
     best = np.argsort(-probs, kind="stable")[:k]
     return [(int(number), float(probs[number])) for number in best]

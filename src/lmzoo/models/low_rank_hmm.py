@@ -1,20 +1,20 @@
-"""Low-rank hidden Markov model (Chiu, Deng & Rush 2021): a hidden Markov model trained as a network is.
+"""Low-rank hidden Markov model (Chiu, Deng & Rush 2021): a hidden Markov model trained by gradient descent.
 
-A step from state to state passes through one of R < K intermediate choices, so that it costs 2 K R products instead of
-K^2, and all probabilities come from vectors that are learned, so that states that are alike share what they learn.
+A transition between the K hidden states passes through one of R < K intermediate choices, so it costs 2 K R products
+instead of K^2. All probabilities are computed from learned vectors, so similar states share what they learn.
 
     P(j | i) = sum_r P(r | i) P(j | r)                       J. T. Chiu, Y. Deng, A. M. Rush, Low-Rank Constraints for
     P(r | i) = softmax_r(x_i . u_r / sqrt(d))                Fast Inference in Structured Models, NeurIPS 2021
     P(j | r) = softmax_j(v_r . y_j / sqrt(d))
     P(w | j) = softmax_w(f(z_j) . e_w / sqrt(d) + b_w)       f: one residual layer (Chiu & Rush 2020)
 
-What it remembers is the belief over r: R numbers (S. Yang, W. Liu, K. Tu, Dynamic Programming in Rank Space, NAACL
-2022). State dropout (Chiu & Rush 2020): each step of training uses a random part of the states, as if there were no
-others. The loss is the exact log-likelihood, by back-propagation through the filter; that is the gradient which
-expectation-maximisation climbs too (Salakhutdinov, Roweis & Ghahramani 2003).
+The state of the model is the posterior over r: R numbers (S. Yang, W. Liu, K. Tu, Dynamic Programming in Rank Space,
+NAACL 2022). State dropout (Chiu & Rush 2020): each training step uses a random part of the hidden states, as if there
+were no others. The loss is the exact negative log-likelihood, differentiated through the forward algorithm; its
+gradient is also the one that expectation-maximisation follows (Salakhutdinov, Roweis & Ghahramani 2003).
 
-Cost: 4 K R floating-point operations for a token that is read, 3 times that in training, and in each step of training
-2 K V d for the emissions. Changed: the softmaxes replace the random features of 2021, which need no normalising.
+Cost: 4 K R floating-point operations for each token read, 3 times that in training, and in each training step 2 K V d
+for the emissions of V tokens. Changed: the softmaxes replace the random features of 2021, which need no normalizing.
 What it cannot do: remember more than a distribution over R choices.
 """
 
@@ -29,28 +29,31 @@ from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.network import Network, ParameterGroups, State
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import Array, Weights
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_500_000, batch_size=32, chunk_size=32, learning_rate=3e-2)
 
-_LEAST = 1e-30
-"""A probability as small as this has lost its gradient, and must not become 0."""
+_MIN_PROB = 1e-30
+"""Lower bound on probabilities: so small a one has no gradient left, but must not become 0."""
 _SLICE_ELEMENTS = 1 << 19
-"""Logits of tokens that are held at a time: 2 MB, about what stays in a processor's cache."""
+"""Token logits that are held at a time: 2 MB, about the size of a CPU's cache."""
+_NEW_TOKEN_LOGIT = -20.0
+"""Bias of a new token below the smallest bias, so that the new token hardly changes the probabilities of the others."""
 
 
 class _TokenProbs(torch.autograd.Function):
-    """P(w | j) (V, K) = softmax_w(z_j . e_w + b_w), from e (V, D), b (V,) and z (K, D).
+    """Emission probabilities P(w | j) (V, K) = softmax_w(z_j . e_w + b_w) of V tokens in K hidden states.
 
-    A step observes few of the V tokens, so that the gradient g comes as few rows (it must be sparse). Then
+    The parameters are the token vectors e (V, D), biases b (V,) and state vectors z (K, D). A training step observes
+    few of the V tokens, so the gradient g has few rows and must be sparse. In
 
         d loss / d logit(w, j) = P(w | j) (g(w, j) - s(j)),   s(j) = sum_w P(w | j) g(w, j)
 
-    is those rows less a product that need not be written down: s scales the rows of z instead.
+    only the first term needs these rows. The second term is never written out: s scales the rows of z instead.
     """
 
     @staticmethod
@@ -80,34 +83,47 @@ class _TokenProbs(torch.autograd.Function):
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
-    """For the filter: with 8 bits for a probability the errors of all steps would add up."""
+    """Returns a context without autocast, for the forward algorithm.
+
+    With the 8 significant bits of bfloat16, rounding errors would add up over the time steps.
+    """
     return torch.autocast(device.type, enabled=False)
 
 
-def _rows(emissions: Tensor, ids: Tensor) -> Tensor:
-    """P(id | j) (.., K) of the ids (..), with the sparse gradient that `_TokenProbs` takes."""
+def _emissions_of(emissions: Tensor, ids: Tensor) -> Tensor:
+    """Returns the emission probabilities P(id | j) (.., K) of the ids (..) in K hidden states.
+
+    `emissions` (V, K) holds the probabilities of all V tokens; its gradient is sparse, as `_TokenProbs` requires.
+    """
     return F.embedding(ids, emissions, sparse=True)
 
 
 class Probabilities(NamedTuple):
-    """What the vectors amount to, for the states that take part."""
+    """The probabilities of a low-rank hidden Markov model with K hidden states, R choices and V tokens."""
 
-    start: Tensor  # (R,)
-    choices: Tensor  # (K, R) P(r | i)
-    states: Tensor  # (R, K) P(j | r)
-    emissions: Tensor  # (V, K): a token picks a row
+    start: Tensor
+    """(R,): P(r) at the start of a document."""
+    choices: Tensor
+    """(K, R): P(r | i), the choice r made in state i."""
+    states: Tensor
+    """(R, K): P(j | r), the next state j after choice r."""
+    emissions: Tensor
+    """(V, K): P(w | j), the token w emitted in state j."""
 
 
 @final
 class LowRankHMM(Network):
-    """Its memory and its hidden vector are P(r | tokens so far), the belief over R choices."""
+    """The network of a low-rank hidden Markov model.
+
+    Its state and its hidden vector are the posterior P(r | tokens so far) over the R choices.
+    """
 
     def __init__(self, vocab_size: int, *, n_states: int, rank: int, d_embed: int, state_dropout: float) -> None:
         super().__init__()
         self.n_states, self.state_dropout = n_states, state_dropout
         self.start = nn.Parameter(torch.zeros(rank))
-        # All vectors have entries of size 1, and their products are scaled: so the optimiser, whose steps have one size
-        # for all numbers, moves all of them as fast.
+        # All vectors have entries of size 1 and their products are scaled, so that the optimizer, whose steps have the
+        # same size for all parameters, changes all of them at the same rate.
         self.scale = d_embed**-0.5
         self.leaving, self.entering, self.emitting = (
             nn.Parameter(torch.randn(n_states, d_embed)) for _ in range(3)
@@ -116,15 +132,27 @@ class LowRankHMM(Network):
         self.residual = nn.Linear(d_embed, d_embed)
         self.tokens = nn.Linear(d_embed, vocab_size)  # e, b
         nn.init.normal_(self.tokens.weight)
-        self._used: Probabilities | None = None
+        self._probabilities: Probabilities | None = None
 
     def train(self, mode: bool = True) -> LowRankHMM:
-        self._used = None  # the weights are about to change, or have changed
+        self._probabilities = None  # the weights change, or have changed
         return super().train(mode)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the attributes to copy; the cached probabilities are left out, as they may have a gradient graph."""
+        return {**self.__dict__, "_probabilities": None}
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokens.out_features
+
     def probabilities(self) -> Probabilities:
-        """In training, with a new random part of the states; else of all of them, and kept while nothing changes."""
-        if self._used is None or self.training:
+        """Computes the probabilities of the model from its vectors.
+
+        In training, each call uses a new random part of the hidden states. In evaluation all states are used, and the
+        result is cached until `train` or `eval` is called.
+        """
+        if self._probabilities is None or self.training:
             leaving, entering, emitting = self.leaving, self.entering, self.emitting
             if self.training and self.state_dropout:
                 n_kept = max(1, round(self.n_states * (1 - self.state_dropout)))
@@ -135,51 +163,64 @@ class LowRankHMM(Network):
             with _full_precision(self.device):
                 choices = (leaving @ self.into.T * self.scale).softmax(1)
                 states = (self.out_of @ entering.T * self.scale).softmax(1)
-            self._used = Probabilities(self.start.softmax(0), choices, states, emissions)
-        return self._used
+            self._probabilities = Probabilities(self.start.softmax(0), choices, states, emissions)
+        return self._probabilities
 
-    def initial_memory(self, batch_size: int) -> Memory:
+    def initial_state(self, batch_size: int) -> State:
         return (self.start.detach().softmax(0).expand(batch_size, -1),)
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         start, choices, states, emissions = self.probabilities()
-        (belief,) = memory  # (B, R)
+        (posterior,) = state  # (B, R)
         at_start = (ids == EOT)[:, :, None]
-        beliefs = []
+        posteriors = []
         with _full_precision(self.device):
-            # `unbind` rather than indexing, because the gradient of each index would be a tensor of the whole size.
-            for emitted, starts in zip(_rows(emissions, ids).unbind(1), at_start.unbind(1), strict=True):
-                joint = (belief @ states) * emitted  # (B, K)
-                filtered = joint / joint.sum(1, keepdim=True).clamp_min(_LEAST)
-                belief = torch.where(starts, start, filtered @ choices)
-                beliefs.append(belief)
-        return torch.stack(beliefs, 1), (belief,)
+            # `unbind` rather than indexing, because the gradient of each index would be a tensor of the full size.
+            for emitted, starts in zip(_emissions_of(emissions, ids).unbind(1), at_start.unbind(1), strict=True):
+                joint = (posterior @ states) * emitted  # (B, K)
+                filtered = joint / joint.sum(1, keepdim=True).clamp_min(_MIN_PROB)
+                posterior = torch.where(starts, start, filtered @ choices)
+                posteriors.append(posterior)
+        return torch.stack(posteriors, 1), (posterior,)
 
     def logits(self, hidden: Tensor) -> Tensor:
         _, _, states, emissions = self.probabilities()
-        return (hidden @ states @ emissions.T).clamp_min(_LEAST).log()
+        return (hidden @ states @ emissions.T).clamp_min(_MIN_PROB).log()
 
-    def logits_one(self, weights: Weights, hidden: Array) -> None:
-        """Left to `logits`, whose matrices are no weights, but made of them."""
+    def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        assert self._probabilities is not None  # of the forward pass
+        nats = self._nats(hidden, targets, self._probabilities)
+        return nats.sum() if weights is None else (nats * weights).sum()
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        assert self._used is not None  # of the forward pass
-        return self._nats(hidden, targets, self._used).mean()
-
-    def surprisals(self, hidden: Tensor, observed: Tensor) -> Tensor:
-        return self._nats(hidden, observed, self.probabilities())
+    def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self._nats(hidden, targets, self.probabilities())
 
     @staticmethod
-    def _nats(hidden: Tensor, targets: Tensor, used: Probabilities) -> Tensor:
+    def _nats(hidden: Tensor, targets: Tensor, probabilities: Probabilities) -> Tensor:
+        """Returns -log P(target) in nats (N,) from N posteriors over choices, `hidden` (N, R)."""
         with _full_precision(hidden.device):
-            likelihoods = ((hidden @ used.states) * _rows(used.emissions, targets)).sum(1)
-        return -likelihoods.clamp_min(_LEAST).log()
+            likelihoods = ((hidden @ probabilities.states) * _emissions_of(probabilities.emissions, targets)).sum(1)
+        return -likelihoods.clamp_min(_MIN_PROB).log()
 
-    def hidden_matrices(self) -> list[Tensor]:
-        return [self.residual.weight]
+    def parameter_groups(self) -> ParameterGroups:
+        return self._grouped([self.residual.weight])
 
-    def start_from(self, log_frequencies: Tensor) -> None:
+    def initialize_output_bias(self, log_frequencies: Tensor) -> None:
         self.tokens.bias.data = log_frequencies
+
+    def _token_layers(self) -> list[nn.Module]:
+        return [self.tokens]
+
+    @staticmethod
+    def _with_new_rows(rows: Tensor, n_new: int) -> Tensor:
+        """Returns the rows of V tokens followed by those of `n_new` new tokens, which have almost no probability.
+
+        Emissions are normalized in each hidden state, so that only tokens of negligible probability leave the
+        distribution over the old tokens as it was.
+        """
+        if rows.ndim == 1:
+            return torch.cat([rows, (rows.min() + _NEW_TOKEN_LOGIT).expand(n_new)])
+        return torch.cat([rows, rows.new_zeros(n_new, rows.shape[1])])
 
 
 def low_rank_hmm(
@@ -190,17 +231,20 @@ def low_rank_hmm(
     d_embed: int = 128,
     state_dropout: float = 0.2,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    device: Device = "cpu",
 ) -> NeuralLM:
-    """Hidden Markov model of `n_states` states and transitions of rank `rank`, trained by gradient descent.
+    """Creates a hidden Markov model with `n_states` hidden states and transitions of rank `rank`.
 
-    `state_dropout` is the part of the states that a step of training goes without.
+    It is trained by gradient descent. `state_dropout` is the fraction of the hidden states that is left out of each
+    training step.
     """
     check_whole(1, n_states=n_states, rank=rank, d_embed=d_embed)
     check_share(state_dropout=state_dropout)
     architecture = {"n_states": n_states, "rank": rank, "d_embed": d_embed, "state_dropout": state_dropout}
     config = _TRAINING.changed(training)
-    if config.sampled is not None:
+    if config.sampled_softmax is not None:
         raise ConfigurationError(
-            f"sampled must be null: the tokens of a low-rank HMM have probabilities and no logits; got {config.sampled}"
+            "sampled_softmax must be null for a low-rank HMM, whose output is not a softmax over all tokens; "
+            f"got {config.sampled_softmax}"
         )
-    return NeuralLM(vocab_size, LowRankHMM, architecture, config, context_size=None)
+    return NeuralLM(vocab_size, LowRankHMM, architecture, config, context_size=None, device=device)

@@ -1,11 +1,15 @@
-"""Markov chain (Markov 1913; Shannon 1948): the next token depends on the last one alone.
+"""First-order Markov chain (Markov 1913; Shannon 1948): the next token w depends only on the last token v.
 
-A table of transition probabilities, estimated by counting pairs. Most pairs of a large vocabulary never occur, so each
-row is drawn towards the unigram by a Dirichlet prior (MacKay & Peto 1995, A Hierarchical Dirichlet Language Model):
+The transition probabilities are estimated from the counts c(v, w) of pairs of tokens. Most pairs of a large vocabulary
+never occur, so a Dirichlet prior smooths each row of the transition table towards the unigram probabilities (MacKay &
+Peto 1995, A Hierarchical Dirichlet Language Model):
 
     P(w | v) = (c(v, w) + alpha P(w)) / (c(v) + alpha),    P(w) = (c(w) + 1) / (T + V)
 
-What it cannot do: see past one token. "she went to the store and ..." is "and ..." to it.
+Here T is the number of tokens of the training text and V the size of the vocabulary.
+
+What a Markov chain cannot do: use more than one token of context. After "she went to the store and" it knows only
+"and".
 """
 
 from __future__ import annotations
@@ -27,20 +31,23 @@ from lmzoo.system.progress import OnProgress, Progress
 
 
 def _count_pairs(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(P,) sorted keys `previous * V + next` of the pairs that occur, and (P,) their counts."""
+    """Counts the P different pairs of neighbouring tokens; returns sorted keys (P,) and counts (P,).
+
+    The key of a pair is previous * V + next, with V = `vocab_size`.
+    """
     keys = stream.previous_ids().astype(np.int64) * vocab_size + stream.ids
     return np.unique(keys, return_counts=True)
 
 
 @final
 class MarkovChain(LanguageModel[int]):
-    """A first-order Markov chain; its state is the last id."""
+    """A first-order Markov chain, whose state is the id of the last token."""
 
     context_size = 1
 
     def __init__(self, vocab_size: int, *, alpha: float | None) -> None:
         super().__init__(vocab_size)
-        check_positive(null="to tune it on valid", alpha=alpha)
+        check_positive(none_means="to tune it on valid", alpha=alpha)
         self.alpha = alpha
 
     def fit(
@@ -54,7 +61,7 @@ class MarkovChain(LanguageModel[int]):
         data.checked(self.vocab_size)
         keys, counts = _count_pairs(data.train, self.vocab_size)
         self._starts = np.searchsorted(keys, np.arange(self.vocab_size + 1) * self.vocab_size)  # (V + 1,)
-        self._next_ids = (keys % self.vocab_size).astype(np.int32)  # (P,) row after row
+        self._next_ids = (keys % self.vocab_size).astype(np.int32)  # (P,) sorted by row
         self._counts = counts.astype(np.float64)  # (P,)
         unigram = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
         self._unigram = unigram / unigram.sum()  # (V,)
@@ -65,7 +72,10 @@ class MarkovChain(LanguageModel[int]):
         return self
 
     def _tuned_alpha(self, valid: TokenStream) -> float:
-        """The prior weight under which the valid split is most likely; its likelihood has one peak in log alpha."""
+        """Returns the prior weight alpha that maximises the likelihood of the validation set.
+
+        The likelihood has a single maximum in log alpha.
+        """
         previous, observed = valid.previous_ids(), valid.ids
         pair_counts = self._pair_counts(previous, observed)
         totals = self._row_totals()[previous]
@@ -78,18 +88,18 @@ class MarkovChain(LanguageModel[int]):
         return float(np.exp(best.x))
 
     def _pair_counts(self, previous: NDArray[np.int32], following: NDArray[np.int32]) -> NDArray[np.float64]:
-        """(B,) training counts of pairs, by binary search in the sorted keys."""
+        """Returns the training counts (B,) of B pairs of tokens, by binary search in the sorted keys of all pairs."""
         keys = np.repeat(np.arange(self.vocab_size), np.diff(self._starts)) * self.vocab_size + self._next_ids
         wanted = previous.astype(np.int64) * self.vocab_size + following
         found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return np.where(keys[found] == wanted, self._counts[found], 0)
 
     def _row_totals(self) -> NDArray[np.float64]:
-        """(V,) how often each id was followed by something in training."""
+        """Returns the number of times (V,) that each token occurs in training before another token."""
         return np.diff(np.concatenate([[0], np.cumsum(self._counts)])[self._starts])
 
     def _prepare(self) -> None:
-        """What is derived from the counts: log of the back-off weight of each row, and of each seen transition."""
+        """Computes the logarithms of the back-off weight of each row and of each transition that occurs in training."""
         alpha = self._prior[0]
         totals = self._row_totals()
         self._log_unigram = np.log(self._unigram)
@@ -110,14 +120,17 @@ class MarkovChain(LanguageModel[int]):
         log_probs[self._next_ids[seen]] = self._log_transitions[seen]
         return log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        # Positions are visited in order of their previous id, so that each row of the table is made once.
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        # Positions are sorted by their previous token, so that each row of the table is computed once per block.
         previous = stream.previous_ids()
-        order = np.argsort(previous, kind="stable")
-        for start, stop in self.block_bounds(len(stream)):
-            positions = order[start:stop]
-            states, rows = np.unique(previous[positions], return_inverse=True)
-            yield positions, np.array([self.next_log_probs(state) for state in states.tolist()])[rows]
+        wanted = np.arange(len(stream)) if positions is None else positions
+        order = wanted[np.argsort(previous[wanted], kind="stable")]
+        for start, stop in self.block_bounds(len(order)):
+            part = order[start:stop]
+            states, rows = np.unique(previous[part], return_inverse=True)
+            yield part, np.array([self.next_log_probs(state) for state in states.tolist()])[rows]
 
     def log_probs(self, ids: Any) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
@@ -146,11 +159,14 @@ class MarkovChain(LanguageModel[int]):
         if not ordered or (
             len(self._next_ids) and not 0 <= self._next_ids.min() <= self._next_ids.max() < self.vocab_size
         ):
-            raise SavedModelError("the saved Markov chain is inconsistent: its rows do not match its table")
+            raise SavedModelError("the saved Markov chain is damaged: its rows do not match its transitions")
         self._prepare()
         return self
 
 
 def markov(vocab_size: int, *, alpha: float | None = None) -> MarkovChain:
-    """First-order Markov chain. `alpha` is the weight of the unigram prior in counts; None = tuned on valid."""
+    """Creates a first-order Markov chain, which predicts a token from the last token.
+
+    `alpha` is the weight of the unigram prior, in counts; None = tuned on the validation set.
+    """
     return MarkovChain(vocab_size, alpha=alpha)

@@ -1,4 +1,5 @@
-"""What models made of models share: naming their members, learning their weights, and reading text side by side."""
+"""Shared code of models that combine other models: creating members, learning their weights, reading text in
+parallel."""
 
 from __future__ import annotations
 
@@ -14,14 +15,19 @@ from lmzoo.arrays import Arrays
 from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream
+from lmzoo.system.placement import Device
 
 _BAND_ELEMENTS = 1 << 24
-"""Size of the (B, V) bands in which members are read: 128 MB of float64."""
+"""Number of elements of a (B, V) band of predictions: 128 MB of float64."""
 _MAX_ITERATIONS = 10_000
 
 
-def create_member(spec: Any, vocab_size: int) -> LanguageModel[Any]:
-    """A fresh model of a species given by name, or as {"species": name, "settings": {...}}."""
+def create_member(spec: Any, vocab_size: int, device: Device = "cpu") -> LanguageModel[Any]:
+    """Creates an unfitted member of a mixture or cache model from its specification.
+
+    `spec` is the name of a model family ("species"), or {"species": name, "settings": {...}}. A network computes on
+    `device`. Raises ConfigurationError for any other form of `spec`.
+    """
     parts = {"species": spec} if isinstance(spec, str) else spec
     if not (
         isinstance(parts, Mapping)
@@ -30,47 +36,52 @@ def create_member(spec: Any, vocab_size: int) -> LanguageModel[Any]:
         and isinstance(parts.get("settings", {}), Mapping)
     ):
         raise ConfigurationError(
-            'a member is a species such as "ngram", or with settings '
-            f'{{"species": "ngram", "settings": {{"order": 3}}}}; got {spec!r}'
+            'a member must be the name of a species, such as "ngram", or have the form '
+            f'{{"species": "ngram", "settings": {{"order": 3}}}}, got {spec!r}'
         )
     settings: Any = parts.get("settings", {})
-    return zoo.create(parts["species"], vocab_size, **settings)
+    return zoo.create(parts["species"], vocab_size, device=device, **settings)
 
 
-def under_name(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """The arrays of a member as they lie among those of the whole."""
+def add_prefix(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of a member with the prefix "NAME." before each key, for saving them with other members."""
     return {f"{name}.{key}": array for key, array in arrays.items()}
 
 
-def of_member(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """The arrays of one member out of those of the whole."""
+def strip_prefix(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Returns the arrays whose keys begin with "NAME.", without this prefix: the inverse of `add_prefix`."""
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> NDArray[np.float64]:
-    """(M,) weights under which a mixture finds T tokens most likely; `log_probs` (T, M) are what each member gave them.
+    """Learns the weights (M,) of M models that maximise the likelihood of T tokens under their mixture.
 
-    Expectation-maximisation (Dempster, Laird & Rubin 1977): each token is shared among the members as they predicted
-    it, and a member's weight becomes its part of all tokens. One imagined token a member keeps every weight above zero.
-    The objective is concave, so that its gradient bounds what is left to gain: less than `tolerance` nats a token.
+    `log_probs` (T, M) is the log-probability of each token under each model. The algorithm is expectation-maximisation
+    (Dempster, Laird & Rubin 1977): each step computes the posterior probability that a model generated a token, and
+    sets the weight of the model to its mean posterior. One pseudo-token per model keeps every weight above 0. The
+    objective is concave, so its gradient bounds the gain that is still possible; the iteration ends if the bound is
+    below `tolerance` nats per token.
     """
     peaks = log_probs.max(axis=1, keepdims=True)
-    possible = np.isfinite(peaks[:, 0])  # what no member can predict is lost under all weights
+    possible = np.isfinite(peaks[:, 0])  # tokens that no model can predict do not depend on the weights
     probs = np.exp(log_probs[possible] - peaks[possible])  # (T, M)
     n_tokens, n_members = probs.shape
     weights = np.full(n_members, 1 / n_members)
     for _ in range(_MAX_ITERATIONS):
         counts = 1 + weights * ((1 / (probs @ weights)) @ probs)  # (M,)
-        left_to_gain = (counts / weights).max() - counts.sum()
+        possible_gain = (counts / weights).max() - counts.sum()
         weights = counts / counts.sum()
-        if left_to_gain <= tolerance * (n_tokens + n_members):
+        if possible_gain <= tolerance * (n_tokens + n_members):
             break
     return weights
 
 
 @dataclass(frozen=True)
 class Band:
-    """Positions `start` to `stop` of a stream, whole documents or a part of one, which begins at `document`."""
+    """The positions `start` to `stop` - 1 of a stream: whole documents, or a part of one document.
+
+    `document` is the position at which the document of `start` begins.
+    """
 
     document: int
     start: int
@@ -81,7 +92,10 @@ class Band:
 
 
 def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
-    """Cuts a stream into bands whose (B, V) predictions fit in memory; inside a document only if it is too long."""
+    """Yields consecutive bands of a stream such that the predictions (B, V) for a band of B tokens fit in memory.
+
+    A band ends inside a document only if the document is longer than a band.
+    """
     size = max(1, _BAND_ELEMENTS // vocab_size)
 
     def document_at(position: int) -> int:
@@ -99,10 +113,11 @@ def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
 def read_band(
     model: LanguageModel[Any], stream: TokenStream, band: Band
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-    """What a model predicts in a band, in blocks: rows of the band (B,) and log-probabilities (B, V).
+    """Yields the predictions of a model for a band of a stream, in blocks of B rows.
 
-    Models yield the positions of a stream in any order, so members can only be brought together band by band. A band
-    that starts inside a document is read together with what the model can see before it, and that is dropped.
+    Each block is the indices (B,) of positions, counted from the start of the band, and their log-probabilities (B, V).
+    Models may yield the positions of a stream in any order, so the predictions of several models are combined band by
+    band. If a band starts inside a document, the model also reads the context before it.
     """
     begin = band.document if model.context_size is None else max(band.document, band.start - model.context_size)
     n_before = band.start - begin

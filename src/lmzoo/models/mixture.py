@@ -1,13 +1,13 @@
-"""Mixture (Jelinek & Mercer 1980): several models vote, and how much each one counts is learned on held-out text.
+"""Mixture of language models (Jelinek & Mercer 1980): linear interpolation of the predictions of several models.
 
     P(w | h) = sum_m weight_m P_m(w | h)
 
-Linear interpolation began inside the trigram, between orders (F. Jelinek, R. L. Mercer, Interpolated Estimation of
-Markov Source Parameters from Sparse Data, 1980), and went on to join models of different kinds, whose mistakes differ:
-Bengio et al. 2003 (table 1) report their neural model at its best when it is averaged with a trigram. The weights
-are those that make the valid split most likely, found by expectation-maximisation.
+Linear interpolation was first used between the orders of a trigram model (F. Jelinek, R. L. Mercer, Interpolated
+Estimation of Markov Source Parameters from Sparse Data, 1980), and later to combine different kinds of models, which
+make different errors: Bengio et al. 2003 (table 1) report the best results for the average of their neural model and a
+trigram. The weights are learned by expectation-maximisation: they maximise the likelihood of the validation set.
 
-What it cannot do: know *when* which member is right. The weights are the same after every context.
+What a mixture cannot do: prefer different members after different contexts. The weights are always the same.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import bands, create_member, learn_weights, of_member, read_band, under_name
+from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights, read_band, strip_prefix
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:
-    """None, which stands for no end, is larger than all others."""
+    """Returns the largest of some context sizes; None stands for unlimited and is the largest."""
     return None if None in sizes else max(size for size in sizes if size is not None)
 
 
-def _naming(name: str, on_progress: OnProgress | None) -> OnProgress:
-    """Reports a member's progress under its name."""
+def _with_name(name: str, on_progress: OnProgress | None) -> OnProgress:
+    """Returns a progress callback that adds the name of a member to each message and calls `on_progress`."""
 
     def report(progress: Progress) -> None:
         if on_progress:
@@ -47,19 +48,21 @@ def _naming(name: str, on_progress: OnProgress | None) -> OnProgress:
 
 @final
 class MixtureModel(LanguageModel[tuple[Any, ...]]):
-    """Models by name, and a weight for each; its state is the tuple of theirs.
+    """A mixture of language models with a weight for each member; its state is the tuple of the members' states.
 
-    Models that are fitted already are mixed without fitting them again:
-    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings`, if given, say what the members were made
-    from: a checkpoint of other members is then refused.
+    `members` are models by name. To mix models that are fitted already, learn only the weights:
+    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings` is a description of the members; `fit`
+    resumes from a checkpoint only if its description is the same.
     """
 
     def __init__(self, members: Mapping[str, LanguageModel[Any]], *, settings: Any = None) -> None:
         if not members:
-            raise ConfigurationError("a mixture needs at least one member")
+            raise ConfigurationError("a mixture needs at least one member, got none")
         sizes = {name: member.vocab_size for name, member in members.items()}
         if len(set(sizes.values())) > 1:
-            raise ConfigurationError(f"the members of a mixture must share one vocabulary; their sizes are {sizes}")
+            raise ConfigurationError(
+                f"the members of a mixture must have the same vocabulary, but their sizes are {sizes}"
+            )
         super().__init__(next(iter(sizes.values())))
         self.members = dict(members)
         self._settings = settings
@@ -68,6 +71,7 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
 
     @property
     def reach(self) -> int | None:
+        """The largest number of last tokens on which a prediction of any member can depend; None = unlimited."""
         return _largest([member.reach for member in self.members.values()])
 
     # ---- Learning -------------------------------------------------------------------------------
@@ -87,11 +91,11 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         finished: list[str] = progress["finished"]
         for name, member in self.members.items():
             if name in finished:
-                member.load_arrays(of_member(name, kept))
+                member.load_arrays(strip_prefix(name, kept))
                 continue
-            # A member that is at work has a file of its own; one that is done goes into the mixture's.
+            # During its fit, a member has a checkpoint file; after it, the mixture's checkpoint contains the member.
             own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
-            member.fit(data, seed=seed, on_progress=_naming(name, on_progress), checkpoint=own)
+            member.fit(data, seed=seed, on_progress=_with_name(name, on_progress), checkpoint=own)
             finished.append(name)
             if checkpoint and own:
                 checkpoint.save(self._arrays_of(finished), {"fingerprint": fingerprint, "finished": finished})
@@ -99,10 +103,10 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return self.learn_weights(data.valid, on_progress)
 
     def learn_weights(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:
-        """Weighs members that are fitted so that they make `valid` most likely together."""
+        """Learns the weights of fitted members that maximise the likelihood of the validation set `valid`."""
         columns = []
         for done, (name, member) in enumerate(self.members.items()):
-            _naming(name, on_progress)(Progress(done, len(self.members), "members", "reading valid"))
+            _with_name(name, on_progress)(Progress(done, len(self.members), "members", "reading the validation set"))
             columns.append(member.log_probs(valid))
         return self._become(learn_weights(np.stack(columns, axis=1)))
 
@@ -123,7 +127,7 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return self._mix([member.next_log_probs(own) for member, own in zip(self.members.values(), state, strict=True)])
 
     def _mix(self, log_probs: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-        """The weighted mean of the members' probabilities, given and returned as logarithms of any shape."""
+        """Returns the logarithm of the weighted mean of the members' probabilities, given as log-probabilities."""
         stacked = np.stack(log_probs, axis=-1).astype(np.float64)
         return np.asarray(logsumexp(stacked + np.log(self.weights), axis=-1))
 
@@ -132,21 +136,26 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
     def state_after(self, context: NDArray[np.int32]) -> tuple[Any, ...]:
         return tuple(member.state_after(member.visible(context)) for member in self.members.values())
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    def next_log_probs_after(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
         self.require_fitted()
-        return self._mix([member.predict_distributions(contexts) for member in self.members.values()])
+        return self._mix([member.next_log_probs_after(contexts) for member in self.members.values()])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         return self._mix([member.log_probs(stream) for member in self.members.values()])
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         for band in bands(stream, self.vocab_size):
             mixed = np.zeros((len(band), self.vocab_size))
             for weight, member in zip(self.weights, self.members.values(), strict=True):
                 for rows, block in read_band(member, stream, band):
                     mixed[rows] += weight * np.exp(block)
-            with np.errstate(divide="ignore"):  # exhibits find things impossible
+            with np.errstate(divide="ignore"):  # unsmoothed models have probabilities of 0
                 np.log(mixed, out=mixed)
             for start, stop in self.block_bounds(len(band)):
                 yield np.arange(band.start + start, band.start + stop), mixed[start:stop]
@@ -157,30 +166,36 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return {"weights": self.weights, **self._arrays_of(self.members)}
 
     def _arrays_of(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-        return {key: array for name in names for key, array in under_name(name, self.members[name].arrays()).items()}
+        return {key: array for name in names for key, array in add_prefix(name, self.members[name].arrays()).items()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         weights = take_array(arrays, "weights", shape=(len(self.members),), dtype=np.float64)
         if not ((weights > 0).all() and np.isclose(weights.sum(), 1)):
-            raise SavedModelError(f"the saved mixture weights {weights.tolist()} must be above 0 and sum to 1")
+            raise SavedModelError(
+                f"the saved mixture weights {weights.tolist()} are damaged: they must be above 0 and sum to 1"
+            )
         for name, member in self.members.items():
-            member.load_arrays(of_member(name, arrays))
+            member.load_arrays(strip_prefix(name, arrays))
         return self._become(weights)
 
 
 def mixture(
-    vocab_size: int, *, members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram")
+    vocab_size: int,
+    *,
+    members: Sequence[Any] | Mapping[str, Any] = ("ngram", "class-ngram", "skip-ngram"),
+    device: Device = "cpu",
 ) -> MixtureModel:
-    """Linear interpolation of any species of the zoo, weighed on valid.
+    """Creates a mixture of language models, whose weights are learned on the validation set.
 
-    `members` is a list of species, each a name or {"species": name, "settings": {...}}, such as ["ngram", "lstm"]; or
-    settings by name, such as {"ngram": {"order": 4}, "lstm": {}}. A mixture may be a member.
+    `members` is a list of model families ("species"), each given by its name or as {"species": name, "settings":
+    {...}}, such as ["ngram", "lstm"]. It may also be a mapping of names to settings, such as {"ngram": {"order": 4},
+    "lstm": {}}. A member may be a mixture itself.
     """
     if isinstance(members, str) or not isinstance(members, Sequence | Mapping):
-        raise ConfigurationError(f'members is a list of species such as ["ngram", "lstm"]; got {members!r}')
+        raise ConfigurationError(f'members must be a list of species, such as ["ngram", "lstm"], got {members!r}')
     if isinstance(members, Mapping):
         members = [{"species": species, "settings": settings} for species, settings in members.items()]
-    models = [create_member(spec, vocab_size) for spec in members]
+    models = [create_member(spec, vocab_size, device) for spec in members]
     times: Counter[str] = Counter()
     named = {}
     for spec, model in zip(members, models, strict=True):

@@ -1,14 +1,14 @@
 """Neural probabilistic language model (Bengio, Ducharme, Vincent, Jauvin 2003, JMLR 3, section 2).
 
-Each token is a vector C(w) that is learned; a small network reads the vectors of the last n - 1 tokens. Tokens that are
-used alike get vectors alike, so that what is learned of one sentence holds for its neighbours.
+Each token w has a learned vector C(w), and a small network reads the vectors of the last n - 1 tokens. Tokens that are
+used alike get similar vectors, so what the model learns from one sentence carries over to similar sentences.
 
     x = (C(w_{t-1}), C(w_{t-2}), ..., C(w_{t-n+1}))
     y = b + W x + U tanh(d + H x)                      eq. 1; W = 0 without direct connections
     P(w_t | w_{t-1}, ..., w_{t-n+1}) = softmax(y)
 
 Changed: trained by AdamW in batches instead of plain stochastic gradient descent; dropout (Srivastava et al. 2014).
-What it cannot do: see beyond its window, or use what it learned at one place of the window at another.
+What it cannot do: see beyond its window, or use what it learned at one position of the window at another.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lmzoo.checks import check_flag, check_share, check_whole
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import TANH, Array, RowMemory, Weights, affine, shifted
-from lmzoo.neural.windows import window_of_one, windows
+from lmzoo.neural.one_token.reader import register_reader
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_500_000)
 
 
 @final
 class NPLM(Network):
-    """Its memory is the last n - 2 ids."""
+    """Bengio's network: the vectors of the last n - 1 tokens, a tanh layer and a softmax layer.
+
+    Its state is the last n - 2 ids of each sequence.
+    """
 
     def __init__(
         self, vocab_size: int, *, order: int, d_embed: int, d_hidden: int, direct: bool, dropout: float
@@ -50,24 +53,22 @@ class NPLM(Network):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def initial_memory(self, batch_size: int) -> Memory:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.full((batch_size, self.order - 2), EOT, device=self.device),)
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        (earlier,) = memory
-        x = self.C(windows(ids, earlier)).flatten(2)  # (B, T, (n - 1) d_embed)
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        (previous_ids,) = state
+        x = self.C(context_windows(ids, previous_ids)).flatten(2)  # (B, T, (n - 1) d_embed)
         hidden = self.dropout(self.H(x).tanh())  # (B, T, d_hidden)
         if self.direct:
             hidden = torch.cat([hidden, x], dim=2)
-        return hidden, (torch.cat([earlier, ids], dim=1)[:, ids.shape[1] :],)
+        return hidden, (torch.cat([previous_ids, ids], dim=1)[:, ids.shape[1] :],)
 
-    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory]:
-        (earlier,) = memory
-        x = weights.C.weight[window_of_one(token_id, earlier)].ravel()  # ((n - 1) d_embed,)
-        hidden = affine(x, weights.H, TANH)
-        if self.direct:
-            hidden = np.concatenate([hidden, x])
-        return hidden, [shifted(earlier, token_id)]
+    def _token_layers(self) -> list[nn.Module]:
+        return [self.C, self.head]
+
+
+register_reader(NPLM, "lmzoo.neural.one_token.nplm:read")
 
 
 def nplm(
@@ -79,8 +80,13 @@ def nplm(
     direct: bool = False,
     dropout: float = 0.0,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    device: Device = "cpu",
 ) -> NeuralLM:
-    """Bengio's network. `order` is n: it sees n - 1 tokens; `direct` joins its vectors to the output as well."""
+    """Creates Bengio's neural probabilistic language model, for a vocabulary of `vocab_size` tokens.
+
+    It predicts each token from the `order` - 1 tokens before it. With `direct` their vectors are also connected to the
+    output layer directly.
+    """
     check_whole(2, order=order)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden)
     check_share(dropout=dropout)
@@ -88,4 +94,5 @@ def nplm(
     architecture = {
         "order": order, "d_embed": d_embed, "d_hidden": d_hidden, "direct": direct, "dropout": dropout
     }  # fmt: skip
-    return NeuralLM(vocab_size, NPLM, architecture, _TRAINING.changed(training), context_size=order - 1)
+    config = _TRAINING.changed(training)
+    return NeuralLM(vocab_size, NPLM, architecture, config, context_size=order - 1, device=device)

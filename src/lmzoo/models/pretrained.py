@@ -1,18 +1,19 @@
-"""Causal models of Hugging Face's transformers, as others trained them, held to the laws of this package.
+"""Pretrained causal language models of Hugging Face's transformers library, evaluated like all other models.
 
-A document is read as x_0 x_1 .. x_p: x_0 is what the model knows as the start of a text (`bos_token_id`, else its
-end), then come its ids. A model with C positions reads longer documents in anchored windows, as
-`lmzoo.neural.anchored` says: x_p is read in the window that starts at S max(0, ceil((p - C + 1) / S)), S = C / 2.
-Models that mark the start of a text with an id of its own have learned to see it first in all that they read: it takes
-the place of the first id of each window.
-What it cannot do: learn here. A model that is not causal, or cannot go on from where it was, is refused.
+A document is read as x_0 x_1 .. x_p. x_0 is the start token of the model (`bos_token_id`, or `eos_token_id` if there is
+none); the ids of the document follow. A model with C positions reads longer documents in anchored windows (see
+`lmzoo.neural.anchored`): x_p is read in the window that starts at S max(0, ceil((p - C + 1) / S)), with S = C / 2.
+Models with a start token of its own were trained to read this token first; it replaces the first id of each window.
+
+Limits: these models cannot be trained here. A model is refused if it is not causal, or if it cannot continue from the
+keys and values of the tokens that it has read.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
@@ -35,23 +36,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _UNLIMITED = 2048
-"""The window of models whose positions have no end."""
+"""Window size, in tokens, for models without a maximum length."""
 _BATCH_INPUTS = 2048
-"""Inputs that are read side by side."""
+"""Number of tokens in a batch."""
 _BLOCK_ELEMENTS = 1 << 25
-"""Logits that are held at a time."""
+"""Largest number of logits in memory at a time."""
 
 
 class PretrainedState(NamedTuple):
-    """What was read in the current window, in the ids of the model (n,); the keys and values of it; logits (V,)."""
+    """State of a pretrained model: the token ids of the current window, their keys and values, and the next logits."""
 
     inputs: NDArray[np.int64]
+    """Ids of the current window, as the pretrained model numbers them."""
     cache: Any
+    """Keys and values of these ids."""
     logits: Tensor
+    """Logits of the V possible next tokens, a tensor (V,)."""
 
 
 class _Window(NamedTuple):
-    """Inputs of the positions start .. stop - 1 of a stream, read for the predictions from position `first` on."""
+    """Positions `start` to `stop` - 1 of a stream, read at once to predict the tokens from position `first` on."""
 
     start: int
     first: int
@@ -60,11 +64,14 @@ class _Window(NamedTuple):
 
 @final
 class PretrainedLM(LanguageModel[PretrainedState]):
-    """A causal model of transformers. In its own ids, `start_id` opens a text and `eot_id` ends it; the latter and 0
-    change places outside."""
+    """A pretrained causal language model of the transformers library.
+
+    `start_id` and `eot_id` are the start and end-of-text tokens in the numbering of the pretrained model. `window` is
+    the largest number of tokens that it reads at once. In lmzoo, the ids 0 and `eot_id` are exchanged.
+    """
 
     fitted = True
-    # Where windows begin depends on the whole length of a context: no cut to its last ids leaves them where they are.
+    # The start of a window depends on the length of the whole context, so contexts must not be truncated.
     context_size = None
 
     def __init__(self, network: PreTrainedModel, *, start_id: int, eot_id: int, window: int) -> None:
@@ -72,10 +79,10 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         if window < 2:
             raise ConfigurationError(f"window must be a whole number of at least 2, got {window}")
         parameters = inspect.signature(network.forward).parameters
-        names = [name for name in ("cache", "past_key_values") if name in parameters]  # as of transformers 5 and 4
+        names = [name for name in ("cache", "past_key_values") if name in parameters]  # transformers 5 and 4
         if not names:
             raise ConfigurationError(
-                f"a {type(network).__name__} keeps no keys and values, so lmzoo cannot read with it"
+                f"a {type(network).__name__} keeps no keys and values, so lmzoo cannot evaluate it"
             )
         self.window, self._step = window, window // 2
         self._network, self._cache_argument = network.eval(), names[0]
@@ -94,7 +101,9 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        raise UsageError("a model of Hugging Face was fitted elsewhere: evaluate it, or fit a species of the zoo")
+        raise UsageError(
+            "a Hugging Face model was fitted elsewhere and cannot be trained here: choose a model family of lmzoo"
+        )
 
     def initial_state(self) -> PretrainedState:
         return self._after(np.array([self._start_id]))
@@ -104,7 +113,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             return self.initial_state()
         inputs = np.append(state.inputs, self._swapped(np.array([token_id])))
         if len(inputs) > self.window:
-            return self._after(self._opened(inputs[self._step :]))
+            return self._after(self._with_start(inputs[self._step :]))
         cache = copy.deepcopy(state.cache)  # the network writes into it
         with torch.inference_mode():
             logits = self._forward(inputs[None, -1:], cache)
@@ -116,12 +125,15 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def state_after(self, context: NDArray[np.int32]) -> PretrainedState:
         inputs = np.concatenate([[self._start_id], self._swapped(context.astype(np.int64))])
         begin = self._window_start(len(inputs) - 1)
-        return self._after(self._opened(inputs[begin:]) if begin else inputs)
+        return self._after(self._with_start(inputs[begin:]) if begin else inputs)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        for positions, logits in self._predictions(stream, self._all_windows(stream)):
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], logits[start:stop].log_softmax(-1).numpy()
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        windows = self._all_windows(stream) if positions is None else self._windows_at(stream, positions)
+        for read, logits in self._predictions(stream, windows):
+            for start, stop in self.block_bounds(len(read)):
+                yield read[start:stop], logits[start:stop].log_softmax(-1).numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
@@ -130,20 +142,6 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             observed = torch.from_numpy(stream.ids[positions].astype(np.int64))
             log_probs[positions] = -F.cross_entropy(logits, observed, reduction="none").numpy()
         return log_probs
-
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        last = (stream.ends - 1).tolist()
-        windows = [
-            _Window(start + self._window_start(place - start), place, place + 1)
-            for start, place in zip(stream.starts.tolist(), last, strict=True)
-        ]
-        rows = np.empty((len(contexts), self.vocab_size))
-        row_of = {place: row for row, place in enumerate(last)}
-        for positions, logits in self._predictions(stream, windows):
-            rows[[row_of[place] for place in positions.tolist()]] = logits.double().log_softmax(-1).numpy()
-        return rows
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: parameter.detach().numpy() for name, parameter in self._network.named_parameters()}
@@ -159,9 +157,9 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     # ---- Windows --------------------------------------------------------------------------------
 
-    def _window_start(self, place: int) -> int:
-        """Where the window of the input at this place of its document starts."""
-        return self._step * max(0, -((self.window - 1 - place) // self._step))
+    def _window_start(self, position: int) -> int:
+        """Returns the start of the window that contains a position; both are counted from the document start."""
+        return self._step * max(0, -((self.window - 1 - position) // self._step))
 
     def _all_windows(self, stream: TokenStream) -> Iterator[_Window]:
         for start, stop in zip(stream.starts.tolist(), stream.ends.tolist(), strict=True):
@@ -172,8 +170,14 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                 yield _Window(begin, first, after)
                 first = after
 
-    def _opened(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(.., W) the inputs of windows, which begin with the start of a text if that is a mark of its own."""
+    def _windows_at(self, stream: TokenStream, positions: NDArray[np.intp]) -> Iterator[_Window]:
+        """Yields the window of each of the positions (N,)."""
+        starts = stream.starts[np.searchsorted(stream.starts, positions, side="right") - 1]
+        for start, position in zip(starts.tolist(), positions.tolist(), strict=True):
+            yield _Window(start + self._window_start(position - start), position, position + 1)
+
+    def _with_start(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the inputs of windows (.., W) with the start token as first id, if the model has a start token."""
         if self._start_id != self._eot_id:
             inputs = inputs.copy()
             inputs[..., 0] = self._start_id
@@ -185,38 +189,38 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def _predictions(
         self, stream: TokenStream, windows: Iterable[_Window]
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-        """Positions (N,) and the logits (N, V) that predict the ids at them, for what the windows are read for."""
+        """Reads windows of a stream in batches; yields N positions (N,) and the logits (N, V) of the tokens there."""
         read = self._swapped(stream.previous_ids().astype(np.int64))
         read[stream.starts] = self._start_id
         waiting = sorted(windows, key=lambda window: window.start - window.stop)
-        while waiting:  # the longest come first; what is past the end of a shorter one is read, and changes nothing
+        while waiting:  # longest first; shorter windows are padded with later tokens, which a causal model ignores
             width = waiting[0].stop - waiting[0].start
             size = max(1, _BATCH_INPUTS // width)
             starts, firsts, stops = np.array(waiting[:size]).T[:, :, None]  # (B, 1) each
             del waiting[:size]
-            places = starts + np.arange(width)  # (B, W)
-            wanted = (places >= firsts) & (places < stops)
+            positions = starts + np.arange(width)  # (B, W)
+            wanted = (positions >= firsts) & (positions < stops)
             cache = self._empty_cache()
-            for begin, logits in self._read(self._opened(read[places.clip(max=len(read) - 1)]), cache):
+            for begin, logits in self._read(self._with_start(read[positions.clip(max=len(read) - 1)]), cache):
                 columns = slice(begin, begin + logits.shape[1])
                 if wanted[:, columns].any():
-                    yield places[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
+                    yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
-        """Reads rows (B, W) after what is in the cache, in pieces: where one begins, and its logits (B, w, V)."""
+        """Reads ids (B, W) after the cached ones, in pieces of w ids; yields (start of a piece, logits (B, w, V))."""
         width = max(1, _BLOCK_ELEMENTS // (len(inputs) * self.vocab_size))
         for begin in range(0, inputs.shape[1], width):
             yield begin, self._forward(inputs[:, begin : begin + width], cache)
 
     @torch.inference_mode()
     def _after(self, inputs: NDArray[np.int64]) -> PretrainedState:
-        """The state of a window with these inputs (n,)."""
+        """Returns the state of the model after it has read the n ids of a window."""
         cache = self._empty_cache()
         *_, (_, logits) = self._read(inputs[None], cache)
         return PretrainedState(inputs, cache, logits[0, -1].clone())
 
     def _forward(self, inputs: NDArray[np.int64], cache: Any) -> Tensor:
-        """(B, W, V) logits in our ids; the cache takes up the inputs (B, W)."""
+        """Returns the logits (B, W, V) in the ids of lmzoo, and adds the inputs (B, W) to the cache."""
         ids = torch.from_numpy(inputs.astype(np.int64))
         logits: Tensor = self._network(ids, use_cache=True, **{self._cache_argument: cache}).logits
         if self._eot_id != EOT:
@@ -229,12 +233,15 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         return DynamicCache(config=self._network.config)
 
     def _swapped(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Our ids as those of the model."""
+        """Converts ids of lmzoo to ids of the pretrained model, which exchanges 0 and the id of EOT."""
         return np.where(ids == EOT, self._eot_id, np.where(ids == self._eot_id, EOT, ids))
 
     @torch.inference_mode()
     def _check_causal(self) -> None:
-        """ConfigurationError for a network that reads in pieces otherwise than at once: all that we do rests on it."""
+        """Raises ConfigurationError if reading a text in two pieces gives other logits than reading it at once.
+
+        Evaluation and generation read texts in pieces, which is exact only for a causal model with a complete cache.
+        """
         inputs = np.arange(min(6, self.window))[None] % self.vocab_size
         half = inputs.shape[1] // 2
         try:
@@ -246,26 +253,27 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             ) from error
         if whole.shape[2] != self.vocab_size:
             raise ConfigurationError(
-                f"the model predicts {whole.shape[2]} ids, and its configuration has {self.vocab_size}"
+                f"the model predicts {whole.shape[2]} ids, but its configuration has a vocabulary of {self.vocab_size}"
             )
-        if not (whole - pieces).abs().max() <= 1e-3 * whole.std() + 1e-6:  # float32 errs a hundred times less
+        if not (whole - pieces).abs().max() <= 1e-3 * whole.std() + 1e-6:  # float32 rounding is 100 times smaller
             raise ConfigurationError(
-                f"a {type(self._network).__name__} reads text in pieces otherwise than at once: it is not causal, or "
-                "remembers in other ways than by keys and values, and lmzoo cannot read with it"
+                f"a {type(self._network).__name__} predicts otherwise if it reads a text in pieces: it is not causal, "
+                "or its state is more than keys and values, so lmzoo cannot evaluate it"
             )
 
 
 def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[Tokenizer, PretrainedLM]:
-    """The tokenizer and the model of a folder of Hugging Face: `config.json`, `tokenizer.json`, `*.safetensors`.
+    """Loads the tokenizer and the model of a Hugging Face folder (config.json, tokenizer.json, *.safetensors).
 
-    Nothing is downloaded, no code of the folder runs, and all is computed in float32. `window` is C; None = the
-    positions that the model has. SavedModelError, TokenizerError or ConfigurationError for what cannot be read.
+    Nothing is downloaded, no code in the folder is run, and the model computes in float32. `window` is the largest
+    number of tokens read at once; None means the maximum length of the model. Raises SavedModelError, TokenizerError or
+    ConfigurationError if the folder cannot be read.
     """
     folder = Path(folder)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise SavedModelError(
-                f"{folder / name} is missing: the save_pretrained of a model and of its (fast) tokenizer write it"
+                f"{folder / name} is missing: write it with save_pretrained of the model and of its (fast) tokenizer"
             )
     check_safe_weights(folder)
     try:
@@ -301,7 +309,8 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
     start_id = eot_id if getattr(config, "bos_token_id", None) is None else config.bos_token_id
     if not 0 <= start_id < config.vocab_size:
         raise SavedModelError(
-            f"{folder / 'config.json'} has bos_token_id {start_id} and vocab_size {config.vocab_size}"
+            f"{folder / 'config.json'} has bos_token_id {start_id}, which must be from 0 to "
+            f"{config.vocab_size - 1} (vocab_size - 1)"
         )
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
     tokenizer = adopt_tokenizer(text, eot_id=eot_id, vocab_size=config.vocab_size)
@@ -309,23 +318,23 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
 
 
 def check_safe_weights(folder: Path) -> None:
-    """SavedModelError for a folder without safetensors; pickled weights can run any code, and are never opened."""
+    """Raises SavedModelError if a folder has no safetensors file. Pickled weights, which can run code, are refused."""
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
     if pickled:
         raise SavedModelError(
             f"{folder / pickled[0]} is a pickle, which can run any code when it is opened: convert the weights to "
-            "safetensors first, where you trust them (save_pretrained of transformers does it)"
+            "safetensors with save_pretrained of transformers, if you trust their origin"
         )
-    raise SavedModelError(f"there are no weights in {folder}: lmzoo reads model.safetensors")
+    raise SavedModelError(f"there are no weights in {folder}: lmzoo needs model.safetensors")
 
 
 def _n_positions(config: Any) -> int:
-    """How many positions a model was made for, of those that it can compute."""
+    """Returns the maximum length, in tokens, for which a model was trained."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     limits = [getattr(config, "max_position_embeddings", None)]
-    if rope.get("rope_type") == "longrope":  # beyond, it rotates all positions otherwise
+    if rope.get("rope_type") == "longrope":  # longer inputs change the rotation of all positions
         limits += [
             rope.get("original_max_position_embeddings"), getattr(config, "original_max_position_embeddings", None)
         ]  # fmt: skip
@@ -334,7 +343,7 @@ def _n_positions(config: Any) -> int:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the bars and warnings of transformers: what matters of them is raised."""
+    """Silences the progress bars and warnings of transformers; errors are raised as exceptions anyway."""
     logging = transformers.utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

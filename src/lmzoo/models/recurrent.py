@@ -1,4 +1,4 @@
-"""Recurrent networks: a hidden vector is updated at every token and carries what the network learns to keep.
+"""Recurrent networks: a hidden state is updated at every token and carries what the network learns to keep.
 
     rnn    h_t = tanh(W x_t + U h_{t-1} + b)                                    Elman 1990; Mikolov et al. 2010
     lstm   i, f, o = sigmoid(W x_t + U h_{t-1} + b),  g = tanh(the same form)   Hochreiter & Schmidhuber 1997,
@@ -7,79 +7,112 @@
            n = tanh(W x_t + b + r * (U h_{t-1} + b'))                           cuDNN and torch compute
            h_t = z * h_{t-1} + (1 - z) * n
 
-The RNN overwrites its memory at every step, so its gradients vanish or explode with distance; the gates of the other
-two let a value stay. Against learning by heart there is dropout on what enters and leaves each layer, of the same
-values at all steps of a chunk if `variational` (Gal & Ghahramani 2016), and on U (`weight_dropout`; Merity et al.
+The functions `rnn_step`, `lstm_step` and `gru_step` below are these equations. Training runs the same steps as one
+fused operation, `lmzoo.neural.layers.recurrence`, which the tests compare with them.
+
+The tanh network overwrites its whole state at every step, so its gradients vanish or explode with distance; the gates
+of the other two can keep a value. Against overfitting there is dropout on the input and output of each layer, with the
+same mask at all steps of a chunk if `variational` (Gal & Ghahramani 2016), and on U (`weight_dropout`; Merity et al.
 2018). What none of them can do: read a text in parallel, or keep more than fits in one vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast, final
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_flag, check_share, check_whole
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.layers.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
+from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import Array, RowMemory, Weights, affine
+from lmzoo.neural.one_token.reader import register_reader
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 
+Part = TypeVar("Part")
+
+
+def rnn_step(layer: Layer, x: Tensor, state: State) -> State:
+    """Computes one time step of a tanh recurrent layer from the input `x` (B, D): returns the new state (h,)."""
+    (h,) = state
+    h = torch.tanh(layer.W(x) + layer.U(h))
+    return (h,)
+
+
+def lstm_step(layer: Layer, x: Tensor, state: State) -> State:
+    """Computes one time step of an LSTM layer from the input `x` (B, D): returns the new state (h, c)."""
+    h, c = state
+    i, f, o, g = (layer.W(x) + layer.U(h)).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return h, c
+
+
+def gru_step(layer: Layer, x: Tensor, state: State) -> State:
+    """Computes one time step of a GRU layer from the input `x` (B, D): returns the new state (h,)."""
+    (h,) = state
+    (W_r, W_z, W_n), (U_r, U_z, U_n) = layer.W(x).chunk(3, dim=1), layer.U(h).chunk(3, dim=1)
+    r, z = torch.sigmoid(W_r + U_r), torch.sigmoid(W_z + U_z)
+    n = torch.tanh(W_n + r * (U_n + layer.b))
+    h = z * h + (1 - z) * n
+    return (h,)
+
 
 @final
 class Layer(nn.Module):
-    """One recurrent layer. Its weights are stacked over G gates, as in torch: W (G H, D), U (G H, H)."""
+    """A recurrent layer of H hidden units on inputs of width D.
+
+    The weights of its G gates are stacked: W (G H, D) for the input and U (G H, H) for the previous output.
+    """
 
     def __init__(self, cell: str, d_input: int, d_hidden: int) -> None:
         super().__init__()
         self.cell = _CELLS[cell]
         self.W = nn.Linear(d_input, self.cell.n_gates * d_hidden)
         self.U = nn.Linear(d_hidden, self.cell.n_gates * d_hidden, bias=False)
-        # b' of the GRU: the only bias that does not join W's, as r comes between
+        # b' of the GRU, the only bias that cannot be part of W's bias, as it is multiplied by r
         self.b = nn.Parameter(torch.zeros(d_hidden)) if cell == "gru" else None
         bound = d_hidden**-0.5
         nn.init.uniform_(self.W.weight, -bound, bound)
         for gate in self.U.weight.data.split(d_hidden):
             nn.init.orthogonal_(gate)
         nn.init.zeros_(self.W.bias)
-        if cell == "lstm":  # remember, until there is a reason not to (Gers et al.)
+        if cell == "lstm":  # the forget gate starts open (Gers et al.)
             nn.init.ones_(self.W.bias[d_hidden : 2 * d_hidden])
 
-    def forward(self, x: Tensor, starts: Tensor, memory: Memory, weight_dropout: float) -> tuple[Tensor, Memory]:
-        """x (T, B, D) -> (T, B, H) and the memory after it; where `starts` (T, B), the memory is forgotten."""
+    def forward(self, x: Tensor, starts: Tensor, state: State, weight_dropout: float) -> tuple[Tensor, State]:
+        """Runs the layer over T time steps of B sequences: returns its outputs (T, B, H) and its last state.
+
+        `x` (T, B, D) is the input. Where `starts` (T, B) is True a document starts, and the state is reset.
+        `weight_dropout` is the dropout rate of U in training.
+        """
         U = F.dropout(self.U.weight, weight_dropout, self.training)
         bias = None if self.b is None else F.pad(self.b, (2 * len(self.b), 0))
-        return recurrence(self.cell, self.W(x), U, bias, starts, memory)
-
-    def read_one(self, weights: Weights, x: Array, memory: Sequence[Array]) -> list[Array]:
-        """x (D,), going on in a document -> the memory after it, which begins with the output (1, H)."""
-        u = affine(memory[0][0], weights.U)
-        if self.b is not None:
-            u[-len(weights.b) :] += weights.b
-        x, u = affine(x, weights.W)[None], u[None]
-        after, _ = self.cell.step(torch.from_numpy(x), torch.from_numpy(u), tuple(map(torch.from_numpy, memory)))
-        return [part.numpy() for part in after]
+        return recurrence(self.cell, self.W(x), U, bias, starts, state)
 
 
 @final
 class Recurrent(Network):
-    """Vectors of the tokens -> recurrent layers -> a vector of the same width, held against those of all tokens."""
+    """A recurrent network: token embeddings, recurrent layers, a projection and an output layer tied to the embeddings.
+
+    Its state is the state of each layer in turn: h (B, H) for B sequences and H hidden units, and for an LSTM also c.
+    """
 
     def __init__(
         self, vocab_size: int, *, cell: str, d_embed: int, d_hidden: int, n_layers: int, dropout: float,
         variational: bool, weight_dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.d_hidden, self.n_memories = d_hidden, _CELLS[cell].n_memories
+        self.d_hidden, self.state_size = d_hidden, _CELLS[cell].state_size
         self.dropout, self.variational, self.weight_dropout = dropout, variational, weight_dropout
         self.embedding = nn.Embedding(vocab_size, d_embed)
         self.layers = nn.ModuleList(Layer(cell, d_hidden if layer else d_embed, d_hidden) for layer in range(n_layers))
@@ -89,94 +122,67 @@ class Recurrent(Network):
         nn.init.zeros_(self.head.bias)
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
-    def initial_memory(self, batch_size: int) -> Memory:
-        n_parts = len(self.layers) * self.n_memories
+    def initial_state(self, batch_size: int) -> State:
+        n_parts = len(self.layers) * self.state_size
         return tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         starts = (ids == EOT).t()  # (T, B)
         x = self._dropped(self.embedding(ids.t()))  # (T, B, d_embed)
-        after: list[Tensor] = []
-        for number, layer in enumerate(self.layers):
-            own = memory[number * self.n_memories : (number + 1) * self.n_memories]
-            x, new = layer(x, starts, own, self.weight_dropout)  # (T, B, d_hidden)
+        new_state: list[Tensor] = []
+        for layer, layer_state in zip(self.layers, self.by_layer(state), strict=True):
+            x, layer_state = layer(x, starts, tuple(layer_state), self.weight_dropout)  # (T, B, d_hidden)
             x = self._dropped(x)
-            after += new
-        return self.projection(x).transpose(0, 1), tuple(after)
+            new_state += layer_state
+        return self.projection(x).transpose(0, 1), tuple(new_state)
 
-    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
-        if token_id == EOT:
-            return None
-        x = weights.embedding.weight[token_id]
-        after: list[Array] = []
-        for number, layer in enumerate(cast(Iterable[Layer], self.layers)):
-            own = memory[number * self.n_memories : (number + 1) * self.n_memories]
-            new = layer.read_one(weights.layers[number], x, own)
-            x = new[0][0]
-            after += new
-        return affine(x, weights.projection), after
+    def by_layer(self, state: Sequence[Part]) -> list[Sequence[Part]]:
+        """Returns the parts of the state that belong to each layer."""
+        return [state[start : start + self.state_size] for start in range(0, len(state), self.state_size)]
 
     def _dropped(self, x: Tensor) -> Tensor:
-        """Dropout on x (T, B, D): of single values, or of the same ones at all times (Gal & Ghahramani 2016)."""
+        """Applies dropout to `x` (T, B, D), for T time steps of B sequences of width D.
+
+        With `variational` the mask is the same at all time steps (Gal & Ghahramani 2016).
+        """
         if not self.variational:
             return F.dropout(x, self.dropout, self.training)
         return x * F.dropout(torch.ones_like(x[:1]), self.dropout, self.training)
 
 
-def _recurrent(
-    cell: str, vocab_size: int, d_embed: int, d_hidden: int, n_layers: int, dropout: float,
-    variational: bool, weight_dropout: float, training: TrainConfig | Mapping[str, Any] | None,
-) -> NeuralLM:  # fmt: skip
-    check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)
-    check_share(dropout=dropout, weight_dropout=weight_dropout)
-    check_flag(variational=variational)
-    architecture = {
-        "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers, "dropout": dropout,
-        "variational": variational, "weight_dropout": weight_dropout,
-    }  # fmt: skip
-    return NeuralLM(vocab_size, Recurrent, architecture, _TRAINING.changed(training), context_size=None)
+register_reader(Recurrent, "lmzoo.neural.one_token.recurrent:read")
 
 
-def rnn(
-    vocab_size: int,
-    *,
-    d_embed: int = 128,
-    d_hidden: int = 256,
-    n_layers: int = 1,
-    dropout: float = 0.0,
-    variational: bool = False,
-    weight_dropout: float = 0.0,
-    training: TrainConfig | Mapping[str, Any] | None = None,
-) -> NeuralLM:
-    """Elman's network, trained by truncated back-propagation through time."""
-    return _recurrent("rnn", vocab_size, d_embed, d_hidden, n_layers, dropout, variational, weight_dropout, training)
+def _factory(cell: str, description: str):
+    """Returns the factory of the recurrent model with this cell, documented by `description`."""
+
+    def create(
+        vocab_size: int,
+        *,
+        d_embed: int = 128,
+        d_hidden: int = 256,
+        n_layers: int = 1,
+        dropout: float = 0.0,
+        variational: bool = False,
+        weight_dropout: float = 0.0,
+        training: TrainConfig | Mapping[str, Any] | None = None,
+        device: Device = "cpu",
+    ) -> NeuralLM:
+        check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)
+        check_share(dropout=dropout, weight_dropout=weight_dropout)
+        check_flag(variational=variational)
+        architecture = {
+            "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers, "dropout": dropout,
+            "variational": variational, "weight_dropout": weight_dropout,
+        }  # fmt: skip
+        config = _TRAINING.changed(training)
+        return NeuralLM(vocab_size, Recurrent, architecture, config, context_size=None, device=device)
+
+    create.__name__ = create.__qualname__ = cell
+    create.__doc__ = description
+    return create
 
 
-def lstm(
-    vocab_size: int,
-    *,
-    d_embed: int = 128,
-    d_hidden: int = 256,
-    n_layers: int = 1,
-    dropout: float = 0.0,
-    variational: bool = False,
-    weight_dropout: float = 0.0,
-    training: TrainConfig | Mapping[str, Any] | None = None,
-) -> NeuralLM:
-    """Long short-term memory with forget gates, as Sundermeyer et al. (2012) used it for language models."""
-    return _recurrent("lstm", vocab_size, d_embed, d_hidden, n_layers, dropout, variational, weight_dropout, training)
-
-
-def gru(
-    vocab_size: int,
-    *,
-    d_embed: int = 128,
-    d_hidden: int = 256,
-    n_layers: int = 1,
-    dropout: float = 0.0,
-    variational: bool = False,
-    weight_dropout: float = 0.0,
-    training: TrainConfig | Mapping[str, Any] | None = None,
-) -> NeuralLM:
-    """The gated recurrent unit."""
-    return _recurrent("gru", vocab_size, d_embed, d_hidden, n_layers, dropout, variational, weight_dropout, training)
+rnn = _factory("rnn", "Creates a language model with Elman's tanh recurrent network (Elman 1990; Mikolov et al. 2010).")
+lstm = _factory("lstm", "Creates a language model with long short-term memory cells (Sundermeyer et al. 2012).")
+gru = _factory("gru", "Creates a language model with gated recurrent units (Cho et al. 2014).")

@@ -1,119 +1,112 @@
-"""Transformer, decoder only (Vaswani et al. 2017; Radford et al. 2018): every token looks at the tokens before it.
+"""The transformer decoder of today (Vaswani et al. 2017; Radford et al. 2018), with what improved it since.
 
     a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
-    attention  softmax(Q K' / sqrt(d)) V,  where a query sees itself and the `window` - 1 tokens before it
+    attention  softmax(Q K' / sqrt(d)) V,  where a token attends to itself and the `window` - 1 tokens before it
     MLP        relu(x A)^2 B
 
-Changed since 2017, for what it gives at no cost: norms stand before the layers and have no mean (Zhang & Sennrich
-2019), positions are rotations of queries and keys (RoPE, Su et al. 2021), which are normed too (Henry et al. 2020), the
-MLP's activation is a square (So et al. 2021). Attention is banded (Child et al. 2019) with a rolling cache of keys and
-values, also while training (Transformer-XL, Dai et al. 2019): rotations tell distance only, so every token sees its
-exact window wherever a chunk begins, and n layers see n (window - 1) + 1 tokens.
-With `ngrams` above 1 the vector of a token also tells the tokens before it: every n-gram has a vector in a table, at a
-place found by hashing (Huang et al. 2025), so that the first layer need not learn what pairs of tokens mean.
+Changed since 2017: normalization comes before the layers and subtracts no mean (Zhang & Sennrich 2019), positions are
+rotations of queries and keys (RoPE, Su et al. 2021), which are normalized too (Henry et al. 2020), and the activation
+of the MLP is a square (So et al. 2021). Attention is banded (Child et al. 2019) with a rolling KV cache, in training
+too (Transformer-XL, Dai et al. 2019). As rotations encode distances only, every token attends to its exact window
+wherever a chunk begins, and n layers see n (window - 1) + 1 tokens.
+
+With `ngrams` above 1 the input of a token also has a vector for each n-gram that ends in the token, from a table
+addressed by hashing (Huang et al. 2025), so the first layer need not learn what pairs of tokens mean.
 What it cannot do: see further, or learn much from little text.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
-from lmzoo.neural.attention import attention
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.layers.attention import attention
+from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import (
-    SQUARED_RELU,
-    Array,
-    RowMemory,
-    Weights,
-    affine,
-    attend,
-    rms_norm,
-    rotated,
-    shifted,
-)
-from lmzoo.neural.windows import window_of_one, windows
+from lmzoo.neural.one_token.reader import register_reader
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
 
 _MULTIPLIER = 6364136223846793005
-"""Of Knuth's generator (MMIX): products with it have their bits well mixed at the upper end."""
+"""Multiplier of Knuth's linear congruential generator MMIX: the high bits of its products are well mixed."""
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines of a rotary position embedding."""
 
 
 def _norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis, without gain: the matrices after it can scale as well."""
+    """Applies RMSNorm over the last axis, without a gain, as the matrices after it can scale as well."""
     return F.rms_norm(x, x.shape[-1:])
 
 
-def _wrapped(key: int) -> int:
-    """What of a number is left in 64 bits, one of which is its sign."""
+def _to_int64(key: int) -> int:
+    """Returns `key` as torch's int64 arithmetic would wrap it around."""
     return (key + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _rotations(positions: Tensor, d_head: int) -> tuple[Tensor, Tensor]:
-    """positions (B, T) -> cos and sin (B, 1, 1, T, d) of the angles by which the entries of a vector there are turned.
+def _rotary(positions: Tensor, d_head: int) -> Rotary:
+    """Returns the cosines and sines (B, 1, 1, T, d) of the rotary position embedding at positions (B, T).
 
-    In float64, as a position may be large and the difference of two angles is all that counts.
+    The angles are computed in float64, as positions may be large while only differences of angles matter.
     """
-    exact = torch.float32 if positions.device.type == "mps" else torch.float64  # which Apple's cards do not have
+    exact = torch.float32 if positions.device.type == "mps" else torch.float64  # mps has no float64
     frequencies = 10_000.0 ** -(torch.arange(0, d_head, 2, dtype=exact, device=positions.device) / d_head)  # (d / 2,)
     angles = positions[:, None, None, :, None] * frequencies.repeat(2)
     return angles.cos().float(), angles.sin().float()
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (.., T, d) with each pair (x_i, x_{i + d/2}) turned: dot products then depend on distances alone."""
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates each pair (x_i, x_{i + d/2}) of the vectors in `x` (.., T, d) by the angle of its position.
+
+    Dot products of rotated vectors depend on the distance of their positions only.
+    """
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
 @final
 class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions and a rolling KV cache.
+
+    Shape letters: B sequences, T new tokens in each, D width, H heads of d = D / H numbers, M tokens in the KV cache.
+    """
+
     def __init__(self, d_model: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """x (B, T, D), keys and values of the tokens before it (B, 2, H, M, d) -> (B, T, D), and the cache after it.
+    def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Computes the self-attention of new tokens `x` (B, T, D) to the tokens of a KV cache and to each other.
 
-        seen (T, M + T) or (B, 1, T, M + T) says which keys each query may see; turns rotate the T positions.
+        `cache` (B, 2, H, M, d) holds keys and values of the M tokens before. `mask` (T, M + T) or (B, 1, T, M + T) is
+        True where a query may attend to a key. Returns the output (B, T, D) and the cache of the last M tokens.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
-        v = qkv[:, 2]
-        q, k = _rotated(_norm(qkv[:, :2]), *turns).to(v.dtype).unbind(1)
-        # Keys are cached as they were turned: only differences of positions count.
-        cached = torch.cat([cached.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
-        keys, values = cached.unbind(1)
-        y = attention(q, keys, values, seen)  # (B, H, T, d)
-        return self.out(y.transpose(1, 2).flatten(2)), cached[:, :, :, x.shape[1] :]
-
-    @staticmethod
-    def read_one(
-        weights: Weights, x: Array, cached: Array, n_seen: int, turns: tuple[Array, Array]
-    ) -> tuple[Array, Array]:
-        """The same for x (D,), which sees the last `n_seen` keys of the cache; turns (d / 2,)."""
-        qkv, n_others = affine(x, weights.qkv), 2 * len(x)
-        q_and_k, v = qkv[:n_others].reshape(-1, cached.shape[4]), qkv[n_others:]  # (2 H, d), (D,)
-        q_and_k = rotated(rms_norm(q_and_k), *turns)
-        y, cached = attend(np.concatenate([q_and_k.ravel(), v]), cached, n_seen, cached.shape[3])
-        return affine(y, weights.out), cached
+        v = qkv[:, 2]  # (B, H, T, d)
+        q, k = _rotate(_norm(qkv[:, :2]), *rotary).to(v.dtype).unbind(1)  # (B, H, T, d) each
+        # Keys are cached with their rotation, as only differences of positions matter.
+        cache = torch.cat([cache.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
+        keys, values = cache.unbind(1)  # (B, H, M + T, d) each
+        y = attention(q, keys, values, mask)  # (B, H, T, d)
+        return self.out(y.transpose(1, 2).flatten(2)), cache[:, :, :, x.shape[1] :]
 
 
 @final
 class Block(nn.Module):
+    """A pre-norm transformer block without biases: self-attention and an MLP, each added to its input."""
+
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention = Attention(d_model, n_heads)
@@ -121,23 +114,23 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cached: Tensor, seen: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        y, cached = self.attention(_norm(x), cached, seen, turns)
-        x = x + self.dropout(y)
-        return x + self.dropout(self.down(self.up(_norm(x)).relu().square())), cached
+    def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Computes the output of the block (B, T, D) for T new tokens `x` (B, T, D) of B sequences of width D.
 
-    @staticmethod
-    def read_one(
-        weights: Weights, x: Array, cached: Array, n_seen: int, turns: tuple[Array, Array]
-    ) -> tuple[Array, Array]:
-        y, cached = Attention.read_one(weights.attention, rms_norm(x), cached, n_seen, turns)
-        x = x + y
-        return x + affine(affine(rms_norm(x), weights.up, SQUARED_RELU), weights.down), cached
+        Also returns the new KV cache; the arguments are those of `Attention.forward`.
+        """
+        y, cache = self.attention(_norm(x), cache, mask, rotary)
+        x = x + self.dropout(y)  # (B, T, D)
+        y = self.down(self.up(_norm(x)).relu().square())  # (B, T, D) -> (B, T, 4 D) -> (B, T, D)
+        return x + self.dropout(y), cache
 
 
 @final
 class NgramEmbedding(nn.Module):
-    """A vector for each n-gram, n = 2 .. `ngrams`, that ends in a token. n-grams may share one by chance."""
+    """An embedding of n-grams: adds up a learned vector for each n-gram, n = 2 .. `ngrams`, that ends in a token.
+
+    The vectors are rows of a table that are found by hashing, so n-grams may share a row by chance.
+    """
 
     def __init__(self, ngrams: int, n_slots: int, d_slot: int, d_model: int, dropout: float) -> None:
         super().__init__()
@@ -147,38 +140,47 @@ class NgramEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, window: Tensor) -> Tensor:
-        """window (B, T, n), newest first -> (B, T, D)."""
-        slots, key = [], window[:, :, 0]
+        """Returns the sum of the projected n-gram vectors of each token (B, T, D).
+
+        `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first.
+        """
+        rows, key = [], window[:, :, 0]
         for lag in range(1, window.shape[2]):
             key = key * _MULTIPLIER + window[:, :, lag] + 1  # wraps around
-            slots.append((lag - 1) * self.n_slots + ((key >> 20) % self.n_slots))
-        x = self.table(torch.stack(slots, 2))  # (B, T, n - 1, d_slot)
-        # Before a document start there are no n-grams. Others are left out by chance, each as a whole, so that long
-        # ones, of which many come once, are not learned by heart.
-        there = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
-        return self.out((x * F.dropout(there, self.dropout, self.training)).flatten(2))
+            rows.append((lag - 1) * self.n_slots + ((key >> 20) % self.n_slots))
+        x = self.table(torch.stack(rows, 2))  # (B, T, n - 1, d_slot)
+        # An n-gram does not reach across the start of a document. Dropout drops whole n-grams, so that long ones, many
+        # of which occur once, are not memorized.
+        in_document = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
+        return self.out((x * F.dropout(in_document, self.dropout, self.training)).flatten(2))
 
-    def read_one(self, weights: Weights, window: list[int]) -> Array:
-        """The same for the window of one token -> (D,)."""
-        x = np.zeros((len(window) - 1, self.table.embedding_dim), np.float32)
-        key = window[0]
-        for n, (later, earlier) in enumerate(itertools.pairwise(window)):
-            key = _wrapped(key * _MULTIPLIER + earlier + 1)
-            if later != EOT:
-                x[n] = weights.table.weight[n * self.n_slots + (key >> 20) % self.n_slots]
-        return affine(x.ravel(), weights.out)
+    def table_rows_of(self, window: list[int]) -> list[int]:
+        """Returns the rows of the table for the n-grams, n = 2, 3, ..., that end in one token.
+
+        `window` holds the id of the token and the ids before it, newest first.
+        """
+        rows, key = [], window[0]
+        for index, token_id in enumerate(window[1:]):
+            key = _to_int64(key * _MULTIPLIER + token_id + 1)
+            rows.append(index * self.n_slots + (key >> 20) % self.n_slots)
+        return rows
 
 
 @final
 class Transformer(Network):
-    """Its memory: which of the last M = window - 1 tokens are of the current document, and their keys and values."""
+    """A pre-norm transformer decoder with rotary positions, banded attention and a tied output layer.
+
+    Its state for B sequences: whether each of the last M = window - 1 tokens belongs to the current document (B, M),
+    the position of the next token (B,), the previous ids that n-grams need, and for each block a KV cache
+    (B, 2, H, M, d) in H heads of d numbers.
+    """
 
     def __init__(
         self, vocab_size: int, *, d_model: int, n_layers: int, n_heads: int, window: int, dropout: float,
         ngrams: int, n_slots: int, d_slot: int, ngram_dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.n_earlier = ngrams - 1
+        self.n_previous = ngrams - 1
         self.n_heads, self.d_head, self.n_cached = n_heads, d_model // n_heads, window - 1
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.ngrams = NgramEmbedding(ngrams, n_slots, d_slot, d_model, ngram_dropout) if ngrams > 1 else None
@@ -194,55 +196,41 @@ class Transformer(Network):
             else:
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
-    def initial_memory(self, batch_size: int) -> Memory:
-        of_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool, device=self.device)
+    def initial_state(self, batch_size: int) -> State:
+        in_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool, device=self.device)
         position = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        cached = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head, device=self.device)
-        earlier = torch.full((batch_size, self.n_earlier), EOT, device=self.device)
-        return of_document, position, earlier, *(cached for _ in self.blocks)
+        cache = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head, device=self.device)
+        previous_ids = torch.full((batch_size, self.n_previous), EOT, device=self.device)
+        return in_document, position, previous_ids, *(cache for _ in self.blocks)
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        of_document, position, earlier, *caches = memory
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        in_document, position, previous_ids, *caches = state
         n_new, n_keys = ids.shape[1], self.n_cached + ids.shape[1]
-        # Documents are numbered within the row from that of the cache, 0; cached keys of an earlier one are -1.
+        # The documents of a sequence are numbered from that of the cache, 0; cached keys of earlier ones have -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
-        document_of_key = torch.cat([of_document.long() - 1, document], dim=1)  # (B, M + T)
-        place = torch.arange(n_keys, device=ids.device)
-        distance = place[self.n_cached :, None] - place  # (T, M + T)
-        seen = (distance >= 0) & (distance <= self.n_cached)
+        document_of_key = torch.cat([in_document.long() - 1, document], dim=1)  # (B, M + T)
+        index = torch.arange(n_keys, device=ids.device)
+        distance = index[self.n_cached :, None] - index  # (T, M + T): from query to key
+        mask = (distance >= 0) & (distance <= self.n_cached)
         if (document_of_key != 0).any():
-            seen = (seen & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
-        turns = _rotations(position[:, None] + place[:n_new], self.d_head)
+            mask = (mask & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
+        rotary = _rotary(position[:, None] + index[:n_new], self.d_head)
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
-            x = x + self.ngrams(windows(ids, earlier))
+            x = x + self.ngrams(context_windows(ids, previous_ids))  # (B, T, D)
         x = self.dropout(_norm(x))
-        after = [
+        new_state = [
             document_of_key[:, n_new:] == document[:, -1:],
             position + n_new,
-            torch.cat([earlier, ids], dim=1)[:, n_new:],
+            torch.cat([previous_ids, ids], dim=1)[:, n_new:],
         ]
-        for block, cached in zip(self.blocks, caches, strict=True):
-            x, cached = block(x, cached, seen, turns)
-            after.append(cached)
-        return _norm(x), tuple(after)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block(x, cache, mask, rotary)  # (B, T, D)
+            new_state.append(cache)
+        return _norm(x), tuple(new_state)
 
-    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
-        if token_id == EOT:
-            return None
-        of_document, position, earlier, *caches = memory
-        angles = position * 10_000.0 ** -(np.arange(0, self.d_head, 2) / self.d_head)  # (d / 2,)
-        turns = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        n_seen = int(of_document.sum())  # the cache ends with them
-        x = weights.embedding.weight[token_id]
-        if self.ngrams is not None:
-            x = x + self.ngrams.read_one(weights.ngrams, window_of_one(token_id, earlier))
-        x = rms_norm(x)
-        after = [shifted(of_document, True), position + 1, shifted(earlier, token_id)]
-        for own, cached in zip(weights.blocks, caches, strict=True):
-            x, cached = Block.read_one(own, x, cached, n_seen, turns)
-            after.append(cached)
-        return rms_norm(x), after
+
+register_reader(Transformer, "lmzoo.neural.one_token.transformer:read")
 
 
 def transformer(
@@ -258,11 +246,13 @@ def transformer(
     d_slot: int = 32,
     ngram_dropout: float = 0.1,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    device: Device = "cpu",
 ) -> NeuralLM:
-    """A decoder. Each layer looks at `window` tokens, so that all see n_layers x (window - 1) + 1.
+    """Creates a transformer decoder in which each layer attends to `window` tokens.
 
-    With `ngrams` n it has vectors for n-grams up to that order, too, and sees n - 1 tokens more: `n_slots` of
-    `d_slot` numbers for each order, left out while training with probability `ngram_dropout`.
+    All layers together see n_layers x (window - 1) + 1 tokens. With `ngrams` = n above 1 the model also has embeddings
+    of n-grams up to this order, and sees n - 1 tokens more. Each order has a table of `n_slots` vectors of `d_slot`
+    numbers, which are dropped in training with probability `ngram_dropout`.
     """
     check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot)
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)
@@ -274,4 +264,5 @@ def transformer(
         "ngrams": ngrams, "n_slots": n_slots, "d_slot": d_slot, "ngram_dropout": ngram_dropout,
     }  # fmt: skip
     context_size = n_layers * (window - 1) + ngrams
-    return NeuralLM(vocab_size, Transformer, architecture, _TRAINING.changed(training), context_size=context_size)
+    config = _TRAINING.changed(training)
+    return NeuralLM(vocab_size, Transformer, architecture, config, context_size=context_size, device=device)

@@ -1,15 +1,15 @@
-"""The transformer of 2017 (Vaswani et al.), its decoder alone (Liu et al. 2018): attention is all it needs.
+"""The transformer of 2017 (Vaswani et al.), its decoder alone (Liu et al. 2018): self-attention in place of recurrence.
 
     input      x_p = sqrt(D) E[id] + s(p),   s(p)_{2i} = sin(p / 10000^(2i / D)),   s(p)_{2i + 1} = cos(same)
     a block    x = norm(x + Attention(x)),   x = norm(x + MLP(x))
     MLP        relu(x A + a) B + b,   4 D wide
     output     logits = x E' + c,   tied to the input (Press & Wolf 2017)
 
-Dropout stands on the input and on what each layer adds (section 5.4). Norms stand *behind* the sums (post-norm): every
-gradient passes all of them, and without the warm-up of section 5.3 deep stacks do not learn (Xiong et al. 2020). Label
-smoothing is left out: "this hurts perplexity". The bias c is ours: it starts as the frequencies of the tokens. Beyond
-C inputs, windows are anchored: see `lmzoo.neural.anchored`.
-What it cannot do: carry anything beyond its window, or learn much from little text.
+Dropout is applied to the input and to what each layer adds (section 5.4). Normalization comes *after* the sums
+(post-norm): every gradient passes through all normalizations, and without the warm-up of section 5.3 deep stacks do not
+learn (Xiong et al. 2020). Changed: label smoothing is left out ("this hurts perplexity"), and the output has a bias c,
+which starts as the log-frequencies of the tokens. Beyond C inputs, windows are anchored (`lmzoo.neural.anchored`).
+What it cannot do: use anything beyond its window, or learn much from little text.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.neural.anchored import AnchoredNetwork, Attention, check_decoder
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import RELU, Array, Weights, affine, layer_norm
+from lmzoo.neural.one_token.reader import register_reader
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000, learning_rate=1e-3, warmup=0.1, schedule="inverse-sqrt", weight_decay=0.0)
 
 
 def sinusoids(n_positions: int, d_model: int) -> Tensor:
-    """(n_positions, d_model) of section 3.5: sines in the even columns, cosines in the odd ones."""
+    """Returns the sinusoidal position vectors (n_positions, d_model) of Vaswani et al. (2017), section 3.5.
+
+    Even columns hold sines and odd columns cosines.
+    """
     wavelengths = 10_000.0 ** (torch.arange(0, d_model, 2) / d_model)  # (ceil(D / 2),), in units of 2 pi
     angles = torch.arange(n_positions)[:, None] / wavelengths
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :d_model]
@@ -40,6 +43,11 @@ def sinusoids(n_positions: int, d_model: int) -> Tensor:
 
 @final
 class Block(nn.Module):
+    """A post-norm transformer block: self-attention and an MLP, each added to its input and normalized.
+
+    Shape letters: N windows, W tokens in each, D width, H heads of d numbers, M tokens in the KV cache.
+    """
+
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention = Attention(d_model, n_heads)
@@ -49,22 +57,33 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        y, cached = self.attention(x, cached, slots, seen)
-        x = self.norm_1(x + self.dropout(y))
-        return self.norm_2(x + self.dropout(self.down(self.up(x).relu()))), cached
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Computes the output of the block in training, (N, W, D), from its input `x` (N, W, D).
 
-    @staticmethod
-    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
-        y, cached = Attention.read_one(weights.attention, x, cached)
-        x = layer_norm(x + y, weights.norm_1)
-        return layer_norm(x + affine(affine(x, weights.up, RELU), weights.down), weights.norm_2), cached
+        `mask` (W, W) or (N, 1, W, W) is True where a query may attend to a key.
+        """
+        x = self.norm_1(x + self.dropout(self.attention(x, mask)))  # (N, W, D)
+        return self.norm_2(x + self.dropout(self._mlp(x)))  # (N, W, D)
+
+    def extend(
+        self, x: Tensor, cache: Tensor, cache_positions: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the output of the block for new tokens `x` (N, W, D) after the tokens of a KV cache.
+
+        Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d); see `Attention.extend`.
+        """
+        y, cache = self.attention.extend(x, cache, cache_positions, mask)
+        x = self.norm_1(x + y)  # (N, W, D)
+        return self.norm_2(x + self._mlp(x)), cache
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.down(self.up(x).relu())  # (N, W, D) -> (N, W, 4 D) -> (N, W, D)
 
 
 @final
 class Transformer2017(AnchoredNetwork):
+    """The decoder of the transformer of 2017: post-norm blocks, sinusoidal positions and a tied output layer."""
+
     def __init__(
         self, vocab_size: int, *, d_model: int, n_layers: int, n_heads: int, window: int, dropout: float
     ) -> None:
@@ -83,19 +102,15 @@ class Transformer2017(AnchoredNetwork):
                 nn.init.xavier_uniform_(parameter)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
 
-    def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         scale = self.embedding.embedding_dim**0.5
         return self.dropout(scale * self.embedding(ids) + self.sinusoids[positions])
 
-    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
-        scale = np.float32(self.embedding.embedding_dim**0.5)
-        return scale * weights.embedding.weight[token_id] + weights.sinusoids[position]
-
-    def output(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         return x
 
-    def output_one(self, weights: Weights, x: Array) -> Array:
-        return x
+
+register_reader(Transformer2017, "lmzoo.neural.one_token.transformer_2017:read")
 
 
 def transformer_2017(
@@ -107,10 +122,12 @@ def transformer_2017(
     window: int = 64,
     dropout: float = 0.1,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    device: Device = "cpu",
 ) -> NeuralLM:
-    """A decoder with `window` positions. It is trained in chunks of this size, unless `training` says less.
+    """Creates a transformer decoder of 2017 with `window` positions, for a vocabulary of `vocab_size` tokens.
 
-    The base model of the paper is d_model=512, n_layers=6, n_heads=8.
+    It is trained in chunks of `window` tokens unless `training` sets a smaller chunk_size. The base model of the paper
+    has d_model=512, n_layers=6 and n_heads=8.
     """
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads)
     check_whole(2, window=window)
@@ -120,5 +137,5 @@ def transformer_2017(
     architecture = {
         "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "window": window, "dropout": dropout
     }  # fmt: skip
-    # Where windows begin depends on the whole length of a context: no cut to its last ids leaves them where they are.
-    return NeuralLM(vocab_size, Transformer2017, architecture, config, context_size=None, reach=window)
+    # The start of a window depends on the length of the whole context, so a context must not be truncated.
+    return NeuralLM(vocab_size, Transformer2017, architecture, config, context_size=None, reach=window, device=device)

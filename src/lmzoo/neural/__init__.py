@@ -1,1 +1,4 @@
-"""What all neural species share: torch starts on this floor."""
+"""Neural networks as language models: layers, training, and reading one token at a time.
+
+Nothing below this package imports torch.
+"""

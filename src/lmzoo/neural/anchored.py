@@ -1,36 +1,44 @@
-"""Networks whose positions are absolute, in *anchored* windows: where a window begins is decided by the text alone.
+"""Networks with absolute positions, read in *anchored* windows, whose start depends on the position alone.
 
-A network with C positions reads inputs 0 .. C - 1 of a document as they come. For more it must let go of the oldest
-ones, and then all that are left get new positions and are read again. It lets go of S = C / 2 at a time: input p is
-read in the window that starts at the first multiple of S that is not more than C - 1 inputs before it,
+A network with C positions reads the inputs 0 .. C - 1 of a document one after the other. For more inputs it must drop
+the oldest ones, and then all that remain get new positions and are read again. It drops S = C / 2 inputs at a time:
+input p is read in the window that starts at the first multiple of S that is at most C - 1 inputs before it,
 
     start(p) = S max(0, ceil((p - C + 1) / S)),
 
-and so sees at least C - S inputs before it. As this depends on p alone, generation with a cache, single predictions and
-batched scoring see the same inputs and agree. Each input is read about twice, whatever the length of the document.
+so at least C - S inputs before p are visible. With C = 4 and S = 2:
+
+    input p          0  1  2  3  4  5  6  7
+    start(p)         0  0  0  0  2  2  4  4
+    position         0  1  2  3  2  3  2  3       = p - start(p)
+
+As start(p) depends on p alone, generation with a KV cache, single predictions and batched scoring all see the same
+inputs and agree. Each input is read about twice, whatever the length of the document.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.neural.attention import attention
-from lmzoo.neural.network import Memory, Network
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import Array, RowMemory, Weights, affine, attend, shifted
+from lmzoo.neural.layers.attention import attention
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
 
 
 @final
 class Attention(nn.Module):
-    """`attention` in `n_heads` heads, and what goes in and out of them."""
+    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2) with learned biases.
+
+    Shape letters: N windows, W tokens in each, D width, H heads of d = D / H numbers, M tokens in the KV cache.
+    """
 
     def __init__(self, d_model: int, n_heads: int) -> None:
         super().__init__()
@@ -38,43 +46,62 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(
-        self, x: Tensor, cached: Tensor | None, slots: Tensor | None, seen: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """x (N, W, D), cached keys and values (N, 2, H, M, d) -> (N, W, D), and the cache with the new ones.
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Computes the self-attention of the tokens `x` (N, W, D) to each other: returns (N, W, D).
 
-        `cached` None = nothing is kept, in training. `slots` (N, W) says where in the cache new ones go; None = after
-        its end. `seen` (N, 1, W, M + W), or a part that serves all, says which slots each query may see; None = all.
+        `mask` (W, W) or (N, 1, W, W) is True where a query (first) may attend to a key (last); None = to all.
         """
-        qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (N, 3, H, W, d)
-        q, k, v = qkv.unbind(1)
-        if cached is not None:
-            new = qkv[:, 1:]  # (N, 2, H, W, d)
-            if slots is None:
-                cached = torch.cat([cached, new], dim=3)  # (N, 2, H, M + W, d)
-            else:
-                cached = F.pad(cached, (0, 0, 0, x.shape[1]))
-                cached = cached.scatter(3, slots[:, None, None, :, None].expand_as(new), new)
-            k, v = cached.unbind(1)
-        return self.out(attention(q, k, v, seen).transpose(1, 2).flatten(2)), cached
+        q, k, v = self._project(x).unbind(1)  # (N, H, W, d) each
+        y = attention(q, k, v, mask)  # (N, H, W, d)
+        return self.out(y.transpose(1, 2).flatten(2))  # (N, W, D)
 
-    @staticmethod
-    def read_one(weights: Weights, x: Array, cached: Array) -> tuple[Array, Array]:
-        """The same for x (D,), which sees all that is cached."""
-        n_cached = cached.shape[3]
-        y, cached = attend(affine(x, weights.qkv), cached, n_cached, n_cached + 1)
-        return affine(y, weights.out), cached
+    def extend(
+        self, x: Tensor, cache: Tensor, cache_positions: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the self-attention of new tokens `x` (N, W, D) to the tokens of a KV cache and to each other.
+
+        `cache` (N, 2, H, M, d) holds keys and values. The new ones are written at `cache_positions` (N, W); None =
+        after the end of the cache. `mask`, of a shape that broadcasts to (N, 1, W, M + W), is True where a query may
+        attend to a key; None = to all. Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d).
+        """
+        qkv = self._project(x)  # (N, 3, H, W, d)
+        q, new = qkv[:, 0], qkv[:, 1:]  # (N, H, W, d), (N, 2, H, W, d)
+        if cache_positions is None:
+            cache = torch.cat([cache, new], dim=3)  # (N, 2, H, M + W, d)
+        else:
+            cache = F.pad(cache, (0, 0, 0, x.shape[1]))
+            cache = cache.scatter(3, cache_positions[:, None, None, :, None].expand_as(new), new)
+        k, v = cache.unbind(1)  # (N, H, M + W, d) each
+        y = attention(q, k, v, mask)  # (N, H, W, d)
+        return self.out(y.transpose(1, 2).flatten(2)), cache
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Returns the queries, keys and values (N, 3, H, W, d) of the tokens `x` (N, W, D) in H heads."""
+        return self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)
+
+
+class _Windows(NamedTuple):
+    """Anchored windows of a chunk of T inputs in B sequences, by columns of the chunk.
+
+    Column 0 is the first input of the chunk; inputs that were read before have negative columns.
+    """
+
+    start: Tensor
+    """(B, T): column of the first input of the window in which each input is read."""
+    continued: Tensor
+    """(B, T): True where that window began before the chunk, so that its KV cache is continued."""
 
 
 class AnchoredNetwork(Network):
-    """A decoder with `window` = C absolute positions; a species writes `blocks`, and what is abstract here.
+    """A transformer decoder with `window` = C absolute positions, read in anchored windows.
 
-    Its memory: the last C inputs (B, C), how many of them are in the current window (B,), and for each block their keys
-    and values (B, 2, H, M, d), of which those beyond a row's number are void.
+    Its state: the last C inputs (B, C) of B sequences, the number of inputs in the current window (B,), and for each
+    block the keys and values of these inputs (B, 2, H, M, d) in H heads of d numbers. Entries of the KV cache beyond
+    the number of inputs of a sequence are void.
     """
 
     blocks: nn.ModuleList
-    """Each takes what `Attention` takes and returns what it returns, in `read_one` as well."""
+    """The layers. Each block has the methods `forward` and `extend` of `Attention`."""
 
     def __init__(self, *, d_model: int, n_heads: int, window: int) -> None:
         super().__init__()
@@ -82,127 +109,134 @@ class AnchoredNetwork(Network):
         self._cache_shape = 2, n_heads, 0, d_model // n_heads
 
     @abstractmethod
-    def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """(N, W, D) what the first block reads, for ids (N, W) at positions (N, W) or (W,) below C."""
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Returns the input (N, W, D) of the first block for the ids (N, W) at positions (N, W) or (W,) below C."""
 
     @abstractmethod
-    def output(self, x: Tensor) -> Tensor:
-        """(N, W, D) hidden vectors from what the last block writes."""
+    def finish(self, x: Tensor) -> Tensor:
+        """Returns the hidden vectors (N, W, D) computed from the output `x` (N, W, D) of the last block."""
 
-    @abstractmethod
-    def embedded_one(self, weights: Weights, token_id: int, position: int) -> Array:
-        """(D,) the same for one id."""
-
-    @abstractmethod
-    def output_one(self, weights: Weights, x: Array) -> Array:
-        """(D,) the same for one token."""
-
-    def initial_memory(self, batch_size: int) -> Memory:
+    def initial_state(self, batch_size: int) -> State:
         recent = torch.full((batch_size, self.window), EOT, device=self.device)
         count = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        cached = torch.zeros(batch_size, *self._cache_shape, device=self.device)
-        return recent, count, *(cached for _ in self.blocks)
+        cache = torch.zeros(batch_size, *self._cache_shape, device=self.device)
+        return recent, count, *(cache for _ in self.blocks)
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         if self.training:
-            return self._read_chunk(ids), self.initial_memory(len(ids))
-        recent, count, *caches = memory
+            return self._read_chunk(ids), self.initial_state(len(ids))
+        recent, count, *caches = state
         n_new = ids.shape[1]
-        if int(count.max()) + n_new <= self.window and not (ids == EOT).any():  # as mostly when generating
-            hidden, caches = self._read(ids, count, caches)
-            return hidden, (torch.cat([recent, ids], dim=1)[:, n_new:], count + n_new, *caches)
-        column = torch.arange(n_new, device=ids.device)
-        # Where the window of each column starts, as a column; the window of the memory starts at column -count.
+        inputs = torch.cat([recent, ids], dim=1)  # (B, C + T)
+        if int(count.max()) + n_new <= self.window and not (ids == EOT).any():  # the usual case in generation
+            hidden, caches = self._extend(ids, count, caches)
+            return hidden, (inputs[:, n_new:], count + n_new, *caches)
+        windows = self._windows(ids, count)
+        hidden, caches = self._read_windows(inputs, windows, count, caches)
+        return hidden, (inputs[:, n_new:], n_new - windows.start[:, -1], *caches)
+
+    def stack_states(self, states: Sequence[State]) -> State:
+        size = max(cache.shape[3] for state in states for cache in state[2:])
+        return super().stack_states([(*state[:2], *(_resized(cache, size) for cache in state[2:])) for state in states])
+
+    def _windows(self, ids: Tensor, count: Tensor) -> _Windows:
+        """Returns the anchored windows in which the inputs `ids` (B, T) are read.
+
+        `count` (B,) is the number of inputs of the current window before the chunk.
+        """
+        column = torch.arange(ids.shape[1], device=ids.device)
         last_eot = torch.where(ids == EOT, column, -1).cummax(1).values  # (B, T)
-        begin = torch.where(last_eot >= 0, last_eot, -count[:, None])
-        start = begin + self.step * ((column - begin - self.window + self.step) // self.step).clamp(min=0)
-        goes_on = (start == -count[:, None]) & (count[:, None] > 0)  # (B, T): columns of the window of the memory
-        position = column - start
-        texts = torch.cat([recent, ids], dim=1)  # (B, C + T): column t is at C + t
-        after = texts[:, n_new:], position[:, -1] + 1
-        # First what goes on in the window of the memory, then all other windows from their starts, side by side.
-        rows = goes_on[:, 0].nonzero()[:, 0]  # (N1,)
-        width = int(goes_on.sum(1).max())  # W1
-        going, going_caches = self._read(ids[rows, :width], count[rows], [cached[rows] for cached in caches])
-        is_new = ~goes_on
+        # The first input of each document; of one that began before the chunk, the first input of its window.
+        first = torch.where(last_eot >= 0, last_eot, -count[:, None])
+        start = first + self.step * ((column - first - self.window + self.step) // self.step).clamp(min=0)
+        return _Windows(start, (start == -count[:, None]) & (count[:, None] > 0))
+
+    def _read_windows(
+        self, inputs: Tensor, windows: _Windows, count: Tensor, caches: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Reads a chunk of T inputs that spans several windows: returns hidden vectors (B, T, D) and KV caches.
+
+        `inputs` (B, C + T) holds C earlier inputs before the chunk. N1 continued windows are read first, after their
+        caches; then N2 new windows from their starts, all side by side. With C = 4, S = 2 and the inputs 3 .. 6 of a
+        document as the chunk, input 3 continues the window (0, 1, 2, 3), and two windows are new: (2, 3, 4, 5) and
+        (4, 5, 6).
+        """
+        start, continued = windows
+        column = torch.arange(start.shape[1], device=start.device)
+        position = column - start  # (B, T), in the window
+
+        sequences = continued[:, 0].nonzero()[:, 0]  # (N1,)
+        width = int(continued.sum(1).max())  # W1: inputs read in each continued window
+        ids = inputs[sequences, self.window : self.window + width]
+        old, old_caches = self._extend(ids, count[sequences], [cache[sequences] for cache in caches])  # (N1, W1, D)
+
+        is_new = ~continued  # (B, T): the first column of the chunk that is read in each new window
         is_new[:, 1:] &= start[:, 1:] != start[:, :-1]
-        row, first_column = is_new.nonzero(as_tuple=True)  # (N2,)
-        n_read = int(position[~goes_on].max()) + 1  # W2
-        place = start[row, first_column][:, None] + self.window + torch.arange(n_read, device=ids.device)
-        fresh_ids = texts[row[:, None], place.clamp(max=texts.shape[1] - 1)]  # (N2, W2); what is past the end is void
-        fresh, fresh_caches = self._read(
-            fresh_ids, torch.zeros_like(row), [cached.new_zeros(len(row), *self._cache_shape) for cached in caches]
-        )
+        sequence, first_column = is_new.nonzero(as_tuple=True)  # (N2,)
+        new_width = int(position[~continued].max()) + 1  # W2: inputs read in each new window
+        index = start[sequence, first_column][:, None] + self.window + torch.arange(new_width, device=start.device)
+        ids = inputs[sequence[:, None], index.clamp(max=inputs.shape[1] - 1)]  # (N2, W2); void beyond the chunk
+        empty = [cache.new_zeros(len(sequence), *self._cache_shape) for cache in caches]
+        new, new_caches = self._extend(ids, torch.zeros_like(sequence), empty)  # (N2, W2, D)
 
-        n_going = len(rows)
-        going_number = (goes_on[:, 0].cumsum(0) - 1)[:, None]  # (B, 1)
-        fresh_number = is_new.flatten().cumsum(0).view_as(is_new) - 1  # (B, T)
-        place = torch.where(
-            goes_on, going_number * width + column, n_going * width + fresh_number * n_read + position
-        )  # (B, T)
-        hidden = torch.cat([going.flatten(0, 1), fresh.flatten(0, 1)])[place]
-        last = torch.where(goes_on[:, -1], going_number[:, 0], n_going + fresh_number[:, -1])  # (B,)
-        size = int(after[1].max())
-        caches = [
-            torch.cat([_of_size(size, one), _of_size(size, other)])[last]
-            for one, other in zip(going_caches, fresh_caches, strict=True)
-        ]
-        return hidden, (*after, *caches)
+        # Each input takes its hidden vector from the window in which it is read.
+        n_old = len(sequences)
+        old_row = (continued[:, 0].cumsum(0) - 1)[:, None]  # (B, 1)
+        new_row = is_new.flatten().cumsum(0).view_as(is_new) - 1  # (B, T)
+        index = torch.where(continued, old_row * width + column, n_old * width + new_row * new_width + position)
+        hidden = torch.cat([old.flatten(0, 1), new.flatten(0, 1)])[index]  # (B, T, D)
 
-    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
-        recent, count, *caches = memory
-        position = int(count[0])
-        if token_id == EOT or position == self.window:
-            return None  # another window begins
-        x = self.embedded_one(weights, token_id, position)
-        after = []
-        for block, own, cached in zip(cast(Iterable[Any], self.blocks), weights.blocks, caches, strict=True):
-            x, cached = block.read_one(own, x, cached[:, :, :, :position])
-            after.append(cached)
-        return self.output_one(weights, x), (shifted(recent, token_id), count + 1, *after)
+        # The last window of each sequence goes on after the chunk.
+        last = torch.where(continued[:, -1], old_row[:, 0], n_old + new_row[:, -1])  # (B,)
+        size = int(position[:, -1].max()) + 1
+        pairs = zip(old_caches, new_caches, strict=True)
+        return hidden, [torch.cat([_resized(one, size), _resized(other, size)])[last] for one, other in pairs]
 
-    def joined(self, memories: Sequence[Memory]) -> Memory:
-        size = max(cached.shape[3] for memory in memories for cached in memory[2:])
-        return super().joined(
-            [(*memory[:2], *(_of_size(size, cached) for cached in memory[2:])) for memory in memories]
-        )
+    def _extend(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Reads W more ids (N, W) in each of N windows: returns hidden vectors (N, W, D) and the extended KV caches.
 
-    def _read(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Reads ids (N, W) after the first `count` (N,) keys of each cache; those with a position past C are void."""
+        `count` (N,) is the number of valid entries in each cache. Results at positions from C on are void.
+        """
         n_new, n_cached = ids.shape[1], int(count.max()) if len(count) else 0
-        slots = seen = None
-        place = torch.arange(n_cached + n_new, device=ids.device)
-        if (count == n_cached).all():  # all rows are equally long
-            positions = place[n_cached:]  # (W,)
+        cache_positions = mask = None
+        key = torch.arange(n_cached + n_new, device=ids.device)
+        if (count == n_cached).all():
+            positions = key[n_cached:]  # (W,)
             if n_new > 1:
-                seen = place <= positions[:, None]  # (W, M + W)
-        else:
-            positions = slots = count[:, None] + place[:n_new]  # (N, W)
-            seen = (place <= slots[..., None])[:, None]  # (N, 1, W, M + W)
-        x = self.embedded(ids, positions.clamp(max=self.window - 1))
-        after = []
-        for block, cached in zip(self.blocks, caches, strict=True):
-            x, cached = block(x, cached[:, :, :, :n_cached], slots, seen)
-            after.append(cached)
-        return self.output(x), after
+                mask = key <= positions[:, None]  # (W, M + W)
+        else:  # sequences of different lengths
+            positions = cache_positions = count[:, None] + key[:n_new]  # (N, W)
+            mask = (key <= positions[..., None])[:, None]  # (N, 1, W, M + W)
+        x = self.embed(ids, positions.clamp(max=self.window - 1))
+        new_caches = []
+        for block, cache in zip(cast(Iterable[Any], self.blocks), caches, strict=True):
+            x, cache = block.extend(x, cache[:, :, :, :n_cached], cache_positions, mask)
+            new_caches.append(cache)
+        return self.finish(x), new_caches
 
     def _read_chunk(self, ids: Tensor) -> Tensor:
-        """Training: each chunk is a window of its own, and so is each document in it; (B, T, D)."""
+        """Reads a chunk of ids (B, T) in training: returns the hidden vectors (B, T, D).
+
+        Each chunk is a window, and each document that begins in it another one. A chunk of more than C ids, as of a
+        very short text, is cut into windows of C.
+        """
         column = torch.arange(ids.shape[1], device=ids.device)
-        # A text of fewer than two chunks comes as a longer one: it is two windows then.
         starts = (ids == EOT) | (column % self.window == 0)
-        start = torch.where(starts, column, 0).cummax(1).values  # (B, T)
-        seen = column[:, None] >= column  # (T, T)
+        start = torch.where(starts, column, 0).cummax(1).values  # (B, T): first column of the window
+        mask = column[:, None] >= column  # (T, T)
         if start.any():
-            seen = (seen & (start[:, :, None] == start[:, None, :]))[:, None]  # (B, 1, T, T)
-        x = self.embedded(ids, column - start)
+            mask = (mask & (start[:, :, None] == start[:, None, :]))[:, None]  # (B, 1, T, T)
+        x = self.embed(ids, column - start)  # (B, T, D)
         for block in self.blocks:
-            x, _ = block(x, None, None, seen)
-        return self.output(x)
+            x = block(x, mask)  # (B, T, D)
+        return self.finish(x)
 
 
 def check_decoder(window: int, d_model: int, n_heads: int, training: TrainConfig) -> None:
-    """ConfigurationError for heads that do not divide the model, and chunks longer than the window."""
+    """Checks the sizes of a decoder with absolute positions.
+
+    Raises ConfigurationError if `n_heads` does not divide `d_model`, or if a training chunk is longer than `window`.
+    """
     if d_model % n_heads:
         raise ConfigurationError(f"d_model must be a multiple of n_heads = {n_heads}, got {d_model}")
     if training.chunk_size > window:
@@ -211,7 +245,7 @@ def check_decoder(window: int, d_model: int, n_heads: int, training: TrainConfig
         )
 
 
-def _of_size(size: int, cached: Tensor) -> Tensor:
-    """A cache (N, 2, H, M, d) with `size` slots in place of M."""
-    cached = cached[:, :, :, :size]
-    return F.pad(cached, (0, 0, 0, size - cached.shape[3]))
+def _resized(cache: Tensor, size: int) -> Tensor:
+    """Returns a KV cache (N, 2, H, M, d) cut, or padded with zeros, to `size` tokens in place of M."""
+    cache = cache[:, :, :, :size]
+    return F.pad(cache, (0, 0, 0, size - cache.shape[3]))

@@ -1,4 +1,4 @@
-"""Processors and graphics cards: which of them there are, and what they are good at."""
+"""Devices on which torch computes: choosing one, reduced precision, and the state of random generators."""
 
 from __future__ import annotations
 
@@ -14,40 +14,50 @@ CPU = torch.device("cpu")
 
 
 def find_device(name: Device) -> torch.device:
-    """The device of this process; ConfigurationError if there is none of this name."""
+    """Returns the torch device of this name for this process; "auto" is the fastest device present.
+
+    Each process of a distributed fit gets a CUDA device of its own. Raises ConfigurationError if this machine has no
+    such device, or fewer CUDA devices than processes.
+    """
     process = this_process()
-    found: list[Device] = ["cpu"]
-    if torch.backends.mps.is_available() and process.n_processes == 1:  # processes could not exchange gradients there
-        found.insert(0, "mps")
+    available: list[Device] = ["cpu"]
+    if torch.backends.mps.is_available() and process.n_processes == 1:  # mps has no exchange between processes
+        available.insert(0, "mps")
     if torch.cuda.is_available():
-        found.insert(0, "cuda")
+        available.insert(0, "cuda")
     if name == "auto":
-        name = found[0]
-    if name not in found:
-        alone = "" if process.n_processes == 1 else f" for {process.n_processes} processes"
-        raise ConfigurationError(f"there is no device {name} here{alone}: choose auto, {' or '.join(found)}")
+        name = available[0]
+    if name not in available:
+        several = "" if process.n_processes == 1 else f" for {process.n_processes} processes"
+        raise ConfigurationError(f"this machine has no device '{name}'{several}: choose auto, {' or '.join(available)}")
     if name != "cuda":
         return torch.device(name)
     if process.local_rank >= torch.cuda.device_count():
         raise ConfigurationError(
-            f"{process.n_local} processes on this machine need a cuda device each, and there are "
-            f"{torch.cuda.device_count()}: start fewer, or choose cpu"
+            f"{process.n_local} processes on this machine need one cuda device each, but it has "
+            f"{torch.cuda.device_count()}: start fewer processes, or choose the device cpu"
         )
     return torch.device("cuda", process.local_rank)
 
 
 def autocast(bf16: bool | None, device: torch.device = CPU) -> AbstractContextManager[Any]:
-    """Multiplies matrices in bfloat16; None = where the device has instructions for it, as else it is emulated."""
+    """Returns a context in which torch multiplies matrices in bfloat16 if `bf16` is True.
+
+    None means True if the device has instructions for bfloat16, and False if it would have to emulate them.
+    """
     if bf16 is None:
         if device.type == "cuda":
             bf16 = torch.cuda.get_device_capability(device) >= (8, 0)  # since Ampere
         else:
-            # Older versions of torch cannot say.
-            found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            bf16 = device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+            # Older versions of torch do not report the capabilities of the CPU.
+            features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+            bf16 = device.type == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
-def borrowed_generators(device: torch.device) -> AbstractContextManager[Any]:
-    """Gives torch's global generators back as they were: dropout and initial weights draw from them."""
+def preserved_rng_state(device: torch.device) -> AbstractContextManager[Any]:
+    """Returns a context that restores torch's global random generators on exit.
+
+    Dropout and the initialisation of weights use these generators.
+    """
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

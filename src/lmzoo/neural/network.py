@@ -1,90 +1,147 @@
-"""What a neural species is made of: a network that reads ids row by row and remembers where it is.
+"""The interface of a neural network that reads token ids and predicts the next token at each position.
 
-Rows are streams: documents stand in them one after the other without padding. The ids are *inputs*: position t reads
-the id before it and predicts the one at it, and the input EOT means "a document starts here". A network forgets its
-memory whenever it reads EOT, and then reads on. So nothing leaks across documents, the memory after EOT is that of a
-document start, and training, scoring and generation are one code path.
+A network reads a batch of sequences. A sequence is a stream of documents, one after the other without padding. The ids
+are *inputs*: at position t the network reads the id before t and predicts the id at t, and the input EOT (end of text)
+means that a document starts here. Whenever a network reads EOT it resets its state. So nothing leaks across documents,
+and training, scoring and generation run the same code.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lmzoo.neural.losses import linear_cross_entropy
-from lmzoo.neural.single import Array, RowMemory, Weights
+from lmzoo.neural.layers.cross_entropy import linear_cross_entropy, token_nats
 
-_BLOCK_ELEMENTS = 1 << 21
-"""Logits that are held at a time."""
+State = tuple[Tensor, ...]
+"""What a network carries from one chunk of ids to the next, such as hidden vectors or a KV cache.
 
-Memory = tuple[Tensor, ...]
-"""What a network carries from chunk to chunk: tensors whose first axis is the row."""
+Each tensor has the batch as its first axis. States are never modified in place.
+"""
+
+
+class ParameterGroups(NamedTuple):
+    """The parameters of a network, grouped by how optimizers treat them."""
+
+    hidden_matrices: list[Tensor]
+    """Matrices that map hidden vectors to hidden vectors; Muon applies to these."""
+    other_matrices: list[Tensor]
+    """Other parameters of two or more dimensions, such as embeddings; weight decay applies to these and the above."""
+    vectors: list[Tensor]
+    """Biases and gains, which have no weight decay."""
 
 
 class Network(nn.Module, ABC):
-    """ids (B, T) and a memory -> hidden vectors (B, T, D) and the new memory; `logits` (.., V) are made of hidden ones.
+    """A neural network that reads token ids and computes hidden vectors, from which it predicts the next tokens.
 
-    Hidden vectors and logits are separate steps because the logits are the larger by far: whoever needs few of them,
-    or a loss only, never holds B x T x V numbers. Everything learned is in `parameters()`: there are no buffers. A
-    network whose output is not a linear layer overrides what is from `logits` on.
+    `forward` computes hidden vectors and `logits` the predictions. These are separate steps because logits are by far
+    the larger: a caller that needs few of them, or only a loss, never holds B x T x V numbers for B sequences, T
+    positions and V tokens. Everything that is learned is in `parameters()`; buffers hold only computed constants.
+
+    `embedding` holds one vector per token and `head` is the output layer. A network with another kind of output
+    overrides `vocab_size`, `logits`, `cross_entropy`, `surprisals`, `parameter_groups`, `initialize_output_bias` and
+    `_token_layers`.
     """
 
+    embedding: nn.Embedding
     head: nn.Linear
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, and where all that it reads and makes must be."""
+        """Device of the parameters, on which all inputs must be too."""
         return next(self.parameters()).device
 
-    @abstractmethod
-    def initial_memory(self, batch_size: int) -> Memory:
-        """The memory of rows of which nothing was read: the first id may stand anywhere in a document."""
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that the network predicts."""
+        return self.head.out_features
 
     @abstractmethod
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Reads ids (B, T) int64; leaves the tensors of `memory` as they are."""
+    def initial_state(self, batch_size: int) -> State:
+        """Returns the state of `batch_size` sequences of which the network has read nothing yet.
 
-    def read_one(self, weights: Weights, token_id: int, memory: RowMemory) -> tuple[Array, RowMemory] | None:
-        """What `forward` does in evaluation, for one id of one row: the hidden vector (D,), and the memory after it.
-
-        As arrays, see `lmzoo.neural.single`; None = leave it to `forward`. Leaves the memory that comes as it is.
+        The first id that is read from this state may be at any position of a document.
         """
-        return None
 
-    def joined(self, memories: Sequence[Memory]) -> Memory:
-        """One memory with the rows of all of these."""
-        return tuple(torch.cat(parts) for parts in zip(*memories, strict=True))
+    @abstractmethod
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads the ids (B, T) int64 of B sequences after `state`: returns hidden vectors (B, T, D) and the new state.
+
+        The tensors of `state` are not modified.
+        """
+
+    def stack_states(self, states: Sequence[State]) -> State:
+        """Returns one state with the sequences of all these states, in order."""
+        return tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(.., V) logits of the next token from hidden vectors (.., D)."""
+        """Computes the logits (.., V) of the next token over V tokens from hidden vectors (.., D)."""
         return self.head(hidden)
 
-    def logits_one(self, weights: Weights, hidden: Array) -> Array | None:
-        """(V,) the same from one hidden vector (D,), as arrays; None = leave it to that."""
-        logits = weights.head.weight @ hidden
-        return logits + weights.head.bias if weights.head.bias.size else logits
+    def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Computes the weighted sum of -log P(target) in nats over N predictions.
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean of -log P(target) in nats, from hidden vectors (N, D) of the last `forward` and targets (N,)."""
-        return linear_cross_entropy(hidden, self.head.weight, self.head.bias, targets)
+        `hidden` (N, D) are hidden vectors of the last `forward`, `targets` (N,) the ids to predict, and `weights` (N,)
+        the weight of each prediction; None = weight 1.
+        """
+        return linear_cross_entropy(hidden, self.head.weight, self.head.bias, targets, weights)
 
-    def surprisals(self, hidden: Tensor, observed: Tensor) -> Tensor:
-        """(N,) -log P(observed) in nats, from hidden vectors (N, D)."""
-        rows = max(1, _BLOCK_ELEMENTS // self.head.out_features)
-        blocks = zip(hidden.split(rows), observed.split(rows), strict=True)
-        return torch.cat([F.cross_entropy(self.head(block), ids, reduction="none") for block, ids in blocks])
+    def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Computes -log P(target) in nats (N,) of each target id (N,), from hidden vectors (N, D)."""
+        return token_nats(hidden, self.head.weight, self.head.bias, targets)
 
-    def hidden_matrices(self) -> list[Tensor]:
-        """Matrices that turn hidden vectors into hidden vectors: not those with a row for each token."""
+    def parameter_groups(self) -> ParameterGroups:
+        """Returns all parameters of the network, grouped for the optimizers.
+
+        Matrices with one row per token, such as embeddings and the output layer, are not hidden matrices.
+        """
         tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
         tables.add(id(self.head.weight))
         layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        return [layer.weight for layer in layers if id(layer.weight) not in tables]
+        return self._grouped([layer.weight for layer in layers if id(layer.weight) not in tables])
 
-    def start_from(self, log_frequencies: Tensor) -> None:
-        """Makes a fresh network predict the tokens (V,) as often as they occur: learning this takes many steps."""
+    def _grouped(self, hidden_matrices: list[Tensor]) -> ParameterGroups:
+        """Returns the parameter groups of the network with these hidden matrices."""
+        taken = {id(matrix) for matrix in hidden_matrices}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
+        return ParameterGroups(hidden_matrices, [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2])
+
+    def initialize_output_bias(self, log_frequencies: Tensor) -> None:
+        """Sets the output bias to the log-frequencies (V,) of the tokens.
+
+        A new network then predicts each token as often as it occurs, which would otherwise take many steps to learn.
+        """
         self.head.bias.data = log_frequencies
+
+    def widened(self, n_new: int) -> Self:
+        """Returns a copy of the network with `n_new` more tokens, whose ids follow the old ones.
+
+        All old tokens keep their logits, so their log-probabilities change by one common constant. The rows of the new
+        tokens are the means of the old rows (Hewitt 2021).
+        """
+        wider = copy.deepcopy(self)
+        widened: dict[nn.Parameter, nn.Parameter] = {}  # so that weights that were tied stay tied
+        for layer in wider._token_layers():
+            for name, parameter in list(layer.named_parameters(recurse=False)):
+                if parameter not in widened:
+                    widened[parameter] = nn.Parameter(self._with_new_rows(parameter.detach(), n_new))
+                setattr(layer, name, widened[parameter])
+            if isinstance(layer, nn.Embedding):
+                layer.num_embeddings += n_new
+            elif isinstance(layer, nn.Linear):
+                layer.out_features += n_new
+        return wider
+
+    def _token_layers(self) -> list[nn.Module]:
+        """Returns the layers whose parameters all have one row per token: the token embedding and the output layer."""
+        return [self.embedding, self.head]
+
+    @staticmethod
+    def _with_new_rows(rows: Tensor, n_new: int) -> Tensor:
+        """Returns the rows (V, ..) of V tokens followed by the rows of `n_new` new tokens."""
+        return torch.cat([rows, rows.mean(0, keepdim=True).expand(n_new, *rows.shape[1:])])

@@ -1,9 +1,11 @@
-"""A network as a language model: the one class behind all neural species."""
+"""The language model around a neural network: the one class behind all neural models."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any, NamedTuple, Self, final, overload
 
 import numpy as np
@@ -14,37 +16,47 @@ from torch import Tensor
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.language_model import LanguageModel
-from lmzoo.neural.devices import borrowed_generators, find_device
+from lmzoo.neural.devices import find_device, preserved_rng_state
 from lmzoo.neural.flops import flops_per_token
-from lmzoo.neural.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
-from lmzoo.neural.losses import SampledLoss, next_token_loss
-from lmzoo.neural.network import Memory, Network
-from lmzoo.neural.parallel import Team, join
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.objectives.next_token import next_token
+from lmzoo.neural.objectives.objective import Objective
+from lmzoo.neural.objectives.sampled import SampledSoftmax
+from lmzoo.neural.one_token.reader import TokenReader
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
-from lmzoo.neural.settings import TrainConfig
-from lmzoo.neural.single import SingleReader
-from lmzoo.neural.train import Training, widest_chunk
+from lmzoo.neural.training.batches import StreamBatches, widest_chunk
+from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
+from lmzoo.neural.training.loop import Training
+from lmzoo.neural.training.parallel import ProcessGroup, join_processes
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT, TokenStream, TrainingData
-from lmzoo.system.placement import chosen_device
+from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress
 
 _CHUNK_SIZE = 256
-"""Ids of a context that are read in one forward pass."""
+"""Number of ids of a context that are read in one forward pass."""
+_KERNEL_THRESHOLD = 500
+"""Number of tokens that torch reads in about the time it takes to load the compiled kernels, 0.4 s."""
 
 
 class NeuralState(NamedTuple):
-    """What the network carries on, and its last hidden vector (D,), of which `logits` makes the prediction."""
+    """The state of a neural language model after a context."""
 
-    memory: Memory
+    network_state: State
+    """State of the network, for one sequence."""
     hidden: Tensor
+    """(D,): the last hidden vector, from which the next token is predicted."""
 
 
 @final
 class NeuralStates(Sequence[NeuralState]):
-    """B states that were read side by side, and stay so: the memory of all, and their hidden vectors (B, D)."""
+    """The states of B contexts that were read in parallel, stored as one batch.
 
-    def __init__(self, memory: Memory, hidden: Tensor) -> None:
-        self.memory, self.hidden = memory, hidden
+    `network_state` is the state of the network for B sequences, and `hidden` (B, D) holds their last hidden vectors.
+    """
+
+    def __init__(self, network_state: State, hidden: Tensor) -> None:
+        self.network_state, self.hidden = network_state, hidden
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -55,14 +67,22 @@ class NeuralStates(Sequence[NeuralState]):
     def __getitem__(self, row: slice) -> NeuralStates: ...
     def __getitem__(self, row: int | slice) -> NeuralState | NeuralStates:
         if isinstance(row, slice):
-            return NeuralStates(tuple(part[row] for part in self.memory), self.hidden[row])
-        own = range(len(self))[row]
-        return NeuralState(tuple(part[own : own + 1] for part in self.memory), self.hidden[own])
+            return NeuralStates(tuple(part[row] for part in self.network_state), self.hidden[row])
+        index = range(len(self))[row]
+        return NeuralState(tuple(part[index : index + 1] for part in self.network_state), self.hidden[index])
 
 
 @final
 class NeuralLM(LanguageModel[NeuralState]):
-    """A language model around the network that `make_network(vocab_size, **architecture)` creates."""
+    """A language model that predicts with a neural network.
+
+    `make_network(vocab_size, **architecture)` creates the network, which is trained with the settings `training` on
+    `device`. `context_size` is the number of ids that a prediction can depend on (None = unlimited), and `reach` the
+    same if it differs because of anchored windows.
+    """
+
+    kernel_threshold: int
+    """Number of single tokens that torch reads before compiled kernels are loaded to read them faster."""
 
     def __init__(
         self,
@@ -73,12 +93,26 @@ class NeuralLM(LanguageModel[NeuralState]):
         *,
         context_size: int | None,
         reach: int | None = None,
+        device: Device = "cpu",
     ) -> None:
         super().__init__(vocab_size)
         self.context_size, self.training = context_size, training
         self._reach = reach or context_size
         self._make_network, self._architecture = make_network, dict(architecture)
-        self.device = find_device(chosen_device())
+        self.device = find_device(device)
+        self.device_name = str(self.device)
+        self.kernel_threshold = _KERNEL_THRESHOLD
+
+    @classmethod
+    def of(cls, network: Network, like: NeuralLM) -> NeuralLM:
+        """Returns a fitted language model around an existing network, with the settings of the model `like`.
+
+        The network has the architecture of `like`, and may have a larger vocabulary.
+        """
+        model = copy.copy(like)
+        model.vocab_size = network.vocab_size
+        model.network, model.fitted = network.to(like.device).eval(), True
+        return model
 
     @property
     def reach(self) -> int | None:
@@ -91,98 +125,124 @@ class NeuralLM(LanguageModel[NeuralState]):
         seed: int = 0,
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
+        start: Network | None = None,
     ) -> Self:
+        """Trains the network on the training text, and keeps the weights with the lowest validation loss.
+
+        `start` is a network whose weights training starts from, and which is left unchanged; None = new weights,
+        initialised from `seed`. Raises TrainingError if training needs more memory than is free, or diverges.
+        """
         data.checked(self.vocab_size)
-        team, config = join(self.device), self.training
-        network = self._network_that_fits(seed, len(data.train), team)
+        group, config = join_processes(self.device), self.training
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
         frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
-        network.start_from(frequencies.log())
-        own_valid = _share_of(data.valid, team)
+        n_sampled = config.sampled_softmax
+        objective = next_token if n_sampled is None else SampledSoftmax(frequencies, n_sampled)
+        network = self._network_in_memory(seed, len(data.train), objective, group, start)
+        if start is None:
+            network.initialize_output_bias(frequencies.log())
+        valid = _documents_of(data.valid, group)
         training = Training(
             network,
-            data.train,
+            StreamBatches(data.train, config, seed, group.rows_of(config.batch_size)),
             config,
-            loss=next_token_loss if config.sampled is None else SampledLoss(frequencies, config.sampled),
-            evaluate=lambda: -team.sum(float(observed_log_probs(network, own_valid).sum())) / len(data.valid),
+            objective=objective,
+            evaluate=lambda: -group.sum(float(observed_log_probs(network, valid).sum())) / len(data.valid),
             evaluation_tokens=len(data.valid),
             seed=seed,
-            team=team,
+            group=group,
         )
-        kind = {
-            "network": self._make_network.__qualname__,
-            "vocab_size": self.vocab_size,
-            "architecture": self._architecture,
-            "training": asdict(config),
-        }
-        fingerprint = data.fingerprint([seed, kind]) if checkpoint or team.size > 1 else ""
-        team.check_same(fingerprint)
+        fingerprint = self._fingerprint(data, seed, start) if checkpoint or group.size > 1 else ""
+        group.check_same(fingerprint)
         self.n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
         self.network, self.fitted = network, True
         return self
 
-    def _network_that_fits(self, seed: int, n_ids: int, team: Team) -> Network:
-        """A fresh network; TrainingError if there is too little memory to train it on so many ids."""
+    def _fingerprint(self, data: TrainingData, seed: int, start: Network | None) -> str:
+        """Returns a hash of everything that determines the result of a fit."""
+        kind = {
+            "network": self._make_network.__qualname__,
+            "vocab_size": self.vocab_size,
+            "architecture": self._architecture,
+            "training": asdict(self.training),
+        }
+        if start is not None:
+            weights = sha256(b"".join(_as_array(parameter).tobytes() for parameter in start.parameters()))
+            kind["start"] = weights.hexdigest()
+        return data.fingerprint([seed, kind])
+
+    def _network_in_memory(
+        self, seed: int, n_ids: int, objective: Objective, group: ProcessGroup, start: Network | None
+    ) -> Network:
+        """Returns the network to train, on the device: a copy of `start`, or one with new weights.
+
+        Raises TrainingError if training it on `n_ids` ids needs more memory than is free.
+        """
         config = self.training
-        rows = team.share(config.batch_size)
+        rows = group.rows_of(config.batch_size)
         sizes = [name for name, value in self._architecture.items() if type(value) is int and value > 1]
 
         def make_network() -> Network:
             return self._make_network(self.vocab_size, **self._architecture)
 
-        needed = Footprint(weight_bytes(make_network, config, team.size), text=text_bytes(n_ids))
+        needed = Footprint(weight_bytes(make_network, config, group.size), text=text_bytes(n_ids))
         check_memory(needed, config, self.device, sizes)
-        network = self.fresh_network(seed)
+        network = self.fresh_network(seed) if start is None else copy.deepcopy(start).to(self.device).eval()
         width = widest_chunk(n_ids, config)
-        needed = needed._replace(chunk=chunk_bytes(network, config, rows.stop - rows.start, width))
+        needed = needed._replace(chunk=chunk_bytes(network, objective, config, rows.stop - rows.start, width))
         check_memory(needed, config, self.device, sizes)
         return network
 
     @property
     def network(self) -> Network:
-        """Set by `fit` and `load_arrays`."""
+        """The neural network; set by `fit` and `load_arrays`."""
         return self._network
 
     @network.setter
     def network(self, network: Network) -> None:
-        self._network, self._single = network, SingleReader(network)
+        self._network, self._reader = network, TokenReader(network)
 
     def fresh_network(self, seed: int) -> Network:
-        # Made on the processor, wherever it is to be, so that the first weights are the same everywhere.
-        with borrowed_generators(self.device), torch.device("cpu"):
+        """Returns a network with weights initialised from `seed`, on the device of the model."""
+        # Initialised on the CPU, so that the same seed gives the same weights on every device.
+        with preserved_rng_state(self.device), torch.device("cpu"):
             torch.manual_seed(seed)
             network = self._make_network(self.vocab_size, **self._architecture)
         return network.to(self.device).eval()
 
     @property
     def flops_per_token(self) -> float:
-        """In products of matrices, over the first 64 tokens of a text, when no network reads any of them twice."""
+        """Floating-point operations per token in matrix products, as the mean over the first 64 tokens of a text.
+
+        Within these tokens no network reads any token twice, as anchored windows may later.
+        """
         self.require_fitted()
         return flops_per_token(self.network, n_tokens=64)
 
     def initial_state(self) -> NeuralState:
-        return self._read(np.array([EOT]), self.network.initial_memory(1))
+        return self._read(np.array([EOT]), self.network.initial_state(1))
 
     def advance(self, state: NeuralState, token_id: int) -> NeuralState:
-        if found := self._single.read(token_id, state.memory):
-            hidden, memory = found
-            return NeuralState(memory, hidden)
-        return self._read(np.array([token_id]), state.memory)
+        if result := self._reader.read(token_id, state.network_state, threshold=self.kernel_threshold):
+            hidden, network_state = result
+            return NeuralState(network_state, hidden)
+        return self._read(np.array([token_id]), state.network_state)
 
     def state_after(self, context: NDArray[np.int32]) -> NeuralState:
         state = self.initial_state()
         for start in range(0, len(context), _CHUNK_SIZE):
-            state = self._read(context[start : start + _CHUNK_SIZE], state.memory)
+            state = self._read(context[start : start + _CHUNK_SIZE], state.network_state)
         return state
 
     @torch.inference_mode()
-    def _read(self, ids: NDArray[np.integer], memory: Memory) -> NeuralState:
-        inputs = torch.from_numpy(ids.astype(np.int64))[None].to(self.device)
-        hidden, memory = self.network(inputs, memory)  # (1, T, D)
-        return NeuralState(memory, hidden[0, -1])
+    def _read(self, ids: NDArray[np.integer], network_state: State) -> NeuralState:
+        """Reads T ids (T,) of one sequence with torch, after the given state of the network."""
+        inputs = torch.from_numpy(ids.astype(np.int64))[None].to(self.device)  # (1, T)
+        hidden, network_state = self.network(inputs, network_state)  # (1, T, D)
+        return NeuralState(network_state, hidden[0, -1])
 
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
-        logits = self._single.logits(state.hidden)
+        logits = self._reader.logits(state.hidden)
         if logits is None:
             with torch.inference_mode():
                 return self.network.logits(state.hidden).cpu().double().log_softmax(-1).numpy()
@@ -194,48 +254,43 @@ class NeuralLM(LanguageModel[NeuralState]):
     def advance_batch(self, states: Sequence[NeuralState], token_ids: Sequence[int]) -> Sequence[NeuralState]:
         if len(states) < 2:
             return super().advance_batch(states, token_ids)
+        ids = torch.tensor(token_ids, device=self.device)[:, None]  # (B, 1)
         with torch.inference_mode():
-            hidden, memory = self.network(
-                torch.tensor(token_ids, device=self.device)[:, None], self._together(states).memory
-            )  # (B, 1, D)
-            return NeuralStates(memory, hidden[:, 0])
+            hidden, network_state = self.network(ids, self._as_batch(states).network_state)  # (B, 1, D)
+        return NeuralStates(network_state, hidden[:, 0])
 
     def next_log_probs_batch(self, states: Sequence[NeuralState]) -> NDArray[np.float64]:
         if len(states) < 2:
             return super().next_log_probs_batch(states)
         with torch.inference_mode():
-            return self.network.logits(self._together(states).hidden).cpu().double().log_softmax(-1).numpy()
+            return self.network.logits(self._as_batch(states).hidden).cpu().double().log_softmax(-1).numpy()
 
-    def _together(self, states: Sequence[NeuralState]) -> NeuralStates:
+    def _as_batch(self, states: Sequence[NeuralState]) -> NeuralStates:
+        """Returns the given states stored as one batch."""
         if isinstance(states, NeuralStates):
             return states
-        return NeuralStates(self.network.joined([memory for memory, _ in states]), torch.stack([h for _, h in states]))
+        stacked = self.network.stack_states([network_state for network_state, _ in states])
+        return NeuralStates(stacked, torch.stack([hidden for _, hidden in states]))
 
     @torch.inference_mode()
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        for positions, hidden in hidden_vectors(self.network, stream):
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self.network.logits(hidden[start:stop]).log_softmax(-1).cpu().numpy()
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        wanted = stream.mask(positions)
+        for read, hidden in hidden_vectors(self.network, stream):
+            rows = np.flatnonzero(wanted[read])
+            if len(rows) < len(read):
+                hidden = hidden[torch.from_numpy(rows).to(self.device)]
+            for start, stop in self.block_bounds(len(rows)):
+                logits = self.network.logits(hidden[start:stop])
+                yield read[rows[start:stop]], logits.log_softmax(-1).cpu().numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         return observed_log_probs(self.network, self.checked_stream(ids))
 
-    @torch.inference_mode()
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        rows = np.empty((len(contexts), self.vocab_size))
-        row_of_position = np.full(len(stream), -1)
-        row_of_position[stream.ends - 1] = np.arange(len(contexts))
-        for positions, hidden in hidden_vectors(self.network, stream):
-            wanted = row_of_position[positions]
-            hidden = hidden[torch.from_numpy(wanted >= 0).to(self.device)]
-            rows[wanted[wanted >= 0]] = self.network.logits(hidden).cpu().double().log_softmax(-1).numpy()
-        return rows
-
     def arrays(self) -> dict[str, NDArray[Any]]:
-        # `named_parameters` has tied weights once, and a network has no buffers.
-        return {name: parameter.detach().cpu().numpy() for name, parameter in self.network.named_parameters()}
+        # `named_parameters` has tied weights once; the buffers of a network hold only computed constants.
+        return {name: _as_array(parameter) for name, parameter in self.network.named_parameters()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         network = self.fresh_network(0)
@@ -247,8 +302,12 @@ class NeuralLM(LanguageModel[NeuralState]):
         return self
 
 
-def _share_of(stream: TokenStream, team: Team) -> TokenStream:
-    """The documents that this process scores."""
-    if team.size == 1:
+def _as_array(parameter: Tensor) -> NDArray[Any]:
+    return parameter.detach().cpu().numpy()
+
+
+def _documents_of(stream: TokenStream, group: ProcessGroup) -> TokenStream:
+    """Returns the documents of a stream that this process of the group scores."""
+    if group.size == 1:
         return stream
-    return TokenStream(np.concatenate([np.empty(0, np.int32), *list(stream.documents())[team.rank :: team.size]]))
+    return TokenStream(np.concatenate([np.empty(0, np.int32), *list(stream.documents())[group.rank :: group.size]]))

@@ -1,4 +1,4 @@
-"""What a network makes of a stream: whole documents in rows, read chunk by chunk with the memory carried on."""
+"""Scoring a text with a network: documents are packed into parallel sequences and read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from torch import Tensor
 from lmzoo.neural.network import Network
 from lmzoo.stream import EOT, TokenStream
 
-_N_ROWS = 32
+_N_SEQUENCES = 32
 _CHUNK_SIZE = 128
 
 
 @torch.inference_mode()
 def hidden_vectors(network: Network, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Positions (N,) and the hidden vectors (N, D) that predict the ids at them; every position comes once."""
-    positions = _rows_of_documents(stream)  # (R, L), -1 after the end of a row
+    """Yields the hidden vectors from which a network predicts each token of a stream, in blocks.
+
+    Each block is a pair: positions (N,) in the stream, and the hidden vectors (N, D) that predict the ids at these
+    positions. Every position occurs in exactly one block.
+    """
+    positions = _pack_documents(stream)  # (R, L), -1 after the end of a sequence
     previous = stream.previous_ids()
-    memory = network.initial_memory(len(positions))
+    state = network.initial_state(len(positions))
     for start in range(0, positions.shape[1], _CHUNK_SIZE):
         chunk = positions[:, start : start + _CHUNK_SIZE]
-        chunk = chunk[chunk[:, 0] >= 0]  # rows come longest first: those that go on are the first ones
+        chunk = chunk[chunk[:, 0] >= 0]  # sequences are sorted by length, so those that continue are the first ones
         ids = np.where(chunk >= 0, previous[chunk], EOT)
         inputs = torch.from_numpy(ids.astype(np.int64)).to(network.device)
-        hidden, memory = network(inputs, tuple(part[: len(chunk)] for part in memory))
+        hidden, state = network(inputs, tuple(part[: len(chunk)] for part in state))
         real = chunk >= 0
         yield chunk[real], hidden[torch.from_numpy(real).to(network.device)]
 
 
 @torch.inference_mode()
 def observed_log_probs(network: Network, stream: TokenStream) -> NDArray[np.float64]:
-    """(T,) log-probability in nats of every id of the stream."""
+    """Returns the log-probability in nats of each of the T ids of a stream under a network (T,)."""
     log_probs = np.empty(len(stream), np.float64)
     for positions, hidden in hidden_vectors(network, stream):
         ids = torch.from_numpy(stream.ids[positions].astype(np.int64)).to(network.device)
@@ -43,16 +47,20 @@ def observed_log_probs(network: Network, stream: TokenStream) -> NDArray[np.floa
     return log_probs
 
 
-def _rows_of_documents(stream: TokenStream) -> NDArray[np.intp]:
-    """(R, L) positions: each document goes to the row that is shortest so far, the longest documents first."""
+def _pack_documents(stream: TokenStream) -> NDArray[np.intp]:
+    """Packs the documents of a stream into R sequences of similar length: returns positions in the stream (R, L).
+
+    The documents are taken from the longest to the shortest, and each is added to the shortest sequence so far. The
+    sequences are returned from the longest to the shortest, and padded with -1 to the length L of the longest.
+    """
     sizes = stream.ends - stream.starts
-    rows: list[list[NDArray[np.intp]]] = [[] for _ in range(min(_N_ROWS, stream.n_documents))]
-    loads = [(0, row) for row in range(len(rows))]
+    sequences: list[list[NDArray[np.intp]]] = [[] for _ in range(min(_N_SEQUENCES, stream.n_documents))]
+    lengths = [(0, index) for index in range(len(sequences))]
     for document in np.argsort(-sizes, kind="stable").tolist():
-        load, row = loads[0]
-        rows[row].append(np.arange(int(stream.starts[document]), int(stream.ends[document])))
-        heapq.heapreplace(loads, (load + int(sizes[document]), row))
-    joined = sorted((np.concatenate(row) for row in rows), key=len, reverse=True)
+        length, index = lengths[0]
+        sequences[index].append(np.arange(int(stream.starts[document]), int(stream.ends[document])))
+        heapq.heapreplace(lengths, (length + int(sizes[document]), index))
+    joined = sorted((np.concatenate(parts) for parts in sequences), key=len, reverse=True)
     positions = np.full((len(joined), len(joined[0]) if joined else 0), -1)
     for row, filled in zip(positions, joined, strict=True):
         row[: len(filled)] = filled

@@ -27,7 +27,7 @@ from torch.utils.hooks import RemovableHandle
 from lmzoo.checks import check_whole
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
-from lmzoo.neural.network import Memory, Network
+from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.probes.gradient_norms import GradientFlow
 from lmzoo.stream import EOT, TokenStream
@@ -119,18 +119,18 @@ def _norms(
     ids = np.where(index >= 0, stream.ids[np.maximum(index, 0)], np.where(index == -1, EOT, EOT + 1))
     device = next(network.parameters()).device
     before, chunk = torch.from_numpy(ids.astype(np.int64)).to(device).tensor_split([deepest - distance], dim=1)
-    memory = network.initial_memory(len(positions))
+    state = network.initial_state(len(positions))
     with torch.no_grad():
         for part in before.split(_CHUNK_SIZE, dim=1):
             if part.shape[1]:
-                _, memory = network(part, memory)
+                _, state = network(part, state)
     targets = torch.from_numpy(stream.ids[positions].astype(np.int64)).to(device)
-    gradients = _token_gradients(network, chunk, memory, targets)
+    gradients = _token_gradients(network, chunk, state, targets)
     # Squares of small gradients underflow in single precision.
     return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).cpu().numpy()
 
 
-def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Tensor) -> list[Tensor]:
+def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tensor) -> list[Tensor]:
     """Returns the gradients (B, T, D) of -log P(target) (B,) with respect to each of T embeddings of B sequences.
 
     D is the size of an embedding. A network may read a token several times, in windows or in other layouts. Therefore
@@ -146,7 +146,7 @@ def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Ten
 
     numbers = _FIRST_NUMBER + torch.arange(ids.numel(), device=ids.device).view_as(ids)
     with torch.no_grad(), _hooked([one.register_forward_pre_hook(note) for one in embeddings]):
-        network(numbers, memory)
+        network(numbers, state)
     readers = {module: module(ids).detach().requires_grad_() for module, read in calls if (read >= _FIRST_NUMBER).any()}
     replay = iter(calls)
 
@@ -158,7 +158,7 @@ def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Ten
         return torch.where((read >= _FIRST_NUMBER)[..., None], vectors_of_position, vectors)
 
     with torch.enable_grad(), _hooked([one.register_forward_hook(replace) for one in embeddings]):
-        hidden, _ = network(ids, memory)
+        hidden, _ = network(ids, state)
         loss = network.surprisals(hidden[:, -1], targets).sum()  # the sequences of a batch are independent
     return list(torch.autograd.grad(loss, list(readers.values())))
 

@@ -35,7 +35,7 @@ class GradientFlow:
         return (self.norms > 0).mean(axis=0)
 
     def left(self) -> NDArray[np.float64]:
-        """Returns the median gradient norm relative to distance 0, (D + 1,); 0 if all are 0."""
+        """Returns the median gradient norm (D + 1,) at each distance 0 .. D, relative to distance 0; 0 if all are 0."""
         median = self.quantile(0.5)
         return median / median[0] if median[0] > 0 else np.zeros_like(median)
 

@@ -151,7 +151,7 @@ def _task(climbs: Sequence[Climb]) -> Task:
         samples=[source.text(ids) for ids in source.sample(_N_SAMPLES, np.random.default_rng(0)).documents()],
         entropy=entropy,
         is_exact=source.entropy is not None,
-        ignorance=source.ignorance,
+        ignorance=source.baseline_nats,
         limits=limits,
         n_tokens=climbs[0].n_tokens,
         n_decisive=climbs[0].n_decisive,

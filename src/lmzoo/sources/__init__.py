@@ -1,10 +1,10 @@
-"""Sources of text whose true entropy is known: each is a rule that makes text, and the best predictor of that text.
+"""Sources of known entropy: rules that generate text, each of which is also the best predictor of its text.
 
-A source asks for one ability: to remember the last k tokens, to agree over a distance, to close brackets, to copy. A
-species that is trained on its text shows by its excess over the true entropy whether it has the ability.
+A source tests one ability: to remember the last k tokens, to agree over a distance, to close brackets, to copy. A model
+is trained on text of the source; its cross-entropy above the true entropy shows whether it has learned the ability.
 
-    source.py   what all share                 finite_state.py   Markov chains, hidden Markov models, agreement
-    rules.py    grammars, and their stacks     grammar.py        grammars without end
+    source.py   the base class                 finite_state.py   Markov chains, hidden Markov models, agreement
+    rules.py    grammars and their stacks      grammar.py        grammars with any number of stacks
     chains.py, agreement.py, nesting.py, copying.py, recall.py   the sources themselves
 
 >>> from lmzoo.sources import source
@@ -33,15 +33,15 @@ __all__ = ["FiniteState", "Source", "SourceCard", "card", "names", "source"]
 
 @dataclass(frozen=True)
 class SourceCard:
-    """What is known of a source without making it."""
+    """A description of a source, available without creating it."""
 
     name: str
     ability: str
-    """What a predictor must be able to do."""
+    """The ability that a model needs to predict the text."""
     rule: str
-    """How a document is written, in one line."""
-    decisive: str
-    """The tokens that show the ability; "" = all tokens alike."""
+    """How a document is generated, in one line."""
+    targets: str
+    """The target tokens, which test the ability; empty if all tokens are equal."""
     make: Callable[[], Source[Any]]
 
 
@@ -51,26 +51,26 @@ _CARDS = {
         *(
             SourceCard(
                 name=f"markov-{order}",
-                ability=f"know the last {'token' if order == 1 else f'{order} tokens'}",
-                rule=f"a melody; what note comes next depends on the last {order if order > 1 else 'one'}",
-                decisive="",
+                ability=f"remember the last {'token' if order == 1 else f'{order} tokens'}",
+                rule=f"a melody, in which each note depends on the last {'note' if order == 1 else f'{order} notes'}",
+                targets="",
                 make=partial(markov, order),
             )
             for order in (1, 2, 3)
         ),
         SourceCard(
             name="hmm",
-            ability="infer what is hidden",
-            rule="what somebody does each hour, by a weather that is not told and seldom changes, until the night",
-            decisive="",
+            ability="infer a hidden state",
+            rule="the activity of each hour until night, which depends on a weather that is hidden and seldom changes",
+            targets="",
             make=weather,
         ),
         *(
             SourceCard(
                 name=f"agreement-{3 * n_phrases + 1}",
                 ability=f"agree over {3 * n_phrases + 1} tokens",
-                rule=f"a sentence with {3 * n_phrases + 1} words between its noun and the verb that agrees in number",
-                decisive="the verb",
+                rule=f"a sentence with {3 * n_phrases + 1} words between its noun and the verb that agrees with it",
+                targets="the verb",
                 make=partial(agreement, n_phrases),
             )
             for n_phrases in (1, 3, 8)
@@ -78,50 +78,50 @@ _CARDS = {
         SourceCard(
             name="tense",
             ability="keep the tense",
-            rule="a sentence with two verbs in the same tense, and four to nine words between them",
-            decisive="the second verb",
+            rule="a sentence with two verbs in the same tense, separated by four to nine words",
+            targets="the second verb",
             make=tense,
         ),
         SourceCard(
             name="counting",
             ability="count",
-            rule="so many steps up, and as many down",
-            decisive="the steps down and the end",
+            rule="a number of steps up, and the same number of steps down",
+            targets="the steps down and the end",
             make=counting,
         ),
         SourceCard(
             name="brackets",
             ability="keep a stack",
             rule="brackets of three kinds, nested to any depth",
-            decisive="closing brackets",
+            targets="closing brackets",
             make=brackets,
         ),
         SourceCard(
             name="english",
             ability="parse",
             rule="a sentence of a small grammar with relative clauses, and phrases that can belong to two words",
-            decisive="verbs, which agree with a noun that may be far back",
+            targets="the verbs, which agree with a noun that can be many words earlier",
             make=english,
         ),
         SourceCard(
             name="copying",
             ability="copy",
-            rule="a list of 5 to 12 words, a sign, and the same list",
-            decisive="the list when it comes again",
+            rule='a list of 5 to 12 words, the word "again", and the same list',
+            targets="the words of the second list",
             make=copying,
         ),
         SourceCard(
             name="induction",
-            ability="find what followed before",
-            rule="8 to 16 different words, then one of them again and all that followed it",
-            decisive="what followed it",
+            ability="repeat what followed a word",
+            rule="8 to 16 different words, then one of them again and all words that followed it",
+            targets="the words that followed it",
             make=induction,
         ),
         SourceCard(
             name="recall",
             ability="look up facts",
-            rule="8 to 16 times a name and its thing, which stays the same within a document",
-            decisive="the thing of a name that was there before",
+            rule="8 to 16 pairs of a name and a colour; a name has the same colour within a document",
+            targets="the colours of repeated names",
             make=recall,
         ),
     )
@@ -129,17 +129,17 @@ _CARDS = {
 
 
 def names() -> list[str]:
-    """All sources, from the lowest rung up."""
+    """Returns the names of all sources, in the order of the ladder's tasks, from easy to hard."""
     return list(_CARDS)
 
 
 def card(name: str) -> SourceCard:
-    """The card of a source; UnknownNameError with the nearest match."""
+    """Returns the card of a source; raises UnknownNameError, with the nearest match, for an unknown name."""
     if name not in _CARDS:
         raise UnknownNameError("source", name, _CARDS)
     return _CARDS[name]
 
 
 def source(name: str) -> Source[Any]:
-    """A source, ready to be asked and sampled from; UnknownNameError with the nearest match."""
+    """Creates a source by name, ready for predicting and sampling; raises UnknownNameError for an unknown name."""
     return card(name).make().load_arrays({})

@@ -1,7 +1,7 @@
-"""Agreement over a distance: what a word must be was decided many words earlier, and others of its kind stand between.
+"""Agreement over a distance: the form of a verb depends on a word many tokens earlier.
 
-The nouns between a subject and its verb "attract" whoever looks at the nearest one (Linzen, Dupoux & Goldberg 2016,
-Assessing the Ability of LSTMs to Learn Syntax-Sensitive Dependencies).
+The nouns between a subject and its verb mislead a model that uses the nearest noun, an effect called attraction
+(Linzen, Dupoux & Goldberg 2016, Assessing the Ability of LSTMs to Learn Syntax-Sensitive Dependencies).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from lmzoo.sources.rules import Rules
 
 
 def agreement(n_phrases: int) -> FiniteState:
-    """ "the keys near the door today are old", with so many phrases of three words before "today".
+    """Creates the source of sentences such as "the keys near the door today are old", whose verb agrees with its noun.
 
-    That word says that the verb comes next, so that all that is left to know there is the number.
+    `n_phrases` phrases of three words, such as "near the door", separate them. The word "today" always precedes the
+    verb, so that only the number of the verb (singular or plural) has to be remembered.
     """
-    return FiniteState.of_rules(agreement_rules(n_phrases), decisive="is was are were", ignorance=math.log(2))
+    return FiniteState.of_rules(agreement_rules(n_phrases), targets="is was are were", baseline_nats=math.log(2))
 
 
 def agreement_rules(n_phrases: int) -> Rules:
@@ -40,9 +41,9 @@ def agreement_rules(n_phrases: int) -> Rules:
 
 
 def tense() -> FiniteState:
-    """ "she went to the store with anna and bought bread": what begins in the past ends in it."""
+    """Creates the source of sentences such as "she went to the store and bought bread", with two verbs in one tense."""
     return FiniteState.of_rules(
-        tense_rules(), decisive="bought found ate sold buys finds eats sells", ignorance=math.log(2)
+        tense_rules(), targets="bought found ate sold buys finds eats sells", baseline_nats=math.log(2)
     )
 
 

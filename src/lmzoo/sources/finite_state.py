@@ -1,9 +1,9 @@
-"""Finite-state sources: Markov chains, hidden Markov models, and grammars whose stacks are few.
+"""Finite-state sources: Markov chains, hidden Markov models, and grammars with finitely many stacks.
 
-In each of K states a word is said and another state entered, both at once, with known probabilities. Who reads along
-keeps a belief over the states by Bayes' rule. Where a state and a word leave one next state only, the state is always
-known (a "unifilar" source), and its entropy is the mean of what each state does (Shannon 1948, theorem 5); where they
-do not, as in hidden Markov models, there is no closed form.
+In each of K states, the source emits a token and moves to another state, with known joint probabilities. A reader
+computes the distribution over the states by Bayes' rule. If the state and the token determine the next state (a
+"unifilar" source), the state is always known, and the entropy of the source is the mean entropy of its states (Shannon
+1948, theorem 5). Otherwise, as in hidden Markov models, there is no closed form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from lmzoo.stream import EOT, TokenStream
 
 @final
 class FiniteState(Source[NDArray[np.float64]]):
-    """Its state is the (K,) belief over the states of the source."""
+    """A source with finitely many states, each of which emits a token and moves to the next state.
+
+    Its prediction state is an array (K,): the probability of each of the K states, given the tokens so far.
+    """
 
     def __init__(
         self,
@@ -30,65 +33,77 @@ class FiniteState(Source[NDArray[np.float64]]):
         transitions: NDArray[np.float64],
         startprob: NDArray[np.float64],
         *,
-        decisive: str = "",
-        ignorance: float | None = None,
+        targets: str = "",
+        baseline_nats: float | None = None,
     ) -> None:
-        """`transitions` (V, K, K): the probability that state i says token v and goes to j, at v, i, j.
+        """Creates a source with K states and V tokens: the two special tokens and `words`.
 
-        Where end-of-text leads does not matter: `startprob` (K,) says where documents start.
+        Element (v, i, j) of `transitions` (V, K, K) is the probability that state i emits token v and moves to state j;
+        for the end-of-text token the next state has no effect. `startprob` (K,) is the distribution of the first state
+        of a document. `targets` are the target tokens, as words separated by spaces.
         """
-        super().__init__(words, ignorance=ignorance)
+        super().__init__(words, baseline_nats=baseline_nats)
         self._transitions, self._startprob = transitions, startprob
         self._emissions = transitions.sum(axis=2).T  # (K, V)
-        self._decisive_ids = self.ids(decisive)
+        self._target_ids = self.ids(targets)
 
     @classmethod
-    def of_rules(cls, rules: Rules, *, decisive: str, ignorance: float) -> Self:
-        """A grammar with finitely many stacks, each of which is a state."""
+    def of_rules(cls, rules: Rules, *, targets: str, baseline_nats: float) -> Self:
+        """Creates the source of a grammar that has finitely many stacks, each of which becomes a state."""
         words, states = rules.words, [START]
         edges: list[tuple[int, int, int, float]] = []
-        for state, stack in enumerate(states):  # which grows
-            for way, prob in rules.ways(stack).items():
-                rest: Stack = way[1:] if way else START
+        for state, stack in enumerate(states):  # the list grows in the loop
+            for expansion, prob in rules.expansions(stack).items():
+                rest: Stack = expansion[1:] if expansion else START
                 if rest not in states:
                     states.append(rest)
-                token_id = FIRST_WORD + words.index(way[0]) if way else EOT
+                token_id = FIRST_WORD + words.index(expansion[0]) if expansion else EOT
                 edges.append((token_id, state, states.index(rest), prob))
         transitions = np.zeros((FIRST_WORD + len(words), len(states), len(states)))
         token_ids, origins, ends, probs = zip(*edges, strict=True)
         np.add.at(transitions, (token_ids, origins, ends), probs)
-        return cls(words, transitions, np.eye(len(states))[0], decisive=decisive, ignorance=ignorance)
+        return cls(words, transitions, np.eye(len(states))[0], targets=targets, baseline_nats=baseline_nats)
 
     @cached_property
     def visits(self) -> NDArray[np.float64]:
-        """(K,) how often a document is expected to be in each state; their sum is its mean length, its end included."""
-        onward = self._transitions[EOT + 1 :].sum(axis=0)  # (K, K)
-        return np.linalg.solve(np.eye(len(onward)) - onward.T, self._startprob)
+        """Expected number of visits (K,) of a document to each of the K states.
+
+        The sum is the mean length of a document in tokens, including its end-of-text token.
+        """
+        transmat = self._transitions[EOT + 1 :].sum(axis=0)  # (K, K), without ends
+        return np.linalg.solve(np.eye(len(transmat)) - transmat.T, self._startprob)
 
     @property
     def entropy(self) -> float | None:
-        known = np.count_nonzero(self._startprob) == 1 and (np.count_nonzero(self._transitions, axis=2) <= 1).all()
-        return _nats(self.visits[:, None] * self._emissions) / self.visits.sum() if known else None
+        is_unifilar = (
+            np.count_nonzero(self._startprob) == 1 and (np.count_nonzero(self._transitions, axis=2) <= 1).all()
+        )
+        return _nats(self.visits[:, None] * self._emissions) / self.visits.sum() if is_unifilar else None
 
     def limit(self, n_tokens: int) -> float:
-        """Nats per token that the best of all predictors needs which see the last `n_tokens` of a document only.
+        """Returns the smallest cross-entropy, in nats per token, of a model that sees only the last `n_tokens` tokens.
 
-        That it is their first if there are fewer, they see as well: so do Markov chains and n-grams here.
+        Such a model also sees the start of the document if there are fewer tokens so far, like Markov chains and n-gram
+        models.
         """
         at_start, anywhere = self._startprob[None], self.visits[None]  # (C, K) masses of states after each context
         nats = 0.0
         for _ in range(n_tokens):
             nats += _nats(at_start @ self._emissions)
-            at_start, anywhere = self._onward(at_start), self._onward(anywhere)
+            at_start, anywhere = self._extend(at_start), self._extend(anywhere)
         return (nats + _nats(anywhere @ self._emissions)) / self.visits.sum()
 
-    def _onward(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Every context with every word behind it: masses (C, K) of states before -> after, where there are any."""
+    def _extend(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Extends each of C contexts by every word, and returns the expected visits after the longer contexts.
+
+        `masses` (C, K) are the expected numbers of visits to K states after each context. Contexts that never occur are
+        left out of the result.
+        """
         after = np.concatenate([masses @ of_token for of_token in self._transitions[EOT + 1 :]])
         return after[after.any(axis=1)]
 
-    def decisive(self, stream: TokenStream) -> NDArray[np.bool_]:
-        return np.isin(stream.ids, self._decisive_ids)
+    def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
+        return np.isin(stream.ids, self._target_ids)
 
     def initial_state(self) -> NDArray[np.float64]:
         return self._startprob
@@ -99,13 +114,13 @@ class FiniteState(Source[NDArray[np.float64]]):
     def advance_batch(
         self, states: Sequence[NDArray[np.float64]], token_ids: Sequence[int]
     ) -> Sequence[NDArray[np.float64]]:
-        beliefs, tokens = self._beliefs(states), np.asarray(token_ids)  # (B, K), (B,)
-        after = np.empty_like(beliefs)
+        before, tokens = self._distributions(states), np.asarray(token_ids)  # (B, K), (B,)
+        after = np.empty_like(before)
         for token_id in np.unique(tokens):
             rows = tokens == token_id
-            joint = beliefs[rows] @ self._transitions[token_id]
+            joint = before[rows] @ self._transitions[token_id]
             likelihood = joint.sum(axis=1, keepdims=True)
-            after[rows] = np.where(likelihood > 0, joint / np.where(likelihood > 0, likelihood, 1), beliefs[rows])
+            after[rows] = np.where(likelihood > 0, joint / np.where(likelihood > 0, likelihood, 1), before[rows])
         after[tokens == EOT] = self._startprob
         return list(after)
 
@@ -113,15 +128,18 @@ class FiniteState(Source[NDArray[np.float64]]):
         return self.next_log_probs_batch([state])[0]
 
     def next_log_probs_batch(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        with np.errstate(divide="ignore"):  # -inf for what is impossible
-            return np.log(self._beliefs(states) @ self._emissions)
+        with np.errstate(divide="ignore"):  # -inf for impossible tokens
+            return np.log(self._distributions(states) @ self._emissions)
 
-    def _beliefs(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _distributions(self, states: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.asarray(states, np.float64).reshape(len(states), len(self._startprob))
 
 
 def _nats(masses: NDArray[np.float64]) -> float:
-    """What is paid by one who knows each row's distribution over tokens, of rows (C, V) of expected counts."""
+    """Returns the total loss, in nats, of predicting tokens by the relative frequencies of their context.
+
+    Each row of `masses` (C, V) holds the expected counts of V tokens in one of C contexts.
+    """
     totals = masses.sum(axis=1, keepdims=True)
     possible = masses > 0
     return float(-(masses[possible] * np.log((masses / totals)[possible])).sum())

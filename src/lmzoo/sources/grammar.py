@@ -1,10 +1,10 @@
 """A probabilistic context-free grammar as a language model.
 
-The probability of the next word is the ratio of two prefix probabilities, those of all texts that begin so (Jelinek &
-Lafferty 1991, Computation of the Probability of Initial Substring Generation by Stochastic Context-Free Grammars;
-Stolcke 1995). They are had by following all ways to write the text so far at once: the state is the belief over what
-must still be written. Ways that leave the same to be written are one, so that few are to be followed in grammars like
-those here, ambiguous ones too.
+The probability of the next word is the ratio of two prefix probabilities; the prefix probability of a sequence is the
+total probability of all texts that start with it (Jelinek & Lafferty 1991, Computation of the Probability of Initial
+Substring Generation by Stochastic Context-Free Grammars; Stolcke 1995). It is computed by following all derivations of
+the text so far in parallel: the state is a distribution over stacks, which hold what is still to be written.
+Derivations with the same stack are merged, so that the grammars of lmzoo have few stacks, even the ambiguous ones.
 """
 
 from __future__ import annotations
@@ -20,56 +20,57 @@ from lmzoo.sources.rules import START, Rules, Stack
 from lmzoo.sources.source import FIRST_WORD, Source
 from lmzoo.stream import EOT, TokenStream
 
-Belief = Mapping[Stack, float]
-"""The stacks that are possible after a text, each empty or with a word on top, with their probabilities."""
+StackDistribution = Mapping[Stack, float]
+"""The possible stacks after a text, with their probabilities; each is empty or has a word as its first element."""
 
 
 @final
-class Grammar(Source[Belief]):
-    """Texts by `rules`, of which the words `decisive`, and the end if `end_is_decisive`, show the ability.
+class Grammar(Source[StackDistribution]):
+    """A source that generates text by the rules of a probabilistic context-free grammar.
 
-    `ambiguous` says that a text may be written in several ways: then there is no closed form of its entropy.
+    The target tokens are the words in `targets`, and the end of the text if `end_is_target`. If the grammar is
+    `ambiguous`, so that a text can have several derivations, there is no closed form of its entropy.
     """
 
     def __init__(
         self,
         rules: Rules,
         *,
-        decisive: str,
-        end_is_decisive: bool = False,
-        ignorance: float,
+        targets: str,
+        end_is_target: bool = False,
+        baseline_nats: float,
         ambiguous: bool = False,
     ) -> None:
-        super().__init__(rules.words, ignorance=ignorance)
+        super().__init__(rules.words, baseline_nats=baseline_nats)
         self._rules, self._ambiguous = rules, ambiguous
-        self._decisive_ids = [*self.ids(decisive), *([EOT] if end_is_decisive else [])]
-        self._start = rules.ways(START)
+        self._target_ids = [*self.ids(targets), *([EOT] if end_is_target else [])]
+        self._start = rules.expansions(START)
 
     @property
     def entropy(self) -> float | None:
         return None if self._ambiguous else self._rules.entropy / (self._rules.mean_length + 1)
 
-    def decisive(self, stream: TokenStream) -> NDArray[np.bool_]:
-        return np.isin(stream.ids, self._decisive_ids)
+    def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
+        return np.isin(stream.ids, self._target_ids)
 
-    def initial_state(self) -> Belief:
+    def initial_state(self) -> StackDistribution:
         return self._start
 
-    def advance(self, state: Belief, token_id: int) -> Belief:
+    def advance(self, state: StackDistribution, token_id: int) -> StackDistribution:
         if token_id == EOT:
             return self._start
         word = self.words[token_id - FIRST_WORD] if token_id >= FIRST_WORD else None
-        read = {stack[1:]: prob for stack, prob in state.items() if stack and stack[0] == word}
-        if not read:
+        remaining = {stack[1:]: prob for stack, prob in state.items() if stack and stack[0] == word}
+        if not remaining:
             return state
-        total = sum(read.values())
+        total = sum(remaining.values())
         after: defaultdict[Stack, float] = defaultdict(float)
-        for rest, prob in read.items():
-            for way, share in self._rules.ways(rest).items():
-                after[way] += prob / total * share
+        for stack, prob in remaining.items():
+            for expansion, share in self._rules.expansions(stack).items():
+                after[expansion] += prob / total * share
         return dict(after)
 
-    def next_log_probs(self, state: Belief) -> NDArray[np.float64]:
+    def next_log_probs(self, state: StackDistribution) -> NDArray[np.float64]:
         probs: defaultdict[int, float] = defaultdict(float)
         for stack, prob in state.items():
             probs[self.id_of[stack[0]] if stack else EOT] += prob

@@ -1,4 +1,4 @@
-"""Nesting: counting, brackets, and a little English, by grammars whose texts no finite memory can follow."""
+"""Nesting: counting, brackets, and simple English, by grammars that no finite-state model can represent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from lmzoo.sources.rules import Rules
 
 
 def counting() -> Grammar:
-    """So many steps up, one at least, and as many down: the language a^n b^n, n geometric with a mean of 6 2/3."""
+    """Creates the source of n steps up followed by n steps down: the language a^n b^n.
+
+    n is at least 1 and has a geometric distribution with mean 6 2/3.
+    """
     turns = 0.15
     rules = Rules(
         {
@@ -18,15 +21,20 @@ def counting() -> Grammar:
             "DOWN": "slide | drop | fall",
         }
     )
-    # Who does not count sees the end come with probability `turns` after every step down, and pays h(turns) / turns
-    # nats for it in each document, whose decisive tokens are 1 / turns steps and the end. Who counts pays nothing for
-    # it. (When the first step down comes neither knows.)
+    # A model that does not count predicts the end with probability `turns` after every step down. This costs
+    # h(turns) / turns nats per document, where h is the binary entropy; a model that counts loses nothing. The target
+    # tokens of a document are 1 / turns steps down, on average, and the end. (The first step down is random for both.)
     entropy = -turns * math.log(turns) - (1 - turns) * math.log(1 - turns)
-    return Grammar(rules, decisive="slide drop fall", end_is_decisive=True, ignorance=entropy / turns / (1 / turns + 1))
+    return Grammar(
+        rules, targets="slide drop fall", end_is_target=True, baseline_nats=entropy / turns / (1 / turns + 1)
+    )
 
 
 def brackets() -> Grammar:
-    """Brackets of three kinds, nested to any depth: the Dyck language of Chomsky & Schützenberger (1963)."""
+    """Creates the source of brackets of three kinds, nested to any depth.
+
+    This is a Dyck language (Chomsky & Schützenberger 1963).
+    """
     rules = Rules(
         {
             "S": "PAIR MORE",
@@ -35,13 +43,14 @@ def brackets() -> Grammar:
             "INSIDE": "0.4 PAIR INSIDE | 0.6",
         }
     )
-    return Grammar(rules, decisive=") ] }", ignorance=math.log(3))
+    return Grammar(rules, targets=") ] }", baseline_nats=math.log(3))
 
 
 def english() -> Grammar:
-    """ "the farmer that the dogs see likes the cat in the garden": verbs agree with their nouns, which may be far back.
+    """Creates the source of sentences such as "the farmer that the dogs see likes the cat in the garden".
 
-    Whether somebody is in the garden, or likes somebody there, cannot be told: the grammar is ambiguous.
+    Verbs agree with their nouns, which may be many words earlier. The grammar is ambiguous: "in the garden" can belong
+    to the noun or to the verb.
     """
     rules = Rules(
         {
@@ -66,4 +75,4 @@ def english() -> Grammar:
         }
     )
     verbs = "sees likes follows see like follow sleeps waits sleep wait"
-    return Grammar(rules, decisive=verbs, ignorance=math.log(2), ambiguous=True)
+    return Grammar(rules, targets=verbs, baseline_nats=math.log(2), ambiguous=True)

@@ -1,7 +1,7 @@
-"""Associative recall: names with things, and a name that comes again has the same thing as before.
+"""Associative recall: pairs of a name and a thing, where a repeated name has the same thing as before.
 
-The task of Arora et al. 2023 (Zoology: Measuring and Improving Recall in Efficient Language Models), as running text:
-every document has facts of its own, which are told once and asked for later.
+This is the task of Arora et al. 2023 (Zoology: Measuring and Improving Recall in Efficient Language Models), written as
+running text. The pairs differ between documents, so that a model must look them up in its context.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.sources.source import FIRST_WORD, Source, chance_to_end
+from lmzoo.sources.source import FIRST_WORD, Source, end_probability
 from lmzoo.stream import EOT, TokenStream
 
 
 class Facts(NamedTuple):
-    """What a document has told so far."""
+    """The state of a recall source: the pairs of a name and a thing that a document contains so far."""
 
     things: Mapping[int, int]
-    """By name, as ids."""
+    """Token id of the thing of each name, by the token id of the name."""
     n_pairs: int = 0
-    """How many times a name and its thing were said."""
+    """Number of pairs so far, repeated ones included."""
     name: int | None = None
-    """Whose thing comes next; None = a name comes next, or the end."""
+    """Token id of the name whose thing comes next; None if a name or the end comes next."""
 
 
 @final
 class Recall(Source[Facts]):
-    """Pairs of a name and a thing, as many as `lengths` says; names come at random, things with the first of a name."""
+    """A source of pairs of a random name and a thing, which is random when the name occurs for the first time.
+
+    Whenever the name is repeated, its thing is the same. The number of pairs is chosen uniformly from `lengths`.
+    """
 
     def __init__(self, names: Sequence[str], things: Sequence[str], lengths: range) -> None:
-        super().__init__([*names, *things], ignorance=math.log(len(things)))
+        super().__init__([*names, *things], baseline_nats=math.log(len(things)))
         self._lengths = lengths
         self._names = range(FIRST_WORD, FIRST_WORD + len(names))
         self._things = range(self._names.stop, self.vocab_size)
@@ -41,14 +44,14 @@ class Recall(Source[Facts]):
     @property
     def entropy(self) -> float:
         n_names, n_things = len(self._names), len(self._things)
-        known = 1 - 1 / n_names  # to the power i: that the name of pair i is not among the i before it
-        new = np.mean([sum(known**place for place in range(length)) for length in self._lengths])
+        other = 1 - 1 / n_names  # to the power i: probability that the name of pair i is new
+        new = np.mean([sum(other**position for position in range(length)) for length in self._lengths])
         mean = np.mean(self._lengths)
         nats = math.log(len(self._lengths)) + mean * math.log(n_names) + new * math.log(n_things)
         return float(nats / (2 * mean + 1))
 
-    def decisive(self, stream: TokenStream) -> NDArray[np.bool_]:
-        """Things of names that come again."""
+    def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
+        """Returns a mask (T,) that is True at the things of repeated names, in a stream of T tokens."""
         mask = np.zeros(len(stream), bool)
         state = self.initial_state()
         for position, token_id in enumerate(stream.ids.tolist()):
@@ -75,7 +78,7 @@ class Recall(Source[Facts]):
         if state.name is not None:
             thing = state.things.get(state.name)
             return dict.fromkeys(self._things, 1 / len(self._things)) if thing is None else {thing: 1.0}
-        ends = chance_to_end(state.n_pairs, self._lengths)
+        ends = end_probability(state.n_pairs, self._lengths)
         return dict.fromkeys(self._names, (1 - ends) / len(self._names)) | {EOT: ends}
 
 
@@ -84,8 +87,8 @@ _COLOURS = "red orange yellow green blue purple black white brown pink gold grey
 
 
 def recall() -> Recall:
-    """8 to 16 pairs of one of 4 names with one of 12 colours.
+    """Creates the source of 8 to 16 pairs of one of 4 names and one of 12 colours.
 
-    With twice as many names a small transformer needs more than a few million tokens to find out that it can look up.
+    With twice as many names, a small transformer needs more than a few million tokens to learn to look up colours.
     """
     return Recall(_NAMES.split(), _COLOURS.split(), range(8, 17))

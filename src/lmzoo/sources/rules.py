@@ -1,11 +1,12 @@
-"""Rules that write text: a probabilistic context-free grammar, and the stack of what is still to be written.
+"""The rules of a probabilistic context-free grammar, and the stacks of its derivations.
 
     Rules({"S": "0.6 up S down | 0.4 up down"})
 
-Each symbol stands for one of several rows of symbols and words, with the probabilities given, or all alike if none are.
-A symbol that has no rule is a word. Text is written from the left: the stack holds what must still come, the next on
-top, and where a symbol is on top, one of its rows takes its place (a top-down parser: Roark 2001, Probabilistic
-Top-Down Parsing and Language Modeling, Computational Linguistics 27).
+Each symbol is replaced by one of several alternatives, which are sequences of symbols and words, with the given
+probabilities (equal ones if none are given). A symbol without a rule is a word. Text is derived from left to right: a
+stack holds the symbols and words that are still to be written, the next one first. If its first element is a symbol,
+one of the symbol's alternatives takes its place (a top-down parser: Roark 2001, Probabilistic Top-Down Parsing and
+Language Modeling, Computational Linguistics 27).
 """
 
 from __future__ import annotations
@@ -23,109 +24,128 @@ from numpy.typing import NDArray
 from lmzoo.errors import ConfigurationError
 
 Stack = tuple[str, ...]
-"""Symbols and words, the next one first; () = the text ends here."""
+"""Symbols and words that are still to be written, the next one first; the empty stack ends the text."""
 
 START: Stack = ("S",)
 
 
 @final
 class Rules:
-    """A grammar whose start is the symbol S.
+    """A probabilistic context-free grammar with the start symbol S.
 
-    ConfigurationError if probabilities do not sum to 1, if a symbol can begin with itself (which a parser from the left
-    never finishes), or if texts have no finite mean length.
+    Raises ConfigurationError if probabilities do not sum to 1, if the grammar is left-recursive (a symbol can start
+    with itself, so that a derivation from the left never ends), or if its texts have no finite mean length.
     """
 
-    def __init__(self, rows: Mapping[str, str]) -> None:
-        self._rows = {symbol: _parsed(symbol, text) for symbol, text in rows.items()}
-        if START[0] not in self._rows:
-            raise ConfigurationError(f"a grammar begins with the symbol {START[0]}, which has no rule here")
-        self._check_beginnings()
-        self._ways: dict[Stack, dict[Stack, float]] = {}
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        self._rules = {symbol: _parse(symbol, text) for symbol, text in rules.items()}
+        if START[0] not in self._rules:
+            raise ConfigurationError(f"the grammar has no rule for its start symbol {START[0]}: add one")
+        self._check_left_recursion()
+        self._expansions: dict[Stack, dict[Stack, float]] = {}
         self.counts = self._expected_counts()
-        """How often each symbol is expected in the writing of a text."""
+        """Expected number of occurrences of each symbol in the derivation of a text."""
 
     @property
     def words(self) -> list[str]:
-        """All words, in the order in which they first stand in the rules."""
-        written = (one for rows in self._rows.values() for _, symbols in rows for one in symbols)
-        return list(dict.fromkeys(one for one in written if one not in self._rows))
+        """The words of the grammar, in the order of their first occurrence in the rules."""
+        elements = (one for alternatives in self._rules.values() for _, sequence in alternatives for one in sequence)
+        return list(dict.fromkeys(one for one in elements if one not in self._rules))
 
     @property
     def mean_length(self) -> float:
-        """Words of a text, on average."""
+        """Mean number of words of a text."""
         return sum(
-            self.counts[symbol] * prob * sum(one not in self._rows for one in symbols)
-            for symbol, rows in self._rows.items()
-            for prob, symbols in rows
+            self.counts[symbol] * prob * sum(one not in self._rules for one in sequence)
+            for symbol, alternatives in self._rules.items()
+            for prob, sequence in alternatives
         )
 
     @property
     def entropy(self) -> float:
-        """Nats of all choices in the writing of a text (Grenander 1976).
+        """Entropy of the derivation of a text, in nats (Grenander 1976).
 
-        That is the entropy of the text if no text can be written in two ways.
+        This is the entropy of the text if the grammar is unambiguous.
         """
         return sum(
-            -self.counts[symbol] * prob * math.log(prob) for symbol, rows in self._rows.items() for prob, _ in rows
+            -self.counts[symbol] * prob * math.log(prob)
+            for symbol, alternatives in self._rules.items()
+            for prob, _ in alternatives
         )
 
-    def ways(self, stack: Stack) -> Mapping[Stack, float]:
-        """The stacks, each empty or with a word on top, that this one can become, with their probabilities."""
-        if not stack or stack[0] not in self._rows:
-            return {stack: 1.0}
-        if stack not in self._ways:
-            found: defaultdict[Stack, float] = defaultdict(float)
-            for prob, symbols in self._rows[stack[0]]:
-                for way, share in self.ways(symbols + stack[1:]).items():
-                    found[way] += prob * share
-            self._ways[stack] = dict(found)
-        return self._ways[stack]
+    def expansions(self, stack: Stack) -> Mapping[Stack, float]:
+        """Returns the stacks that a stack can become before the next word is written, with their probabilities.
 
-    def _check_beginnings(self) -> None:
+        Each of them is empty, or has a word as its first element.
+        """
+        if not stack or stack[0] not in self._rules:
+            return {stack: 1.0}
+        if stack not in self._expansions:
+            probs: defaultdict[Stack, float] = defaultdict(float)
+            for prob, sequence in self._rules[stack[0]]:
+                for expansion, share in self.expansions(sequence + stack[1:]).items():
+                    probs[expansion] += prob * share
+            self._expansions[stack] = dict(probs)
+        return self._expansions[stack]
+
+    def _check_left_recursion(self) -> None:
+        """Raises ConfigurationError if a symbol of the grammar can start with itself."""
         empty: set[str] = set()  # symbols that can be written as nothing
-        for _ in self._rows:
-            empty |= {symbol for symbol, rows in self._rows.items() if any(empty.issuperset(row) for _, row in rows)}
-        first: dict[str, set[str]] = {symbol: set() for symbol in self._rows}
-        for symbol, rows in self._rows.items():
-            for _, row in rows:
-                n_empty = len(list(itertools.takewhile(empty.__contains__, row)))
-                first[symbol].update(one for one in row[: n_empty + 1] if one in self._rows)
+        for _ in self._rules:
+            empty |= {
+                symbol
+                for symbol, alternatives in self._rules.items()
+                if any(empty.issuperset(sequence) for _, sequence in alternatives)
+            }
+        first: dict[str, set[str]] = {symbol: set() for symbol in self._rules}
+        for symbol, alternatives in self._rules.items():
+            for _, sequence in alternatives:
+                n_empty = len(list(itertools.takewhile(empty.__contains__, sequence)))
+                first[symbol].update(one for one in sequence[: n_empty + 1] if one in self._rules)
         try:
             graphlib.TopologicalSorter(first).prepare()
         except graphlib.CycleError as error:
-            circle = " - ".join(reversed(error.args[1]))
+            cycle = " -> ".join(reversed(error.args[1]))
             raise ConfigurationError(
-                f"a grammar for reading from the left must not begin in circles: {circle}"
+                f"the grammar must not be left-recursive, but a symbol can start with itself: {cycle}"
             ) from error
 
     def _expected_counts(self) -> dict[str, float]:
-        order = list(self._rows)
-        children = np.zeros((len(order), len(order)))  # (N, N): of each symbol in one writing of another
-        for symbol, rows in self._rows.items():
-            for prob, symbols in rows:
-                for one in symbols:
-                    if one in self._rows:
+        order = list(self._rules)
+        children = np.zeros((len(order), len(order)))  # (N, N): expected symbols in one replacement of each symbol
+        for symbol, alternatives in self._rules.items():
+            for prob, sequence in alternatives:
+                for one in sequence:
+                    if one in self._rules:
                         children[order.index(symbol), order.index(one)] += prob
         if abs(np.linalg.eigvals(children)).max() >= 1:
-            raise ConfigurationError("texts of this grammar have no finite mean length: let it end more often")
+            raise ConfigurationError(
+                "the texts of this grammar have no finite mean length: lower the probabilities of recursive rules"
+            )
         at_start: NDArray[np.float64] = np.array([float(symbol == START[0]) for symbol in order])
         counts = np.linalg.solve(np.eye(len(order)) - children.T, at_start)
         return dict(zip(order, counts.tolist(), strict=True))
 
 
-def _parsed(symbol: str, text: str) -> list[tuple[float, Stack]]:
-    """The rows of a symbol with their probabilities."""
-    rows = [part.split() for part in text.split("|")]
-    weighted = [bool(row) and _is_number(row[0]) for row in rows]
+def _parse(symbol: str, text: str) -> list[tuple[float, Stack]]:
+    """Parses the rule of a symbol, and returns its alternatives with their probabilities.
+
+    Raises ConfigurationError if only some alternatives have probabilities, or if these do not sum to 1.
+    """
+    alternatives = [part.split() for part in text.split("|")]
+    weighted = [bool(sequence) and _is_number(sequence[0]) for sequence in alternatives]
     if any(weighted) != all(weighted):
-        raise ConfigurationError(f"the rule of {symbol} gives probabilities to some rows and not to others: '{text}'")
+        raise ConfigurationError(
+            f"the rule of {symbol} must give probabilities to all alternatives or to none: '{text}'"
+        )
     if not all(weighted):
-        return [(1 / len(rows), tuple(row)) for row in rows]
-    parsed = [(float(row[0]), tuple(row[1:])) for row in rows]
+        return [(1 / len(alternatives), tuple(sequence)) for sequence in alternatives]
+    parsed = [(float(sequence[0]), tuple(sequence[1:])) for sequence in alternatives]
     total = sum(prob for prob, _ in parsed)
     if not (math.isclose(total, 1) and all(prob > 0 for prob, _ in parsed)):
-        raise ConfigurationError(f"the probabilities of {symbol} must be above 0 and sum to 1, not {total:g}: '{text}'")
+        raise ConfigurationError(
+            f"the probabilities of {symbol} must be above 0 and sum to 1, got the sum {total:g}: '{text}'"
+        )
     return parsed
 
 

@@ -1,4 +1,4 @@
-"""What all sources share: a rule that makes text, and is itself the best possible predictor of it."""
+"""The base class of sources: a source generates text by a known rule, and is the best possible predictor of it."""
 
 from __future__ import annotations
 
@@ -19,65 +19,67 @@ from lmzoo.system.progress import OnProgress, Progress
 State = TypeVar("State")
 
 FIRST_WORD = 2
-"""The id of the first word. Ids are those of a word tokenizer: end-of-text, then `<unk>`, which no source ever says."""
+"""The id of the first word, after the two special tokens of a word tokenizer: end-of-text and `<unk>` (never used)."""
 
 
 class Source(LanguageModel[State]):
-    """A rule that makes text, as the language model that knows it: nothing predicts its text better on average.
+    """A rule that generates text, as a language model: no other model predicts the text better on average.
 
-    All is given and nothing learned: `fit` only makes it ready, as every model must be. What the rule does not allow
-    has probability 0; a token that is impossible where it comes leaves the state as it was, so that any context has a
-    prediction.
+    The probabilities are given, not learned, so `fit` only marks the model as fitted. Tokens that the rule does not
+    allow have probability 0. Reading such a token does not change the state, so that every context has a prediction.
     """
 
     context_size = None
 
-    def __init__(self, words: Sequence[str], *, ignorance: float | None) -> None:
+    def __init__(self, words: Sequence[str], *, baseline_nats: float | None) -> None:
         super().__init__(FIRST_WORD + len(words))
         self.words = tuple(words)
-        self.id_of = {word: FIRST_WORD + place for place, word in enumerate(words)}
-        self.ignorance = ignorance
-        """What a decisive token costs whoever knows all but what decides it: nats above the optimum; None = no such
-        tokens."""
+        self.id_of = {word: FIRST_WORD + number for number, word in enumerate(words)}
+        self.baseline_nats = baseline_nats
+        """Baseline loss on the target tokens: nats per token above the optimum, for a model that knows everything
+        except the fact that determines them. None if the source has no target tokens."""
 
     @property
     @abstractmethod
     def entropy(self) -> float | None:
-        """Nats per token, end-of-text included, that nothing can save; None = there is no closed form."""
+        """The entropy of the source in nats per token, end-of-text tokens included; None if there is no closed form."""
 
     @abstractmethod
-    def decisive(self, stream: TokenStream) -> NDArray[np.bool_]:
-        """(T,) where a stream of this source asks for the ability that it is about: a verb that must agree, say."""
+    def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
+        """Returns a mask (T,) that is True at the target tokens of a stream of T tokens.
+
+        Target tokens are the ones that test the ability of the source, such as a verb that must agree with its subject.
+        """
 
     def sample(self, n_documents: int, rng: np.random.Generator) -> TokenStream:
-        """Draws documents from its own predictions, all side by side."""
+        """Samples documents from the source, all in parallel."""
         documents: list[list[int]] = [[] for _ in range(n_documents)]
-        rows = list(range(n_documents))
+        unfinished = list(range(n_documents))
         states: Sequence[State] = [self.initial_state()] * n_documents
-        while rows:
+        while unfinished:
             cumulative = np.exp(self.next_log_probs_batch(states)).cumsum(axis=1)  # (B, V)
             cumulative /= cumulative[:, -1:]
-            drawn = (cumulative > rng.random((len(rows), 1))).argmax(axis=1)
-            for row, token_id in zip(rows, drawn.tolist(), strict=True):
-                documents[row].append(token_id)
-            going_on = np.flatnonzero(drawn != EOT).tolist()
-            rows = [rows[place] for place in going_on]
-            states = self.advance_batch([states[place] for place in going_on], drawn[going_on].tolist())
+            sampled = (cumulative > rng.random((len(unfinished), 1))).argmax(axis=1)
+            for number, token_id in zip(unfinished, sampled.tolist(), strict=True):
+                documents[number].append(token_id)
+            rows = np.flatnonzero(sampled != EOT).tolist()
+            unfinished = [unfinished[row] for row in rows]
+            states = self.advance_batch([states[row] for row in rows], sampled[rows].tolist())
         return TokenStream.from_documents(document[:-1] for document in documents)
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
-        """Ids as words with spaces between them, without ends of text."""
+        """Converts token ids to text: words separated by spaces, without end-of-text tokens."""
         entries = ["", "<unk>", *self.words]
         return " ".join(entries[token_id] for token_id in ids if token_id != EOT)
 
     def ids(self, text: str) -> list[int]:
-        """The ids of words with white space between them; UnknownNameError for a word that the source does not have."""
+        """Converts text, words separated by white space, to token ids; raises UnknownNameError for an unknown word."""
         for word in text.split():
             if word not in self.id_of:
                 raise UnknownNameError("word of this source", word, self.words)
         return [self.id_of[word] for word in text.split()]
 
-    # ---- As a language model that has nothing to learn --------------------------------------------
+    # ---- Fitting and saving: there is nothing to learn --------------------------------------------
 
     def fit(
         self,
@@ -100,13 +102,13 @@ class Source(LanguageModel[State]):
         return self
 
     def _log_distribution(self, probs: Mapping[int, float]) -> NDArray[np.float64]:
-        """(V,) log-probabilities from the probabilities of tokens; those not named have none."""
+        """Returns log-probabilities (V,) from token probabilities by id; ids that are not given have probability 0."""
         all_probs = np.zeros(self.vocab_size)
         all_probs[list(probs)] = list(probs.values())
         with np.errstate(divide="ignore"):
             return np.log(all_probs)
 
 
-def chance_to_end(n_so_far: int, lengths: range) -> float:
-    """The probability that something of so many parts is whole, if all lengths are equally likely."""
+def end_probability(n_so_far: int, lengths: range) -> float:
+    """Returns the probability that a sequence ends after `n_so_far` elements, if all `lengths` are equally likely."""
     return 0.0 if n_so_far < lengths[0] else 1 / (lengths.stop - n_so_far)

@@ -1,1 +1,1 @@
-"""Files, processes, devices and versions: what the rest of lmzoo needs from the machine it runs on."""
+"""Files, processes, devices and versions: the services of the machine and its operating system."""

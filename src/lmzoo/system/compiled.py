@@ -1,4 +1,7 @@
-"""numba, for the loops that numpy cannot express. Slow to import: species import it with the first fit or reading."""
+"""Compilation by numba of loops that numpy cannot express.
+
+This module is slow to import, so models import it when they are first fitted or used.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from typing import Any
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Numba makes so many objects, all to stay, that searching them for garbage would take a good part of the time."""
+    """Turns off garbage collection inside the `with` block.
+
+    Numba creates very many objects that are never freed; searching them for garbage would slow its import.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -26,13 +32,13 @@ with _no_garbage_collection():
     from numba import types
     from numba.core import config
 
-# When the process ends, Python would search all of it once more, for a third of a second.
+# At the end of the process, Python would search all objects once more, which takes a third of a second.
 atexit.register(gc.freeze)
 
 N_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
-"""How many threads may run kernels side by side: as many as there are cores, or as NUMBA_NUM_THREADS says.
+"""Number of threads that run kernels in parallel: the environment variable NUMBA_NUM_THREADS, or the number of cores.
 
-`numba.get_num_threads` says the same but starts threads of numba's own, which then also decides how many torch has.
+`numba.get_num_threads` returns the same number, but starts numba's own threads, which changes torch's thread count.
 """
 
 Function = Callable[..., Any]
@@ -40,23 +46,23 @@ Types = Sequence[types.Type]
 
 
 def read(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """The type of an array that a kernel only reads; memory-mapped ones cannot be written."""
+    """Returns the numba type of an array that a kernel only reads, such as a memory-mapped array."""
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
 def write(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """The type of an array that a kernel fills."""
+    """Returns the numba type of an array that a kernel writes."""
     return types.Array(dtype, ndim, "C")
 
 
 def kernel(
     *arguments: types.Type | Types, returns: types.Type = types.void, reassociate: bool = False
 ) -> Callable[[Function], Any]:
-    """Compiles a function for exactly these types, and keeps the machine code on disk where there is a place for it.
+    """Returns a decorator that compiles a function by numba, for the given types of its arguments.
 
-    Several sequences of types make a kernel that takes each. It runs without the interpreter's lock, so that threads
-    may share work among the cores. With `reassociate` sums may be taken in another order, so that the processor forms
-    many parts of a sum at once.
+    If `arguments` are several sequences of types, the kernel accepts each of them. The machine code is cached on disk
+    if there is a writable folder. The kernel runs without the interpreter lock, so that several threads can run it in
+    parallel. With `reassociate`, sums may be computed in a different order, which allows vector instructions.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
@@ -66,7 +72,7 @@ def kernel(
         with _no_garbage_collection():
             try:
                 return numba.njit(signatures, cache=True, nogil=True, fastmath=fastmath)(function)
-            except RuntimeError:  # numba found no folder that it may write to
+            except RuntimeError:  # there is no writable folder for the cache
                 return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
 
     return compile_kernel

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is either the old one or the whole new one, never half of it."""
+"""Atomic writes: a file or folder is replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from lmzoo.errors import LmzooError
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it replaces `path`, on any error it is removed."""
+    """Yields the path of a temporary file, which replaces the file `path` at the end of the `with` block.
+
+    The temporary file is in the same folder. After an error it is deleted, and `path` is unchanged.
+    """
     path = Path(path)
     with _writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +27,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         with _writable(path):
             yield temporary
-            # mkstemp makes private files; what we publish has the permissions the user's umask gives.
+            # mkstemp creates private files; the final file has the permissions of the user's umask.
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     finally:
@@ -33,7 +36,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Like `atomic_file` for a folder: the yielded folder takes the place of `path`, whose old content goes."""
+    """Yields the path of a temporary folder, which replaces the folder `path` at the end of the `with` block.
+
+    The old content of `path` is deleted. After an error the temporary folder is deleted, and `path` is unchanged.
+    """
     path = Path(path)
     with _writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +49,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
-                # Two renames: no system swaps folders portably, and the window between them is microseconds.
+                # Two renames, because there is no portable way to swap folders; a few microseconds lie between them.
                 old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
                 path.replace(old / "old")
                 temporary.replace(path)
@@ -56,7 +62,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Turns what the operating system says of a full disk or a read-only folder into one line of ours."""
+    """Converts OSError inside the `with` block, such as a full disk or a read-only folder, to LmzooError."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,8 @@
-"""Runs jobs in processes of their own, several at a time: each has its memory for itself, and a crash is its own.
+"""Runs jobs in separate processes, several at a time, so that a crash or a lack of memory affects only one job.
 
-What a job reports comes back while it runs. Ctrl-C asks every job to keep its checkpoint and to end; a run that is
-killed takes its jobs with it. From a script, start them under `if __name__ == "__main__":`, as each imports the script.
+The progress of a job is reported while it runs. Ctrl-C interrupts every job, which saves its checkpoint and ends. If
+the main process is killed, its jobs end too. A script must start jobs under `if __name__ == "__main__":`, because every
+process imports the script.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lmzoo.system.placement import this_process
 from lmzoo.system.progress import OnProgress, Progress
 
 _SECONDS_TO_SAVE = 5.0
-_SECONDS_BETWEEN_LOOKS = 0.2  # a wait without end can miss an interrupt that comes just before it
+_SECONDS_BETWEEN_LOOKS = 0.2  # a wait without timeout can miss an interrupt that occurs just before it
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Record = TypeVar("Record")
@@ -37,21 +38,21 @@ Record_co = TypeVar("Record_co", covariant=True)
 
 
 class Job(Protocol[Record_co]):
-    """Something to do, as a value that can be sent to a process."""
+    """A task that can be sent to another process and run there."""
 
     @property
     def name(self) -> str:
-        """Different from that of every other job of the run."""
+        """The name of the job, which differs from the name of every other job of the run."""
         ...
 
     def do(self, on_progress: OnProgress) -> Record_co:
-        """Does it, and returns the record that is kept."""
+        """Runs the job, and returns its record."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Record]):
-    """What became of one job: a record, or the error in one line."""
+    """The outcome of a job: its record, or the error message if it failed."""
 
     name: str
     record: Record | None = None
@@ -60,16 +61,19 @@ class Outcome(Generic[Record]):
 
 
 def check_jobs(wanted: int | None) -> int:
-    """How many jobs to run at a time: what is wanted, by default as many as there are cores, at most 4.
+    """Returns the number of jobs to run at a time: `wanted`, or by default the number of cores, at most 4.
 
-    UsageError if that is none, or if this is one of several processes already. Call it before any work.
+    Raises UsageError if `wanted` is below 1, or if this process was started by torchrun. Call this function before any
+    expensive work.
     """
     if this_process().n_processes > 1:
-        raise UsageError("this starts processes of its own: run it without torchrun, which is for lmzoo fit")
+        raise UsageError(
+            "this command starts its own processes: run it without torchrun, which is only for `lmzoo fit`"
+        )
     if wanted is None:
         return min(_n_cores(), 4)
     if wanted < 1:
-        raise UsageError(f"jobs must be at least 1, got {wanted}")
+        raise UsageError(f"the number of jobs must be at least 1, got {wanted}")
     return wanted
 
 
@@ -80,14 +84,15 @@ def run_jobs(
     on_outcome: Callable[[Outcome[Record]], None],
     on_progress: Callable[[str, Progress], None] | None = None,
 ) -> None:
-    """Does every job, and tells `on_outcome` of each one that has ended; what fails leaves the rest alone.
+    """Runs all jobs, `at_a_time` of them in parallel, and calls `on_outcome` with the outcome of each job when it ends.
 
-    Those that run at a time share the cores evenly, so that each is timed with the same number of threads.
+    A job that fails does not affect the others. The cores are divided evenly among the parallel jobs, so that the time
+    of every job is measured with the same number of threads. `on_progress` receives the name of a job and its progress.
     """
     with _threads(max(1, _n_cores() // at_a_time)), ThreadPoolExecutor(at_a_time) as pool:
         running: list[Future[Outcome[Record]]] = []
         try:
-            with _interrupts_held_back():
+            with _interrupts_deferred():
                 running += [pool.submit(_run, job, named(job.name, on_progress)) for job in jobs]
             pending = set(running)
             while pending:
@@ -101,7 +106,7 @@ def run_jobs(
 
 
 def named(name: str, on_progress: Callable[[str, Progress], None] | None) -> OnProgress:
-    """A callback for progress that says whose it is."""
+    """Returns a progress callback for one job, which passes the given name and the progress to `on_progress`."""
     return lambda progress: on_progress(name, progress) if on_progress else None
 
 
@@ -110,11 +115,11 @@ def _n_cores() -> int:
 
 
 def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
-    """Does the job in a fresh process and relays what it reports."""
+    """Runs a job in a new process, forwards its progress reports, and returns its outcome."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.name}")
-    # The process inherits the mask of this thread: an interrupt waits until `_work` can handle it.
+    # The process inherits the signal mask of this thread: an interrupt is delivered when `_work` can handle it.
     _mask_interrupts(True)
     process.start()
     theirs.close()
@@ -136,41 +141,45 @@ def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """An interrupt comes at the end: between the start of a thread and our knowing of it, its job would go on alone."""
+def _interrupts_deferred() -> Iterator[None]:
+    """Defers interrupts (Ctrl-C) to the end of the `with` block.
+
+    Otherwise an interrupt could occur after a job has started but before it is recorded, and the job would not be
+    stopped.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread is interrupted
+        yield  # only the main thread receives interrupts
         return
-    held: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda *what: held.append(what))
+    deferred: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: deferred.append(arguments))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        if held and callable(handler):
-            handler(*held[0])
+        if deferred and callable(handler):
+            handler(*deferred[0])
 
 
 def _mask_interrupts(masked: bool) -> None:
-    """Holds back interrupts of this thread, or lets them through; Windows cannot."""
+    """Blocks or unblocks interrupts (SIGINT) of this thread; does nothing on Windows."""
     if hasattr(signal, "pthread_sigmask"):
         from multiprocessing import resource_tracker
 
-        resource_tracker.ensure_running()  # starts with the first process otherwise, and then lets interrupts through
+        resource_tracker.ensure_running()  # it would start with the first process otherwise, and unblock interrupts
         signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _interrupt_all(running: Sequence[Future[Any]]) -> None:
-    """Asks every job to keep its checkpoint and to end, as Ctrl-C does, also those that are just starting.
+    """Interrupts the processes of all running jobs, as Ctrl-C does, so that they save their checkpoints and end.
 
-    Asks again after a while: an interrupt in the middle of an import can be lost.
+    Repeats the interrupt every few seconds, because an interrupt during an import can be lost.
     """
-    asked: dict[int, float] = {}
+    interrupted: dict[int, float] = {}  # times by process id
     while not all(future.done() for future in running):
         for process in multiprocessing.active_children():
-            if process.pid is None or time.monotonic() - asked.get(process.pid, -math.inf) < _SECONDS_TO_SAVE:
+            if process.pid is None or time.monotonic() - interrupted.get(process.pid, -math.inf) < _SECONDS_TO_SAVE:
                 continue
-            asked[process.pid] = time.monotonic()
+            interrupted[process.pid] = time.monotonic()
             if sys.platform == "win32":
                 process.terminate()
             else:
@@ -181,18 +190,21 @@ def _interrupt_all(running: Sequence[Future[Any]]) -> None:
 
 @contextlib.contextmanager
 def _threads(n_threads: int) -> Iterator[None]:
-    """Processes that start in this context use so many threads, unless the user's environment says otherwise."""
-    ours = [name for name in _THREAD_VARIABLES if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, str(n_threads)))
+    """Sets the number of threads of processes that start inside the `with` block.
+
+    Environment variables that the user has set are not changed.
+    """
+    unset = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, str(n_threads)))
     try:
         yield
     finally:
-        for name in ours:
+        for name in unset:
             del os.environ[name]
 
 
 def _work(job: Job[Any], connection: Connection) -> None:
-    """What the process of one job does."""
+    """Runs a job in its own process, and sends its progress and outcome through a connection."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _mask_interrupts(False)
@@ -208,7 +220,7 @@ def _work(job: Job[Any], connection: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A run that is killed must not leave a job behind that writes into its folder."""
+    """Ends this process when its parent ends, so that a job does not continue after its run was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Progress reports: long computations call back with how far they are, and the command line draws a bar from them."""
+"""Progress reports: long computations call a function with their progress, and the command line draws a bar from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long computation has come: `done` of `total` units; `total` is None if it is unknown."""
+    """The progress of a long computation: `done` of `total` units have been completed; an unknown total is None."""
 
     done: float
     total: float | None

@@ -1,4 +1,4 @@
-"""What figures rest on: versions and machine."""
+"""The software versions and the machine with which results were computed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from lmzoo.system.version import __version__
 
 
 def versions(*others: str) -> dict[str, str]:
-    """Versions of lmzoo, Python, the packages whose arithmetic the figures rest on, and others that are installed."""
-    found = {"lmzoo": __version__, "python": platform.python_version()}
+    """Returns the installed versions of lmzoo, Python, and the packages that affect numerical results.
+
+    `others` are the names of further packages; packages that are not installed are left out.
+    """
+    installed = {"lmzoo": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "torch", "tokenizers", "numba", "transformers", *others):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def machine() -> dict[str, Any]:
-    """What time and memory were measured on."""
+    """Returns a description of this machine: platform, processor, numbers of cores and threads, memory in bytes."""
     return {
         "platform": platform.platform(terse=True),
         "processor": _processor(),
@@ -37,14 +40,17 @@ def machine() -> dict[str, Any]:
 
 
 def _n_threads() -> int:
-    """As many as OMP_NUM_THREADS says, which may be a list, for loops in loops; else as many as there are cores."""
+    """Returns the number of threads for numerical work: OMP_NUM_THREADS if it is set, else the number of cores.
+
+    If the environment variable is a list, one number for each level of nested loops, this is the first of them.
+    """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() else psutil.cpu_count(logical=False) or 1
 
 
 def peak_memory_bytes() -> int:
-    """Highest resident memory of this process so far."""
-    try:  # Linux: unlike getrusage, this does not start from the memory of the process that started us
+    """Returns the peak resident memory of this process so far, in bytes."""
+    try:  # Linux: unlike getrusage, this does not include the memory of the parent process
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):

@@ -1,4 +1,4 @@
-"""Text to ids and back: characters, bytes, words, byte pairs; each one a Hugging Face `tokenizer.json`."""
+"""Tokenizers that convert text to token ids and back: characters, bytes, words and byte pairs."""
 
 from lmzoo.tokenizers.foreign import adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import Piece, Tokenizer, visible

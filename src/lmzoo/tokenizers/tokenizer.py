@@ -1,15 +1,16 @@
-"""One tokenizer for all kinds: what is special about each lies in its saved `tokenizer.json`.
+"""The `Tokenizer` class, which serves all kinds of tokenizers; a saved `tokenizer.json` holds what differs.
 
 | kind | tokens                                                    | lossless |
 |------|-----------------------------------------------------------|----------|
-| char | characters seen in training, and bytes for all others     | yes      |
+| char | characters of the training text, and bytes for all others | yes      |
 | byte | the 256 bytes of UTF-8                                     | yes      |
-| word | words seen often enough, and `<unk>` for all others        | no       |
+| word | frequent words of the training text, and `<unk>` for others | no       |
 | bpe  | byte pairs (Sennrich et al. 2016) over bytes               | yes      |
 
-Id 0 is end-of-text in every kind. It is an entry of the vocabulary that no text can produce, not an "added token" of
-Hugging Face, so text that looks like a special token is text. Tokenizers of others become such ones in
-`lmzoo.tokenizers.foreign`; their byte pairs may be over characters with bytes for the rest, and may lose something.
+Id 0 is end-of-text (EOT) in every kind. EOT and other special tokens are vocabulary entries that no text can produce.
+They are not "added tokens" in the sense of Hugging Face, which searches texts for the spelling of added tokens: here, a
+text that contains such a spelling is ordinary text. `lmzoo.tokenizers.foreign` converts tokenizers trained by others;
+these may build byte pairs from characters, with bytes for rare characters, and may be lossy.
 """
 
 from __future__ import annotations
@@ -25,41 +26,42 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
-import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
-from lmzoo.errors import TokenizerError
+import tokenizers
+from lmzoo.errors import ConfigurationError, TokenizerError
 from lmzoo.stream import EOT, check_ids
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
 
 EOT_TEXT = "<|end of text|>"
-"""The entry of id 0. No text gives it: it is longer than a character, has spaces in it, and no merge makes it."""
+"""Vocabulary entry of id 0. No text produces this entry: it contains spaces, and no merge creates it."""
 UNKNOWN_TEXT = "<unk>"
-"""The entry of the class of all unknown words. A word of the text that is written so belongs to it."""
+"""Vocabulary entry for all unknown words. A word of a text that is spelled like this entry is unknown, too."""
 
-_MARK = "<|no text: "
+_SPECIAL_ENTRY = "<|no text: {}|>"
 _BATCH_CHARACTERS = 1 << 22
-"""Texts are encoded in batches of about this size: Hugging Face's encodings take far more memory than their ids."""
+"""Number of characters encoded at a time: the library's result takes far more memory than the token ids."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One token of a text. The bytes of one character that fall into several tokens share its place."""
+    """One token of a text with its position. Tokens that share the bytes of one character have the same position."""
 
     token_id: int
     text: str
     start: int
-    """Position of its first character in the text."""
+    """Index of the first character of the token in the text."""
     end: int
+    """Index after the last character of the token in the text."""
 
 
 @final
 class Tokenizer:
-    """Immutable. Make one with `train_tokenizer`, or `load` one."""
+    """Converts text to token ids and back. It is immutable; `train_tokenizer` and `Tokenizer.load` create one."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes a Hugging Face tokenizer as this package builds them; TokenizerError for any other."""
+        """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others."""
         self._backend = backend
         description = json.loads(backend.to_str())
         model: dict[str, Any] = description["model"]
@@ -70,13 +72,14 @@ class Tokenizer:
             or vocab.get(EOT_TEXT) != EOT
             or any(token["special"] or token["content"] not in vocab for token in added)
         ):
-            raise TokenizerError(f"this tokenizer.json is not one of lmzoo's: its id 0 is not '{EOT_TEXT}'")
+            raise TokenizerError(f"this tokenizer.json was not written by lmzoo: its id 0 is not '{EOT_TEXT}'")
         self.vocab_size: int = backend.get_vocab_size()
+        """Number of token ids, EOT and special tokens included."""
         if model["type"] == "WordLevel":
             at_space = [step["type"] for step in _steps(description["pre_tokenizer"])] == ["WhitespaceSplit"]
             self.kind, self.spec = "word", "word-space" if at_space else "word"
         elif model["merges"]:
-            self.kind, self.spec = "bpe", f"bpe:{self.vocab_size}"
+            self.kind, self.spec = "bpe", f"bpe:{self.vocab_size - len(self.special_tokens)}"
         elif model["byte_fallback"]:
             self.kind, self.spec = "char", "char"
         else:
@@ -93,14 +96,17 @@ class Tokenizer:
         self.unknown_id: int | None = backend.token_to_id(UNKNOWN_TEXT) if self.kind == "word" else None
 
     def __repr__(self) -> str:
-        return f"Tokenizer({self.spec}, vocab_size={self.vocab_size})"
+        return f"<Tokenizer {self.spec}, {self.vocab_size:,} entries>"
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """(T,) ids of a text; EOT is never among them."""
+        """Returns the token ids (T,) of a text of T tokens; EOT and other special tokens never occur among them."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """The ids of each text, encoded in parallel. TokenizerError for a word outside a closed vocabulary."""
+        """Returns the token ids of each text; the texts are encoded in parallel.
+
+        Raises TokenizerError for an unknown word if the vocabulary is closed, that is, has no `<unk>`.
+        """
         encoded: list[NDArray[np.int32]] = []
         for batch in _batches(texts):
             with self._closed_vocabulary(batch):
@@ -110,7 +116,7 @@ class Tokenizer:
 
     @contextmanager
     def _closed_vocabulary(self, texts: list[str]) -> Iterator[None]:
-        """A word tokenizer without `<unk>` has no id for other words: says which one it met."""
+        """Raises a TokenizerError that names the first unknown word, if the vocabulary has no `<unk>`."""
         try:
             yield
         except Exception as error:  # the library raises Exception itself
@@ -120,17 +126,28 @@ class Tokenizer:
             words = (word for text in texts for word, _ in split(text))
             unknown = next(word for word in words if self._backend.token_to_id(word) is None)
             raise TokenizerError(
-                f"'{unknown}' is not in the vocabulary, which is closed: it has no {UNKNOWN_TEXT} for other words"
+                f"the word '{unknown}' is not in the vocabulary, which has no {UNKNOWN_TEXT} for unknown words"
             ) from error
 
-    def decode(self, ids: ArrayLike) -> str:
-        """The text of ids; EOT is nothing, bytes that are no UTF-8 become U+FFFD. TokenIdError for unknown ids."""
+    def decode(self, ids: ArrayLike, *, show_special: bool = False) -> str:
+        """Returns the text of token ids. Bytes that are not valid UTF-8 become U+FFFD.
+
+        EOT and other special tokens add nothing to the text, or their names if `show_special` is True. Raises
+        TokenIdError for ids outside the vocabulary.
+        """
         checked = np.asarray(ids, dtype=np.int64).reshape(-1)
         check_ids(checked, self.vocab_size)
-        return self._backend.decode(checked[~np.isin(checked, self._silent)].tolist(), skip_special_tokens=False)
+        special = np.isin(checked, list(self._special_names))
+        if not show_special:
+            return self._decoded(checked[~special])
+        runs = np.split(checked, np.flatnonzero(special[1:] | special[:-1]) + 1)  # a special token is a run of its own
+        return "".join(self._special_names.get(int(run[0])) or self._decoded(run) for run in runs if run.size)
+
+    def _decoded(self, ids: NDArray[np.int64]) -> str:
+        return self._backend.decode(ids.tolist(), skip_special_tokens=False)
 
     def pieces(self, text: str) -> list[Piece]:
-        """The tokens of a text and where they stand in it."""
+        """Returns the tokens of a text with their positions in the text."""
         with self._closed_vocabulary([text]):
             encoding = self._backend.encode(_checked(text), add_special_tokens=False)
         return [
@@ -139,17 +156,22 @@ class Tokenizer:
         ]
 
     def token_text(self, token_id: int) -> str:
-        """One token for people: white space as it is, bytes that are no whole character as \\xe3."""
+        """Returns the text of one token for display.
+
+        A special token gives its name; bytes of an incomplete character are written as \\xe3.
+        """
         check_ids(np.array([token_id]), self.vocab_size)
-        if self.kind == "word" or token_id in self._silent:
+        if token_id in self._special_names:
+            return self._special_names[token_id]
+        if self.kind == "word":
             return self.entries[token_id]
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes that a token stands for; none for EOT."""
+        """Returns the UTF-8 bytes of one token; EOT and other special tokens have none."""
         check_ids(np.array([token_id]), self.vocab_size)
         entry = self.entries[token_id]
-        if token_id in self._silent:
+        if token_id in self._special_names:
             return b""
         if self.kind == "word" or entry in self._as_written:
             return entry.encode()
@@ -160,38 +182,69 @@ class Tokenizer:
         return (entry.replace("▁", " ") if self._marks_spaces else entry).encode()
 
     @cached_property
-    def _silent(self) -> list[int]:
-        """Ids that stand for no text: EOT, and the marks of tokenizers of others."""
-        return [EOT, *(token_id for token_id, entry in enumerate(self.entries) if entry.startswith(_MARK))]
-
-    @cached_property
     def entries(self) -> list[str]:
-        """(V,) vocabulary entries by id, as `tokenizer.json` spells them."""
+        """The V vocabulary entries in the order of their ids, as `tokenizer.json` spells them."""
         vocab = self._backend.get_vocab()
         return sorted(vocab, key=vocab.__getitem__)
+
+    # ---- Special tokens -------------------------------------------------------------------------
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The id of each special token except EOT, by name. No text produces these ids."""
+        before, after = _SPECIAL_ENTRY.split("{}")
+        return {
+            entry[len(before) : -len(after)]: token_id
+            for token_id, entry in enumerate(self.entries)
+            if entry.startswith(before) and entry.endswith(after)
+        }
+
+    @cached_property
+    def _special_names(self) -> dict[int, str]:
+        return {EOT: EOT_TEXT, **{token_id: name for name, token_id in self.special_tokens.items()}}
+
+    def with_special_tokens(self, names: Sequence[str]) -> Self:
+        """Returns a tokenizer with further special tokens, such as "<|user|>"; the ids that exist now do not change.
+
+        The new tokens get the ids from `vocab_size` on, in the given order; `special_tokens` holds them by name. A text
+        never produces them: the name of a special token within a text is encoded as ordinary text. Raises
+        ConfigurationError for a name that is empty or occurs twice.
+        """
+        for index, name in enumerate(names):
+            if not name:
+                raise ConfigurationError("the name of a special token must have at least one character, got ''")
+            if name == EOT_TEXT or name in self.special_tokens or name in names[:index]:
+                raise ConfigurationError(f"the special token '{name}' exists already: choose another name")
+        description = json.loads(self.to_json())
+        description["model"]["vocab"] |= {
+            special_entry(_checked(name)): self.vocab_size + index for index, name in enumerate(names)
+        }
+        return type(self).from_json(json.dumps(description))
 
     # ---- Saving ---------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """The tokenizer as Hugging Face's JSON, always written the same way."""
+        """Returns the tokenizer as JSON in the format of the Hugging Face library; equal tokenizers give equal text."""
         return json.dumps(json.loads(self._backend.to_str()), ensure_ascii=False, indent=1) + "\n"
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of `to_json`, in hexadecimal."""
+        """SHA-256 hash of the tokenizer's JSON text, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Writes `tokenizer.json`, whole or not at all."""
+        """Writes the tokenizer to a JSON file, atomically: after an error, no incomplete file is left."""
         with atomic_file(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8", newline="\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Reads a saved `tokenizer.json`; TokenizerError if it is missing, damaged or of another kind."""
+        """Loads a tokenizer from a saved `tokenizer.json`; raises TokenizerError if the file is missing or damaged."""
         path = Path(path)
         if not path.is_file():
-            raise TokenizerError(f"{path} is missing: a saved predictor or tokenizer has this file")
+            raise TokenizerError(
+                f"{path} is missing: a folder of a saved predictor or tokenizer must contain this file"
+            )
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except (TokenizerError, UnicodeDecodeError) as error:
@@ -199,7 +252,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`."""
+        """Creates a tokenizer from the JSON text that `to_json` returned; raises TokenizerError for other text."""
         try:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises Exception itself
@@ -220,7 +273,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _checked(text: str) -> str:
-    """The text, if it can be UTF-8 at all."""
+    """Returns the text unchanged; raises TokenizerError if it cannot be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -231,13 +284,13 @@ def _checked(text: str) -> str:
     return text
 
 
-def mark_entry(name: str) -> str:
-    """The entry of an id that stands for no text, though a model knows it: no text gives it, as with EOT."""
-    return f"{_MARK}{name}|>"
+def special_entry(name: str) -> str:
+    """Returns the vocabulary entry of the special token `name`; like the entry of EOT, no text can produce it."""
+    return _SPECIAL_ENTRY.format(name)
 
 
 def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """A normalizer, splitter or decoder as the list of what it does, one after the other."""
+    """Returns the steps of a normalizer, pre-tokenizer or decoder as a flat list, in the order of their application."""
     if component is None:
         return []
     if component["type"] != "Sequence":
@@ -247,9 +300,9 @@ def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _keeps_all(step: dict[str, Any]) -> bool:
-    """Whether a text can be had back after this step of a normalizer or splitter.
+    """Returns True if a text can be recovered after a given step of a normalizer or pre-tokenizer.
 
-    Texts that differ in one space at their start, or are the same to Unicode (NFC), count as the same.
+    Texts that differ only in a space at their start, or are equal after Unicode normalisation (NFC), count as equal.
     """
     match step["type"]:
         case "NFC" | "Prepend" | "ByteLevel" | "Metaspace" | "Digits":
@@ -263,15 +316,17 @@ def _keeps_all(step: dict[str, Any]) -> bool:
 
 
 def _byte_characters() -> dict[str, int]:
-    """The printable character that byte-level tokenizers write for each byte (Radford et al. 2019)."""
+    """Returns the byte that each printable character of a byte-level tokenizer stands for (Radford et al. 2019)."""
     as_itself = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in as_itself]
     return {chr(byte): byte for byte in as_itself} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
 _BYTE_OF = _byte_characters()
+BYTE_CHARACTERS = sorted(_BYTE_OF, key=_BYTE_OF.__getitem__)
+"""The characters that stand for the bytes 0 to 255 in byte-level tokenizers."""
 
 
 def visible(token: str) -> str:
-    """A token on one line: white space as signs that can be seen, and no characters that command a terminal."""
+    """Returns a token's text for display on one line: visible signs replace white space and control characters."""
     return printable(token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥"), keep="") or "∅"

@@ -1,4 +1,4 @@
-"""From training text to a tokenizer, by a spec: char | byte | word[:N] | word-space[:N] | bpe:SIZE."""
+"""Training of tokenizers, chosen by a specification: char | byte | word[:N] | word-space[:N] | bpe:SIZE."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
-from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS, EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 DEFAULT_WORD_COUNT = 2
+"""How often a word must occur in the training text to enter the vocabulary, if the specification gives no number."""
 _BYTE_ENTRIES = [f"<0x{byte:02X}>" for byte in range(256)]
 _MAX_VOCAB_SIZE = 10_000_000
 
 
 def check_tokenizer(spec: str) -> None:
-    """ConfigurationError or UnknownNameError unless `train_tokenizer` takes it."""
+    """Checks a tokenizer specification such as "bpe:4096".
+
+    Raises UnknownNameError for an unknown kind of tokenizer, ConfigurationError for a wrong number.
+    """
     _parsed(spec)
 
 
@@ -29,29 +32,29 @@ def train_tokenizer(
     vocabulary: Sequence[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tokenizer:
-    """A tokenizer of the kind that `spec` names, trained on `texts`.
+    """Trains a tokenizer on texts; `spec` names its kind and, after a colon, a number.
 
-    | spec           | tokens                                                                        |
-    |----------------|-------------------------------------------------------------------------------|
-    | `char`         | the characters of the texts; others fall back to their bytes                  |
-    | `byte`         | the 256 bytes                                                                 |
-    | `word:4`       | words and punctuation seen at least 4 times (`word` alone: 2), else `<unk>`   |
-    | `word-space:4` | the same, split at white space only: for text that is tokenised already       |
-    | `bpe:4096`     | byte pairs, 4,096 entries; fewer if the texts do not support so many          |
+    | spec           | tokens                                                                             |
+    |----------------|------------------------------------------------------------------------------------|
+    | `char`         | the characters of the texts; other characters are encoded as their UTF-8 bytes     |
+    | `byte`         | the 256 bytes; the id of a byte is its value + 1                                   |
+    | `word:4`       | words and punctuation that occur at least 4 times (default 2); others are `<unk>`  |
+    | `word-space:4` | like `word:4`, but split at white space only, for text that is already tokenized   |
+    | `bpe:4096`     | byte-pair encoding with 4,096 entries, or fewer if the texts are too short         |
 
-    A `vocabulary` closes the word list, as published protocols do; the text is then split at white space.
-    Raises ConfigurationError or UnknownNameError for a wrong spec.
+    If a `vocabulary` is given, it replaces the trained word list, and text is split at white space. Raises
+    UnknownNameError for an unknown kind, ConfigurationError for a wrong number.
     """
     kind, number = _parsed(spec)
     texts = _reporting(texts, on_progress)
     if vocabulary is not None:
         if not kind.startswith("word"):
-            raise ConfigurationError(f"a closed vocabulary needs a word tokenizer, not '{spec}'")
+            raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
         return Tokenizer(_words(list(dict.fromkeys(vocabulary)), pre_tokenizers.WhitespaceSplit()))
     if kind == "char":
         return Tokenizer(_characters(texts))
     if kind == "byte":
-        return Tokenizer(_byte_pairs([], []))
+        return Tokenizer(_byte_pairs(BYTE_CHARACTERS, [], []))
     if kind == "bpe":
         return Tokenizer(_trained_byte_pairs(texts, number))
     splitter = pre_tokenizers.WhitespaceSplit() if kind == "word-space" else pre_tokenizers.Whitespace()
@@ -59,7 +62,7 @@ def train_tokenizer(
 
 
 def _parsed(spec: str) -> tuple[str, int]:
-    """The kind and the number of a spec, checked."""
+    """Splits a tokenizer specification into its kind and number, and checks both."""
     kind, colon, text = spec.partition(":")
     if kind not in ("char", "byte", "word", "word-space", "bpe"):
         raise UnknownNameError("tokenizer", spec, ["char", "byte", "word", "word:4", "word-space:4", "bpe:4096"])
@@ -71,8 +74,10 @@ def _parsed(spec: str) -> tuple[str, int]:
     if not colon and kind != "bpe":
         return kind, DEFAULT_WORD_COUNT
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= _MAX_VOCAB_SIZE:
-        what = "a vocabulary size" if kind == "bpe" else "a least count"
-        raise ConfigurationError(f"tokenizer '{kind}' needs {what} of {least} to {_MAX_VOCAB_SIZE}, got '{spec}'")
+        what, example = ("a vocabulary size", "bpe:4096") if kind == "bpe" else ("a smallest word count", f"{kind}:2")
+        raise ConfigurationError(
+            f"tokenizer '{kind}' needs {what} from {least} to {_MAX_VOCAB_SIZE}, as in '{example}'; got '{spec}'"
+        )
     return kind, int(text)
 
 
@@ -84,15 +89,17 @@ def _characters(texts: Iterable[str]) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(
         models.BPE(vocab={entry: token_id for token_id, entry in enumerate(entries)}, merges=[], byte_fallback=True)
     )
-    # Nothing merges, so any cut is right; short ones keep the time linear in the length of the text.
+    # Without merges, any split gives the same tokens; short pieces keep the time linear in the length of the text.
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]{1,32}"), "isolated")
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return backend
 
 
-def _byte_pairs(longer: Sequence[str], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
-    """Byte-level BPE: end of text, the 256 bytes, and the `longer` entries that the merges make."""
-    entries = [EOT_TEXT, *sorted(pre_tokenizers.ByteLevel.alphabet()), *longer]
+def _byte_pairs(
+    byte_entries: Sequence[str], merged: Sequence[str], merges: list[tuple[str, str]]
+) -> tokenizers.Tokenizer:
+    """Builds a byte-level BPE tokenizer from the entries of the 256 bytes, the merges, and the entries they create."""
+    entries = [EOT_TEXT, *byte_entries, *merged]
     vocab = {entry: token_id for token_id, entry in enumerate(entries)}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -101,17 +108,17 @@ def _byte_pairs(longer: Sequence[str], merges: list[tuple[str, str]]) -> tokeniz
 
 
 def _trained_byte_pairs(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    learner = _byte_pairs([], [])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    # The library's trainer would make end-of-text an "added token", which it then finds in text: we add it ourselves.
+    alphabet = sorted(BYTE_CHARACTERS)
+    learner = _byte_pairs(alphabet, [], [])
+    # The library's trainer would add EOT as an "added token" and recognise its spelling in texts, so it is added here.
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=alphabet, show_progress=False
     )
     learner.train_from_iterator(texts, trainer)
     learned = learner.get_vocab()
-    longer = sorted((entry for entry in learned if len(entry) > 1), key=learned.__getitem__)
+    merged = sorted((entry for entry in learned if len(entry) > 1), key=learned.__getitem__)
     merges = json.loads(learner.to_str())["model"]["merges"]
-    return _byte_pairs(longer, [(left, right) for left, right in merges])
+    return _byte_pairs(alphabet, merged, [(left, right) for left, right in merges])
 
 
 def _trained_words(
@@ -126,9 +133,10 @@ def _trained_words(
 
 
 def word_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """A tokenizer whose ids from 1 on are these words, split at white space.
+    """Returns a tokenizer that splits text at white space and gives the words of a list the ids 1, 2, 3, ...
 
-    Words outside the list are encoded as `<unk>` if it is in the list, and refused with a TokenizerError otherwise.
+    Words outside the list are encoded as `<unk>` if the list contains `<unk>`; otherwise encoding them raises
+    TokenizerError.
     """
     return Tokenizer(_word_level([EOT_TEXT, *words], pre_tokenizers.WhitespaceSplit()))
 
@@ -139,7 +147,7 @@ def _words(words: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> token
 
 def _word_level(entries: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> tokenizers.Tokenizer:
     if EOT_TEXT in entries[1:]:
-        raise TokenizerError(f"'{EOT_TEXT}' cannot be a word: it has white space in it")
+        raise TokenizerError(f"'{EOT_TEXT}' cannot be a word, because it contains white space")
     vocab = {entry: token_id for token_id, entry in enumerate(entries)}
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocab, unk_token=UNKNOWN_TEXT))
     backend.pre_tokenizer = splitter

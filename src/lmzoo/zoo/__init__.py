@@ -1,7 +1,8 @@
-"""The registry: every species by name, with its place in history. Listing it imports no species.
+"""The registry of model families, called species: their names, their cards, and their settings.
 
-A new species is one file in `models/` and one `Card` here. Other packages add theirs through the entry point group
-`lmzoo.species`, whose entries point at a `Card`; a script or notebook calls `zoo.register(card)`.
+Listing the registry imports no model code. A new species is one file in `models/` and one `Card` in `zoo/cards.py`.
+Other packages add species through the entry point group `lmzoo.species`, whose entries point to a `Card`; a script or
+notebook calls `zoo.register(card)`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from lmzoo.checks import check_choice
 from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
+from lmzoo.system.placement import DEVICES
 from lmzoo.zoo.cards import CARDS
 from lmzoo.zoo.species_card import Card
 
@@ -20,46 +23,60 @@ if typing.TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from lmzoo.language_model import LanguageModel
+    from lmzoo.system.placement import Device
 
 ENTRY_POINT_GROUP = "lmzoo.species"
-
+_NO_SETTINGS = ("vocab_size", "device")
+"""Parameters of a factory that `create` passes and that are not settings of the model."""
 
 _registered: dict[str, Card] = {card.name: card for card in CARDS}
 
 
 def register(card: Card) -> None:
-    """Adds a species for this process. ConfigurationError if the name belongs to another one."""
+    """Adds a species (a model family) to the registry, for this process.
+
+    Raises ConfigurationError if another species has the same name.
+    """
     if _all_cards().get(card.name, card) != card:
-        raise ConfigurationError(f"the species name '{card.name}' is taken; choose another")
+        raise ConfigurationError(f"the species name '{card.name}' is taken: choose another name")
     _registered[card.name] = card
 
 
 def names() -> list[str]:
-    """The names of all species, in the order of the eras."""
+    """Returns the names of all species: those of lmzoo in order of year, then those of scripts and other packages."""
     return list(_all_cards())
 
 
 def built_in_names() -> list[str]:
-    """The names of the species that lmzoo itself brings."""
+    """Returns the names of the species that are part of lmzoo, in order of year."""
     return [card.name for card in CARDS]
 
 
 def card(name: str) -> Card:
-    """The card of a species; UnknownNameError with the nearest match."""
+    """Returns the card of a species; raises UnknownNameError, with the nearest match, for an unknown name."""
     cards = _all_cards()
     if name not in cards:
         raise UnknownNameError("species", name, cards)
     return cards[name]
 
 
-def create(name: str, vocab_size: int, /, **settings: Any) -> LanguageModel[Any]:
-    """A fresh, unfitted model. The settings are the factory's keyword arguments: ConfigurationError for others."""
+def create(name: str, vocab_size: int, /, *, device: Device = "cpu", **settings: Any) -> LanguageModel[Any]:
+    """Creates an unfitted model of a species, for a vocabulary of `vocab_size` tokens.
+
+    `settings` are keyword arguments of the factory of the species. A network computes on `device`: "cpu", "cuda",
+    "mps", or "auto" for the fastest device present; other models ignore it. Raises UnknownNameError for an unknown
+    species or setting, and ConfigurationError for a value that is not allowed or a device that is not present.
+    """
     check_settings(name, settings)
-    return card(name).resolve()(vocab_size, **settings)
+    check_choice(DEVICES, device=device)
+    factory = card(name).resolve()
+    if "device" in inspect.signature(factory).parameters:
+        settings["device"] = device
+    return factory(vocab_size, **settings)
 
 
 def check_settings(name: str, settings: Iterable[str]) -> None:
-    """UnknownNameError unless a species has settings with all these names."""
+    """Raises UnknownNameError if a species has no setting with one of the given names."""
     allowed = defaults(name)
     for setting in settings:
         if setting not in allowed:
@@ -69,46 +86,56 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
 def check_choice_of_settings(
     settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
 ) -> None:
-    """The same for settings by species; UsageError if some are for one that is not among `species`, those of a run."""
+    """Checks the names of settings that are grouped by species, for a run with the given `species`.
+
+    Raises UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is not part
+    of the run. `of` is the word for the run in the error message.
+    """
     for name in species:
-        card(name)  # a typo there is what to say first
-    for name, own in settings.items():
-        check_settings(name, own)
+        card(name)  # so that a misspelt species is reported first
+    for name, names_of_settings in settings.items():
+        check_settings(name, names_of_settings)
         if name not in species:
-            raise UsageError(f"settings are given for '{name}', which is not among the species of this {of}")
+            raise UsageError(
+                f"settings are given for '{name}', which is not among the species of this {of}: {', '.join(species)}"
+            )
 
 
 def year(species: str) -> int | None:
-    """Of its card; None if there is none, as of a plug-in that has gone."""
+    """Returns the year of a species, or None if it is not registered, such as one of a plug-in that was removed."""
     return card(species).year if species in names() else None
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The settings of a species with their default values."""
+    """Returns the settings of a species with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "vocab_size"}
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
 
 
 def _all_cards() -> dict[str, Card]:
-    return {**_registered, **{name: found for name, found in _plugins().items() if name not in _registered}}
+    return {**_registered, **{name: card for name, card in _plugins().items() if name not in _registered}}
 
 
 @cache
 def _plugins() -> dict[str, Card]:
-    """Cards of installed packages. A broken one must not take the zoo down: it shows its error when it is used."""
+    """Returns the cards of species from other installed packages.
+
+    A package that cannot be loaded gives a card that raises ConfigurationError only when its species is used.
+    """
     cards = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            found = entry.load()
+            loaded = entry.load()
         except Exception as error:
-            found = _broken(entry.name, f"{type(error).__name__}: {error}")
-        if not isinstance(found, Card):
-            found = _broken(entry.name, f"its entry point is a {type(found).__name__}, not a Card")
-        cards[found.name] = found
+            loaded = _broken(entry.name, f"{type(error).__name__}: {error}")
+        if not isinstance(loaded, Card):
+            loaded = _broken(entry.name, f"its entry point is a {type(loaded).__name__} and must be a Card")
+        cards[loaded.name] = loaded
     return cards
 
 
 def _broken(name: str, reason: str) -> Card:
+    """Returns the card of a species that cannot be loaded, which describes the reason."""
     about = f"cannot be loaded: {reason}"
     return Card(
         name=name, factory=f"({about})", title="(broken plug-in)", year=0, people="",

@@ -1,4 +1,4 @@
-"""The papers behind the species, for a bibliography: `references.bib` has them, and cards name them by key."""
+"""The papers of the models, as BibTeX entries of `references.bib`; cards cite them by key."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ENTRY = re.compile(r"^@\w+\{([^,]+),\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 
 @cache
 def entries() -> dict[str, str]:
-    """All papers by key, as BibTeX."""
+    """Returns all entries of the bibliography by key, as BibTeX."""
     text = files("lmzoo.zoo").joinpath("references.bib").read_text(encoding="utf-8")
-    return {found[1]: found[0] for found in _ENTRY.finditer(text)}
+    return {match[1]: match[0] for match in _ENTRY.finditer(text)}
 
 
 def bibtex(keys: Iterable[str]) -> str:
-    """The papers with these keys, each once."""
+    """Returns the bibliography entries with the given keys, each once, as BibTeX."""
     return "\n".join(entries()[key] for key in dict.fromkeys(keys))

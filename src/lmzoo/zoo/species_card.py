@@ -1,4 +1,4 @@
-"""A card describes a model family: its year, its people, its idea, its paper, and where its code is."""
+"""Cards of model families: the year, authors, idea and paper of each, and the location of its code."""
 
 from __future__ import annotations
 
@@ -17,30 +17,35 @@ if typing.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Card:
-    """What a visitor reads on the cage, and where the animal lives."""
+    """A description of a species, which is a model family of the zoo, and the location of its factory function."""
 
     name: str
     factory: str
-    """"module:function"; the function takes vocab_size and keyword settings, and returns a `LanguageModel`."""
+    """The factory as "module:function"; it takes `vocab_size` and keyword settings, and returns a `LanguageModel`."""
     title: str
     year: int
     people: str
     idea: str
     sees: str
-    """Its context window, in words."""
+    """The context that the model uses, in words."""
     changed: str
-    """What it changed."""
+    """The contribution of the model to the history of language models."""
     limits: str
     paper: str
     cites: tuple[str, ...] = ()
-    """Keys of its papers in `references.bib`."""
+    """Keys of the papers in `references.bib`."""
     beware: str = ""
-    """What is often said of it and is wrong."""
+    """A common misconception about the model; empty if there is none."""
 
     def resolve(self) -> Callable[..., LanguageModel[Any]]:
-        """Imports and returns the factory."""
+        """Imports and returns the factory function of the species.
+
+        Raises ConfigurationError if it cannot be imported.
+        """
         module, _, function = self.factory.partition(":")
         try:
             return getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(f"species '{self.name}' names the factory '{self.factory}': {error}") from error
+            raise ConfigurationError(
+                f"cannot import the factory '{self.factory}' of species '{self.name}': {error}"
+            ) from error

@@ -1,23 +1,24 @@
-"""Large hidden Markov model (Chiu & Rush 2020): thousands of states, of which each token has only a block.
+"""Large hidden Markov model (Chiu & Rush 2020): thousands of states, each of which can emit only one class of tokens.
 
-    P(w | state) = 0 unless the state is one of those of the class of w
+    P(w | state) = 0 unless the state belongs to the class of token w
 
-Tokens fall into C classes, and each class owns some of the K states: what a token can hide is not what kind of word it
-is, which everybody sees, but in which surroundings it stands. As a token leaves few states possible, a step of the
-filter costs m m' operations, with m and m' the states of two classes in a row, instead of K^2. J. T. Chiu, A. M. Rush,
-Scaling Hidden Markov Language Models, EMNLP 2020, trained their parameters as outputs of a network.
+The tokens are divided into C classes, and the K states into C blocks, one for each class. The class of a token is
+observed; what the state adds is the context in which the token occurs. A token leaves only the states of one block
+possible. So a step of the filter takes m m' operations instead of K^2, where m and m' are the numbers of states of two
+successive classes. J. T. Chiu, A. M. Rush, Scaling Hidden Markov Language Models, EMNLP 2020, computed the parameters
+with a neural network.
 
-Changed: here it is expectation-maximisation again, in three old steps. Classes are those of Brown et al. (1992); with
-one state each they are a class bigram model. Then states are split in two, and the halves, made slightly different,
-find their own uses (S. Petrov, L. Barrett, R. Thibaux, D. Klein, Learning Accurate, Compact, and Interpretable Tree
-Annotation, 2006). And as few transitions of a state are ever seen, its row is drawn towards that of its whole class, as
-an n-gram model backs off.
+Differences from the paper: the parameters are fitted by expectation-maximisation, with three older methods. The classes
+are those of Brown et al. (1992); with one state per class, the model is a class bigram model. States are then split in
+two with small random differences, and EM specialises the halves (S. Petrov, L. Barrett, R. Thibaux, D. Klein, Learning
+Accurate, Compact, and Interpretable Tree Annotation, 2006). Most transitions of a state are never observed, so its
+transition probabilities are interpolated with those of its class, as in the back-off of an n-gram model.
 
-What it cannot do: carry more than the name of one state, log2(K) bits, from token to token; and as each token belongs
-to one class, "her" cannot be in a block with "him" and in one with "his".
+Limits: the state carries at most log2(K) bits from token to token. Each token belongs to a single class, so "her"
+cannot share one block with "him" and another with "his".
 
-    layout.py      which states belong to which tokens      inference.py   filter, count, decode
-    learning.py    EM, back-off, splitting                  model.py       the language model
+    layout.py      the states of each token            inference.py   filtering, expected counts, decoding
+    learning.py    EM, back-off, splitting             model.py       the language model
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ __all__ = ["ClassHiddenMarkovModel", "class_hmm"]
 def class_hmm(
     vocab_size: int, *, n_states: int = 1024, n_classes: int = 128, n_rounds: int = 8, tolerance: float = 1e-3
 ) -> ClassHiddenMarkovModel:
-    """Hidden Markov model with `n_states` states, shared out among `n_classes` classes of tokens.
+    """Creates a hidden Markov model with `n_states` states, divided among `n_classes` classes of tokens.
 
-    The number of states grows to `n_states` by doubling; each size is given at most `n_rounds` rounds of four
-    iterations of Baum-Welch, and fewer if a round gains less than `tolerance` nats a token on the valid split. An
-    iteration costs about 8 m^2 floating-point operations a token, where m is the mean number of states of a class,
-    weighted by how often it occurs. Memory is about 40 K^2 bytes while fitting on two cores (0.75 GB for 4,096 states)
-    and 4 K^2 afterwards. The strength of the back-off is learned on the valid split.
+    A fit doubles the number of states until it is `n_states`. Each size is trained for at most `n_rounds` rounds of
+    four Baum-Welch iterations, and for fewer if a round improves the log-probability of the validation set by less than
+    `tolerance` nats per token. The strength of the back-off is chosen on the validation set. An iteration takes about
+    8 m^2 floating-point operations per token, where m is the mean number of states of a class, weighted by the class
+    frequency. With K states, a fit on two cores needs about 40 K^2 bytes of memory (0.75 GB for 4,096 states), and the
+    fitted model 4 K^2 bytes.
     """
     return ClassHiddenMarkovModel(vocab_size, Settings(n_states, n_classes, n_rounds, tolerance))

@@ -1,16 +1,18 @@
-"""Filtering, counting and decoding, when each token leaves only its own block of states possible.
+"""Filtering, expected counts and decoding, when each token leaves only one block of states possible.
 
-In the terms of `lmzoo.models.hmm.inference`, with f_t the filtered belief, over the states of the class of token t:
+The symbols are those of `lmzoo.models.hmm.inference`. f_t is the filtered distribution, over the states of the class of
+token t:
 
     f_t  = (f_t-1 A) b_t / c_t,   c_t = sum of (f_t-1 A) b_t
-    w_t  = (b_t / c_t) (A w_t+1)                      evidence from t on
-    g_t  = f_t (A w_t+1)                              the posterior of state_t
-    x_t  = f_t^T w_t+1 * A                            the posterior of the transition from t to t + 1
+    w_t  = (b_t / c_t) (A w_t+1)                      backward variable
+    g_t  = f_t (A w_t+1)                              posterior of state_t
+    x_t  = f_t^T w_t+1 * A                            posterior of the transition from t to t + 1
 
-Here A is the block of transitions between two classes, and end-of-text is a token like others: as it has one state
-only, nothing is remembered across it. So a stream needs no care for documents. It is walked in blocks, which start with
-a document where they can: then all that is known at their start is that a text has ended. In a long document the filter
-is run twice, first to find the beliefs at the borders of blocks, so that memory holds the beliefs of one block.
+Here A is the block of transition probabilities between two classes. The end-of-text token is a token like others; it
+has a single state, so that no information passes from one document to the next, and a stream is processed as one
+sequence. The stream is cut into blocks, which start with a document if possible, so that the state distribution at
+their start is known. In a document longer than a block the filter runs twice, the first time for the distributions at
+the block boundaries; so memory holds the distributions of only one block.
 """
 
 from __future__ import annotations
@@ -24,70 +26,81 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Counts, Layout, Parameters
+from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Counts, Layout, Parameters, StateDistribution
 from lmzoo.stream import TokenStream
 from lmzoo.system.compiled import N_THREADS, kernel, read, write
 
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 _LAYOUT = (read(_I32), read(_I64), read(_I64))  # classes, first states, first emissions
 _PARAMETERS = (read(_F32, 2), read(_F32))
-_BELIEFS = (write(_I64), write(_F32), write(_F32))  # offsets, beliefs, likelihoods
+_FILTERED = (write(_I64), write(_F32), write(_F32))  # offsets, probabilities, likelihoods
 
 _BLOCK: Final = 4096
-"""Tokens of a block; one of many short documents ends with a document and may be somewhat longer."""
+"""Tokens per block; a block of short documents is extended to the end of its last document."""
 _MANY_COUNTS: Final = 1 << 28
-"""Threads hold a matrix of counts each; together at most so many numbers (1 GB)."""
+"""Each thread has a matrix of counts; this is the largest total number of their elements (1 GB)."""
 
 
 class Filtered(NamedTuple):
-    """The beliefs after each of N tokens, one behind the other."""
+    """The filtered state distributions after each of N tokens, in one flat array."""
 
     ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]  # (N + 1,)
-    beliefs: NDArray[np.float32]
-    likelihoods: NDArray[np.float32]  # (N,) of each token, given those before it
+    offsets: NDArray[np.int64]
+    """Bounds (N + 1,): the distribution after token t is probs[offsets[t] : offsets[t + 1]]."""
+    probs: NDArray[np.float32]
+    likelihoods: NDArray[np.float32]
+    """Probability (N,) of each token, given the tokens before it."""
 
-    def last(self, layout: Layout) -> Belief:
-        return Belief(int(layout.classes[self.ids[-1]]), self.beliefs[self.offsets[-2] : self.offsets[-1]])
+    def last(self, layout: Layout) -> StateDistribution:
+        token_class = int(layout.classes[self.ids[-1]])
+        return StateDistribution(token_class, self.probs[self.offsets[-2] : self.offsets[-1]])
 
 
-def filter_tokens(ids: NDArray[np.int32], before: Belief, layout: Layout, parameters: Parameters) -> Filtered:
-    """Runs the filter over tokens, from the belief before them."""
+def filter_tokens(
+    ids: NDArray[np.int32], before: StateDistribution, layout: Layout, parameters: Parameters
+) -> Filtered:
+    """Runs the forward filter over tokens, starting from the state distribution `before` the first one."""
     n_states = layout.n_states_of[layout.classes[ids]]
     offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
-    found = Filtered(ids, offsets, np.zeros(offsets[-1], np.float32), np.empty(len(ids), np.float32))
-    _filter(ids, before.token_class, before.probs, *_of(layout), *parameters, *found[1:])
-    return found
+    filtered = Filtered(ids, offsets, np.zeros(offsets[-1], np.float32), np.empty(len(ids), np.float32))
+    _filter(ids, before.token_class, before.probs, *_of(layout), *parameters, *filtered[1:])
+    return filtered
 
 
 def chains(stream: TokenStream) -> Iterator[list[slice]]:
-    """Cuts a stream into blocks; each list of them, in order, starts with a document, and the next one does too."""
+    """Divides a token stream into chains, lists of successive blocks (slices of the stream), and yields them in order.
+
+    Each chain starts with a document, so that chains can be processed independently.
+    """
     ends = stream.ends
     starts = np.unique(ends[np.searchsorted(ends, np.arange(_BLOCK, len(stream), _BLOCK))])
     for start, end in itertools.pairwise(np.unique([0, *starts, len(stream)]).tolist()):
-        # Only a long document makes a chain of more than two blocks' size.
+        # Only a long document makes a chain longer than two blocks.
         borders = [start, *range(start + _BLOCK, end - _BLOCK, _BLOCK), end]
         yield [slice(*pair) for pair in itertools.pairwise(borders)]
 
 
 def filtered_blocks(
     blocks: Iterable[slice], stream: TokenStream, layout: Layout, parameters: Parameters
-) -> Iterator[tuple[slice, Belief, Filtered]]:
-    """Filters a chain of blocks; with each comes the belief before it."""
-    belief = START
+) -> Iterator[tuple[slice, StateDistribution, Filtered]]:
+    """Runs the forward filter over a chain of blocks.
+
+    Yields each block, the state distribution before it, and the filtered distributions after its tokens.
+    """
+    before = START
     for block in blocks:
-        found = filter_tokens(stream.ids[block], belief, layout, parameters)
-        yield block, belief, found
-        belief = found.last(layout)
+        filtered = filter_tokens(stream.ids[block], before, layout, parameters)
+        yield block, before, filtered
+        before = filtered.last(layout)
 
 
 def likelihoods(stream: TokenStream, layout: Layout, parameters: Parameters) -> NDArray[np.float32]:
-    """(T,) probability of every token of a stream, given those before it in its document."""
+    """Computes the probability (T,) of each of the T tokens of a stream, given the tokens before it in its document."""
     result = np.empty(len(stream), np.float32)
 
     def score(chain: list[slice]) -> None:
-        for block, _, found in filtered_blocks(chain, stream, layout, parameters):
-            result[block] = found.likelihoods
+        for block, _, filtered in filtered_blocks(chain, stream, layout, parameters):
+            result[block] = filtered.likelihoods
 
     for _ in _in_threads(score, chains(stream), N_THREADS):
         pass
@@ -95,12 +108,12 @@ def likelihoods(stream: TokenStream, layout: Layout, parameters: Parameters) -> 
 
 
 def log_likelihood(stream: TokenStream, layout: Layout, parameters: Parameters) -> float:
-    """Of a stream, in nats."""
+    """Returns the log-likelihood of a token stream under a hidden Markov model, in nats."""
     return float(np.log(likelihoods(stream, layout, parameters), dtype=np.float64).sum())
 
 
 def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters) -> tuple[float, Counts]:
-    """The E-step of Baum-Welch: the log-likelihood in nats, and the expected counts."""
+    """Computes the log-likelihood of a token stream, in nats, and its expected counts: the E-step of Baum-Welch."""
     n_threads = int(np.clip(_MANY_COUNTS // layout.n_states**2, 1, N_THREADS))
     all_chains = list(chains(stream))
 
@@ -108,14 +121,14 @@ def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters)
         counts = Counts(np.zeros((layout.n_states,) * 2, np.float32), np.zeros(layout.n_emissions))
         return sum(_count_chain(chain, stream, layout, parameters, counts) for chain in chains), counts
 
-    # Which thread counts what is settled beforehand: sums of floats depend on their order.
+    # The work of each thread is fixed in advance, because sums of floats depend on their order.
     total, counts = 0.0, None
-    for part, found in _in_threads(count, [all_chains[i::n_threads] for i in range(n_threads)], n_threads):
+    for part, part_counts in _in_threads(count, [all_chains[i::n_threads] for i in range(n_threads)], n_threads):
         total += part
         if counts is None:
-            counts = found
+            counts = part_counts
         else:
-            for sums, more in zip(counts, found, strict=True):
+            for sums, more in zip(counts, part_counts, strict=True):
                 sums += more
     assert counts is not None
     counts.transitions[:] *= parameters.transmat
@@ -125,48 +138,58 @@ def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters)
 def _count_chain(
     chain: list[slice], stream: TokenStream, layout: Layout, parameters: Parameters, counts: Counts
 ) -> float:
-    """Adds the counts of a chain, in which those of transitions still lack the factor A; returns its log-likelihood."""
-    entering = [START]
-    for _, _, found in filtered_blocks(chain[:-1], stream, layout, parameters):
-        entering.append(found.last(layout))
+    """Adds the expected counts of a chain of blocks to `counts`, and returns its log-likelihood in nats.
+
+    The caller must multiply the sums of transition counts by the transition probabilities.
+    """
+    at_starts = [START]
+    for _, _, filtered in filtered_blocks(chain[:-1], stream, layout, parameters):
+        at_starts.append(filtered.last(layout))
     total, following = 0.0, _NOTHING
-    for block, belief in zip(reversed(chain), reversed(entering), strict=True):
-        found = filter_tokens(stream.ids[block], belief, layout, parameters)
-        total += float(np.log(found.likelihoods, dtype=np.float64).sum())
-        following = _smoothed(found, following, layout, parameters, counts)
-    # The way from the end of the last text to the first token of this one.
+    for block, before in zip(reversed(chain), reversed(at_starts), strict=True):
+        filtered = filter_tokens(stream.ids[block], before, layout, parameters)
+        total += float(np.log(filtered.likelihoods, dtype=np.float64).sum())
+        following = _smooth_block(filtered, following, layout, parameters, counts)
+    # The transition from the end of the previous document to the first token of the chain.
     counts.transitions[EOT_STATE, slice(*layout.block(following.token_class))] += following.probs
     return total
 
 
-_NOTHING: Final = Belief(EOT_CLASS, np.empty(0, np.float32))
+_NOTHING: Final = StateDistribution(EOT_CLASS, np.empty(0, np.float32))
+"""The backward variables after the last token of a chain: none."""
 
 
-def _smoothed(found: Filtered, following: Belief, layout: Layout, parameters: Parameters, counts: Counts) -> Belief:
-    """Makes beliefs into posteriors, in place, adds counts, and returns the evidence at the first token."""
-    evidence = np.empty((2, int(layout.n_states_of.max())), np.float32)
-    evidence[0, : len(following.probs)] = following.probs
+def _smooth_block(
+    filtered: Filtered, following: StateDistribution, layout: Layout, parameters: Parameters, counts: Counts
+) -> StateDistribution:
+    """Runs the backward pass over a block, and returns the backward variables at its first token.
+
+    `following` holds the backward variables after the block. Replaces the filtered state distributions by posteriors,
+    in place, and adds the expected counts of the block to `counts`.
+    """
+    backward = np.empty((2, int(layout.n_states_of.max())), np.float32)
+    backward[0, : len(following.probs)] = following.probs
     row = _smooth(
-        found.ids, len(following.probs) > 0, following.token_class, evidence,
-        *_of(layout), *parameters, *found[1:], *counts,
+        filtered.ids, len(following.probs) > 0, following.token_class, backward,
+        *_of(layout), *parameters, *filtered[1:], *counts,
     )  # fmt: skip
-    first = int(layout.classes[found.ids[0]])
-    return Belief(first, evidence[row, : int(layout.n_states_of[first])])
+    first = int(layout.classes[filtered.ids[0]])
+    return StateDistribution(first, backward[row, : int(layout.n_states_of[first])])
 
 
 def posteriors(ids: NDArray[np.int32], layout: Layout, parameters: Parameters) -> NDArray[np.float32]:
-    """(T, K) the probability of each state at each position of one text, given all of it."""
-    found = filter_tokens(ids, START, layout, parameters)
+    """Computes the probability (T, K) of each of K states at each of the T tokens of a text, given the whole text."""
+    filtered = filter_tokens(ids, START, layout, parameters)
     counts = Counts(np.zeros((layout.n_states,) * 2, np.float32), np.zeros(layout.n_emissions))
-    _smoothed(found, _NOTHING, layout, parameters, counts)
+    _smooth_block(filtered, _NOTHING, layout, parameters, counts)
     result = np.zeros((len(ids), layout.n_states), np.float32)
     for position, token_class in enumerate(layout.classes[ids]):
-        result[position, slice(*layout.block(token_class))] = found.beliefs[slice(*found.offsets[position:][:2])]
+        result[position, slice(*layout.block(token_class))] = filtered.probs[slice(*filtered.offsets[position:][:2])]
     return result
 
 
 def most_likely_path(ids: NDArray[np.int32], layout: Layout, parameters: Parameters) -> NDArray[np.int64]:
-    """(T,) the states of the most likely path (Viterbi 1967)."""
+    """Returns the most likely sequence of hidden states (T,) for T tokens (Viterbi 1967)."""
     n_states = layout.n_states_of[layout.classes[ids]]
     offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
     came_from, path = np.empty(offsets[-1], np.int64), np.empty(len(ids), np.int64)
@@ -183,67 +206,79 @@ def _in_threads(work: Callable[[Any], Any], parts: Iterable[Any], n_threads: int
         yield from pool.map(work, parts)
 
 
-@kernel(read(_I32), _I64, write(_F32), *_LAYOUT, *_PARAMETERS, *_BELIEFS, reassociate=True)
+@kernel(read(_I32), _I64, write(_F32), *_LAYOUT, *_PARAMETERS, *_FILTERED, reassociate=True)
 def _filter(
     ids, class_before, previous, classes, first_state, first_emission, transmat, emissions,
-    offsets, beliefs, likelihoods,
+    offsets, filtered, likelihoods,
 ):  # fmt: skip
-    """Fills in `beliefs`, which are zero, and `likelihoods`; `previous` is the belief before the first token."""
+    """Runs the forward filter over the tokens `ids`, and fills in the arrays `filtered` and `likelihoods`.
+
+    `filtered` must be zero; its part offsets[t] : offsets[t + 1] receives the state distribution after token t.
+    `previous` is the distribution over the states of the class `class_before`, before the first token.
+    """
     before = first_state[class_before]
     for t in range(ids.size):
         first = first_state[classes[ids[t]]]
-        belief = beliefs[offsets[t] : offsets[t + 1]]
+        probs = filtered[offsets[t] : offsets[t + 1]]
         for i in range(previous.size):
-            weight, row = previous[i], transmat[before + i, first : first + belief.size]
-            for j in range(belief.size):
-                belief[j] += weight * row[j]
-        emission = emissions[first_emission[ids[t]] : first_emission[ids[t]] + belief.size]
+            weight, row = previous[i], transmat[before + i, first : first + probs.size]
+            for j in range(probs.size):
+                probs[j] += weight * row[j]
+        emission = emissions[first_emission[ids[t]] : first_emission[ids[t]] + probs.size]
         likelihood = np.float32(0)
-        for j in range(belief.size):
-            belief[j] *= emission[j]
-            likelihood += belief[j]
+        for j in range(probs.size):
+            probs[j] *= emission[j]
+            likelihood += probs[j]
         likelihoods[t] = likelihood
         scale = np.float32(1) / likelihood
-        for j in range(belief.size):
-            belief[j] *= scale
-        previous, before = belief, first
+        for j in range(probs.size):
+            probs[j] *= scale
+        previous, before = probs, first
 
 
 @kernel(
-    read(_I32), types.boolean, _I64, write(_F32, 2), *_LAYOUT, *_PARAMETERS, *_BELIEFS, write(_F32, 2), write(_F64),
+    read(_I32), types.boolean, _I64, write(_F32, 2), *_LAYOUT, *_PARAMETERS, *_FILTERED, write(_F32, 2), write(_F64),
     returns=_I64, reassociate=True,
 )  # fmt: skip
 def _smooth(
-    ids, goes_on, class_after, evidence, classes, first_state, first_emission, transmat, emissions,
-    offsets, beliefs, likelihoods, transitions, emitted,
+    ids, is_followed, class_after, backward, classes, first_state, first_emission, transmat, emissions,
+    offsets, filtered, likelihoods, transitions, emitted,
 ):  # fmt: skip
-    """Walks back. Row 0 of `evidence` is that of what follows; returns the row where that of the first token is."""
+    """Runs the backward pass over the tokens `ids`, from the last to the first.
+
+    Replaces the filtered state distributions by posteriors, and adds expected counts to `transitions` and `emitted`.
+    If `is_followed`, row 0 of `backward` holds the backward variables of the following token, of class `class_after`.
+    Returns the row of `backward` that receives the variables of the first token.
+    """
     after = first_state[class_after]
     n_after = first_state[class_after + 1] - after
     row = 0
     for t in range(ids.size - 1, -1, -1):
-        first, place = first_state[classes[ids[t]]], first_emission[ids[t]]
-        belief, following, here = beliefs[offsets[t] : offsets[t + 1]], evidence[row], evidence[1 - row]
+        first, offset = first_state[classes[ids[t]]], first_emission[ids[t]]
+        probs, following, here = filtered[offsets[t] : offsets[t + 1]], backward[row], backward[1 - row]
         scale = np.float32(1) / likelihoods[t]
-        for i in range(belief.size):
+        for i in range(probs.size):
             message = np.float32(1)
-            if goes_on:
+            if is_followed:
                 message = np.float32(0)
-                probs, counts = transmat[first + i, after : after + n_after], transitions[first + i]
+                weights, counts = transmat[first + i, after : after + n_after], transitions[first + i]
                 for j in range(n_after):
-                    message += probs[j] * following[j]
+                    message += weights[j] * following[j]
                 for j in range(n_after):
-                    counts[after + j] += belief[i] * following[j]
-            here[i] = emissions[place + i] * scale * message
-            belief[i] *= message
-            emitted[place + i] += belief[i]
-        row, goes_on, after, n_after = 1 - row, True, first, belief.size
+                    counts[after + j] += probs[i] * following[j]
+            here[i] = emissions[offset + i] * scale * message
+            probs[i] *= message
+            emitted[offset + i] += probs[i]
+        row, is_followed, after, n_after = 1 - row, True, first, probs.size
     return row
 
 
 @kernel(read(_I32), *_LAYOUT, *_PARAMETERS, read(_I64), write(_I64), write(_I64))
 def _decode(ids, classes, first_state, first_emission, transmat, emissions, offsets, came_from, path):
-    """Fills in `path`; `came_from` holds the best state before each state of each token."""
+    """Fills in `path` with the most likely hidden state at each of the tokens `ids` (Viterbi 1967).
+
+    `came_from` is scratch space: it receives, for each state of each token, the best state before it.
+    """
     best, before = np.zeros(1), 0
     for t in range(ids.size):
         first, n_states = first_state[classes[ids[t]]], offsets[t + 1] - offsets[t]

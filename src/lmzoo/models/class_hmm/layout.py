@@ -1,4 +1,4 @@
-"""Which states can emit which tokens, and where the numbers for them stand."""
+"""The states of each token class, and the layout of the emission probabilities in memory."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from numpy.typing import NDArray
 
 EOT_CLASS: Final = 0
 EOT_STATE: Final = 0
-"""End-of-text is alone in its class, which has one state: what follows that state is how documents start."""
+"""The end-of-text token forms a class alone, with one state, whose transitions are those at the start of documents."""
 
 
 class Layout:
-    """V tokens in C classes, whose blocks of states stand one after the other.
+    """The assignment of V tokens to C classes, and of K states to contiguous blocks, one for each class.
 
-    Only the emissions of a block's own tokens are kept: a row of as many numbers as it has states for each token, the
-    tokens in order of class.
+    A state emits only the tokens of its class, so only those N emission probabilities are stored, in a flat array: one
+    row for each token, ordered by class, with one number for each state of the token's class.
     """
 
     def __init__(self, classes: NDArray[np.int32], n_states_of: NDArray[np.integer]) -> None:
-        """`classes` (V,) of the tokens, all of 0 .. C - 1 in use; `n_states_of` (C,) the sizes of the blocks."""
+        """Creates the layout of C token classes.
+
+        `classes` (V,) is the class of each of the V tokens; each class from 0 to C - 1 must have a token. `n_states_of`
+        (C,) is the number of states of each class.
+        """
         self.classes = classes
         self.first_state = _sums(n_states_of)  # (C + 1,)
-        self.tokens = np.argsort(classes, kind="stable").astype(np.int32)  # (V,) by class
-        self.first_token = np.searchsorted(classes[self.tokens], np.arange(len(n_states_of) + 1))  # (C + 1,) in it
+        self.tokens = np.argsort(classes, kind="stable").astype(np.int32)  # (V,) token ids, sorted by class
+        self.first_token = np.searchsorted(
+            classes[self.tokens], np.arange(len(n_states_of) + 1)
+        )  # (C + 1,) positions in `tokens`
         in_order = _sums(n_states_of[classes[self.tokens]])  # (V + 1,)
         self.first_emission = np.empty(len(classes), np.int64)
-        """(V,) where the row of each token starts."""
+        """Index (V,) in the flat array at which the row of each token starts."""
         self.first_emission[self.tokens] = in_order[:-1]
         self.n_emissions = int(in_order[-1])
 
@@ -42,40 +48,44 @@ class Layout:
 
     @property
     def n_states_of(self) -> NDArray[np.int64]:
-        """(C,) how many states each class has."""
+        """Number of states (C,) of each of the C token classes."""
         return np.diff(self.first_state)
 
     @cached_property
     def class_of_state(self) -> NDArray[np.int64]:
-        """(K,)"""
+        """Token class (K,) of each of the K states."""
         return np.repeat(np.arange(self.n_classes), self.n_states_of)
 
     @cached_property
     def state_of_emission(self) -> NDArray[np.int64]:
-        """(N,)"""
+        """State (N,) of each of the N stored emission probabilities."""
         n_tokens = np.diff(self.first_token)
         return np.concatenate([np.tile(np.arange(*self.block(c)), n_tokens[c]) for c in range(self.n_classes)])
 
     @cached_property
     def token_of_emission(self) -> NDArray[np.int32]:
-        """(N,)"""
+        """Token id (N,) of each of the N stored emission probabilities."""
         return np.repeat(self.tokens, self.n_states_of[self.classes[self.tokens]])
 
     def block(self, token_class: int) -> tuple[int, int]:
-        """First and last + 1 of the states of a class."""
+        """Returns the first state of a token class, and the last state plus 1."""
         return int(self.first_state[token_class]), int(self.first_state[token_class + 1])
 
     def emissions_of(self, token_class: int, emissions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(tokens of the class, its states), in the order of `tokens`."""
+        """Returns the emission probabilities of a token class, as a matrix with a row per token and a column per state.
+
+        The rows are in the order of `tokens`; `emissions` (N,) is the flat array of all stored probabilities.
+        """
         first, end = self.first_token[token_class], self.first_token[token_class + 1]
         n_states = int(self.n_states_of[token_class])
         start = int(self.first_emission[self.tokens[first]])
         return emissions[start : start + (end - first) * n_states].reshape(-1, n_states)
 
     def split(self, n_parts: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64], NDArray[np.int64]]:
-        """The layout in which each state is replaced by `n_parts` (K,) states.
+        """Returns the layout in which each of the K states is split into `n_parts` (K,) states.
 
-        With it come (K',) the old state of each new one and (N',) the old emission of each new one.
+        Also returns the old state (K',) of each of the K' new states, and the index (N',) of the old emission
+        probability of each of the N' new ones.
         """
         old_state = np.repeat(np.arange(self.n_states), n_parts)
         new = type(self)(self.classes, np.add.reduceat(n_parts, self.first_state[:-1]))
@@ -85,30 +95,37 @@ class Layout:
 
 
 class Parameters(NamedTuple):
-    """The probabilities of a model. Row 0 of the transitions is how documents start."""
+    """The probabilities of a hidden Markov model with K states and N stored emission probabilities.
+
+    Row 0 of the transition matrix holds the probabilities of the first state of a document.
+    """
 
     transmat: NDArray[np.float32]  # (K, K)
     emissions: NDArray[np.float32]  # (N,)
 
 
 class Counts(NamedTuple):
-    """How often the hidden states are expected to have done what, given the tokens."""
+    """Expected counts of the transitions and emissions of K hidden states, given the tokens of a text.
+
+    There is a count for each of the N stored emission probabilities of a `Layout`.
+    """
 
     transitions: NDArray[np.float32]  # (K, K)
     emissions: NDArray[np.float64]  # (N,)
 
 
-class Belief(NamedTuple):
-    """What is known of the hidden state after a token: it is one of the token's class."""
+class StateDistribution(NamedTuple):
+    """A distribution over the hidden states of one token class, which are the only states possible after its tokens."""
 
     token_class: int
     probs: NDArray[np.float32]
-    """(m,) over the states of the class."""
+    """Probability (m,) of each of the m states of the class."""
 
 
-START: Final = Belief(EOT_CLASS, np.ones(1, np.float32))
-"""Before a document: a text has ended."""
+START: Final = StateDistribution(EOT_CLASS, np.ones(1, np.float32))
+"""The state distribution before a document: the state of the end-of-text token has probability 1."""
 
 
 def _sums(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Returns the cumulative sums of N sizes (N + 1,), starting with 0."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

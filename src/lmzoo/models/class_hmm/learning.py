@@ -1,14 +1,15 @@
-"""Fitting: from classes to states by splitting, and between splits Baum-Welch with back-off.
+"""Fitting: states are split until there are enough, and trained by Baum-Welch with back-off after each split.
 
-The M-step draws each row of probabilities towards a coarser one, by pseudo-counts (Dirichlet priors; MacKay & Peto
-1995, A Hierarchical Dirichlet Language Model):
+The M-step smooths each row of probabilities with a coarser distribution, by pseudo-counts (Dirichlet priors; MacKay &
+Peto 1995, A Hierarchical Dirichlet Language Model):
 
-    A(i, j) = (n(i, j) + a B(c(i), j)) / (n(i) + a)         a state's transitions, towards those of its class
-    B(c, j) = (n(c, j) + b m(j)) / (n(c) + b)               a class's, towards how often states occur, m
-    E(i, w) = (n(i, w) + e P(w | c(i))) / (n(i) + e)        a state's tokens, towards those of its class
+    A(i, j) = (n(i, j) + a B(c(i), j)) / (n(i) + a)     transitions of state i, smoothed with those of its class
+    B(c, j) = (n(c, j) + b m(j)) / (n(c) + b)           transitions of class c, smoothed with state frequencies m
+    E(i, w) = (n(i, w) + e P(w | c(i))) / (n(i) + e)    emissions of state i, smoothed with those of its class
 
-B and the strengths a, b and e are chosen between rounds, the strengths by the valid split. Within a round they stand
-still, so that Baum-Welch climbs log P(train) + log P(parameters): this is checked at every iteration.
+n are the expected counts and c(i) is the class of state i. B and the strengths a, b and e are updated between rounds of
+iterations; the strengths are chosen by the log-probability of the validation set. Within a round they are constant, so
+that Baum-Welch maximises log P(train) + log P(parameters), which is checked at every iteration.
 """
 
 from __future__ import annotations
@@ -23,28 +24,29 @@ from numpy.typing import NDArray
 
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_whole
-from lmzoo.errors import ConfigurationError, TrainingError
+from lmzoo.errors import ConfigurationError
 from lmzoo.models.class_hmm.layout import EOT_STATE, Counts, Layout, Parameters
 from lmzoo.models.class_ngram.model import with_new_tokens
+from lmzoo.models.hmm.baum_welch import check_objective
 from lmzoo.stream import TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
 _ROUND: Final = 4
-"""Iterations under one prior."""
+"""Iterations of a round, which has one prior."""
 _SLACK: Final = 1e-5
-"""By how many nats per token rounding to float32 may seem to lower the objective, where the text decides it."""
+"""Largest decrease of the objective, in nats per token, that float32 rounding can explain in a long text."""
 _ROUNDING: Final = float(np.finfo(np.float32).eps)
-"""By what share of it, where the prior does: of thousands of states and little text."""
+"""Largest relative decrease of the objective that rounding can explain with many states and little text."""
 _MANY_STATES: Final = 1 << 15
 _LEAST, _MOST = 1e-2, 1e5
-"""The weakest and the strongest prior."""
+"""The smallest and the largest strength of a prior."""
 _NOISE: Final = 0.8
-"""How different the halves of a state are at first: shares of its counts vary by so much, relative to their mean."""
+"""Relative deviation of the counts of the parts of a split state from equal shares, at most."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `lmzoo.models.class_hmm.class_hmm` says of them."""
+    """Settings of a large hidden Markov model, as documented in `lmzoo.models.class_hmm.class_hmm`."""
 
     n_states: int
     n_classes: int
@@ -58,37 +60,47 @@ class Settings:
         if self.n_states > _MANY_STATES:
             gigabytes = 40 * self.n_states**2 / 1e9  # measured, on two cores
             raise ConfigurationError(
-                f"n_states must be at most {_MANY_STATES:,}: {self.n_states:,} states would take {gigabytes:,.0f} GB"
+                f"n_states must be at most {_MANY_STATES:,}: {self.n_states:,} states would need {gigabytes:,.0f} GB "
+                "of memory"
             )
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """Pseudo-counts of the priors."""
+    """The strengths of the three back-off priors of a large hidden Markov model, as numbers of pseudo-counts."""
 
-    of_state: float = 20.0  # a
-    of_class: float = 40.0  # b
-    of_tokens: float = 5.0  # e
+    of_state: float = 20.0
+    """a: from the transitions of a state to those of its class."""
+    of_class: float = 40.0
+    """b: from the transitions of a class to the frequencies of states."""
+    of_tokens: float = 5.0
+    """e: from the emissions of a state to those of its class."""
 
     def neighbours(self) -> Iterator[Strengths]:
-        """One of the three doubled, or halved."""
+        """Yields the strengths in which one of the three is doubled or halved, within the allowed range."""
         for name, value in asdict(self).items():
             yield from (replace(self, **{name: new}) for new in (2 * value, value / 2) if _LEAST <= new <= _MOST)
 
 
 class Prior(NamedTuple):
-    """What the parameters are drawn to, and how strongly."""
+    """Dirichlet priors of the parameters of a large hidden Markov model, as pseudo-counts.
+
+    There are C token classes, K states and N stored emission probabilities.
+    """
 
     transitions: NDArray[np.float32]
-    """(C, K) a B: pseudo-counts of the transitions from a state of each class."""
+    """Pseudo-counts (C, K) of the transitions from a state of each class: a B."""
     emissions: NDArray[np.float64]
-    """(N,) e P(w | c)."""
+    """Pseudo-counts (N,) of the emissions: e P(w | c)."""
 
     @classmethod
     def of(cls, counts: Counts, strengths: Strengths, layout: Layout, token_counts: NDArray[np.floating]) -> Prior:
-        """The prior that counts suggest; `token_counts` (V,) must be positive."""
+        """Estimates the prior from expected counts.
+
+        `token_counts` (V,) are the numbers of occurrences of the V tokens in the training text, and must be positive.
+        """
         masses = np.bincount(layout.state_of_emission, counts.emissions, layout.n_states)
-        masses += 1e-6 * masses.sum() / len(masses)  # a state that died is not impossible
+        masses += 1e-6 * masses.sum() / len(masses)  # so that a state without counts stays possible
         rows = np.add.reduceat(counts.transitions, layout.first_state[:-1], axis=0, dtype=np.float64)  # (C, K)
         rows += strengths.of_class * masses / masses.sum()
         rows *= strengths.of_state / rows.sum(axis=1, keepdims=True)
@@ -96,7 +108,7 @@ class Prior(NamedTuple):
         return cls(rows.astype(np.float32), strengths.of_tokens * in_class[layout.token_of_emission])
 
     def maximise(self, counts: Counts, layout: Layout) -> Parameters:
-        """The M-step: the parameters under which the counts and the prior are most likely."""
+        """Returns the most likely parameters, given expected counts and this prior: the M-step of Baum-Welch."""
         transmat = counts.transitions + self.transitions[layout.class_of_state]
         transmat /= transmat.sum(axis=1, keepdims=True)
         emissions = counts.emissions + self.emissions
@@ -104,24 +116,27 @@ class Prior(NamedTuple):
         return Parameters(transmat, emissions.astype(np.float32))
 
     def log_density(self, parameters: Parameters, layout: Layout) -> float:
-        """Of the parameters, in nats, up to a constant."""
+        """Returns the log-density of the parameters under the prior, in nats, without a constant term."""
         logs = np.add.reduceat(np.log(parameters.transmat), layout.first_state[:-1], axis=0, dtype=np.float64)
         return float((logs * self.transitions).sum() + self.emissions @ np.log(parameters.emissions, dtype=np.float64))
 
 
 @dataclass
-class Standing:
-    """How far a fit is: all that a resumed one needs. Scores are of the valid split, in nats per token."""
+class SplittingState:
+    """The state of an unfinished fit of a large hidden Markov model, with all that is needed to resume it.
+
+    Scores are mean log-probabilities of the tokens of the validation set, in nats.
+    """
 
     layout: Layout
     counts: Counts
     strengths: Strengths = Strengths()
     n_rounds: int = 0
-    """Rounds done with this number of states."""
+    """Number of rounds completed with the current number of states."""
     is_settled: bool = False
-    """Whether more rounds with this number of states would gain little."""
+    """True if more rounds with the current number of states would gain little."""
     best: float = -np.inf
-    """The best score with this number of states, and its parameters."""
+    """The best score with the current number of states, reached by `best_parameters`."""
     best_parameters: Parameters | None = None
 
     def save(self, checkpoint: Checkpoint, fingerprint: str) -> None:
@@ -136,8 +151,8 @@ class Standing:
         checkpoint.save(arrays, {"fingerprint": fingerprint, "strengths": asdict(self.strengths), **facts})
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, fingerprint: str) -> Standing | None:
-        """Where an earlier fit of the same thing stopped, if there was one."""
+    def load(cls, checkpoint: Checkpoint, fingerprint: str) -> SplittingState | None:
+        """Loads the state of an interrupted fit from a checkpoint; returns None if there is no checkpoint."""
         saved = checkpoint.load(fingerprint)
         if saved is None:
             return None
@@ -153,8 +168,13 @@ class Standing:
         )
 
 
-def class_bigram(data: TrainingData, vocab_size: int, settings: Settings, on_progress: OnProgress | None) -> Standing:
-    """Where fitting starts: classes of tokens with one state each, whose counts need no expectation."""
+def class_bigram(
+    data: TrainingData, vocab_size: int, settings: Settings, on_progress: OnProgress | None
+) -> SplittingState:
+    """Returns the initial state of a fit: token classes with one hidden state each.
+
+    This is a class bigram model, whose counts are observed, so that no E-step is needed.
+    """
     from lmzoo.models.class_ngram.exchange import cluster  # numba is slow to import
 
     clustering = cluster(data.train, vocab_size, min(settings.n_classes, settings.n_states), on_progress)
@@ -163,24 +183,24 @@ def class_bigram(data: TrainingData, vocab_size: int, settings: Settings, on_pro
     layout = Layout(classes, np.ones(int(classes.max()) + 1, np.int64))
     transitions = np.zeros((layout.n_classes,) * 2, np.float32)
     np.add.at(transitions, (classes[data.train.previous_ids()], classes[data.train.ids]), 1)
-    return Standing(layout, Counts(transitions, token_counts[layout.tokens].astype(np.float64)))
+    return SplittingState(layout, Counts(transitions, token_counts[layout.tokens].astype(np.float64)))
 
 
-def split(at: Standing, n_states: int, rng: np.random.Generator) -> Standing:
-    """Splits states until there are `n_states`, and shares their counts out unevenly.
+def split(state: SplittingState, n_states: int, rng: np.random.Generator) -> SplittingState:
+    """Splits hidden states until there are `n_states`, and divides their counts among the parts with random noise.
 
-    States come to have numbers in proportion to the square roots of how often they occur (by D'Hondt's method): a class
-    that occurs often has more to tell apart, but not in proportion.
+    The number of parts of a state is proportional to the square root of its frequency, rounded by D'Hondt's method:
+    frequent states have more contexts to distinguish, but not in proportion to their frequency.
     """
-    masses = np.bincount(at.layout.state_of_emission, at.counts.emissions, at.layout.n_states)
-    n_parts = np.ones(at.layout.n_states, np.int64)
-    queue = [(-np.sqrt(mass), state) for state, mass in enumerate(masses.tolist()) if state != EOT_STATE]
+    masses = np.bincount(state.layout.state_of_emission, state.counts.emissions, state.layout.n_states)
+    n_parts = np.ones(state.layout.n_states, np.int64)
+    queue = [(-np.sqrt(mass), number) for number, mass in enumerate(masses.tolist()) if number != EOT_STATE]
     heapq.heapify(queue)
-    for _ in range(n_states - at.layout.n_states):
-        _, state = queue[0]
-        n_parts[state] += 1
-        heapq.heapreplace(queue, (-np.sqrt(masses[state]) / n_parts[state], state))
-    layout, old_state, old_emission = at.layout.split(n_parts)
+    for _ in range(n_states - state.layout.n_states):
+        _, number = queue[0]
+        n_parts[number] += 1
+        heapq.heapreplace(queue, (-np.sqrt(masses[number]) / n_parts[number], number))
+    layout, old_state, old_emission = state.layout.split(n_parts)
 
     def share(counts: NDArray[Any], n_shares: NDArray[np.int64]) -> NDArray[Any]:
         noise = rng.random(counts.shape, dtype=np.float32)
@@ -189,14 +209,14 @@ def split(at: Standing, n_states: int, rng: np.random.Generator) -> Standing:
         return counts * noise / n_shares.astype(np.float32)
 
     n_shares = n_parts[old_state]
-    transitions = share(share(at.counts.transitions[:, old_state], n_shares)[old_state], n_shares[:, None])
-    emissions = share(at.counts.emissions[old_emission], n_shares[layout.state_of_emission])
-    return Standing(layout, Counts(transitions, emissions), at.strengths)
+    transitions = share(share(state.counts.transitions[:, old_state], n_shares)[old_state], n_shares[:, None])
+    emissions = share(state.counts.emissions[old_emission], n_shares[layout.state_of_emission])
+    return SplittingState(layout, Counts(transitions, emissions), state.strengths)
 
 
 @final
 class Fit:
-    """One fit: where it stands, and how it goes on."""
+    """One fit of a large hidden Markov model to training data."""
 
     def __init__(self, data: TrainingData, vocab_size: int, settings: Settings, seed: int) -> None:
         self._data, self._vocab_size, self._settings, self._seed = data, vocab_size, settings, seed
@@ -206,70 +226,77 @@ class Fit:
     def run(
         self, *, on_progress: OnProgress | None = None, checkpoint: Checkpoint | None = None
     ) -> tuple[Layout, Parameters]:
-        """The states and their probabilities: of the full size, those that find the valid split most likely.
+        """Fits the model, and returns its layout of states and its parameters.
 
-        Raises TrainingError if an iteration lowers the objective by more than rounding can, or for a checkpoint of
-        another fit.
+        Among the parameters of the full size, those with the highest log-probability of the validation set are chosen.
+        Raises TrainingError if an iteration lowers the objective by more than rounding explains, or if the checkpoint
+        belongs to a fit with other data or settings.
         """
-        at = Standing.load(checkpoint, self._fingerprint) if checkpoint else None
-        if at is None:
-            at = class_bigram(self._data, self._vocab_size, self._settings, on_progress)
-        sizes = _sizes(at.layout.n_classes, self._settings.n_states)
+        state = SplittingState.load(checkpoint, self._fingerprint) if checkpoint else None
+        if state is None:
+            state = class_bigram(self._data, self._vocab_size, self._settings, on_progress)
+        sizes = _sizes(state.layout.n_classes, self._settings.n_states)
         for n_states in sizes:
-            if n_states > at.layout.n_states:
-                at = split(at, n_states, np.random.default_rng([self._seed, n_states]))
-            while n_states == at.layout.n_states and not at.is_settled:
-                self._round(at, _reporter(sizes, at, self._settings.n_rounds, on_progress))
+            if n_states > state.layout.n_states:
+                state = split(state, n_states, np.random.default_rng([self._seed, n_states]))
+            while n_states == state.layout.n_states and not state.is_settled:
+                self._round(state, _reporter(sizes, state, self._settings.n_rounds, on_progress))
                 if checkpoint:
-                    at.save(checkpoint, self._fingerprint)
-        assert at.best_parameters is not None
-        return at.layout, at.best_parameters
+                    state.save(checkpoint, self._fingerprint)
+        assert state.best_parameters is not None
+        return state.layout, state.best_parameters
 
-    def _round(self, at: Standing, report: Callable[[int, float], None]) -> None:
-        """Some iterations under one prior; then new strengths for it, and the parameters that they give."""
+    def _round(self, state: SplittingState, report: Callable[[int, float], None]) -> None:
+        """Runs one round of Baum-Welch iterations with a constant prior, and updates the state of the fit.
+
+        Afterwards chooses the strengths of the prior on the validation set, and keeps the parameters if they are the
+        best. `report` is called after each iteration with its number and the log-likelihood in nats per token.
+        """
         from lmzoo.models.class_hmm.inference import expected_counts  # numba is slow to import
 
         train = self._data.train
-        prior, objective = Prior.of(at.counts, at.strengths, at.layout, self._token_counts), -np.inf
+        prior, objective = Prior.of(state.counts, state.strengths, state.layout, self._token_counts), -np.inf
         for iteration in range(1, _ROUND + 1):
-            parameters = prior.maximise(at.counts, at.layout)
-            log_likelihood, at.counts = expected_counts(train, at.layout, parameters)
-            before, objective = objective, log_likelihood + prior.log_density(parameters, at.layout)
-            if not objective >= before - max(_SLACK * len(train), _ROUNDING * abs(objective)):
-                raise TrainingError(
-                    f"an iteration of Baum-Welch lowered its objective from {before:.3f} to {objective:.3f} nats, "
-                    "which cannot be: please report it with the settings and the corpus"
-                )
+            parameters = prior.maximise(state.counts, state.layout)
+            log_likelihood, state.counts = expected_counts(train, state.layout, parameters)
+            before, objective = objective, log_likelihood + prior.log_density(parameters, state.layout)
+            check_objective(iteration, before, objective, max(_SLACK * len(train), _ROUNDING * abs(objective)))
             report(iteration, log_likelihood / len(train))
-        parameters, score = self._tuned(at)
-        at.n_rounds += 1
-        at.is_settled = at.n_rounds == self._settings.n_rounds or score < at.best + self._settings.tolerance
-        if score > at.best:
-            at.best, at.best_parameters = score, parameters
+        parameters, score = self._tune_strengths(state)
+        state.n_rounds += 1
+        state.is_settled = state.n_rounds == self._settings.n_rounds or score < state.best + self._settings.tolerance
+        if score > state.best:
+            state.best, state.best_parameters = score, parameters
 
-    def _tuned(self, at: Standing) -> tuple[Parameters, float]:
-        """The M-step whose strengths make the valid split most likely, uphill from the last ones; and its score."""
-        parameters, score = self._maximised(at, at.strengths)
+    def _tune_strengths(self, state: SplittingState) -> tuple[Parameters, float]:
+        """Chooses the strengths of the prior by hill climbing on the validation set, and updates them in the state.
+
+        Returns the parameters of the M-step with these strengths, and their score.
+        """
+        parameters, score = self._maximise_and_score(state, state.strengths)
         while True:
-            for strengths in at.strengths.neighbours():
-                candidate, candidate_score = self._maximised(at, strengths)
+            for strengths in state.strengths.neighbours():
+                candidate, candidate_score = self._maximise_and_score(state, strengths)
                 if candidate_score > score:
-                    parameters, score, at.strengths = candidate, candidate_score, strengths
+                    parameters, score, state.strengths = candidate, candidate_score, strengths
                     break
             else:
                 return parameters, score
 
-    def _maximised(self, at: Standing, strengths: Strengths) -> tuple[Parameters, float]:
-        """The M-step, and the mean log-probability of a token of the valid split under it, in nats."""
+    def _maximise_and_score(self, state: SplittingState, strengths: Strengths) -> tuple[Parameters, float]:
+        """Returns the parameters of an M-step with the given strengths of the prior, and their score.
+
+        The score is the mean log-probability of the tokens of the validation set, in nats.
+        """
         from lmzoo.models.class_hmm.inference import log_likelihood  # numba is slow to import
 
-        prior = Prior.of(at.counts, strengths, at.layout, self._token_counts)
-        parameters = prior.maximise(at.counts, at.layout)
-        return parameters, log_likelihood(self._data.valid, at.layout, parameters) / len(self._data.valid)
+        prior = Prior.of(state.counts, strengths, state.layout, self._token_counts)
+        parameters = prior.maximise(state.counts, state.layout)
+        return parameters, log_likelihood(self._data.valid, state.layout, parameters) / len(self._data.valid)
 
 
 def _sizes(n_classes: int, n_states: int) -> list[int]:
-    """The numbers of states to fit one after the other: each about half of the next."""
+    """Returns the numbers of states to fit one after the other, each about half of the next one."""
     sizes = [n_states]
     while (half := -(-sizes[0] // 2)) > n_classes:
         sizes.insert(0, half)
@@ -277,19 +304,22 @@ def _sizes(n_classes: int, n_states: int) -> list[int]:
 
 
 def _reporter(
-    sizes: list[int], at: Standing, n_rounds: int, on_progress: OnProgress | None
+    sizes: list[int], state: SplittingState, n_rounds: int, on_progress: OnProgress | None
 ) -> Callable[[int, float], None]:
-    """What tells how far a fit is after an iteration of a round; the time for one grows with the square of the size."""
+    """Returns a function that reports the progress of a fit after each iteration of a round.
+
+    The time for an iteration is assumed to grow with the square of the number of states.
+    """
 
     def report(iteration: int, nats: float) -> None:
         if on_progress is None:
             return
-        n_states = at.layout.n_states
-        share = (at.n_rounds + iteration / _ROUND) / n_rounds
+        n_states = state.layout.n_states
+        share = (state.n_rounds + iteration / _ROUND) / n_rounds
         done = sum(size**2 for size in sizes if size < n_states) + share * n_states**2
         message = f"{n_states} states, log-likelihood {nats / np.log(2):.4f} bits/token"
-        if at.n_rounds:
-            message += f", valid perplexity {np.exp(-at.best):.2f} per token"
+        if state.n_rounds:
+            message += f", valid perplexity {np.exp(-state.best):.2f} per token"
         on_progress(Progress(100 * done / sum(size**2 for size in sizes), 100, "percent", message))
 
     return report

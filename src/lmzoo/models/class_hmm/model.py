@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -12,10 +12,9 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Belief, Layout, Parameters
+from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Layout, Parameters, StateDistribution
 from lmzoo.models.class_hmm.learning import Fit, Settings
 from lmzoo.models.hidden_states import StateSummary, summaries, top
-from lmzoo.models.hmm import HiddenMarkovModel, hmm
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress
 
@@ -24,16 +23,18 @@ if TYPE_CHECKING:
     from lmzoo.models.class_hmm.inference import Filtered
 
 _ROWS = 256
-"""Distributions that are made at a time, by products of matrices."""
+"""Number of distributions computed at a time, by matrix products."""
 _MANY_STEPS, _ENOUGH = 1000, 1e-6
-"""When the power method ends."""
+"""Largest number of steps of the power method, and the change in total probability at which it stops."""
 
 
 @final
-class ClassHiddenMarkovModel(LanguageModel[Belief]):
-    """A hidden Markov model whose states belong to classes of tokens. Its state is a belief over those of one class.
+class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
+    """A hidden Markov model each of whose states can emit only the tokens of one class.
 
-    Advancing takes m m' multiplications, a distribution m K + V m' (m and m': states of a class). All is float32.
+    Its prediction state is a distribution over the hidden states of the class of the last token. With K states, V
+    tokens and m or m' states in a class, advancing takes m m' multiplications, and a distribution over the tokens
+    m K + V m'. All arrays are float32.
     """
 
     context_size = None
@@ -52,9 +53,9 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
     ) -> Self:
         data.checked(self.vocab_size)
         fit = Fit(data, self.vocab_size, self.settings, seed)
-        return self._become(*fit.run(on_progress=on_progress, checkpoint=checkpoint))
+        return self._set_parameters(*fit.run(on_progress=on_progress, checkpoint=checkpoint))
 
-    def _become(self, layout: Layout, parameters: Parameters) -> Self:
+    def _set_parameters(self, layout: Layout, parameters: Parameters) -> Self:
         self._layout, self._parameters = layout, parameters
         self.fitted = True
         return self
@@ -65,30 +66,30 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
 
     # ---- Predicting -----------------------------------------------------------------------------
 
-    def initial_state(self) -> Belief:
+    def initial_state(self) -> StateDistribution:
         self.require_fitted()
         return START
 
-    def advance(self, state: Belief, token_id: int) -> Belief:
+    def advance(self, state: StateDistribution, token_id: int) -> StateDistribution:
         layout, (transmat, emissions) = self._layout, self._parameters
         token_class = int(layout.classes[token_id])
         first, end = layout.block(token_class)
         emission = emissions[layout.first_emission[token_id] :][: end - first]
         joint = (state.probs @ transmat[slice(*layout.block(state.token_class)), first:end]) * emission  # (m,)
-        return Belief(token_class, joint / joint.sum())
+        return StateDistribution(token_class, joint / joint.sum())
 
-    def next_log_probs(self, state: Belief) -> NDArray[np.float64]:
+    def next_log_probs(self, state: StateDistribution) -> NDArray[np.float64]:
         rows = self._parameters.transmat[slice(*self._layout.block(state.token_class))]
         return self._log_emitted((state.probs @ rows)[None])[0].astype(np.float64)
 
-    def _log_emitted(self, beliefs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, V) log-probabilities of the tokens from predictive beliefs (N, K)."""
+    def _log_emitted(self, predictive: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the log-probabilities (N, V) of V tokens, from N distributions (N, K) over K hidden states."""
         layout = self._layout
-        probs = np.empty((len(beliefs), self.vocab_size), np.float32)  # in the order of classes
+        probs = np.empty((len(predictive), self.vocab_size), np.float32)  # tokens sorted by class
         for token_class in range(layout.n_classes):
             tokens = slice(*layout.first_token[token_class:][:2])
             emissions = layout.emissions_of(token_class, self._parameters.emissions)
-            probs[:, tokens] = beliefs[:, slice(*layout.block(token_class))] @ emissions.T
+            probs[:, tokens] = predictive[:, slice(*layout.block(token_class))] @ emissions.T
         log_probs = np.empty_like(probs)
         log_probs[:, layout.tokens] = np.log(probs, out=probs)
         return log_probs
@@ -100,23 +101,12 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
 
         return np.log(likelihoods(self.checked_stream(ids), self._layout, self._parameters), dtype=np.float64)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        wanted = np.zeros(len(stream), bool)
-        wanted[stream.ends - 1] = True
-        rows = [log_probs for _, log_probs in self._predictions(stream, wanted)]
-        return np.concatenate(rows, dtype=np.float64) if rows else np.empty((0, self.vocab_size))
-
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        return self._predictions(stream, np.ones(len(stream), bool))
-
-    def _predictions(
-        self, stream: TokenStream, wanted: NDArray[np.bool_]
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """Positions (N,) and log-probabilities (N, V), in order, for all positions that are wanted (T,)."""
         from lmzoo.models.class_hmm.inference import chains, filtered_blocks
 
+        wanted = stream.mask(positions)
         for chain in chains(stream):
             for block, before, found in filtered_blocks(chain, stream, self._layout, self._parameters):
                 places = np.flatnonzero(wanted[block])
@@ -124,29 +114,35 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
                     if len(part):
                         yield block.start + part, self._log_emitted(self._predictive(part, before, found))
 
-    def _predictive(self, places: NDArray[np.intp], before: Belief, found: Filtered) -> NDArray[np.float32]:
-        """(N, K) beliefs before the tokens at some places of a block: each is a belief over one class, moved on."""
+    def _predictive(
+        self, positions: NDArray[np.intp], before: StateDistribution, filtered: Filtered
+    ) -> NDArray[np.float32]:
+        """Returns the distributions (N, K) over K hidden states before the tokens at N positions of a block.
+
+        Each is the product of the filtered distribution after the previous token and the transition probabilities.
+        `before` is the filtered distribution before the block.
+        """
         layout = self._layout
-        classes = np.concatenate([[before.token_class], layout.classes[found.ids[:-1]]])[places]
-        starts = np.concatenate([[0], len(before.probs) + found.offsets[:-2]])[places]
-        probs = np.concatenate([before.probs, found.beliefs])
-        beliefs = np.empty((len(places), layout.n_states), np.float32)
+        classes = np.concatenate([[before.token_class], layout.classes[filtered.ids[:-1]]])[positions]
+        starts = np.concatenate([[0], len(before.probs) + filtered.offsets[:-2]])[positions]
+        probs = np.concatenate([before.probs, filtered.probs])
+        predictive = np.empty((len(positions), layout.n_states), np.float32)
         for token_class in np.unique(classes).tolist():
             first, end = layout.block(token_class)
             rows = np.flatnonzero(classes == token_class)
-            beliefs[rows] = probs[starts[rows, None] + np.arange(end - first)] @ self._parameters.transmat[first:end]
-        return beliefs
+            predictive[rows] = probs[starts[rows, None] + np.arange(end - first)] @ self._parameters.transmat[first:end]
+        return predictive
 
-    # ---- Looking inside -------------------------------------------------------------------------
+    # ---- Hidden states ---------------------------------------------------------------------------
 
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
-        """(T,) the most likely path of hidden states through each document of a stream."""
+        """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""
         from lmzoo.models.class_hmm.inference import most_likely_path
 
         return most_likely_path(self.checked_stream(ids).ids, self._layout, self._parameters)
 
     def posteriors(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
-        """(T, K) the probability of each hidden state at each position, given all of its document."""
+        """Returns the probability (T, K) of each of K hidden states at each of T tokens, given the whole document."""
         from lmzoo.models.class_hmm.inference import posteriors
 
         return posteriors(self.checked_stream(ids).ids, self._layout, self._parameters).astype(np.float64)
@@ -154,20 +150,23 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
     def sample_document(
         self, rng: np.random.Generator, max_tokens: int = 1000
     ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """A document, ended by EOT unless it reaches `max_tokens`, and the hidden states that emitted it."""
+        """Samples a document, and returns its T token ids (T,) and the hidden states (T,) that emitted them.
+
+        The document ends with EOT (the end-of-text token), or after `max_tokens` tokens.
+        """
         self.require_fitted()
         layout, (transmat, emissions) = self._layout, self._parameters
         ids, path, state = [], [], EOT_STATE
         while len(ids) < max_tokens and EOT not in ids[-1:]:
-            state = _draw(rng, transmat[state])
+            state = _sample(rng, transmat[state])
             token_class = int(layout.class_of_state[state])
             in_class = layout.emissions_of(token_class, emissions)[:, state - layout.block(token_class)[0]]
-            ids.append(layout.tokens[layout.first_token[token_class] + _draw(rng, in_class)])
+            ids.append(layout.tokens[layout.first_token[token_class] + _sample(rng, in_class)])
             path.append(state)
         return np.array(ids, np.int32), np.array(path, np.intp)
 
     def state_table(self, k: int = 10) -> list[StateSummary]:
-        """Every hidden state with its `k` most likely tokens and next states, class by class."""
+        """Returns a summary of every hidden state, class by class, with its `k` most likely tokens and next states."""
         self.require_fitted()
         layout, (transmat, emissions) = self._layout, self._parameters
 
@@ -175,21 +174,9 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
             token_class = int(layout.class_of_state[state])
             in_class = layout.emissions_of(token_class, emissions)[:, state - layout.block(token_class)[0]]
             tokens = layout.tokens[layout.first_token[token_class] :]
-            return [(int(tokens[place]), prob) for place, prob in top(in_class, k)]
+            return [(int(tokens[index]), prob) for index, prob in top(in_class, k)]
 
         return summaries(_stationary(transmat), transmat, top_tokens, k)
-
-    def as_hmm(self) -> HiddenMarkovModel:
-        """The same model with the zeros written out: K x V emissions in float64."""
-        self.require_fitted()
-        layout, (transmat, emissions) = self._layout, self._parameters
-        dense = np.zeros((layout.n_states, self.vocab_size))
-        dense[layout.state_of_emission, layout.token_of_emission] = emissions
-        moves = transmat.astype(np.float64)
-        rows = {"startprob": moves[EOT_STATE], "transmat": moves, "emissionprob": dense}
-        return hmm(self.vocab_size, n_states=layout.n_states).load_arrays(
-            {name: array / array.sum(axis=-1, keepdims=True) for name, array in rows.items()}
-        )
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -205,10 +192,12 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
         if not (
             np.array_equal(used, np.arange(len(n_states_of))) and np.array_equal(np.flatnonzero(classes == 0), [EOT])
         ):
-            raise SavedModelError("the saved classes must be 0, for end-of-text alone, 1, 2 .. without a gap")
+            raise SavedModelError(
+                "the saved token classes must be numbered from 0 without gaps, with end-of-text alone in class 0"
+            )
         if n_states_of[EOT_CLASS] != 1 or n_states_of.min() < 1 or n_states_of.sum() != self.settings.n_states:
             raise SavedModelError(
-                f"the saved classes must have {self.settings.n_states} states in all, and end-of-text one of them"
+                f"the saved classes must have {self.settings.n_states} states in total, and end-of-text one state"
             )
         layout = Layout(classes, n_states_of)
         transmat = take_array(arrays, "transmat", shape=(layout.n_states,) * 2, dtype=np.float32)
@@ -218,12 +207,15 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
             ("emissions", emissions, np.bincount(layout.state_of_emission, emissions)),
         ):
             if not ((probs > 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3)):
-                raise SavedModelError(f"the rows of the saved array '{name}' are not positive numbers that sum to 1")
-        return self._become(layout, Parameters(transmat, emissions))
+                raise SavedModelError(f"the rows of the saved array '{name}' must be positive numbers that sum to 1")
+        return self._set_parameters(layout, Parameters(transmat, emissions))
 
 
 def _stationary(transmat: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(K,) how much of an endless text each state emits: the power method, on a lazy walk that cannot alternate."""
+    """Returns the stationary distribution (K,) of a Markov chain over K states, by the power method.
+
+    Each step averages the chain with staying in place, which has the same limit and cannot alternate.
+    """
     masses = np.full(len(transmat), 1 / len(transmat))
     for _ in range(_MANY_STEPS):
         before = masses
@@ -234,6 +226,6 @@ def _stationary(transmat: NDArray[np.float32]) -> NDArray[np.float64]:
     return masses
 
 
-def _draw(rng: np.random.Generator, probs: NDArray[np.float32]) -> int:
+def _sample(rng: np.random.Generator, probs: NDArray[np.float32]) -> int:
     exact = probs.astype(np.float64)
     return int(rng.choice(len(exact), p=exact / exact.sum()))

@@ -1,18 +1,18 @@
-"""The exchange algorithm: classes of tokens under which a text is most likely (Kneser & Ney 1993; Martin et al. 1998).
+"""The exchange algorithm learns classes of tokens that maximise the likelihood of a text (Kneser & Ney 1993).
 
-With N(g, h) how often a token of class g is followed by one of class h, and N(g) and N'(h) its sums over h and over g,
-the log-likelihood of a text under a class bigram model is, up to what no classes change (Martin, Liermann & Ney 1998,
-Algorithms for Bigram and Trigram Word Clustering, Speech Communication 24),
+Let N(g, h) be the number of times that a token of class g is followed by a token of class h, and N(g) and N'(h) its
+sums over h and over g. The log-likelihood of a text under a class bigram model is F plus a term that does not depend on
+the classes (Martin, Liermann & Ney 1998, Algorithms for Bigram and Trigram Word Clustering, Speech Communication 24):
 
     F = sum_gh N(g, h) log N(g, h) - sum_g N(g) log N(g) - sum_h N'(h) log N'(h)
 
-F per token is, up to a constant, the average mutual information of neighbouring classes, which Brown et al. (1992)
-maximise by merging. Here each token in turn, the most frequent ones first, is taken out of its class and put into the
-one where F is greatest. No exchange lowers F. It ends when a sweep over the vocabulary gains next to nothing, after
-about ten.
+F per token equals, except for a constant, the average mutual information of neighbouring classes, which Brown et al.
+(1992) maximise by merging. The exchange algorithm takes each token in turn, the most frequent first, out of its class
+and puts it into the class for which F is greatest. No exchange lowers F. The algorithm ends when a sweep over the
+vocabulary raises F by very little, usually after about ten sweeps.
 
-To try all G classes for a token with k different classes next to it costs O(k G): a sweep is O(P G) at most, with P
-different pairs of neighbours in the text. Memory is O(P + G^2).
+Trying all G classes for a token whose neighbours have k different classes takes O(k G) time. A sweep takes at most
+O(P G) time for a text with P different pairs of neighbouring tokens. Memory is O(P + G^2).
 """
 
 from __future__ import annotations
@@ -28,30 +28,38 @@ from lmzoo.system.progress import OnProgress, Progress
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
 _LEAST_GAIN = 1e-6
-"""An exchange must gain more, in nats of the whole text: less may be rounding, and could go round in circles."""
+"""Minimum gain of an exchange, in nats for the whole text. A smaller gain may be a rounding error, and exchanges for
+such gains might never end."""
 _ENOUGH = 1e-4
-"""The last sweep gains less, in nats per token: held-out text is no better off for more sweeps."""
+"""The algorithm ends after a sweep that gains less than this, in nats per token: further sweeps do not improve the
+likelihood of held-out text."""
 _CHUNK = 1 << 10
-"""Tokens exchanged between two reports of progress."""
+"""Number of tokens between two reports of progress."""
 _N_LOG_N = np.arange(1 << 16, dtype=np.float64)
 _N_LOG_N[1:] *= np.log(_N_LOG_N[1:])
 
 
 class Clustering:
-    """V tokens in G classes, and the counts of neighbours by class, which every exchange keeps up to date.
+    """An assignment of V tokens to G classes, with the counts of neighbouring classes in a text.
 
-    Arrays have two sides: what comes next to a token (0) and what comes before it (1).
+    Every exchange of a token updates the counts. In arrays of two sides, side 0 is about the next token, and side 1
+    about the previous token.
     """
 
     def __init__(self, stream: TokenStream, vocab_size: int, classes: NDArray[np.int32], n_classes: int) -> None:
-        """`classes` is (V,) with values below G; EOT is never exchanged."""
+        """Starts with the assignment `classes` (V,), one class below `n_classes` for each of V = `vocab_size` tokens.
+
+        The counts are those of the text `stream`. The end-of-text token is never exchanged.
+        """
         self.classes = classes.copy()
         sides = stream.previous_ids(), stream.ids
         keys, counts = np.unique(sides[0].astype(np.int64) * vocab_size + sides[1], return_counts=True)
-        pairs = np.divmod(keys, vocab_size)  # (P,) first tokens, rising, and (P,) second tokens
+        pairs = np.divmod(keys, vocab_size)  # (P,) first tokens, increasing, and (P,) second tokens
         by_second = np.argsort(pairs[1], kind="stable")
         self._starts = np.array([np.searchsorted(np.sort(side), np.arange(vocab_size + 1)) for side in pairs])
-        self._neighbours = np.array([pairs[1], pairs[0][by_second]], np.int32)  # (2, P) those of token 0, of token 1 ..
+        self._neighbours = np.array(
+            [pairs[1], pairs[0][by_second]], np.int32
+        )  # (2, P) the neighbours of token 0, of token 1, ..
         self._pair_counts = np.array([counts, counts[by_second]], np.int32)  # (2, P)
         self._token_counts = np.array([np.bincount(side, minlength=vocab_size) for side in sides])  # (2, V)
         forward = np.zeros((n_classes, n_classes), np.int64)
@@ -61,16 +69,19 @@ class Clustering:
 
     @property
     def counts(self) -> NDArray[np.int32]:
-        """(G, G) N(g, h), how often a token of class g is followed by one of class h."""
+        """The counts N(g, h), as an array (G, G): how often a token of class g is followed by a token of class h."""
         return self._counts[0]
 
     def objective(self) -> float:
-        """F, in nats of the whole text."""
+        """Returns F, the part of the log-likelihood that depends on the classes, in nats for the whole text."""
         cells, totals = (n * np.log(np.maximum(n, 1)) for n in (self.counts, self._totals))
         return float(cells.sum() - totals.sum())
 
     def exchange(self, tokens: NDArray[np.int32]) -> int:
-        """Puts each of these tokens into its best class, one after another; how many moved."""
+        """Moves each of `tokens`, one after another, to the class that maximises the likelihood of the text.
+
+        Returns the number of tokens that changed their class.
+        """
         return _exchange(
             tokens, self.classes, self._counts, self._totals, self._token_counts,
             self._starts, self._neighbours, self._pair_counts, _N_LOG_N,
@@ -78,10 +89,11 @@ class Clustering:
 
 
 def cluster(stream: TokenStream, vocab_size: int, n_classes: int, on_progress: OnProgress | None = None) -> Clustering:
-    """At most `n_classes` classes of the tokens that a text has. EOT is alone in class 0.
+    """Learns at most `n_classes` classes of tokens from a text with the exchange algorithm.
 
-    At first each of the most frequent tokens is a class of its own, and the last class holds the rest. Tokens that the
-    text does not have stay in that one. TrainingError if a sweep should lower the objective.
+    Class 0 contains only the end-of-text token. At the start, each of the most frequent tokens has a class of its own,
+    and all other tokens are in the last class. Tokens that do not occur in the text stay in the last class. Raises
+    TrainingError if a sweep lowers the objective by more than rounding errors.
     """
     counts = np.bincount(stream.ids, minlength=vocab_size)
     ranked = 1 + np.argsort(-counts[1:], kind="stable").astype(np.int32)
@@ -97,11 +109,14 @@ def cluster(stream: TokenStream, vocab_size: int, n_classes: int, on_progress: O
             clustering.exchange(seen[start : start + _CHUNK])
             if on_progress:
                 done = min(start + _CHUNK, seen.size)
-                on_progress(Progress(done, seen.size, "tokens", f"making classes, sweep {n_sweeps}"))
+                on_progress(Progress(done, seen.size, "tokens", f"learning classes, sweep {n_sweeps}"))
         before, objective = objective, clustering.objective()
         gain = objective - before
         if gain < -_LEAST_GAIN * len(stream):
-            raise TrainingError(f"exchanging tokens between classes lowered the log-likelihood by {-gain:.3g} nats")
+            raise TrainingError(
+                f"sweep {n_sweeps} over the classes lowered the log-likelihood by {-gain:.3g} nats: "
+                "please report this error"
+            )
     return clustering
 
 
@@ -115,7 +130,10 @@ def _n_log_n(n, table):
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
-    """Counts a token's neighbours on one side by class, and lists these; returns how often it is its own neighbour."""
+    """Counts the classes of a token's neighbours on one side; returns how often the token is its own neighbour.
+
+    Writes the counts to `near[side]`, and the classes with a count to `near_classes[side]`. Excludes the token itself.
+    """
     itself = 0
     for i in range(starts[side, token], starts[side, token + 1]):
         if neighbours[side, i] == token:
@@ -133,7 +151,7 @@ def _look_around(side, token, classes, starts, neighbours, pair_counts, near, ne
     _I64, _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2)
 )
 def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, counts, totals):
-    """Adds a token to a class, or takes it out."""
+    """Adds a token to the class `home` (`sign` = 1), or removes it from this class (`sign` = -1)."""
     for side in range(2):
         for k in range(n_near[side]):
             g = near_classes[side, k]
@@ -147,8 +165,12 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
     _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2),
     read(_F64), write(_F64), returns=_I64,
 )  # fmt: skip
-def _best_class(token, own, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
-    """The class where a token that is in none raises F most; its old one unless another is better."""
+def _best_class(token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
+    """Returns the class of a token for which the likelihood of the text is greatest.
+
+    The token must have been removed from its previous class, which is returned unless another class is better by more
+    than `_LEAST_GAIN` nats.
+    """
     gains[:] = 0.0
     for side in range(2):
         for k in range(n_near[side]):
@@ -156,20 +178,20 @@ def _best_class(token, own, itself, near, near_classes, n_near, token_counts, co
             row, n = counts[1 - side, g], near[side, g]
             for home in range(gains.size):
                 gains[home] += _n_log_n(row[home] + n, table) - _n_log_n(row[home], table)
-    best = own
+    best = previous
     for home in range(1, gains.size):  # 0 is the class of EOT
-        # Inside a class both sides meet in one cell, to which they must be added together.
+        # N(home, home) counts neighbours on both sides, so its change is not the sum of the changes of each side.
         inside = counts[0, home, home]
-        apart = -_n_log_n(inside, table)
-        together = inside + itself
+        separately = -_n_log_n(inside, table)
+        total_inside = inside + itself
         for side in range(2):
-            apart += _n_log_n(inside + near[side, home], table)
-            together += near[side, home]
+            separately += _n_log_n(inside + near[side, home], table)
+            total_inside += near[side, home]
             total = totals[side, home]
             gains[home] -= _n_log_n(total + token_counts[side, token], table) - _n_log_n(total, table)
-        gains[home] += _n_log_n(together, table) - apart
+        gains[home] += _n_log_n(total_inside, table) - separately
     for home in range(1, gains.size):
-        if gains[home] > gains[best] + (_LEAST_GAIN if best == own else 0.0):
+        if gains[home] > gains[best] + (_LEAST_GAIN if best == previous else 0.0):
             best = home
     return best
 
@@ -187,14 +209,14 @@ def _exchange(tokens, classes, counts, totals, token_counts, starts, neighbours,
         n_near, itself = np.zeros(2, np.int64), 0
         for side in range(2):
             itself = _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near)
-        own = classes[token]
-        _shift(-1, token, own, itself, near, near_classes, n_near, token_counts, counts, totals)
+        previous = classes[token]
+        _shift(-1, token, previous, itself, near, near_classes, n_near, token_counts, counts, totals)
         best = _best_class(
-            token, own, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains
+            token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains
         )  # fmt: skip
         _shift(1, token, best, itself, near, near_classes, n_near, token_counts, counts, totals)
         classes[token] = best
-        n_moved += best != own
+        n_moved += best != previous
         for side in range(2):
             for k in range(n_near[side]):
                 near[side, near_classes[side, k]] = 0

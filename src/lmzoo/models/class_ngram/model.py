@@ -1,8 +1,8 @@
-"""The class n-gram model: an n-gram model over classes, and how likely each token is in its class."""
+"""The class n-gram model: an n-gram model over classes, and the probability of each token given its class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Self, final
 
 import numpy as np
@@ -14,39 +14,41 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.mixing import of_member, under_name
+from lmzoo.models.mixing import add_prefix, strip_prefix
 from lmzoo.models.ngram import NgramModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress
 
 _CLASS_MODEL = "class_model"
 _ALPHAS = np.array([1e-3, 1e3])
-"""Where the pseudo-count of tokens in their classes is looked for."""
+"""The range of pseudo-counts that is searched for the best one."""
 
 
 def with_new_tokens(
     classes: NDArray[np.int32], new: NDArray[np.bool_], counts: NDArray[np.int32], valid: TokenStream
 ) -> NDArray[np.int32]:
-    """(V,) classes without empty ones, after all tokens that are new to the training text were put into one of them.
+    """Assigns all tokens that do not occur in the training text to one class; returns the classes (V,) of all tokens.
 
-    It is the class c that makes the classes g before such tokens in valid most likely, by P(g | c) with one added to
-    all counts (G, G) of neighbours. A vocabulary from elsewhere has many new tokens, one made from the text has none.
+    `new` (V,) is True for the tokens that do not occur. The chosen class c maximises the likelihood of the classes g
+    before these tokens in the validation set under P(g | c), estimated from the counts (G, G) of neighbouring classes
+    plus one. Classes without tokens are removed and the others renumbered. Only a vocabulary that was not made from the
+    training text has such tokens.
     """
     new_in_valid = new[valid.ids]
     if new_in_valid.any():
         before = np.bincount(classes[valid.previous_ids()[new_in_valid]], minlength=len(counts))  # (G,)
         log_likelihoods = before @ np.log((counts + 1) / (counts + 1).sum(axis=0))  # (G,)
-        classes = np.where(new, 1 + np.argmax(log_likelihoods[1:]), classes)  # 0 is for EOT alone
+        classes = np.where(new, 1 + np.argmax(log_likelihoods[1:]), classes)  # class 0 is only for EOT
     return np.unique(classes, return_inverse=True)[1].astype(np.int32)
 
 
 def _log_in_class(classes: NDArray[np.int32], counts: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(V,) log P(w | c(w)), from counts (V,) of all tokens."""
+    """Returns the log-probability (V,) of each token given its class, from the counts (V,) of all tokens."""
     return np.log(counts / np.bincount(classes, counts)[classes])
 
 
 def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid: TokenStream) -> float:
-    """What to add to the count of every token so that valid is most likely."""
+    """Returns the pseudo-count per token that maximises the likelihood of the validation set given the classes."""
     valid_counts = np.bincount(valid.ids, minlength=len(counts))
 
     def loss(log_alpha: float) -> float:
@@ -58,16 +60,16 @@ def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid:
 
 @final
 class ClassNgramModel(LanguageModel[int]):
-    """A class n-gram model; its state is that of the n-gram model over classes.
+    """A class n-gram language model, whose state is the state of its n-gram model over classes.
 
-    `classes` is (V,), the class of each token; EOT is alone in class 0.
+    After `fit`, `classes` (V,) is the class of each of V tokens; class 0 contains only the end-of-text token.
     """
 
     def __init__(self, vocab_size: int, *, n_classes: int, order: int, smoothing: str) -> None:
         super().__init__(vocab_size)
-        check_whole(2, n_classes=n_classes)  # end-of-text and one class
+        check_whole(2, n_classes=n_classes)  # end-of-text and one other class
         self.n_classes, self._order, self._smoothing = n_classes, order, smoothing
-        self.context_size = self._over_classes(2).context_size  # refuses a wrong order or smoothing
+        self.context_size = self._over_classes(2).context_size  # raises an error for a wrong order or smoothing
 
     def _over_classes(self, n_classes: int) -> NgramModel:
         return NgramModel(n_classes, order=self._order, smoothing=self._smoothing)
@@ -99,7 +101,7 @@ class ClassNgramModel(LanguageModel[int]):
         return self
 
     def members(self, token_class: int) -> NDArray[np.intp]:
-        """The ids of a class, the most frequent ones first."""
+        """Returns the ids of the tokens in a class, the most frequent first."""
         self.require_fitted()
         ids = np.flatnonzero(self.classes == token_class)
         return ids[np.argsort(-self._log_in_class[ids], kind="stable")]
@@ -114,28 +116,26 @@ class ClassNgramModel(LanguageModel[int]):
         return self._class_model.advance(state, int(self.classes[token_id]))
 
     def next_log_probs(self, state: int) -> NDArray[np.float64]:
-        return self._spread(self._class_model.next_log_probs(state))
+        return self._to_tokens(self._class_model.next_log_probs(state))
 
-    def _spread(self, class_log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(.., V) log-probabilities of tokens from those of classes (.., G)."""
+    def _to_tokens(self, class_log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Converts log-probabilities of G classes (.., G) to log-probabilities of V tokens (.., V)."""
         log_probs = np.take(class_log_probs, self.classes, axis=-1)
         log_probs += self._log_in_class
         return log_probs
 
     # ---- Speed ----------------------------------------------------------------------------------
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        of_classes = [self.classes[self.visible(context)] for context in contexts]
-        return self._spread(self._class_model.predict_distributions(of_classes)).reshape(-1, self.vocab_size)
-
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         return self._class_model.log_probs(self._in_classes(stream)) + self._log_in_class[stream.ids]
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for positions, block in self._class_model.stream_log_probs(self._in_classes(stream)):
-            for start, stop in self.block_bounds(len(positions)):  # few classes make long blocks
-                yield positions[start:stop], self._spread(block[start:stop])
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for positions_read, block in self._class_model.stream_log_probs(self._in_classes(stream), positions):
+            for start, stop in self.block_bounds(len(positions_read)):  # blocks over few classes are long
+                yield positions_read[start:stop], self._to_tokens(block[start:stop])
 
     def _in_classes(self, stream: TokenStream) -> TokenStream:
         return TokenStream(self.classes[stream.ids])
@@ -146,7 +146,7 @@ class ClassNgramModel(LanguageModel[int]):
         return {
             "classes": self.classes,
             "log_in_class": self._log_in_class,
-            **under_name(_CLASS_MODEL, self._class_model.arrays()),
+            **add_prefix(_CLASS_MODEL, self._class_model.arrays()),
         }
 
     def load_arrays(self, arrays: Arrays) -> Self:
@@ -154,8 +154,12 @@ class ClassNgramModel(LanguageModel[int]):
         log_in_class = take_array(arrays, "log_in_class", shape=(self.vocab_size,), dtype=np.float64)
         used = np.unique(classes)
         if not (np.array_equal(used, np.arange(used.size)) and np.array_equal(np.flatnonzero(classes == 0), [EOT])):
-            raise SavedModelError("the saved classes must be 0, for end-of-text alone, 1, 2 .. without a gap")
+            raise SavedModelError(
+                "the saved class n-gram model is damaged: its classes must be 0, for end-of-text, 1, 2, .. without gaps"
+            )
         if not np.allclose(np.bincount(classes, np.exp(log_in_class)), 1):
-            raise SavedModelError("the saved probabilities of tokens in their classes must sum to 1 in each class")
-        class_model = self._over_classes(used.size).load_arrays(of_member(_CLASS_MODEL, arrays))
+            raise SavedModelError(
+                "the saved class n-gram model is damaged: the probabilities of tokens in their classes must sum to 1"
+            )
+        class_model = self._over_classes(used.size).load_arrays(strip_prefix(_CLASS_MODEL, arrays))
         return self._become(classes, log_in_class, class_model)

@@ -1,17 +1,18 @@
-"""Hidden Markov model (Baum et al. 1970; Baker 1975; Jelinek 1976): a hidden state walks a Markov chain
-and emits tokens.
+"""Hidden Markov model (Baum et al. 1970; Baker 1975; Jelinek 1976): a Markov chain over hidden states, each of which
+emits tokens.
 
-Nobody sees the state; Bayes' rule turns the tokens so far into a belief over K states, and the belief into a
-prediction.
+The states are not observed. Bayes' rule turns the tokens so far into a probability distribution over the K states, from
+which the next token is predicted.
 L. E. Baum, T. Petrie, G. Soules, N. Weiss, A Maximization Technique Occurring in the Statistical Analysis of
 Probabilistic Functions of Markov Chains, Annals of Mathematical Statistics 41, 1970.
 
-What it cannot do: remember more than a distribution over K states, at most log2(K) bits of the past: it learns what
-kind of word comes next, hardly which one.
+Limits: the state carries at most log2(K) bits about the past. The model learns which class of words comes next, but
+hardly which word.
 
-    packing.py      documents side by side, without padding      initial.py      word classes to start from
-    inference.py    filter, smooth, decode                       baum_welch.py   the EM loop
-    model.py        the language model                           log_space.py    smooth, in logarithms
+    packing.py      batches of documents without padding      initial.py      initial word classes
+    inference.py    filtering, smoothing, decoding            baum_welch.py   the EM algorithm
+    model.py        the language model                        log_space.py    smoothing in log space
+    threads.py      one batch per core
 """
 
 from __future__ import annotations
@@ -44,13 +45,14 @@ def hmm(
     patience: int = 3,
     batch_tokens: int | None = None,
 ) -> HiddenMarkovModel:
-    """Hidden Markov model with `n_states` states, fitted by Baum-Welch from word classes.
+    """Creates a hidden Markov model with `n_states` states, fitted by Baum-Welch starting from word classes.
 
-    One iteration costs about 6 K^2 floating-point operations a token. At most `n_iterations` are run; a fit stops once
-    the valid split has not gained `tolerance` nats a token for `patience` iterations, and keeps the best of
-    `n_restarts` fits. The priors are pseudo-counts per state: `emission_prior` of them are shared among the tokens
-    as their frequencies are, `transition_prior` evenly among the next states. With `batch_tokens` parameters are
-    improved after each batch of about so many tokens, which is worth it for tens of millions of them.
+    A fit runs at most `n_iterations` iterations. It stops when the log-probability of the validation set has not
+    improved by `tolerance` nats per token for `patience` iterations; the best of `n_restarts` fits is kept. The priors
+    are pseudo-counts per state: `emission_prior` is divided among the tokens in proportion to their frequencies,
+    `transition_prior` evenly among the next states. With `batch_tokens`, the parameters are updated after each batch of
+    about that many tokens, which is faster for texts of tens of millions of tokens. One iteration with K states takes
+    about 6 K^2 floating-point operations per token.
     """
     return HiddenMarkovModel(
         vocab_size,
@@ -61,31 +63,36 @@ def hmm(
 
 
 def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
-    """A model that sees one token, as a Markov chain does, as a hidden Markov model: with nothing hidden.
+    """Converts a Markov chain, or any model whose context is one token, to an equivalent hidden Markov model.
 
-    State k emits token k and nothing else, so that the last token says it all. This is what is left of a hidden Markov
-    model in the popular simplification "the next state depends on the last token": the belief is always certain. Takes
-    2 V^2 numbers; ConfigurationError for a model that sees more than one token.
+    State k emits only token k, so the last token determines the state and nothing is hidden. This is the special case
+    that remains when a hidden Markov model is simplified to "the next state depends on the last token". The result has
+    2 V^2 parameters for a vocabulary of V tokens. Raises ConfigurationError if the context is not one token.
     """
     if chain.context_size != 1:
         sees = "all of the document" if chain.context_size is None else f"{chain.context_size} tokens"
-        raise ConfigurationError(f"only a model that sees one token is such a special case; this one sees {sees}")
+        raise ConfigurationError(
+            f"only a model with a context of one token can be converted to a hidden Markov model; this one sees {sees}"
+        )
     vocab_size = chain.vocab_size
-    rows = np.exp(chain.predict_distributions([[token_id] for token_id in range(vocab_size)]))
+    rows = np.exp(chain.next_log_probs_after([[token_id] for token_id in range(vocab_size)]))
     rows /= rows.sum(axis=1, keepdims=True)
-    # After end-of-text a document starts.
+    # A document starts after an end-of-text token.
     arrays = {"startprob": rows[EOT], "transmat": rows, "emissionprob": np.eye(vocab_size)}
     return hmm(vocab_size, n_states=vocab_size).load_arrays(arrays)
 
 
 def from_hmmlearn(model: CategoricalHMM) -> HiddenMarkovModel:
-    """The same model as a fitted `hmmlearn.hmm.CategoricalHMM`, in whose sequences the symbol 0 is the last, as EOT is.
+    """Converts a fitted `hmmlearn.hmm.CategoricalHMM` to a lmzoo model.
 
-    Probabilities of zero stay zero, so that a token can be impossible: its log-probability is then -inf, and it leaves
-    the belief as it was. Rows of zeros, which hmmlearn gives to states that it never saw, become uniform.
+    Symbol 0 must end each of its sequences, as the EOT (end-of-text) token does. Probabilities of zero stay zero: an
+    impossible token has log-probability -inf and leaves the state distribution unchanged. Rows of zeros, which hmmlearn
+    gives to states that it never visited, become uniform. Raises ConfigurationError if the model is not fitted.
     """
     if not hasattr(model, "emissionprob_"):
-        raise ConfigurationError("this hmmlearn model has no emissionprob_ yet: fit it first, or set its probabilities")
+        raise ConfigurationError(
+            "this hmmlearn model has no attribute emissionprob_: fit it first, or set its probabilities"
+        )
     n_states, vocab_size = model.emissionprob_.shape
     rows = {
         name: np.array(getattr(model, f"{name}_"), np.float64) for name in ("startprob", "transmat", "emissionprob")

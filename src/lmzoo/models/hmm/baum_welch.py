@@ -1,15 +1,18 @@
 """Baum-Welch: fitting a hidden Markov model by expectation-maximisation (Baum et al. 1970; Dempster et al. 1977).
 
-With Dirichlet priors it climbs log P(train | parameters) + log P(parameters), and the M-step is counts plus
-pseudo-counts, normalised. The prior of the emissions has the shape of the unigram, so that every token stays possible
-in every state; that of the transitions is flat. No iteration may lower the objective: this is checked. When to stop is
-not read from the objective but from the valid split, whose best parameters are kept.
+With Dirichlet priors, EM maximises log P(train | parameters) + log P(parameters), and the M-step normalises the sums
+of expected counts and pseudo-counts. The prior of the emissions is proportional to the unigram probabilities, so that
+every token keeps a non-zero probability in every state; the prior of the transitions is uniform. EM never lowers this
+objective, and every iteration checks that it did not. Training stops, and the best parameters are chosen, by the
+log-probability of the validation set.
 
-With `batch_tokens` the M-step is not made after the whole text but after each batch of documents, from a running mean
-of counts (on-line EM: Cappé & Moulines 2009; as stepwise EM, Liang & Klein 2009): in a large text a first look at all
-of it is many steps instead of one. Step k has the weight (k + 2)^-0.7, and the objective may fall from step to step.
+With `batch_tokens` there is an M-step after each batch of documents instead of after the whole text, from a running
+mean of the counts (on-line EM: Cappé & Moulines 2009; called stepwise EM by Liang & Klein 2009). In a large text, the
+first iteration then makes many steps instead of one. The counts of step k have the weight (k + 2)^-0.7, and the
+objective may decrease from step to step.
 
-Beliefs are float32 (a product of matrices is twice as fast, and counts need no more), parameters and sums are float64.
+State distributions are float32, which makes matrix products twice as fast and is precise enough for counts. Parameters
+and sums are float64.
 """
 
 from __future__ import annotations
@@ -31,16 +34,16 @@ from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
 _SLACK: Final = 2e-6
-"""By how many nats per token rounding to float32 may seem to lower the objective."""
-_FORGETTING: Final = 0.7
-"""On-line EM: the power with which the weight of new counts falls. Between 0.5 and 1 it converges."""
+"""Largest decrease of the objective, in nats per token, that float32 rounding can explain."""
+_STEP_EXPONENT: Final = 0.7
+"""On-line EM: step k has the weight (k + 2) ** -exponent; exponents between 0.5 and 1 converge."""
 _LEAST_PRIOR: Final = 1e-6
-"""Smaller pseudo-counts could make a probability that float32 takes for 0."""
+"""Smallest pseudo-count allowed: smaller ones could make probabilities that are 0 in float32."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `lmzoo.models.hmm.hmm` says of them."""
+    """Settings of a hidden Markov model, as documented in `lmzoo.models.hmm.hmm`."""
 
     n_states: int
     n_iterations: int
@@ -61,46 +64,51 @@ class Settings:
         )
         check_at_least(_LEAST_PRIOR, emission_prior=self.emission_prior, transition_prior=self.transition_prior)
         check_at_least(0, tolerance=self.tolerance)
-        check_whole(1, null="for the whole text at once", batch_tokens=self.batch_tokens)
+        check_whole(1, none_means="for the whole text at once", batch_tokens=self.batch_tokens)
 
 
 _GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": Parameters, "running": Counts}
-"""Fields of the class below that hold arrays."""
+"""The fields of `EMState` that hold arrays, with their types."""
 
 
 @dataclass
-class _Standing:
-    """How far a fit is: all that a resumed one needs. Scores are of the valid split, in nats per token."""
+class EMState:
+    """The state of an unfinished Baum-Welch fit, with all that is needed to resume it.
+
+    Scores are mean log-probabilities of the tokens of the validation set, in nats.
+    """
 
     restart: int = 0
     iteration: int = 0
-    """Iterations done in this restart."""
+    """Number of iterations completed in this restart."""
     parameters: Parameters | None = None
     running: Counts | None = None
-    """On-line EM: the mean of counts so far, as if of the whole text."""
+    """On-line EM: the running mean of the counts, scaled to the whole text."""
     objective: float = -np.inf
-    """Of the parameters before the last M-step, in nats."""
+    """Objective of the parameters before the last M-step, in nats."""
     score: float = -np.inf
+    """Score of the current parameters."""
     best_here: float = -np.inf
-    """The best score in this restart; `best` is the best of all."""
-    n_in_vain: int = 0
-    """Iterations since `best_here` last rose by more than the tolerance."""
+    """The best score in this restart."""
+    n_without_gain: int = 0
+    """Number of iterations since `best_here` last rose by more than the tolerance."""
     best: float = -np.inf
+    """The best score of all restarts, reached by `best_parameters`."""
     best_parameters: Parameters | None = None
 
-    def climb(self, parameters: Parameters, objective: float, slack: float) -> None:
-        """Takes over the parameters that an M-step found from those of the given objective."""
+    def accept(self, parameters: Parameters, objective: float, slack: float) -> None:
+        """Replaces the parameters of the EM state by those of a new M-step.
+
+        `objective` is the objective, in nats, of the parameters that are replaced. Raises TrainingError if it is lower
+        than the previous one by more than `slack`.
+        """
         self.iteration += 1
-        if not objective >= self.objective - slack:
-            raise TrainingError(
-                f"iteration {self.iteration} of Baum-Welch lowered its objective from {self.objective:.3f} to "
-                f"{objective:.3f} nats, which cannot be: please report it with the settings and the corpus"
-            )
+        check_objective(self.iteration, self.objective, objective, slack)
         self.parameters, self.objective = parameters, objective
 
-    def compare(self, score: float, tolerance: float) -> None:
-        """Notes the score of the parameters, and keeps them if they are the best."""
-        self.n_in_vain = 0 if score > self.best_here + tolerance else self.n_in_vain + 1
+    def record_score(self, score: float, tolerance: float) -> None:
+        """Stores the validation score of the current parameters, and keeps the parameters if they are the best."""
+        self.n_without_gain = 0 if score > self.best_here + tolerance else self.n_without_gain + 1
         self.score, self.best_here = score, max(score, self.best_here)
         if score > self.best:
             self.best, self.best_parameters = score, self.parameters
@@ -113,11 +121,11 @@ class _Standing:
             if getattr(self, group) is not None
             for name, array in getattr(self, group)._asdict().items()
         }
-        checkpoint.save(arrays, {"fingerprint": fingerprint, "standing": facts})
+        checkpoint.save(arrays, {"fingerprint": fingerprint, "state": facts})
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, fingerprint: str) -> _Standing | None:
-        """Where an earlier fit of the same thing stopped, if there was one."""
+    def load(cls, checkpoint: Checkpoint, fingerprint: str) -> EMState | None:
+        """Loads the EM state of an interrupted fit from a checkpoint; returns None if there is no checkpoint."""
         saved = checkpoint.load(fingerprint)
         if saved is None:
             return None
@@ -127,13 +135,29 @@ class _Standing:
             for group, kind in _GROUPS.items()
             if f"{group}.{kind._fields[0]}" in arrays
         }
-        return cls(**facts["standing"] | groups)
+        return cls(**facts["state"] | groups)
+
+
+def check_objective(iteration: int, before: float, after: float, slack: float) -> None:
+    """Raises TrainingError if an iteration of Baum-Welch lowered its objective by more than `slack` nats.
+
+    EM cannot lower its objective, so a larger decrease than rounding explains is a bug.
+    """
+    if not after >= before - slack:
+        raise TrainingError(
+            f"iteration {iteration} of Baum-Welch lowered its objective from {before:.3f} to {after:.3f} nats, which a "
+            "correct program cannot do: please report this bug, with the settings and the corpus"
+        )
 
 
 def maximise(
     counts: Counts, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float
 ) -> Parameters:
-    """The M-step: the parameters under which the counts, and a Dirichlet prior of these weights, are most likely."""
+    """Returns the most likely parameters, given expected counts and Dirichlet priors: the M-step of Baum-Welch.
+
+    `unigram` (V,) holds the probabilities of the V tokens. The priors are pseudo-counts per state: `emission_prior` is
+    divided among the tokens in proportion to `unigram`, `transition_prior` evenly among the next states.
+    """
     n_states = len(counts.starts)
     starts = counts.starts + transition_prior / n_states
     transitions = counts.transitions + transition_prior / n_states
@@ -145,7 +169,7 @@ def maximise(
 def log_prior(
     parameters: Parameters, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float
 ) -> float:
-    """Logarithm of the density of the parameters under the prior, up to a constant."""
+    """Returns the log-density of the parameters under the Dirichlet priors of `maximise`, without a constant term."""
     flat = np.log(parameters.startprob).sum() + np.log(parameters.transmat).sum()
     return float(
         transition_prior / len(parameters.startprob) * flat
@@ -162,58 +186,70 @@ def fit_parameters(
     on_progress: OnProgress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Parameters:
-    """The parameters that find the valid split most likely, among all iterations of all restarts.
+    """Fits a hidden Markov model and returns its parameters.
 
-    Raises TrainingError if an iteration lowers the objective by more than rounding can, or for a checkpoint of another
-    fit.
+    Among all iterations of all restarts, the parameters with the highest log-probability of the validation set are
+    chosen. Raises TrainingError if an iteration lowers the objective by more than rounding explains, or if the
+    checkpoint belongs to a fit with other data or settings.
     """
     n_states, priors = settings.n_states, (settings.emission_prior, settings.transition_prior)
     total = settings.n_restarts * settings.n_iterations
     unigram = np.bincount(data.train.ids, minlength=vocab_size) + 1.0
     unigram /= unigram.sum()
     fingerprint = data.fingerprint(["hmm", vocab_size, asdict(settings), seed])
-    at = (_Standing.load(checkpoint, fingerprint) if checkpoint else None) or _Standing()
+    state = (EMState.load(checkpoint, fingerprint) if checkpoint else None) or EMState()
     with batches_in_parallel() as run:
         train = [PackedText.of(part, n_states) for part in _parts(data.train, settings.batch_tokens)]
         valid = PackedText.of(data.valid, n_states)
-        for restart in range(at.restart, settings.n_restarts):
-            if restart > at.restart:
-                at = _Standing(restart, best=at.best, best_parameters=at.best_parameters)
-            if at.parameters is None:
+        for restart in range(state.restart, settings.n_restarts):
+            if restart > state.restart:
+                state = EMState(restart, best=state.best, best_parameters=state.best_parameters)
+            if state.parameters is None:
                 start = initial_counts(data.train, vocab_size, n_states, np.random.default_rng([seed, restart]))
-                at.parameters = maximise(start, unigram, *priors)
-                at.running = start if len(train) > 1 else None
-            while at.iteration < settings.n_iterations and at.n_in_vain < settings.patience:
-                log_likelihood, objective, parameters = 0.0, log_prior(at.parameters, unigram, *priors), at.parameters
+                state.parameters = maximise(start, unigram, *priors)
+                state.running = start if len(train) > 1 else None
+            while state.iteration < settings.n_iterations and state.n_without_gain < settings.patience:
+                log_likelihood, objective, parameters = (
+                    0.0,
+                    log_prior(state.parameters, unigram, *priors),
+                    state.parameters,
+                )
                 for number, part in enumerate(train):
                     counts = expected_counts(part, parameters.astype(np.float32), run)
                     log_likelihood += counts.log_likelihood
-                    if at.running is not None:
-                        step = at.iteration * len(train) + number
+                    if state.running is not None:
+                        step = state.iteration * len(train) + number
                         share = len(part.stream) / len(data.train)
-                        at.running = counts = _mixed(at.running, counts, share, (step + 2) ** -_FORGETTING)
+                        state.running = counts = _update_mean(
+                            state.running, counts, share, (step + 2) ** -_STEP_EXPONENT
+                        )
                     parameters = maximise(counts, unigram, *priors)
-                # On-line, the parameters changed meanwhile: there is no objective that must have risen.
-                slack = np.inf if at.running is not None else _SLACK * len(data.train)
-                at.climb(parameters, objective + log_likelihood, slack)
+                # On-line EM changes the parameters within the iteration, so that its objective may decrease.
+                slack = np.inf if state.running is not None else _SLACK * len(data.train)
+                state.accept(parameters, objective + log_likelihood, slack)
                 valid_probs = likelihoods(valid, parameters.astype(np.float32), run)
-                at.compare(sum_of_logs(valid_probs) / len(data.valid), settings.tolerance)
+                state.record_score(sum_of_logs(valid_probs) / len(data.valid), settings.tolerance)
                 if checkpoint:
-                    at.save(checkpoint, fingerprint)
+                    state.save(checkpoint, fingerprint)
                 if on_progress:
                     bits = log_likelihood / len(data.train) / np.log(2)
                     message = (
-                        f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-at.score):.2f} per token"
+                        f"log-likelihood {bits:.4f} bits/token, valid perplexity {np.exp(-state.score):.2f} per token"
                     )
-                    on_progress(Progress(restart * settings.n_iterations + at.iteration, total, "iterations", message))
-    assert at.best_parameters is not None
+                    on_progress(
+                        Progress(restart * settings.n_iterations + state.iteration, total, "iterations", message)
+                    )
+    assert state.best_parameters is not None
     if on_progress:
-        on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-at.best):.2f} per token"))
-    return at.best_parameters
+        on_progress(Progress(total, total, "iterations", f"valid perplexity {np.exp(-state.best):.2f} per token"))
+    return state.best_parameters
 
 
 def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
-    """The documents in batches of about so many tokens, at least one document in each; None = all in one."""
+    """Divides a token stream into parts of about `batch_tokens` tokens, each with at least one document.
+
+    Returns the whole stream as one part if `batch_tokens` is None.
+    """
     if batch_tokens is None:
         return [stream]
     ends = stream.ends
@@ -222,7 +258,10 @@ def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
     return [TokenStream(ids) for ids in parts if ids.size]
 
 
-def _mixed(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
-    """A running mean with the counts of a part of the text, scaled up to all of it."""
+def _update_mean(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
+    """Returns the running mean of the counts after including the counts of one part of the text.
+
+    The new counts are divided by `share`, the part's fraction of the text, and have the given weight in the mean.
+    """
     sums = ((1 - weight) * old + weight / share * new for old, new in zip(running[1:], counts[1:], strict=True))
     return Counts(counts.log_likelihood, *sums)

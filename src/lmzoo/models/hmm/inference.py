@@ -1,22 +1,24 @@
-"""Filtering, smoothing and decoding: what the tokens tell about the hidden states.
+"""Filtering, smoothing and decoding of hidden Markov models, for many documents at a time.
 
-Rabiner 1989 (A Tutorial on Hidden Markov Models, Proceedings of the IEEE 77) in its scaled form, with the belief before
-a token as the quantity that is kept, because that is what a language model predicts from:
+The recursions are those of Rabiner (A Tutorial on Hidden Markov Models, Proceedings of the IEEE 77, 1989) in scaled
+form. They keep the distribution over the states before each token, because a language model predicts from it:
 
-    p_t(k) = P(state_t = k | tokens before t)        predictive belief,  p_0 = startprob
-    c_t    = sum_k p_t(k) b_t(k)                     likelihood of token t,  b_t(k) = P(token t | k)
-    p_t+1  = (p_t b_t / c_t) A
-    w_t    = (b_t / c_t) (A w_t+1)                   evidence from t on, scaled so that
-    g_t    = p_t w_t                                 the posterior of state_t sums to 1 (at a document's end: A w = 1)
-    x_t    = (p_t b_t / c_t)^T w_t+1 * A             the posterior of the transition from t to t + 1
+    p_t(k) = P(state_t = k | tokens before t)        predictive state distribution,  p_0 = startprob
+    c_t    = sum_k p_t(k) b_t(k)                     likelihood of token t,  b_t(k) = P(token t | state k)
+    p_t+1  = (p_t b_t / c_t) A                       A = transmat
+    w_t    = (b_t / c_t) (A w_t+1)                   backward variable, scaled so that sum_k p_t(k) w_t(k) = 1
+    g_t    = p_t w_t                                 posterior of state_t (at a document's end, A w = 1)
+    x_t    = (p_t b_t / c_t)^T w_t+1 * A             posterior of the transition from t to t + 1
 
-Every number is a probability or a ratio of probabilities of one token: nothing underflows, however long the document.
-A token that is impossible (c_t = 0, only in imported models) says nothing about the states: b_t / c_t is 1 for it.
+Every number is a probability, or a ratio of probabilities of one token, so nothing underflows however long the document
+is. A token of probability zero (c_t = 0, which only imported models have) gives no information about the states: its
+factor b_t / c_t is set to 1.
 
-All documents of a batch take a step at once, so that the work is matrix products. At a cut inside a long document p and
-w come from the neighbouring blocks. They are guessed from the text around the cut, then found exactly: as the filter is
-run, what leaves a block is compared with what was assumed to enter the next one, until they agree. A hidden Markov
-model forgets, so that the first guess is nearly always confirmed; the worst case is one round for each block.
+All documents of a batch advance together, so that each step is a matrix product. A long document is cut into blocks,
+which are processed in parallel. The values of p and w at a cut are first estimated from the text around the cut. The
+recursions are then repeated until the values computed at the end of each block agree with those assumed at the start
+of the next one. Hidden Markov models forget quickly, so the first estimate is nearly always confirmed; in the worst
+case there are as many repetitions as blocks.
 """
 
 from __future__ import annotations
@@ -35,113 +37,124 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 Floats = NDArray[Any]
 Map = Callable[[Callable[[Batch], Any], Iterable[Batch]], Iterator[Any]]
-"""Applies a function to batches and yields the results in order, like `map`."""
+"""A function that applies another function to batches and yields the results in order, like `map`."""
 
 
 class Parameters(NamedTuple):
-    """The probabilities of a model of K states and V tokens."""
+    """The probabilities of a hidden Markov model with K states and V tokens."""
 
     startprob: Floats  # (K,)
     transmat: Floats  # (K, K)
-    emissions: Floats  # (V, K): a token picks a row
+    emissions: Floats  # (V, K): transposed, so that a token selects a row
 
     def astype(self, dtype: type[np.floating]) -> Parameters:
         return Parameters(*(np.ascontiguousarray(array, dtype) for array in self))
 
 
 class Counts(NamedTuple):
-    """How often the hidden states are expected to have done what, given the tokens, and how likely the tokens are."""
+    """Expected counts of state events under a hidden Markov model, given the tokens of a text.
 
-    log_likelihood: float  # nats
-    starts: NDArray[np.float64]  # (K,)
-    transitions: NDArray[np.float64]  # (K, K)
-    emissions: NDArray[np.float64]  # (V, K)
+    K states, V tokens: starts (K,), transitions (K, K), emissions (V, K), and the log-likelihood of the text in nats.
+    """
+
+    log_likelihood: float
+    starts: NDArray[np.float64]
+    transitions: NDArray[np.float64]
+    emissions: NDArray[np.float64]
 
 
-def filter_batch(batch: Batch, entering: Floats, parameters: Parameters) -> tuple[Floats, Floats, Floats]:
-    """Predictive beliefs (P, K), likelihoods (P,), and the beliefs (C, K) after the blocks that stop at a cut.
+def filter_batch(batch: Batch, at_starts: Floats, parameters: Parameters) -> tuple[Floats, Floats, Floats]:
+    """Runs the forward filter of a hidden Markov model over a batch of text blocks.
 
-    `entering` (B, K) holds the beliefs at the starts of the blocks.
+    `at_starts` (B, K) holds the predictive state distribution at the start of each of the B blocks, over K states.
+    Returns the predictive distributions (P, K) and likelihoods (P,) of the P tokens, and the predictive distributions
+    (C, K) after those C blocks that stop at a cut inside a document.
     """
     _, transmat, emissions = parameters
     n_states, n_tokens, dtype = len(transmat), len(batch.tokens), transmat.dtype
-    beliefs = np.empty((n_tokens + len(batch.exit_cuts), n_states), dtype)
+    predictive = np.empty((n_tokens + len(batch.exit_cuts), n_states), dtype)
     likelihoods = np.empty(n_tokens, dtype)
     ones = np.ones(n_states, dtype)
-    scratch = np.empty_like(entering)
-    steps = [*batch.steps, slice(n_tokens, len(beliefs))]
-    beliefs[steps[0]] = entering
+    scratch = np.empty_like(at_starts)
+    steps = [*batch.steps, slice(n_tokens, len(predictive))]
+    predictive[steps[0]] = at_starts
     for now, then in itertools.pairwise(steps):
-        n_going_on = then.stop - then.start
+        n_continued = then.stop - then.start
         joint = scratch[: now.stop - now.start]  # (N, K)
         np.take(emissions, batch.tokens[now], axis=0, out=joint, mode="clip")
-        joint *= beliefs[now]
+        joint *= predictive[now]
         likelihood = np.dot(joint, ones, out=likelihoods[now])
         if not likelihood.all():
-            np.copyto(joint, beliefs[now], where=(likelihood == 0)[:, None])
-        filtered = joint[:n_going_on]
-        filtered *= _scales(likelihood[:n_going_on])
-        np.dot(filtered, transmat, out=beliefs[then])
-    return beliefs[:n_tokens], likelihoods, beliefs[n_tokens:]
+            np.copyto(joint, predictive[now], where=(likelihood == 0)[:, None])
+        filtered = joint[:n_continued]
+        filtered *= _scales(likelihood[:n_continued])
+        np.dot(filtered, transmat, out=predictive[then])
+    return predictive[:n_tokens], likelihoods, predictive[n_tokens:]
 
 
 def smooth_batch(
-    batch: Batch, beliefs: Floats, likelihoods: Floats, closing: Floats, parameters: Parameters
+    batch: Batch, predictive: Floats, likelihoods: Floats, at_exits: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats]:
-    """Makes the predictive beliefs (P, K) into posteriors, in place. Returns the transitions (K, K) and w_0 (B, K).
+    """Runs the backward pass of a hidden Markov model over a batch, after `filter_batch`.
 
-    `closing` (C, K) is the evidence that follows the blocks that stop at a cut, scaled so that its product with the
-    beliefs there is 1.
+    Replaces the predictive state distributions (P, K) of P tokens by posteriors, in place. `at_exits` (C, K) holds the
+    backward variables after the C blocks that stop at a cut, scaled so that their product with the predictive
+    distributions there is 1. Returns the expected transition counts (K, K), and the backward variables (B, K) at the
+    starts of the B blocks.
     """
     _, transmat, emissions = parameters
     transitions, product = np.zeros_like(transmat), np.empty_like(transmat)
-    backwards = np.ascontiguousarray(transmat.T)
+    transposed = np.ascontiguousarray(transmat.T)
     scratch, other, filtered = np.empty((3, len(batch.starts), len(transmat)), transmat.dtype)
     scales, impossible = _scales(likelihoods), likelihoods == 0
     some_impossible = impossible.any()
-    following = closing
+    following = at_exits
     for now in reversed(batch.steps):
-        n_going_on = len(following)
-        belief = beliefs[now]
-        evidence = scratch[: len(belief)]
-        np.take(emissions, batch.tokens[now], axis=0, out=evidence, mode="clip")
-        evidence *= scales[now]
+        n_continued = len(following)
+        distribution = predictive[now]
+        backward = scratch[: len(distribution)]
+        np.take(emissions, batch.tokens[now], axis=0, out=backward, mode="clip")
+        backward *= scales[now]
         if some_impossible:
-            evidence[impossible[now]] = 1
-        if n_going_on:
-            here = np.multiply(evidence[:n_going_on], belief[:n_going_on], out=filtered[:n_going_on])
+            backward[impossible[now]] = 1
+        if n_continued:
+            here = np.multiply(backward[:n_continued], distribution[:n_continued], out=filtered[:n_continued])
             transitions += np.dot(here.T, following, out=product)
-            evidence[:n_going_on] *= np.dot(following, backwards, out=here)
-        belief *= evidence
-        following, scratch, other = evidence, other, scratch
+            backward[:n_continued] *= np.dot(following, transposed, out=here)
+        distribution *= backward
+        following, scratch, other = backward, other, scratch
     return transitions * transmat, following
 
 
 def _scales(likelihoods: Floats) -> Floats:
-    """(N, 1) reciprocals of likelihoods; 1 for impossible tokens."""
+    """Returns the reciprocals (N, 1) of likelihoods (N,), and 1 for likelihoods of zero."""
     if not likelihoods.all():
         likelihoods = np.where(likelihoods == 0, 1, likelihoods)
     return np.reciprocal(likelihoods)[:, None]
 
 
 def beliefs_at_starts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
-    """(C + 1, K) the predictive belief at every cut, then at a document's start: row -1, as `entry_cuts` says it."""
-    beliefs = np.tile(parameters.startprob, (text.n_cuts + 1, 1))
+    """Computes the predictive state distributions (C + 1, K) at the C cuts of a text's long documents.
 
-    def leave(batch: Batch) -> tuple[Batch, Floats]:
-        return batch, filter_batch(batch, beliefs[batch.entry_cuts], parameters)[-1]
+    The last row is the distribution at the start of a document, so that the index -1 in `Batch.entry_cuts` selects it.
+    `run` applies a function to batches, by default one after the other.
+    """
+    at_cuts = np.tile(parameters.startprob, (text.n_cuts + 1, 1))
 
-    def round_over(batches: list[Batch]) -> Floats:
-        found = beliefs.copy()
-        for batch, leaving in run(leave, [batch for batch in batches if len(batch.exit_cuts)]):
-            found[batch.exit_cuts] = leaving
-        return found
+    def filter_to_exit(batch: Batch) -> tuple[Batch, Floats]:
+        return batch, filter_batch(batch, at_cuts[batch.entry_cuts], parameters)[-1]
+
+    def filter_all(batches: list[Batch]) -> Floats:
+        updated = at_cuts.copy()
+        for batch, at_exits in run(filter_to_exit, [batch for batch in batches if len(batch.exit_cuts)]):
+            updated[batch.exit_cuts] = at_exits
+        return updated
 
     if text.n_cuts:
-        beliefs = round_over(text.before_cuts)
-        while not _agree(found := round_over(text.batches), beliefs):
-            beliefs = found
-    return beliefs
+        at_cuts = filter_all(text.before_cuts)
+        while not _agree(updated := filter_all(text.batches), at_cuts):
+            at_cuts = updated
+    return at_cuts
 
 
 def smooth_text(
@@ -151,34 +164,42 @@ def smooth_text(
     collect: Callable[[Iterator[Part]], Result],
     run: Map = map,
 ) -> Result:
-    """`collect` of what `reduce` makes of each batch, likelihoods (P,), posteriors (P, K) and transitions (K, K)."""
-    entering = beliefs_at_starts(text, parameters, run)
-    closing = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
+    """Computes the posteriors of the hidden states of a text, batch by batch, and summarises them.
+
+    `reduce` receives a batch, its likelihoods (P,), posteriors (P, K) and expected transition counts (K, K), for P
+    tokens and K states. `collect` receives an iterator over the results of `reduce`; its result is returned.
+    """
+    predictive_starts = beliefs_at_starts(text, parameters, run)
+    after_cuts = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
 
     def smooth(batch: Batch) -> tuple[Batch, Part, Floats]:
-        beliefs, likelihoods, leaving = filter_batch(batch, entering[batch.entry_cuts], parameters)
-        following = closing[batch.exit_cuts]
-        following /= np.einsum("ck,ck->c", following, leaving)[:, None]
-        transitions, opening = smooth_batch(batch, beliefs, likelihoods, following, parameters)
-        return batch, reduce(batch, likelihoods, beliefs, transitions), opening
+        predictive, likelihoods, at_exits = filter_batch(batch, predictive_starts[batch.entry_cuts], parameters)
+        following = after_cuts[batch.exit_cuts]
+        following /= np.einsum("ck,ck->c", following, at_exits)[:, None]
+        transitions, at_starts = smooth_batch(batch, predictive, likelihoods, following, parameters)
+        return batch, reduce(batch, likelihoods, predictive, transitions), at_starts
 
-    def round_over(batches: list[Batch]) -> Iterator[Part]:
-        for batch, part, opening in run(smooth, batches):
-            found[batch.entry_cuts] = opening / opening.sum(axis=1, keepdims=True)
+    def smooth_all(batches: list[Batch]) -> Iterator[Part]:
+        for batch, part, at_starts in run(smooth, batches):
+            updated[batch.entry_cuts] = at_starts / at_starts.sum(axis=1, keepdims=True)
             yield part
 
-    found = np.ones((text.n_cuts + 1, len(parameters.transmat)), closing.dtype)  # row -1: nothing is before a document
-    for _ in round_over(text.after_cuts):
+    # Row -1 takes the values at the starts of documents, which nothing precedes.
+    updated = np.ones((text.n_cuts + 1, len(parameters.transmat)), after_cuts.dtype)
+    for _ in smooth_all(text.after_cuts):
         pass
     while True:
-        closing = found[:-1].copy()
-        result = collect(round_over(text.batches))
-        if _agree(found[:-1], closing):
+        after_cuts = updated[:-1].copy()
+        result = collect(smooth_all(text.batches))
+        if _agree(updated[:-1], after_cuts):
             return result
 
 
 def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) -> Counts:
-    """The E-step of Baum-Welch over a whole text, in the precision of the parameters; the sums are float64."""
+    """Computes the expected counts of a whole text: the E-step of Baum-Welch.
+
+    Works in the precision of the parameters; the sums are float64. `run` applies a function to batches.
+    """
 
     def reduce(batch: Batch, likelihoods: Floats, posteriors: Floats, transitions: Floats) -> tuple[Any, ...]:
         starts = posteriors[: len(batch.starts)][batch.entry_cuts < 0].sum(axis=0)
@@ -199,20 +220,20 @@ def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) ->
 
 
 def likelihoods(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
-    """(T,) probability of every token of a text, given those before it in its document."""
-    entering = beliefs_at_starts(text, parameters, run)
+    """Computes the probability (T,) of each of the T tokens of a text, given the tokens before it in its document."""
+    at_cuts = beliefs_at_starts(text, parameters, run)
     result = np.empty(len(text.stream), parameters.transmat.dtype)
 
     def likelihoods_of(batch: Batch) -> tuple[Batch, Floats]:
-        return batch, filter_batch(batch, entering[batch.entry_cuts], parameters)[1]
+        return batch, filter_batch(batch, at_cuts[batch.entry_cuts], parameters)[1]
 
-    for batch, found in run(likelihoods_of, text.batches):
-        result[batch.positions] = found
+    for batch, part in run(likelihoods_of, text.batches):
+        result[batch.positions] = part
     return result
 
 
 def posteriors(text: PackedText, parameters: Parameters) -> Floats:
-    """(T, K) the probability of every state at every position, given the whole document."""
+    """Computes the probability (T, K) of each of K states at each of T positions, given the whole document."""
     result = np.empty((len(text.stream), len(parameters.transmat)))
 
     def collect(parts: Iterator[tuple[NDArray[np.int64], Floats]]) -> Floats:
@@ -224,7 +245,7 @@ def posteriors(text: PackedText, parameters: Parameters) -> Floats:
 
 
 def most_likely_path(ids: NDArray[np.int32], parameters: Parameters) -> NDArray[np.intp]:
-    """(T,) the states of the most likely path through one document (Viterbi 1967)."""
+    """Returns the most likely sequence of hidden states (T,) for one document of T tokens (Viterbi 1967)."""
     with np.errstate(divide="ignore"):
         log_start, log_transmat = np.log(parameters.startprob), np.log(parameters.transmat)
         log_emissions = np.log(parameters.emissions[ids])  # (T, K)
@@ -246,17 +267,21 @@ def sum_of_logs(likelihoods: Floats) -> float:
         return float(np.log(likelihoods, dtype=np.float64).sum())
 
 
-def _agree(found: Floats, assumed: Floats) -> bool:
-    """Whether messages at cuts are equal up to rounding, state by state.
+def _agree(updated: Floats, assumed: Floats) -> bool:
+    """Returns True if two arrays of state distributions are equal apart from rounding.
 
-    A relative bound is the right one: no filter step can enlarge it (Birkhoff 1957: a positive linear map does not
-    enlarge Hilbert's projective distance), so an error at a cut does not grow behind it.
+    The tolerance is relative, because no filter step can enlarge a relative error: a positive linear map does not
+    enlarge Hilbert's projective distance (Birkhoff 1957). So an error at a cut does not grow after it.
     """
-    return np.allclose(found, assumed, rtol=4096 * float(np.finfo(found.dtype).eps), atol=1e-30)
+    return np.allclose(updated, assumed, rtol=4096 * float(np.finfo(updated.dtype).eps), atol=1e-30)
 
 
 def stationary(parameters: Parameters) -> NDArray[np.float64]:
-    """(K,) how much of an endless text each state emits: the walk starts anew after each end of text."""
+    """Returns the stationary distribution (K,) over the K states of a hidden Markov model.
+
+    Element k is the fraction of the tokens of an infinite text that state k emits. After each EOT (end-of-text) token
+    the next state is chosen by `startprob`.
+    """
     startprob, transmat, emissions = parameters
     ending = emissions[EOT][:, None]  # (K, 1)
     walk = (1 - ending) * transmat + ending * startprob

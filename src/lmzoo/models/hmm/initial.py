@@ -1,10 +1,11 @@
-"""Where Baum-Welch starts: word classes found in the contexts of the words.
+"""Initial parameters for Baum-Welch, from word classes.
 
-EM climbs to the nearest hill, and from random parameters it spends its first ten iterations on a plateau where all
-states are alike. Words that occur between the same words belong together (Brown et al. 1992, Class-Based n-gram Models
-of Natural Language), so each state starts with a class of its own: each word's left and right neighbours, counted and
-projected to few dimensions, are clustered by k-means. On the Brown corpus with 64 states, one iteration from there
-gives the perplexity of about twenty from random parameters, and the hill is a better one.
+EM converges to a local optimum near its starting point. From random parameters its first ten iterations bring little,
+because all states are still alike. Words that occur between the same words are similar (Brown et al. 1992, Class-Based
+n-gram Models of Natural Language), so each state starts as one class of words: the counts of each word's left and right
+neighbours are projected to few dimensions and clustered by k-means. On the Brown corpus with 64 states, one iteration
+from these classes gives the perplexity of about twenty iterations from random parameters, and the optimum that EM
+reaches is better.
 """
 
 from __future__ import annotations
@@ -21,28 +22,32 @@ from lmzoo.stream import TokenStream
 _N_DIMENSIONS: Final = 128
 _N_ROUNDS: Final = 8
 _TYPES_PER_STATE: Final = 4
-"""With fewer types of tokens than this for each state, what is clustered are tokens in their contexts."""
+"""With fewer distinct tokens per state than this, pairs or triples of tokens are clustered instead."""
 _FREQUENCY_POWER: Final = 1.5
-"""The weight of a word in k-means is its count to this power: frequent words should rather have states of their own."""
+"""Exponent of a word's count in its k-means weight; above 1, so that frequent words tend to form classes alone."""
 _SHARED: Final = 0.5
-"""The part of each word that is spread over all states at random, so that EM can move it."""
+"""Fraction of each word's count that is distributed over all states at random, so that EM can change its class."""
 
 
 def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.random.Generator) -> Counts:
-    """Counts of the hidden states as if half of each word belonged to its class."""
+    """Returns counts of hidden states from which the first M-step of Baum-Welch can start.
+
+    Words are clustered into `n_states` classes, one for each state. Half of each word's count goes to the state of its
+    class, and the other half is distributed over all states at random.
+    """
     types, token_ids = _types(stream, n_states)
     n_types = len(token_ids)
     at_start = np.zeros(len(stream), bool)
     at_start[stream.starts] = True
-    going_on = np.flatnonzero(~at_start)
+    not_first = np.flatnonzero(~at_start)
     pairs = sparse.coo_array(
-        (np.ones(len(going_on), np.float32), (types[going_on - 1], types[going_on])), shape=(n_types, n_types)
+        (np.ones(len(not_first), np.float32), (types[not_first - 1], types[not_first])), shape=(n_types, n_types)
     ).tocsr()  # sums duplicates
     starts = np.bincount(types[stream.starts], minlength=n_types)  # (N,)
     counts = np.bincount(types, minlength=n_types)  # (N,)
 
     neighbours: Any = sparse.hstack([pairs, pairs.T, starts[:, None].astype(np.float32)], format="csr")
-    classes = _cluster(_projected(neighbours, rng), counts.astype(np.float64) ** _FREQUENCY_POWER, n_states, rng)
+    classes = _cluster(_project(neighbours, rng), counts.astype(np.float64) ** _FREQUENCY_POWER, n_states, rng)
     shares = rng.standard_exponential((n_types, n_states), dtype=np.float32)
     shares *= _SHARED / shares.sum(axis=1, keepdims=True)
     shares[np.arange(n_types), classes] += 1 - _SHARED
@@ -52,10 +57,10 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
 
 
 def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """(T,) what is clustered, numbered, and (N,) the token of each: tokens, or tokens with the ones before them.
+    """Returns the number (T,) of the type at each of T positions, and the last token (N,) of each of the N types.
 
-    A vocabulary that is small for the number of states (characters) would leave most states without a class of their
-    own, so there a type is the last two or three tokens.
+    Types are the units that are clustered. A type is a token; if there are few distinct tokens for the number of states
+    (as with characters), it is a sequence of two or three tokens, because otherwise most states would have no class.
     """
     token_ids, types = np.unique(stream.ids, return_inverse=True)
     for _ in range(2):
@@ -69,32 +74,35 @@ def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDA
     return types, token_ids
 
 
-def _projected(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(N, D) rows on the unit sphere: the main directions of the square roots of counts, by subspace iteration.
+def _project(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Projects N rows of neighbour counts to unit vectors (N, D) of few dimensions D.
 
-    Square roots make the distance of two rows that of Hellinger between their distributions (Halko et al. 2011 for the
-    method).
+    Computes the leading singular vectors of the square roots of the counts by randomised subspace iteration (Halko et
+    al. 2011). With square roots, the distance between two rows is the Hellinger distance between their distributions.
     """
     rows = neighbours.sqrt()
     rows = sparse.diags_array(1 / np.maximum(np.sqrt(neighbours.sum(axis=1)), 1)) @ rows
     basis = rng.standard_normal((rows.shape[1], min(_N_DIMENSIONS, *rows.shape))).astype(np.float32)
     for _ in range(4):
         basis, _ = np.linalg.qr(rows.T @ (rows @ basis))
-    return _on_sphere((rows @ basis).astype(np.float32))
+    return _unit_rows((rows @ basis).astype(np.float32))
 
 
 def _cluster(
     points: NDArray[np.float32], weights: NDArray[np.float64], n_clusters: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """(N,) the cluster of each point, by spherical k-means from centres drawn by weight."""
+    """Returns the cluster (N,) of each of N points, by spherical k-means.
+
+    The initial centres are points, sampled in proportion to their weights.
+    """
     n_points = len(points)
-    drawn = rng.choice(n_points, min(n_clusters, n_points), replace=False, p=weights / weights.sum())
-    centres = points[drawn]
+    sampled = rng.choice(n_points, min(n_clusters, n_points), replace=False, p=weights / weights.sum())
+    centres = points[sampled]
     for _ in range(_N_ROUNDS):
         clusters = _nearest(points, centres)
         membership = sparse.csr_array((weights, (clusters, np.arange(n_points))), shape=(len(centres), n_points))
         centres = np.where(np.diff(membership.indptr)[:, None] > 0, membership @ points, centres)
-        centres = _on_sphere(centres.astype(np.float32))
+        centres = _unit_rows(centres.astype(np.float32))
     return _nearest(points, centres)
 
 
@@ -103,5 +111,5 @@ def _nearest(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArr
     return np.concatenate([np.argmax(part @ centres.T, axis=1) for part in parts])
 
 
-def _on_sphere(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit_rows(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)

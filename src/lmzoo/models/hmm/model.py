@@ -1,8 +1,8 @@
-"""The hidden Markov model as a language model: a belief over the states, updated by Bayes' rule at every token."""
+"""The hidden Markov model as a language model, whose state distribution is updated by Bayes' rule at every token."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import numpy as np
@@ -31,10 +31,11 @@ Float = TypeVar("Float", bound=np.floating)
 
 @final
 class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
-    """A hidden Markov model over tokens. Its state is the (K,) predictive belief: P(hidden state | tokens so far).
+    """A hidden Markov model over tokens.
 
-    Advancing takes K^2 multiplications in float64, a distribution K x V in float32. States are numbered by `mass`, the
-    heaviest first.
+    Its prediction state is an array (K,): the probability of each of the K hidden states at the next position, given
+    the tokens so far. Advancing takes K^2 multiplications in float64; a distribution over V tokens takes K V
+    multiplications in float32. A fit numbers the states by their share of all tokens, the largest first.
     """
 
     context_size = None
@@ -45,17 +46,17 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
 
     @property
     def startprob(self) -> NDArray[np.float64]:
-        """(K,) probability of each state at a document's start."""
+        """Probability (K,) of each of K hidden states at the start of a document."""
         return self._parameters.startprob
 
     @property
     def transmat(self) -> NDArray[np.float64]:
-        """(K, K) probability that the second state follows the first."""
+        """Transition probabilities (K, K) of K hidden states: element (i, j) is P(next state j | state i)."""
         return self._parameters.transmat
 
     @property
     def emissionprob(self) -> NDArray[np.float64]:
-        """(K, V) probability of each token in each state."""
+        """Emission probabilities (K, V): element (k, v) is the probability that hidden state k emits token v."""
         return self._parameters.emissions.T
 
     def fit(
@@ -67,19 +68,19 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        found = fit_parameters(
+        fitted = fit_parameters(
             data, self.vocab_size, self.settings, seed=seed, on_progress=on_progress, checkpoint=checkpoint
         )
-        # EM numbers the states as it likes; heaviest first, two runs can be compared.
-        order = np.argsort(-inference.stationary(found), kind="stable")
-        self._become(found.startprob[order], found.transmat[np.ix_(order, order)], found.emissions[:, order])
+        # EM numbers the states arbitrarily; sorted by frequency, the states of two fits can be compared.
+        order = np.argsort(-inference.stationary(fitted), kind="stable")
+        self._set_parameters(fitted.startprob[order], fitted.transmat[np.ix_(order, order)], fitted.emissions[:, order])
         return self
 
-    def _become(self, startprob: NDArray[Any], transmat: NDArray[Any], emissions: NDArray[Any]) -> None:
+    def _set_parameters(self, startprob: NDArray[Any], transmat: NDArray[Any], emissions: NDArray[Any]) -> None:
         self._parameters = Parameters(startprob, transmat, emissions).astype(np.float64)
         for array in self._parameters:
             array.flags.writeable = False  # states and properties share them
-        # A distribution reads all of the emissions: in float32 that is half the time.
+        # Computing a distribution reads all emissions, which takes half the time in float32.
         self._emissions = self._parameters.emissions.astype(np.float32)
         self.fitted = True
 
@@ -91,70 +92,66 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
             return self._parameters.startprob
         joint = state * self._parameters.emissions[token_id]  # (K,)
         likelihood = joint.sum()
-        # An impossible token (imported models have some) says nothing about the states.
+        # A token of probability zero (in imported models) gives no information about the states.
         return (joint / likelihood if likelihood > 0 else state) @ self._parameters.transmat
 
     def next_log_probs(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._log_emitted(state).astype(np.float64)
 
-    def _log_emitted(self, beliefs: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(.., V) log-probabilities of the tokens from predictive beliefs (.., K)."""
-        return _log(beliefs.astype(np.float32) @ self._emissions.T)
+    def _log_emitted(self, predictive: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Returns the log-probabilities (..., V) of V tokens, from distributions (..., K) over K hidden states."""
+        return _log(predictive.astype(np.float32) @ self._emissions.T)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        text = self._packed(stream)
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        text, wanted = self._packed(stream), stream.mask(positions)
         with batches_in_parallel() as run:
             entering = inference.beliefs_at_starts(text, self._parameters, run)
         for batch in text.batches:
             with one_blas_thread():  # but not for what is yielded: those products are large
                 beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
-            positions = batch.positions
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self._log_emitted(beliefs[start:stop])
+            rows = np.flatnonzero(wanted[batch.positions])
+            for start, stop in self.block_bounds(len(rows)):
+                part = rows[start:stop]
+                yield batch.positions[part], self._log_emitted(beliefs[part])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         with batches_in_parallel() as run:
             return _log(inference.likelihoods(self._packed(stream), self._parameters, run))
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # The belief after a context is the one before the EOT that follows it.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        text = self._packed(stream)
-        beliefs = np.empty((len(stream), self.settings.n_states))
-        entering = inference.beliefs_at_starts(text, self._parameters)
-        for batch in text.batches:
-            found, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
-            beliefs[batch.positions] = found
-        return self._log_emitted(beliefs[stream.ends - 1]).astype(np.float64)
-
     def _packed(self, stream: TokenStream) -> PackedText:
         return PackedText.of(stream, self.settings.n_states)
 
-    # ---- Looking inside -------------------------------------------------------------------------
+    # ---- Hidden states ---------------------------------------------------------------------------
 
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
-        """(T,) the most likely path of hidden states through each document of a stream."""
+        """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""
         stream = self.checked_stream(ids)
         paths = [inference.most_likely_path(document, self._parameters) for document in stream.documents()]
         return np.concatenate(paths) if paths else np.empty(0, np.intp)
 
     def posteriors(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
-        """(T, K) the probability of each hidden state at each position, given all of its document."""
+        """Returns the probability (T, K) of each of K hidden states at each of T tokens, given the whole document."""
         stream = self.checked_stream(ids)
         return inference.posteriors(self._packed(stream), self._parameters)
 
     def smooth_in_log_space(self, document: ArrayLike) -> Smoothed:
-        """Log-probabilities of the tokens of one document, and of the states at each: for models with extreme numbers.
+        """Computes the log-probabilities of the tokens of one document, and of the hidden states at each token.
 
-        Everything else here scales probabilities instead, which is much faster; see `lmzoo.models.hmm.log_space`.
+        Works in log space, and so is exact for models with extreme probabilities. The other methods scale probabilities
+        instead, which is much faster; see `lmzoo.models.hmm.log_space`.
         """
         return smooth(self.checked_stream(document).ids, self._parameters)
 
     def sample_document(
         self, rng: np.random.Generator, max_tokens: int = 1000
     ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """A document, ended by EOT unless it reaches `max_tokens`, and the hidden states that emitted it."""
+        """Samples a document, and returns its T token ids (T,) and the hidden states (T,) that emitted them.
+
+        The document ends with EOT (the end-of-text token), or after `max_tokens` tokens.
+        """
         self.require_fitted()
         ids, path = [], []
         probs = self.startprob
@@ -165,12 +162,12 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         return np.array(ids, np.int32), np.array(path, np.intp)
 
     def state_table(self, k: int = 10) -> list[StateSummary]:
-        """Every hidden state with its `k` most likely tokens and next states, the heaviest state first."""
+        """Returns a summary of every hidden state, with its `k` most likely tokens and next states."""
         self.require_fitted()
         masses = inference.stationary(self._parameters)
         return summaries(masses, self.transmat, lambda state: top(self.emissionprob[state], k), k)
 
-    # ---- To and from files and hmmlearn ---------------------------------------------------------
+    # ---- Conversion: files and hmmlearn ----------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         self.require_fitted()
@@ -183,12 +180,15 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         emissionprob = take_array(arrays, "emissionprob", shape=(n_states, self.vocab_size), dtype=np.float64)
         for name, rows in (("startprob", startprob), ("transmat", transmat), ("emissionprob", emissionprob)):
             if not ((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-6)):
-                raise SavedModelError(f"the rows of the saved array '{name}' are not probabilities that sum to 1")
-        self._become(startprob, transmat, emissionprob.T)
+                raise SavedModelError(f"the rows of the saved array '{name}' must be probabilities that sum to 1")
+        self._set_parameters(startprob, transmat, emissionprob.T)
         return self
 
     def to_hmmlearn(self) -> CategoricalHMM:
-        """The same model for hmmlearn, whose sequences are then documents with their EOT."""
+        """Converts the model to an `hmmlearn.hmm.CategoricalHMM`.
+
+        Its sequences are documents, each with an EOT (end-of-text, symbol 0) token at the end.
+        """
         from hmmlearn.hmm import CategoricalHMM
 
         self.require_fitted()
@@ -202,6 +202,6 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
 
 
 def _log(probs: NDArray[Float]) -> NDArray[Float]:
-    """In place."""
-    with np.errstate(divide="ignore"):  # -inf for what an imported model finds impossible
+    """Replaces probabilities by their logarithms, in place, and returns the array."""
+    with np.errstate(divide="ignore"):  # -inf for the impossible tokens of an imported model
         return np.log(probs, out=probs)

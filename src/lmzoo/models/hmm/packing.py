@@ -1,8 +1,10 @@
-"""Documents packed so that many are walked side by side: step t of a batch is one matrix, a row for each document.
+"""Packs documents into batches without padding, so that step t of a batch is one matrix with a row per document.
 
-Documents are sorted by length and nothing is padded: the rows of step t are the documents that have a t-th token, the
-first rows of step t - 1. A long document is cut into blocks that are walked in parallel; `inference` finds the
-beliefs at the cuts.
+Documents are sorted by length. The rows of step t are the documents that have a t-th token, which are the first rows of
+step t - 1. A long document is cut into blocks that are processed in parallel; `lmzoo.models.hmm.inference` computes the
+state distributions at the cuts.
+
+    documents a b c, d e, f:   step 0: a d f    step 1: b e    step 2: c
 """
 
 from __future__ import annotations
@@ -18,45 +20,50 @@ from scipy import sparse
 from lmzoo.stream import TokenStream
 
 _LONGEST: Final = 4096
-"""Documents of more tokens are cut."""
+"""Documents with more tokens than this are cut."""
 _BLOCK: Final = 1024
-"""Where they are cut: long enough for few cuts, short enough to make many rows of one long document."""
+"""Tokens between two cuts: many enough for few cuts, few enough to make many rows from one long document."""
 _LEAD: Final = 128
-"""How many tokens before and after a cut are enough, as a rule, to know the beliefs at it."""
+"""Tokens before and after a cut from which the first estimate of the state distributions at the cut is made."""
 _MANY_ROWS: Final = 4096
 _MANY_TOKENS: Final = 1 << 18
 _MANY_ELEMENTS: Final = 1 << 25
-"""A batch has about so many rows, tokens, and tokens x states (128 MB of float32 beliefs) at most."""
+"""Approximate limits of a batch: rows, tokens, and tokens x states (128 MB of float32 probabilities)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B blocks of text, the longest first, and their P tokens in order of step."""
+    """A batch of B text blocks, the longest first, with their P tokens ordered by step."""
 
     starts: NDArray[np.int64]
-    """(B,) where in the stream each block starts."""
+    """Position in the stream at which each block starts (B,)."""
     bounds: NDArray[np.int64]
-    """(S + 1,) the tokens of step t are bounds[t] to bounds[t + 1]."""
+    """Bounds (S + 1,) of the S steps: the tokens of step t are tokens[bounds[t] : bounds[t + 1]]."""
     tokens: NDArray[np.int32]
-    """(P,) token ids, step after step."""
+    """Token ids (P,), step after step."""
     entry_cuts: NDArray[np.int64]
-    """(B,) the cut at which each block starts; -1 = it starts a document."""
+    """Number of the cut at which each block starts (B,); -1 if the block starts a document."""
     exit_cuts: NDArray[np.int64]
-    """(B,) the cuts at which the blocks stop, all after the same number of steps; or (0,), if they end documents."""
+    """Numbers of the cuts at which the blocks stop (B,), all after the same number of steps; empty if the blocks end
+    documents."""
 
     @property
     def positions(self) -> NDArray[np.int64]:
-        """(P,) where in the stream each token stands."""
+        """Position (P,) in the token stream of each of the batch's P tokens."""
         return _positions(self.starts, self.bounds)
 
     @property
     def steps(self) -> list[slice]:
-        """The tokens of each step."""
+        """One slice of `tokens` for each step of the batch."""
         return [slice(*pair) for pair in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)]
 
     @cached_property
     def by_token(self) -> tuple[NDArray[np.int32], sparse.csr_array]:
-        """(U,) the distinct tokens, and a (U, P) matrix of ones that sums rows of (P, K) token by token."""
+        """The U distinct token ids (U,) of the batch, and a sparse matrix (U, P) that sums rows by token id.
+
+        Element (u, p) is 1 if token p of the batch has the u-th of these ids. The product of the matrix with posteriors
+        (P, K) gives counts (U, K).
+        """
         order = np.argsort(self.tokens, kind="stable").astype(np.int32)
         token_ids, counts = np.unique(self.tokens, return_counts=True)
         rows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -66,19 +73,19 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PackedText:
-    """A stream in batches of blocks, for a model of K states."""
+    """A token stream packed into batches of blocks, for a model with a given number of states."""
 
     stream: TokenStream
     batches: list[Batch]
     n_cuts: int
     before_cuts: list[Batch]
-    """The text just before every cut."""
+    """Batches of the tokens just before every cut."""
     after_cuts: list[Batch]
-    """The text just after every cut."""
+    """Batches of the tokens just after every cut."""
 
     @classmethod
     def of(cls, stream: TokenStream, n_states: int, longest: int = _LONGEST, block: int = _BLOCK) -> PackedText:
-        """Packs a stream; documents of more than `longest` tokens are cut after every `block` tokens."""
+        """Packs a token stream into batches; documents longer than `longest` tokens are cut every `block` tokens."""
         document_lengths = stream.ends - stream.starts
         n_blocks = np.where(document_lengths > longest, -(-document_lengths // block), 1)  # (D,)
         number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # within its document
@@ -106,7 +113,10 @@ def _batches(
     exit_cuts: NDArray[np.int64],
     n_states: int,
 ) -> list[Batch]:
-    """Packs blocks, given by where they start and end: those that stop at a cut apart from the others."""
+    """Packs blocks, given by their start and end positions in the stream, into batches.
+
+    Blocks that stop at a cut and blocks that end a document are put into different batches.
+    """
     lengths = ends - starts
     max_tokens = min(_MANY_TOKENS, _MANY_ELEMENTS // n_states)
     longest_first = np.argsort(-lengths, kind="stable")
@@ -115,11 +125,13 @@ def _batches(
         filled = np.cumsum(lengths[group])
         n_tokens = int(lengths[group].sum())
         n_batches = max(-(-n_tokens // max_tokens), -(-len(group) // _MANY_ROWS))
-        # Batches of equal work, so that no thread waits for another.
+        # Batches of equal work, so that no thread waits for another one.
         borders = np.searchsorted(filled, n_tokens * np.arange(1, n_batches) / n_batches)
         for chosen in np.split(group, borders):
             if len(chosen):
-                rows = np.searchsorted(-lengths[chosen], -np.arange(int(lengths[chosen[0]])))  # (S,) with a t-th token
+                rows = np.searchsorted(
+                    -lengths[chosen], -np.arange(int(lengths[chosen[0]]))
+                )  # (S,) blocks with a t-th token
                 bounds = np.concatenate([[0], np.cumsum(rows)])
                 tokens = stream.ids[_positions(starts[chosen], bounds)]
                 exits = exit_cuts[chosen]

@@ -1,9 +1,9 @@
-"""One batch on each core, instead of one matrix product on all of them.
+"""Processes one batch per core, instead of one matrix product on all cores.
 
-The products here are small: shared among cores they gain little, and lose much if anything else wants the cores. NumPy
-lets go of the interpreter lock while it computes, so that threads with a batch each keep all cores busy, with the
-products and with all the rest. BLAS is kept to one thread meanwhile, which also makes results independent of the number
-of cores: they are gathered in order.
+The matrix products of a hidden Markov model are small: dividing each of them among cores gains little, and is slow if
+another program uses the cores. NumPy releases the interpreter lock while it computes, so that threads with one batch
+each keep all cores busy. BLAS is limited to one thread meanwhile. Results are collected in order, and so do not depend
+on the number of cores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def _blas() -> ThreadpoolController:
 
 @contextmanager
 def one_blas_thread() -> Iterator[int]:
-    """Keeps BLAS, which is the whole process's, to one thread; yields how many it had. Several may ask at a time."""
+    """Limits the BLAS library of this process to one thread, and yields the number of threads it had before.
+
+    Several threads may enter this context at a time; the limit is removed when the last one leaves.
+    """
     global _n_users, _limit, _n_threads
     with _lock:
         if _n_users == 0:
@@ -52,14 +55,14 @@ def one_blas_thread() -> Iterator[int]:
 
 @contextmanager
 def batches_in_parallel() -> Iterator[Map]:
-    """A `map` over batches, with as many threads as BLAS would have."""
+    """Yields a function like `map` that processes batches in parallel, on as many threads as BLAS had."""
     with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
 
         def run(function: Callable[[Batch], Any], batches: Iterable[Batch]) -> Iterator[Any]:
             waiting: deque[Future[Any]] = deque()
             for batch in batches:
                 waiting.append(pool.submit(function, batch))
-                if len(waiting) > n_threads:  # results are large: hold few of them
+                if len(waiting) > n_threads:  # results are large: keep only a few of them
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

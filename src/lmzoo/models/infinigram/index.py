@@ -1,21 +1,23 @@
-"""The index: every place of a text, sorted by what comes before it, the last token first.
+"""The index of an unbounded n-gram model: all positions of a text, sorted by the tokens before them.
 
-Places with the same context, of any length, are neighbours: a context is an interval of rows. What this module calls a
-row is a place in this order. A context ends at its document start, which counts as a token of it (EOT). With the tokens
-that follow the rows,
+Contexts are compared from their last token backwards. A row is a position of the text in this order. All rows with the
+same context, of any length, are neighbours, so a context is an interval of rows. A context extends back to the start of
+its document, which counts as one token (EOT). For the text with the documents "a b a" and "a", where . is the start or
+the end of a document:
 
-    row   context (last first)   next token          "a b a" and "a"; . is the start or end of a document
-      0   .                      a
-      1   .                      a                   places[next_ids = a] = 0, 1, 5
-      2   a .                    b                   places[next_ids = b] = 2
-      3   a .                    .                   places[next_ids = .] = 3, 4
-      4   a b a .                .
-      5   b a .                  a
+    row   context (last token first)   next token
+      0   .                            a
+      1   .                            a             rows sorted by next token:
+      2   a .                          b                 .   3, 4
+      3   a .                          .                 a   0, 1, 5
+      4   a b a .                      .                 b   2
+      5   b a .                        a
 
-the rows of the context "h w" are found from those of h: the rows of contexts that end in w stand in the same order as
-the rows that w follows, because taking w away from a context does not change how the rest compares. So one array,
-`places`, the rows sorted by next token, is all it takes to lengthen a context: two binary searches (the backward
-search of Ferragina & Manzini 2000, here forward, since the contexts are reversed).
+The rows of the context "h w" are computed from the rows of h. The contexts that end in w have the same order as the
+rows whose next token is w, because both are sorted by the tokens before w. For example, rows 0, 1 and 5 are followed by
+a; the contexts that end in a are rows 2, 3 and 4, in the same order. So the array `by_next`, the rows sorted by next
+token, is enough to extend a context by a token with two binary searches. This is the backward search of Ferragina &
+Manzini (2000), which runs forward here because the contexts are reversed.
 """
 
 from __future__ import annotations
@@ -36,40 +38,50 @@ _I32, _I64, _U16 = types.int32, types.int64, types.uint16
 
 @dataclass(frozen=True, eq=False)
 class ContextIndex:
-    """T rows; 14 bytes a token. Building it takes about 110 bytes a token, for a while."""
+    """The sorted contexts of a text of T tokens.
+
+    The index takes 14 bytes per token, and building it about 110 bytes per token.
+    """
 
     next_ids: NDArray[np.int32]
-    """(T,) the token after each row's context."""
-    places: NDArray[np.int32]
+    """(T,) the token that follows the context of each row."""
+    by_next: NDArray[np.int32]
     """(T,) the rows sorted by next token."""
-    first_places: NDArray[np.int64]
-    """(V + 1,) where in `places` each next token begins; also the first row of the contexts that end in the token."""
+    starts: NDArray[np.int64]
+    """(V + 1,) index in `by_next` of the first row for each next token. The same number is the first row of the
+    contexts that end in this token."""
     shared: NDArray[np.uint16]
-    """(T + 1,) how many tokens each row's context shares with that of the row before, cut to the longest context."""
+    """(T + 1,) number of last tokens that the context of each row has in common with the context of the row before, at
+    most the maximum length of a context."""
     n_types: NDArray[np.int32]
-    """(T + 1,) of each context that several rows share, how many different tokens follow it; last, of the empty one.
+    """(T + 1,) number of different tokens that follow each context with several rows; the last element is for the empty
+    context.
 
-    A context with the rows [low, high) is kept at `low` or at `high - 1`, on the side where it shares more with the row
-    outside. No other is kept there: two with the same border lie inside each other, and the inner one shares more
-    across their other border, which is inside the outer one.
+    The number for a context with the rows [low, high) is stored at `low` or at `high - 1`, on the side where the
+    context has more tokens in common with the row outside. No two contexts are stored at the same index: of two
+    contexts with the same border, one is inside the other, and the inner one has more tokens in common across its other
+    border, which is inside the outer one.
     """
 
     def __len__(self) -> int:
         return self.next_ids.size
 
     def arrays(self) -> dict[str, NDArray[np.integer]]:
-        """What `from_arrays` reads."""
+        """Returns the arrays of the context index by name, in the format that `from_arrays` reads."""
         return {
             "next_ids": self.next_ids,
-            "places": self.places,
-            "first_places": self.first_places,
+            "places": self.by_next,
+            "first_places": self.starts,
             "shared": self.shared,
             "n_types": self.n_types,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, vocab_size: int) -> ContextIndex:
-        """The index that `arrays` came from. SavedModelError if a kernel could leave the arrays."""
+        """Returns the context index that is saved in `arrays`.
+
+        Raises SavedModelError if compiled code could read outside the arrays.
+        """
         next_ids = take_array(arrays, "next_ids", shape=(None,), dtype=np.int32)
         n_rows = next_ids.size
         index = cls(
@@ -79,24 +91,29 @@ class ContextIndex:
             take_array(arrays, "shared", shape=(n_rows + 1,), dtype=np.uint16),
             take_array(arrays, "n_types", shape=(n_rows + 1,), dtype=np.int32),
         )
-        sizes = np.diff(index.first_places)
+        sizes = np.diff(index.starts)
         if not (
             n_rows
-            and index.first_places[0] == 0
-            and index.first_places[-1] == n_rows
+            and index.starts[0] == 0
+            and index.starts[-1] == n_rows
             and (sizes >= 0).all()
-            and 0 <= index.places.min() <= index.places.max() < n_rows
-            and np.array_equal(next_ids[index.places], np.repeat(np.arange(vocab_size), sizes))
+            and 0 <= index.by_next.min() <= index.by_next.max() < n_rows
+            and np.array_equal(next_ids[index.by_next], np.repeat(np.arange(vocab_size), sizes))
             and 0 < index.n_types.min() <= index.n_types.max() <= n_rows
         ):
-            raise SavedModelError("the saved context index is inconsistent: its rows do not match its tokens")
+            raise SavedModelError("the saved context index is damaged: its rows do not match its tokens")
         return index
 
 
 def build_index(stream: TokenStream, vocab_size: int, max_context: int) -> ContextIndex:
-    """The index of a text; a last document that is left open is taken as ended. CorpusError above 2^31 tokens."""
+    """Builds the context index of a text, for contexts of at most `max_context` tokens.
+
+    An end-of-text token is added if the last document has none. Raises CorpusError for a text of 2^31 or more tokens.
+    """
     if len(stream) >= 2**31 - 1:
-        raise CorpusError(f"{len(stream):,} tokens are too many: an index holds at most {2**31 - 2:,}")
+        raise CorpusError(
+            f"the text has {len(stream):,} tokens, but an index can hold at most {2**31 - 2:,}: train on less text"
+        )
     if stream.ids[-1] != EOT:
         stream = TokenStream(np.append(stream.ids, np.int32(EOT)))
     previous = stream.previous_ids()
@@ -106,21 +123,24 @@ def build_index(stream: TokenStream, vocab_size: int, max_context: int) -> Conte
     next_ids = stream.ids[rows]
     n_types = np.ones(len(stream) + 1, np.int32)
     _count_types(next_ids, shared, max_context, vocab_size, n_types)
-    places = np.argsort(next_ids, kind="stable").astype(np.int32)
-    first_places = np.concatenate([[0], np.cumsum(np.bincount(next_ids, minlength=vocab_size))])
-    return ContextIndex(next_ids, places, first_places, shared, n_types)
+    by_next = np.argsort(next_ids, kind="stable").astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(next_ids, minlength=vocab_size))])
+    return ContextIndex(next_ids, by_next, starts, shared, n_types)
 
 
 def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(T,) the positions sorted by the tokens before them, the last one first; equal contexts by position.
+    """Returns the T positions of a text, sorted by the tokens before them, the last token first.
 
-    Prefix doubling (Manber & Myers 1993; Larsson & Sadakane 2007): once all contexts are sorted by their last h tokens,
-    the ranks of the position h tokens earlier sort them by their last 2h. Only groups of equals are sorted again. The
-    rank of a position is where its group begins.
+    `previous` (T,) is the token before each position. Positions with equal contexts keep their order. The algorithm is
+    prefix doubling (Manber & Myers 1993; Larsson & Sadakane 2007): if all contexts are sorted by their last h tokens,
+    then the ranks of the positions h tokens earlier sort them by their last 2h tokens. Only groups of equal contexts
+    are sorted again. The rank of a position is the index at which its group begins.
     """
     counts = np.bincount(previous)
     ranks = (np.cumsum(counts) - counts)[previous]  # (T,)
-    lengths = np.arange(1, len(stream) + 1) - np.repeat(stream.starts, stream.ends - stream.starts)  # with the start
+    lengths = np.arange(1, len(stream) + 1) - np.repeat(
+        stream.starts, stream.ends - stream.starts
+    )  # of each context, with the document start
     active, h = np.flatnonzero((counts[previous] > 1) & (lengths > 1)), 1
     while active.size:
         keys = ranks[active] << 32 | ranks[active - h]
@@ -140,9 +160,10 @@ def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArra
 
 @kernel(read(_I32), read(_I32), _I64, write(_U16))
 def _compare_neighbours(previous, rows, max_context, shared):
-    """How many tokens the contexts of neighbours share (Kasai et al. 2001).
+    """Writes to `shared` the number of last tokens that the contexts of each row and the row before have in common.
 
-    A context without its last token is that of the position before, and shares at most one token less with a neighbour.
+    Algorithm of Kasai et al. (2001): a context without its last token is the context of the position before. So the
+    number for the position before is at least the number for this position minus 1. `shared` is at most `max_context`.
     """
     row_of = np.empty(rows.size, np.int32)
     for row in range(rows.size):
@@ -163,11 +184,11 @@ def _compare_neighbours(previous, rows, max_context, shared):
 
 @kernel(read(_I32), read(_U16), _I64, _I64, write(_I32))
 def _count_types(next_ids, shared, max_context, vocab_size, n_types):
-    """Counts the different tokens after every context that several rows share.
+    """Writes to `n_types` the number of different tokens after each context with several rows.
 
-    They are its rows less those whose token is repeated in it. A token that comes back counts as repeated in the
-    smallest context that holds both rows, and in all around it (Hui 1992). The contexts that are open at a row lie
-    inside each other, on a stack.
+    The number is the number of rows minus the number of repeated tokens. A row repeats a token in the smallest context
+    that contains this row and the previous row with the same next token, and in all larger contexts (Hui 1992). All
+    contexts that contain a row are nested; they are kept on a stack.
     """
     lows, depths = np.zeros(max_context + 2, np.int64), np.zeros(max_context + 2, np.int64)
     repeated = np.zeros(max_context + 2, np.int64)

@@ -1,4 +1,4 @@
-"""The language model on a context index."""
+"""The unbounded n-gram model: a context index of the training text, and discounts by context length and count."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from lmzoo.models.infinigram.index import ContextIndex
 
 _EVIDENCE = 1 << 20
-"""Rows of evidence that are held at a time, 16 MB; discounts are learned from as many."""
+"""Maximum number of rows of evidence in memory (16 MB). The discounts are learned from this many rows."""
 _SMALLEST = 1e-3
 _NO_ROWS = np.empty((0, 0))
 
 
 @final
 class InfinigramModel(LanguageModel[NDArray[np.int64]]):
-    """Contexts of any length; a state is its (n, 3) matches: first row, row after the last, and length of each.
+    """An n-gram language model of unbounded order.
 
-    `discounts` (N_LENGTHS, N_SIZES) are by the length of a context and the logarithm of its count.
+    Its state is an array (n, 3) of the contexts that occur in the training text: the first row of each context in the
+    index, the row after its last row, and its length. `discounts` (16, 12) depend on the length of a context and on the
+    logarithm of its count.
     """
 
     def __init__(self, vocab_size: int, *, max_context: int) -> None:
@@ -67,11 +69,12 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return self
 
     def _learned_discounts(self, valid: TokenStream) -> NDArray[np.float64]:
-        """The discounts under which the first tokens of valid are most likely: as many as there is evidence on at once.
+        """Learns the discounts that maximise the likelihood of the first tokens of the validation set.
 
-        Each has seen one token kept and one freed beforehand, so that those that valid says nothing on are 1/2.
+        Uses as many tokens as there is memory for their evidence. The prior of each discount D is D (1 - D), which
+        keeps D above 0 and below 1, and gives 1/2 for discounts without validation tokens.
         """
-        from lmzoo.models.infinigram.reading import weigh
+        from lmzoo.models.infinigram.reading import score
 
         evidence, ends, _ = next(self._read(valid))
         log_probs = np.empty(ends.size)
@@ -79,7 +82,7 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
 
         def loss(discounts: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             gradient = np.zeros(discounts.size)
-            weigh(evidence, ends, discounts, self.vocab_size, log_probs, gradient)
+            score(evidence, ends, discounts, self.vocab_size, log_probs, gradient)
             prior = np.log(discounts) + np.log1p(-discounts)
             return -(log_probs.sum() + prior.sum()), -(gradient + 1 / discounts - 1 / (1 - discounts))
 
@@ -99,7 +102,7 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
 
         self.require_fitted()
         matches = np.empty((2, 3), np.int64)
-        return matches[: start(self.index.first_places, matches)]
+        return matches[: start(self.index.starts, matches)]
 
     def advance(self, state: NDArray[np.int64], token_id: int) -> NDArray[np.int64]:
         return self._walk(state, np.array([token_id], np.int32), _NO_ROWS)
@@ -110,33 +113,42 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return np.log(rows[0])
 
     def _walk(self, state: NDArray[np.int64], ids: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The state after `ids`. Fills `rows` (T, V), if there are any, with the probabilities before each of them."""
+        """Returns the state after the tokens `ids` (T,).
+
+        Writes the next-token distribution before each token to `rows` (T, V), unless `rows` is empty.
+        """
         from lmzoo.models.infinigram.reading import fill_rows
 
-        index, matches = self.index, self._room(state, ids.size)
+        index, matches = self.index, self._with_room(state, ids.size)
         n_matches = fill_rows(
-            ids, index.next_ids, index.places, index.first_places, index.shared, index.n_types, self._max_context,
+            ids, index.next_ids, index.by_next, index.starts, index.shared, index.n_types, self._max_context,
             self.discounts.ravel(), self._unigram(), matches, len(state), rows,
         )  # fmt: skip
         return matches[:n_matches].copy()
 
-    def _room(self, state: NDArray[np.int64], n_tokens: int) -> NDArray[np.int64]:
-        """A copy of the state with room for the matches after so many tokens: each adds at most one."""
+    def _with_room(self, state: NDArray[np.int64], n_tokens: int) -> NDArray[np.int64]:
+        """Returns a copy of the state with free rows for the contexts that may match after `n_tokens` more tokens.
+
+        The number of matching contexts grows by at most one per token.
+        """
         room = np.empty((min(len(state) + n_tokens, self._max_context) + 2, 3), np.int64)
         room[: len(state)] = state
         return room
 
     def _unigram(self) -> NDArray[np.float64]:
-        """(V,) the probabilities after the empty context."""
+        """Returns the probabilities (V,) of all V tokens after the empty context."""
         from lmzoo.models.infinigram.reading import discount_of
 
-        counts, n_rows = np.diff(self.index.first_places), len(self.index)
+        counts, n_rows = np.diff(self.index.starts), len(self.index)
         discount = self.discounts.ravel()[discount_of(0, n_rows)]
         n_types = int(self.index.n_types[-1])
         return (np.maximum(counts - discount, 0) + discount * n_types / self.vocab_size) / n_rows
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.int64]:
-        """(T,) the length of the longest n-gram that ends in each token and was seen in training; at least 1."""
+        """Returns, for each of T tokens, the length of the longest n-gram that ends with it and occurs in training.
+
+        The length is at least 1.
+        """
         parts = [longest for _, _, longest in self._read(self.checked_stream(ids))]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -146,17 +158,22 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return self._walk(self.initial_state(), context, _NO_ROWS)
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
-        from lmzoo.models.infinigram.reading import weigh
+        from lmzoo.models.infinigram.reading import score
 
         stream = self.checked_stream(ids)
         log_probs, done = np.empty(len(stream)), 0
         for evidence, ends, _ in self._read(stream):
             here = log_probs[done : done + ends.size]
-            weigh(evidence, ends, self.discounts.ravel(), self.vocab_size, here, np.empty(0))
+            score(evidence, ends, self.discounts.ravel(), self.vocab_size, here, np.empty(0))
             done += ends.size
         return log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         state = self.initial_state()
         for start, stop in self.block_bounds(len(stream)):
             rows = np.empty((stop - start, self.vocab_size))
@@ -164,17 +181,20 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             yield np.arange(start, stop), np.log(rows, out=rows)
 
     def _read(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
-        """The evidence on the tokens of a stream, part by part (see `reading.collect`); reused for the next part."""
+        """Yields the counts from which the tokens of a stream are predicted, for consecutive parts of the stream.
+
+        Each item is (evidence, ends, longest), as `reading.collect` writes them. The next item overwrites the arrays.
+        """
         from lmzoo.models.infinigram.reading import collect
 
         index, state, done = self.index, self.initial_state(), 0
-        matches = self._room(state, len(stream))
+        matches = self._with_room(state, len(stream))
         n_matches = np.array([len(state)])
         evidence = np.empty((max(_EVIDENCE, len(matches)), 4), np.int32)
         ends, longest = np.empty(len(stream), np.int64), np.empty(len(stream), np.int64)
         while done < len(stream):
             n = collect(
-                stream.ids[done:], index.places, index.first_places, index.shared, index.n_types, self._max_context,
+                stream.ids[done:], index.by_next, index.starts, index.shared, index.n_types, self._max_context,
                 matches, n_matches, evidence, ends[done:], longest[done:],
             )  # fmt: skip
             yield evidence, ends[done : done + n], longest[done : done + n]
@@ -191,6 +211,6 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
 
         discounts = take_array(arrays, "discounts", shape=(N_LENGTHS, N_SIZES), dtype=np.float64)
         if not ((discounts > 0) & (discounts < 1)).all():
-            raise SavedModelError("the saved discounts must lie between 0 and 1")
+            raise SavedModelError("the saved infini-gram model is damaged: its discounts must be above 0 and below 1")
         index = ContextIndex.from_arrays(arrays, self.vocab_size)
         return self._become(index, np.require(discounts, None, ["C", "A"]))

@@ -1,8 +1,9 @@
-"""Walking the index, compiled: which contexts match, what followed them, and what that makes probable.
+"""Compiled look-ups in the context index: matching contexts, counts of the tokens that followed, and probabilities.
 
-The matches of a place are the contexts before it, from the empty one to the longest that was seen in training, each as
-its rows [low, high) and its length. Contexts with the same rows count as one, with the longest length. The matches
-after one more token come from those before it, and the counts of the token are the sizes of what comes out.
+The matches at a position of a text are all contexts before this position that occur in the training text, from the
+empty context to the longest. A match is stored as the rows [low, high) of the index and the length of the context.
+Contexts with the same rows are one match, with the greatest of their lengths. Each match is extended by the next token;
+the size of the extended match is the number of times that the token followed the context.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from lmzoo.system.compiled import kernel, read, write
 _I32, _I64, _U16, _F64 = types.int32, types.int64, types.uint16, types.float64
 _MATCHES = write(_I64, 2)
 RARER = 4
-"""Of 2, 3, 4 and 8 the best on the valid splits of Brown and the King James Bible, by half a percent."""
+"""How many times as often as a context the next shorter context must occur. Of 2, 3, 4 and 8, this value is best by
+half a percent on the validation sets of Brown and the King James Bible."""
 N_LENGTHS, N_SIZES = 16, 12
-"""Contexts have a discount by their length, up to 15 and above, and their rows: 1, 2 to 3, 4 to 7, ..., 2048 and above.
-"""
+"""Discounts depend on the length of a context (0, 1, .. 14, and 15 or more) and on the number of its rows (1, 2 to 3,
+4 to 7, .., 2048 or more)."""
 
 
 @kernel(_I64, _I64, returns=_I64)
 def discount_of(length, n_rows):
-    """The number of the discount of a context."""
+    """Returns the index of the discount for a context with `length` tokens and `n_rows` rows."""
     size = 0
     while n_rows > 1 and size < N_SIZES - 1:
         n_rows >>= 1
@@ -34,7 +36,7 @@ def discount_of(length, n_rows):
 
 @kernel(_I64, _I64, read(_U16), read(_I32), returns=_I64)
 def _types_after(low, high, shared, n_types):
-    """How many different tokens follow the context with these rows."""
+    """Returns the number of different tokens that follow the context with the rows `low` to `high` - 1."""
     if high - low == 1:
         return 1
     if high - low == n_types.size - 1:  # the empty context
@@ -43,24 +45,25 @@ def _types_after(low, high, shared, n_types):
 
 
 @kernel(_MATCHES, _I64, write(types.boolean))
-def _choose(matches, n_matches, counts):
-    """Marks the matches that count: the longest, and from there each that occurs `RARER` times as often as the last.
+def _choose(matches, n_matches, chosen):
+    """Chooses the contexts that are used for a prediction, among all matches (contexts that occur in training).
 
-    Contexts in between saw nearly what a longer one saw, and would only discount it once more. So at most 16 count,
-    and what they leave for a token that followed none of them cannot fall below the smallest double.
+    Chosen are the longest match, then each shorter one that occurs at least `RARER` times as often as the last chosen
+    one, and the empty context. The matches in between were followed by nearly the same tokens as a longer one. At most
+    17 matches are chosen, so that the product of their left-over probabilities cannot become 0 in floating point.
     """
     n_rows = 0
     for k in range(n_matches - 1, -1, -1):
-        own = matches[k, 1] - matches[k, 0]
-        counts[k] = own >= RARER * n_rows or k == 0
-        if counts[k]:
-            n_rows = own
+        size = matches[k, 1] - matches[k, 0]
+        chosen[k] = size >= RARER * n_rows or k == 0
+        if chosen[k]:
+            n_rows = size
 
 
 @kernel(read(_I64), _MATCHES, returns=_I64)
-def start(first_places, matches):
-    """Writes the matches at a document start, the empty context and the start itself, and returns their number."""
-    n_starts, n_rows = first_places[EOT + 1], first_places[-1]
+def start(starts, matches):
+    """Writes the contexts that match at a document start, the empty context and the start; returns their number."""
+    n_starts, n_rows = starts[EOT + 1], starts[-1]
     matches[0, 0], matches[0, 1], matches[0, 2] = 0, n_rows, 0
     n = 0 if n_starts == n_rows else 1
     matches[n, 0], matches[n, 1], matches[n, 2] = 0, n_starts, 1
@@ -68,16 +71,19 @@ def start(first_places, matches):
 
 
 @kernel(read(_I32), read(_I64), _I64, _MATCHES, _I64, write(_I64, 2))
-def follow(places, first_places, token, matches, n_matches, followed):
-    """Writes where in `places` the rows of each match that `token` follows begin and end."""
-    low, high = first_places[token], first_places[token + 1]
+def follow(by_next, starts, token, matches, n_matches, followed):
+    """Finds, for each matching context, those of its rows in the index that are followed by `token`.
+
+    Writes a range of indices in `by_next` for each context to `followed`.
+    """
+    low, high = starts[token], starts[token + 1]
     for k in range(n_matches):
-        if k > 0 and low < high:  # the rows of a longer context are among those of the shorter one
+        if k > 0 and low < high:  # the rows of a longer context are among the rows of a shorter one
             for side in range(2):
                 left, right = low, high
                 while left < right:
                     middle = (left + right) >> 1
-                    if places[middle] < matches[k, side]:
+                    if by_next[middle] < matches[k, side]:
                         left = middle + 1
                     else:
                         right = middle
@@ -89,13 +95,16 @@ def follow(places, first_places, token, matches, n_matches, followed):
 
 
 @kernel(read(_I64), _I64, _I64, write(_I64, 2), _MATCHES, _I64, returns=_I64)
-def lengthen(first_places, max_context, token, followed, matches, n_matches):
-    """Turns the matches before a token into those after it, and returns their number."""
+def lengthen(starts, max_context, token, followed, matches, n_matches):
+    """Replaces the contexts that match before `token` by the contexts that match after it; returns their number.
+
+    `followed` is the result of `follow` for this token.
+    """
     if token == EOT:
-        return start(first_places, matches)
-    n, low, high, length = 0, np.int64(0), first_places[-1], np.int64(0)  # the empty context always matches
+        return start(starts, matches)
+    n, low, high, length = 0, np.int64(0), starts[-1], np.int64(0)  # the empty context always matches
     for k in range(n_matches + 1):
-        before = matches[k, 2] if k < n_matches else 0  # n is never above k: this was not overwritten yet
+        before = matches[k, 2] if k < n_matches else 0  # n is at most k, so this row is not overwritten yet
         if n > 0 and matches[n - 1, 0] == low and matches[n - 1, 1] == high:
             n -= 1
         elif n > 0 and matches[n - 1, 2] >= max_context:
@@ -110,21 +119,22 @@ def lengthen(first_places, max_context, token, followed, matches, n_matches):
 
 @kernel(read(_I32), read(_I32), read(_I64), read(_U16), read(_I32), _I64, _MATCHES, write(_I64),
         write(_I32, 2), write(_I64), write(_I64), returns=_I64)  # fmt: skip
-def collect(ids, places, first_places, shared, n_types, max_context, matches, n_matches,
+def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_matches,
             evidence, ends, longest):  # fmt: skip
-    """Reads a text for as long as there is room for evidence, and returns how many tokens it has read.
+    """Collects the counts from which the probability of each token of a text is computed.
 
-    The evidence on a token is a row for each match that counts, from the empty context on: how often the token followed
-    it, its rows, its types and the number of its discount; `ends` are where that of each token ends. `longest` are the
-    lengths of the longest n-grams that end in each token and were seen. `matches`, `n_matches` of them, go on from
-    those before the text to those after what was read.
+    For each token, `evidence` gets one row per chosen match, from the empty context to the longest: the number of times
+    that the token followed the context, the number of rows of the context, the number of different tokens that followed
+    it, and the index of its discount. `ends` gets the end of these rows for each token, and `longest` the length of the
+    longest n-gram that ends with the token and occurs in training. `matches` and `n_matches` are the matches before the
+    text, and are updated. Stops if `evidence` is full; returns the number of tokens that were read.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen = np.empty(matches.shape[0], np.bool_)
     n, end, t = n_matches[0], 0, 0
     while t < ids.size and end + n <= evidence.shape[0]:
         token = ids[t]
-        follow(places, first_places, token, matches, n, followed)
+        follow(by_next, starts, token, matches, n, followed)
         longest[t] = 1
         _choose(matches, n, chosen)
         for k in range(n):
@@ -139,15 +149,18 @@ def collect(ids, places, first_places, shared, n_types, max_context, matches, n_
             evidence[end, 3] = discount_of(length if k > 0 else 0, high - low)
             end += 1
         ends[t] = end
-        n = lengthen(first_places, max_context, token, followed, matches, n)
+        n = lengthen(starts, max_context, token, followed, matches, n)
         t += 1
     n_matches[0] = n
     return t
 
 
 @kernel(types.Array(_I32, 2, "C", readonly=True), read(_I64), read(_F64), _I64, write(_F64), write(_F64))
-def weigh(evidence, ends, discounts, vocab_size, log_probs, gradient):
-    """The log-probability of each token on its evidence; adds the derivatives of their sum by each discount."""
+def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
+    """Computes the log-probability of each token from its evidence (see `collect`) and the discounts.
+
+    Adds to `gradient`, unless it is empty, the derivatives of the sum of all log-probabilities by each discount.
+    """
     below = np.empty(1)
     begin = 0
     for t in range(log_probs.size):
@@ -174,7 +187,11 @@ def weigh(evidence, ends, discounts, vocab_size, log_probs, gradient):
 @kernel(_MATCHES, _I64, read(_I32), read(_U16), read(_I32), read(_F64), read(_F64), write(_F64),
         write(types.boolean), write(_I32))  # fmt: skip
 def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, row, chosen, counts):
-    """Writes the (V,) probabilities of the next token; `unigram` are those after the empty context, `counts` zeros."""
+    """Writes the probabilities of all V tokens after a text to `row` (V,).
+
+    `matches` are the contexts at the end of the text that occur in training, and `unigram` (V,) the probabilities after
+    the empty context. `chosen` and `counts` (V,) are working memory; `counts` must be 0.
+    """
     row[:] = unigram
     _choose(matches, n_matches, chosen)
     for k in range(1, n_matches):
@@ -194,14 +211,17 @@ def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, 
 
 @kernel(read(_I32), read(_I32), read(_I32), read(_I64), read(_U16), read(_I32), _I64, read(_F64), read(_F64),
         _MATCHES, _I64, write(_F64, 2), returns=_I64)  # fmt: skip
-def fill_rows(ids, next_ids, places, first_places, shared, n_types, max_context, discounts, unigram,
+def fill_rows(ids, next_ids, by_next, starts, shared, n_types, max_context, discounts, unigram,
               matches, n_matches, rows):  # fmt: skip
-    """Writes the (T, V) probabilities before each token of a text; returns the number of matches after it."""
+    """Writes the next-token distributions before each of T tokens to `rows` (T, V), unless `rows` is empty.
+
+    Updates `matches`, the contexts that match before the text, to those that match after it; returns their number.
+    """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen, counts = np.empty(matches.shape[0], np.bool_), np.zeros(unigram.size, np.int32)
     for t in range(ids.size):
         if rows.size > 0:
             fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, rows[t], chosen, counts)
-        follow(places, first_places, ids[t], matches, n_matches, followed)
-        n_matches = lengthen(first_places, max_context, ids[t], followed, matches, n_matches)
+        follow(by_next, starts, ids[t], matches, n_matches, followed)
+        n_matches = lengthen(starts, max_context, ids[t], followed, matches, n_matches)
     return n_matches

@@ -1,18 +1,27 @@
-"""n-gram models (Shannon 1948; Jelinek 1980; Kneser & Ney 1995; Chen & Goodman 1998): counts of n tokens in a row.
+"""n-gram models (Shannon 1948; Jelinek 1980; Kneser & Ney 1995; Chen & Goodman 1998).
 
-The probability of a token is its relative frequency after the last n - 1 tokens, drawn towards that after the last
-n - 2, and so on down to all tokens equally likely: long contexts when they were seen, shorter ones otherwise. How much
-is drawn is called smoothing (`smoothing.py`), and decided the field for twenty years: S. F. Chen, J. Goodman, An
-Empirical Study of Smoothing Techniques for Language Modeling, Harvard TR-10-98, 1998.
+An n-gram model predicts a token from the n - 1 tokens before it, by the counts of n tokens in a row. Long contexts are
+rare, so their relative frequencies are unreliable. The model therefore combines them with the frequencies after shorter
+contexts, down to the uniform distribution. Methods for this are called smoothing, and were the centre of language
+modelling for twenty years: S. F. Chen, J. Goodman, An Empirical Study of Smoothing Techniques for Language Modeling,
+Harvard TR-10-98, 1998.
 
-What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" than like "of".
+What an n-gram model cannot do: use tokens more than n - 1 positions back, or know that "cat" is more similar to "dog"
+than to "of".
 
-    trie.py        the n-grams as a sorted trie in flat arrays     counting.py   from text to the trie, by sorting
-    smoothing.py   from counts to probabilities                    methods.py    the smoothings by name
-    scoring.py     reading text with the trie                      workspace.py  memory, or files where it is short
-    weights.py     what the n-grams say                           compression.py  smaller models
-    ranking.py     ranks and entropies                             model.py       the language model
-    arpa.py        other toolkits' files; arpa_lines.py and linking.py help it
+Read the files in this order:
+
+    1. reference.py          smoothing for one word at a time, in plain Python; the others compute the same, fast
+    2. trie.py               all n-grams as a sorted trie in flat arrays
+    3. counting/             from text to the trie: protocol.py (the interface), sorting.py, workspace.py (memory)
+    4. smoothing.py          from counts to probabilities: the formula that all methods share
+    5. methods.py            the smoothing methods by name
+    6. weights.py            log-probabilities and back-off weights
+    7. model.py              the language model
+    8. scoring.py            scores many positions of a text at a time
+    9. ranking.py            ranks and entropies of predictions
+    10. compression.py       smaller models: pruning and quantisation
+    11. arpa/                ARPA files, the format of other n-gram programs
 """
 
 from __future__ import annotations
@@ -31,25 +40,30 @@ def ngram(
     quantise: bool = False,
     memory: str = "1G",
 ) -> NgramModel:
-    """Model of the last `order` - 1 tokens; by default interpolated modified Kneser-Ney, as KenLM's `lmplz`.
+    """Creates an n-gram model, which predicts a token from the last `order` - 1 tokens.
 
-    `smoothing` is one of
-      kneser-ney                     Chen & Goodman's modified one: three discounts an order, from counts of counts
-      kneser-ney-tuned               the same with the discounts that make valid most likely
+    The default is interpolated modified Kneser-Ney smoothing, as in KenLM's `lmplz`. `smoothing` is one of
+      kneser-ney                     modified Kneser-Ney (Chen & Goodman 1998): three discounts for each order
+      kneser-ney-tuned               the same, with the discounts that maximise the likelihood of the validation set
       kneser-ney-backoff             the same as a back-off model
-      kneser-ney-1995                Kneser and Ney's own: one discount, back-off (-interpolated: interpolated)
+      kneser-ney-1995                the original of Kneser and Ney: one discount, back-off
+      kneser-ney-1995-interpolated   the original with interpolation
       absolute, katz, witten-bell, jelinek-mercer
       additive, additive:ALPHA       adds 1, or ALPHA, to every count
-      stupid-backoff                 without discounts; an exhibit
-      mle                            no smoothing: an exhibit that finds new n-grams impossible
+      stupid-backoff                 relative frequencies without discounts, renormalised
+      mle                            no smoothing: n-grams that do not occur in training have probability 0
 
-    `prune`, such as 1e-7: n-grams leave that would raise the perplexity by less than this part of it (Stolcke 1998).
-    `quantise`: one byte for each log-probability instead of four.
-    `memory`, such as "500M": a fit that would need more keeps its arrays in temporary files. The result is the same.
+    `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
+    1998). `quantise`: stores each log-probability in one byte instead of four. `memory`, such as "500M": a fit that
+    would need more memory uses temporary files. The result is the same.
     """
     return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory)
 
 
 def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:
-    """IBM's trigram of the 1980s: orders 3, 2, 1 mixed by weights learned on held-out text; other smoothings too."""
+    """Creates a trigram model, by default IBM's of the 1980s, which predicts a token from the last two.
+
+    Its orders 3, 2 and 1 are interpolated with weights learned on the validation set (Jelinek-Mercer smoothing). Other
+    smoothing methods are those of `lmzoo.models.ngram.ngram`.
+    """
     return NgramModel(vocab_size, order=3, smoothing=smoothing)

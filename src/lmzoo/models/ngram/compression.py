@@ -1,21 +1,23 @@
-"""Smaller models: fewer n-grams, and probabilities of one byte.
+"""Makes n-gram models smaller, by pruning n-grams and by storing log-probabilities in one byte.
 
-Pruning (Stolcke 1998): n-grams whose loss would change little leave. Without the n-gram h w, the shorter context
-predicts w, and the back-off weight of h changes from alpha to
+Pruning (Stolcke 1998) removes n-grams whose removal changes the model little. Without the n-gram h w, the token w is
+predicted by the shorter context h', and the back-off weight of h changes from alpha to
 
     alpha' = (rest + p(w | h)) / (rest' + p(w | h'))
 
-(rest is what p leaves to the tokens that never followed h, rest' what the shorter context h' gives to the same tokens),
-so that the relative entropy to the full model grows by (equation 5 there, with p(h) by the chain rule)
+where rest is the total probability after h of the tokens that never followed h, and rest' is the total probability of
+the same tokens after h'. The relative entropy to the full model grows by (equation 5 of the paper; p(h) by the chain
+rule)
 
     p(h) {p(w | h) [log p(w | h) - log p(w | h') - log alpha'] - rest [log alpha' - log alpha]}
 
-An n-gram leaves if the perplexity would grow by less than the threshold, as a fraction of it. The longest ones are
-looked at first. What is part of a longer n-gram that stays must stay, too: the trie needs it as context or suffix.
+An n-gram is removed if this would raise the perplexity by less than a given fraction, the threshold. The longest
+n-grams are examined first. An n-gram that is the context or the suffix of a kept n-gram is kept, because the trie needs
+it.
 
-Quantising (Whittaker & Raj 2001; Federico & Bertoldi 2006): the log-probabilities of all n-grams but the unigrams are
-rounded to one of 256 values, each for equally many n-grams. Always down, so that the back-off weights can make up for
-it: every distribution still sums to 1.
+Quantisation (Whittaker & Raj 2001; Federico & Bertoldi 2006) rounds the log-probabilities of all n-grams except
+unigrams to one of 256 values, each of which is used for equally many n-grams. Values are rounded down, so that the
+back-off weights can compensate for the lost probability and every distribution still sums to 1.
 """
 
 from __future__ import annotations
@@ -28,23 +30,29 @@ from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import N_CODES, Weights
 
 _SMALL = 1e-2
-"""Where the unseen have less than this after the shorter context, 1 minus what the seen have is too inexact."""
+"""If rest' is smaller than this, it is summed token by token: 1 minus the other probabilities would be too inexact."""
 _ELEMENTS = 1 << 21
 _TINY = 1e-9
 
 
 def prune(trie: Trie, weights: Weights, threshold: float) -> tuple[Trie, Weights]:
-    """The model without the n-grams that are worth less than `threshold`."""
-    keep = _worth(trie, weights, threshold)
+    """Removes the n-grams whose removal raises the perplexity by less than the fraction `threshold`.
+
+    Returns the smaller trie and its weights, with back-off weights for which every distribution sums to 1.
+    """
+    keep = _kept(trie, weights, threshold)
     kept_contexts = keep[: trie.n_contexts]
-    smaller = _without(trie, keep)
+    smaller = _restricted(trie, keep)
     changed = np.diff(trie.first_child)[kept_contexts] > np.diff(smaller.first_child)
     left = Weights(weights.values[keep], weights.backoffs[kept_contexts])
     return smaller, _normalised(smaller, left, changed)
 
 
 def quantise(trie: Trie, weights: Weights) -> Weights:
-    """The weights with codes of one byte, which stand for equally many n-grams each."""
+    """Replaces the log-probabilities of an n-gram model by one-byte codes, each used for equally many n-grams.
+
+    The back-off weights are recomputed so that every distribution sums to 1.
+    """
     first = trie.level(1).stop
     exact, longer = np.split(weights.values, [first])
     book, codes = np.zeros(N_CODES, np.float32), np.zeros(trie.tokens.size, np.uint8)
@@ -57,48 +65,59 @@ def quantise(trie: Trie, weights: Weights) -> Weights:
     return Weights(codes, backoffs, np.concatenate([book, exact]))
 
 
-def _worth(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
-    """(M,) which n-grams stay."""
-    joint = np.ones(trie.tokens.size)  # the probability of each n-gram as a piece of text
+def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
+    """Decides which of the M n-grams of a trie pruning keeps; returns a boolean array (M,).
+
+    An n-gram is removed if this raises the perplexity by less than the fraction `threshold`, unless a kept n-gram needs
+    it as its context or suffix.
+    """
+    joint = np.ones(trie.tokens.size)  # the joint probability of the tokens of each n-gram
     for k in range(1, trie.order + 1):
         nodes = trie.level(k)
-        joint[nodes] = joint[trie.owners(k)] * np.exp(weights.values[nodes], dtype=np.float64)
+        joint[nodes] = joint[trie.parents(k)] * np.exp(weights.values[nodes], dtype=np.float64)
     keep = np.ones(trie.tokens.size, np.bool_)
     needed = np.zeros(trie.tokens.size, np.bool_)
     for k in range(trie.order, 1, -1):
-        nodes, owners, suffixes = trie.level(k), trie.owners(k), trie.suffixes[trie.level(k)]
+        nodes, parents, suffixes = trie.level(k), trie.parents(k), trie.suffixes[trie.level(k)]
         rest, rest_lower, probs, lower = _rests(trie, weights, k)
-        of = owners - trie.level(k - 1).start
-        log_alpha = np.log((rest[of] + probs) / (rest_lower[of] + lower))
-        change = np.where(rest[of] > _TINY, rest[of] * (log_alpha - weights.backoffs[owners]), 0)
+        context = parents - trie.level(k - 1).start
+        log_alpha = np.log((rest[context] + probs) / (rest_lower[context] + lower))
+        change = np.where(rest[context] > _TINY, rest[context] * (log_alpha - weights.backoffs[parents]), 0)
         loss = probs * (np.log(probs / lower) - log_alpha) - change
-        keep[nodes] = needed[nodes] | (np.expm1(joint[owners] * loss) >= threshold)
-        needed[owners[keep[nodes]]] = True
+        keep[nodes] = needed[nodes] | (np.expm1(joint[parents] * loss) >= threshold)
+        needed[parents[keep[nodes]]] = True
         needed[suffixes[keep[nodes]]] = True
     return keep
 
 
 def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64], ...]:
-    """What the contexts of an order's n-grams leave to others, and what the shorter ones leave to the same; and the
-    probabilities of the n-grams after both."""
+    """Computes the probabilities of n-grams of length `order`, and of the tokens that never followed their contexts.
+
+    Returns four arrays: (1) rest, the total probability after each context h of the tokens that never followed h; (2)
+    rest', the total probability of the same tokens after the shorter context h'; (3) p(w | h) of each n-gram h w; (4)
+    p(w | h') of each n-gram.
+    """
     nodes, contexts = trie.level(order), trie.level(order - 1)
-    owners = trie.owners(order) - contexts.start
+    parents = trie.parents(order) - contexts.start
     probs, lower = (np.exp(weights.values[at], dtype=np.float64) for at in (nodes, trie.suffixes[nodes]))
     n_contexts = contexts.stop - contexts.start
-    rests = (np.maximum(1 - np.bincount(owners, seen, n_contexts), _TINY) for seen in (probs, lower))
+    rests = (np.maximum(1 - np.bincount(parents, seen, n_contexts), _TINY) for seen in (probs, lower))
     return (*rests, probs, lower)
 
 
-def _without(trie: Trie, keep: NDArray[np.bool_]) -> Trie:
-    """The trie of the nodes that stay."""
-    new = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)  # (M + 1,) nodes that stay before each
+def _restricted(trie: Trie, keep: NDArray[np.bool_]) -> Trie:
+    """Returns a copy of the n-gram trie with only those of its M nodes for which `keep` (M,) is True."""
+    new = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)  # (M + 1,) the number of kept nodes before each node
     contexts = np.flatnonzero(keep[: trie.n_contexts])
     first_child = np.append(new[trie.first_child[contexts]], new[-1])
     return Trie(new[trie.levels].astype(np.int64), trie.tokens[keep], first_child, new[trie.suffixes[keep]])
 
 
 def _normalised(trie: Trie, weights: Weights, changed: NDArray[np.bool_]) -> Weights:
-    """Back-off weights of the changed contexts (C,) with which their probabilities sum to 1."""
+    """Recomputes the back-off weights of changed contexts, so that the distribution after each of them sums to 1.
+
+    `changed` (C,) is True for each of the C contexts of the trie that has changed. Returns the new weights.
+    """
     backoffs, matcher = weights.backoffs.copy(), Matcher(trie)
     weights = Weights(weights.values, backoffs)
     for k in range(2, trie.order + 1):

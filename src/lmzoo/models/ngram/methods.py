@@ -1,4 +1,7 @@
-"""The methods of smoothing, by name: which counts, what a context keeps, what it frees, and who shares that."""
+"""The smoothing methods by name: the counts that each method uses, and how it discounts them.
+
+`smoothing.py` defines the terms and applies the formula that all methods share.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.errors import ConfigurationError, UnknownNameError
-from lmzoo.models.ngram.smoothing import Families, Form, Shares, Smoothing
+from lmzoo.models.ngram.smoothing import DiscountedCounts, Form, Smoothing, Successors
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting import CountedNgrams
+    from lmzoo.models.ngram.counting.protocol import CountedNgrams
 
 
 @dataclass(frozen=True)
 class Discounting:
-    """Takes a constant from every count (Ney, Essen & Kneser 1994), in the ways that became Kneser-Ney.
+    """Absolute discounting and its variants, up to modified Kneser-Ney: subtracts a constant from every count.
 
-    With `continuations`, an n-gram below the highest order counts how many different tokens precede it: "Francisco" is
-    frequent, but only after "San" (Kneser & Ney 1995). With `modified`, counts of 1, 2 and more lose different amounts
-    (Chen & Goodman 1998, equation 26). With t_j n-grams of count j, and Y = t_1 / (t_1 + 2 t_2),
+    With `continuations`, the count of an n-gram below the highest order is the number of different tokens that precede
+    it: "Francisco" is frequent, but only after "San" (Kneser & Ney 1995). With `modified`, the counts 1, 2 and 3 or
+    more have different discounts (Chen & Goodman 1998, equation 26). With t_j n-grams of count j, and Y = t_1 / (t_1 +
+    2 t_2),
 
-        D_j = j - (j + 1) Y t_{j+1} / t_j        (unmodified: D_1 = D_2 = D_3 = Y)
+        D_j = j - (j + 1) Y t_{j+1} / t_j        (unmodified: D_1 = D_2 = D_3 = Y; Ney, Essen & Kneser 1994)
 
-    A text may have no n-gram of some count, or have more of count 2 than of count 1 (characters, a text without
-    repetitions). An order whose discounts come out unusable takes `FALLBACK`, as KenLM does when asked to; the model's
-    `parameters` show which did.
+    The formula is undefined if no n-gram has some count, and may give negative discounts if more n-grams have count 2
+    than count 1 (models of characters, texts without repetitions). An order with such discounts uses `FALLBACK`, like
+    KenLM with `--discount_fallback`; the `parameters` of the fitted model show the discounts of each order.
     """
 
     continuations: bool = True
@@ -43,11 +47,12 @@ class Discounting:
         return counted.continuations(order) if self.continuations else counted.observed(order)
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
+        """Computes the discounts of the counts 1, 2, and 3 or more for each order 1 .. n; returns an array (n, 3)."""
         orders = range(1, counted.trie.order + 1)
         return np.array([self._discounts(self.counts(counted, order)) for order in orders])
 
     def _discounts(self, counts: NDArray[np.int32]) -> tuple[float, float, float]:
-        """The discounts of the counts 1, 2 and from 3 on."""
+        """Computes the discounts of the counts 1, 2, and 3 or more, from the counts of all n-grams of one order."""
         t = [int(np.count_nonzero(counts == j)) for j in range(5)]
         if not (t[1] and t[2]):
             return self.FALLBACK
@@ -59,39 +64,58 @@ class Discounting:
         d1, d2, d3 = (j - (j + 1) * y * t[j + 1] / t[j] for j in (1, 2, 3))
         return (d1, d2, d3) if d1 > 0 and d2 > 0 and d3 > 0 else self.FALLBACK
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        discounts = np.concatenate([[0.0], parameters])[np.minimum(families.counts, 3)]
-        return families.counts - discounts, families.sums(discounts)
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        discounts = np.concatenate([[0.0], parameters])[np.minimum(successors.counts, 3)]
+        return successors.counts - discounts, successors.sums(discounts)
 
 
 @dataclass(frozen=True)
 class TunedDiscounting(Discounting):
-    """Modified Kneser-Ney with the discounts that make held-out text most likely (Chen & Goodman 1998, section 5.1)."""
+    """Modified Kneser-Ney smoothing with the discounts that maximise the likelihood of the validation set.
+
+    Source: Chen & Goodman (1998), section 5.1.
+    """
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
+        """Finds the discounts (n, 3) of each order 1 .. n that maximise the likelihood of the validation set.
+
+        The probability of a token w after its context h of k - 1 tokens is
+
+            p_k = (c(h w) - D_k[c(h w)] + left_over_k p_{k-1}) / c(h),    left_over_k = sum_j D_k[j] n_j(h)
+
+        where p_0 = 1 / V, and n_j(h) is the number of different tokens that followed h j times (j = 1, 2, 3 or more).
+        For example, if three tokens followed h once, one twice, and w is one of the three, then c(h) = 5, and
+
+            p_k = (1 - D[1] + (3 D[1] + D[2]) p_{k-1}) / 5
+
+        so that p_k changes by (3 p_{k-1} - 1) / 5 per unit of D[1], by p_{k-1} / 5 per unit of D[2], and by
+        (3 D[1] + D[2]) / 5 per unit of p_{k-1}. The last factor carries the gradient to the order below.
+        """
         from scipy.optimize import minimize  # slow to import
 
         start = super().learn(counted, valid)  # (n, 3)
-        own, kept, totals, kinds = [], [], [], []  # of each order: (T,), (T,), (T,), (4, T) of each token's context
-        for order, (nodes, families) in enumerate(_held_out(counted, valid), start=1):
-            counts = self.counts(counted, order)
-            kept.append(_at(counts, nodes))
-            own.append(np.minimum(kept[-1], 3))
-            totals.append(_sums(counts, families))
-            kinds.append(np.array([_sums(np.minimum(counts, 3) == kind, families) for kind in range(4)]))
+        # For each order: (T,) the count of each token's n-gram, and the same, at most 3; (T,) the count of its context;
+        # (4, T) the number of n-grams in its context that have the count 0, 1, 2, and 3 or more.
+        counts, kinds, totals, n_of_kind = [], [], [], []
+        for order, (nodes, bounds) in enumerate(_held_out(counted, valid), start=1):
+            of_order = self.counts(counted, order)
+            counts.append(_at(of_order, nodes))
+            kinds.append(np.minimum(counts[-1], 3))
+            totals.append(_sums(of_order, bounds))
+            n_of_kind.append(np.array([_sums(np.minimum(of_order, 3) == kind, bounds) for kind in range(4)]))
 
         def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            """Negative log-likelihood of the held-out text in nats per token, and its gradient."""
-            discounts = np.insert(flat.reshape(start.shape), 0, 0, axis=1)  # (n, 4): what is not there loses nothing
-            probs = [np.full(len(valid), 1 / counted.trie.vocab_size)]  # of each order from 0 on
+            """Returns the mean negative log-likelihood of the validation set, in nats per token, and its gradient."""
+            discounts = np.insert(flat.reshape(start.shape), 0, 0, axis=1)  # (n, 4): a count of 0 has no discount
+            probs = [np.full(len(valid), 1 / counted.trie.vocab_size)]  # p_0, p_1 .. p_n, each (T,)
             for k, total in enumerate(totals):
-                p = kept[k] - discounts[k][own[k]] + (discounts[k] @ kinds[k]) * probs[k]
+                p = counts[k] - discounts[k][kinds[k]] + (discounts[k] @ n_of_kind[k]) * probs[k]
                 probs.append(np.where(total > 0, p / np.maximum(total, 1), probs[k]))
-            gradient, slope = np.zeros_like(discounts), 1 / probs[-1]  # slope: by the probability of an order
+            gradient, slope = np.zeros_like(discounts), 1 / probs[-1]  # slope (T,): derivative of log p_n by p_k
             for k, total in reversed(list(enumerate(totals))):
-                share = np.where(total > 0, slope / np.maximum(total, 1), 0)
-                gradient[k] = kinds[k] @ (share * probs[k]) - np.bincount(own[k], share, 4)
-                slope = np.where(total > 0, share * (discounts[k] @ kinds[k]), slope)
+                per_count = np.where(total > 0, slope / np.maximum(total, 1), 0)
+                gradient[k] = n_of_kind[k] @ (per_count * probs[k]) - np.bincount(kinds[k], per_count, 4)
+                slope = np.where(total > 0, per_count * (discounts[k] @ n_of_kind[k]), slope)
             return -np.log(probs[-1]).mean(), -gradient[:, 1:].ravel() / len(valid)
 
         bounds = [(1e-3, j - 1e-3) for _ in start for j in (1, 2, 3)]
@@ -99,7 +123,10 @@ class TunedDiscounting(Discounting):
 
 
 class _FromOccurrences:
-    """Methods that count occurrences at every order, and learn nothing beyond them."""
+    """Base class of the smoothing methods that use the occurrences of n-grams at every order.
+
+    Methods without parameters inherit `learn`, which returns an empty array.
+    """
 
     form: Form = "interpolated"
 
@@ -111,11 +138,13 @@ class _FromOccurrences:
 
 
 class Katz(_FromOccurrences):
-    """Good-Turing discounts and back-off (Good 1953; Katz 1987): what came once says how much never came.
+    """Katz back-off smoothing with Good-Turing discounts (Good 1953; Katz 1987).
 
-    With t_r n-grams of count r, a count of r up to 5 becomes r* = (r + 1) t_{r+1} / t_r, scaled such that only the
-    counts up to 5 pay for the t_1 / N that is freed; greater ones are reliable. An order without usable discounts takes
-    those of `FALLBACK`, and a context in which nothing is freed frees one count.
+    With t_r n-grams of count r, Good-Turing replaces a count r by r* = (r + 1) t_{r+1} / t_r. A total count of t_1 is
+    then left over, which is the estimated count of all unseen n-grams. Counts above 5 are reliable and are not
+    discounted; the discounts of the counts 1 to 5 are scaled so that the total is still t_1. An order for which these
+    discounts are undefined or not between 0 and 1 uses `FALLBACK`. A context without any discounted count has a
+    left-over count of 1.
     """
 
     form: Form = "back-off"
@@ -123,91 +152,112 @@ class Katz(_FromOccurrences):
     FALLBACK = (0.5, 0.75, 0.85, 0.9, 0.95)
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        """(n, 5) the factors of the counts 1 .. 5."""
+        """Computes the factors (n, 5) by which Katz smoothing multiplies the counts 1 .. 5 at each order 1 .. n."""
         return np.array([self._factors(counted.observed(order)) for order in range(1, counted.trie.order + 1)])
 
     def _factors(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Computes the factors by which Katz smoothing multiplies the counts 1 .. 5; returns an array (5,).
+
+        `counts` are the counts of all n-grams of one order, t_r of which are r.
+
+        With k = 5, the factor of a count r is (r* / r - x) / (1 - x), where x = (k + 1) t_{k+1} / t_1.
+        """
         t = np.array([np.count_nonzero(counts == r) for r in range(1, self.LARGEST + 2)])
         if not t.all():
             return np.array(self.FALLBACK)
         r = np.arange(1, self.LARGEST + 1)
-        pays = (self.LARGEST + 1) * t[self.LARGEST] / t[0]
-        factors = ((r + 1) * t[1:] / (r * t[:-1]) - pays) / (1 - pays) if pays != 1 else np.zeros(r.size)
+        x = (self.LARGEST + 1) * t[self.LARGEST] / t[0]
+        factors = ((r + 1) * t[1:] / (r * t[:-1]) - x) / (1 - x) if x != 1 else np.zeros(r.size)
         return factors if (factors > 0).all() and (factors < 1).all() else np.array(self.FALLBACK)
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
         factors = np.concatenate([[0.0], parameters, [1.0]])
-        kept = families.counts * factors[np.minimum(families.counts, self.LARGEST + 1)]
-        freed = families.sums(families.counts - kept)
-        return kept, np.where((freed == 0) & (families.sums(families.counts) > 0), 1, freed)
+        discounted = successors.counts * factors[np.minimum(successors.counts, self.LARGEST + 1)]
+        left_over = successors.sums(successors.counts - discounted)
+        return discounted, np.where((left_over == 0) & (successors.sums(successors.counts) > 0), 1, left_over)
 
 
 class StupidBackoff(_FromOccurrences):
-    """Relative frequencies, and 0.4 times the score of the shorter context where there are none (Brants et al. 2007).
+    """Stupid back-off (Brants et al. 2007): relative frequencies, or 0.4 times the score of the shorter context.
 
-    Scores do not sum to 1; here they are divided by their sum.
+    The score of a token that never followed the context is 0.4 times its score after the shorter context. The scores of
+    the paper do not sum to 1; here they are divided by their sum.
     """
 
-    form: Form = "scores"
+    form: Form = "renormalised"
     FACTOR = 0.4
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        return families.counts, self.FACTOR * families.sums(families.counts)
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        return successors.counts, self.FACTOR * successors.sums(successors.counts)
 
 
 class WittenBell(_FromOccurrences):
-    """Frees one count for every different token that followed: so often something new came (Witten & Bell 1991)."""
+    """Witten-Bell smoothing: a context gives its shorter context as many counts as different tokens followed it.
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        return families.counts, families.sums(families.counts > 0)
+    The number of different tokens tells how often a new token followed the context (Witten & Bell 1991).
+    """
+
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        return successors.counts, successors.sums(successors.counts > 0)
 
 
 @dataclass(frozen=True)
 class Additive(_FromOccurrences):
-    """Adds `alpha` to every count of the highest order (Laplace 1774: 1; Lidstone 1920); lower orders are not used.
+    """Additive smoothing: adds `alpha` to the count of every n-gram of the highest order.
 
-    With 0 it is maximum likelihood, which finds everything new impossible. After a context never seen, every token is
-    equally likely.
+    Laplace (1774) uses `alpha` = 1, Lidstone (1920) other values. With `alpha` = 0 the result is the maximum likelihood
+    estimate, which gives unseen n-grams the probability 0. Lower orders are not used: after a context that never
+    occurred, all tokens have the same probability.
     """
 
     alpha: float
 
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
+        """Returns the counts of the n-grams of length `order`, with 0 for all that additive smoothing does not use.
+
+        It uses n-grams of the highest order n, and shorter ones at a document start, where the context has no more
+        tokens.
+        """
         observed = counted.observed(order)
-        if order < counted.trie.order:  # only what begins at a document start is as long as it can be
+        if order < counted.trie.order:
             observed = observed.copy()
             observed[counted.trie.n_at_document_start[order] if order > 1 else 0 :] = 0
         return observed
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        return families.counts, np.full(families.starts.size - 1, self.alpha * families.vocab_size)
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        return successors.counts, np.full(successors.starts.size - 1, self.alpha * successors.vocab_size)
 
 
 class JelinekMercer(_FromOccurrences):
-    """Mixes each order with the one below by weights that make held-out text likely (Jelinek & Mercer 1980).
+    """Jelinek-Mercer smoothing: interpolates each order with the order below, with weights learned by EM.
 
         p(w | h) = lambda(h) c(h w) / c(h) + (1 - lambda(h)) p(w | h')
 
-    A weight is shared by the contexts of one order and of about the same count c(h), as in Chen & Goodman (1998,
-    section 2.3), and learned by EM on valid. One token more is drawn and one passed down under each weight than valid
-    has, so that none becomes 0 or 1.
+    The contexts of one order with about the same count c(h) share a weight lambda (Chen & Goodman 1998, section 2.3).
+    Expectation-maximisation finds the weights that maximise the likelihood of the validation set (Jelinek & Mercer
+    1980). For each weight, the validation set gets two additional tokens, one that the order generates and one that it
+    passes to the order below, so that every weight is above 0 and below 1.
     """
 
     N_BUCKETS = 20  # c(h) = 1, 2, 3-4, 5-8, ..., more than 2^18
     MAX_STEPS = 200
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
+        """Learns the interpolation weights (n, 20) of each order 1 .. n and each of 20 ranges of context counts.
+
+        Iterates expectation-maximisation on the validation set until no weight changes by 1e-4 or more.
+        """
         totals, ratios = np.empty((2, counted.trie.order, len(valid)))
-        for k, (nodes, families) in enumerate(_held_out(counted, valid)):
+        for k, (nodes, bounds) in enumerate(_held_out(counted, valid)):
             counts = counted.observed(k + 1)
-            totals[k] = _sums(counts, families)
+            totals[k] = _sums(counts, bounds)
             ratios[k] = _at(counts, nodes) / np.maximum(totals[k], 1)  # c(h w) / c(h)
         buckets, seen = self._bucket(totals), totals > 0
         lambdas = np.full((len(totals), self.N_BUCKETS), 0.5)
         for _ in range(self.MAX_STEPS):
-            better = self._em_step(lambdas, ratios, buckets, seen, 1 / counted.trie.vocab_size)
-            change = np.abs(better - lambdas).max()
-            lambdas = better
+            updated = self._em_step(lambdas, ratios, buckets, seen, 1 / counted.trie.vocab_size)
+            change = np.abs(updated - lambdas).max()
+            lambdas = updated
             if change < 1e-4:
                 break
         return lambdas
@@ -220,48 +270,67 @@ class JelinekMercer(_FromOccurrences):
         seen: NDArray[np.bool_],
         uniform: float,
     ) -> NDArray[np.float64]:
-        """Weights under which T tokens are more likely, from (n, T) facts about each token's contexts."""
+        """Performs one EM step for the interpolation weights `lambdas` (n, 20); returns the updated weights.
+
+        For each of T validation tokens and each order 1 .. n, `ratios` (n, T) is the relative frequency of the token
+        after its context, `buckets` (n, T) the count range of the context, and `seen` (n, T) True if the context
+        occurred in training. `uniform` is the probability of a token below the unigram model.
+        """
         mix = np.where(seen, np.take_along_axis(lambdas, buckets, axis=1), 0)  # (n, T)
         probs = np.empty_like(mix)
         lower: Any = uniform
         for k in range(len(mix)):
             lower = probs[k] = mix[k] * ratios[k] + (1 - mix[k]) * lower
-        better, reached = np.empty_like(lambdas), np.ones(mix.shape[1])
-        for k in reversed(range(len(mix))):  # reached: how probably the token was passed down to this order
-            drawn = reached * mix[k] * ratios[k] / probs[k]
-            n_drawn = np.bincount(buckets[k], drawn, self.N_BUCKETS)
+        # The token was generated by one order: the highest with probability lambda, else by the orders below. `reached`
+        # is the posterior probability that no order above k generated it, `generated` that order k did.
+        updated, reached = np.empty_like(lambdas), np.ones(mix.shape[1])
+        for k in reversed(range(len(mix))):
+            generated = reached * mix[k] * ratios[k] / probs[k]
+            n_generated = np.bincount(buckets[k], generated, self.N_BUCKETS)
             n_reached = np.bincount(buckets[k], reached * seen[k], self.N_BUCKETS)
-            better[k] = (n_drawn + 1) / (n_reached + 2)
-            reached -= drawn
-        return better
+            updated[k] = (n_generated + 1) / (n_reached + 2)
+            reached -= generated
+        return updated
 
     def _bucket(self, totals: NDArray[Any]) -> NDArray[np.intp]:
         return np.minimum(np.ceil(np.log2(np.maximum(totals, 1))), self.N_BUCKETS - 1).astype(np.intp)
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        totals = families.sums(families.counts)
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        totals = successors.sums(successors.counts)
         lambdas = parameters[self._bucket(totals)]
-        return lambdas[families.owners] * families.counts, (1 - lambdas) * totals
+        return lambdas[successors.contexts] * successors.counts, (1 - lambdas) * totals
 
 
 class Given(_FromOccurrences):
-    """None of lmzoo's: the probabilities were estimated elsewhere and read from a file (`arpa.py`)."""
+    """Placeholder for the smoothing of a model that was read from a file: it cannot be fitted.
+
+    The probabilities of the file were estimated by another program.
+    """
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        raise ConfigurationError(f"'{GIVEN}' marks a model that was read from a file: fit with {', '.join(SMOOTHINGS)}")
+        """Raises ConfigurationError, because a model that was read from a file cannot be fitted."""
+        raise ConfigurationError(
+            f"cannot fit with smoothing='{GIVEN}', which denotes a model that was read from a file: fit with "
+            f"{', '.join(SMOOTHINGS)}"
+        )
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
         raise NotImplementedError
 
 
 GIVEN = "given"
-Ends = tuple[NDArray[np.int32], NDArray[np.int32]]
+Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""For each of T tokens, the indices in a level of the trie at which the children of its context begin and end."""
 
 
-def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Ends]]:
-    """For each order, places in its level for every held-out token: that of the n-gram that ends in it (T,), negative
-    if it was not seen, and where the family of its context begins and ends, empty if there is no such context."""
-    from lmzoo.models.ngram.scoring import Matcher  # numba, which only a fit may import
+def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
+    """Finds the n-grams of T validation tokens among the n-grams of the training text, for each order 1 .. n.
+
+    Yields two values per order. The first is the index (T,) of the n-gram that ends with each token, counted within the
+    n-grams of this order, or -1 if the n-gram does not occur in training. The second is the bounds (T,) and (T,) of the
+    n-grams that begin with the same context; they are equal if the context does not occur.
+    """
+    from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 
     trie = counted.trie
     nodes = Matcher(trie).nodes(valid.ids)  # (n, 1 + T)
@@ -269,19 +338,19 @@ def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDAr
         first = trie.level(k + 1).start
         contexts = nodes[k - 1, :-1] if k else np.zeros(len(valid), np.int32)
         seen = (contexts > 0) | (k == 0)
-        ends = tuple(np.where(seen, trie.first_child[contexts + side] - first, 0) for side in (0, 1))
-        yield np.where(nodes[k, 1:] > 0, nodes[k, 1:] - first, -1), (ends[0], ends[1])
+        bounds = tuple(np.where(seen, trie.first_child[contexts + side] - first, 0) for side in (0, 1))
+        yield np.where(nodes[k, 1:] > 0, nodes[k, 1:] - first, -1), (bounds[0], bounds[1])
 
 
-def _at(counts: NDArray[np.int32], nodes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The counts at places in a level; 0 at negative ones."""
-    return np.append(counts, np.int32(0))[np.where(nodes >= 0, nodes, counts.size)]
+def _at(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Returns the elements of `counts` at `indices`, with 0 for negative indices."""
+    return np.append(counts, np.int32(0))[np.where(indices >= 0, indices, counts.size)]
 
 
-def _sums(values: NDArray[Any], ends: Ends) -> NDArray[np.int64]:
-    """Sums of the values of a level over families."""
+def _sums(values: NDArray[Any], bounds: Bounds) -> NDArray[np.int64]:
+    """Returns the sum of `values[begin:end]` for each pair (begin, end) of `bounds`."""
     running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    return running[ends[1]] - running[ends[0]]
+    return running[bounds[1]] - running[bounds[0]]
 
 
 SMOOTHINGS: dict[str, Smoothing] = {
@@ -301,7 +370,10 @@ SMOOTHINGS: dict[str, Smoothing] = {
 
 
 def smoothing_from(spec: str) -> Smoothing:
-    """The method of a name in `SMOOTHINGS`, or "additive:ALPHA"; ConfigurationError if there is none."""
+    """Returns the smoothing method with the name `spec`, such as "katz", or "additive:ALPHA" with a number ALPHA.
+
+    Raises UnknownNameError for an unknown name, and ConfigurationError for a number where none is allowed.
+    """
     if spec == GIVEN:
         return Given()
     name, colon, alpha = str(spec).partition(":")
@@ -314,5 +386,7 @@ def smoothing_from(spec: str) -> Smoothing:
     except ValueError:
         amount = math.nan
     if name != "additive" or not 0 < amount < math.inf:
-        raise ConfigurationError(f"only 'additive' takes a number, above 0, as in 'additive:0.1'; got '{spec}'")
+        raise ConfigurationError(
+            f"smoothing='{spec}' is not allowed: only 'additive' takes a number, above 0, as in 'additive:0.1'"
+        )
     return Additive(amount)

@@ -1,8 +1,8 @@
-"""The n-gram model: a trie of n-grams with their log-probabilities, and of contexts with their back-off weights."""
+"""The n-gram model: a trie with the log-probabilities of all n-grams and the back-off weights of all contexts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -12,16 +12,17 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.language_model import LanguageModel, TokenStats
+from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
 from lmzoo.models.ngram.methods import smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
-from lmzoo.models.ngram.workspace import Workspace, parse_bytes
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
 # numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:
+    from lmzoo.models.ngram.counting.protocol import Counter
     from lmzoo.models.ngram.scoring import Matcher
 
 MAX_ORDER = 100
@@ -32,9 +33,11 @@ _BLOCK = 1 << 16
 
 @final
 class NgramModel(LanguageModel[int]):
-    """An n-gram model; its state is the trie node of the longest context that was seen in training.
+    """An n-gram language model, whose state is the trie node of the longest context that occurs in the training text.
 
-    `parameters` is (n, P): what the smoothing learned for each order 1 .. n, discounts or mixture weights.
+    The function `lmzoo.models.ngram.ngram` explains the arguments. `counter` counts the n-grams of the training text;
+    None = `count_ngrams`. After `fit`, `parameters` (n, P) holds the P numbers that the smoothing method has learned
+    for each order 1 .. n, such as discounts or interpolation weights.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class NgramModel(LanguageModel[int]):
         prune: float = 0,
         quantise: bool = False,
         memory: str = "1G",
+        counter: Counter | None = None,
     ) -> None:
         super().__init__(vocab_size)
         check_whole(1, MAX_ORDER, order=order)
@@ -56,6 +60,7 @@ class NgramModel(LanguageModel[int]):
         self.prune, self.quantise = prune, quantise
         self.memory = parse_bytes(memory)
         self.context_size = order - 1
+        self._counter = counter
 
     # ---- Learning -------------------------------------------------------------------------------
 
@@ -76,12 +81,13 @@ class NgramModel(LanguageModel[int]):
                 on_progress(Progress(steps, 6 + (self.prune > 0 or self.quantise), "steps", message))
             steps += 1
 
-        on_step("loading compiled code, which the first run makes")
-        from lmzoo.models.ngram.counting import count_ngrams
+        on_step("loading compiled code (the first run compiles it)")
+        from lmzoo.models.ngram.counting.sorting import count_ngrams
 
         workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
-        counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, on_step)
-        on_step("learning how much to smooth")
+        counter = self._counter or count_ngrams
+        counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
+        on_step("learning the smoothing parameters")
         parameters = self.smoothing.learn(counted, data.valid)
         on_step("estimating probabilities")
         trie, weights = counted.trie, estimate(counted, self.smoothing, parameters)
@@ -99,7 +105,10 @@ class NgramModel(LanguageModel[int]):
         return trie, quantise(trie, weights) if self.quantise else weights
 
     def _memory_needed(self, n_tokens: int) -> int:
-        """Bytes that a fit in memory may take: 14 a token to sort, and about 28 for each n-gram, of all orders."""
+        """Returns an upper estimate of the bytes that a fit in memory needs for a text of `n_tokens` tokens.
+
+        Sorting takes 14 bytes per token, and the model about 28 bytes per n-gram, at most one per token and order.
+        """
         return (14 + 28 * self.order) * n_tokens
 
     def _become(self, trie: Trie, weights: Weights, parameters: NDArray[np.float64]) -> Self:
@@ -126,12 +135,15 @@ class NgramModel(LanguageModel[int]):
             path.append((trie.children(context), weight))
             weight += float(self._weights.backoffs[context])
         log_probs = self._weights.log_probs(trie.level(1)).astype(np.float64) + weight  # (V,)
-        for children, weight in reversed(path):  # from short to long: the longest n-gram has the last word
+        for children, weight in reversed(path):  # from short to long, so that longer n-grams overwrite shorter ones
             log_probs[trie.tokens[children]] = self._weights.log_probs(children).astype(np.float64) + weight
         return log_probs
 
     def matched_order(self, state: int, token_id: int) -> int:
-        """The length of the n-gram that gives `token_id` its probability after `state`: who spoke."""
+        """Returns the length of the n-gram that determines the probability of `token_id` after the model state `state`.
+
+        Meant for pages that explain a prediction; `matched_orders` returns the lengths for a whole text.
+        """
         return self._trie.order_of(self._trie.longest_match(state, token_id))
 
     # ---- Reading text, many positions at a time -------------------------------------------------
@@ -142,7 +154,7 @@ class NgramModel(LanguageModel[int]):
 
     def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
         stream = self.checked_stream(ids)
-        if len(stream) < _LONG_TEXT:  # not worth the entropies of all contexts
+        if len(stream) < _LONG_TEXT:  # too short to compute the entropies of all contexts
             return super().token_stats(stream, on_progress)
         from lmzoo.models.ngram.ranking import Ranker, entropies
 
@@ -157,24 +169,21 @@ class NgramModel(LanguageModel[int]):
         return TokenStats(self.log_probs(stream), ranks, entropies(self._trie, self._weights)[states], tops)
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
-        """(T,) the length of the n-gram that gives each token of a stream its probability."""
+        """Returns the (T,) length of the n-gram that determines the probability of each of T tokens.
+
+        A length of 1 means that the model backed off to the unigram. Equals the n-gram length in KenLM's `full_scores`.
+        """
         stream = self.checked_stream(ids)
         return np.count_nonzero(self._reader().nodes(stream.ids)[:, 1:] != ROOT, axis=0)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # One stream of all contexts, each ended by EOT: the state before that EOT is the one asked for.
-        parts = [_as_ids(context) for context in contexts]
-        joined = np.concatenate([piece for part in parts for piece in (part, _END)]) if parts else _END
-        states = self._reader().states(self.checked_stream(joined).ids)
-        last = np.cumsum([part.size + 1 for part in parts], dtype=np.intp) - 1
-        return self._rows(states[last], np.empty((len(parts), self.vocab_size)))
-
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         states = self._reader().states(stream.ids)[:-1]
-        order = np.argsort(states, kind="stable")
-        for start, stop in self.block_bounds(len(stream)):
-            positions = order[start:stop]
-            yield positions, self._rows(states[positions], np.empty((stop - start, self.vocab_size)))
+        order = np.argsort(states, kind="stable") if positions is None else positions
+        for start, stop in self.block_bounds(len(order)):
+            part = order[start:stop]
+            yield part, self._rows(states[part], np.empty((stop - start, self.vocab_size)))
 
     def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:
         self._reader().fill_rows(states, self._weights, rows)
@@ -197,9 +206,3 @@ class NgramModel(LanguageModel[int]):
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
         return self._become(trie, Weights.from_arrays(arrays, trie), parameters)
-
-
-def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
-    """A context as (T,) integers. What TokenStream checks costs more than a prediction: it sees the odd ones only."""
-    ids = np.asarray(context)
-    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids

@@ -1,13 +1,21 @@
-"""Entropies and ranks of n-gram predictions without the distributions: what is written out is only what differs.
+"""Computes entropies and ranks of n-gram predictions without writing out the distributions.
 
-After a context h the tokens of its family have probabilities of their own, and all others alpha(h) times those after
-the shorter context h'. So the entropy after h follows from that after h' by the members of the family alone,
+After a context h, the tokens that followed h in training (its children in the trie) have probabilities p of their own.
+All other tokens have alpha(h) p', where p' is their probability after the shorter context h' and alpha(h) the back-off
+weight. So the entropy after h follows from the entropy after h' and the children of h alone:
 
-    sum_w p log p  =  sum over the family of p log p  +  alpha [S' - S'_family + log alpha (1 - P'_family)],
+    sum_w p log p  =  sum over children of p log p  +  alpha [S' - S'_children + log alpha (1 - P'_children)]
 
-with S' the sum of p' log p' after h', and S'_family and P'_family the parts of the family in S' and in 1: entropies of
-all contexts take one pass over the trie. The rank of a token counts the likelier ones in the families of its context
-and of all shorter ones; the unigrams among the rest lie sorted.
+Here S' is the sum of p' log p' over all tokens, and S'_children and P'_children are the sums of p' log p' and of p'
+over the children. The entropies of all contexts therefore take one pass over the trie.
+
+The rank of a token is 1 plus the number of tokens with a higher probability. Tokens that are no child of h or of any
+shorter context have their unigram probability times the product of all back-off weights. So their number is found by
+binary search among the unigrams, which are sorted once; the children are then compared one by one. For example, after
+"a b" with the unigrams c 0.5, d 0.3, e 0.2, the product 0.1, and one child, e with p = 0.04:
+
+    rank of d      the unigrams times 0.1 are 0.05, 0.03, 0.02: one is above d, so the rank is 2
+                   the child e is counted with 0.04 in place of 0.02: now it is above d, too, so the rank is 3
 """
 
 from __future__ import annotations
@@ -25,22 +33,22 @@ _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 
 
 def entropies(trie: Trie, weights: Weights) -> NDArray[np.float64]:
-    """(C,) entropy in nats of what follows each context."""
-    negative = np.zeros(trie.n_contexts)  # sums of p log p
-    shorter = np.empty(0)  # log-probabilities of the order below
+    """Returns the (C,) entropies, in nats, of the next-token distributions after the C contexts of an n-gram trie."""
+    negative = np.zeros(trie.n_contexts)  # the sums of p log p
+    shorter = np.empty(0)  # log-probabilities of the n-grams of the order below
     for order in range(1, trie.order + 1):
         contexts, nodes = trie.level(order - 1), trie.level(order)
         log_probs = weights.log_probs(nodes).astype(np.float64)
-        owners, n = trie.owners(order) - contexts.start, contexts.stop - contexts.start
-        own = np.bincount(owners, _p_log_p(log_probs), n)
+        parents, n = trie.parents(order) - contexts.start, contexts.stop - contexts.start
+        sums = np.bincount(parents, _p_log_p(log_probs), n)
         if order > 1:
             lower = shorter[trie.suffixes[nodes] - contexts.start]
             log_alpha = weights.backoffs[contexts].astype(np.float64)
-            rest = negative[trie.suffixes[contexts]] - np.bincount(owners, _p_log_p(lower), n)
-            mass = 1 - np.bincount(owners, np.exp(lower), n)
-            with np.errstate(invalid="ignore"):  # without smoothing, alpha is 0
-                own += np.where(np.isneginf(log_alpha), 0, np.exp(log_alpha) * (rest + log_alpha * mass))
-        negative[contexts] = own
+            rest = negative[trie.suffixes[contexts]] - np.bincount(parents, _p_log_p(lower), n)
+            mass = 1 - np.bincount(parents, np.exp(lower), n)
+            with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
+                sums += np.where(np.isneginf(log_alpha), 0, np.exp(log_alpha) * (rest + log_alpha * mass))
+        negative[contexts] = sums
         shorter = log_probs
     return np.maximum(-negative, 0)
 
@@ -51,7 +59,10 @@ def _p_log_p(log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Ranker:
-    """Ranks of tokens after contexts."""
+    """Computes the ranks of tokens after contexts in an n-gram model.
+
+    Sorts the unigrams once, when it is created.
+    """
 
     def __init__(self, trie: Trie, weights: Weights) -> None:
         self.trie, self.weights = trie, weights
@@ -61,9 +72,10 @@ class Ranker:
         self._covered = np.full(trie.vocab_size, -1, np.int64)
 
     def ranks(self, ids: NDArray[np.int32], states: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """(T,) the rank of each token after its context, from 1, and the log-probability of the first one.
+        """Returns the rank of each of T tokens after its context, and the highest log-probability after that context.
 
-        Among equals the lower id comes first.
+        `ids` (T,) are the tokens and `states` (T,) the trie nodes of their contexts. Rank 1 is the most likely token;
+        among equally likely tokens, the lower id has the lower rank.
         """
         trie, weights = self.trie, self.weights
         ranks, tops = np.empty(ids.size, np.int32), np.empty(ids.size)
@@ -84,34 +96,38 @@ class Ranker:
 def _rank(
     ids, states, tokens, first_child, suffixes, values, codebook, backoffs, unigrams, unigram_ids, covered, ranks, tops
 ):  # fmt: skip
-    """`covered` notes which tokens a longer context has spoken of already."""
+    """Writes the rank of each token and the highest log-probability after its context to `ranks` and `tops`.
+
+    Contexts are visited from long to short. `covered` (V,) holds, for each token, the last position at which it was a
+    child of a visited context: only the longest of these contexts determines its probability.
+    """
     for t in range(ids.size):
         token, context, weight, node = ids[t], states[t], 0.0, ROOT
-        while context != ROOT:  # the longest context that knows the token
+        while context != ROOT:  # search the longest context with the token as a child
             node = find_child(tokens, first_child, context, token)
             if node != ROOT:
                 break
             weight += backoffs[context]
             context = suffixes[context]
-        own = value_at(1 + token if node == ROOT else node, values, codebook) + weight
+        target = value_at(1 + token if node == ROOT else node, values, codebook) + weight
         total, context = 0.0, states[t]
         while context != ROOT:
             total += backoffs[context]
             context = suffixes[context]
-        # The unigrams that would come before the token if no family knew them.
+        # Count the tokens above the target as if all had backed off to their unigrams.
         low, high = 0, unigrams.size
         while low < high:
             middle = (low + high) >> 1
-            if unigrams[middle] + total > own:
+            if unigrams[middle] + total > target:
                 low = middle + 1
             else:
                 high = middle
         before = low
-        while low < unigrams.size and unigrams[low] + total == own:
+        while low < unigrams.size and unigrams[low] + total == target:
             before += unigram_ids[low] < token
             low += 1
-        # What the families know instead.
-        context, weight, top = states[t], 0.0, own
+        # Correct the count for the children of the context and of its suffixes.
+        context, weight, top = states[t], 0.0, target
         while context != ROOT:
             for child in range(first_child[context], first_child[context + 1]):
                 other = tokens[child]
@@ -120,12 +136,12 @@ def _rank(
                     here = value_at(child, values, codebook) + weight
                     base = value_at(1 + other, values, codebook) + total
                     top = max(top, here)
-                    before += here > own or (here == own and other < token)
-                    before -= base > own or (base == own and other < token)
+                    before += here > target or (here == target and other < token)
+                    before -= base > target or (base == target and other < token)
             weight += backoffs[context]
             context = suffixes[context]
-        for place in range(unigrams.size):  # the likeliest token that no family knows
-            if covered[unigram_ids[place]] != t:
-                top = max(top, unigrams[place] + total)
+        for i in range(unigrams.size):  # the most likely token that backs off to its unigram
+            if covered[unigram_ids[i]] != t:
+                top = max(top, unigrams[i] + total)
                 break
         ranks[t], tops[t] = 1 + before, top

@@ -1,8 +1,8 @@
-"""Reading text with a trie, many positions at a time.
+"""Finds the n-grams of a text in a trie, and scores the text, at many positions at a time.
 
-Whether an n-gram of order k ends at a position follows from those of order k - 1 that end there and one position
-before. So the trie is climbed order by order over a whole block of text: the positions of one order are independent of
-each other, and the processor overlaps their cache misses, which a walk from token to token would pay one by one.
+The n-gram of order k that ends at a position is a child of the n-gram of order k - 1 that ends one position before. So
+the n-grams of a whole block of text are found order by order. Within one order, the look-ups at different positions are
+independent, and the processor overlaps their cache misses; a walk from token to token would wait for each of them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from lmzoo.stream import EOT
 from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, for Knuth's multiplicative hashing
 _TABLE_BYTES = 1 << 26
-"""n-grams up to the order that fits are looked up in a hash table, which is up to twice as fast as binary search."""
+"""Maximum size of a hash table of n-grams, which is up to twice as fast as binary search. All orders from 2 to the
+highest that fits in this size are looked up in the table."""
 _PAYS_OFF = 0.5
-"""Making that table takes about as long as it saves in reading so many tokens for each n-gram in it."""
+"""The table is built after this many tokens have been read per n-gram in it, when building it saves time."""
 _BLOCK = 1 << 18
 
 
 class Matcher:
-    """Finds the n-grams of texts in a trie."""
+    """Finds the n-grams of a text in an n-gram trie, and scores the text with them.
+
+    Uses binary search and, once enough text has been read, a hash table of the shorter n-grams.
+    """
 
     def __init__(self, trie: Trie) -> None:
         self.trie = trie
@@ -38,10 +42,11 @@ class Matcher:
         self._n_hashed = sizes[self._hashed_order - 1]
 
     def nodes(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """(n, 1 + T) the n-gram of each order 1 .. n that ends before the text and at each of its T positions.
+        """Returns the trie nodes (n, 1 + T) of the n-grams of each order 1 .. n that end at each position of a text.
 
-        Node 0 means that none does. Before the text is a document start. What follows an end of text needs no care:
-        n-grams that end there have no children, and the unigram of EOT is the document start.
+        Column 0 is the position before the text, which is a document start; columns 1 .. T are its T tokens. Node 0
+        means that the trie has no such n-gram. Document ends need no special treatment: n-grams that end with EOT have
+        no children, and the unigram of EOT is the context at a document start.
         """
         trie = self.trie
         nodes = np.zeros((trie.order, ids.size + 1), np.int32)
@@ -60,17 +65,21 @@ class Matcher:
         return nodes
 
     def log_probs(self, ids: NDArray[np.int32], weights: Weights) -> NDArray[np.float64]:
-        """(T,) log-probability of each id: that of the longest n-gram, and the back-off weights of longer contexts."""
+        """Returns the (T,) log-probability of each token of a text, in nats.
+
+        It is the log-probability of the longest n-gram in the trie that ends with the token, plus the back-off weights
+        of the longer contexts.
+        """
         total = np.empty(ids.size)
         for start in range(0, ids.size, _BLOCK):
-            before = max(0, start - self.trie.order)  # more than any n-gram at the first position can see
+            before = max(0, start - self.trie.order)  # so that the longest n-gram at the first position is found
             nodes = self.nodes(ids[before : start + _BLOCK])
             here = total[start : start + _BLOCK]
             _score(nodes[:, start - before :], weights.values, weights.codebook, weights.backoffs, here)
         return total
 
     def states(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """(T + 1,) the longest context before each position, and after the last one."""
+        """Returns the trie nodes (T + 1,) of the longest context before each of T tokens and after the last token."""
         states = np.full(ids.size + 1, ROOT, np.int32)
         for nodes in self.nodes(ids)[: self.trie.order - 1]:
             np.copyto(states, nodes, where=nodes != ROOT)
@@ -78,7 +87,7 @@ class Matcher:
         return states
 
     def fill_rows(self, states: NDArray[np.int32], weights: Weights, rows: NDArray[np.float64]) -> None:
-        """Writes the (B, V) log-probabilities of what follows each of B contexts."""
+        """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V)."""
         trie = self.trie
         path, path_weights = np.empty(trie.order, np.int64), np.empty(trie.order)
         _fill_rows(
@@ -88,13 +97,17 @@ class Matcher:
 
 
 def _n_slots(n: int) -> int:
-    """Slots of a hash table for n entries: a power of two, at most half of them full."""
+    """Returns the number of slots of a hash table for n entries: a power of two, at least 2 n."""
     return 1 << (2 * n).bit_length()
 
 
 @kernel(read(_I32), read(_I32), _I64, write(_I64))
 def _fill_table(tokens, first_child, n_contexts, table):
-    """Open addressing: a node and its token lie, as one number, in the slot of their hash or in the next free one."""
+    """Fills a hash table with the children of the contexts 1 to `n_contexts` - 1 (open addressing, linear probing).
+
+    The hash is computed from context and token; an entry holds the child in its upper and the token in its lower 32
+    bits.
+    """
     bits = np.uint64(64 - np.log2(table.size))
     for context in range(1, n_contexts):
         for node in range(first_child[context], first_child[context + 1]):
@@ -109,7 +122,7 @@ def _match_hashed(ids, first_child, table, shorter, longer):
     bits = np.uint64(64 - np.log2(table.size))
     for t in range(ids.size):
         context, token = shorter[t], np.int64(ids[t])
-        if context == ROOT or shorter[t + 1] == ROOT:  # an n-gram is there only if its suffix is
+        if context == ROOT or shorter[t + 1] == ROOT:  # an n-gram is in the trie only if its suffix is
             continue
         start, end = first_child[context], first_child[context + 1]
         slot = ((np.uint64(context) << np.uint64(32) | np.uint64(token)) * _GOLDEN) >> bits
@@ -123,7 +136,7 @@ def _match_hashed(ids, first_child, table, shorter, longer):
 
 @kernel(read(_I32), read(_I32), _I64, _I64, returns=_I64)
 def find_child(tokens, first_child, context, token):
-    """The node that continues a context by one token; the root if none does."""
+    """Returns the trie node that continues a context by `token`, or the root if there is no such n-gram."""
     low, end = first_child[context], first_child[context + 1]
     high = end
     while low < high:
@@ -143,7 +156,10 @@ def _match(ids, tokens, first_child, shorter, longer):
 
 
 def value_at(node, values, codebook):
-    """The log-probability of a node; which of the two ways, is decided when a kernel is compiled."""
+    """Returns the log-probability of a trie node, from float32 values or from one-byte codes and their codebook.
+
+    Only for compiled code: numba chooses between both representations by the type of `values`.
+    """
     raise NotImplementedError
 
 
@@ -161,7 +177,10 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """The types of a kernel's arguments, with log-probabilities and with codes in the place of `VALUES`."""
+    """Returns the argument types of a compiled function in two variants, for the two ways to store log-probabilities.
+
+    `VALUES` is replaced by the type of float32 arrays in the first variant, and of one-byte codes in the second.
+    """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
         for choice in (read(_F32), read(_U8))
@@ -170,7 +189,10 @@ def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
 
 @kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read(_F32), read(_F32), write(_F64)))
 def _score(nodes, values, codebook, backoffs, total):
-    """The longest n-gram at a position speaks; longer contexts that are there without it hand down their weight."""
+    """Writes the log-probability of each token to `total` (T,).
+
+    The longest n-gram at a position gives the probability; each longer context in the trie adds its back-off weight.
+    """
     for t in range(total.size):
         longest, weight = nodes[0, t + 1], 0.0
         for k in range(1, nodes.shape[0]):
@@ -188,7 +210,11 @@ def _score(nodes, values, codebook, backoffs, total):
     )
 )  # fmt: skip
 def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs, path, weights, rows):
-    """The unigrams under the weight of all back-offs; then, from short to long, the children of each context."""
+    """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V).
+
+    First writes the unigrams plus the back-off weights of all contexts. Then overwrites the children of each context,
+    from the shortest context to the longest.
+    """
     vocab_size = rows.shape[1]
     for b in range(states.size):
         length, weight, context = 0, 0.0, states[b]

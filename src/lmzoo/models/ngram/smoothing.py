@@ -1,16 +1,22 @@
-"""Smoothing: how much probability a context takes from what followed it, and gives to all that did not.
+"""Smoothing: from the counts of n-grams to probabilities and back-off weights.
 
-All the classic methods are one formula (Chen & Goodman 1998, section 2.8). A context h keeps a part of the count of
-each token that followed it, frees the rest, and hands the freed part down to h', the context without its first token.
-Down there either all tokens share it, or only those that never followed h:
+All classic smoothing methods are one formula (Chen & Goodman 1998, section 2.8). For a context h, a method discounts
+the count of each token w that followed h. The left-over count is given to the shorter context h', which is h without
+its first token, and distributed as h' predicts: over all tokens (interpolation), or only over the tokens that never
+followed h (back-off).
 
-    interpolated   p(w | h) = (kept(h w) + freed(h) p(w | h')) / (kept(h) + freed(h))
-    back-off       p(w | h) = kept(h w) / (kept(h) + freed(h))     if w followed h, else   alpha(h) p(w | h')
+    interpolated   p(w | h) = (discounted(h w) + left_over(h) p(w | h')) / (discounted(h) + left_over(h))
+    back-off       p(w | h) = discounted(h w) / (discounted(h) + left_over(h))     if w followed h,
+                              alpha(h) p(w | h')                                   otherwise
 
-with kept(h) the sum of kept(h w) and alpha(h), the back-off weight, such that the sum is 1. Interpolated methods have
-one, too: the probability of what did not follow h is freed(h) / (kept(h) + freed(h)) times p(w | h'). Below the unigram
-every token has 1 / V, so that nothing is impossible. A context that nothing followed has the weight 1. So a method is:
-which counts, what to keep, what to free, and who shares it.
+Here discounted(h) is the sum of discounted(h w) over w, and the back-off weight alpha(h) is chosen so that the
+probabilities sum to 1. Interpolated methods have a back-off weight, too: a token that did not follow h has the
+probability p(w | h') times left_over(h) / (discounted(h) + left_over(h)). The unigram model is smoothed with the
+uniform distribution 1 / V, where V is the size of the vocabulary, so that every token has a probability above 0. A
+context that no token followed has the back-off weight 1.
+
+So a smoothing method consists of four choices: which counts it uses, how it discounts them, how large the left-over
+count is, and how the left-over count is distributed. `reference.py` computes the same for one word in plain Python.
 """
 
 from __future__ import annotations
@@ -29,70 +35,84 @@ from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting import CountedNgrams
+    from lmzoo.models.ngram.counting.protocol import CountedNgrams
 
 _BLOCK = 1 << 16
-"""Contexts are worked on in blocks with about so many children, which stay in the processor's cache."""
+"""Contexts are processed in blocks with about this many children, which fit in the processor's cache."""
 
-Form = Literal["interpolated", "back-off", "scores"]
-"""Who shares what a context frees; "scores" are a back-off whose weight is freed(h) / kept(h) whatever the sum is."""
+Form = Literal["interpolated", "back-off", "renormalised"]
+"""How the left-over count of a context is distributed: over all tokens; only over the tokens that never followed it;
+or, for stupid back-off, over these tokens by a fixed factor, after which all scores are divided by their sum."""
 
 
 @dataclass(frozen=True, eq=False)
-class Families:
-    """Some contexts of one order and the tokens that followed them."""
+class Successors:
+    """The tokens that followed some contexts of one length, with their counts."""
 
     counts: NDArray[np.int32]
-    """(N,) counts of the N children, family after family."""
+    """(N,) counts of the N n-grams (a context and a token that followed it), sorted by context."""
     starts: NDArray[np.int32]
-    """(F + 1,) where the family of each of F contexts begins."""
+    """(H + 1,) index of the first n-gram of each of the H contexts, and N."""
     vocab_size: int
 
     @cached_property
-    def owners(self) -> NDArray[np.intp]:
-        """(N,) the context of each child."""
+    def contexts(self) -> NDArray[np.intp]:
+        """The index of the context of each of N n-grams, as an array (N,)."""
         return np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts))
 
     def sums(self, values: NDArray[Any]) -> NDArray[Any]:
-        """(F,) float64 sums of (N,) values over each family."""
-        return np.bincount(self.owners, values, minlength=self.starts.size - 1)
+        """Sums `values` (N,), one value per n-gram, over the n-grams of each of H contexts; returns an array (H,)."""
+        return np.bincount(self.contexts, values, minlength=self.starts.size - 1)
 
 
-Shares = tuple[NDArray[Any], NDArray[Any]]
+DiscountedCounts = tuple[NDArray[Any], NDArray[Any]]
+"""The (N,) discounted counts of n-grams and the (H,) left-over counts of their contexts."""
 
 
 class Smoothing(Protocol):
-    """A method: which counts, what to keep, what to free, who shares it."""
+    """A smoothing method for n-gram models: its counts, its discounts, and the distribution of the left-over count."""
 
     @property
-    def form(self) -> Form: ...
+    def form(self) -> Form:
+        """The way in which the left-over count of a context is distributed: a value of `Form`."""
+        ...
 
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
-        """The counts of all n-grams of an order."""
+        """Returns the counts that the smoothing method uses for all n-grams of length `order`."""
         ...
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        """(n, P) the P numbers of the method at each order 1 .. n."""
+        """Estimates the parameters of the smoothing method from the counts, and from the validation set `valid`.
+
+        Returns an array (n, P): P parameters, such as discounts, for each order 1 .. n.
+        """
         ...
 
-    def shares(self, families: Families, parameters: NDArray[np.float64]) -> Shares:
-        """(N,) the counts kept by children and (F,) freed by contexts, with the (P,) numbers of their order."""
+    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
+        """Discounts the counts of N n-grams with H different contexts.
+
+        Returns the discounted counts (N,), and for each context the count that is left over for its shorter context
+        (H,). `parameters` (P,) are the learned parameters of the order of these n-grams.
+        """
         ...
 
 
 def estimate(counted: CountedNgrams, smoothing: Smoothing, parameters: NDArray[np.float64]) -> Weights:
-    """The probabilities of all n-grams and the back-off weights of all contexts."""
+    """Estimates the log-probabilities of all n-grams and the back-off weights of all contexts.
+
+    `parameters` (n, P) are the parameters that the smoothing method has learned for the orders 1 .. n.
+    """
     trie = counted.trie
     values = counted.workspace.empty(trie.tokens.size, np.float32)
     backoffs = counted.workspace.empty(trie.n_contexts, np.float32)
     values[0] = -math.log(trie.vocab_size)
-    below = np.full(1, 1 / trie.vocab_size), np.ones(1)
+    lower_order = np.full(1, 1 / trie.vocab_size), np.ones(1)
     for order in range(1, trie.order + 1):
-        below = _estimate_order(counted, smoothing, parameters[order - 1], order, below, values, backoffs)
+        lower_order = _estimate_order(counted, smoothing, parameters[order - 1], order, lower_order, values, backoffs)
     return Weights(values, backoffs)
 
 
-# Of one order, in double precision: probabilities of n-grams, and what the scores of their contexts sum to.
+# For one order, in double precision: the probabilities of its n-grams, and the sum of the scores after each context.
 _Order = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -101,33 +121,36 @@ def _estimate_order(
     smoothing: Smoothing,
     parameters: NDArray[np.float64],
     order: int,
-    below: _Order,
+    lower_order: _Order,
     log_probs: NDArray[np.float32],
     backoffs: NDArray[np.float32],
 ) -> _Order:
-    """Fills in one order; returns what the next one needs to know, `below` is that of the order before."""
+    """Writes the log-probabilities of the n-grams of one order and the back-off weights of their contexts.
+
+    Takes the probabilities of the order below as `lower_order`, and returns those of this order, in double precision.
+    """
     trie, workspace = counted.trie, counted.workspace
     contexts, nodes, first_shorter = trie.level(order - 1), trie.level(order), trie.level(max(0, order - 2)).start
     counts = smoothing.counts(counted, order)
-    scores = smoothing.form == "scores"
+    renormalised = smoothing.form == "renormalised"
     probs = workspace.empty(counts.size if order < trie.order else 0, np.float64)
-    sums = workspace.empty(contexts.stop - contexts.start if scores else 0, np.float64)
+    sums = workspace.empty(contexts.stop - contexts.start if renormalised else 0, np.float64)
 
     def work(block: slice) -> None:
         starts = trie.first_child[block.start : block.stop + 1]
         children = slice(int(starts[0]), int(starts[-1]))
         here = slice(children.start - nodes.start, children.stop - nodes.start)
-        families = Families(counts[here], starts - starts[0], trie.vocab_size)
-        kept, freed = smoothing.shares(families, parameters)
-        lower = below[0][trie.suffixes[children] - contexts.start]
-        if scores:
-            freed = freed * below[1][trie.suffixes[block] - first_shorter]
-        child_probs, weights, totals = _combine(smoothing.form, families, kept, freed, lower)
+        successors = Successors(counts[here], starts - starts[0], trie.vocab_size)
+        discounted, left_over = smoothing.discount(successors, parameters)
+        lower = lower_order[0][trie.suffixes[children] - contexts.start]
+        if renormalised:
+            left_over = left_over * lower_order[1][trie.suffixes[block] - first_shorter]
+        child_probs, weights, totals = _combine(smoothing.form, successors, discounted, left_over, lower)
         if probs.size:
             probs[here] = child_probs
-        if scores:
+        if renormalised:
             sums[block.start - contexts.start : block.stop - contexts.start] = totals
-        with np.errstate(divide="ignore"):  # without smoothing, something is impossible and nothing is freed
+        with np.errstate(divide="ignore"):  # unsmoothed models have probabilities and left-over counts of 0
             log_probs[children], backoffs[block] = np.log(child_probs), np.log(weights)
 
     workspace.run(work, _blocks(trie.first_child, contexts))
@@ -135,31 +158,42 @@ def _estimate_order(
 
 
 def _combine(
-    form: Form, families: Families, kept: NDArray[Any], freed: NDArray[Any], lower: NDArray[np.float64]
+    form: Form,
+    successors: Successors,
+    discounted: NDArray[Any],
+    left_over: NDArray[Any],
+    lower: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(N,) probabilities of children, (F,) back-off weights, and (F,) what scores sum to before they are divided by it.
+    """Applies the smoothing formula to N n-grams of H contexts.
 
-    `lower` are the probabilities (N,) of the children's tokens after the shorter context.
+    `discounted` (N,) and `left_over` (H,) are their counts, and `lower` (N,) is the probability of each n-gram's token
+    after the shorter context. Returns the (N,) probabilities of the n-grams, the (H,) back-off weights of the contexts,
+    and the (H,) sums of the scores by which renormalised scores were divided.
+
+    For example, after a context with the discounted counts 2 and 1 and the left-over count 1, interpolation gives a
+    token with `lower` = 1/8 and the discounted count 2 the probability (2 + 1 * 1/8) / 4, and the back-off weight is
+    1/4.
     """
-    kept_sums, new = families.sums(kept), families.counts == 0  # the trie has unigrams that were never seen
+    sums, new = successors.sums(discounted), successors.counts == 0  # the trie also has the unigrams that never occur
     if form == "interpolated":
-        total, backed_off = kept_sums + freed, slice(None)
+        total, backed_off = sums + left_over, slice(None)
     else:
-        n_seen = np.diff(families.starts) - families.sums(new)
-        unseen = np.where(n_seen < families.vocab_size, 1 - families.sums(np.where(new, 0, lower)), 0)
-        if form == "back-off":  # where every token was seen, nobody is left to share
-            freed = np.divide(freed, unseen, out=np.zeros(unseen.size), where=unseen > 0)
-        total, backed_off = kept_sums + freed * unseen, new
+        n_seen = np.diff(successors.starts) - successors.sums(new)
+        lower_seen = successors.sums(np.where(new, 0, lower))
+        unseen = np.where(n_seen < successors.vocab_size, 1 - lower_seen, 0)
+        if form == "back-off":  # after a context that every token followed, the left-over count is dropped
+            left_over = np.divide(left_over, unseen, out=np.zeros(unseen.size), where=unseen > 0)
+        total, backed_off = sums + left_over * unseen, new
     empty = total == 0
     total[empty] = 1
-    weights = np.where(empty, 1, freed / total)
-    probs = kept / total[families.owners]
-    probs[backed_off] += (weights[families.owners] * lower)[backed_off]
-    return probs, weights, np.where(empty, 1, total / np.maximum(kept_sums, 1))
+    weights = np.where(empty, 1, left_over / total)
+    probs = discounted / total[successors.contexts]
+    probs[backed_off] += (weights[successors.contexts] * lower)[backed_off]
+    return probs, weights, np.where(empty, 1, total / np.maximum(sums, 1))
 
 
 def _blocks(first_child: NDArray[np.int32], contexts: slice) -> Iterator[slice]:
-    """Cuts the contexts of an order into blocks with about `_BLOCK` children."""
+    """Yields slices of the contexts of one order such that the contexts of a slice have about `_BLOCK` children."""
     starts = first_child[contexts.start : contexts.stop + 1]
     cuts = np.searchsorted(starts, np.arange(starts[0] + _BLOCK, starts[-1], _BLOCK)).tolist()
     edges = sorted({0, *cuts, starts.size - 1})

@@ -1,15 +1,17 @@
-"""All n-grams of a text as one sorted trie in flat arrays.
+"""Stores all n-grams of a text as a sorted trie in flat arrays.
 
-The nodes are numbered order by order, and inside an order as a dictionary would sort them. So the children of a node
-(the n-grams that continue it by one token) are neighbours, sorted by their last token, and one array of offsets tells
-where each family begins. Node 0 is the root, the empty n-gram; node 1 + w is the unigram of token w, seen or not.
+The nodes of the trie are numbered by order, and within an order in the lexicographic order of their tokens. So the
+children of a node (the n-grams that continue it by one token) have consecutive numbers, sorted by their last token, and
+one array of offsets gives the first child of each node. Node 0 is the root, which is the empty n-gram. Node 1 + w is
+the unigram of token w, whether it occurs in the text or not.
 
     context "the cat" --first_child--> [the cat ate | the cat sat | the cat was]
     n-gram "the cat sat" --suffix--> "cat sat" --suffix--> "sat" --suffix--> root
 
-A suffix link leads to the same n-gram without its first token, the one to back off to. The id of end-of-text stands
-for both ends of a document: as the last token of an n-gram it is the end, which is predicted; as the first one it is
-the start (KenLM's `<s>`), which is only a context. No n-gram goes on after an end.
+The suffix link of an n-gram leads to the same n-gram without its first token, which is used for back-off. The id of
+end-of-text (EOT) denotes both ends of a document: as the last token of an n-gram it is the end, which is predicted; as
+the first token it is the start (KenLM's `<s>`), which is only a context. No n-gram continues after the end of a
+document.
 """
 
 from __future__ import annotations
@@ -30,80 +32,90 @@ ROOT = 0
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """M nodes, the first C of which have an order below the highest, n, and so may have children."""
+    """A sorted trie of n-grams in flat arrays, with M nodes.
+
+    Its first C nodes, of an order below the highest order n, are contexts: they may have children.
+    """
 
     levels: NDArray[np.int64]
-    """(n + 2,) the first node of every order 0 .. n, and M."""
+    """(n + 2,) the first node of each order 0 .. n, and M."""
     tokens: NDArray[np.int32]
-    """(M,) the last token of every n-gram."""
+    """(M,) the last token of each n-gram."""
     first_child: NDArray[np.int32]
-    """(C + 1,) children of node i: first_child[i] to first_child[i + 1]."""
+    """(C + 1,) the children of node i are the nodes first_child[i] to first_child[i + 1] - 1."""
     suffixes: NDArray[np.int32]
-    """(M,) the n-gram without its first token; that of the root is the root."""
+    """(M,) the node of each n-gram without its first token; the root for the root itself."""
 
     @property
     def order(self) -> int:
-        """n, the length of the longest n-grams."""
+        """The length n of the longest n-grams in the trie."""
         return len(self.levels) - 2
 
     @property
     def vocab_size(self) -> int:
+        """The number of tokens in the vocabulary, each of which has a unigram in the trie."""
         return int(self.levels[2] - self.levels[1])
 
     @property
     def n_contexts(self) -> int:
-        """C, the number of nodes below order n."""
+        """The number of trie nodes that may have children: all n-grams below the highest order."""
         return int(self.levels[self.order])
 
     @property
     def document_start(self) -> int:
-        """The context at a document start."""
+        """The node of the context at the start of a document: the unigram of EOT, or the root in a trie of order 1."""
         return 1 + EOT if self.order > 1 else ROOT
 
     def level(self, order: int) -> slice:
-        """The nodes of an order."""
+        """Returns the range of trie nodes that are n-grams of length `order`."""
         return slice(int(self.levels[order]), int(self.levels[order + 1]))
 
     def order_of(self, node: int) -> int:
-        """The length of the n-gram of a node."""
+        """Returns the length of the n-gram of a trie node."""
         return int(np.searchsorted(self.levels, node, side="right")) - 1
 
     def children(self, context: int) -> slice:
-        """The nodes that continue a context."""
+        """Returns the range of trie nodes that continue a context by one token."""
         return slice(int(self.first_child[context]), int(self.first_child[context + 1]))
 
-    def owners(self, order: int) -> NDArray[np.int64]:
-        """The context of every n-gram of an order from 1 on."""
+    def parents(self, order: int) -> NDArray[np.int64]:
+        """Returns the context of each n-gram of length `order`, which is the n-gram without its last token."""
         contexts = self.level(order - 1)
         sizes = np.diff(self.first_child[contexts.start : contexts.stop + 1])
         return np.repeat(np.arange(contexts.start, contexts.stop), sizes)
 
     def child(self, context: int, token_id: int) -> int | None:
-        """The node that continues a context by one token, if it does."""
-        family = self.children(context)
-        node = family.start + int(np.searchsorted(self.tokens[family], token_id))
-        return node if node < family.stop and self.tokens[node] == token_id else None
+        """Returns the trie node that continues a context by `token_id`, or None if there is no such n-gram."""
+        children = self.children(context)
+        node = children.start + int(np.searchsorted(self.tokens[children], token_id))
+        return node if node < children.stop and self.tokens[node] == token_id else None
 
     def longest_match(self, context: int, token_id: int) -> int:
-        """The longest n-gram that ends in this token after some of the context."""
+        """Returns the node of the longest n-gram that ends with `token_id` after `context` or one of its suffixes."""
         for longer in self.backoff_path(context):
             if (node := self.child(longer, token_id)) is not None:
                 return node
         return 1 + token_id
 
     def as_context(self, node: int) -> int:
-        """The longest context that an n-gram leaves behind."""
+        """Returns the node of the longest context for the token after an n-gram.
+
+        It is the n-gram itself, or its suffix if the n-gram has the highest order.
+        """
         return node if node < self.n_contexts else int(self.suffixes[node])
 
     def backoff_path(self, context: int) -> Iterator[int]:
-        """A context and all its shorter ones, without the root."""
+        """Yields a context and then its suffixes, from long to short, without the root."""
         while context != ROOT:
             yield context
             context = int(self.suffixes[context])
 
     @cached_property
     def n_at_document_start(self) -> list[int]:
-        """How many n-grams of each order 0 .. n begin at a document start: the first ones of their level."""
+        """The number of n-grams of each order 0 .. n that begin at a document start.
+
+        They are the first nodes of their order, because EOT has the lowest id.
+        """
         counts, end = [0, 1], 2 + EOT
         for order in range(2, self.order + 1):
             end = int(self.first_child[end])
@@ -111,7 +123,7 @@ class Trie:
         return counts
 
     def arrays(self) -> dict[str, NDArray[np.integer]]:
-        """What `from_arrays` reads."""
+        """Returns the arrays of the trie by name, in the format that `from_arrays` reads."""
         return {
             "levels": self.levels,
             "tokens": self.tokens,
@@ -121,14 +133,18 @@ class Trie:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, vocab_size: int, order: int) -> Trie:
-        """The trie that `arrays` came from. SavedModelError if a kernel could leave the arrays or run for ever.
+        """Returns the trie that is saved in `arrays`.
 
-        Reads every array once, at memory speed.
+        Raises SavedModelError if compiled code could read outside the arrays or never end. The check reads each array
+        once.
         """
         levels = take_array(arrays, "levels", shape=(order + 2,), dtype=np.int64)
         start = [0, 1, 1 + vocab_size]
         if levels[:3].tolist() != start or (np.diff(levels) < 0).any() or levels[-1] >= 2**31:
-            raise SavedModelError(f"the saved n-gram levels {levels.tolist()} must rise from {start} to below 2**31")
+            raise SavedModelError(
+                f"the saved n-gram model is damaged: its levels are {levels.tolist()}, but they must begin with "
+                f"{start} and increase to less than 2**31"
+            )
         n_nodes, n_contexts = int(levels[-1]), int(levels[order])
         trie = cls(
             levels,
@@ -144,7 +160,9 @@ class Trie:
             and (trie.first_child[1:] >= trie.first_child[:-1]).all()
             and all(_within(trie.suffixes[trie.level(k)], 0, max(1, int(levels[k]))) for k in range(order + 1))
         ):
-            raise SavedModelError("the saved n-grams are inconsistent: tokens, children or suffixes are out of range")
+            raise SavedModelError(
+                "the saved n-gram model is damaged: its tokens, children or suffixes are out of range"
+            )
         return trie
 
 

@@ -1,4 +1,4 @@
-"""What a trie of n-grams says: log-probabilities and back-off weights, in single precision or in bytes."""
+"""The log-probabilities and back-off weights of the n-grams of a trie, in single precision or as one-byte codes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ N_CODES: Final = 256
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Natural logarithms for the M n-grams and C contexts of a trie."""
+    """The log-probabilities of the M n-grams and the log back-off weights of the C contexts of a trie, in nats."""
 
     values: NDArray[Any]
-    """(M,) log-probabilities, float32; if there is a codebook, codes for them, uint8."""
+    """(M,) log-probabilities (float32) or, if there is a codebook, their codes (uint8)."""
     backoffs: NDArray[np.float32]
-    """(C,) of the back-off weights."""
+    """(C,) natural logarithms of the back-off weights."""
     codebook: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    """What the 256 codes stand for, and then the log-probabilities of root and unigrams, which have no codes."""
+    """The log-probabilities that the 256 codes denote, then those of the root and the unigrams, which have no codes."""
 
     def log_probs(self, nodes: slice) -> NDArray[np.float32]:
-        """The log-probabilities of nodes of one order."""
+        """Returns the log-probabilities of a range of trie nodes of one order."""
         if not self.codebook.size:
             return self.values[nodes]
         exact = self.codebook[N_CODES:]
         return exact[nodes] if nodes.stop <= exact.size else self.codebook[self.values[nodes]]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `from_arrays` reads."""
+        """Returns the log-probabilities and back-off weights by name, in the format that `from_arrays` reads."""
         coded = {"codes": self.values, "codebook": self.codebook}
         return {**(coded if self.codebook.size else {"log_probs": self.values}), "backoffs": self.backoffs}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, trie: Trie) -> Weights:
-        """The weights that `arrays` came from; SavedModelError if they are none."""
+        """Returns the log-probabilities and back-off weights that are saved in `arrays`, for the n-grams of `trie`.
+
+        Raises SavedModelError if log-probabilities are above 0 or NaN, or back-off weights infinite.
+        """
         size, codebook = trie.tokens.size, np.empty(0, np.float32)
         if "codes" in arrays:
             values = take_array(arrays, "codes", shape=(size,), dtype=np.uint8)
@@ -48,7 +51,9 @@ class Weights:
         else:
             values = take_array(arrays, "log_probs", shape=(size,), dtype=np.float32)
         backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float32)
-        # A comparison with NaN is false: one pass finds it, too.
+        # A comparison with NaN is false, so these comparisons also detect NaN.
         if not ((codebook if codebook.size else values).max() <= 1e-6 and backoffs.max() < np.inf):
-            raise SavedModelError("the saved n-gram model has log-probabilities above 0 or NaN")
+            raise SavedModelError(
+                "the saved n-gram model is damaged: it has log-probabilities above 0, infinite back-off weights, or NaN"
+            )
         return cls(*(np.require(array, None, ["C", "A"]) for array in (values, backoffs, codebook)))

@@ -1,26 +1,30 @@
-"""Skip n-gram (Huang et al. 1993; Rosenfeld 1994; Ney, Essen & Kneser 1994): contexts that leave tokens out.
+"""Skip n-gram models (Huang et al. 1993; Rosenfeld 1994) use contexts in which some of the last tokens are left out.
 
-Of the last three tokens a text may never have seen all together, but the last and the third last, "show _ the". So
-every way of leaving some of the last n - 1 tokens out is a context of its own. They are asked in turn, 1 = looked at:
+A training text may not contain the last three tokens in a row, but the last and the third last, as in "show _ the". So
+a skip n-gram model of order n uses every subset of the last n - 1 tokens as a context. The subsets are called patterns.
+With 1 for a token that is used, the patterns of order 4 have this order:
 
     -3 -2 -1:   1 1 1    . 1 1    1 . 1    . . 1    1 1 .    . 1 .    1 . .    . . .
 
-Each answers with a probability lambda, or passes the question on to the next; the last one passes it on to 1 / V:
+The model interpolates the predictions P_i of all patterns. The weight lambda_i is the probability that pattern i makes
+the prediction if the patterns before it do not; after the last pattern, every token has the probability 1 / V:
 
-    P(w | h) = sum_i share_i(h) P_i(w | h),    share_i(h) = lambda_i(h) prod_{j < i} (1 - lambda_j(h))
+    P(w | h) = sum_i weight_i(h) P_i(w | h),    weight_i(h) = lambda_i(h) prod_{j < i} (1 - lambda_j(h))
 
-P_i are the discounted counts of what followed the context, (c(h w) - D) / sum_w (c(h w) - D), and D = t1 / (t1 + 2 t2)
-with t1 and t2 the numbers of counts 1 and 2 (Ney, Essen & Kneser 1994, On Structuring Probabilistic Dependences in
-Stochastic Language Modelling, Computer Speech and Language 8). Discounting frees the share D types(h) / c(h) of a
-context: that tells how well it was seen, and contexts of one pattern that free about the same share one lambda, learned
-by EM on valid (Jelinek & Mercer 1980). A context that does not reach back n - 1 tokens counts in how many different
-ways it and what followed were preceded, not how often they occurred (Kneser & Ney 1995).
+P_i is estimated from discounted counts, (c(h w) - D) / sum_w (c(h w) - D) with D = t1 / (t1 + 2 t2), where t1 and t2
+are the numbers of n-grams with the counts 1 and 2 (H. Ney, U. Essen, R. Kneser, On Structuring Probabilistic
+Dependences in Stochastic Language Modelling, Computer Speech and Language 8, 1994). Discounting removes a fraction D
+types(h) / c(h) of the counts of a context, where types(h) is the number of different tokens that followed it. This
+fraction is small for a context with reliable counts. Contexts of one pattern with about the same fraction share one
+lambda, which is learned by expectation-maximisation on the validation set (Jelinek & Mercer 1980). If a pattern does
+not include the token n - 1 positions back, then c(h w) is not the number of occurrences, but the number of different
+tokens that precede h when w follows (Kneser & Ney 1995).
 
-What it cannot do: see past n - 1 tokens; and with each token that it sees further, patterns double. A fit sorts the
-text three times for each of the 2^(n-1) patterns.
+What a skip n-gram model cannot do: use tokens more than n - 1 positions back. Each additional position doubles the
+number of patterns: a fit sorts the text three times for each of the 2^(n-1) patterns.
 
-    tables.py    patterns, contexts, and what followed them        model.py   the language model
-    filling.py   writing out distributions, compiled
+    tables.py    patterns, contexts, and the tokens that followed them      model.py   the language model
+    filling.py   writes distributions, compiled
 """
 
 from __future__ import annotations
@@ -31,5 +35,8 @@ __all__ = ["SkipNgramModel", "skip_ngram"]
 
 
 def skip_ngram(vocab_size: int, *, order: int = 4) -> SkipNgramModel:
-    """Model of the last `order` - 1 tokens with and without gaps; `order` is from 2 to 6."""
+    """Creates a skip n-gram model, which predicts from all subsets of the last `order` - 1 tokens.
+
+    `order` is from 2 to 6.
+    """
     return SkipNgramModel(vocab_size, order=order)

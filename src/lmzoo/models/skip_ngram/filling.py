@@ -1,4 +1,4 @@
-"""Writing out distributions: adding up what thousands of tokens get from each context."""
+"""Writes next-token distributions of skip n-gram models: sums the predictions of all contexts, in compiled code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ def _read_2d(dtype: types.Type) -> types.Type:
 
 
 @kernel(_read_2d(_I64), _read_2d(_F64), read(_I64), read(_I32), read(_F64), write(_F64, 2))
-def add_families(contexts, shares, starts, tokens, probs, rows):
-    """Adds to each row (B, V) the probabilities of what followed its contexts (P, B), times their shares (P, B)."""
+def add_predictions(contexts, weights, starts, tokens, probs, rows):
+    """Adds the weighted predictions of P contexts to each of B distributions over V tokens.
+
+    `contexts` (P, B) are the contexts of each distribution, `weights` (P, B) their weights, and `rows` (B, V) the
+    distributions. Context c is followed by `tokens[starts[c]:starts[c + 1]]`, with the probabilities `probs`.
+    """
     for b in range(rows.shape[0]):
         for pattern in range(contexts.shape[0]):
-            context, share = contexts[pattern, b], shares[pattern, b]
+            context, weight = contexts[pattern, b], weights[pattern, b]
             for i in range(starts[context], starts[context + 1]):
-                rows[b, tokens[i]] += share * probs[i]
+                rows[b, tokens[i]] += weight * probs[i]

@@ -1,8 +1,8 @@
-"""The skip n-gram model: who answers, and with what."""
+"""The skip n-gram model: interpolation weights of its contexts, learned by EM, and its predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Self, final
 
 import numpy as np
@@ -21,40 +21,48 @@ MAX_ORDER = 6
 _N_BUCKETS = 100
 _MAX_STEPS = 200
 _ENOUGH = 1e-6
-"""EM ends when a step gains less, in nats per token."""
+"""EM ends when a step raises the mean log-likelihood by less than this, in nats per token."""
 
 
-def _shares(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much of the answer comes from each pattern (P, B) and from 1 / V (B,), if contexts answer with (P, B)."""
+def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Computes interpolation weights for B predictions, each of which combines P contexts and the uniform distribution.
+
+    The contexts are used in turn, from the last row to the first: each makes the prediction with the probability in
+    `lambdas` (P, B), and otherwise the next does. For example, the lambdas 0.5 (used first), 0.4 and 0.2 give the
+    weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06, and the uniform distribution has the weight 0.24. Returns
+    the weights of the contexts (P, B) and of the uniform distribution (B,).
+    """
     passed_on = np.cumprod(1 - lambdas[::-1], axis=0)[::-1]
     reached = np.concatenate([passed_on[1:], np.ones((1, lambdas.shape[1]))])
     return lambdas * reached, passed_on[0]
 
 
 def _learn_lambdas(
-    tables: ContextTables, freed: NDArray[np.float64], valid: TokenStream, order: int
+    tables: ContextTables, left_over: NDArray[np.float64], valid: TokenStream, order: int
 ) -> NDArray[np.float64]:
-    """(C + 1,) the probability with which each context answers; a context never seen has 0.
+    """Learns by expectation-maximisation the probability (lambda) with which each context makes a prediction.
 
-    One token more than valid has is answered under each lambda with 1 - freed, as discounting alone would have it: it
-    decides where valid has none, and no lambda becomes 0 or 1.
+    Returns the lambdas (C + 1,) of C contexts and, as the last one, 0 for unseen contexts. `left_over` (C + 1,) is the
+    fraction of its counts that discounting removed from each context. For each lambda, one pseudo-token is added to the
+    validation set, for which the context makes the prediction with a probability of about 1 - `left_over`. The
+    pseudo-token determines a lambda without validation tokens, and keeps all lambdas above 0 and below 1.
     """
     n_patterns = tables.first.size - 1
     patterns = np.repeat(np.arange(n_patterns), np.diff(tables.first))
-    buckets = patterns * _N_BUCKETS + np.minimum((freed[:-1] * _N_BUCKETS).astype(np.intp), _N_BUCKETS - 1)
-    buckets = np.append(buckets, n_patterns * _N_BUCKETS)  # the bucket of what was never seen
+    buckets = patterns * _N_BUCKETS + np.minimum((left_over[:-1] * _N_BUCKETS).astype(np.intp), _N_BUCKETS - 1)
+    buckets = np.append(buckets, n_patterns * _N_BUCKETS)  # the bucket of unseen contexts
     prior = np.append(np.tile(1 - (np.arange(_N_BUCKETS) + 0.5) / _N_BUCKETS, n_patterns), 0)
     contexts = tables.find(recent_tokens(valid, order))  # (P, T)
     probs, bucket = tables.probs_of(valid.ids, contexts), buckets[contexts]
     lambdas, best = prior, -np.inf
     for _ in range(_MAX_STEPS):
-        shares, rest = _shares(lambdas[bucket])
-        drawn = shares * probs
-        total = drawn.sum(axis=0) + rest / tables.vocab_size
-        drawn /= total
-        reached = 1 - np.cumsum(drawn[::-1], axis=0)[::-1] + drawn
-        n_drawn, n_reached = (np.bincount(bucket.ravel(), n.ravel(), prior.size) for n in (drawn, reached))
-        lambdas = np.append(((n_drawn + prior) / (n_reached + 1))[:-1], 0)
+        weights, rest = _weights(lambdas[bucket])
+        posterior = weights * probs  # (P, T)
+        total = posterior.sum(axis=0) + rest / tables.vocab_size
+        posterior /= total  # the probability that each pattern made the prediction
+        reached = 1 - np.cumsum(posterior[::-1], axis=0)[::-1] + posterior  # that the patterns before it did not
+        n_made, n_reached = (np.bincount(bucket.ravel(), n.ravel(), prior.size) for n in (posterior, reached))
+        lambdas = np.append(((n_made + prior) / (n_reached + 1))[:-1], 0)
         log_likelihood = np.log(total).mean()
         if log_likelihood - best < _ENOUGH:
             break
@@ -64,7 +72,10 @@ def _learn_lambdas(
 
 @final
 class SkipNgramModel(LanguageModel[tuple[int, ...]]):
-    """A skip n-gram model; its state is the last n - 1 ids, the last one first, EOT before a document."""
+    """A skip n-gram language model, whose state is the tuple of the last n - 1 token ids, the last one first.
+
+    Positions before the start of the document have the id EOT.
+    """
 
     def __init__(self, vocab_size: int, *, order: int) -> None:
         super().__init__(vocab_size)
@@ -83,10 +94,12 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        tables, freed = count_contexts(data.train, self.vocab_size, self.order, on_progress)
+        tables, left_over = count_contexts(data.train, self.vocab_size, self.order, on_progress)
         if on_progress:
-            on_progress(Progress(tables.first.size - 1, tables.first.size - 1, "patterns", "learning whom to ask"))
-        return self._become(tables, _learn_lambdas(tables, freed, data.valid, self.order))
+            on_progress(
+                Progress(tables.first.size - 1, tables.first.size - 1, "patterns", "learning interpolation weights")
+            )
+        return self._become(tables, _learn_lambdas(tables, left_over, data.valid, self.order))
 
     def _become(self, tables: ContextTables, lambdas: NDArray[np.float64]) -> Self:
         self._tables, self._lambdas = tables, lambdas
@@ -106,35 +119,34 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
         return self._rows(np.array(state, np.int64)[:, None])[0]
 
     def _rows(self, recent: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, V) log-probabilities after B histories, given by their last tokens (n - 1, B)."""
-        from lmzoo.models.skip_ngram.filling import add_families  # numba is slow to import
+        """Returns the log-probabilities (B, V) of all V tokens at each of B positions of a text.
+
+        `recent` (n - 1, B) are the last n - 1 tokens before each position, the last one first.
+        """
+        from lmzoo.models.skip_ngram.filling import add_predictions  # numba is slow to import
 
         tables = self._tables
         contexts = tables.find(recent)
-        shares, rest = _shares(self._lambdas[contexts])
+        weights, rest = _weights(self._lambdas[contexts])
         rows = np.repeat(rest[:, None] / self.vocab_size, self.vocab_size, axis=1)
-        add_families(contexts, shares, tables.starts, tables.tokens, tables.probs, rows)
+        add_predictions(contexts, weights, tables.starts, tables.tokens, tables.probs, rows)
         return np.log(rows, out=rows)
 
     # ---- Speed ----------------------------------------------------------------------------------
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        recent = np.full((self.order - 1, len(contexts)), EOT, np.int64)
-        for column, context in enumerate(contexts):
-            visible = self.visible(context)
-            recent[: visible.size, column] = visible[::-1]
-        return self._rows(recent)
-
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         contexts = self._tables.find(recent_tokens(stream, self.order))
-        shares, rest = _shares(self._lambdas[contexts])
-        return np.log((shares * self._tables.probs_of(stream.ids, contexts)).sum(axis=0) + rest / self.vocab_size)
+        weights, rest = _weights(self._lambdas[contexts])
+        return np.log((weights * self._tables.probs_of(stream.ids, contexts)).sum(axis=0) + rest / self.vocab_size)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        recent = recent_tokens(stream, self.order)
-        for start, stop in self.block_bounds(len(stream)):
-            yield np.arange(start, stop), self._rows(recent[:, start:stop])
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        wanted = np.arange(len(stream)) if positions is None else positions
+        recent = recent_tokens(stream, self.order)[:, wanted]
+        for start, stop in self.block_bounds(len(wanted)):
+            yield wanted[start:stop], self._rows(recent[:, start:stop])
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -163,9 +175,9 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
             and starts[-2] == starts[-1] == tokens.size
             and 0 <= tokens.min() <= tokens.max() < self.vocab_size
         ):
-            raise SavedModelError("the saved skip n-grams are inconsistent: contexts or tokens are out of range")
+            raise SavedModelError("the saved skip n-gram model is damaged: contexts or tokens are out of range")
         sums = np.add.reduceat(probs, starts[:-2])  # a comparison with NaN is false
         if not (probs.min() >= 0 and np.allclose(sums, 1) and lambdas.min() >= 0 and lambdas.max() < 1):
-            raise SavedModelError("the saved skip n-gram model has probabilities that are not from 0 to 1")
+            raise SavedModelError("the saved skip n-gram model is damaged: it has probabilities outside 0 to 1")
         starts, tokens, probs = (np.require(array, None, ["C", "A"]) for array in (starts, tokens, probs))
         return self._become(ContextTables(first, keys, starts, tokens, probs, self.vocab_size), lambdas)

@@ -1,8 +1,9 @@
-"""Patterns of looking at the last n - 1 tokens, the contexts of each that a text has, and what followed them.
+"""Stores, for each pattern of the last n - 1 tokens, the contexts that occur in a text and the tokens that followed.
 
-A pattern is a number of n - 1 bits, the highest one for the last token. So the order in which patterns are asked is
-from the greatest number down, and without its farthest token, the lowest bit set, a pattern is a smaller number. That
-makes a tree of contexts: each is found from the one without its farthest token.
+A pattern is a number of n - 1 bits, one for each token that it uses; the highest bit is for the last token. Patterns
+are asked for a prediction from the greatest number to the smallest. Without its farthest token, the lowest bit that is
+set, a pattern is a smaller number. So the contexts form a tree: each is a child of the context without its farthest
+token.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ def _without_farthest(pattern: int) -> int:
 
 
 def _farthest(pattern: int, order: int) -> int:
-    """How far back a pattern looks; 0 if it looks at nothing."""
+    """Returns the distance to the farthest token that a pattern uses, from 1 to `order` - 1, or 0 if it uses none."""
     return order - (pattern & -pattern).bit_length() if pattern else 0
 
 
 def recent_tokens(stream: TokenStream, order: int) -> NDArray[np.int64]:
-    """(n - 1, T) the tokens 1, 2 .. n - 1 places before each position; EOT before the start of a document."""
+    """Returns an array (n - 1, T) of the tokens 1, 2 .. n - 1 positions before each of T tokens, with n = `order`.
+
+    Positions before the start of the document have the id EOT.
+    """
     positions = np.arange(len(stream))
     in_document = positions - np.repeat(stream.starts, stream.ends - stream.starts)
     lags = np.arange(1, order)[:, None]
@@ -36,86 +40,101 @@ def recent_tokens(stream: TokenStream, order: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ContextTables:
-    """The contexts of P patterns that were seen, C in all, numbered pattern by pattern, and what followed them.
+    """The contexts of a skip n-gram model that occur in a text, with the probabilities of the tokens that followed.
 
-    Number C stands for all contexts that were never seen: nothing follows it.
+    A context consists of the tokens that one of P patterns selects from the last n - 1 tokens. The C contexts are
+    numbered pattern by pattern. The number C stands for every context that does not occur; no token follows it.
     """
 
     first: NDArray[np.int64]
-    """(P + 1,) the first context of each pattern, and C."""
+    """(P + 1,) number of the first context of each pattern, and C."""
     keys: NDArray[np.int64]
-    """(C,) of each context, the number of that without its farthest token * V + this token; rising in a pattern."""
+    """(C,) for each context, the number of the context without its farthest token, times V, plus this token. Keys
+    increase within a pattern."""
     starts: NDArray[np.int64]
-    """(C + 2,) where the tokens that followed each context begin."""
+    """(C + 2,) index of the first token that followed each context."""
     tokens: NDArray[np.int32]
-    """(N,) rising in a context."""
+    """(N,) the tokens that followed the contexts, increasing within a context."""
     probs: NDArray[np.float64]
-    """(N,) their probabilities, which sum to 1 in each context."""
+    """(N,) the probabilities of these tokens, which sum to 1 in each context."""
     vocab_size: int
 
     def find(self, recent: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(P, B) the context of each pattern after B histories, which are given by their last tokens (n - 1, B)."""
+        """Returns the numbers (P, B) of the contexts of each pattern at B positions of a text.
+
+        `recent` (n - 1, B) are the last n - 1 tokens before each position, the last one first.
+        """
         found = np.zeros((self.first.size - 1, recent.shape[1]), np.int64)
         for pattern in range(1, len(found)):
             keys = self.keys[self.first[pattern] : self.first[pattern + 1]]
             farthest = recent[_farthest(pattern, len(recent) + 1) - 1]
-            place = _search(keys, found[_without_farthest(pattern)] * self.vocab_size + farthest)
-            found[pattern] = np.where(place >= 0, self.first[pattern] + place, self.keys.size)
+            index = _search(keys, found[_without_farthest(pattern)] * self.vocab_size + farthest)
+            found[pattern] = np.where(index >= 0, self.first[pattern] + index, self.keys.size)
         return found
 
     def probs_of(self, ids: NDArray[np.int32], contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(P, B) what B ids have after the contexts (P, B) of each pattern; 0 if they never followed."""
-        place = _search(self._pairs, contexts * self.vocab_size + ids)
-        return np.where(place >= 0, self.probs[place], 0)
+        """Returns the probabilities (P, B) of B tokens after the contexts of each pattern.
+
+        `contexts` (P, B) are the numbers of the contexts. The probability is 0 if the token never followed the context.
+        """
+        index = _search(self._pairs, contexts * self.vocab_size + ids)
+        return np.where(index >= 0, self.probs[index], 0)
 
     @cached_property
     def _pairs(self) -> NDArray[np.int64]:
-        """(N,) context * V + token; rising."""
+        """The N pairs of a context and a token that followed it, as increasing numbers context * V + token."""
         return np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts)) * self.vocab_size + self.tokens
 
 
 def _search(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Where each wanted number is among rising values, -1 if it is not."""
-    place = np.minimum(np.searchsorted(values, wanted), values.size - 1)
-    return np.where(values[place] == wanted, place, -1)
+    """Returns the index of each wanted number in the increasing array `values`, or -1 if it is not there."""
+    index = np.minimum(np.searchsorted(values, wanted), values.size - 1)
+    return np.where(values[index] == wanted, index, -1)
 
 
 def count_contexts(
     stream: TokenStream, vocab_size: int, order: int, on_progress: OnProgress | None
 ) -> tuple[ContextTables, NDArray[np.float64]]:
-    """The tables, and (C + 1,) the share of the counts that discounting frees in each context."""
+    """Counts the tokens that followed each context of a text, for all patterns of a skip n-gram model.
+
+    The counts are discounted. Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that
+    discounting removed from each context (1 for an unseen context).
+    """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)
-    first, keys, sizes, tokens, probs, freed = [0], [], [np.zeros(1, np.int64)], [], [], []
+    first, keys, sizes, tokens, probs, left_over = [0], [], [np.zeros(1, np.int64)], [], [], []
     for pattern in range(n_patterns):
         if on_progress:
             on_progress(Progress(pattern, n_patterns, "patterns", "counting"))
         reach = _farthest(pattern, order)
         key = contexts[_without_farthest(pattern)] * vocab_size + (recent[reach - 1] if pattern else 0)
-        own_keys, own = np.unique(key, return_inverse=True)
-        contexts[pattern] = first[-1] + own
-        pairs, pair, counts = np.unique(own * vocab_size + stream.ids, return_inverse=True, return_counts=True)
-        owners, followers = np.divmod(pairs, vocab_size)
+        pattern_keys, index = np.unique(key, return_inverse=True)
+        contexts[pattern] = first[-1] + index
+        pairs, pair, counts = np.unique(index * vocab_size + stream.ids, return_inverse=True, return_counts=True)
+        pair_contexts, followers = np.divmod(pairs, vocab_size)
         if reach < order - 1:
             ways = np.unique(pair * vocab_size + recent[reach]) // vocab_size
-            at_start = (pattern > 0) & (own_keys[owners] % vocab_size == EOT)  # nothing comes before a document
+            at_start = (pattern > 0) & (pattern_keys[pair_contexts] % vocab_size == EOT)  # no token precedes a document
             counts = np.where(at_start, counts, np.bincount(ways))
-        kept = counts - _discount(counts)
-        totals, kept_totals = (np.bincount(owners, values) for values in (counts, kept))
-        first.append(first[-1] + own_keys.size)
-        keys.append(own_keys)
-        sizes.append(np.bincount(owners))
+        discounted = counts - _discount(counts)
+        totals, discounted_totals = (np.bincount(pair_contexts, values) for values in (counts, discounted))
+        first.append(first[-1] + pattern_keys.size)
+        keys.append(pattern_keys)
+        sizes.append(np.bincount(pair_contexts))
         tokens.append(followers.astype(np.int32))
-        probs.append(kept / kept_totals[owners])
-        freed.append(1 - kept_totals / totals)
+        probs.append(discounted / discounted_totals[pair_contexts])
+        left_over.append(1 - discounted_totals / totals)
     starts = np.cumsum(np.concatenate([*sizes, [0]]))
     tables = ContextTables(
         np.array(first), np.concatenate(keys), starts, np.concatenate(tokens), np.concatenate(probs), vocab_size
     )
-    return tables, np.concatenate([*freed, [1.0]])
+    return tables, np.concatenate([*left_over, [1.0]])
 
 
 def _discount(counts: NDArray[np.integer]) -> float:
-    """D of these counts; 1/2 where they do not tell."""
+    """Returns the discount D = t1 / (t1 + 2 t2), or 1/2 if t1 or t2 is 0.
+
+    t1 and t2 are the numbers of elements of `counts` that are 1 and 2.
+    """
     t1, t2 = (int(np.count_nonzero(counts == count)) for count in (1, 2))
     return t1 / (t1 + 2 * t2) if t1 and t2 else 0.5

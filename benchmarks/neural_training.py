@@ -1,0 +1,179 @@
+"""What the parts of the benchmark of neural networks share: training steps of lmzoo and of its peers, and progress.
+
+Used by `benchmarks/neural.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmzoo import zoo
+from lmzoo.language_model import Progress
+from lmzoo.models.recurrent import Layer
+from lmzoo.neural.devices import autocast
+from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.objectives.next_token import next_token
+from lmzoo.neural.objectives.sampled import SampledSoftmax
+from lmzoo.neural.training.batches import StreamBatches
+from lmzoo.neural.training.loop import Training
+from lmzoo.stream import TokenStream
+
+N_CHARACTERS, N_WORDS = 65, 16_384
+EXAMPLES_LSTM = {"d_embed": 200, "d_hidden": 200, "n_layers": 2, "dropout": 0.2}
+EXAMPLES_CHUNKS = {"batch_size": 20, "chunk_size": 35}
+SAMPLED_CHUNKS = {"batch_size": 64, "chunk_size": 35, "sampled_softmax": 2000}
+
+Step = Callable[[], None]
+
+
+class Contestant(NamedTuple):
+    """A training step, and the number of ids it learns from."""
+
+    step: Step
+    n_ids: int
+
+
+# ---- What lmzoo does --------------------------------------------------------------------------------
+
+
+def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> Contestant:
+    """One training step of a species on documents of random ids."""
+    rng = np.random.default_rng(0)
+    stream = TokenStream.from_documents(rng.integers(1, vocab_size, document) for _ in range(400_000 // document))
+    model = zoo.create(name, vocab_size, **settings)
+    assert isinstance(model, NeuralLM)
+    config = model.training
+    n_sampled = config.sampled_softmax
+    objective = SampledSoftmax(torch.full((vocab_size,), 1 / vocab_size), n_sampled) if n_sampled else next_token
+    run = Training(
+        model.fresh_network(0), StreamBatches(stream, config, seed=0), config, objective=objective,
+        evaluate=lambda: 0.0, evaluation_tokens=1, seed=0,
+    )  # fmt: skip
+    return Contestant(run.step, config.batch_size * config.chunk_size)
+
+
+def gpt2_step(width: int, batch_size: int, window: int) -> Contestant:
+    training = {"batch_size": batch_size, "chunk_size": window}
+    settings = {"d_model": width, "n_layers": 4, "n_heads": 4, "window": window}
+    return species_step("gpt2", N_CHARACTERS + 1, 100_000, **settings, training=training)
+
+
+def layer_step(width: int, batch_size: int, n_steps: int) -> Contestant:
+    """An LSTM layer of lmzoo alone."""
+    layer = Layer("lstm", width, width)
+    x, starts = torch.randn(n_steps, batch_size, width), torch.zeros(n_steps, batch_size, dtype=torch.bool)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(None):
+            outputs, _ = layer(x, starts, (torch.zeros(batch_size, width),) * 2, 0.0)
+        outputs.square().mean().backward()
+        optimizer.step()
+
+    return Contestant(step, batch_size * n_steps)
+
+
+# ---- What peers do ----------------------------------------------------------------------------------
+
+
+def module_from(path: Path) -> ModuleType:
+    """A module of a checkout, as it is."""
+    name = "_".join(path.with_suffix("").parts[-2:])
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Contestant:
+    """A step of its train.py on a processor: random windows, AdamW of its own making, clipped gradients."""
+    nanogpt = module_from(checkout / "model.py")
+    config = nanogpt.GPTConfig(
+        block_size=window, vocab_size=N_CHARACTERS, n_layer=4, n_head=4, n_embd=width, dropout=0.0, bias=False
+    )
+    model = nanogpt.GPT(config)
+    optimizer = model.configure_optimizers(1e-1, 1e-3, (0.9, 0.99), "cpu")
+    data = torch.randint(N_CHARACTERS, (100_000,))
+
+    def step() -> None:
+        places = torch.randint(len(data) - window, (batch_size,))
+        x, y = (torch.stack([data[i + shift : i + shift + window] for i in places]) for shift in (0, 1))
+        _, loss = model(x, y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return Contestant(step, batch_size * window)
+
+
+def word_language_model_step(checkout: Path, width: int, batch_size: int, n_steps: int) -> Contestant:
+    """The LSTM of two layers of pytorch/examples."""
+    examples = module_from(checkout / "word_language_model" / "model.py")
+    return examples_step(
+        examples.RNNModel("LSTM", N_WORDS, width, width, 2, 0.2, False),
+        torch.randint(N_WORDS, (100_000, batch_size)),
+        n_steps,
+    )
+
+
+def examples_step(model: Any, data: Tensor, n_steps: int) -> Contestant:
+    """A step of its main.py on ids (L, B): chunks of `n_steps`, all logits, plain gradient descent."""
+    batch_size = data.shape[1]
+    model.train()
+    hidden = model.init_hidden(batch_size)
+    starts = itertools.cycle(range(0, len(data) - n_steps - 1, n_steps))
+
+    def step() -> None:
+        nonlocal hidden
+        start = next(starts)
+        hidden = tuple(part.detach() for part in hidden)
+        model.zero_grad()
+        output, hidden = model(data[start : start + n_steps], hidden)
+        F.nll_loss(output, data[start + 1 : start + n_steps + 1].flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-20)
+
+    return Contestant(step, batch_size * n_steps)
+
+
+def torch_lstm_step(width: int, batch_size: int, n_steps: int) -> Contestant:
+    layer = nn.LSTM(width, width)
+    x = torch.randn(n_steps, batch_size, width)
+    optimizer = torch.optim.AdamW(layer.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        layer(x)[0].square().mean().backward()
+        optimizer.step()
+
+    return Contestant(step, batch_size * n_steps)
+
+
+def progress_line() -> Callable[[Progress], None]:
+    """Says twice a minute how far training is."""
+    last = time.perf_counter()
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal last
+        if time.perf_counter() - last > 30:
+            last = time.perf_counter()
+            print(f"{progress.done / (progress.total or 1):6.1%}  {progress.message}", file=sys.stderr, flush=True)
+
+    return on_progress

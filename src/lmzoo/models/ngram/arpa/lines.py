@@ -1,0 +1,162 @@
+"""Parses the lines of ARPA files in compiled code, which stops at any line with an unusual notation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from lmzoo.system.compiled import kernel, read, write
+
+_I32, _I64, _U8, _F64 = types.int32, types.int64, types.uint8, types.float64
+_NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _NINE, _SMALL_E, _LARGE_E = b"\n+-.09eE"
+_SPACES = tuple(b" \t\r")
+_OFFSET, _PRIME = (
+    np.uint64(0xCBF29CE484222325),
+    np.uint64(0x100000001B3),
+)  # of the hash function FNV-1a (Fowler, Noll, Vo)
+_POWERS = np.array(
+    [float(f"1e{exponent}") for exponent in range(23)]
+)  # the powers of 10 that float64 represents exactly
+
+
+class Lexicon:
+    """The token ids of W words, in a hash table over the bytes of the words."""
+
+    def __init__(self, ids: Mapping[bytes, int]) -> None:
+        self.spelling = np.frombuffer(b"".join(ids) + b"\n", np.uint8)  # never empty
+        self.ends = np.cumsum([0, *map(len, ids)])  # (W + 1,)
+        self.ids = np.fromiter(ids.values(), np.int32, len(ids))
+        self.slots = np.zeros(1 << (2 * len(ids)).bit_length(), np.int32)
+        _fill_slots(self.spelling, self.ends, self.slots)
+
+    def parse(
+        self,
+        text: NDArray[np.uint8],
+        at: int,
+        row: int,
+        words: NDArray[np.int32],
+        log_probs: NDArray[np.float64],
+        backoffs: NDArray[np.float64],
+    ) -> tuple[int, int]:
+        """Parses plain lines of `text` from index `at`, and writes the n-grams to the arrays from index `row`.
+
+        A plain line has a number of at most 0, k words of the lexicon, and optionally a second number. `words` (N, k)
+        receives token ids, `log_probs` (N,) and `backoffs` (N,) the numbers. The text must end with a line end. Returns
+        the index of the first line that is not plain, or of the end of the text, and the next free row.
+        """
+        lexicon = self.spelling, self.ends, self.ids, self.slots
+        return _parse(text, at, row, *lexicon, words, log_probs, backoffs)
+
+
+@kernel(read(_U8), _I64, _I64, returns=types.uint64)
+def _hash(text, begin, end):
+    value = _OFFSET
+    for at in range(begin, end):
+        value = (value ^ np.uint64(text[at])) * _PRIME
+    return value ^ (value >> np.uint64(32))
+
+
+@kernel(read(_U8), read(_I64), write(_I32))
+def _fill_slots(spelling, ends, slots):
+    """Fills the hash table of a lexicon (open addressing, linear probing); an entry is 1 + the index of a word."""
+    last = np.uint64(slots.size - 1)
+    for index in range(ends.size - 1):
+        slot = _hash(spelling, ends[index], ends[index + 1]) & last
+        while slots[slot] != 0:
+            slot = (slot + np.uint64(1)) & last
+        slots[slot] = index + 1
+
+
+@kernel(read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), returns=_I64)
+def _find_word(text, begin, end, spelling, ends, slots):
+    """Returns the index of the word `text[begin:end]` in the lexicon, or -1 if it is not in the lexicon."""
+    last = np.uint64(slots.size - 1)
+    slot = _hash(text, begin, end) & last
+    while slots[slot] != 0:
+        index = slots[slot] - 1
+        offset = ends[index] - begin
+        if ends[index + 1] - ends[index] == end - begin:
+            at = begin
+            while at < end and text[at] == spelling[at + offset]:
+                at += 1
+            if at == end:
+                return index
+        slot = (slot + np.uint64(1)) & last
+    return -1
+
+
+@kernel(read(_U8), _I64, returns=types.Tuple((_F64, _I64)))
+def _number(text, begin):
+    """Parses a decimal number at index `begin` of a text; returns the number and the index after it.
+
+    The returned index is `begin` if there is no number, or a number whose exponent is too large for exact conversion.
+    """
+    at, digits, mantissa, exponent, after_point = begin, 0, 0, 0, False
+    if text[at] == _MINUS or text[at] == _PLUS:
+        at += 1
+    while _ZERO <= text[at] <= _NINE or (text[at] == _POINT and not after_point):
+        if text[at] == _POINT:
+            after_point = True
+        else:
+            if digits < 18:
+                mantissa = mantissa * 10 + (text[at] - _ZERO)
+                exponent -= after_point
+            else:
+                exponent += not after_point
+            digits += 1
+        at += 1
+    if digits == 0:
+        return 0.0, begin
+    if text[at] == _SMALL_E or text[at] == _LARGE_E:
+        sign, written = at + 1, 0
+        at += 2 if text[sign] == _MINUS or text[sign] == _PLUS else 1
+        if not _ZERO <= text[at] <= _NINE:
+            return 0.0, begin
+        while _ZERO <= text[at] <= _NINE:
+            written = min(written * 10 + (text[at] - _ZERO), 1000)
+            at += 1
+        exponent += -written if text[sign] == _MINUS else written
+    if not -_POWERS.size < exponent < _POWERS.size:
+        return 0.0, begin
+    value = mantissa / _POWERS[-exponent] if exponent < 0 else mantissa * _POWERS[exponent]
+    return -value if text[begin] == _MINUS else value, at
+
+
+@kernel(
+    read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), read(_I32),
+    write(_I32, 2), write(_F64), write(_F64), returns=types.UniTuple(_I64, 2),
+)  # fmt: skip
+def _parse(text, at, row, spelling, ends, ids, slots, words, log_probs, backoffs):
+    order = words.shape[1]
+    while at < text.size:
+        line = at
+        log_probs[row], at = _number(text, at)
+        if at == line or not log_probs[row] <= 0:
+            return line, row
+        for column in range(order):
+            after = at
+            while text[at] in _SPACES:
+                at += 1
+            begin = at
+            while text[at] not in _SPACES and text[at] != _NEWLINE:
+                at += 1
+            index = _find_word(text, begin, at, spelling, ends, slots) if after < begin < at else -1
+            if index < 0:
+                return line, row
+            words[row, column] = ids[index]
+        backoffs[row] = 0
+        while text[at] in _SPACES:
+            at += 1
+        if text[at] != _NEWLINE:
+            begin = at
+            backoffs[row], at = _number(text, at)
+            while text[at] in _SPACES:
+                at += 1
+            if at == begin or text[at] != _NEWLINE:
+                return line, row
+        at += 1
+        row += 1
+    return at, row

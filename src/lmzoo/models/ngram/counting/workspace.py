@@ -1,0 +1,95 @@
+"""Allocates the large arrays of a fit in memory or, if memory is short, in memory-mapped temporary files.
+
+A mapped file is used as an array like any other. The code that fits n-gram models processes arrays block by block from
+front to back, with look-ups in the shorter n-grams. After each block, the pages of mapped arrays are dropped from
+memory; the system reads them again from the file, or from its cache, at their next use.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.errors import ConfigurationError, LmzooError
+
+Number = TypeVar("Number", bound=np.generic)
+Piece = TypeVar("Piece")
+
+_BLOCK = 1 << 17
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_bytes(size: str) -> int:
+    """Converts a memory size such as "500M", "1.5G" or "2000000000" to a number of bytes.
+
+    Units are K, M, G and T (powers of 1024). Raises ConfigurationError for any other text.
+    """
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), re.IGNORECASE)
+    if not match:
+        raise ConfigurationError(f"cannot read the memory size '{size}': write a number and a unit, as in 500M or 2G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+class Workspace:
+    """Allocates arrays, in memory or in temporary files.
+
+    With `on_disk`, each array is a temporary file that is mapped into memory. The file is deleted together with the
+    last array that uses it.
+    """
+
+    def __init__(self, on_disk: bool = False) -> None:
+        self.on_disk = on_disk
+        self._maps: list[mmap.mmap] = []
+
+    def empty(self, size: int, dtype: type[Number]) -> NDArray[Number]:
+        """Returns an uninitialised array of `size` elements. Raises LmzooError if the disk is full."""
+        size = int(size)
+        if not self.on_disk or size == 0:
+            return np.empty(size, dtype)
+        n_bytes = size * np.dtype(dtype).itemsize
+        try:
+            with tempfile.TemporaryFile(prefix="lmzoo-") as file:
+                if hasattr(os, "posix_fallocate"):  # a sparse file would crash the process when the disk is full
+                    os.posix_fallocate(file.fileno(), 0, n_bytes)
+                else:
+                    file.truncate(n_bytes)
+                mapped = mmap.mmap(file.fileno(), n_bytes)
+        except OSError as error:
+            raise LmzooError(
+                f"cannot write {n_bytes:,} bytes to {tempfile.gettempdir()}: {error.strerror}; "
+                "free some space, or set the environment variable TMPDIR to a folder on a larger disk"
+            ) from error
+        self._maps.append(mapped)
+        return np.frombuffer(mapped, dtype)
+
+    def zeros(self, size: int, dtype: type[Number]) -> NDArray[Number]:
+        """Returns an array of `size` zeros."""
+        return self.empty(size, dtype) if self.on_disk else np.zeros(size, dtype)
+
+    def run(self, work: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
+        """Calls `work` on every piece, in parallel threads, and drops the pages of mapped arrays after each piece."""
+        from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
+
+        with ThreadPoolExecutor(N_THREADS) as pool:
+            for _ in pool.map(work, pieces):
+                self.release()
+
+    def release(self) -> None:
+        """Drops the pages of all mapped arrays from memory; their content stays in the files."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # other systems drop pages themselves when memory is short
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks(whole: slice, size: int = _BLOCK) -> Iterator[slice]:
+    """Yields consecutive slices of at most `size` elements that cover the slice `whole`."""
+    for start in range(whole.start, whole.stop, size):
+        yield slice(start, min(start + size, whole.stop))

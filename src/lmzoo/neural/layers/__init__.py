@@ -1,0 +1,1 @@
+"""Layers and functions that several networks use: attention, recurrence, activations and cross-entropy."""

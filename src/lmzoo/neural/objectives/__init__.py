@@ -1,0 +1,1 @@
+"""Training objectives: functions that turn a network and a batch into a loss to be minimised."""

@@ -1,0 +1,46 @@
+"""The objective of language modelling: the cross-entropy of the next token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.objectives.objective import Step
+
+
+class Chunk(NamedTuple):
+    """A batch for next-token prediction: T successive positions of B sequences of text."""
+
+    inputs: Tensor
+    """(B, T): the id before each position."""
+    targets: Tensor
+    """(B, T): the id at each position, which is to be predicted."""
+    at_start: bool = True
+    """True if the sequences start here; False if they continue those of the previous chunk."""
+    resets: Tensor | None = None
+    """(B,): True for sequences whose state is reset before the chunk, in addition; None = no sequence."""
+
+
+def next_token(network: Network, chunk: Chunk, state: State) -> Step:
+    """Computes the cross-entropy of the targets of a chunk, in nats, with weight 1 for each prediction."""
+    hidden, state = read_chunk(network, chunk, state)
+    return Step(network.cross_entropy(hidden, chunk.targets.flatten()), chunk.targets.numel(), state)
+
+
+def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, State]:
+    """Reads a chunk: returns the hidden vectors of all its positions (B T, D) and the new state."""
+    initial = network.initial_state(len(chunk.inputs))
+    if chunk.at_start or not state:
+        state = initial
+    elif chunk.resets is not None:
+        state = tuple(_reset(part, new, chunk.resets) for part, new in zip(state, initial, strict=True))
+    hidden, state = network(chunk.inputs, state)  # (B, T, D)
+    return hidden.flatten(0, 1), state
+
+
+def _reset(part: Tensor, initial: Tensor, resets: Tensor) -> Tensor:
+    """Returns `part` (B, ..) with the rows of `initial` where `resets` (B,) is True."""
+    return torch.where(resets.view(-1, *(1,) * (part.ndim - 1)), initial.to(part.dtype), part)

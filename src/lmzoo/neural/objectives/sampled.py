@@ -1,0 +1,40 @@
+"""Sampled softmax: next-token prediction with a part of the vocabulary, at a part of the cost."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lmzoo.neural.layers.cross_entropy import linear_cross_entropy
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.objectives.next_token import Chunk, read_chunk
+from lmzoo.neural.objectives.objective import Step
+
+
+class SampledSoftmax:
+    """The next-token objective with an estimate of the softmax normalizer in place of the exact sum.
+
+    The sum runs over all targets of the chunk, and over `n_samples` sampled tokens that stand for the rest of the
+    vocabulary. These are drawn from q, the token `frequencies` (V,) to the power 3/4, and have weight 1 / (n q), so the
+    estimate is unbiased (Bengio & Senecal 2003; Jean et al. 2015). It is used in training only: predictions sum over
+    all tokens.
+    """
+
+    def __init__(self, frequencies: Tensor, n_samples: int) -> None:
+        self._n_samples = n_samples
+        weights = frequencies**0.75
+        self._proposal = weights / weights.sum()
+
+    def __call__(self, network: Network, chunk: Chunk, state: State) -> Step:
+        hidden, state = read_chunk(network, chunk, state)  # (N, D)
+        wanted, index = chunk.targets.flatten().unique(return_inverse=True)  # (U,), (N,)
+        sampled = torch.multinomial(self._proposal, self._n_samples, replacement=True)  # (S,)
+        log_weights = -(self._n_samples * self._proposal[sampled]).log()
+        log_weights[torch.isin(sampled, wanted)] = -math.inf  # these are in the sum already
+        ids = torch.cat([wanted, sampled])
+        offsets = torch.cat([log_weights.new_zeros(len(wanted)), log_weights])  # (U + S,)
+        head = network.head
+        bias = offsets if head.bias is None else head.bias[ids] + offsets
+        return Step(linear_cross_entropy(hidden, head.weight[ids], bias, index), len(hidden), state)

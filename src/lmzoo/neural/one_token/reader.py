@@ -1,0 +1,111 @@
+"""Reading one token at a time with compiled kernels, as in generation, where calls of torch cost more than arithmetic.
+
+A network type registers a function that mirrors its `forward` for one token of one sequence, on arrays (D,) in place of
+tensors (B, T, D). Such a function may return None for any token, which is then read by `forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.one_token.operations import Array, RowState, Weights
+
+ReadToken = Callable[[Any, Weights, int, RowState], tuple[Array, RowState] | None]
+"""(network, its weights, token id, state) -> the hidden vector (D,) and the new state; None = use `forward`."""
+
+_readers: dict[type[Network], str] = {}
+
+
+def register_reader(network_type: type[Network], path: str) -> None:
+    """Registers the function "module:function" that reads single tokens for networks of this type.
+
+    The function is a `ReadToken`. It is imported when a network of this type reads its first token. The output layer of
+    such a network must be its `head`.
+    """
+    _readers[network_type] = path
+
+
+@cache
+def _resolve(path: str) -> ReadToken:
+    module, function = path.split(":")
+    return getattr(import_module(module), function)
+
+
+@final
+class TokenReader:
+    """Reads single tokens for a network by compiled kernels, if the network type has registered a reader."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        path = _readers.get(type(network))
+        self._read_token = None if path is None else _resolve(path)
+        self._n_read = 0
+        self._tensors: list[Tensor] = []
+        self._addresses: list[int] | None = None
+        self._weights: Weights | None = None
+
+    def read(self, token_id: int, state: State, *, threshold: int) -> tuple[Tensor, State] | None:
+        """Reads one token: returns its hidden vector (D,) and the new state, or None if torch must read the token.
+
+        Torch reads the first `threshold` tokens, and all tokens of a network that is being trained or has no reader.
+        The tensors of `state` are not modified.
+        """
+        self._n_read += 1
+        if self._n_read <= threshold or self._read_token is None or self._network.training:
+            return None
+        weights = self._current_weights()
+        if weights is None:
+            return None
+        result = self._read_token(self._network, weights, token_id, [part.numpy() for part in state])
+        if result is None:
+            return None
+        hidden, new_state = result
+        return torch.from_numpy(hidden), tuple(map(torch.from_numpy, new_state))
+
+    def logits(self, hidden: Tensor) -> Array | None:
+        """Returns the logits (V,) over V tokens of one hidden vector (D,), or None if torch must compute them.
+
+        Numpy computes them from the first token on, so that equal states always give equal predictions.
+        """
+        if self._read_token is None or (weights := self._current_weights()) is None:
+            return None
+        logits = weights.head.weight @ hidden.numpy()
+        return logits + weights.head.bias if weights.head.bias.size else logits
+
+    def _current_weights(self) -> Weights | None:
+        """Returns the network's parameters and buffers as arrays that share their memory; None if numpy cannot.
+
+        The arrays see every change in place, such as the step of an optimizer. They are made again when a tensor has
+        moved. Numpy can share only contiguous float32 tensors on the CPU.
+        """
+        if self._addresses != [tensor.data_ptr() for tensor in self._tensors]:
+            self._tensors = [*self._network.parameters(), *self._network.buffers()]
+            self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+            shareable = all(
+                tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
+                for tensor in self._tensors
+            )
+            self._weights = _as_arrays(self._network) if shareable else None
+        return self._weights
+
+
+def _as_arrays(module: nn.Module) -> Weights:
+    """Returns the parameters and buffers of a module and its submodules as arrays that share their memory."""
+    if isinstance(module, nn.ModuleList):
+        return [_as_arrays(child) for child in module]
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    arrays = SimpleNamespace(**{name: tensor.detach().numpy() for name, tensor in tensors})
+    for name, child in module.named_children():
+        setattr(arrays, name, _as_arrays(child))
+    if isinstance(module, nn.Linear) and module.bias is None:
+        arrays.bias = np.empty(0, np.float32)
+    return arrays

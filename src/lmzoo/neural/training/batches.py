@@ -1,0 +1,113 @@
+"""Batches: what a network reads in each training step."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmzoo.arrays import Arrays
+from lmzoo.neural.network import Network
+from lmzoo.neural.objectives.next_token import Chunk
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.stream import TokenStream
+
+Batch = TypeVar("Batch")
+
+
+class Batches(Protocol[Batch]):
+    """The source of the batches of a training run, such as a text that is read in chunks.
+
+    Several processes each have batches of their own, and take each step at the same time.
+    """
+
+    def batch(self, step: int, network: Network) -> Batch:
+        """Returns the batch of a training step, with its tensors on the device of the network.
+
+        The batch may depend only on the settings, the data, the seed, the number of the step, and, if the network
+        generates its own training text, on the weights.
+        """
+        ...
+
+    def n_tokens(self, batch: Batch) -> int:
+        """Returns the number of tokens of a batch that count towards the training budget."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Returns what a checkpoint must keep of the batches; {} if they can be computed again."""
+        ...
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Restores what `arrays` returned."""
+        ...
+
+
+@final
+class StreamBatches(Batches[Chunk]):
+    """Reads the training text as B sequences of L ids, in chunks of columns, in a new arrangement each epoch.
+
+    In each epoch the documents are shuffled and joined, the result is rotated by a random number of ids and cut into B
+    sequences of equal length. So no id is padding, and a text of one long document fills all sequences too. A text too
+    short for B chunks is repeated. A sequence starts somewhere in a document, with the initial state. `rows` is the
+    part of the B sequences that this process reads.
+    """
+
+    def __init__(self, stream: TokenStream, config: TrainConfig, seed: int, rows: slice = slice(None)) -> None:
+        self._stream, self._config, self._seed, self._rows = stream, config, seed, rows
+        length, self.n_chunks = _shape(len(stream), config)
+        self._shape = config.batch_size, length
+        # All chunks have the same size, or differ by one: a short last one would be a step with a noisy gradient.
+        self._bounds = [length * chunk // self.n_chunks for chunk in range(self.n_chunks + 1)]
+        self._epoch = -1
+
+    def batch(self, step: int, network: Network) -> Chunk:
+        epoch, chunk = divmod(step, self.n_chunks)
+        if epoch != self._epoch:
+            self._arrange(epoch)
+        columns = slice(self._bounds[chunk], self._bounds[chunk + 1])
+        inputs, targets = (
+            torch.from_numpy(ids[:, columns].astype(np.int64)).to(network.device)
+            for ids in (self._inputs, self._targets)
+        )
+        resets = None
+        if self._config.reset_rate:
+            # Drawn for the whole batch, so that the same sequences are reset however many processes share it.
+            draws = np.random.default_rng([self._seed, step]).random(self._config.batch_size)
+            resets = torch.from_numpy(draws < self._config.reset_rate)[self._rows].to(network.device)
+        return Chunk(inputs, targets, chunk == 0, resets)
+
+    def n_tokens(self, batch: Chunk) -> int:
+        return batch.targets.numel()
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Does nothing, as all batches follow from the text, the seed and the step."""
+
+    def _arrange(self, epoch: int) -> None:
+        """Arranges the documents for an epoch: sets the input and target ids (B, L) of B sequences of length L."""
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(self._stream.n_documents)
+        starts, ends = self._stream.starts[order], self._stream.ends[order]
+        sizes = ends - starts
+        positions = np.arange(len(self._stream)) + np.repeat(ends - np.cumsum(sizes), sizes)
+        positions = np.resize(np.roll(positions, rng.integers(len(positions))), self._shape)  # (B, L), repeats to fill
+        positions = positions[self._rows]
+        self._inputs: NDArray[np.int32] = self._stream.previous_ids()[positions]
+        self._targets: NDArray[np.int32] = self._stream.ids[positions]
+        self._epoch = epoch
+
+
+def widest_chunk(n_ids: int, config: TrainConfig) -> int:
+    """Returns the largest number of columns of any chunk of a training text of `n_ids` ids."""
+    length, n_chunks = _shape(n_ids, config)
+    return -(-length // n_chunks)
+
+
+def _shape(n_ids: int, config: TrainConfig) -> tuple[int, int]:
+    """Returns the length of each sequence of the batch, and the number of chunks in which it is read."""
+    length = max(config.chunk_size, -(-n_ids // config.batch_size))
+    return length, round(length / config.chunk_size)

@@ -1,0 +1,49 @@
+"""Compiled training: torch.compile fuses the operations between matrix products for the length of a training run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmzoo.errors import ConfigurationError, TrainingError
+from lmzoo.neural.network import Network
+
+
+@contextmanager
+def compiled_blocks(network: Network) -> Iterator[None]:
+    """Compiles the blocks of a network within the context, each at its first use.
+
+    The blocks share compiled code, one version for each size of chunk; a run has one or two. Raises ConfigurationError
+    if the network has no blocks, and TrainingError if there is no C++ compiler.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed  # here, as importing it takes seconds
+
+    blocks = getattr(network, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList):
+        raise ConfigurationError(
+            "compiled=true needs a network made of blocks, such as a transformer; leave the setting out for this model"
+        )
+    for block in blocks:
+        block.forward = torch.compile(block.forward, dynamic=False)
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        raise TrainingError(
+            f"compiled=true needs a C++ compiler: install one, such as g++, or leave the setting out: {error}"
+        ) from error
+    finally:
+        for block in blocks:
+            del block.forward  # removes the attribute of the instance, which hid the method of the class
+
+
+def eager_evaluation(compiled: bool) -> AbstractContextManager[Any]:
+    """Returns a context in which compiled blocks run uncompiled, as evaluation would need code for many sizes.
+
+    Without `compiled` the context does nothing.
+    """
+    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()

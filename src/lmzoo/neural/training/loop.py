@@ -1,0 +1,260 @@
+"""The training loop: truncated back-propagation through time, early stopping, and exact resumption.
+
+A training step depends only on the settings, the data, the seed, the number of the step and the weights, randomness
+included. So a checkpoint holds no random generator, and a run that was killed and resumed equals an uninterrupted run
+bit for bit. Several processes take every step at the same time, each with its part of the batch; as they share the
+averaged gradient, all of them have the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import TrainingError
+from lmzoo.neural.devices import autocast, preserved_rng_state
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.objectives.objective import Objective
+from lmzoo.neural.training.batches import Batch, Batches
+from lmzoo.neural.training.compiling import compiled_blocks, eager_evaluation
+from lmzoo.neural.training.optimizers import Optimizers
+from lmzoo.neural.training.parallel import ProcessGroup
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.neural.training.weights import KeptWeights
+from lmzoo.system.progress import OnProgress, Progress
+
+_SECONDS_BETWEEN_SAVES = 30.0
+_MAX_ROLLBACKS = 3
+
+
+@dataclass
+class _Counters:
+    """How far a training run has come: everything that a checkpoint keeps besides tensors."""
+
+    n_steps: int = 0
+    tokens: int = 0
+    """Tokens read, by all processes."""
+    next_evaluation: int = 0
+    """Number of tokens after which the network is evaluated next."""
+    n_worse: int = 0
+    """Successive evaluations without a better loss."""
+    best_nats: float | None = None
+    """Lowest validation loss so far, in nats per token."""
+    recent_nats: float | None = None
+    """Moving average of the training loss, in nats per token, for the progress display."""
+    lr_scale: float = 1.0
+    """Factor on the learning rate, halved after each divergence."""
+    divergences: list[str] = field(default_factory=list)
+    """A message for each divergence."""
+
+
+@final
+class Training(Generic[Batch]):
+    """A training run: minimises an objective over batches and keeps the weights that are best on validation data.
+
+    `evaluate` returns the validation loss in nats per token, and scores `evaluation_tokens` tokens. With a `group` of
+    several processes, each has its own part of the batches.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batches: Batches[Batch],
+        config: TrainConfig,
+        *,
+        objective: Objective,
+        evaluate: Callable[[], float],
+        evaluation_tokens: int,
+        seed: int,
+        group: ProcessGroup | None = None,
+    ) -> None:
+        self._network, self._batches, self._config = network, batches, config
+        self._objective, self._evaluate, self._seed = objective, evaluate, seed
+        self._group = group or ProcessGroup()
+        self._parameters = dict(network.named_parameters())
+        self._optimizers = Optimizers(network, config)
+        self._weights = KeptWeights(self._parameters, config.ema_fraction)
+        self._state: State = ()
+        # Ten evaluations a run, or fewer if they would take more than a tenth of the time: scoring a token costs less
+        # than half of learning from it.
+        self._evaluate_every = max(1, config.tokens // 10, 5 * evaluation_tokens)
+        self._counters = _Counters(next_evaluation=self._evaluate_every)
+        self._started = time.perf_counter()
+        self._seconds = 0.0  # time since `_started` at the beginning of the step
+        self._consistent = True  # False while a step changes the weights
+
+    def run(
+        self,
+        *,
+        fingerprint: str = "",
+        checkpoint: Checkpoint | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Trains until the budget is used up or the validation loss stops improving.
+
+        Leaves the network with its best weights. Returns the number of tokens it was trained on, by all processes and
+        before an interruption as well.
+
+        The checkpoint is saved every half minute and on Ctrl-C, and a saved one with the same `fingerprint` is resumed.
+        Several processes share the checkpoint of the first one, and save nothing on Ctrl-C, which reaches them at
+        different steps.
+
+        If the loss or its gradient becomes infinite or NaN, training returns to the best weights and continues at half
+        the learning rate. Raises TrainingError the fourth time.
+        """
+        group = self._group
+        is_kept = group.from_first(checkpoint is not None)
+        if saved := group.from_first(checkpoint and checkpoint.load(fingerprint)):
+            self._restore(*saved)
+        if checkpoint:
+            self._started -= checkpoint.earlier_seconds
+        last_save = self._read_clock()
+        compiling = compiled_blocks(self._network) if self._config.compiled else nullcontext()
+        with preserved_rng_state(self._network.device), compiling:
+            try:
+                while not self._is_finished():
+                    self.step()
+                    if on_progress:
+                        on_progress(self._progress())
+                    if is_kept and self._seconds - last_save >= _SECONDS_BETWEEN_SAVES:
+                        self._save(checkpoint, fingerprint)
+                        last_save = self._read_clock()
+            except KeyboardInterrupt:
+                if checkpoint and self._consistent and group.size == 1:
+                    self._save(checkpoint, fingerprint)
+                raise
+        self._weights.restore_best()
+        self._network.eval()
+        return self._counters.tokens
+
+    def step(self) -> None:
+        """Takes one training step: computes the loss of the next batch and its gradient, and updates the weights."""
+        config, group, counters = self._config, self._group, self._counters
+        batch = self._batches.batch(counters.n_steps, self._network)
+        seed = np.random.SeedSequence([self._seed, counters.n_steps, group.rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        self._network.train()
+        with autocast(config.bf16, self._network.device):
+            step = self._objective(self._network, batch, self._state)
+        self._network.zero_grad()
+        nats = group.backward(step.total, step.weight, self._parameters.values())
+        norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
+        tokens = counters.tokens + round(group.sum(self._batches.n_tokens(batch)))
+        self._consistent = False
+        if math.isfinite(nats) and math.isfinite(norm):
+            self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
+            self._state = tuple(part.detach() for part in step.state)
+            recent = counters.recent_nats
+            counters.recent_nats = nats if recent is None else 0.95 * recent + 0.05 * nats
+            self._weights.update_average(counters.n_steps + 1)
+        else:
+            self._roll_back(nats, norm)
+        counters.n_steps += 1
+        counters.tokens = tokens
+        self._consistent = True
+
+    def _is_finished(self) -> bool:
+        """Evaluates the network if it is time to; returns True if training is over."""
+        self._read_clock()
+        counters = self._counters
+        spent = self._spent(counters.tokens) >= 1
+        if spent or counters.tokens >= counters.next_evaluation:
+            self._evaluate_and_keep_best()
+        return spent or counters.n_worse >= self._config.patience
+
+    def _evaluate_and_keep_best(self) -> None:
+        """Computes the validation loss, and keeps the weights if their loss is the lowest so far."""
+        counters = self._counters
+        self._network.eval()
+        with self._weights.averaged():
+            with eager_evaluation(self._config.compiled):
+                nats = self._evaluate()
+            if counters.best_nats is None or nats < counters.best_nats:
+                self._weights.keep()
+                counters.best_nats, counters.n_worse = nats, 0
+            else:
+                counters.n_worse += 1
+        counters.next_evaluation = counters.tokens + self._evaluate_every
+
+    def _roll_back(self, nats: float, norm: float) -> None:
+        """Returns to the best weights after a divergence, with new optimizers and half the learning rate.
+
+        Raises TrainingError if training has diverged too often.
+        """
+        counters = self._counters
+        counters.divergences.append(f"diverged at step {counters.n_steps + 1}: loss {nats}, gradient norm {norm}")
+        if len(counters.divergences) > _MAX_ROLLBACKS:
+            raise TrainingError(
+                f"training {counters.divergences[-1]}, for the {len(counters.divergences)}th time; "
+                f"try a learning_rate below {self._config.learning_rate}, a longer warmup or a smaller clip"
+            )
+        self._weights.restore_best()
+        self._optimizers = Optimizers(self._network, self._config)
+        self._state = ()
+        counters.lr_scale /= 2
+
+    def _spent(self, tokens: int) -> float:
+        """Returns the fraction of the training budget used up after `tokens` tokens.
+
+        With a time budget, the larger of the fractions of tokens and of time.
+        """
+        fraction = tokens / self._config.tokens if self._config.tokens else 1.0
+        if self._config.seconds is None:
+            return fraction
+        return max(fraction, self._seconds / self._config.seconds)
+
+    def _read_clock(self) -> float:
+        """Returns the seconds since training started, on the clock of the first process, for all processes."""
+        self._seconds = self._group.from_first(time.perf_counter() - self._started)
+        return self._seconds
+
+    def _progress(self) -> Progress:
+        counters = self._counters
+        train = "" if counters.recent_nats is None else f"train {counters.recent_nats:.3f}"
+        valid = "" if counters.best_nats is None else f", valid {counters.best_nats:.3f}"
+        diverged = f" ({counters.divergences[-1]}; went back)" if counters.divergences else ""
+        done = self._config.tokens * min(1.0, self._spent(counters.tokens))
+        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} nats/token{diverged}")
+
+    # ---- Checkpoints ----------------------------------------------------------------------------
+
+    def _save(self, checkpoint: Checkpoint | None, fingerprint: str) -> None:
+        """Saves the run to the checkpoint of the first process; every process must call this method."""
+        # numpy has no bfloat16, which parts of a state may be; float32 represents them exactly.
+        parts = [part.float() if part.dtype == torch.bfloat16 else part for part in self._state]
+        state = [self._group.gather(part.cpu().numpy()) for part in parts]  # of the whole batch
+        if checkpoint and self._group.rank == 0:
+            optimizer = {f"optimizer.{name}": part for name, part in self._optimizers.states(self._parameters)}
+            tensors: dict[str, Tensor] = {**self._weights.tensors(), **optimizer}
+            arrays = {
+                **{f"state.{index}": part for index, part in enumerate(state)},
+                **{name: tensor.cpu().numpy() for name, tensor in tensors.items()},
+                **{f"batches.{name}": array for name, array in self._batches.arrays().items()},
+            }
+            checkpoint.save(arrays, {"fingerprint": fingerprint, **asdict(self._counters)})
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Continues from the arrays and facts of a checkpoint."""
+        tensors = {name: torch.from_numpy(array).to(self._network.device) for name, array in arrays.items()}
+        n_parts = len(_with_prefix("state.", arrays))
+        rows = self._group.rows_of(self._config.batch_size)
+        self._state = tuple(tensors[f"state.{index}"][rows] for index in range(n_parts))
+        self._weights.load_tensors(tensors)
+        self._optimizers.load_states(self._parameters, _with_prefix("optimizer.", tensors))
+        self._batches.load_arrays(_with_prefix("batches.", arrays))
+        self._counters = _Counters(**{name: facts[name] for name in asdict(self._counters)})
+
+
+def _with_prefix(prefix: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries whose names begin with `prefix`, under their names without the prefix."""
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}

@@ -1,0 +1,70 @@
+"""The optimizers of a training run: AdamW, and Muon for hidden matrices if the settings ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from lmzoo.neural.network import Network
+from lmzoo.neural.training.settings import TrainConfig
+
+
+@final
+class Optimizers:
+    """One or two optimizers that update all parameters of a network with one learning rate.
+
+    Muon updates the hidden matrices if `config.optimizer` is "muon"; AdamW updates all other parameters.
+    """
+
+    def __init__(self, network: Network, config: TrainConfig) -> None:
+        groups = network.parameter_groups()
+        use_muon = config.optimizer == "muon" and bool(groups.hidden_matrices)
+        matrices = groups.other_matrices if use_muon else [*groups.hidden_matrices, *groups.other_matrices]
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [
+                    {"params": matrices, "weight_decay": config.weight_decay},
+                    {"params": groups.vectors, "weight_decay": 0.0},
+                ],
+                lr=config.learning_rate,
+                fused=True,
+            )
+        ]
+        if use_muon:
+            # Steps as long as AdamW's, so that one learning rate serves both (Liu et al. 2025).
+            self._optimizers.append(
+                torch.optim.Muon(
+                    groups.hidden_matrices,
+                    lr=config.learning_rate,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+
+    def step(self, learning_rate: float) -> None:
+        """Updates all parameters from their gradients, with this learning rate."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+
+    def states(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
+        """Yields the state of the optimizers, such as moving averages, as ("parameter name.key", tensor)."""
+        for name, parameter in parameters.items():
+            for key, value in self._optimizer_of(parameter).state[parameter].items():
+                yield f"{name}.{key}", value
+
+    def load_states(self, parameters: Mapping[str, nn.Parameter], states: Mapping[str, Tensor]) -> None:
+        """Restores what `states` yielded; a parameter without an entry keeps its fresh state."""
+        for name, parameter in parameters.items():
+            prefix = f"{name}."
+            state = {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
+            if state:
+                self._optimizer_of(parameter).state[parameter] = state
+
+    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        groups = [(optimizer, group) for optimizer in self._optimizers for group in optimizer.param_groups]
+        return next(optimizer for optimizer, group in groups if any(p is parameter for p in group["params"]))

@@ -1,0 +1,91 @@
+"""Near-duplicates: the definition by brute force, a worked example, and the King James Bible."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from corpora_on_disk import load, toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmzoo.corpora import (
+    Corpus,
+    Document,
+    near_duplicates,
+)
+
+
+def shares_by_hand(corpus: Corpus, name: str) -> tuple[float, dict[str, float]]:
+    """Computes the shares of duplicate words of a split by the definition, word by word."""
+
+    def words(document: Document) -> list[str]:
+        return re.findall(r"\w+", document.text.lower())
+
+    seen = {tuple(w[i : i + 8]) for w in map(words, corpus.train) for i in range(len(w) - 7)}
+    shares, total, covered = {}, 0, 0
+    for document in corpus.splits[name]:
+        w = words(document)
+        marked = {i + k for i in range(len(w) - 7) if tuple(w[i : i + 8]) in seen for k in range(8)}
+        shares[document.name] = len(marked) / len(w) if w else 0.0
+        total, covered = total + len(w), covered + len(marked)
+    return (covered / total if total else 0.0), {name: share for name, share in shares.items() if share}
+
+
+few_words = st.lists(st.sampled_from(["a", "b", "A,"]), max_size=40).map(" ".join)
+some_documents = st.lists(few_words, min_size=1, max_size=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(some_documents, some_documents, some_documents)
+def test_near_duplicates_are_those_of_the_definition(train: list[str], valid: list[str], test: list[str]) -> None:
+    corpus = toy(train, valid, test)
+    for name, found in near_duplicates(corpus).items():
+        share, shares = shares_by_hand(corpus, name)
+        assert found.share == pytest.approx(share)
+        assert {document.name: document.share for document in found.worst} == pytest.approx(shares)
+        assert found.exact == sum(document.text in train for document in corpus.splits[name])
+
+
+def test_near_duplicates_by_hand() -> None:
+    train = ["zero one two three four five six seven eight nine", "a b c d e f g h"]
+    # Ten words, of which the run "one ... eight" covers eight; then a run that lies across two documents of train.
+    test = ["X, One two three; four five six seven EIGHT x", "eight nine a b c d e f", "a b c d e f g h"]
+    found = near_duplicates(toy(train, ["nothing"], test))["test"]
+    assert found.share == (8 + 0 + 8) / 26
+    assert [(document.name, document.share, document.nearest) for document in found.worst] == [
+        ("test 2", 1.0, "train 1"),
+        ("test 0", 0.8, "train 0"),
+    ]
+    assert found.exact == 1
+    assert len(near_duplicates(toy(train, ["nothing"], test), n_worst=1)["test"].worst) == 1
+
+
+def test_near_duplicates_report_progress() -> None:
+    seen = []
+    near_duplicates(toy(["a"], ["b"], ["c"]), on_progress=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_kjv_parallel_passages_are_found() -> None:
+    by_name = {document.name: document for split in load("kjv").splits.values() for document in split}
+    twins = {"Isaiah 37": "2 Kings 19", "Psalms 53": "Psalms 14", "Nehemiah 7": "Ezra 2", "2 Samuel 22": "Psalms 18"}
+    test = [by_name.pop(name) for name in twins]
+    valid = [by_name.pop("Ruth 1")]
+    corpus = Corpus("kjv", "", "", "", "", list(by_name.values()), valid, test)
+    found = near_duplicates(corpus)["test"]
+    assert {document.name: document.nearest for document in found.worst} == twins
+    shares = {document.name: document.share for document in found.worst}
+    assert shares["Isaiah 37"] > 0.85
+    assert min(shares.values()) > 0.5
+
+
+def test_kjv_splits_share_what_is_published_of_them() -> None:
+    found = near_duplicates(load("kjv"))
+    assert round(found["valid"].share, 3) == 0.101
+    assert round(found["test"].share, 3) == 0.090
+    assert (found["valid"].exact, found["test"].exact) == (0, 0)
+    assert found["test"].worst[0].name == "Nehemiah 7"
+    assert [document.share for document in found["test"].worst] == sorted(
+        (document.share for document in found["test"].worst), reverse=True
+    )

@@ -1,0 +1,235 @@
+"""Corpora from a user's own files: documents, splits, compressed files, and every kind of wrong file."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora_on_disk import PROSE, json_lines, names, texts, toy, write
+
+from lmzoo.corpora import (
+    Size,
+    load_corpus,
+)
+from lmzoo.corpora.text_files import read_text
+from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError, UnknownNameError
+
+
+def test_one_text_file_is_cut_in_order_and_nothing_is_lost(tmp_path: Path) -> None:
+    corpus = load_corpus(write(tmp_path / "book.txt", PROSE))
+    assert "".join(texts(corpus)) == PROSE
+    assert all(text.endswith("\n\n") for text in texts(corpus))
+    assert corpus.train[0].name == "book.txt:1"
+    sizes = [Size.of(split).characters / len(PROSE) for split in corpus.splits.values()]
+    assert sizes == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+    assert "cut into passages" in corpus.protocol
+
+
+def test_text_files_of_a_folder_are_documents(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path / "deep" / f"{number:02}.txt", f"text {number}")
+    write(tmp_path / ".git" / "hidden.txt", "no")
+    write(tmp_path / "picture.png", b"\0")
+    write(tmp_path / "deep" / "empty.txt", " \n")
+    corpus = load_corpus(str(tmp_path))
+    assert names(corpus.test) == ["deep/09.txt", "deep/19.txt"]
+    assert names(corpus.valid) == ["deep/08.txt", "deep/18.txt"]
+    assert len(corpus.train) == 16
+
+
+def test_the_same_text_elsewhere_is_the_same_corpus(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        for number in range(5):
+            write(tmp_path / place / f"{number}.txt", f"text {number}")
+    here, there = (load_corpus(tmp_path / place) for place in ("here", "there"))
+    assert here.fingerprint == there.fingerprint
+    by_glob = load_corpus(str(tmp_path / "here" / "*.txt"))
+    several = load_corpus([str(tmp_path / "here" / f"{number}.txt") for number in range(5)])
+    assert here.fingerprint == by_glob.fingerprint == several.fingerprint
+    write(tmp_path / "there" / "4.txt", "text 4!")
+    assert load_corpus(tmp_path / "there").fingerprint != here.fingerprint
+
+
+def test_named_splits_are_taken_at_their_word(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", json_lines("a", "b"))
+    write(tmp_path / "dev.txt", "some text")
+    write(tmp_path / "test" / "one.txt", "c")
+    write(tmp_path / "test" / "two.txt", "d")
+    write(tmp_path / "README.txt", "not a split")
+    corpus = load_corpus(tmp_path)
+    assert [[document.text for document in split] for split in corpus.splits.values()] == [
+        ["a", "b"], ["some text"], ["c", "d"],
+    ]  # fmt: skip
+    (tmp_path / "dev.txt").unlink()
+    with pytest.raises(CorpusError, match=r"has a train split but no valid split: add valid.txt"):
+        load_corpus(tmp_path)
+
+
+def test_a_lone_file_named_train_is_a_text_like_any_other(tmp_path: Path) -> None:
+    assert load_corpus(write(tmp_path / "train.txt", PROSE)).train[0].name == "train.txt:1"
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", json_lines("one", "two\nlines", "日本語 🎉") + "\n" + json_lines("", "four"))
+    corpus = load_corpus(path)
+    assert texts(corpus) == ["one", "two\nlines", "日本語 🎉", "four"]
+    assert names([*corpus.train, *corpus.valid, *corpus.test]) == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3", "a.jsonl:6"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "a"', r"a.jsonl line 2 is not JSON: Expecting ',' delimiter at column 13"),
+        ('{"id": 1, "body": "a"}', r'line 2 has no field "text"; its fields are: id, body'),
+        ("{}", r'line 2 has no field "text"; its fields are: none'),
+        ('{"text": 7}', r'line 2 must be an object with a string in "text"'),
+        ('["text"]', r'line 2 must be an object with a string in "text"'),
+        ("7", r'line 2 must be an object with a string in "text"'),
+        ("[" * 100_000, r"line 2 (must be an object|is not JSON)"),
+        (r'{"text": "a\ud800"}', r'line 2: "text" has half of a surrogate pair at character 1'),
+    ],
+)
+def test_wrong_json_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
+    path = write(tmp_path / "a.jsonl", json_lines("fine") + line + "\n")
+    with pytest.raises(CorpusError, match=message) as raised:
+        load_corpus(path)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300
+
+
+def test_packed_files(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    lines = json_lines(*(f"text {number}" for number in range(12))).encode()
+    half = len(lines) // 2
+    pack = zstandard.ZstdCompressor().compress
+    plain = load_corpus(write(tmp_path / "a.jsonl", lines))
+    write(tmp_path / "gz" / "a.jsonl.gz", gzip.compress(lines[:half]) + gzip.compress(lines[half:]))
+    write(tmp_path / "zst" / "a.jsonl.zst", pack(lines[:half]) + pack(lines[half:]))
+    assert texts(load_corpus(tmp_path / "gz")) == texts(plain)
+    assert texts(load_corpus(tmp_path / "zst")) == texts(plain)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: b"plain text", lambda data: data + b"more"])
+def test_damaged_packed_files(tmp_path: Path, suffix: str, damage: Any) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    data = PROSE.encode()
+    pack = gzip.compress if suffix == "gz" else zstandard.ZstdCompressor().compress
+    with pytest.raises(CorpusError, match=rf"a.txt.{suffix} is damaged: .*; compress the original file again"):
+        load_corpus(write(tmp_path / f"a.txt.{suffix}", damage(pack(data))))
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_zip_bombs_are_refused_and_the_limit_moves(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    pack = gzip.compress if suffix == "gz" else zstandard.ZstdCompressor().compress
+    path = write(tmp_path / f"bomb.txt.{suffix}", pack(b"a word " * 100_000))
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "699999")
+    with pytest.raises(CorpusError, match=r"has more than 699,999 bytes of text.*LMZOO_MAX_BYTES"):
+        load_corpus(path)
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "700000")
+    assert len("".join(texts(load_corpus(path)))) == 700_000
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "1e9")
+    with pytest.raises(ConfigurationError, match="LMZOO_MAX_BYTES must be a whole number of bytes, got '1e9'"):
+        load_corpus(path)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python reads .zst by itself")
+def test_zst_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lmzoo\[data\]'"):
+        load_corpus(write(tmp_path / "a.txt.zst", b"x"))
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PROSE.encode()), encoding="ascii"))
+    corpus = load_corpus("-")
+    assert "".join(texts(corpus)) == PROSE
+    assert corpus.train[0].name == "stdin:1"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abc\n\xe9t\xe9", r"is not UTF-8: byte 0xe9 at offset 4 \(line 2\)"),
+        (codecs.BOM_UTF8 + b"abc\xff", r"byte 0xff at offset 6 \(line 1\)"),
+        (b"abc\xe6\x97", r"byte 0xe6 at offset 3"),
+        (b"\x89PNG\r\n\x1a\n\0\0", r"is not a text file: it has a NUL byte at offset 8"),
+        ("text".encode("utf-16"), r"is encoded as UTF-16: save it as UTF-8"),
+        (b"", r"there is no text in"),
+        (b" \n\n ", r"there is no text in"),
+        (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),
+    ],
+)
+def test_what_is_not_enough_text_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = write(tmp_path / "a.txt", content)
+    with pytest.raises(CorpusError, match=message) as raised:
+        load_corpus(path)
+    assert "\n" not in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_offsets_in_packed_text_are_those_of_the_text(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"byte 0xff at offset 5,000,000 \(line 1,000,001\)"):
+        read_text(write(tmp_path / "a.txt.gz", gzip.compress(b"abcd\n" * 1_000_000 + b"\xff")))
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"there is no file or folder ./kjv.txt; did you mean 'kjv'\?"):
+        load_corpus("./kjv.txt")
+    with pytest.raises(CorpusError, match=r"there is no file or folder .*zzzz.txt$"):
+        load_corpus(str(tmp_path / "zzzz.txt"))
+    with pytest.raises(CorpusError, match="there is no file or folder"):
+        load_corpus(tmp_path / "missing")
+    with pytest.raises(CorpusError, match="no file matches"):
+        load_corpus(str(tmp_path / "*.txt"))
+    with pytest.raises(CorpusError, match=r"has no .txt or .jsonl files"):
+        load_corpus(tmp_path)
+    with pytest.raises(CorpusError, match="no file was given"):
+        load_corpus([])
+    with pytest.raises(CorpusError, match="there is no file or folder"):
+        load_corpus(["kjv", "brown"])
+    with pytest.raises(UnknownNameError):
+        load_corpus("x" * 5000)
+
+
+def test_too_few_documents(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"has 1 non-empty document\(s\), but train, valid and test need one"):
+        load_corpus(write(tmp_path / "a.jsonl", json_lines("only one", "")))
+    with pytest.raises(CorpusError, match="the test split of toy has no documents"):
+        toy(["a"], ["b"], [])
+
+
+@pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="needs file permissions")
+def test_file_without_permission(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", PROSE)
+    path.chmod(0)
+    with pytest.raises(CorpusError, match=r"cannot read .*a.txt: Permission denied"):
+        load_corpus(path)
+
+
+@pytest.mark.parametrize("text", ["x" * 500, "word " * 100, "a line of text\n" * 34, "paragraph\n\n" * 46])
+def test_500_characters_are_enough(tmp_path: Path, text: str) -> None:
+    assert "".join(texts(load_corpus(write(tmp_path / "a.txt", text)))) == text
+
+
+def test_a_name_goes_before_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "kjv", PROSE)
+    assert load_corpus("kjv").title == "King James Bible"
+    assert "".join(texts(load_corpus("./kjv"))) == PROSE
+
+
+def test_the_same_file_twice_is_read_once(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / f"{number}.txt", f"text {number}")
+    corpus = load_corpus([tmp_path, tmp_path / "2.txt"])
+    assert texts(corpus) == ["text 0", "text 1", "text 2", "text 3"]

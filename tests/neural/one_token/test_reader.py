@@ -1,0 +1,262 @@
+"""Reading single tokens by compiled kernels: the same as by torch, whenever it is done, and done whenever it can be."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lmzoo import zoo
+from lmzoo.generation import generate
+from lmzoo.neural.anchored import AnchoredNetwork
+from lmzoo.neural.network import Network, State
+from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.one_token.reader import TokenReader
+from lmzoo.stream import EOT, TokenStream, TrainingData
+
+V = 13
+DECODER: dict[str, Any] = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 6}
+SPECIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", DECODER),
+    "transformer-2017": ("transformer-2017", {**DECODER, "d_model": 10}),
+    "transformer": ("transformer", DECODER),
+    "transformer with n-grams": ("transformer", {**DECODER, "ngrams": 4, "n_slots": 50, "d_slot": 3}),
+    "transformer that sees one token": ("transformer", {**DECODER, "window": 1}),
+    "nplm": ("nplm", {"order": 4, "d_embed": 5, "d_hidden": 6}),
+    "nplm, direct": ("nplm", {"order": 4, "d_embed": 5, "d_hidden": 6, "direct": True}),
+    "nplm, bigrams": ("nplm", {"order": 2, "d_embed": 5, "d_hidden": 6}),
+    "rnn": ("rnn", {"d_embed": 5, "d_hidden": 6, "n_layers": 2}),
+    "lstm": ("lstm", {"d_embed": 5, "d_hidden": 6, "n_layers": 2}),
+    "gru": ("gru", {"d_embed": 5, "d_hidden": 6, "n_layers": 2}),
+}
+every_species = pytest.mark.parametrize("species", SPECIES)
+
+
+def fitted(species: str) -> NeuralLM:
+    """Not trained, but with weights that all matter."""
+    name, settings = SPECIES[species]
+    stream = TokenStream.from_documents([[1, 2, 3]])
+    model = zoo.create(name, V, **settings, training={"tokens": 0}).fit(TrainingData(stream, stream))
+    assert isinstance(model, NeuralLM)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+    return model
+
+
+@torch.inference_mode()
+def by_torch(network: Network, token_id: int, state: State) -> tuple[Tensor, State]:
+    hidden, state = network(torch.tensor([[token_id]]), state)
+    return hidden[0, 0], state
+
+
+def walk(network: Network, *token_ids: int) -> State:
+    state = network.initial_state(1)
+    for token_id in token_ids:
+        _, state = by_torch(network, token_id, state)
+    return state
+
+
+def assert_close(left: tuple[Tensor, State], right: tuple[Tensor, State]) -> None:
+    torch.testing.assert_close(left[0], right[0], rtol=1e-5, atol=1e-5)
+    assert len(left[1]) == len(right[1])
+    for one, other in zip(left[1], right[1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@every_species
+def test_hidden_vectors_and_states_are_those_of_torch(species: str) -> None:
+    """Going on from what torch read, and from what was read this way; far beyond the window, and over ends of text."""
+    model = fitted(species)
+    network, reader = model.network, TokenReader(model.network)
+    rng = np.random.default_rng(1)
+    ids = [EOT, *rng.integers(1, V, 29).tolist(), EOT, EOT, *rng.integers(1, V, 3).tolist(), EOT, 5, 6, 7]
+    expected, walked = network.initial_state(1), network.initial_state(1)
+    n_left = position = 0
+    for token_id in ids:
+        position = 0 if token_id == EOT else position + 1
+        step = by_torch(network, token_id, expected)
+        found = reader.read(token_id, expected, threshold=0)
+        if found is None:
+            n_left += 1
+            may_leave = token_id == EOT or (isinstance(network, AnchoredNetwork) and position >= network.window)
+            assert may_leave, f"{token_id} at {position} was left to torch"
+            walked = by_torch(network, token_id, walked)[1]
+        else:
+            assert_close(found, step)
+            hidden, walked = reader.read(token_id, walked, threshold=0) or (None, walked)
+            assert_close((found[0] if hidden is None else hidden, walked), step)
+        expected = step[1]
+    # Ends of text, and every third token or so at which a window of 6 begins beyond the first
+    assert n_left <= ids.count(EOT) + 29 // 3
+
+
+@every_species
+def test_a_language_model_reads_this_way(species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(species)
+    ids = np.random.default_rng(2).integers(1, V, 40).tolist()
+    model.kernel_threshold = 10**9
+    state = model.state_after(np.array([3, 4], np.int32))
+    by_torch = []
+    for token_id in ids:
+        state = model.advance(state, token_id)
+        by_torch.append(model.next_log_probs(state))
+
+    model.kernel_threshold = 0
+    monkeypatch.setattr(model.network, "logits", lambda *_: pytest.fail("torch computed logits"))
+    state = model.state_after(np.array([3, 4], np.int32))
+    calls, forward = [], model.network.forward
+    monkeypatch.setattr(model.network, "forward", lambda *given: calls.append(given) or forward(*given))
+    for token_id, expected in zip(ids, by_torch, strict=True):
+        state = model.advance(state, token_id)
+        np.testing.assert_allclose(model.next_log_probs(state), expected, rtol=0, atol=1e-5)
+        assert np.exp(model.next_log_probs(state)).sum() == pytest.approx(1, abs=1e-12)
+    assert len(calls) <= len(ids) // 3, "torch reads only the tokens at which a window of 6 begins"
+
+
+@every_species
+def test_states_are_not_modified(species: str) -> None:
+    network = fitted(species).network
+    reader, state = TokenReader(network), walk(network, EOT, 3, 4)
+    before = [part.clone() for part in state]
+    first = reader.read(5, state, threshold=0)
+    assert first is not None
+    kept = [part.clone() for part in (first[0], *first[1])]
+    other = reader.read(6, state, threshold=0)
+    assert other is not None
+    assert not torch.equal(first[0], other[0])
+    reader.read(7, first[1], threshold=0)
+    again = reader.read(5, state, threshold=0)
+    assert again is not None
+    for part, copied in zip((*state, first[0], *first[1], again[0], *again[1]), before + kept + kept, strict=True):
+        assert torch.equal(part, copied)
+
+
+@pytest.mark.parametrize("species", ["gpt2", "transformer", "lstm"])
+def test_rows_that_were_read_side_by_side_go_on_alone(species: str) -> None:
+    """Also those with fewer keys than others, whose caches are wider than they need."""
+    model = fitted(species)
+    states = [model.state_after(np.array(ids, np.int32)) for ids in ([2], [3, 4, 5], [6, 7])]
+    together = model.advance_batch(states, [8, 9, 10])
+    for state, row, token_id in zip(states, together, [8, 9, 10], strict=True):
+        alone = model.advance(model.advance(state, token_id), 1)
+        np.testing.assert_allclose(
+            model.next_log_probs(model.advance(row, 1)), model.next_log_probs(alone), rtol=0, atol=1e-5
+        )
+
+
+# ---- Weights that change ----------------------------------------------------------------------------
+
+
+def _in_place(network: Network) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+
+
+def _trained(network: Network) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    hidden, _ = network(torch.tensor([[1, 2]]), network.initial_state(1))
+    network.cross_entropy(hidden[0], torch.tensor([2, 3])).backward()
+    optimizer.step()
+
+
+def _replaced(network: Network) -> None:
+    for parameter in network.parameters():
+        parameter.data = parameter.data * 1.5
+
+
+CHANGES: dict[str, Callable[[Network], None]] = {"in place": _in_place, "trained": _trained, "replaced": _replaced}
+
+
+@every_species
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_are_those_of_now(species: str, change: str) -> None:
+    network = fitted(species).network
+    reader, state = TokenReader(network), walk(network, EOT, 3)
+    old = reader.read(4, state, threshold=0)
+    CHANGES[change](network)
+    new = reader.read(4, state, threshold=0)
+    assert old is not None
+    assert new is not None
+    assert not torch.allclose(new[0], old[0], rtol=0, atol=1e-4)
+    expected = by_torch(network, 4, state)
+    assert_close(new, expected)
+    logits = reader.logits(new[0])
+    assert logits is not None
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(logits), network.logits(expected[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_copy_has_weights_of_its_own() -> None:
+    model = fitted("gpt2")
+    state = model.advance(model.initial_state(), 3)
+    copied = copy.deepcopy(model)
+    _in_place(copied.network)
+    found = copied.advance(state, 4)
+    torch.testing.assert_close(found.hidden, by_torch(copied.network, 4, state.network_state)[0], rtol=1e-5, atol=1e-5)
+    original = by_torch(model.network, 4, state.network_state)[0]
+    torch.testing.assert_close(model.advance(state, 4).hidden, original, rtol=1e-5, atol=1e-5)
+
+
+def test_other_types_and_training_are_left_to_torch() -> None:
+    network = fitted("lstm").network
+    reader, state = TokenReader(network), walk(network, EOT)
+    assert reader.read(1, state, threshold=0) is not None
+    assert reader.read(1, network.train().initial_state(1), threshold=0) is None
+    double = network.eval().double()
+    assert reader.read(1, tuple(part.double() for part in state), threshold=0) is None
+    assert reader.logits(torch.zeros(5, dtype=torch.float64)) is None
+    double.float()
+    assert reader.read(1, state, threshold=0) is not None
+
+
+def test_a_network_without_a_short_way_goes_the_long_one() -> None:
+    model = zoo.create("low-rank-hmm", V, n_states=6, rank=3, d_embed=4, training={"tokens": 0})
+    stream = TokenStream.from_documents([[1, 2, 3]])
+    model.fit(TrainingData(stream, stream))
+    state = model.advance(model.initial_state(), 3)
+    np.testing.assert_allclose(model.next_log_probs(state), model.predict_distribution([3]).log_probs, atol=1e-6)
+
+
+# ---- When it begins ---------------------------------------------------------------------------------
+
+
+def test_kernels_are_loaded_when_they_pay_off() -> None:
+    """Not for a few tokens; and the text does not show where they begin."""
+    code = """
+import sys
+import numpy as np
+from lmzoo import zoo
+from lmzoo.stream import TokenStream, TrainingData
+
+stream = TokenStream.from_documents([[1, 2, 3]])
+model = zoo.create("nplm", 5, order=3, d_embed=2, d_hidden=3, training={"tokens": 0})
+state = model.fit(TrainingData(stream, stream)).initial_state()
+for token in range(model.kernel_threshold):
+    state = model.advance(state, 1 + token % 4)
+assert "numba" not in sys.modules
+model.advance(state, 1)
+assert "lmzoo.neural.one_token.kernels" in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("species", ["gpt2", "transformer", "lstm"])
+def test_the_text_does_not_show_where_kernels_begin(species: str) -> None:
+    model, texts = fitted(species), []
+    for begin in (0, 20, 10**9):
+        model.kernel_threshold = begin
+        model.load_arrays(model.arrays())  # nothing was read yet
+        drawn = [[token.token_id for token in generate(model, [1], rng=seed, max_tokens=60)] for seed in range(30)]
+        texts.append(drawn)
+        assert max(map(len, drawn)) > 10
+    assert texts[0] == texts[1] == texts[2]

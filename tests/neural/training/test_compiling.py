@@ -1,0 +1,86 @@
+"""Compiled training: the same model, and a word of advice where it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lmzoo import zoo
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, TrainingError
+from lmzoo.language_model import LanguageModel
+from lmzoo.neural.training import loop
+from lmzoo.stream import TokenStream, TrainingData
+
+V = 7
+SIZES = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 4}
+TRAINING = {"tokens": 400, "batch_size": 4, "chunk_size": 8, "bf16": False}
+
+# While it compiles, torch warns of what torch does.
+pytestmark = pytest.mark.filterwarnings("default")
+needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
+
+
+def fitted(checkpoint: Checkpoint | None = None, *, compiled: bool = True) -> LanguageModel[Any]:
+    rng = np.random.default_rng(0)
+    stream = TokenStream.from_documents(rng.integers(1, V, 9) for _ in range(40))
+    settings = SIZES | {"training": TRAINING | {"compiled": compiled}}
+    return zoo.create("transformer", V, **settings).fit(TrainingData(stream, stream), checkpoint=checkpoint)
+
+
+def weights(model: LanguageModel[Any]) -> np.ndarray:
+    return np.concatenate([array.ravel() for array in model.arrays().values()])
+
+
+@needs_compiler
+def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_parts, original = [], torch.compile
+
+    def compile_and_count(part: Any, **options: Any) -> Any:
+        compiled_parts.append(part)
+        return original(part, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "compile", compile_and_count)
+        model: Any = fitted()
+    assert len(compiled_parts) == SIZES["n_layers"]
+    assert not any("forward" in vars(block) for block in model.network.blocks)
+    np.testing.assert_allclose(weights(model), weights(fitted(compiled=False)), atol=1e-3)
+
+    save = Checkpoint.save
+
+    def save_and_stop(self: Checkpoint, arrays: Any, facts: Any) -> None:
+        save(self, arrays, facts)
+        if facts["n_steps"] == 5:
+            raise SystemExit
+
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", save_and_stop)
+        with pytest.raises(SystemExit):
+            fitted(Checkpoint(tmp_path / "checkpoint"))
+    torch.compiler.reset()
+    np.testing.assert_array_equal(weights(fitted(Checkpoint(tmp_path / "checkpoint"))), weights(model))
+
+
+def test_what_has_no_blocks_is_refused() -> None:
+    stream = TokenStream.from_documents([[1, 2, 3]])
+    model = zoo.create("lstm", V, d_embed=4, d_hidden=4, training={"tokens": 10, "compiled": True})
+    with pytest.raises(ConfigurationError, match="network made of blocks"):
+        model.fit(TrainingData(stream, stream))
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("there-is-no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    with pytest.raises(TrainingError, match=r"g\+\+"):
+        fitted()
+    torch.compiler.reset()
