@@ -156,7 +156,7 @@ def test_tokens_are_text_in_table_and_graph(tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["hmm"], corpus=corpus, tokenizer="bpe:300", settings=settings)
     write_report(tmp_path / "run")
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    section = html.split("Inside the hidden")[1].split("<h2 ")[0]
+    section = html.split('<h2 id="states">')[1].split("<h2 ")[0]
     assert "&lt;" in section.split("<svg")[0]
     assert "&lt;" in section.split("<svg")[1], "else this test shows nothing of the graph"
     assert html.count("<script") == 1, "that of the page"

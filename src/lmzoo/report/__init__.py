@@ -15,7 +15,7 @@ from lmzoo.report.ensemble import HEADER as ENSEMBLE_HEADER
 from lmzoo.report.ensemble import ensemble_section
 from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.gradients import gradient_section
-from lmzoo.report.headline import headline
+from lmzoo.report.headline import headline, text_name
 from lmzoo.report.models import model_entries
 from lmzoo.report.pages import write_pages
 from lmzoo.report.states import states_section
@@ -53,6 +53,7 @@ def write_report(folder: str | Path) -> list[Path]:
     context = {
         "headline": headline(records, comparison),
         "first": records[0],
+        "text_name": text_name(records[0]),
         "n_models": len(records),
         "overview": _overview(comparable, figures) if comparable else [],
         "columns": leaderboard.COLUMNS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.standings import Standings
@@ -17,6 +18,11 @@ class Headline:
     rest: str
 
 
+def text_name(record: EvalRecord) -> str:
+    """Returns the short name of the corpus of a record: without the folders if the corpus is a file or folder."""
+    return Path(record.corpus).name
+
+
 def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Headline:
     """Returns the sentence that names the best model, its bits per byte and its lead over the next model.
 
@@ -24,8 +30,8 @@ def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Hea
     """
     best = records[0]
     if best.bits_per_byte is None:
-        return Headline(best.name, f"has the lowest perplexity on {best.corpus}; no model has bits per byte.")
-    sentence = f"predicts {best.corpus} best, with {best.bits_per_byte:.3f} bits per byte"
+        return Headline(best.name, f"has the lowest perplexity on {text_name(best)}; no model has bits per byte.")
+    sentence = f"predicts {text_name(best)} best, with {best.bits_per_byte:.3f} bits per byte"
     if comparison is None or comparison.rows[0][0] != best.name:
         return Headline(best.name, f"{sentence}.")
     similar = comparison.rows[0][-1]
