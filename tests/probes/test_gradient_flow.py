@@ -164,7 +164,7 @@ def test_what_cannot_be_followed(markov_predictor: Predictor) -> None:
     low_rank.fit(TrainingData(STREAM, STREAM))
     for model in (markov_predictor.model, low_rank):
         assert not has_token_vectors(model)
-        with pytest.raises(UsageError, match="read tokens as vectors"):
+        with pytest.raises(UsageError, match="read tokens as embeddings"):
             gradient_flow(model, STREAM)
     unfitted = zoo.create("rnn", V, **SETTINGS["rnn"])
     with pytest.raises(NotFittedError):

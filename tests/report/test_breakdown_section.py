@@ -36,7 +36,7 @@ def test_the_section_of_the_report(run_folder: Path) -> None:
     found = differences(run_folder, records, encoded, Figures())
     assert found is not None
     assert [one.title for one in found.breakdowns] == ["By position", "By frequency", "First and repeated occurrences"]
-    names = ["markov", "unigram", "hmm", "trigram", "cache", "rnn"]
+    names = ["markov", "unigram", "hmm", "trigram", "rnn", "cache"]
     assert all([name for name, _ in one.rows] == names for one in found.breakdowns), "in the order of their years"
     groups = by_position(stream, load_scores(scores_path(run_folder, "markov", "test"), len(stream)).log_probs)
     first = found.breakdowns[0]

@@ -51,10 +51,10 @@ def test_figure() -> None:
     assert charts.as_svg(chart).startswith("<svg")
     points = chart.to_dict()["data"]["values"]
     assert {point["species"] for point in points} == {"four", "more", "visitor"}, "what looks at nothing is not drawn"
-    cut = [point for point in points if point["species"] == "four" and "cut" in point["panel"]]
+    cut = [point for point in points if point["species"] == "four" and "Truncated" in point["panel"]]
     assert [(point["tokens"], round(point["bits"], 6)) for point in cut] == [(1, 4), (2, 3), (3, 2), (4, 1), (5, 1)]
     assert [point["tokens"] for point in cut if point["dot"]] == [4]
-    places = sorted(point["place"] for point in points if "place" in point and "cut" in point["panel"])
+    places = sorted(point["label_y"] for point in points if "label_y" in point and "Truncated" in point["panel"])
     assert np.diff(places).min() > 0.05, "labels of lines that end together lie apart"
     assert charts.as_svg(charts.by_context(uses[1:2])).startswith("<svg"), "unless there is nothing else"
 

@@ -64,8 +64,11 @@ def test_the_report_shows_networks_only(run_folder: Path) -> None:
     valid = EncodedCorpus.load(run_folder / "encoded").valid.stream
     flow = Flow("rnn", gradient_flow(model, valid))
     ((name, until),) = reaches([flow])
-    for page, said in ((html, f"up to {until} tokens back in <code>{name}</code>."), (markdown, f"`{name}`.")):
-        section = page.split("How far gradients flow", 2)[-1].split("How much context")[0]
+    for page, head, said in (
+        (html, '<h2 id="gradients">', f"up to {until} tokens back in <code>{name}</code>."),
+        (markdown, "## How far gradients flow", f"`{name}`."),
+    ):
+        section = page.split(head)[1].split("How much context")[0]
         assert said in section
         assert f"{len(flow.gradients.positions)} predictions on the validation split" in section
         assert all(cell in section for cell in rows([flow])[0])
@@ -123,7 +126,7 @@ def test_gradients_of_the_default_run(
 def test_wrong_calls_of_gradients(run_folder: Path, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(run_folder / "predictors" / "rnn")
     for status, arguments, message in (
-        (2, ["The cat", "-p", str(saved)], "'markov', which reads no tokens as vectors"),
+        (2, ["The cat", "-p", str(saved)], "'markov', which does not read tokens as embeddings"),
         (2, ["The cat", "-p", home, "--corpus", "kjv"], "not both"),
         (2, ["The cat", "-p", home, "--distance", "-1"], "max_distance must be a whole number"),
         (2, ["The cat", "-p", home, "--positions", "0"], "n_positions must be a whole number"),

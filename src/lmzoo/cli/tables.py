@@ -22,15 +22,16 @@ def plain_table(
 ) -> Table:
     """Returns a table without borders.
 
-    The columns whose indices are in `text` are aligned left, the others right. The rows whose indices are in `bold` are
-    printed in bold type.
+    The columns whose indices are in `text` are aligned left and may wrap; the others are aligned right. The rows whose
+    indices are in `bold` are printed in bold type.
     """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for column, title in enumerate(header):
-        table.add_column(title, justify="left" if column in text else "right", no_wrap=True)
+        is_text = column in text
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for number, row in enumerate(rows):
         table.add_row(*(Text(cell, style="bold" if number in bold else "") for cell in row))
     return table

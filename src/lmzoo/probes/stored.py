@@ -77,12 +77,12 @@ def probes_path(folder: Path, name: str) -> Path:
 
 
 def are_stored(home: Path) -> bool:
-    """Returns True if the folder `home` holds the probes of a model."""
+    """Returns True if the folder `home` holds the stored probes of a model."""
     return (home / "predictions.json").exists()
 
 
 def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
-    """Measures all probes of a fitted model on the validation split and writes them to the folder `home`.
+    """Measures all probes of a trained model on the validation split and writes them to the folder `home`.
 
     The prompt is the start of the validation split: no model is trained on this text, and no score is computed on it.
     """

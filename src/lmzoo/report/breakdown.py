@@ -84,7 +84,7 @@ class ShadedToken:
 
     @property
     def shade(self) -> int:
-        """From 0 (less than 2 bits) to 6 (12 bits or more)."""
+        """The shade of the token's colour, from 0 (surprisal below 2 bits) to 6 (12 bits or more)."""
         return min(int(self.bits / _BITS_PER_SHADE), _DARKEST)
 
 

@@ -91,7 +91,11 @@ def context_section(models: Sequence[ModelEntry], figures: Figures) -> ContextSe
 
 
 def rows(uses: Sequence[Use]) -> list[list[str]]:
-    """Returns the cells under `HEADER`: bits per token by context length, and the two reaches with 95 % intervals."""
+    """Returns the rows of the table of context use, one for each model.
+
+    A row has bits per token by context length, the effective context length, and the length within which order matters,
+    both with 95 % intervals.
+    """
     table = []
     for use in uses:
         cut = use.bits("cut")

@@ -111,7 +111,7 @@ def header(records: Sequence[EvalRecord]) -> list[str]:
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the cells of the cost table under `header`; the cost of a Pareto-optimal model is marked."""
+    """Returns the rows of the cost table, one for each model; the costs of Pareto-optimal models are marked."""
     costs = measured_costs(records)
     fronts = [pareto_front(records, cost) for cost in costs]
     return [

@@ -100,7 +100,7 @@ def _interval(crossing: Crossing) -> str:
 
 
 def law_rows(laws: Sequence[Law]) -> list[list[str]]:
-    """Returns the cells under `LAW_HEADER`, one row for each power law; dashes if no law could be fitted."""
+    """Returns the rows of the table of power laws, with dashes for models without a fitted law."""
     return [_law_row(one) for one in laws]
 
 

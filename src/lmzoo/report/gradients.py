@@ -57,7 +57,10 @@ def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> Gradient
 
 
 def rows(flows: Sequence[Flow]) -> list[list[str]]:
-    """Returns the cells under `HEADER`: the relative gradient norm at some distances, and the network's reach."""
+    """Returns the rows of the gradient table: relative gradient norms of each network at some distances, and its reach.
+
+    The reach is the largest distance at which the relative gradient norm is at least 1 %.
+    """
     table = []
     for flow in flows:
         left = flow.gradients.left()

@@ -107,7 +107,10 @@ SEEDS_HEADER = ("model", "seeds", "mean bits/byte", "standard deviation", "lowes
 
 
 def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the cells under `SEEDS_HEADER` for models trained with several seeds, the lowest mean first."""
+    """Returns mean, standard deviation and range of bits per byte for models trained with several seeds, as table rows.
+
+    The model with the lowest mean comes first.
+    """
     spread = []
     for group in grouped_by_seed(records):
         by_seed = {record.seed: record.bits_per_byte for record in group}  # two runs may have the same seed
@@ -128,7 +131,7 @@ def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the cells of the leaderboard under `COLUMNS`, the best model first."""
+    """Returns the rows of the leaderboard, the best model first."""
     return [[column.text(record) for column in COLUMNS] for record in ranked(records)]
 
 

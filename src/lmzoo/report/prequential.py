@@ -25,7 +25,7 @@ def ranked(records: Sequence[CodeRecord]) -> list[CodeRecord]:
 
 
 def rows(records: Sequence[CodeRecord]) -> list[list[str]]:
-    """Returns the cells under `HEADER`, the shortest compressed length first."""
+    """Returns the rows of the table of compressed lengths, the shortest first."""
     return [_row(record) for record in ranked(records)]
 
 

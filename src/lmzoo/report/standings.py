@@ -68,7 +68,10 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 
 
 def describe(names: Sequence[str], comparison: Certainty | None) -> Standings | None:
-    """Puts a comparison of models into words; `names` has the models in its order. None for None."""
+    """Describes a statistical comparison of models in a table and a sentence; returns None if there is no comparison.
+
+    `names` holds the names of the models in the order of the comparison.
+    """
     if comparison is None:
         return None
     similar = [

@@ -75,10 +75,10 @@ def context(
         tokenizers.add(predictor.tokenizer.fingerprint)
         uses.append(Use.of(folder.name, predictor.species, found))
         if json:
-            terminal.print_json({"predictor": str(folder), "species": predictor.species, **_facts(uses[-1])})
+            terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(uses[-1])})
     if len(tokenizers) > 1:
         terminal.note(
-            "These have different tokenizers: neither their bits per token nor their tokens of context compare."
+            "These predictors have different tokenizers: bits per token and context lengths are not comparable."
         )
     if svg:
         _draw(uses, svg)
@@ -86,20 +86,20 @@ def context(
         _show(uses)
 
 
-def _facts(use: Use) -> dict[str, Any]:
+def _as_json(use: Use) -> dict[str, Any]:
     from dataclasses import asdict
 
     from lmzoo.metrics import bits
 
-    found = use.context
+    measured = use.context
     return {
-        "max_context": found.max_context,
-        "n_positions": len(found.positions),
-        "n_documents": found.n_documents,
-        "lengths": found.lengths.tolist(),
+        "max_context": measured.max_context,
+        "n_positions": len(measured.positions),
+        "n_documents": measured.n_documents,
+        "lengths": measured.lengths.tolist(),
         "bits_cut": list(use.bits("cut").values()),
         "bits_shuffled": list(use.bits("shuffled").values()),
-        "bits_whole": bits(float(found.whole.mean())),
+        "bits_whole": bits(float(measured.whole.mean())),
         "looks_back": asdict(use.reaches["cut"]),
         "order_matters": asdict(use.reaches["shuffled"]),
     }
@@ -116,9 +116,9 @@ def _show(uses: list[Use]) -> None:
     from lmzoo.report.context_use import HEADER, TOLERANCE, rows
 
     terminal.print_table(HEADER, rows(uses))
-    found = uses[0].context
+    first = uses[0].context
     terminal.note(
-        f"Bits per token after so many tokens of context; and how many it takes to come within {TOLERANCE:.0%} of the "
-        f"perplexity after all of the document, with 95 % intervals. {len(found.positions)} stretches out of "
-        f"{found.n_documents} documents were read, with contexts of up to {found.max_context} tokens."
+        f"Bits per token by length of context, measured on {len(first.positions)} passages from {first.n_documents}"
+        f" documents with contexts of up to {first.max_context} tokens. Beyond the effective context, more context"
+        f" lowers perplexity by less than {TOLERANCE:.0%}; brackets hold 95 % intervals."
     )

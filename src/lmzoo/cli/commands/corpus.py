@@ -131,6 +131,8 @@ def _print_info(
     from rich.table import Table
     from rich.text import Text
 
+    from lmzoo.cli.tables import plain_table
+
     out = terminal.stdout()
     about = Table.grid(padding=(0, 2))
     about.add_column(style="dim", no_wrap=True)
@@ -148,16 +150,14 @@ def _print_info(
     out.print(Text(corpus.name, style="bold"))
     out.print(about)
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("split")
-    for column in ("documents", "bytes", "characters", "words", "seen in train", "exact copies"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, size in splits.items():
         shared = duplicates.get(name)
         seen = ("", "") if shared is None else (f"{shared.share:.2%}", f"{shared.exact:,}")
-        table.add_row(name, *(f"{number:,}" for number in size.values()), *seen)
+        rows.append([name, *(f"{number:,}" for number in size.values()), *seen])
+    header = ("split", "documents", "bytes", "characters", "words", "seen in train", "exact copies")
     out.print()
-    out.print(table)
+    out.print(plain_table(header, rows))
     out.print(
         Text(
             "seen in train: share of the words that are part of a sequence of 8 words which also occurs in train",
@@ -166,19 +166,13 @@ def _print_info(
     )
     for name, shared in duplicates.items():
         if shared.worst:
-            worst = Table(
-                box=None,
-                pad_edge=False,
-                title=f"{name}: documents with the largest share of text from train",
-                title_justify="left",
-            )
-            for column in ("document", "seen in train", "words", "most similar in train"):
-                worst.add_column(column, justify="right" if column in ("seen in train", "words") else "left")
-            for document in shared.worst:
-                cells = (document.name, f"{document.share:.1%}", f"{document.n_words:,}", document.nearest)
-                worst.add_row(*(Text(cell) for cell in cells))
-            out.print()
-            out.print(worst)
+            rows = [
+                [document.name, f"{document.share:.1%}", f"{document.n_words:,}", document.nearest]
+                for document in shared.worst
+            ]
+            header = ("document", "seen in train", "words", "most similar in train")
+            out.print(Text(f"\n{name}: documents with the largest share of text from train", style="italic"))
+            out.print(plain_table(header, rows, text=(0, 3)))
 
 
 def _size(n_bytes: Any) -> str:

@@ -31,7 +31,7 @@ def gradients(
 ) -> None:
     """Measures how far back in the text the gradients of a network reach.
 
-    The gradient of each prediction's loss is taken with respect to the vectors of the tokens read before. Where this
+    The gradient of each prediction's loss is taken with respect to the embeddings of the tokens read before. Where this
     gradient has vanished, training cannot teach the network to use the token.
 
     Example: lmzoo gradients -p runs/quick/predictors/rnn -p runs/quick/predictors/lstm --svg gradients.svg
@@ -59,7 +59,7 @@ def gradients(
     svg
         SVG file for a figure of gradient norm against distance.
     json
-        Print one JSON object per network: norms of the gradient of the loss (in nats) with respect to token vectors.
+        Print one JSON object per network: norms of the gradient of the loss (in nats) with respect to token embeddings.
     """
     from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.errors import UsageError
@@ -75,7 +75,7 @@ def gradients(
         if not has_token_vectors(predictor.model):
             if predictors:
                 raise UsageError(
-                    f"{folder} is a '{predictor.species}', which reads no tokens as vectors: name a network"
+                    f"{folder} is a '{predictor.species}', which does not read tokens as embeddings: name a network"
                 )
             continue
         stream = _as_document(predictor, text) if text is not None else split_of(folder, predictor, corpus, split)
@@ -85,9 +85,9 @@ def gradients(
             )
             flows.append(Flow(folder.name, found, kind))
             if json:
-                terminal.print_json({"predictor": str(folder), "species": predictor.species, **_facts(flows[-1])})
+                terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(flows[-1])})
     if not flows:
-        raise UsageError("there are no networks among the predictors: name one with -p FOLDER")
+        raise UsageError("none of the predictors is a network: name one with -p FOLDER")
     if svg:
         _draw(flows, svg)
     if not json:
@@ -100,16 +100,16 @@ def _as_document(predictor: Predictor, text: str) -> TokenStream:
     return TokenStream.from_documents([predictor.tokenizer.encode(text)])
 
 
-def _facts(flow: Flow) -> dict[str, Any]:
-    found = flow.gradients
-    quantiles = {name: found.quantile(q).tolist() for name, q in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))}
+def _as_json(flow: Flow) -> dict[str, Any]:
+    measured = flow.gradients
+    quantiles = {name: measured.quantile(q).tolist() for name, q in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))}
     return {
         "untrained": flow.untrained,
-        "n_positions": len(found.positions),
-        "max_distance": found.max_distance,
+        "n_positions": len(measured.positions),
+        "max_distance": measured.max_distance,
         "norms": quantiles,
-        "reached": found.reached().tolist(),
-        "left": found.left().tolist(),
+        "reached": measured.reached().tolist(),
+        "left": measured.left().tolist(),
     }
 
 
@@ -124,4 +124,4 @@ def _show(flows: list[Flow]) -> None:
     from lmzoo.report.gradients import HEADER, rows
 
     terminal.print_table(HEADER, rows(flows))
-    terminal.note("How much is left, so many tokens back, of the gradient at the token read last: medians.")
+    terminal.note("Median gradient norm at each distance, relative to the last token read.")

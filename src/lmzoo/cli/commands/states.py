@@ -123,15 +123,11 @@ def _sampled_document(tokenizer: Tokenizer, model: HasHiddenStates, max_tokens: 
 
 
 def _print_table(rows: Rows) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from lmzoo.cli.tables import plain_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    terminal.stdout().print(table)
+    text = [column for column, value in enumerate(rows[0].values()) if not isinstance(value, int | float)]
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    terminal.stdout().print(plain_table(list(rows[0]), cells, text=text))
 
 
 def _cell(value: Any) -> str:

@@ -8,7 +8,8 @@ import altair
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.charts.style import BLUE, INK, Chart, padding, shown_name
+from lmzoo.report.charts.eras import ERA_COLOURS, era_name
+from lmzoo.report.charts.style import INK, Chart, padding, shown_name
 
 
 def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
@@ -18,6 +19,7 @@ def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
             "species": f"{shown_name(record)} ({year})",
             "bits per byte": record.bits_per_byte,
             "year": year,
+            "era": era_name(year),
             "low": record.bits_per_byte_low,
             "high": record.bits_per_byte_high,
         }
@@ -36,6 +38,6 @@ def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:
         .encode(x="label:Q", text=altair.Text("bits per byte:Q", format=".3f"))
         .transform_calculate(label="datum.high || datum['bits per byte']")
     )
-    return (bars.mark_bar(color=BLUE) + intervals + labels).properties(
-        width=width, title="Bits per byte of each model", padding=padding(left=names)
-    )
+    return (
+        bars.mark_bar().encode(color=altair.Color("era:N", scale=ERA_COLOURS, legend=None)) + intervals + labels
+    ).properties(width=width, title="Bits per byte of each model, coloured by era", padding=padding(left=names))

@@ -12,34 +12,18 @@ import numpy as np
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
+from lmzoo.report.charts.eras import ERA_COLOURS, ERAS, FIRST_YEAR, LAST_YEAR, era_name
 from lmzoo.report.charts.style import GREY, INK, Chart, shown_name
 
 _WIDTH, _HEIGHT = 820, 430
 _FONT_SIZE, _LETTER = 11.5, 6.3
 """Font size of the names, and the mean width of a letter, in pixels."""
-_FIRST_YEAR, _LAST_YEAR = 1908, 2029
-_YEARS, _PIXELS = [_FIRST_YEAR, 1962, _LAST_YEAR], [0, 150, _WIDTH]
+_YEARS, _PIXELS = [FIRST_YEAR, 1962, LAST_YEAR], [0, 150, _WIDTH]
 """The axis of years is linear between these stops: most models are from its last decades."""
 _SAME_YEAR_GAP = 0.8
 """Years between two models of the same year, so that their intervals do not cover each other."""
 _FAR_BEHIND = 1.45
 """A model with more than this multiple of the lowest bits per byte is drawn as an arrow at the upper edge."""
-
-
-class _Era(NamedTuple):
-    name: str
-    start: int
-    end: int
-    colour: str
-
-
-_ERAS = (
-    _Era("beginnings", _FIRST_YEAR, 1962, "#7a5195"),
-    _Era("speech recognition", 1962, 1990, "#2b6cb0"),
-    _Era("large corpora", 1990, 2003, "#1b8a7a"),
-    _Era("neural networks", 2003, 2017, "#d9730d"),
-    _Era("attention", 2017, _LAST_YEAR, "#c2334d"),
-)
 
 
 class _Box(NamedTuple):
@@ -91,13 +75,12 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
                 "low": None if far else record.bits_per_byte_low,
                 "high": None if far else record.bits_per_byte_high,
                 "far": far,
-                "era": next((era.name for era in _ERAS if era.start <= year < era.end), _ERAS[-1].name),
+                "era": era_name(year),
             }
         )
     _place_labels(rows, low, high)
     x_scale = altair.Scale(domain=_YEARS, range=_PIXELS, nice=False)
     y_scale = altair.Scale(domain=[low, high], nice=False)
-    colours = altair.Scale(domain=[era.name for era in _ERAS], range=[era.colour for era in _ERAS])
     x = altair.X(
         "year:Q",
         scale=x_scale,
@@ -110,13 +93,16 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
         axis=altair.Axis(gridDash=[1, 3], tickCount=6),
         title="bits per byte (lower is better)",
     )
-    colour = altair.Color("era:N", scale=colours, legend=None)
-    bands = [{"era": era.name, "start": era.start, "end": era.end, "title": era.name} for era in _ERAS]
+    colour = altair.Color("era:N", scale=ERA_COLOURS, legend=None)
+    bands = [{"era": era.name, "start": era.start, "end": era.end, "title": era.name} for era in ERAS]
     band = altair.Chart(altair.Data(values=bands)).encode(
         x=altair.X("start:Q", scale=x_scale, title=None), color=colour
     )
     background = band.mark_rect(opacity=0.07).encode(
-        x2="end:Q", y=altair.value(0), y2=altair.value(_HEIGHT), fill=altair.Fill("era:N", scale=colours, legend=None)
+        x2="end:Q",
+        y=altair.value(0),
+        y2=altair.value(_HEIGHT),
+        fill=altair.Fill("era:N", scale=ERA_COLOURS, legend=None),
     )
     titles = band.mark_text(align="left", dx=3, dy=-8, fontSize=11, fontWeight="bold").encode(
         text="title:N", y=altair.value(0)
