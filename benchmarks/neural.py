@@ -1,21 +1,21 @@
-"""The neural species next to nanoGPT, PyTorch's own examples, torch.nn and transformers: speed, and loss by time.
+"""Compares lmzoo's networks with nanoGPT, PyTorch's examples, torch.nn and transformers: speed, and loss by time.
 
     python benchmarks/neural.py --part speed --nanogpt DIR --examples DIR
     python benchmarks/neural.py --part loss-60              # also loss-180, loss-450, loss-3600
     python benchmarks/neural.py --part words --species lstm
     python benchmarks/neural.py --part embedded --run DIR   # of lmzoo compare --budget standard --out DIR
 
-DIR are checkouts of karpathy/nanoGPT and of pytorch/examples, whose models are imported as they are; `pip install
-"lmzoo[hf]"` for the generation of transformers. Peers that are not there are skipped with a reason. LMZOO_DATA names a
-folder with tinyshakespeare.txt; words are NLTK's Brown under the protocol of Bengio et al. (2003).
+DIR are checkouts of karpathy/nanoGPT and of pytorch/examples, whose models are imported unchanged; `pip install
+"lmzoo[hf]"` for the generation of transformers. A missing peer is skipped, with the reason. LMZOO_DATA names a folder
+with tinyshakespeare.txt; the words are NLTK's Brown corpus under the protocol of Bengio et al. (2003).
 
-speed: ids a second in whole steps (rows, loss, gradients, update) of the same architecture in batches of the same size,
-but for the sampled softmax, which takes 64 rows; what is compared takes turns, and the median counts. loss-N: nats per
-character of nanoGPT's validation part of tiny shakespeare after N seconds of training, in consecutive windows of 256 as
-nanoGPT sees it, beside what exact windows make of it, for networks mixed with an n-gram, and for each alone. words:
-test perplexity. words-equal-time: that of the LSTM of pytorch/examples after as many seconds, here and there. embedded:
-how much better the best network of a run is than the best n-gram, with an interval by bootstrap over documents. Run it
-alone, as ratios are of times in one run.
+speed: ids per second in whole training steps (batch, loss, gradients, update) of the same architecture with batches of
+the same size, except for the sampled softmax, which has 64 sequences; all take turns, and the median counts. loss-N:
+nats per character on nanoGPT's validation part of tiny shakespeare after N seconds of training, in consecutive windows
+of 256 characters as in nanoGPT and in exact windows, for networks mixed with an n-gram model and for each model alone.
+words: test perplexity. words-equal-time: test perplexity of equal LSTMs of lmzoo and pytorch/examples after equal time.
+embedded: by how much the best network of a run is better than the best n-gram model, with a bootstrap interval over
+documents. Run this program alone on the machine, as all ratios are of times in one run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from neural_speed import speed
 
 
 def embedded(run: Path) -> dict[str, Any]:
-    """Bits per byte of the best network and the best n-gram of a run, chosen on valid, and their difference on test."""
+    """Compares the best network and the best n-gram model of a run, chosen on the validation set, in bits per byte of
+    test."""
     corpus = EncodedCorpus.load(run / "encoded")
     predictors = {
         record.name: Predictor.load(run / "predictors" / record.name)
@@ -50,7 +51,7 @@ def embedded(run: Path) -> dict[str, Any]:
     ngrams = [name for name in predictors if name.endswith("gram")]
 
     def bits(name: str, text: EncodedSplit) -> NDArray[np.float64]:
-        """(D,) of each document."""
+        """Returns the bits that a model needs for each of D documents (D,)."""
         log_probs = predictors[name].model.log_probs(text.stream)
         return -np.add.reduceat(log_probs, text.stream.starts) / math.log(2)
 
@@ -77,7 +78,7 @@ def embedded(run: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The neural species next to their peers.")
+    parser = argparse.ArgumentParser(description="Compares the networks of lmzoo with their peers.")
     losses = {f"loss-{seconds:g}": seconds for seconds in LOSS}
     parser.add_argument("--part", choices=["speed", *losses, "words", "words-equal-time", "embedded"], default="speed")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from torch import Tensor
 from torch.nn import functional as F
 
 from lmzoo import zoo
@@ -21,7 +20,6 @@ from lmzoo.corpora import load_corpus
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixture import MixtureModel
-from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.stream import TokenStream, TrainingData
 from neural_training import (
     EXAMPLES_CHUNKS,
@@ -89,7 +87,7 @@ WORDS: dict[str, dict[str, Any]] = {
 
 
 def tiny_shakespeare() -> tuple[TokenStream, TokenStream, int]:
-    """Characters of the first 90 % and of the rest (nanoGPT's split), one document each, and the vocabulary size."""
+    """Returns tiny shakespeare as characters: the first 90 %, the rest (nanoGPT's split), and the vocabulary size."""
     text = (Path(os.environ["LMZOO_DATA"]) / "tinyshakespeare.txt").read_text(encoding="utf-8")
     characters, ids = np.unique(np.array(list(text)), return_inverse=True)
     cut = int(0.9 * len(ids))
@@ -99,29 +97,20 @@ def tiny_shakespeare() -> tuple[TokenStream, TokenStream, int]:
 
 @torch.inference_mode()
 def log_probs_in_windows(model: LanguageModel[Any], stream: TokenStream) -> NDArray[np.float64]:
-    """(N,) in nats, where nothing is seen beyond the start of a window of WINDOW ids, as nanoGPT counts."""
+    """Returns the log-probability of each of N ids in nats (N,), in separate windows of WINDOW ids as in nanoGPT."""
     ids = stream.ids[:-1]  # without EOT
     n = (len(ids) - 1) // WINDOW
     inputs, targets = (part[: n * WINDOW].reshape(n, WINDOW) for part in (ids[:-1], ids[1:]))
     if isinstance(model, MixtureModel):
         members = [log_probs_in_windows(member, stream) for member in model.members.values()]
         return np.asarray(logsumexp(np.stack(members, axis=1) + np.log(model.weights), axis=1))
-    if isinstance(model, NeuralLM):
-        nats = []
-        for rows, wanted in zip(as_tensor(inputs).split(32), as_tensor(targets).split(32), strict=True):
-            hidden, _ = model.network(rows, model.network.initial_state(len(rows)))
-            nats.append(model.network.surprisals(hidden.flatten(0, 1), wanted.flatten()))
-        # To others a window is a document; what they make of its first id and of its end does not count.
+    # Each window is read as a document; its first id and its end do not count.
     windows = TokenStream.from_documents(np.column_stack([inputs, targets[:, -1:]]))
     return model.log_probs(windows).reshape(n, WINDOW + 2)[:, 1:-1].ravel()
 
 
-def as_tensor(ids: NDArray[np.integer]) -> Tensor:
-    return torch.from_numpy(ids.astype(np.int64))
-
-
 def loss_after(seconds: float) -> dict[str, Any]:
-    """Tiny shakespeare: nats per character on the validation part after so many seconds of training.
+    """Measures the loss on the validation part of tiny shakespeare after `seconds` of training, in nats per character.
 
     The settings were chosen on the last tenth of the training part, never on this validation part. The weights of the
     mixture are learned on the first fiftieth of it, which no member learns from.
@@ -152,7 +141,7 @@ def loss_after(seconds: float) -> dict[str, Any]:
 
 
 def words(species: str) -> dict[str, Any]:
-    """Test perplexity on Brown under the protocol of Bengio et al. (2003); goes on where a stopped run was."""
+    """Measures the test perplexity on Brown under the protocol of Bengio et al. (2003); resumes an interrupted run."""
     corpus = encode_corpus(load_corpus("brown:bengio2003"))
     model = zoo.create(species, corpus.tokenizer.vocab_size, **WORDS[species])
     checkpoint = Checkpoint(Path(f"bengio-{species}.checkpoint.safetensors"))
@@ -168,7 +157,7 @@ def words(species: str) -> dict[str, Any]:
 
 
 def words_in_equal_time(examples: Path) -> dict[str, Any]:
-    """Test perplexity of the same LSTM after as many seconds of training, here and in pytorch/examples."""
+    """Measures the test perplexity of equal LSTMs of lmzoo and pytorch/examples after equal training time."""
     corpus = encode_corpus(load_corpus("brown:bengio2003"))
     vocab_size, train, test = corpus.tokenizer.vocab_size, corpus.train.stream, corpus.test.stream
     training = {**SAMPLED_CHUNKS, "tokens": 10**9, "seconds": EQUAL_SECONDS}

@@ -36,11 +36,11 @@ ROUNDS, STEPS = 5, 6
 GENERATED = 200
 WINDOW = 256
 SENTENCE = 25
-"""Words of a document of random ones."""
+"""Number of words in a document of random words."""
 
 
 def medians(contestants: dict[str, Contestant]) -> dict[str, float]:
-    """Ids a second of each, the median of rounds in which all take turns."""
+    """Measures the ids per second of each training step, as the median over rounds in which all take turns."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(ROUNDS + 1):
         for name, (step, n_ids) in contestants.items():
@@ -55,7 +55,10 @@ def medians(contestants: dict[str, Contestant]) -> dict[str, float]:
 def speedup(
     figures: dict[str, Any], key: str, what: str, ours: Contestant, peer: str, theirs: Contestant | str
 ) -> float:
-    """Measures both, prints a row, notes the ratio under `key`; a peer that is a text is why there is none."""
+    """Measures the speed of lmzoo and of a peer, prints both, and returns the ids per second of lmzoo.
+
+    The ratio is stored in `figures` under `key`. If the peer is missing, `theirs` is the reason as a text.
+    """
     contestants = {"lmzoo": ours} | ({} if isinstance(theirs, str) else {peer: theirs})
     rates = medians(contestants)
     if isinstance(theirs, str):
@@ -67,7 +70,10 @@ def speedup(
 
 
 def generation_rates() -> tuple[dict[str, float], str]:
-    """Ids a second, one at a time, of `gpt2` and of transformers' GPT-2 in turns; or why there is no peer."""
+    """Measures the ids per second that lmzoo's GPT-2 and that of transformers generate, one at a time, in turns.
+
+    Returns the rates by library, and the reason if transformers is missing.
+    """
     stream = TokenStream.from_documents([np.random.default_rng(0).integers(1, N_CHARACTERS, 1000)])
     settings = {"d_model": 128, "n_layers": 4, "n_heads": 4, "window": WINDOW}
     model = zoo.create("gpt2", N_CHARACTERS + 1, **settings, training={"tokens": 0})
@@ -100,7 +106,7 @@ def generation_rates() -> tuple[dict[str, float], str]:
 
 
 def speed(nanogpt: Path | None, examples: Path | None) -> dict[str, Any]:
-    """Training and generation next to the peers of equal architecture."""
+    """Measures training and generation next to peers of equal architecture, and returns the ratios by name."""
     figures: dict[str, Any] = {}
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print(f"{'ids a second':34}{'lmzoo':>12}{'peer':>12}{'ratio':>8}")

@@ -1,7 +1,4 @@
-"""What the parts of the benchmark of neural networks share: training steps of lmzoo and of its peers, and progress.
-
-Used by `benchmarks/neural.py`.
-"""
+"""Training steps of lmzoo and of its peers, for the benchmark of neural networks, `benchmarks/neural.py`."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ class Contestant(NamedTuple):
 
 
 def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> Contestant:
-    """One training step of a species on documents of random ids."""
+    """Creates a training step of one of lmzoo's networks on documents of random ids."""
     rng = np.random.default_rng(0)
     stream = TokenStream.from_documents(rng.integers(1, vocab_size, document) for _ in range(400_000 // document))
     model = zoo.create(name, vocab_size, **settings)
@@ -71,7 +68,7 @@ def gpt2_step(width: int, batch_size: int, window: int) -> Contestant:
 
 
 def layer_step(width: int, batch_size: int, n_steps: int) -> Contestant:
-    """An LSTM layer of lmzoo alone."""
+    """Creates a training step of a single LSTM layer of lmzoo."""
     layer = Layer("lstm", width, width)
     x, starts = torch.randn(n_steps, batch_size, width), torch.zeros(n_steps, batch_size, dtype=torch.bool)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
@@ -90,7 +87,7 @@ def layer_step(width: int, batch_size: int, n_steps: int) -> Contestant:
 
 
 def module_from(path: Path) -> ModuleType:
-    """A module of a checkout, as it is."""
+    """Imports a Python file of a checked-out repository as a module."""
     name = "_".join(path.with_suffix("").parts[-2:])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -101,7 +98,7 @@ def module_from(path: Path) -> ModuleType:
 
 
 def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Contestant:
-    """A step of its train.py on a processor: random windows, AdamW of its own making, clipped gradients."""
+    """Creates a training step of nanoGPT on a CPU, as in its train.py: random windows, AdamW, clipped gradients."""
     nanogpt = module_from(checkout / "model.py")
     config = nanogpt.GPTConfig(
         block_size=window, vocab_size=N_CHARACTERS, n_layer=4, n_head=4, n_embd=width, dropout=0.0, bias=False
@@ -123,7 +120,7 @@ def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Co
 
 
 def word_language_model_step(checkout: Path, width: int, batch_size: int, n_steps: int) -> Contestant:
-    """The LSTM of two layers of pytorch/examples."""
+    """Creates a training step of the two-layer LSTM of pytorch/examples on random words."""
     examples = module_from(checkout / "word_language_model" / "model.py")
     return examples_step(
         examples.RNNModel("LSTM", N_WORDS, width, width, 2, 0.2, False),
@@ -133,7 +130,10 @@ def word_language_model_step(checkout: Path, width: int, batch_size: int, n_step
 
 
 def examples_step(model: Any, data: Tensor, n_steps: int) -> Contestant:
-    """A step of its main.py on ids (L, B): chunks of `n_steps`, all logits, plain gradient descent."""
+    """Creates a training step of a model of pytorch/examples, as in its main.py, by plain gradient descent.
+
+    `data` (L, B) holds L ids of B sequences, which are read in chunks of `n_steps`.
+    """
     batch_size = data.shape[1]
     model.train()
     hidden = model.init_hidden(batch_size)
@@ -167,7 +167,7 @@ def torch_lstm_step(width: int, batch_size: int, n_steps: int) -> Contestant:
 
 
 def progress_line() -> Callable[[Progress], None]:
-    """Says twice a minute how far training is."""
+    """Returns a progress callback that prints twice a minute which part of training is done."""
     last = time.perf_counter()
 
     def on_progress(progress: Progress) -> None:

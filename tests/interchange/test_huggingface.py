@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
-
-import tokenizers
 from conftest import small_texts
+from safetensors.torch import load_file, save_file
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
 from lmzoo import EOT, Predictor, train_tokenizer, zoo
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, SavedModelError, TokenizerError, UsageError
@@ -39,7 +40,6 @@ from lmzoo.testing import (
 )
 from lmzoo.tokenizers import adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 TEXTS = small_texts(10)
 TEXT = "The cats that I saw were néar 川<|endoftext|>  ."

@@ -346,7 +346,7 @@ def test_settings_come_from_json() -> None:
         ("rnn", {"training": {"learning_rate": float("nan")}}, "learning_rate must be a finite number above 0"),
         ("rnn", {"training": {"weight_decay": -0.1}}, "weight_decay must be a finite number of at least 0"),
         ("rnn", {"training": {"bf16": "yes"}}, "bf16 must be true or false, or null"),
-        ("rnn", {"training": 5}, "training must map names of settings to values"),
+        ("rnn", {"training": 5}, "training must be a mapping of settings to values"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(name: str, arguments: dict[str, Any], message: str) -> None:

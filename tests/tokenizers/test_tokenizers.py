@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import tokenizers
 from lmzoo import EOT, Tokenizer, train_tokenizer
 from lmzoo.errors import ConfigurationError, TokenIdError, TokenizerError, UnknownNameError
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT

@@ -124,10 +124,8 @@ def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, cache_prob
     counts, last = np.zeros(vocab_size), np.zeros(vocab_size, np.int64)
     pair_counts, pair_last = np.zeros(pair_tokens.size), np.zeros(pair_tokens.size, np.int64)
     context_counts, context_last = np.zeros(vocab_size), np.zeros(vocab_size, np.int64)
-    newest, older = (
-        np.full(vocab_size, -1),
-        np.empty(pair_tokens.size, np.int64),
-    )  # linked lists of the pairs of each context
+    # Linked lists of the pairs of each context.
+    newest, older = np.full(vocab_size, -1), np.empty(pair_tokens.size, np.int64)
     seen, n_seen = np.empty(vocab_size, np.int64), 0
     begin, total = 0, 0.0
     for t in range(ids.size):

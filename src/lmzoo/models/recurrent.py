@@ -18,8 +18,8 @@ same mask at all steps of a chunk if `variational` (Gal & Ghahramani 2016), and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,6 @@ from lmzoo.system.placement import Device
 _TRAINING = TrainConfig(tokens=1_000_000)
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
-
-Part = TypeVar("Part")
 
 
 def rnn_step(layer: Layer, x: Tensor, state: State) -> State:
@@ -112,7 +110,7 @@ class Recurrent(Network):
         variational: bool, weight_dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.d_hidden, self.state_size = d_hidden, _CELLS[cell].state_size
+        self.d_hidden, self.cell = d_hidden, _CELLS[cell]
         self.dropout, self.variational, self.weight_dropout = dropout, variational, weight_dropout
         self.embedding = nn.Embedding(vocab_size, d_embed)
         self.layers = nn.ModuleList(Layer(cell, d_hidden if layer else d_embed, d_hidden) for layer in range(n_layers))
@@ -123,22 +121,19 @@ class Recurrent(Network):
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
     def initial_state(self, batch_size: int) -> State:
-        n_parts = len(self.layers) * self.state_size
+        n_parts = len(self.layers) * self.cell.state_size
         return tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         starts = (ids == EOT).t()  # (T, B)
         x = self._dropped(self.embedding(ids.t()))  # (T, B, d_embed)
         new_state: list[Tensor] = []
-        for layer, layer_state in zip(self.layers, self.by_layer(state), strict=True):
-            x, layer_state = layer(x, starts, tuple(layer_state), self.weight_dropout)  # (T, B, d_hidden)
-            x = self._dropped(x)
+        for index, layer in enumerate(self.layers):
+            start = index * self.cell.state_size
+            x, layer_state = layer(x, starts, state[start : start + self.cell.state_size], self.weight_dropout)
+            x = self._dropped(x)  # (T, B, d_hidden)
             new_state += layer_state
         return self.projection(x).transpose(0, 1), tuple(new_state)
-
-    def by_layer(self, state: Sequence[Part]) -> list[Sequence[Part]]:
-        """Returns the parts of the state that belong to each layer."""
-        return [state[start : start + self.state_size] for start in range(0, len(state), self.state_size)]
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Applies dropout to `x` (T, B, D), for T time steps of B sequences of width D.

@@ -50,13 +50,14 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _to_int64(key: int) -> int:
-    """Returns `key` as torch's int64 arithmetic would wrap it around."""
+    """Returns the integer `key` wrapped around to 64 bits with sign, as in torch's int64 arithmetic."""
     return (key + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _rotary(positions: Tensor, d_head: int) -> Rotary:
-    """Returns the cosines and sines (B, 1, 1, T, d) of the rotary position embedding at positions (B, T).
+    """Returns the cosines and sines of the rotary position embedding at `positions` (B, T).
 
+    Both have the shape (B, 1, 1, T, d), for B sequences of T tokens and heads of d = `d_head` numbers.
     The angles are computed in float64, as positions may be large while only differences of angles matter.
     """
     exact = torch.float32 if positions.device.type == "mps" else torch.float64  # mps has no float64
@@ -88,9 +89,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
-        """Computes the self-attention of new tokens `x` (B, T, D) to the tokens of a KV cache and to each other.
+        """Computes the self-attention of T new tokens in each of B sequences to a KV cache and to each other.
 
-        `cache` (B, 2, H, M, d) holds keys and values of the M tokens before. `mask` (T, M + T) or (B, 1, T, M + T) is
+        `x` (B, T, D) holds the new tokens as vectors of width D, and `cache` (B, 2, H, M, d) the keys and values of the
+        M tokens before them in H heads. `mask` (T, M + T) or (B, 1, T, M + T) is
         True where a query may attend to a key. Returns the output (B, T, D) and the cache of the last M tokens.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
@@ -140,7 +142,7 @@ class NgramEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, window: Tensor) -> Tensor:
-        """Returns the sum of the projected n-gram vectors of each token (B, T, D).
+        """Returns the sum of the projected n-gram vectors of each token (B, T, D), for T tokens of B sequences.
 
         `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first.
         """

@@ -58,9 +58,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Computes the output of the block in training, (N, W, D), from its input `x` (N, W, D).
+        """Computes the output of the block in training, for N windows of W tokens of width D.
 
-        `mask` (W, W) or (N, 1, W, W) is True where a query may attend to a key.
+        `x` (N, W, D) is the input; the output has the same shape. `mask` (W, W) or (N, 1, W, W) is True where a query
+        may attend to a key.
         """
         x = self.norm_1(x + self.dropout(self.attention(x, mask)))  # (N, W, D)
         return self.norm_2(x + self.dropout(self._mlp(x)))  # (N, W, D)
@@ -68,9 +69,10 @@ class Block(nn.Module):
     def extend(
         self, x: Tensor, cache: Tensor, cache_positions: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Computes the output of the block for new tokens `x` (N, W, D) after the tokens of a KV cache.
+        """Computes the output of the block for W new tokens in each of N windows, after the tokens of a KV cache.
 
-        Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d); see `Attention.extend`.
+        `x` (N, W, D) holds the new tokens as vectors of width D. Returns the output (N, W, D) and the extended cache
+        (N, 2, H, M + W, d); see `Attention.extend`.
         """
         y, cache = self.attention.extend(x, cache, cache_positions, mask)
         x = self.norm_1(x + y)  # (N, W, D)

@@ -47,9 +47,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Computes the self-attention of the tokens `x` (N, W, D) to each other: returns (N, W, D).
+        """Computes the self-attention of W tokens in each of N windows to each other.
 
-        `mask` (W, W) or (N, 1, W, W) is True where a query (first) may attend to a key (last); None = to all.
+        `x` (N, W, D) holds the tokens as vectors of width D, and the result has the same shape. `mask`, of shape (W, W)
+        or (N, 1, W, W), is True where a query (first) may attend to a key (last); None = to all.
         """
         q, k, v = self._project(x).unbind(1)  # (N, H, W, d) each
         y = attention(q, k, v, mask)  # (N, H, W, d)
@@ -58,11 +59,12 @@ class Attention(nn.Module):
     def extend(
         self, x: Tensor, cache: Tensor, cache_positions: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Computes the self-attention of new tokens `x` (N, W, D) to the tokens of a KV cache and to each other.
+        """Computes the self-attention of W new tokens in each of N windows to a KV cache and to each other.
 
-        `cache` (N, 2, H, M, d) holds keys and values. The new ones are written at `cache_positions` (N, W); None =
-        after the end of the cache. `mask`, of a shape that broadcasts to (N, 1, W, M + W), is True where a query may
-        attend to a key; None = to all. Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d).
+        `x` (N, W, D) holds the new tokens as vectors of width D, and `cache` (N, 2, H, M, d) the keys and values of M
+        earlier tokens in H heads. The new ones are written at `cache_positions` (N, W); None = after the end of the
+        cache. `mask`, of a shape that broadcasts to (N, 1, W, M + W), is True where a query may attend to a key;
+        None = to all. Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d).
         """
         qkv = self._project(x)  # (N, 3, H, W, d)
         q, new = qkv[:, 0], qkv[:, 1:]  # (N, H, W, d), (N, 2, H, W, d)
@@ -76,7 +78,7 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2)), cache
 
     def _project(self, x: Tensor) -> Tensor:
-        """Returns the queries, keys and values (N, 3, H, W, d) of the tokens `x` (N, W, D) in H heads."""
+        """Returns queries, keys and values of N x W tokens `x` (N, W, D) in H heads of d numbers: (N, 3, H, W, d)."""
         return self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)
 
 
@@ -110,11 +112,14 @@ class AnchoredNetwork(Network):
 
     @abstractmethod
     def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Returns the input (N, W, D) of the first block for the ids (N, W) at positions (N, W) or (W,) below C."""
+        """Returns the input of the first block (N, W, D), for N windows of W ids each and a network of width D.
+
+        `positions` (N, W) or (W,) are the positions of the `ids` (N, W) in their windows.
+        """
 
     @abstractmethod
     def finish(self, x: Tensor) -> Tensor:
-        """Returns the hidden vectors (N, W, D) computed from the output `x` (N, W, D) of the last block."""
+        """Returns the hidden vectors of N windows of W tokens (N, W, D) from the output `x` of the last block."""
 
     def initial_state(self, batch_size: int) -> State:
         recent = torch.full((batch_size, self.window), EOT, device=self.device)
@@ -140,7 +145,7 @@ class AnchoredNetwork(Network):
         return super().stack_states([(*state[:2], *(_resized(cache, size) for cache in state[2:])) for state in states])
 
     def _windows(self, ids: Tensor, count: Tensor) -> _Windows:
-        """Returns the anchored windows in which the inputs `ids` (B, T) are read.
+        """Returns the anchored windows in which the next T inputs of B sequences, `ids` (B, T), are read.
 
         `count` (B,) is the number of inputs of the current window before the chunk.
         """
@@ -215,7 +220,7 @@ class AnchoredNetwork(Network):
         return self.finish(x), new_caches
 
     def _read_chunk(self, ids: Tensor) -> Tensor:
-        """Reads a chunk of ids (B, T) in training: returns the hidden vectors (B, T, D).
+        """Reads T ids of each of B sequences in training: returns the hidden vectors (B, T, D).
 
         Each chunk is a window, and each document that begins in it another one. A chunk of more than C ids, as of a
         very short text, is cut into windows of C.
@@ -246,6 +251,9 @@ def check_decoder(window: int, d_model: int, n_heads: int, training: TrainConfig
 
 
 def _resized(cache: Tensor, size: int) -> Tensor:
-    """Returns a KV cache (N, 2, H, M, d) cut, or padded with zeros, to `size` tokens in place of M."""
+    """Returns a KV cache cut, or padded with zeros, to `size` tokens.
+
+    `cache` (N, 2, H, M, d) holds keys and values of M tokens for N sequences and H heads of d numbers.
+    """
     cache = cache[:, :, :, :size]
     return F.pad(cache, (0, 0, 0, size - cache.shape[3]))

@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import tokenizers
+
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, special_entry

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS, EOT_TEXT, UNKNOWN_TEXT, Tokenizer
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 DEFAULT_WORD_COUNT = 2
 """How often a word must occur in the training text to enter the vocabulary, if the specification gives no number."""

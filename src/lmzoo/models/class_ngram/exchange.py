@@ -57,9 +57,8 @@ class Clustering:
         pairs = np.divmod(keys, vocab_size)  # (P,) first tokens, increasing, and (P,) second tokens
         by_second = np.argsort(pairs[1], kind="stable")
         self._starts = np.array([np.searchsorted(np.sort(side), np.arange(vocab_size + 1)) for side in pairs])
-        self._neighbours = np.array(
-            [pairs[1], pairs[0][by_second]], np.int32
-        )  # (2, P) the neighbours of token 0, of token 1, ..
+        # (2, P) the neighbours of token 0, of token 1, ..
+        self._neighbours = np.array([pairs[1], pairs[0][by_second]], np.int32)
         self._pair_counts = np.array([counts, counts[by_second]], np.int32)  # (2, P)
         self._token_counts = np.array([np.bincount(side, minlength=vocab_size) for side in sides])  # (2, V)
         forward = np.zeros((n_classes, n_classes), np.int64)

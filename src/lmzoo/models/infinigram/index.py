@@ -138,9 +138,8 @@ def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArra
     """
     counts = np.bincount(previous)
     ranks = (np.cumsum(counts) - counts)[previous]  # (T,)
-    lengths = np.arange(1, len(stream) + 1) - np.repeat(
-        stream.starts, stream.ends - stream.starts
-    )  # of each context, with the document start
+    # The lengths of all contexts, including the document start.
+    lengths = np.arange(1, len(stream) + 1) - np.repeat(stream.starts, stream.ends - stream.starts)
     active, h = np.flatnonzero((counts[previous] > 1) & (lengths > 1)), 1
     while active.size:
         keys = ranks[active] << 32 | ranks[active - h]

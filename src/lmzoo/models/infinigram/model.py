@@ -17,7 +17,7 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
-# numba is slow to import: the index and its reading are imported where they are used.
+# numba is slow to import: the index and its look-ups are imported where they are used.
 if TYPE_CHECKING:
     from lmzoo.models.infinigram.index import ContextIndex
 

@@ -37,7 +37,7 @@ class Cell(ABC):
     @staticmethod
     @abstractmethod
     def step(x: Tensor, u: Tensor, state: State) -> tuple[State, tuple[Tensor, ...]]:
-        """Computes one time step: returns the new state and the tensors that `step_backward` needs.
+        """Computes one time step of the cell: returns the new state and the tensors that `step_backward` needs.
 
         May overwrite `x` and `u`.
         """

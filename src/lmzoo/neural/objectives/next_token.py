@@ -32,10 +32,10 @@ def next_token(network: Network, chunk: Chunk, state: State) -> Step:
 
 def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, State]:
     """Reads a chunk: returns the hidden vectors of all its positions (B T, D) and the new state."""
-    initial = network.initial_state(len(chunk.inputs))
     if chunk.at_start or not state:
-        state = initial
+        state = network.initial_state(len(chunk.inputs))
     elif chunk.resets is not None:
+        initial = network.initial_state(len(chunk.inputs))
         state = tuple(_reset(part, new, chunk.resets) for part, new in zip(state, initial, strict=True))
     hidden, state = network(chunk.inputs, state)  # (B, T, D)
     return hidden.flatten(0, 1), state

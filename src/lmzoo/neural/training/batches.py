@@ -36,21 +36,21 @@ class Batches(Protocol[Batch]):
         ...
 
     def arrays(self) -> Arrays:
-        """Returns what a checkpoint must keep of the batches; {} if they can be computed again."""
+        """Returns the arrays from which a checkpoint restores the batches; {} if they can be computed again."""
         ...
 
     def load_arrays(self, arrays: Arrays) -> None:
-        """Restores what `arrays` returned."""
+        """Restores the batches from the arrays of a checkpoint."""
         ...
 
 
 @final
 class StreamBatches(Batches[Chunk]):
-    """Reads the training text as B sequences of L ids, in chunks of columns, in a new arrangement each epoch.
+    """The batches of a training text, which is read as B long sequences, chunk by chunk.
 
     In each epoch the documents are shuffled and joined, the result is rotated by a random number of ids and cut into B
-    sequences of equal length. So no id is padding, and a text of one long document fills all sequences too. A text too
-    short for B chunks is repeated. A sequence starts somewhere in a document, with the initial state. `rows` is the
+    sequences of equal length L. So no id is padding, and a text of one long document fills all sequences too. A text
+    too short for B chunks is repeated. A sequence starts somewhere in a document, with the initial state. `rows` is the
     part of the B sequences that this process reads.
     """
 
@@ -85,7 +85,7 @@ class StreamBatches(Batches[Chunk]):
         return {}
 
     def load_arrays(self, arrays: Arrays) -> None:
-        """Does nothing, as all batches follow from the text, the seed and the step."""
+        """Does nothing, as all batches can be computed from the text, the seed and the number of the step."""
 
     def _arrange(self, epoch: int) -> None:
         """Arranges the documents for an epoch: sets the input and target ids (B, L) of B sequences of length L."""

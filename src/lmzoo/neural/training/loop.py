@@ -39,7 +39,7 @@ _MAX_ROLLBACKS = 3
 
 @dataclass
 class _Counters:
-    """How far a training run has come: everything that a checkpoint keeps besides tensors."""
+    """The progress of a training run: everything that a checkpoint holds besides tensors."""
 
     n_steps: int = 0
     tokens: int = 0
@@ -164,7 +164,7 @@ class Training(Generic[Batch]):
         self._consistent = True
 
     def _is_finished(self) -> bool:
-        """Evaluates the network if it is time to; returns True if training is over."""
+        """Evaluates the network if an evaluation is due, and returns True if training is finished."""
         self._read_clock()
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
@@ -204,9 +204,9 @@ class Training(Generic[Batch]):
         counters.lr_scale /= 2
 
     def _spent(self, tokens: int) -> float:
-        """Returns the fraction of the training budget used up after `tokens` tokens.
+        """Returns the fraction of the training budget that is used up after `tokens` tokens.
 
-        With a time budget, the larger of the fractions of tokens and of time.
+        With a time budget, this is the larger of the fractions of tokens and of time.
         """
         fraction = tokens / self._config.tokens if self._config.tokens else 1.0
         if self._config.seconds is None:
@@ -244,7 +244,7 @@ class Training(Generic[Batch]):
             checkpoint.save(arrays, {"fingerprint": fingerprint, **asdict(self._counters)})
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Continues from the arrays and facts of a checkpoint."""
+        """Restores the training run from the arrays and facts of a checkpoint."""
         tensors = {name: torch.from_numpy(array).to(self._network.device) for name, array in arrays.items()}
         n_parts = len(_with_prefix("state.", arrays))
         rows = self._group.rows_of(self._config.batch_size)

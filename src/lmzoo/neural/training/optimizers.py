@@ -45,20 +45,20 @@ class Optimizers:
             )
 
     def step(self, learning_rate: float) -> None:
-        """Updates all parameters from their gradients, with this learning rate."""
+        """Updates all parameters from their gradients, with the given learning rate."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()
 
     def states(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
-        """Yields the state of the optimizers, such as moving averages, as ("parameter name.key", tensor)."""
+        """Yields the states of the optimizers for a checkpoint, as pairs ("parameter.state name", tensor)."""
         for name, parameter in parameters.items():
             for key, value in self._optimizer_of(parameter).state[parameter].items():
                 yield f"{name}.{key}", value
 
     def load_states(self, parameters: Mapping[str, nn.Parameter], states: Mapping[str, Tensor]) -> None:
-        """Restores what `states` yielded; a parameter without an entry keeps its fresh state."""
+        """Restores the states of the optimizers from a checkpoint; a parameter without an entry has no state yet."""
         for name, parameter in parameters.items():
             prefix = f"{name}."
             state = {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}

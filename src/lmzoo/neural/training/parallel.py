@@ -72,7 +72,7 @@ class ProcessGroup:
         return nats.item()
 
     def sum(self, value: float) -> float:
-        """Returns the sum of the values of all processes."""
+        """Returns the sum of `value` over all processes."""
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device="cpu")
@@ -80,7 +80,7 @@ class ProcessGroup:
         return total.item()
 
     def from_first(self, value: T) -> T:
-        """Returns the value that the first process passed."""
+        """Returns, in every process, the value that was passed in the first one."""
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -88,7 +88,10 @@ class ProcessGroup:
         return values[0]
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Returns the rows of all processes in the first process, concatenated; in others, their own rows."""
+        """Concatenates the rows of all processes, for the first process.
+
+        Returns all rows in the first process, and in any other process the rows it passed.
+        """
         if self.size == 1:
             return rows
         parts: list[Any] | None = [None] * self.size if self.rank == 0 else None

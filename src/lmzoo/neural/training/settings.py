@@ -115,7 +115,7 @@ class TrainConfig:
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * factor)
 
     def changed(self, changes: TrainConfig | Mapping[str, Any] | None) -> TrainConfig:
-        """Returns these settings with some of them replaced.
+        """Returns training settings with the given `changes`; the settings themselves are not modified.
 
         `changes` maps names to new values; a TrainConfig replaces all settings, and None replaces none. Raises
         ConfigurationError, or UnknownNameError with the nearest name, for settings that do not exist.
@@ -124,7 +124,7 @@ class TrainConfig:
             return changes or self
         if not isinstance(changes, Mapping):
             raise ConfigurationError(
-                f"training must map names of settings to values, such as {{'tokens': 1000000}}; got {changes!r}"
+                f"training must be a mapping of settings to values, such as {{'tokens': 1000000}}; got {changes!r}"
             )
         known = [field.name for field in fields(self)]
         for name in changes:

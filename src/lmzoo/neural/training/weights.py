@@ -23,13 +23,13 @@ class KeptWeights:
         self._average = {name: best.clone() for name, best in self._best.items()} if ema_fraction else {}
 
     def update_average(self, n_steps: int) -> None:
-        """Moves the average towards the current weights, after `n_steps` training steps."""
+        """Updates the moving average with the current weights, after `n_steps` training steps."""
         for name, average in self._average.items():
             average.lerp_(self._parameters[name].detach(), min(1.0, 1 / (self._ema_fraction * n_steps)))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Sets the parameters to the average within the context; does nothing if there is no average."""
+        """Sets the parameters to the averaged weights within the context; does nothing if there is no average."""
         if not self._average:
             yield
             return
@@ -41,7 +41,7 @@ class KeptWeights:
             self._set(current)
 
     def keep(self) -> None:
-        """Copies the parameters to the best weights."""
+        """Makes the current parameters the best weights."""
         for name, parameter in self._parameters.items():
             self._best[name].copy_(parameter.detach())
 
@@ -59,13 +59,13 @@ class KeptWeights:
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restores what `tensors` returned."""
+        """Restores the current, the best and the averaged weights from the tensors of a checkpoint."""
         self._set({name: tensors[f"weights.{name}"] for name in self._parameters})
         self._best = {name: tensors[f"best.{name}"] for name in self._best}
         self._average = {name: tensors[f"average.{name}"] for name in self._average}
 
     def _set(self, weights: Mapping[str, Tensor]) -> None:
-        """Copies the given weights into the parameters."""
+        """Copies the given weights, by name, into the parameters."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(weights[name])

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lmzoo.models.ngram.arpa.lines import Lexicon
 
 _LARGEST = 300.0
-"""Largest absolute log10 that float64 can hold. A smaller probability is read as zero, and a larger back-off weight is
-an error."""
+"""Largest absolute log10 value that is accepted, because float64 ends at about 10^308. A smaller probability is read as
+zero, and a larger back-off weight is an error."""
 _ROUNDING = 1e-5
 """Largest log10 probability that is read as 0: some programs round the last digit up."""
 _LONGEST_PREAMBLE = 1000
@@ -277,8 +277,7 @@ def _too_few(file: ArpaFile, order: int, counts: list[int], n_read: int) -> Save
 
 
 def _linked(file: ArpaFile, sections: list[_Section], vocab_size: int) -> dict[str, NDArray[Any]]:
-    """Builds the arrays of an n-gram model, as `NgramModel.load_arrays` reads them, from the n-grams of an ARPA
-    file."""
+    """Builds the arrays that `NgramModel.load_arrays` reads from the n-grams of an ARPA file."""
     try:
         trie, log_probs, backoffs = link(
             [section.words for section in sections],

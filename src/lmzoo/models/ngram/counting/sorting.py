@@ -101,12 +101,12 @@ def _build_levels(
     token_counts, n_firsts = (np.zeros(vocab_size, np.int32) for _ in range(2))
     add_counts(padded[1:n_positions], 0, token_counts)
     add_counts(padded[:n_positions], 0, n_firsts)
-    ends = np.cumsum(n_firsts, dtype=np.int64)  # (V,) where the sorted n-grams of a first token end
+    ends = np.cumsum(n_firsts, dtype=np.int64)  # (V,) index after the sorted n-grams of each first token
     positions = workspace.empty(n_positions, np.int32)
     _group(padded[:n_positions], ends - n_firsts, positions)
     shared, lengths = workspace.empty(n_positions, np.uint8), workspace.empty(n_positions, np.uint8)
     buckets = list(_buckets(ends))
-    n_nodes = np.zeros((len(buckets) + 1, order + 1), np.int64)  # of each order, before each bucket and after the last
+    n_nodes = np.zeros((len(buckets) + 1, order + 1), np.int64)  # by order, before each bucket and after the last
 
     def sort(number: int) -> None:
         here = buckets[number][1]
