@@ -24,6 +24,7 @@ from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import bits
+from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, on_device, this_process
@@ -64,8 +65,9 @@ class Predictor:
     species: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of the species' factory."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What it was fitted on, how, when and where."""
+    provenance: Provenance = field(default_factory=Provenance)
+    label: str = ""
+    """Name of the predictor in tables; empty if the name of its species is enough."""
 
     @classmethod
     def fit(
@@ -94,20 +96,21 @@ class Predictor:
             model = zoo.create(species, corpus.tokenizer.vocab_size, **settings)
         started = time.perf_counter()
         model.fit(corpus.training_data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
-        provenance = {
-            "corpus": corpus.name,
-            "corpus_fingerprint": corpus.fingerprint,
-            "n_train_tokens": len(corpus.train.stream),
-            "seed": seed,
-            "fit_seconds": round(time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0), 3),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "machine": machine() | {"n_processes": this_process().n_processes},
-        }
-        if model.n_tokens_read is not None:
-            provenance["n_tokens_read"] = model.n_tokens_read
+        seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+        computer = machine() | {"n_processes": this_process().n_processes}
         if found := getattr(model, "device", None):  # of a network
-            provenance["machine"]["device"] = str(found)
+            computer["device"] = str(found)
+        provenance = Provenance(
+            corpus=corpus.name,
+            corpus_fingerprint=corpus.fingerprint,
+            n_train_tokens=len(corpus.train.stream),
+            n_tokens_read=model.n_tokens_read,
+            seed=seed,
+            fit_seconds=round(seconds, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+            machine=computer,
+        )
         return cls(corpus.tokenizer, model, species, settings, provenance)
 
     # ---- Asking ---------------------------------------------------------------------------------
@@ -218,7 +221,7 @@ class Predictor:
                 "settings": dict(self.settings),
                 "vocab_size": self.tokenizer.vocab_size,
                 "tokenizer_fingerprint": self.tokenizer.fingerprint,
-                "provenance": dict(self.provenance),
+                "provenance": self.provenance.as_dict(),
             }
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8")
@@ -248,7 +251,7 @@ class Predictor:
             if found != FORMAT_VERSION:
                 raise SavedModelError(f"{path} has format {found}, and this lmzoo reads {FORMAT_VERSION}: update lmzoo")
             species, settings, vocab_size = description["species"], description["settings"], description["vocab_size"]
-            fingerprint, provenance = description["tokenizer_fingerprint"], description["provenance"]
+            fingerprint, provenance = description["tokenizer_fingerprint"], Provenance(**description["provenance"])
         except (ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
@@ -266,18 +269,21 @@ class Predictor:
         tokenizer, model = read_pretrained(folder)
         name = folder.resolve().name
         settings = {"path": str(folder), "window": model.window}
-        return cls(tokenizer, model, "huggingface", settings, {"source": name, "label": name, "versions": versions()})
+        return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
 
     def _model_card(self) -> str:
         card, made = zoo.card(self.species), self.provenance
-        if "source" in made:
-            origin = [f"- read from: {made['source']} (sha256 {made['source_fingerprint']})"]
+        if made.source is not None:
+            origin = [f"- read from: {made.source} (sha256 {made.source_fingerprint or 'unknown'})"]
         else:
+            n_tokens = "unknown" if made.n_train_tokens is None else f"{made.n_train_tokens:,}"
+            seconds = "unknown" if made.fit_seconds is None else f"{made.fit_seconds:.1f}"
             origin = [
-                f"- corpus: {made.get('corpus', 'unknown')} (sha256 {made.get('corpus_fingerprint', 'unknown')})",
-                f"- seed: {made.get('seed', 'unknown')}",
-                f"- fitted: {made.get('created', 'unknown')}, {made.get('n_train_tokens', 0):,} training tokens, "
-                f"{made.get('fit_seconds', 0):.1f} s",
+                f"- corpus: {made.corpus or 'unknown'} (sha256 {made.corpus_fingerprint or 'unknown'})",
+                f"- seed: {'unknown' if made.seed is None else made.seed}",
+                f"- training tokens: {n_tokens}",
+                f"- training time in seconds: {seconds}",
+                f"- created: {made.created or 'unknown'}",
             ]
         lines = [
             f"# {card.title} ({card.year}), saved by lmzoo {__version__}",

@@ -252,5 +252,5 @@ class _Job:
             predictor = Predictor.load(self.home, device=self.device)
         except LmzooError:  # damaged, or of another version: it is fitted again
             return None
-        same = dict(predictor.settings) == self.settings and predictor.provenance.get("seed") == self.seed
+        same = dict(predictor.settings) == self.settings and predictor.provenance.seed == self.seed
         return predictor if same else None

@@ -13,6 +13,7 @@ from lmzoo.models.ngram import NgramModel
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa
 from lmzoo.models.ngram.methods import GIVEN
 from lmzoo.predictor import Predictor
+from lmzoo.provenance import Provenance
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, word_tokenizer
@@ -33,13 +34,13 @@ def predictor_from_arpa(
     vocabulary, model = read_arpa(path, None if tokenizer is None else arpa_words(tokenizer), on_progress)
     with Path(path).open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    provenance = {
-        "source": Path(path).name,
-        "source_fingerprint": fingerprint,
-        "largest_sum_error": _largest_sum_error(model),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+    provenance = Provenance(
+        source=Path(path).name,
+        source_fingerprint=fingerprint,
+        largest_sum_error=_largest_sum_error(model),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
     settings = {"order": model.order, "smoothing": GIVEN}
     return Predictor(tokenizer or word_tokenizer(vocabulary[1:]), model, "ngram", settings, provenance)
 

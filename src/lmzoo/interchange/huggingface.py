@@ -25,6 +25,7 @@ from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.models.pretrained import check_safe_weights
 from lmzoo.predictor import Predictor
+from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.provenance import versions
@@ -162,12 +163,12 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
         raise SavedModelError(f"{path} is missing: save_pretrained of the (fast) tokenizer writes it")
     tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
-    provenance = {
-        "source": folder.resolve().name,
-        "source_fingerprint": weights.fingerprint(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+    provenance = Provenance(
+        source=folder.resolve().name,
+        source_fingerprint=weights.fingerprint(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
     return Predictor(tokenizer, model, "gpt2", settings, provenance)
 
 

@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 import tokenizers
-
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, mark_entry

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
-import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
+import tokenizers
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT, check_ids
 from lmzoo.system.files import atomic_file

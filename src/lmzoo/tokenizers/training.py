@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 DEFAULT_WORD_COUNT = 2
 _BYTE_ENTRIES = [f"<0x{byte:02X}>" for byte in range(256)]

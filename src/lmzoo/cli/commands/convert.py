@@ -85,8 +85,8 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
     given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
     with terminal.progress(f"reading {source}") as on_progress:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
-    error = predictor.provenance["largest_sum_error"]
-    if error > 1e-3:
+    error = predictor.provenance.largest_sum_error
+    if error is not None and error > 1e-3:
         terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
     return predictor
 

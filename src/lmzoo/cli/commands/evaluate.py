@@ -48,7 +48,7 @@ def evaluate(
     records = []
     for folder in predictors:
         predictor = Predictor.load(folder, device=device)
-        measured_on = corpus or predictor.provenance.get("corpus")
+        measured_on = corpus or predictor.provenance.corpus
         if not measured_on:
             raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
         encoded = encode_corpus(load_corpus(measured_on), predictor.tokenizer)

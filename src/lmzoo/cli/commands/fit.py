@@ -86,10 +86,12 @@ def fit(
     predictor.save(out)
     checkpoint.discard()
     if json:
-        terminal.print_json({"folder": str(out), "species": species, "settings": chosen, **predictor.provenance})
+        terminal.print_json(
+            {"folder": str(out), "species": species, "settings": chosen, **predictor.provenance.as_dict()}
+        )
     else:
         made = predictor.provenance
         terminal.note(
-            f"{species}: {predictor.model.n_parameters:,} parameters from {made['n_train_tokens']:,} tokens "
-            f"in {made['fit_seconds']:.1f} s, saved in {out}"
+            f"{species}: {predictor.model.n_parameters:,} parameters from {made.n_train_tokens:,} tokens "
+            f"in {made.fit_seconds:.1f} s, saved in {out}"
         )

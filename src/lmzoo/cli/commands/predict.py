@@ -84,7 +84,7 @@ def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str)
     from lmzoo.corpora.encoded import encode_documents
     from lmzoo.errors import UsageError
 
-    name = corpus or predictor.provenance.get("corpus")
+    name = corpus or predictor.provenance.corpus
     if not name:
         raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
     return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
