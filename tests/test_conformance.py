@@ -1,58 +1,20 @@
-"""Every registered species keeps every law."""
+"""Every registered species has every property that `lmzoo.testing` states."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import pytest
 
 from lmzoo import zoo
 from lmzoo.testing import LAWS, Law, Specimen
 
-# Settings that make a species learn a toy text within a second; species without an entry run with their defaults.
-SHORT = {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2}
-TINY: dict[str, dict[str, Any]] = {
-    "hmm": {"n_states": 4, "n_iterations": 8},
-    "class-hmm": {"n_states": 16, "n_classes": 5, "n_rounds": 2},
-    "low-rank-hmm": {"n_states": 12, "rank": 4, "d_embed": 8, "training": SHORT},
-    "nplm": {"order": 4, "d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
-    "rnn": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
-    "lstm": {"d_embed": 8, "d_hidden": 16, "n_layers": 2, "dropout": 0.1, "training": SHORT},
-    "gru": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": SHORT},
-    "transformer-2017": {
-        "d_model": 16,
-        "n_layers": 2,
-        "n_heads": 2,
-        "window": 6,
-        "training": {**SHORT, "chunk_size": 6},
-    },
-    "gpt2": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "training": {**SHORT, "chunk_size": 6}},
-    "transformer": {
-        "d_model": 16,
-        "n_layers": 2,
-        "n_heads": 2,
-        "window": 6,
-        "dropout": 0.1,
-        "ngrams": 3,
-        "n_slots": 100,
-        "training": {**SHORT, "optimizer": "muon"},
-    },
-}
-# Largest difference of log-probabilities: networks and hidden Markov models compute in float32, n-grams keep their
-# logarithms in it.
-TOLERANCES = {
-    **dict.fromkeys(["low-rank-hmm", "nplm", "rnn", "lstm", "gru", "transformer-2017", "transformer", "gpt2"], 1e-4),
-    **dict.fromkeys(["hmm", "class-hmm"], 1e-5),
-    **dict.fromkeys(["trigram", "ngram", "class-ngram", "cache", "mixture"], 1e-6),
-}
-
 
 @cache
 def specimen(species: str) -> Specimen:
+    settings = zoo.presets(species).get("tiny", {})
     return Specimen(
-        lambda vocab_size: zoo.create(species, vocab_size, **TINY.get(species, {})),
-        tolerance=TOLERANCES.get(species, 1e-9),
+        lambda vocab_size: zoo.create(species, vocab_size, **settings), tolerance=zoo.card(species).tolerance
     )
 
 

@@ -23,7 +23,7 @@ from lmzoo import load_corpus, zoo
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.evaluation.records import CodeRecord, read_code_records, write_records
-from lmzoo.experiments.budgets import settings_for
+from lmzoo.experiments.budgets import merged, settings_for
 from lmzoo.experiments.compressors import COMPRESSORS
 from lmzoo.experiments.prequential import (
     RECORDS,
@@ -399,10 +399,7 @@ def test_wrong_requests_show_before_any_work(coding: Coding, corpus_folder: Path
 
 @pytest.mark.parametrize("species", zoo.built_in_names())
 def test_settings_for_bytes_make_every_species(species: str) -> None:
-    from lmzoo.experiments.budgets import merged
-    from lmzoo.experiments.prequential import _BYTE_SETTINGS
-
-    settings = _for_share(merged(settings_for(species, "quick"), _BYTE_SETTINGS.get(species, {})), 1 / 1024)
+    settings = _for_share(merged(settings_for(species, "quick"), zoo.presets(species).get("bytes", {})), 1 / 1024)
     assert zoo.create(species, V, **settings).vocab_size == V
 
 

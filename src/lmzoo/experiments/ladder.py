@@ -30,7 +30,7 @@ from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError
 from lmzoo.evaluation.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
 from lmzoo.evaluation.scores import load_log_probs
-from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.budgets import check_budget, merged
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.stream import TokenStream
@@ -49,37 +49,9 @@ CLIMBED_NATS = 0.01
 CLIMBED_SHARE = 0.05
 """The share of what ignorance costs on decisive tokens below which their rung is climbed."""
 
-# Sources are small and have much text, so that networks may be small too, and take larger steps or more of them.
-# Transformers go without vectors for n-grams, which would climb for them.
-_SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}}
-_SMALL_DECODER = {
-    "d_model": 64,
-    "n_layers": 2,
-    "n_heads": 4,
-    "window": 128,
-    "dropout": 0.0,
-    "training": {"batch_size": 16},
-}
-_NETWORKS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("nplm", "rnn", "lstm", "gru"), _SMALL),
-    "transformer-2017": _SMALL_DECODER,
-    "gpt2": _SMALL_DECODER,
-    "transformer": _SMALL_DECODER | {"ngrams": 1},
-}
 _TOKENS = {"quick": 600_000, "standard": 3_000_000, "thorough": 15_000_000}
-# With many tokens they take longer chunks than the large networks of the same budgets, as some rungs ask for gradients
-# from 25 words back: with chunks of 32 no recurrent network climbed agreement-25.
-# GPT-2 has the rate that its figures were measured with.
-_LONG: dict[str, dict[str, Any]] = {
-    **{name: {"chunk_size": 64} for name in ("nplm", "rnn", "lstm", "gru")},
-    "gpt2": {"learning_rate": 1e-3},
-}
-
-_OF_RUNG: dict[str, dict[str, dict[str, Any]]] = {
-    **{f"markov-{order}": {"ngram": {"order": order + 1}} for order in (1, 2, 3)},
-    "agreement-4": {"ngram": {"order": 6}},
-}
-"""How far back the n-gram must look where that is known: it is not to fail for a setting."""
+"""Training tokens of networks under each budget: sources are small and have much text, so that networks may be small
+too, and take larger steps or more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +163,19 @@ def ladder(
 
 
 def settings_of(rung: str, species: str, budget: str) -> dict[str, Any]:
-    """What the ladder lays over the settings that a species has for other corpora under a budget."""
-    settings_for(zoo.card(species).name, budget)  # a typo in either shows here
-    network = _NETWORKS.get(species)
-    training = {"tokens": _TOKENS[budget], **(_LONG.get(species, {}) if budget != "quick" else {})}
-    base = merged(network, {"training": training}) if network else {}
-    return merged(base, _OF_RUNG.get(rung, {}).get(species, {}))
+    """Returns what the ladder changes in the settings that a species has under a budget.
+
+    Presets of the species apply in this order: "ladder", "ladder/BUDGET" and "ladder/TASK". Networks train on a number
+    of tokens that depends on the budget alone. Raises UnknownNameError for an unknown species or budget.
+    """
+    check_budget(budget)
+    presets = zoo.presets(species)
+    settings = presets.get("ladder", {})
+    if "training" in settings:
+        settings = merged(settings, {"training": {"tokens": _TOKENS[budget]}})
+    for preset in (f"ladder/{budget}", f"ladder/{rung}"):
+        settings = merged(settings, presets.get(preset, {}))
+    return settings
 
 
 def read_climbs(folder: str | Path) -> list[Climb]:

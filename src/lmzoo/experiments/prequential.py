@@ -78,23 +78,6 @@ _LEAST_TOKENS = 256
 _LEAST_GROWTH = 1.01
 _LENGTH_BITS = 64
 _CHARACTER_BITS = 21  # for 0x110000 code points
-_NGRAM = {"order": 10}
-_CLASS_NGRAM = {"n_classes": 64, "order": 10}
-_SKIP_NGRAM = {"order": 6}
-_BYTE_SETTINGS: dict[str, dict[str, Any]] = {
-    "ngram": _NGRAM,
-    "class-ngram": _CLASS_NGRAM,
-    "skip-ngram": _SKIP_NGRAM,
-    "mixture": {
-        "members": [
-            {"species": "ngram", "settings": _NGRAM},
-            {"species": "class-ngram", "settings": _CLASS_NGRAM},
-            {"species": "skip-ngram", "settings": _SKIP_NGRAM},
-        ]
-    },
-    "cache": {"static": {"species": "ngram", "settings": _NGRAM}},
-}
-"""Contexts of a few tokens are meant for words and pieces of words; bytes say less each, and there are only 256."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +159,7 @@ def prequential(
     zoo.check_choice_of_settings(settings, chosen)
     cards = [zoo.card(name) for name in chosen]  # a typo shows before an hour of work
     arguments = [
-        merged(merged(settings_for(name, budget), _BYTE_SETTINGS.get(name, {})), settings.get(name, {}))
+        merged(merged(settings_for(name, budget), zoo.presets(name).get("bytes", {})), settings.get(name, {}))
         for name in chosen
     ]
 

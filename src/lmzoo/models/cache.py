@@ -299,3 +299,9 @@ def cache(vocab_size: int, *, static: Any = "ngram", half_life: float | None = N
     counts half; None = tuned on valid.
     """
     return CacheModel(create_member(static, vocab_size), half_life=half_life)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "cache": {"bytes": {"static": {"species": "ngram", "settings": {"order": 10}}}}
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -50,6 +50,7 @@ CARDS = (
     Card(
         name="hmm",
         factory="lmzoo.models.hmm:hmm",
+        tolerance=1e-5,
         title="Hidden Markov model",
         year=1970,
         people="Baum, Petrie, Soules, Weiss; Baker; Jelinek",
@@ -75,6 +76,7 @@ CARDS = (
     Card(
         name="trigram",
         factory="lmzoo.models.ngram:trigram",
+        tolerance=1e-6,
         title="Trigram",
         year=1980,
         people="Jelinek, Mercer",
@@ -91,6 +93,7 @@ CARDS = (
     Card(
         name="mixture",
         factory="lmzoo.models.mixture:mixture",
+        tolerance=1e-6,
         title="Mixture",
         year=1980,
         people="Jelinek, Mercer",
@@ -107,6 +110,7 @@ CARDS = (
     Card(
         name="cache",
         factory="lmzoo.models.cache:cache",
+        tolerance=1e-6,
         title="Cache model",
         year=1990,
         people="Kuhn, De Mori; Clarkson, Robinson",
@@ -124,6 +128,7 @@ CARDS = (
     Card(
         name="class-ngram",
         factory="lmzoo.models.class_ngram:class_ngram",
+        tolerance=1e-6,
         title="Class n-gram",
         year=1992,
         people="Brown, Della Pietra, deSouza, Lai, Mercer; Kneser, Ney",
@@ -157,6 +162,7 @@ CARDS = (
     Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
+        tolerance=1e-6,
         title="n-gram, modified Kneser-Ney",
         year=1998,
         people="Kneser, Ney; Chen, Goodman",
@@ -173,6 +179,7 @@ CARDS = (
     Card(
         name="class-hmm",
         factory="lmzoo.models.class_hmm:class_hmm",
+        tolerance=1e-5,
         title="Large hidden Markov model",
         year=2020,
         people="Chiu, Rush",
@@ -186,6 +193,7 @@ CARDS = (
     Card(
         name="low-rank-hmm",
         factory="lmzoo.models.low_rank_hmm:low_rank_hmm",
+        tolerance=1e-4,
         title="Low-rank hidden Markov model",
         year=2021,
         people="Chiu, Deng, Rush",
@@ -202,6 +210,7 @@ CARDS = (
     Card(
         name="nplm",
         factory="lmzoo.models.nplm:nplm",
+        tolerance=1e-4,
         title="Neural probabilistic language model",
         year=2003,
         people="Bengio, Ducharme, Vincent, Jauvin",
@@ -218,6 +227,7 @@ CARDS = (
     Card(
         name="rnn",
         factory="lmzoo.models.recurrent:rnn",
+        tolerance=1e-4,
         title="Recurrent network",
         year=1990,
         people="Elman; Mikolov",
@@ -234,6 +244,7 @@ CARDS = (
     Card(
         name="lstm",
         factory="lmzoo.models.recurrent:lstm",
+        tolerance=1e-4,
         title="Long short-term memory",
         year=1997,
         people="Hochreiter, Schmidhuber; Gers; Sundermeyer",
@@ -252,6 +263,7 @@ CARDS = (
     Card(
         name="gru",
         factory="lmzoo.models.recurrent:gru",
+        tolerance=1e-4,
         title="Gated recurrent unit",
         year=2014,
         people="Cho et al.; Chung et al.",
@@ -269,6 +281,7 @@ CARDS = (
     Card(
         name="transformer-2017",
         factory="lmzoo.models.transformer_2017:transformer_2017",
+        tolerance=1e-4,
         title="Transformer as published",
         year=2017,
         people="Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin",
@@ -285,6 +298,7 @@ CARDS = (
     Card(
         name="gpt2",
         factory="lmzoo.models.gpt2:gpt2",
+        tolerance=1e-4,
         title="GPT-2",
         year=2019,
         people="Radford, Wu, Child, Luan, Amodei, Sutskever",
@@ -298,6 +312,7 @@ CARDS = (
     Card(
         name="transformer",
         factory="lmzoo.models.transformer:transformer",
+        tolerance=1e-4,
         title="Transformer, as small ones are made today",
         year=2024,
         people="Zhang, Sennrich; Henry et al.; Su et al.; So et al.; Jordan et al.",

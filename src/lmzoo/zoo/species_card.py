@@ -36,6 +36,8 @@ class Card:
     """Keys of its papers in `references.bib`."""
     beware: str = ""
     """What is often said of it and is wrong."""
+    tolerance: float = 1e-9
+    """Largest difference of two log-probabilities, in nats, that rounding alone explains; used by `lmzoo.testing`."""
 
     def resolve(self) -> Callable[..., LanguageModel[Any]]:
         """Imports and returns the factory."""

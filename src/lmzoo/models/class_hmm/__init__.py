@@ -22,6 +22,8 @@ to one class, "her" cannot be in a block with "him" and in one with "his".
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.class_hmm.learning import Settings
 from lmzoo.models.class_hmm.model import ClassHiddenMarkovModel
 
@@ -40,3 +42,14 @@ def class_hmm(
     and 4 K^2 afterwards. The strength of the back-off is learned on the valid split.
     """
     return ClassHiddenMarkovModel(vocab_size, Settings(n_states, n_classes, n_rounds, tolerance))
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "class_hmm": {
+        "quick": {"n_states": 1024},
+        "standard": {"n_states": 2048},
+        "thorough": {"n_states": 4096},
+        "tiny": {"n_states": 16, "n_classes": 5, "n_rounds": 2},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -17,6 +17,8 @@ what an n-gram model knows, and a mixture of both is much better than either.
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.class_ngram.model import ClassNgramModel
 
 __all__ = ["ClassNgramModel", "class_ngram"]
@@ -31,3 +33,7 @@ def class_ngram(
     on more text; around a million tokens, 200 to 500 are best.
     """
     return ClassNgramModel(vocab_size, n_classes=n_classes, order=order, smoothing=smoothing)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"class_ngram": {"bytes": {"n_classes": 64, "order": 10}}}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -17,6 +17,8 @@ What it cannot do: see past n - 1 tokens, or know that "cat" is more like "dog" 
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.ngram.model import NgramModel
 
 __all__ = ["NgramModel", "ngram", "trigram"]
@@ -53,3 +55,16 @@ def ngram(
 def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:
     """IBM's trigram of the 1980s: orders 3, 2, 1 mixed by weights learned on held-out text; other smoothings too."""
     return NgramModel(vocab_size, order=3, smoothing=smoothing)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "ngram": {
+        "bytes": {"order": 10},
+        # The order that a task of the ladder needs, where it is known: the model is not to fail for a setting.
+        "ladder/markov-1": {"order": 2},
+        "ladder/markov-2": {"order": 3},
+        "ladder/markov-3": {"order": 4},
+        "ladder/agreement-4": {"order": 6},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -25,6 +25,8 @@ text three times for each of the 2^(n-1) patterns.
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.skip_ngram.model import SkipNgramModel
 
 __all__ = ["SkipNgramModel", "skip_ngram"]
@@ -33,3 +35,7 @@ __all__ = ["SkipNgramModel", "skip_ngram"]
 def skip_ngram(vocab_size: int, *, order: int = 4) -> SkipNgramModel:
     """Model of the last `order` - 1 tokens with and without gaps; `order` is from 2 to 6."""
     return SkipNgramModel(vocab_size, order=order)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"skip_ngram": {"bytes": {"order": 6}}}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""
