@@ -1,4 +1,4 @@
-"""`lmzoo corpus`: what it prints, for people and as JSON."""
+"""Tests of `lmzoo corpus`: its tables and its JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmzoo.corpora import downloads, list_corpora
 
 @pytest.fixture(autouse=True)
 def consoles_of_this_test() -> Any:
-    """The consoles are kept between calls and would write to the streams of an earlier test."""
+    """Clears the cached consoles, which would write to the streams of an earlier test."""
     terminal.stdout.cache_clear()
     terminal.stderr.cache_clear()
     yield
@@ -24,8 +24,8 @@ def consoles_of_this_test() -> Any:
 
 
 @pytest.fixture
-def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without NLTK's data, local copies, downloads or a network."""
+def no_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulates a machine without NLTK's data, local copies, downloads or a network."""
     import nltk.data
     import requests
 
@@ -38,7 +38,7 @@ def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "get", no_network)
 
 
-@pytest.mark.usefixtures("nothing_here")
+@pytest.mark.usefixtures("no_corpora")
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["corpus", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -77,7 +77,7 @@ def test_info_shows_markup_in_names_as_it_is(capsys: pytest.CaptureFixture[str],
     assert "[red]3.txt" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("nothing_here")
+@pytest.mark.usefixtures("no_corpora")
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -99,7 +99,7 @@ def test_errors_are_one_line(
     assert captured.err.strip().count("\n") == 0
 
 
-def test_fetch_of_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_of_an_available_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["corpus", "fetch", "kjv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"name": "kjv", "size_bytes": 6_841_554, "licence": "public domain"}]
     assert cli.run(["corpus", "fetch", "kjv"]) == 0

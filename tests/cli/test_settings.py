@@ -1,4 +1,4 @@
-"""Every setting of every species: values that it cannot have, and whole numbers where it takes real ones."""
+"""Tests of all settings of all species: invalid values raise, and whole numbers are accepted as real numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WRONG_OF: dict[str, list[Any]] = {
 
 
 def wrong_settings() -> list[Any]:
-    """(species, settings) for each species, each of its settings, and each value that this cannot have."""
+    """Returns pairs (species, settings) with one invalid value each, for all settings of all species."""
     cases = []
     for species in zoo.names():
         hints = typing.get_type_hints(zoo.card(species).resolve())
@@ -100,7 +100,7 @@ def test_whole_numbers_do_for_real_ones(species: str, settings: dict[str, Any], 
     np.testing.assert_array_equal(loaded.log_probs(data.valid), model.log_probs(data.valid))
 
 
-def test_what_checks_say() -> None:
+def test_messages_of_the_checks() -> None:
     for check, message in (
         (lambda: check_whole(1, n=0), "n must be a whole number of at least 1, got 0"),
         (lambda: check_whole(1, 9, n=10), "n must be a whole number from 1 to 9, got 10"),

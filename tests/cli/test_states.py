@@ -1,4 +1,4 @@
-"""Hidden states for people: the table, the path through a text, a sample, sweeps over their number, the report."""
+"""Tests of hidden states: the table, the most likely path of a text, samples, sweeps over their number, the report."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_wrong_sweeps(corpus_folder: Path, tmp_path: Path) -> None:
 
 
 def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -> None:
-    """A setting in a group is set beside the others of it, and no value leads out of the run folder."""
+    """A nested setting leaves the others of its group unchanged, and no value writes outside of the run folder."""
     group = {"batch_size": 2, "chunk_size": 8}
     comparison = compare(
         tmp_path / "run",
@@ -197,17 +197,19 @@ def test_states_command(name: str, sweep: Path, capsys: pytest.CaptureFixture[st
     assert 1 <= len(sample) <= 7
     assert sample == asked("--sample", "--max-tokens", "7", "--seed", "3")
     assert run(["states", home]) == 0
-    assert "next states" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "self-transition" in printed
+    assert "next states" in printed
 
 
 def test_states_of_what_has_none(saved: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(sweep / "predictors" / "hmm,n_states=3")
     for arguments, message in (
-        ([str(saved)], "shows no hidden states; hmm and class-hmm do"),
+        ([str(saved)], "whose hidden states cannot be shown: name a hmm or class-hmm"),
         ([home, ""], "must have 1 to"),
         ([home, "a " * 5000], "must have 1 to"),
         ([home, "a", "--sample"], "not both"),
-        ([home, "-k", "0"], "at least 1"),
+        ([home, "-k", "0"], "--k and --max-tokens must be at least 1"),
     ):
         assert run(["states", *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line. Commands are modules that import nothing heavy at their top, so that `--help` answers at once."""
+"""The `lmzoo` program. Its command modules import heavy packages inside their functions, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from lmzoo.system.version import __version__
 
 app = cyclopts.App(
     name="lmzoo",
-    help="A historical language-model zoo: a century of next-token predictors, fitted, compared and asked.",
+    help="Trains, compares and queries language models from a century of research. A species is a model family, such "
+    "as ngram or lstm; a predictor is a trained model with its tokenizer.",
     version=__version__,
     default_parameter=cyclopts.Parameter(negative=()),
     suppress_keyboard_interrupt=False,
-    help_epilogue="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every command takes --json.",
+    help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.",
 )
 app.command(list_species, name="list")
 for command in (
@@ -58,33 +59,47 @@ app.command(prequential)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status. What we raise on purpose becomes one line, not a traceback."""
+    """Runs one command and returns its exit status. Expected errors are printed as one line without a traceback."""
     _use_utf8()
     try:
         returned = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        terminal.note(f"lmzoo: {_one_line(error)} (see: lmzoo --help)")
+        terminal.note(f"lmzoo: {_usage_message(error)}")
         return 2
     except LmzooError as error:
         terminal.note(f"lmzoo: {_one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         terminal.note(
-            "lmzoo: interrupted; the same command goes on from the last checkpoint, or starts over if it keeps none"
+            "lmzoo: interrupted; repeat the command to continue from the last checkpoint (without one, it starts again)"
         )
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `lmzoo list | head -1`
+    except BrokenPipeError:  # the program that reads our output has ended, as in `lmzoo list | head -1`
         sys.stderr.close()
         return 1
-    except OSError as error:  # a full disk, a folder that may not be read
+    except OSError as error:  # for example a full disk, or a folder without read permission
         terminal.note(f"lmzoo: {_one_line(error)}")
         return 1
     return returned if isinstance(returned, int) else 0
+
+
+def _usage_message(error: cyclopts.CycloptsError) -> str:
+    """Returns the message for wrong options or arguments, with the help command to call."""
+    message = _one_line(error)
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        name = error.argument.name
+        if error.keyword:
+            message = f"Missing value after {error.keyword}."
+        elif error.argument.field_info.is_positional:
+            message = f"Missing argument: {name.lstrip('-').upper()}."
+        else:
+            message = f"Missing option: {name}."
+    return f"{message} See: {' '.join(['lmzoo', *(error.command_chain or ())])} --help"
 
 
 def _one_line(error: Exception) -> str:
@@ -92,7 +107,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _use_utf8() -> None:
-    """UTF-8 always, never the locale: corpora and predictions hold any character."""
+    """Sets the standard streams to UTF-8 whatever the locale, because texts contain any character."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:

@@ -1,6 +1,7 @@
-"""What the commands share on the terminal: data goes to stdout, progress and notes to stderr.
+"""Output of the commands: data goes to stdout, progress and notes go to stderr.
 
-What the consoles print is text, whatever is in it: nothing out of a corpus, a model or a file name commands a terminal.
+Texts from corpora, models and file names may contain control sequences of terminals. The consoles print them as visible
+characters.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 @cache
 def stdout() -> Console:
-    """The console for data."""
+    """Returns the console that prints data to stdout."""
     console = _console()
     if not console.is_terminal:
-        console.width = 1000  # files and pipes have no edge at which a table must be cut
+        console.width = 1000  # tables in files and pipes need not fit a screen
     return console
 
 
 @cache
 def stderr() -> Console:
-    """The console for progress, notes and errors."""
+    """Returns the console that prints progress, notes and errors to stderr."""
     return _console(stderr=True)
 
 
@@ -56,7 +57,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 @dataclass(frozen=True)
 class _AsText:
-    """What rich draws, with no commands in its text; rich's own, such as colours, are not part of the text."""
+    """A wrapper that shows control characters in the text of a rich object, and keeps the colours that rich adds."""
 
     content: RenderableType
 
@@ -66,49 +67,49 @@ class _AsText:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: names in the first column, figures in the others."""
+    """Prints a table to stdout: the first column is aligned to the left, the others to the right."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for place, title in enumerate(header):
-        table.add_column(title, justify="right" if place else "left")
+    for column, title in enumerate(header):
+        table.add_column(title, justify="right" if column else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     stdout().print(table)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on one line of stdout; NaN and Infinity are errors, not output."""
+    """Prints a value as JSON on one line of stdout. Raises ValueError for NaN and infinity, which JSON lacks."""
     sys.stdout.write(printable_json(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def note(message: str) -> None:
-    """One line for people on stderr, shown as it is."""
+    """Prints one line of plain text to stderr."""
     stderr().print(message, markup=False, soft_wrap=True)
 
 
 def note_pages(pages: Sequence[Path]) -> None:
-    """Where a report is."""
+    """Prints the paths of the pages of a report to stderr."""
     for page in pages:
         note(f"report: {page}")
 
 
 def command_line() -> str:
-    """How this program was called, as a line for a shell."""
+    """Returns the command line of this process, quoted for a shell."""
     return shlex.join(["lmzoo", *sys.argv[1:]])
 
 
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress]:
-    """A bar with rate and time to go on stderr; yields the callback that moves it."""
-    with progress_of_many() as move:
-        yield lambda progress: move(description, progress)
+    """Shows a progress bar with rate and remaining time on stderr, and yields the callback that updates the bar."""
+    with progress_of_many() as update:
+        yield lambda progress: update(description, progress)
 
 
 @contextmanager
 def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
-    """A bar for each thing that is under way, by its name; yields the callback that moves them."""
+    """Shows one progress bar per running job on stderr, and yields the callback that updates the bar of a name."""
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -117,7 +118,7 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        TextColumn("to go"),
+        TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}", markup=False, style="dim"),
         console=stderr(),
@@ -126,10 +127,10 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
     )
     tasks: dict[tuple[str, str], TaskID] = {}
 
-    def move(name: str, progress: Progress) -> None:
+    def update(name: str, progress: Progress) -> None:
         key = name, progress.unit
         if key not in tasks:
-            for other in [other for other in tasks if other[0] == name]:  # its next stage begins
+            for other in [other for other in tasks if other[0] == name]:  # the next stage of the job has begun
                 bars.remove_task(tasks.pop(other))
             tasks[key] = bars.add_task(name, total=None, detail="")
         task = bars.tasks[bars.task_ids.index(tasks[key])]
@@ -139,10 +140,11 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
 
     with bars:
-        yield move
+        yield update
 
 
 def _short(number: float) -> str:
+    """Returns a number with three digits and a unit prefix, such as 12.3k."""
     for unit in ("", "k", "M"):
         if number < 1000:
             return f"{number:.3g}{unit}"

@@ -1,1 +1,1 @@
-"""One file a command: parameters in, a call of the library, a table or JSON out."""
+"""The commands of the `lmzoo` program, one per module. Each calls the library and prints a table or JSON."""

@@ -32,40 +32,44 @@ def compare(
     out: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Fit many species on one corpus, measure them on its test split, print a leaderboard and write a report.
+    """Trains several species on one corpus, evaluates them on its test split, prints a leaderboard and writes a report.
 
-    Stopped, it goes on where it was; run twice, it reuses what is fitted. Exit status 1 if a species failed.
+    A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
+    The exit status is 1 if a model could not be trained or evaluated.
 
     Example: lmzoo compare --corpus my-text.txt --species unigram ngram lstm transformer
 
     Parameters
     ----------
     species
-        Names from `lmzoo list`. Default: one of each era.
+        Names of species from `lmzoo list`. Default: all species that come with lmzoo.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
-        The one tokenizer that all share: char, byte, word:N or bpe:SIZE. Default: as the corpus' protocol asks,
-        else bpe:4096.
+        The tokenizer of all models: char, byte, word:N (words that occur at least N times in the training text) or
+        bpe:SIZE (byte pairs, SIZE tokens). Default: the tokenizer that the protocol of the corpus prescribes, else
+        bpe:4096.
     budget
-        quick, standard or thorough.
+        Preset of training length and model sizes: quick, standard or thorough.
     settings
-        A setting of a species, as species.name=value; may be repeated.
+        A setting of one species, as species.name=value, such as lstm.d_hidden=512; may be repeated.
     sweep
-        A setting to try with several values, as hmm.n_states=8,32,128: one entry each, and a figure in the report;
-        may be repeated.
+        A setting to try with several values, such as hmm.n_states=8,32,128: each value is one entry of the
+        leaderboard, and the report has a figure of all values; may be repeated.
     seed
-        The same seed gives the same models.
+        Random seed. The same seed gives the same models.
     seeds
-        How many times to fit each species, with the seeds from --seed on: the report tells how much is chance.
+        Number of times to train each species, with the seeds --seed, --seed + 1 and so on. The report then shows how
+        much the results vary with the seed.
     jobs
-        How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
+        Number of models to train at the same time; they share the cores evenly. Default: one per core, at most 4.
     device
-        Where networks are trained and measured: cpu, cuda, mps, or auto for the best there is.
+        Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
+        else cpu).
     out
-        Folder of the run. Default: runs/BUDGET for the embedded corpus, else runs/CORPUS-BUDGET.
+        Folder for the results. Default: runs/BUDGET for the bundled corpus kjv, else runs/CORPUS-BUDGET.
     json
-        Print one JSON record for each species.
+        Print one JSON record per model.
     """
     from dataclasses import asdict
 
@@ -107,7 +111,7 @@ def compare(
 
 
 def _finish(outcome: Outcome[EvalRecord]) -> None:
-    """A line for a species that is done."""
+    """Prints one line on stderr about a model that was trained and evaluated."""
     note_fit(outcome, quality=_quality)
 
 

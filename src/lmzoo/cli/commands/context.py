@@ -25,28 +25,33 @@ def context(
     svg: Path | None = None,
     json: bool = False,
 ) -> None:
-    """How far back each one looks: the loss as its context is cut, or shuffled, ever nearer to what it predicts.
+    """Measures how much of its context each predictor uses.
+
+    The loss is measured with contexts of different lengths: the tokens before them are removed, or shuffled. The
+    table shows the effective context length (removing older tokens costs less than 1 % of the perplexity), and the
+    number of tokens whose order matters (shuffling older tokens costs less than 1 %).
 
     Example: lmzoo context -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm --svg context.svg
 
     Parameters
     ----------
     predictors
-        A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
+        Default: the corpus on which each predictor was trained.
     split
-        The part of the corpus.
+        The split of the corpus from which the passages are taken.
     max_context
-        The longest context to cut or shuffle, in tokens; less if documents are short.
+        The longest context length to test, in tokens. It is reduced if the documents are shorter.
     positions
-        How many stretches of so many tokens to read.
+        Number of randomly chosen passages to evaluate; each passage has --max-context + 1 tokens.
     seed
-        Draws the stretches and shuffles what stands before them.
+        Random seed: selects the passages and shuffles the tokens before them.
     svg
-        A file for the figure.
+        SVG file for a figure of loss against context length.
     json
-        Print one JSON object for each predictor; losses in bits per token.
+        Print one JSON object per predictor, with losses in bits per token.
     """
     from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.predictor import Predictor

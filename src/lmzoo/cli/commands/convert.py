@@ -12,53 +12,54 @@ if TYPE_CHECKING:
 
 
 def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: bool = False) -> None:
-    """Convert saved predictors to the files of other toolkits and back, whichever the source is.
+    """Converts a saved predictor to the files of another toolkit, or such files to a predictor.
 
-    An n-gram predictor becomes an ARPA file (KenLM, SRILM, ...), a gpt2 predictor a folder of Hugging Face.
+    An n-gram predictor becomes an ARPA file (as used by KenLM, SRILM and others), and a gpt2 predictor becomes a model
+    folder of Hugging Face transformers. The type of SOURCE decides the direction.
 
     Example: lmzoo convert model.arpa.gz runs/mine; lmzoo convert runs/mine model.arpa; lmzoo convert runs/gpt2 hf/gpt2
 
     Parameters
     ----------
     source
-        An ARPA file, also packed by gzip; a folder of Hugging Face that holds a GPT-2; or the folder of a saved
-        predictor.
+        An ARPA file (it may be compressed by gzip), the folder of a GPT-2 model of Hugging Face transformers, or the
+        folder of a saved predictor.
     target
-        From a file or folder of another toolkit: the folder of the predictor. From a predictor: a new ARPA file, packed
-        if its name ends in .gz, or a new folder.
+        The folder for the predictor; or, if SOURCE is a predictor, the new ARPA file (compressed if its name ends in
+        .gz) or the new model folder.
     tokenizer
         A saved predictor or tokenizer.json whose tokens are the words of the ARPA file. Default: a tokenizer that
-        splits text at white space into the words of the file.
+        splits text at white space into words of the file.
     json
-        Print one JSON object about what was written.
+        Print the target and its size as one JSON object.
     """
     from lmzoo.errors import UsageError
     from lmzoo.predictor import check_home
 
     is_saved = (source / "predictor.json").is_file()
     if source.is_dir() and tokenizer:
-        raise UsageError(f"{source} has a tokenizer of its own: --tokenizer is for ARPA files")
+        raise UsageError(f"--tokenizer is for ARPA files only: the folder {source} contains its tokenizer")
     if is_saved or (source.is_dir() and not (source / "config.json").is_file()):
-        predictor = _write(source, target)
+        predictor = _export(source, target)
     else:
         check_home(target)
         predictor = _read_huggingface(source) if source.is_dir() else _read_arpa(source, tokenizer)
         predictor.save(target)
-    sizes, text = _told(predictor)
+    sizes, text = _size_summary(predictor)
     if json:
         terminal.print_json({"target": str(target), "vocab_size": predictor.tokenizer.vocab_size, **sizes})
     else:
         terminal.note(f"{text}, written to {target}")
 
 
-def _write(source: Path, target: Path) -> Predictor:
-    """A saved predictor as the file or folder of another toolkit."""
+def _export(source: Path, target: Path) -> Predictor:
+    """Writes a saved predictor as the file or folder of another toolkit, and returns the predictor."""
     from lmzoo.errors import UsageError
     from lmzoo.predictor import Predictor
 
     predictor = Predictor.load(source)
     if target.exists():
-        raise UsageError(f"{target} is there already and is left as it is: choose a new name")
+        raise UsageError(f"{target} already exists and was not changed: choose a new name")
     with terminal.progress(f"writing {target}") as on_progress:
         if predictor.species == "gpt2":
             from lmzoo.interchange.huggingface import predictor_to_huggingface
@@ -87,12 +88,14 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
     error = predictor.provenance.largest_sum_error
     if error is not None and error > 1e-3:
-        terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
+        terminal.note(
+            f"the probabilities of {source} do not sum to 1 (largest difference: {error}); they are kept unchanged"
+        )
     return predictor
 
 
-def _told(predictor: Predictor) -> tuple[dict[str, object], str]:
-    """How large what was written is: for --json, and for people."""
+def _size_summary(predictor: Predictor) -> tuple[dict[str, object], str]:
+    """Returns the size of a predictor: as fields of a JSON object, and as text."""
     if predictor.species == "gpt2":
         n_parameters = predictor.model.n_parameters
         return {"n_parameters": n_parameters}, f"{n_parameters:,} parameters"

@@ -14,19 +14,19 @@ from lmzoo.cli.commands.parameters import OrStandardInput
 if TYPE_CHECKING:
     from lmzoo.corpora import Corpus, NearDuplicates
 
-app = cyclopts.App(name="corpus", help="List, inspect and fetch corpora.")
+app = cyclopts.App(name="corpus", help="Lists, inspects and downloads corpora.")
 
 
 @app.command(name="list")
 def list_(*, json: bool = False) -> None:
-    """The corpora that lmzoo knows by name, and whether they are on this machine.
+    """Lists the corpora that lmzoo knows by name, and shows which of them are on this machine.
 
-    Any file or folder of your own is a corpus too: give its path in place of a name.
+    Wherever a command takes the name of a corpus, it also takes the path of your own text file or folder.
 
     Parameters
     ----------
     json
-        Print one JSON document.
+        Print one JSON document instead of tables.
     """
     from lmzoo.corpora import is_available, list_corpora
 
@@ -50,30 +50,32 @@ def list_(*, json: bool = False) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "title", "from", "size", "here", "licence"):
+    for column in ("name", "title", "source", "size", "available", "licence"):
         table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column in ("name", "size"))
     for row in rows:
         protocols = " ".join(spec.removeprefix(row["name"]) for spec in row["specs"] if spec != row["name"])
         title = f"{row['title']}\n{protocols}".strip()
-        here = "yes" if row["available"] else "no"
-        cells = (row["name"], title, row["provider"], _size(row["size_bytes"]), here, row["licence"])
+        available = "yes" if row["available"] else "no"
+        cells = (row["name"], title, row["provider"], _size(row["size_bytes"]), available, row["licence"])
         table.add_row(*(Text(cell) for cell in cells))
     terminal.stdout().print(table)
-    terminal.note("`:protocol` goes behind the name, as in brown:bengio2003; `lmzoo corpus info NAME` says more.")
+    terminal.note(
+        "A `:protocol` is appended to the name, as in brown:bengio2003. `lmzoo corpus info NAME` shows details."
+    )
 
 
 @app.command
 def info(corpus: OrStandardInput, /, *, json: bool = False) -> None:
-    """One corpus: its splits, its rule, and what its splits share with each other.
+    """Shows one corpus: its splits, the rule that made them, and the text that test and valid share with train.
 
     Example: lmzoo corpus info brown:bengio2003
 
     Parameters
     ----------
     corpus
-        A name from `lmzoo corpus list`, or a file, folder, glob, or - for standard input.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     json
-        Print one JSON document.
+        Print one JSON document instead of tables.
     """
     from lmzoo.corpora import Size, load_corpus, near_duplicates
 
@@ -100,25 +102,25 @@ def info(corpus: OrStandardInput, /, *, json: bool = False) -> None:
 
 @app.command
 def fetch(names: list[str], /, *, json: bool = False) -> None:
-    """Download corpora, verify them, and keep them in this machine's cache. Broken downloads are resumed.
+    """Downloads corpora into the cache of this machine and verifies them. Interrupted downloads are resumed.
 
     Example: lmzoo corpus fetch wikitext-2 brown
 
     Parameters
     ----------
     names
-        Names from `lmzoo corpus list`.
+        Names of corpora from `lmzoo corpus list`.
     json
-        Print one JSON document.
+        Print one JSON document instead of tables.
     """
     from lmzoo.corpora import corpus_card, fetch_corpus
 
-    cards = [corpus_card(name) for name in names]  # a misspelt name stops the command before anything is downloaded
+    cards = [corpus_card(name) for name in names]  # a misspelt name raises before any download
     for card in cards:
         with terminal.progress(f"fetching {card.name}") as on_progress:
             fetch_corpus(card.name, on_progress)
         if not json:
-            terminal.note(f"{card.name} ({_size(card.size)}) is on this machine: licence {card.licence}")
+            terminal.note(f"{card.name} ({_size(card.size)}) is on this machine; licence: {card.licence}")
     if json:
         terminal.print_json([{"name": card.name, "size_bytes": card.size, "licence": card.licence} for card in cards])
 
@@ -137,8 +139,8 @@ def _print_info(
         ("licence", corpus.licence),
         ("citation", corpus.citation),
         ("protocol", corpus.protocol),
-        ("tokenizer", corpus.tokenizer or "free"),
-        ("vocabulary", f"{len(corpus.vocabulary):,} words, closed" if corpus.vocabulary else ""),
+        ("tokenizer", corpus.tokenizer or "any"),
+        ("vocabulary", f"{len(corpus.vocabulary):,} words; all others are unknown words" if corpus.vocabulary else ""),
         ("fingerprint", corpus.fingerprint),
     ):
         if value:
@@ -156,12 +158,22 @@ def _print_info(
         table.add_row(name, *(f"{number:,}" for number in size.values()), *seen)
     out.print()
     out.print(table)
-    out.print(Text("seen in train: share of the words inside runs of 8 words that also occur in train", style="dim"))
+    out.print(
+        Text(
+            "seen in train: share of the words that are part of a sequence of 8 words which also occurs in train",
+            style="dim",
+        )
+    )
     for name, shared in duplicates.items():
         if shared.worst:
-            worst = Table(box=None, pad_edge=False, title=f"{name}: what repeats train most", title_justify="left")
-            for column in ("document", "seen", "of words", "most of it in"):
-                worst.add_column(column, justify="right" if column in ("seen", "of words") else "left")
+            worst = Table(
+                box=None,
+                pad_edge=False,
+                title=f"{name}: documents with the largest share of text from train",
+                title_justify="left",
+            )
+            for column in ("document", "seen in train", "words", "most similar in train"):
+                worst.add_column(column, justify="right" if column in ("seen in train", "words") else "left")
             for document in shared.worst:
                 cells = (document.name, f"{document.share:.1%}", f"{document.n_words:,}", document.nearest)
                 worst.add_row(*(Text(cell) for cell in cells))

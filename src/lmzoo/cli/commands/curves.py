@@ -33,42 +33,49 @@ def curves(
     out: Path | None = None,
     json: bool = False,
 ) -> int:
-    """How the loss of every species falls with training text: curves, power laws, and where one overtakes another.
+    """Measures how the test loss of each species falls with the amount of training text.
 
-    All are fitted on 1/64, 1/32 .. 1/1 of the train split and measured on the same test split, under one tokenizer,
-    trained on all of train. Networks read each share equally often. Stopped, it goes on where it was. Exit status 1 if
-    a fit failed.
+    Every species is trained on 1/64, 1/32, ... and all of the train split and evaluated on the same test split, with
+    one tokenizer that is trained on all of the train split. Networks train for the same number of epochs on every
+    share. The results are learning curves, power laws fitted to them, and the amounts of text at which one species
+    overtakes another.
+
+    A run that was interrupted continues when the command is repeated. The exit status is 1 if a model could not be
+    trained or evaluated.
 
     Example: lmzoo curves --species ngram lstm transformer --sizes lstm.d_hidden=32,64,128,256
 
     Parameters
     ----------
     species
-        Names from `lmzoo list`. Default: one of each era.
+        Names of species from `lmzoo list`. Default: all species that come with lmzoo.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
-        char, byte, word:N or bpe:SIZE. Default: as the corpus' protocol asks, else bpe:4096.
+        char, byte, word:N (words that occur at least N times in the training text) or bpe:SIZE (byte pairs, SIZE
+        tokens). Default: the tokenizer that the protocol of the corpus prescribes, else bpe:4096.
     budget
-        quick, standard or thorough: for the whole text. On a share of it, networks are trained on that share of the
-        tokens.
+        Preset of model sizes, and of training length on the whole text: quick, standard or thorough. On a share of
+        the text, training is shorter in proportion.
     settings
-        A setting of a species, as species.name=value; may be repeated.
+        A setting of one species, as species.name=value, such as lstm.d_embed=64; may be repeated.
     sizes
-        A setting to try with several values, as lstm.d_hidden=32,64,128,256: a curve each, and the loss against
-        parameters; may be repeated.
+        A setting to try with several values, such as lstm.d_hidden=32,64,128,256: each value has a learning curve,
+        and a figure shows the loss against the number of parameters; may be repeated.
     shares
-        The smallest share is one part of so many, a power of 2; each is twice as large as the one before.
+        Denominator of the smallest share: 64 stands for the shares 1/64, 1/32, ..., 1/2 and 1. Other numbers than
+        powers of 2 are rounded down to one.
     seed
-        Draws the documents of the shares, and the models.
+        Random seed: selects the documents of the shares and initialises the models.
     jobs
-        How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
+        Number of models to train at the same time; they share the cores evenly. Default: one per core, at most 4.
     device
-        Where networks are trained and measured: cpu, cuda, mps, or auto for the best there is.
+        Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
+        else cpu).
     out
-        Folder of the run. Default: runs/curves-CORPUS-BUDGET.
+        Folder for the results. Default: runs/curves-CORPUS-BUDGET.
     json
-        Print points, laws and crossings as one JSON object.
+        Print the points of the curves, the power laws and the crossings as one JSON object.
     """
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.experiments.curves import curves as run
@@ -107,7 +114,7 @@ def curves(
 
 
 def _finish(n_parts: int, outcome: Outcome[EvalRecord]) -> None:
-    """A line for a point that is done."""
+    """Prints one line on stderr about a finished point: one model, trained on one share of the text."""
     from lmzoo.experiments.curves import share_name
 
     note_fit(outcome, name=f"{share_name(n_parts)} · {outcome.name}", quality=_quality)

@@ -17,22 +17,24 @@ def evaluate(
     device: Device = "auto",
     json: bool = False,
 ) -> None:
-    """Measure saved predictors on a corpus: bits per byte, perplexity, accuracy, speed.
+    """Evaluates saved predictors on a corpus: bits per byte, perplexity, accuracy and speed.
 
     Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
 
     Parameters
     ----------
     predictors
-        Folders of saved predictors.
+        Folders of saved predictors (a predictor is a trained model with its tokenizer), or of causal models that
+        transformers saved.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
+        Default: the corpus on which each predictor was trained.
     split
-        The part of the corpus to measure on.
+        The split of the corpus on which to evaluate.
     device
-        Where networks compute: cpu, cuda, mps, or auto for the best there is.
+        Device on which networks are evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     json
-        Print one JSON record a line.
+        Print one JSON record per predictor.
     """
     from dataclasses import asdict
 

@@ -26,34 +26,37 @@ def fit(
     device: Device = "auto",
     json: bool = False,
 ) -> None:
-    """Fit one species on a corpus and save the predictor. A fit that was stopped goes on where it was.
+    """Trains one species on a corpus and saves the predictor, which is the trained model with its tokenizer.
+
+    A training that was interrupted continues when the command is repeated. With
+    torchrun --nproc-per-node 4 -m lmzoo fit ..., four processes train one network in data-parallel mode.
 
     Example: lmzoo fit lstm --corpus my-text.txt --out runs/my-lstm --set training.tokens=2000000
-
-    Started as torchrun --nproc-per-node 4 -m lmzoo fit ..., four processes train a network together.
 
     Parameters
     ----------
     species
-        A name from `lmzoo list`.
+        Name of a species from `lmzoo list`.
     out
         Folder for the predictor.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text; - reads standard input.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
-        char, byte, word:N or bpe:SIZE. Default: as the corpus' protocol asks, else bpe:4096.
+        char, byte, word:N (words that occur at least N times in the training text) or bpe:SIZE (byte pairs, SIZE
+        tokens). Default: the tokenizer that the protocol of the corpus prescribes, else bpe:4096.
     budget
-        quick, standard or thorough.
+        Preset of training length and model sizes: quick, standard or thorough.
     settings
-        A setting of the species (`lmzoo show SPECIES`), as name=value; may be repeated.
+        A setting of the species, as name=value (`lmzoo show SPECIES` lists all settings); may be repeated.
     seed
-        The same seed gives the same model.
+        Random seed. The same seed gives the same model.
     memory
-        What an n-gram model may take to be fitted, such as 500M; more is kept in temporary files. Default: 1G.
+        Memory limit for the training of n-gram models, such as 500M. Beyond the limit, temporary files are used.
+        Default: 1G.
     device
-        Where a network is trained: cpu, cuda, mps, or auto for the best there is.
+        Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     json
-        Print one JSON object about the predictor.
+        Print the folder, the settings and the provenance of the predictor as one JSON object.
     """
     from lmzoo import zoo
     from lmzoo.checkpoint import Checkpoint

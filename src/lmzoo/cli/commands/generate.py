@@ -28,34 +28,34 @@ def generate(
     stop: list[str] | None = None,
     json: bool = False,
 ) -> None:
-    """Continue a text with one or several saved predictors.
+    """Continues a text with one or several saved predictors.
 
     Example: lmzoo generate "And God said" -p runs/quick/predictors/transformer --temperature 0.8 --top-p 0.95
 
     Parameters
     ----------
     prompt
-        The text to continue; "" is the start of a document.
+        The text to continue; "" stands for the start of a document.
     predictors
-        A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     n
-        So many continuations of each, drawn side by side.
+        Number of continuations per predictor.
     max_tokens
-        Stop after so many tokens, unless the model ends the text first.
+        Maximum length of a continuation, in tokens. The model may end the text earlier.
     temperature
-        Above 1 more surprising, below 1 less; 0 always takes the most likely token.
+        Sampling temperature: above 1 the text is more random, below 1 less; 0 always takes the most likely token.
     top_k
-        Draw from the k most likely tokens only.
+        Sample from the k most likely tokens only.
     top_p
-        Draw from the fewest most likely tokens whose probabilities reach p.
+        Sample from the smallest set of most likely tokens whose total probability is at least p.
     min_p
-        Draw from tokens with at least p times the probability of the most likely one.
+        Sample from the tokens with at least p times the probability of the most likely token.
     seed
-        The same seed gives the same text.
+        Random seed. The same seed gives the same text. Default: a different text each time.
     stop
-        End before this text; may be repeated.
+        End the continuation before this text; may be repeated.
     json
-        Print one JSON object for each continuation.
+        Print one JSON object per continuation.
     """
     from rich.text import Text
 
@@ -64,19 +64,19 @@ def generate(
     from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
 
-    show = printable if sys.stdout.isatty() else str  # files and pipes get the text as it is
+    show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
     decoding = Decoding(temperature, top_k, top_p, min_p)
     folders = predictors or default_predictors()
     for folder in folders:
         predictor = Predictor.load(folder)
-        texts: Iterable[Iterable[str]]  # each in pieces
+        texts: Iterable[Iterable[str]]  # each text is a sequence of pieces
         if n == 1:
             texts = [predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())]
         else:
-            drawn = predictor.completions(
+            completions = predictor.completions(
                 prompt, n=n, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ()
             )
-            texts = ([text] for text in drawn)
+            texts = ([text] for text in completions)
         for number, pieces in enumerate(texts, 1):
             if json:
                 completion = "".join(pieces)
@@ -85,8 +85,8 @@ def generate(
                 )
                 continue
             if len(folders) > 1 or n > 1:
-                counted = f", {number} of {n}" if n > 1 else ""
-                terminal.stdout().print(Text(f"── {predictor.species}{counted}", style="bold"))
+                suffix = f", {number} of {n}" if n > 1 else ""
+                terminal.stdout().print(Text(f"── {predictor.species}{suffix}", style="bold"))
             sys.stdout.write(show(prompt))
             for piece in pieces:
                 sys.stdout.write(show(piece))

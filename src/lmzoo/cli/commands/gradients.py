@@ -29,32 +29,37 @@ def gradients(
     svg: Path | None = None,
     json: bool = False,
 ) -> None:
-    """How much predictions can teach networks about what they read earlier: gradients against distance.
+    """Measures how far back in the text the gradients of a network reach.
+
+    The gradient of each prediction's loss is taken with respect to the vectors of the tokens read before. Where this
+    gradient has vanished, training cannot teach the network to use the token.
 
     Example: lmzoo gradients -p runs/quick/predictors/rnn -p runs/quick/predictors/lstm --svg gradients.svg
 
     Parameters
     ----------
     text
-        The text whose tokens are predicted. Default: a split of a corpus.
+        The text whose tokens are predicted. Default: one split of a corpus.
     predictors
-        A folder of a saved network; may be repeated. Default: all networks in runs/quick/predictors.
+        Folder of a saved network; may be repeated. Default: all networks in runs/quick/predictors.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text. Default: what each was fitted on.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
+        Default: the corpus on which each network was trained.
     split
-        The part of the corpus.
+        The split of the corpus from which the predictions are taken.
     distance
-        How many tokens to go back from the one read last, at most; fewer if the text is short.
+        The largest distance to measure, in tokens before the last token read. It is reduced if the text is shorter.
     positions
-        How many predictions to follow back.
+        Number of randomly chosen predictions whose gradients are computed.
     untrained
-        Show each network also as it is before training. In some, parts begin at zero, and nothing flows through them.
+        Also measure each network with untrained weights. Some networks initialise parts of their weights to zero; no
+        gradient passes through these parts.
     seed
-        Draws the positions and initialises untrained networks.
+        Random seed: selects the predictions and initialises untrained networks.
     svg
-        A file for the figure.
+        SVG file for a figure of gradient norm against distance.
     json
-        Print one JSON object for each network: the norms of gradients in nats for each unit of a token's vector.
+        Print one JSON object per network: norms of the gradient of the loss (in nats) with respect to token vectors.
     """
     from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.errors import UsageError

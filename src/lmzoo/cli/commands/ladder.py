@@ -26,40 +26,47 @@ def ladder(
     out: Path = Path("runs/ladder"),
     json: bool = False,
 ) -> int:
-    """Fit species on generated text whose true entropy is known, and see who learns what: counting, copying, ...
+    """Trains species on generated texts of known entropy and reports which abilities each species learns.
 
-    Each rung is a corpus, as source:copying, that asks for one ability. Excess = nats per token above what the source
-    itself, the best possible predictor of its text, pays on the same test text. A rung is climbed if the excess on its
-    decisive tokens (the verb that must agree, the bracket that closes) is below 5 % of what it is for whoever knows all
-    but what decides them; where all tokens are alike, if the excess is below 0.01 nats per token. Of several seeds the
-    best counts, as a network may find a rule with one and miss it with another.
+    Each task of the ladder (each rung) is a generated corpus, such as source:copying, that requires one ability:
+    copying, counting, agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
+    loss of the source itself, which predicts its own text as well as possible, in nats per token of the test text.
 
-    Stopped, it goes on where it was; run twice, it reuses what is fitted. Exit status 1 if a species failed.
+    A task with target tokens (the verb that must agree, the bracket that closes) is passed if the excess on these
+    tokens is below 5 % of the excess of a baseline. The baseline knows everything about the source except for the
+    fact that decides the target tokens. A task without target tokens is passed if the excess is below 0.01 nats per
+    token. With several seeds the best one counts, because a network may find a rule with one seed and miss it with
+    another.
+
+    A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
+    The exit status is 1 if a model could not be trained or evaluated.
 
     Example: lmzoo ladder --rung agreement-10 copying --species ngram lstm transformer
 
     Parameters
     ----------
     rungs
-        Names of sources (markov-2 is the corpus source:markov-2 of `lmzoo corpus list`). Default: all.
+        Names of tasks: markov-2 stands for the corpus source:markov-2 of `lmzoo corpus list`. Default: all tasks.
     species
-        Names from `lmzoo list`. Default: eleven of all eras.
+        Names of species from `lmzoo list`. Default: eleven species, from the Markov chain to the transformer.
     budget
-        quick, standard or thorough.
+        Preset of training length: quick, standard or thorough. Networks have the same small sizes in all three.
     settings
-        A setting of a species on all rungs, as species.name=value; may be repeated.
+        A setting of one species on all tasks, as species.name=value, such as lstm.d_hidden=128; may be repeated.
     seed
-        The same seed gives the same models.
+        Random seed. The same seed gives the same models.
     seeds
-        How many times to fit each species, with the seeds from --seed on.
+        Number of times to train each species on each task, with the seeds --seed, --seed + 1 and so on.
     jobs
-        How many species to fit at a time; they share the cores evenly. Default: one for each core, at most 4.
+        Number of models to train at the same time; they share the cores evenly. Default: one per core, at most 4.
     device
-        Where networks are trained and measured: cpu, cuda, mps, or auto for the best there is.
+        Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
+        else cpu).
     out
-        Folder of the ladder: ladder.html, ladder.md, ladder.jsonl, and a run folder of `lmzoo compare` for each rung.
+        Folder for the results: ladder.html, ladder.md, ladder.jsonl, and for each task a folder as `lmzoo compare`
+        writes it.
     json
-        Print one JSON record for each species on each rung, with each seed.
+        Print one JSON record per task, species and seed.
     """
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""What commands that fit many species say when one of them is done."""
+"""The progress lines of the commands that train several models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 def note_fit(
     outcome: Outcome[EvalRecord], *, name: str = "", quality: Callable[[EvalRecord], str] | None = None
 ) -> None:
-    """A line under `name` (default: that of the outcome): why it failed, or how good it is, and how it was made."""
+    """Prints one line on stderr about a finished job: its error, or its quality and its training time.
+
+    `name` is the label of the line (default: the name of the job). `quality` turns the record of the job into text,
+    such as "1.311 bits/byte"; None leaves the quality out.
+    """
     name, record = name or outcome.name, outcome.record
     if record is None:
         terminal.note(f"  {name}: failed: {outcome.error}")

@@ -1,4 +1,4 @@
-"""Kinds of parameters that several commands take."""
+"""Types of options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-# An empty list, as of a shell's unset variable, is no wish for everything.
+# `--species` without a name, as from an unset shell variable, is an error: it must not select all species.
 Names = Annotated[list[str] | None, Parameter(consume_multiple=(1, None))]
 
-# "-" is standard input, and not the beginning of an option.
+# The value "-" means standard input.
 OrStandardInput = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmzoo.stream import TokenStream
 
 DEFAULT_RUN = Path("runs/quick/predictors")
-"""Where `make compare` leaves its predictors."""
+"""The folder in which `make compare` saves its predictors."""
 
 
 def predict(
@@ -26,27 +26,27 @@ def predict(
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
     json: bool = False,
 ) -> None:
-    """The most likely next tokens after a text, for one or several saved predictors side by side.
+    """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
 
     Example: lmzoo predict "In the beginning God" -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm
 
     Parameters
     ----------
     context
-        The text so far; "" is the start of a document.
+        The text before the predicted token; "" stands for the start of a document.
     predictors
-        A folder of a saved predictor; may be repeated. Default: all in runs/quick/predictors.
+        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     k
-        How many tokens to show.
+        Number of tokens to show.
     json
-        Print one JSON object for each predictor.
+        Print one JSON object per predictor.
     """
     from lmzoo.errors import UsageError
     from lmzoo.metrics import bits
     from lmzoo.predictor import Predictor
 
     if k < 1:
-        raise UsageError(f"k must be at least 1, got {k}")
+        raise UsageError(f"--k must be at least 1, got {k}")
     tables = []
     for folder in predictors or default_predictors():
         predictor = Predictor.load(folder)
@@ -67,26 +67,32 @@ def predict(
 
 
 def default_predictors() -> list[Path]:
-    """The predictors of `make compare`, in the order of the eras."""
+    """Returns the folders of the predictors that `make compare` saved, in the order of `zoo.names()`.
+
+    Raises UsageError if there are none.
+    """
     from lmzoo import zoo
     from lmzoo.errors import UsageError
 
     found = {path.parent.name: path.parent for path in DEFAULT_RUN.glob("*/predictor.json")}
     if not found:
-        raise UsageError(f"name a saved predictor with -p FOLDER: there are none in {DEFAULT_RUN} (make compare)")
+        raise UsageError(f"no saved predictors in {DEFAULT_RUN}: run `make compare`, or name a folder with -p FOLDER")
     names = zoo.names()
     return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
 
 
 def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str) -> TokenStream:
-    """A split of a corpus as the tokens of a predictor; None = the corpus that it was fitted on."""
+    """Returns one split of a corpus, encoded by the tokenizer of a predictor.
+
+    `corpus` None stands for the corpus on which the predictor was trained; UsageError if this corpus is unknown.
+    """
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_documents
     from lmzoo.errors import UsageError
 
     name = corpus or predictor.provenance.corpus
     if not name:
-        raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
+        raise UsageError(f"{folder} was imported, so its training corpus is unknown: name a text with --corpus")
     return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
 
 

@@ -30,38 +30,43 @@ def prequential(
     out: Path | None = None,
     json: bool = False,
 ) -> int:
-    """How short a text becomes when a species learns it as it goes, next to gzip, bzip2, xz, zstd and PPMd.
+    """Computes the length of a text that is compressed by a species while the species learns it.
 
-    The text, all splits of it, is coded block by block, each with the species fitted on the blocks before it.
-    Stopped, it goes on with the block it was at. Exit status 1 if a species failed.
+    The text (all splits of the corpus) is compressed block by block: each block is predicted by a model that was
+    trained on the blocks before it. No text is held out, so the lengths compare with those of the compressors gzip,
+    bzip2, xz, zstd and PPMd, which are measured as well.
+
+    A run that was interrupted continues with the block at which it stopped. The exit status is 1 if a species failed.
 
     Example: lmzoo prequential --corpus my-text.txt --species ngram infinigram lstm
 
     Parameters
     ----------
     species
-        Names from `lmzoo list`. Default: one of each era.
+        Names of species from `lmzoo list`. Default: all species that come with lmzoo.
     corpus
-        A name from `lmzoo corpus list`, or a file, folder or glob of text.
+        A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
-        byte, or char, whose alphabet is added to the code; any other would have to be sent.
+        byte, or char (the alphabet is added to the compressed length). Tokenizers that are learned from the text are
+        excluded: their vocabulary would be part of the compressed text.
     budget
-        quick, standard or thorough. A fit on a share f of the text trains on sqrt(f) of the budget's tokens.
+        Preset of training length and model sizes: quick, standard or thorough. On a share f of the text, networks
+        train on sqrt(f) times the number of tokens in the preset.
     settings
-        A setting of a species, as species.name=value; may be repeated.
+        A setting of one species, as species.name=value, such as ngram.order=6; may be repeated.
     growth
-        How many times as long the text is at the end of a block as at its start. Nearer to 1, a species learns more
-        often, and its code is shorter.
+        Growth factor: models are trained again each time the text read so far has grown by this factor. A factor
+        closer to 1 trains more often and gives a shorter compressed text.
     seed
-        The same seed gives the same code.
+        Random seed. The same seed gives the same compressed length.
     jobs
-        How many species to run at a time; they share the cores evenly. Default: one for each core, at most 4.
+        Number of species to run at the same time; they share the cores evenly. Default: one per core, at most 4.
     device
-        Where networks are trained: cpu, cuda, mps, or auto for the best there is.
+        Device on which networks are trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     out
-        Folder of the run. Default: runs/prequential-CORPUS-BUDGET.
+        Folder for the results. Default: runs/prequential-CORPUS-BUDGET.
     json
-        Print one JSON record for each species and compressor.
+        Print one JSON record per species and per compressor.
     """
     from dataclasses import asdict
 
@@ -98,7 +103,7 @@ def prequential(
 
 
 def _finish(outcome: Outcome[CodeRecord]) -> None:
-    """A line for a species or compressor that is done."""
+    """Prints one line on stderr about a species or compressor that is done."""
     record = outcome.record
     if record is None:
         terminal.note(f"  {outcome.name}: left out: {outcome.error}")

@@ -8,10 +8,10 @@ from lmzoo.cli import terminal
 
 
 def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> None:
-    """Write the report of a run again, or one page about several; nothing is fitted.
+    """Writes the report of one run again, or one page about several runs. No model is trained.
 
-    Of one run, its report, from its records and saved predictors. Several are put side by side, on one corpus or on
-    many: bits per byte compare whatever the tokenizer, and intervals and tests are over the same documents.
+    The page about several runs compares their models. The runs may use different corpora and tokenizers, because bits
+    per byte do not depend on the tokenizer. Confidence intervals and tests resample the documents of the test text.
 
     Examples:
 
@@ -22,9 +22,9 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     Parameters
     ----------
     runs
-        Folders of runs of `lmzoo compare`.
+        Folders that `lmzoo compare` wrote.
     out
-        Folder of the page about several runs: merged.html, merged.md, merged.csv, pairs.csv and figures.
+        Folder for the page about several runs: merged.html, merged.md, merged.csv, pairs.csv and figures.
     json
         Print the paths of the pages as one JSON array.
     """
@@ -33,7 +33,7 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     from lmzoo.report.merged import write_merged
 
     if not runs:
-        raise UsageError("name the folder of a run, or of several (see: lmzoo compare)")
+        raise UsageError("name the folder of at least one run of `lmzoo compare`: lmzoo report FOLDER ...")
     if len(runs) == 1:
         with terminal.progress("report") as on_progress:
             pages = write_report(runs[0], on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""`--set name=value`: settings of a species from the command line."""
+"""Parsing of the options `--set name=value` and `--sweep species.name=value,value`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from lmzoo.errors import ConfigurationError
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
-    """["d_hidden=512", "training.tokens=1000000"] as {"d_hidden": 512, "training": {"tokens": 1000000}}.
+    """Parses assignments such as "d_hidden=512" into a dictionary of settings.
 
-    Values are JSON where they can be read as it, else text. ConfigurationError for what is not `name=value`.
+    A dot in a name makes a nested dictionary: ["d_hidden=512", "training.tokens=1000000"] becomes
+    {"d_hidden": 512, "training": {"tokens": 1000000}}. A value is parsed as JSON if it is valid JSON; otherwise it is
+    kept as text. Raises ConfigurationError if an assignment does not have the form `name=value`.
     """
     settings: dict[str, Any] = {}
     for assignment in assignments:
@@ -24,27 +26,33 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
             value = json.loads(text)
         except ValueError:
             value = text
-        place = settings
+        group = settings
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise ConfigurationError(f"--set {assignment}: '{parent}' already has a value of its own")
-        place[name] = value
+            group = group.setdefault(parent, {})
+            if not isinstance(group, dict):
+                raise ConfigurationError(
+                    f"--set {assignment}: '{parent}' already has a value, so '{path}' cannot be set"
+                )
+        group[name] = value
     return settings
 
 
 def parse_settings_of_species(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The same with the name of a species before each setting: ["lstm.d_hidden=512"] as {"lstm": {"d_hidden": 512}}."""
+    """Parses assignments such as "lstm.d_hidden=512" into settings by species: {"lstm": {"d_hidden": 512}}.
+
+    Raises ConfigurationError if an assignment does not have the form `species.name=value`.
+    """
     for assignment in assignments:
         if "." not in assignment.partition("=")[0]:
-            raise ConfigurationError(f"--set takes species.name=value, as in lstm.d_hidden=512; got '{assignment}'")
+            raise ConfigurationError(f"--set takes species.name=value, such as lstm.d_hidden=512; got '{assignment}'")
     return parse_settings(assignments)
 
 
 def parse_sweeps(assignments: Sequence[str], option: str = "--sweep") -> dict[str, dict[str, list[Any]]]:
-    """["hmm.n_states=8,32"] as {"hmm": {"n_states": [8, 32]}}; ConfigurationError for anything else.
+    """Parses assignments such as "hmm.n_states=8,32" into the values to try: {"hmm": {"n_states": [8, 32]}}.
 
-    A setting within a group keeps its dots, as "training.tokens".
+    The name of a nested setting keeps its dots, as in {"lstm": {"training.tokens": [...]}}. `option` is the name of the
+    option in error messages. Raises ConfigurationError if an assignment has another form.
     """
     sweeps: dict[str, dict[str, list[Any]]] = {}
     for assignment in assignments:
@@ -53,7 +61,7 @@ def parse_sweeps(assignments: Sequence[str], option: str = "--sweep") -> dict[st
         values = [value.strip() for value in text.split(",")]
         if not (species and names and all(names) and all(values)):
             raise ConfigurationError(
-                f"{option} takes species.setting=value,value, as in hmm.n_states=8,32; got '{assignment}'"
+                f"{option} takes species.setting=value,value, such as hmm.n_states=8,32; got '{assignment}'"
             )
         tried = sweeps.setdefault(species, {}).setdefault(".".join(names), [])
         tried += [parse_settings([f"value={value}"])["value"] for value in values]

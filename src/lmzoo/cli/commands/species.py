@@ -6,12 +6,12 @@ from lmzoo.cli import terminal
 
 
 def list_species(*, json: bool = False) -> None:
-    """The species of the zoo, era by era.
+    """Lists the species (model families) that lmzoo knows, oldest first.
 
     Parameters
     ----------
     json
-        Print one JSON array of the cards.
+        Print the cards of all species as one JSON array.
     """
     from dataclasses import asdict
 
@@ -25,7 +25,7 @@ def list_species(*, json: bool = False) -> None:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("species", "year", "what", "sees"):
+    for column in ("species", "year", "title", "context"):
         table.add_column(column, style="bold" if column == "species" else "", no_wrap=column == "species")
     for card in sorted(cards, key=lambda card: card.year):
         table.add_row(card.name, str(card.year), Text(card.title), Text(card.sees))
@@ -33,18 +33,18 @@ def list_species(*, json: bool = False) -> None:
 
 
 def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
-    """One species: its card, and its settings: the defaults, and what a budget puts in their place.
+    """Shows one species: its history, its limits, its paper, and its settings under each budget.
 
     Example: lmzoo show lstm
 
     Parameters
     ----------
     species
-        A name from `lmzoo list`.
+        Name of a species from `lmzoo list`.
     bibtex
-        Print its papers for a bibliography, and nothing else.
+        Print only the papers of the species, in BibTeX format.
     json
-        Print one JSON object.
+        Print the card and the settings as one JSON object.
     """
     from dataclasses import asdict
 
@@ -60,7 +60,7 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
         sys.stdout.write(papers(card.cites))
         return
     settings = {name: _plain(value) for name, value in zoo.defaults(species).items()}
-    if "training" in settings:  # None stands for settings of the species' own, which a model of it knows
+    if "training" in settings:  # the default is None; the model then knows the training settings of its species
         settings["training"] = _plain(getattr(zoo.create(species, 2), "training", None))
     budgets = {budget: settings_for(species, budget) for budget in BUDGETS}
     if json:
@@ -86,12 +86,12 @@ def show(species: str, *, bibtex: bool = False, json: bool = False) -> None:
         for name, value in as_assignments(settings).items():
             changes = (changed.get(name, "") for changed in laid_over.values())
             table.add_row(name, Text(value), *map(Text, changes))
-        title = "settings, and what each --budget puts in their place" if laid_over else "settings"
+        title = "settings: the defaults, and the values under each --budget" if laid_over else "settings"
         console.print(Text(f"\n{title}", style="bold"), table)
 
 
 def _plain(value: object) -> object:
-    """A default as something that JSON and people can read."""
+    """Converts the default value of a setting to a type that JSON can hold."""
     from dataclasses import asdict, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from lmzoo.models.hidden_states import HasHiddenStates
     from lmzoo.tokenizers import Tokenizer
 
-_N_NEXT, _N_LIKE = 3, 4
-_LONGEST = 2000
-"""Tokens of a text: what is known of each is a number for every state."""
+_N_NEXT_STATES, _N_TYPICAL_TOKENS = 3, 4
+_MAX_TOKENS = 2000
+"""Longest text in tokens; the posteriors of a text need one number per token and state."""
 
 
 def states(
@@ -29,87 +29,90 @@ def states(
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
-    """What the hidden states of a hidden Markov model stand for; or which ones a text goes through.
+    """Shows the hidden states of a hidden Markov model, or the most likely states of a text.
 
     Example: lmzoo states runs/quick/predictors/hmm "In the beginning God created"
 
     Parameters
     ----------
     predictor
-        A folder of a saved hidden Markov model.
+        Folder of a saved hidden Markov model.
     text
-        Show the most likely path through this text, and how sure each state is, instead of the table of all states.
+        Show the most likely state of each token of this text (Viterbi path) and the posterior probability of this
+        state, instead of the table of all states.
     k
-        How many tokens of each state to show.
+        Number of most likely tokens to show for each state.
     sample
-        Let the model walk: a text of its own, with the state behind each token.
+        Show a text sampled from the model, with the state that emitted each token.
     max_tokens
-        Where a sample ends at the latest.
+        Maximum length of the sample, in tokens.
     seed
-        The same seed gives the same sample.
+        Random seed. The same seed gives the same sample.
     json
-        Print one JSON object for each state, or for each token.
+        Print one JSON object per state, or per token.
     """
     from lmzoo.errors import UsageError
     from lmzoo.models.hidden_states import HasHiddenStates
     from lmzoo.predictor import Predictor
 
     if k < 1 or max_tokens < 1:
-        raise UsageError(f"k and max_tokens must be at least 1, got {k} and {max_tokens}")
+        raise UsageError(f"--k and --max-tokens must be at least 1, got {k} and {max_tokens}")
     if sample and text is not None:
-        raise UsageError("give a text, or --sample to have one made, not both")
+        raise UsageError("give either a text or --sample, not both")
     found = Predictor.load(predictor)
     if not isinstance(found.model, HasHiddenStates):
-        raise UsageError(f"{predictor} is a '{found.species}', which shows no hidden states; hmm and class-hmm do")
+        raise UsageError(
+            f"{predictor} is a '{found.species}', whose hidden states cannot be shown: name a hmm or class-hmm"
+        )
     if text is not None:
-        rows = _path(found.tokenizer, found.model, text)
+        rows = _most_likely_path(found.tokenizer, found.model, text)
     elif sample:
-        rows = _walk(found.tokenizer, found.model, max_tokens, seed)
+        rows = _sampled_document(found.tokenizer, found.model, max_tokens, seed)
     else:
-        rows = _table(found.tokenizer, found.model, k)
+        rows = _state_table(found.tokenizer, found.model, k)
     if json:
         for row in rows:
             terminal.print_json(row)
     else:
-        _show(rows)
+        _print_table(rows)
 
 
 Rows = list[dict[str, Any]]
 
 
-def _table(tokenizer: Tokenizer, model: HasHiddenStates, k: int) -> Rows:
+def _state_table(tokenizer: Tokenizer, model: HasHiddenStates, k: int) -> Rows:
     return [
         {
             "state": one.state,
             "share": one.mass,
-            "stays": one.self_transition,
-            "next states": [{"state": state, "probability": prob} for state, prob in one.next[:_N_NEXT]],
+            "self-transition": one.self_transition,
+            "next states": [{"state": state, "probability": prob} for state, prob in one.next[:_N_NEXT_STATES]],
             "tokens": [{"token": tokenizer.token_text(token_id), "probability": prob} for token_id, prob in one.top],
         }
         for one in sorted(model.state_table(k), key=lambda one: -one.mass)
     ]
 
 
-def _path(tokenizer: Tokenizer, model: HasHiddenStates, text: str) -> Rows:
+def _most_likely_path(tokenizer: Tokenizer, model: HasHiddenStates, text: str) -> Rows:
     from lmzoo.errors import UsageError
 
     ids = tokenizer.encode(text)
-    if not 0 < len(ids) <= _LONGEST:
-        raise UsageError(f"the text must have 1 to {_LONGEST:,} tokens, and has {len(ids):,}")
+    if not 0 < len(ids) <= _MAX_TOKENS:
+        raise UsageError(f"the text must have 1 to {_MAX_TOKENS:,} tokens, got {len(ids):,}")
     posteriors = model.posteriors(ids)
-    tops = {one.state: one.top for one in model.state_table(_N_LIKE)}
+    tops = {one.state: one.top for one in model.state_table(_N_TYPICAL_TOKENS)}
     return [
         {
             "token": tokenizer.token_text(token_id),
             "state": state,
             "probability": float(probs[state]),
-            "as": [tokenizer.token_text(like) for like, _ in tops[state]],
+            "typical tokens": [tokenizer.token_text(typical) for typical, _ in tops[state]],
         }
         for token_id, state, probs in zip(ids.tolist(), model.viterbi(ids).tolist(), posteriors, strict=True)
     ]
 
 
-def _walk(tokenizer: Tokenizer, model: HasHiddenStates, max_tokens: int, seed: int) -> Rows:
+def _sampled_document(tokenizer: Tokenizer, model: HasHiddenStates, max_tokens: int, seed: int) -> Rows:
     import numpy as np
 
     ids, path = model.sample_document(np.random.default_rng(seed), max_tokens)
@@ -119,7 +122,7 @@ def _walk(tokenizer: Tokenizer, model: HasHiddenStates, max_tokens: int, seed: i
     ]
 
 
-def _show(rows: Rows) -> None:
+def _print_table(rows: Rows) -> None:
     from rich.table import Table
     from rich.text import Text
 

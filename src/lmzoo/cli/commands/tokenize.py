@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_SPECS = ("char", "byte", "word", "bpe:1024", "bpe:4096")
 _COLOURS = ("on dark_blue", "on dark_green", "on purple4", "on dark_red")
-_MOST_SHOWN = 200
-"""Pieces shown of each tokenizer; the counts are of all."""
+_MAX_SHOWN = 200
+"""Maximum number of pieces printed per tokenizer; the counts include all pieces."""
 
 
 def tokenize(
@@ -29,25 +29,27 @@ def tokenize(
     corpus: OrStandardInput = "kjv",
     json: bool = False,
 ) -> None:
-    """Show how tokenizers cut a text: pieces, ids and counts, side by side.
+    """Shows how tokenizers split a text into tokens, with token ids and counts.
 
-    A small vocabulary makes long sequences, a large one makes rare entries: the table shows the trade-off.
+    A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training.
 
     Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096
 
     Parameters
     ----------
     text
-        The text; - reads standard input.
+        The text to split; - reads standard input.
     tokenizers
-        char, byte, word:N, word-space:N or bpe:SIZE, trained on the corpus; or a tokenizer.json, or the folder of a
-        saved predictor. May be repeated. Default: one of each kind.
+        A tokenizer to train on the corpus: char, byte, word:N (words that occur at least N times), word-space:N (the
+        same, split at white space only) or bpe:SIZE (byte pairs, SIZE tokens). Or a tokenizer.json file, or the folder
+        of a saved predictor. May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
     file
-        Read the text from this file.
+        Read the text from this file instead.
     corpus
-        What tokenizers are trained on (its train split): a name from `lmzoo corpus list`, or files.
+        The corpus on whose train split the tokenizers are trained: a name from `lmzoo corpus list`, or your own text
+        (a file, a folder, or a glob pattern).
     json
-        Print one JSON object for each tokenizer.
+        Print one JSON object per tokenizer.
     """
     text = _text(text, file)
     for name, tokenizer in _tokenizers(tokenizers or list(_DEFAULT_SPECS), corpus):
@@ -67,7 +69,10 @@ def tokenize(
 
 
 def _text(text: str | None, file: Path | None) -> str:
-    """The text from the argument, the file or standard input; exactly one of them."""
+    """Returns the text to split, read from the argument, the file or standard input.
+
+    Raises UsageError unless exactly one of `text` and `file` is given.
+    """
     import sys
 
     from lmzoo.errors import CorpusError, UsageError
@@ -82,7 +87,9 @@ def _text(text: str | None, file: Path | None) -> str:
         try:
             return sys.stdin.read()
         except UnicodeDecodeError as error:
-            raise CorpusError(f"standard input is not UTF-8 at byte {error.start}: convert it first") from error
+            raise CorpusError(
+                f"standard input is not UTF-8 text: byte {error.start} is invalid; convert the text to UTF-8 first"
+            ) from error
     return text or ""
 
 
@@ -92,19 +99,19 @@ def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, Tokenizer]]:
     from lmzoo.corpora import load_corpus
     from lmzoo.tokenizers import Tokenizer, train_tokenizer
 
-    @cache  # read once, and only if one has to be trained
+    @cache  # the corpus is read once, and only if a tokenizer has to be trained
     def texts() -> list[str]:
         return [document.text for document in load_corpus(corpus).train]
 
-    found = []
+    tokenizers = []
     for name in names:
         path = Path(name)
         if path.is_dir() or path.suffix == ".json":
-            found.append((name, Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)))
+            tokenizers.append((name, Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)))
         else:
             with terminal.progress(f"training {name}") as on_progress:
-                found.append((name, train_tokenizer(name, texts(), on_progress=on_progress)))
-    return found
+                tokenizers.append((name, train_tokenizer(name, texts(), on_progress=on_progress)))
+    return tokenizers
 
 
 def _figures(text: str, pieces: list[Piece], tokenizer: Tokenizer) -> dict[str, float]:
@@ -128,16 +135,16 @@ def _show(name: str, pieces: list[Piece], figures: dict[str, float]) -> None:
     )
     console = terminal.stdout()
     console.print(Text.assemble((f"{name:<12}", "bold"), (head, "dim")))
-    shown = pieces[:_MOST_SHOWN]
+    shown = pieces[:_MAX_SHOWN]
     console.print(_coloured(shown))
     console.print(Text(" ".join(str(piece.token_id) for piece in shown), style="dim"))
-    if len(pieces) > _MOST_SHOWN:
-        console.print(Text(f"... and {len(pieces) - _MOST_SHOWN:,} more", style="dim"))
+    if len(pieces) > _MAX_SHOWN:
+        console.print(Text(f"... and {len(pieces) - _MAX_SHOWN:,} more", style="dim"))
     console.print()
 
 
 def _coloured(pieces: list[Piece]) -> Text:
-    """The pieces in colours that change from one to the next; without colour, a bar parts them."""
+    """Returns the pieces on backgrounds of alternating colours; a terminal without colours gets `|` between them."""
     from rich.text import Text
 
     from lmzoo.tokenizers import visible
