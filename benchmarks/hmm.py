@@ -103,7 +103,7 @@ def measure_speed(corpus: EncodedCorpus) -> Figures:
 
     def in_batches() -> None:
         for part in np.array_split(contexts, len(contexts) // 100):
-            model.predict_distributions(list(part))
+            model.next_log_probs_after(list(part))
 
     for name, label, work, n_items in (
         ("distributions_per_second", "distributions, advancing a state", one_by_one, len(contexts)),

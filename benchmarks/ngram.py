@@ -211,7 +211,7 @@ def measure_reading(model: NgramModel, test: TokenStream, figures: Figures) -> N
     figures["distribution_rate"] = rate
     row("full distributions, one after another", rate, "contexts/s", f"V = {model.vocab_size:,}")
     batches = [contexts[start : start + 64] for start in range(0, len(contexts), 64)]
-    rate = len(contexts) / seconds(lambda: consume(map(model.predict_distributions, batches)))
+    rate = len(contexts) / seconds(lambda: consume(map(model.next_log_probs_after, batches)))
     figures["batched_distribution_rate"] = rate
     row("full distributions, 64 at a time", rate, "contexts/s")
 

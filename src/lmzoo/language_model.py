@@ -22,6 +22,8 @@ State = TypeVar("State")
 _BLOCK_ELEMENTS = 1 << 17
 """Size of the (B, V) blocks in which streams are read: 1 MB of float64, which stays in a core's cache."""
 
+_END = np.array([EOT], np.int32)
+
 
 @dataclass(frozen=True, eq=False)
 class TokenStats:
@@ -183,33 +185,73 @@ class LanguageModel(ABC, Generic[State]):
         """(B, V) log-probabilities in nats of the next token after each of B states."""
         return np.array([self.next_log_probs(state) for state in states]).reshape(len(states), self.vocab_size)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        """(B, V) log-probabilities in nats of the next token after each of B contexts."""
-        rows = [self.next_log_probs(self.state_after(self.visible(context))) for context in contexts]
-        return np.array(rows).reshape(len(rows), self.vocab_size)
+    def next_log_probs_after(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+        """Returns the (B, V) log-probabilities, in nats, of each of V possible next tokens after each of B contexts.
+
+        Each context is an array of token ids. Raises TokenIdError for ids outside the vocabulary.
+        """
+        # Each context is read as a document: its prediction is the one at the EOT that ends the document.
+        stream, ends = self._as_documents(contexts)
+        rows = np.empty((len(contexts), self.vocab_size))
+        for positions, block in self.stream_log_probs(stream, ends):
+            rows[np.searchsorted(ends, positions)] = block
+        return rows
+
+    def _as_documents(self, contexts: Sequence[ArrayLike]) -> tuple[TokenStream, NDArray[np.intp]]:
+        """Joins contexts, each followed by EOT, to a stream; returns the stream and the (B,) positions of the EOTs."""
+        parts = [_as_ids(context) for context in contexts]
+        ids = np.concatenate([part for context in parts for part in (context, _END)]) if parts else _END[:0]
+        stream = self.checked_stream(ids)
+        sizes = np.array([part.size + 1 for part in parts], np.intp)
+        if self.context_size is None or (sizes <= self.context_size + 1).all():
+            return stream, sizes.cumsum() - 1
+        sizes_seen = np.minimum(sizes, self.context_size + 1)
+        seen = np.arange(len(stream)) >= np.repeat(sizes.cumsum() - sizes_seen, sizes)
+        return TokenStream(stream.ids[seen]), sizes_seen.cumsum() - 1
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         """(T,) log-probability in nats of every id of a stream, given those before it in its document."""
         return self.token_stats(ids).log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-        """The predicted distributions of a checked stream, in blocks: positions (B,) and log-probabilities (B, V).
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        """Yields the predicted distributions at the positions of a stream, in blocks.
 
-        Every position comes exactly once, in any order; a block may be reused for the next one.
+        Each block is a pair: B positions (B,), and the log-probabilities (B, V) in nats of each of V possible tokens at
+        these positions, given the tokens before them in their document. `positions`, in increasing order, selects the
+        positions to predict; None means all T. Each occurs once, in any order. The memory of a block may be reused for
+        the next one. The stream must have been checked by `checked_stream`.
         """
-        state = self.initial_state()
-        for start, stop in self.block_bounds(len(stream)):
-            block = np.empty((stop - start, self.vocab_size))
-            for row, token_id in enumerate(stream.ids[start:stop].tolist()):
+        wanted = np.arange(len(stream)) if positions is None else positions
+        starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
+        # `state` has read the document that starts at `state_start`, as far as position `n_read`.
+        state, state_start, n_read = self.initial_state(), -1, 0
+        for first, last in self.block_bounds(len(wanted)):
+            block = np.empty((last - first, self.vocab_size))
+            rows = zip(wanted[first:last].tolist(), starts[first:last].tolist(), strict=True)
+            for row, (position, start) in enumerate(rows):
+                if start == state_start:
+                    for token_id in stream.ids[n_read:position].tolist():
+                        state = self.advance(state, token_id)
+                else:
+                    state = self.state_after(self.visible(stream.ids[start:position]))
+                state_start, n_read = start, position
                 block[row] = self.next_log_probs(state)
-                state = self.initial_state() if token_id == EOT else self.advance(state, token_id)
-            yield np.arange(start, stop), block
+            yield wanted[first:last], block
 
     def block_bounds(self, n_positions: int) -> Iterator[tuple[int, int]]:
         """(start, stop) of consecutive blocks whose (B, V) log-probabilities fit the processor's cache."""
         size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
         for start in range(0, n_positions, size):
             yield start, min(start + size, n_positions)
+
+
+def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
+    """Returns a context as a (T,) array of integers."""
+    ids = np.asarray(context)
+    # The checks of TokenStream take longer than a prediction of an n-gram model, so ordinary arrays skip them.
+    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids
 
 
 def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[np.int64]:

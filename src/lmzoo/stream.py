@@ -81,6 +81,14 @@ class TokenStream:
         for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
             yield self.ids[start:end]
 
+    def mask(self, positions: NDArray[np.integer] | None) -> NDArray[np.bool_]:
+        """Returns a (T,) array that is True at the given positions of the stream; at all T positions for None."""
+        if positions is None:
+            return np.ones(len(self), bool)
+        mask = np.zeros(len(self), bool)
+        mask[positions] = True
+        return mask
+
     def previous_ids(self) -> NDArray[np.int32]:
         """(T,) the id before each position; EOT at every document start, since both mean the empty context."""
         previous = np.empty_like(self.ids)

@@ -117,11 +117,17 @@ def one_truth(specimen: Specimen) -> None:
         )
     specimen.same(model.log_probs(ids), stats.log_probs, "log_probs and token_stats")
     contexts = specimen.contexts()
-    batch = model.predict_distributions(contexts)
+    batch = model.next_log_probs_after(contexts)
     assert batch.shape == (len(contexts), specimen.vocab_size)
     for row, context in zip(batch, contexts, strict=True):
-        specimen.same(row, model.predict_distribution(context).log_probs, "predict_distributions")
-    assert model.predict_distributions([]).shape == (0, specimen.vocab_size)
+        specimen.same(row, model.predict_distribution(context).log_probs, "next_log_probs_after")
+    assert model.next_log_probs_after([]).shape == (0, specimen.vocab_size)
+    stream, wanted, found = TokenStream(ids), positions[::3].astype(np.intp), []
+    for block_positions, block in model.stream_log_probs(stream, wanted):
+        observed = stream.ids[block_positions]
+        specimen.same(block[np.arange(len(observed)), observed], stats.log_probs[block_positions], "chosen positions")
+        found += block_positions.tolist()
+    assert sorted(found) == wanted.tolist(), "stream_log_probs must yield each chosen position once"
 
 
 def window(specimen: Specimen) -> None:
@@ -270,7 +276,7 @@ def refuses_bad_input(specimen: Specimen) -> None:
     for bad in (specimen.vocab_size, -1):
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distribution([1, bad]))
         _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.log_probs([1, bad]))
-        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.predict_distributions([[1, bad]]))
+        _raises_from(TokenIdError, lambda bad=bad: specimen.fitted.next_log_probs_after([[1, bad]]))
         stream = TokenStream(np.array([1, bad, EOT]))
         _raises_from(TokenIdError, lambda stream=stream: unfitted.fit(TrainingData(stream, stream)))
     empty = TokenStream(np.empty(0, np.int32))

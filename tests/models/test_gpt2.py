@@ -99,7 +99,7 @@ def test_stream_batch_walk_and_single_prediction_agree(species: str, length: int
     for token_id in context.tolist():
         state = model.advance(state, token_id)
     np.testing.assert_allclose(model.next_log_probs(state), single, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(model.predict_distributions([[3], context])[1], single, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(model.next_log_probs_after([[3], context])[1], single, rtol=0, atol=1e-4)
     stream = TokenStream.from_documents([np.array([5, 6]), context])
     np.testing.assert_allclose(model.log_probs(stream)[-1], single[EOT], rtol=0, atol=1e-4)
 

@@ -52,7 +52,7 @@ def test_everything_is_made_where_the_weights_are(name: str) -> None:
             model.arrays()["head.weight" if "head.weight" in model.arrays() else next(iter(model.arrays()))],
             model.log_probs(data.valid),
             model.token_stats(data.valid).entropies,
-            model.predict_distributions([[], context, [3]]),
+            model.next_log_probs_after([[], context, [3]]),
             model.next_log_probs(model.advance(state, 3)),
         ]
 

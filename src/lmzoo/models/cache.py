@@ -258,7 +258,12 @@ class CacheModel(LanguageModel[CacheState]):
         probs = weights[:, 0] * np.exp(self.static.log_probs(stream))
         return np.log(probs + (weights[:, 1:] * np.nan_to_num(given)).sum(axis=1))
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         decay = _decay(self.half_life)
         for band in bands(stream, self.vocab_size):
             probs = np.empty((len(band), self.vocab_size))

@@ -58,9 +58,12 @@ class ContextFree(LanguageModel[None]):
     def next_log_probs(self, state: None) -> NDArray[np.float64]:
         return self._log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for start, stop in self.block_bounds(len(stream)):
-            yield np.arange(start, stop), np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        wanted = np.arange(len(stream)) if positions is None else positions
+        for start, stop in self.block_bounds(len(wanted)):
+            yield wanted[start:stop], np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
 
     @property
     def n_parameters(self) -> int:

@@ -110,14 +110,17 @@ class MarkovChain(LanguageModel[int]):
         log_probs[self._next_ids[seen]] = self._log_transitions[seen]
         return log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         # Positions are visited in order of their previous id, so that each row of the table is made once.
         previous = stream.previous_ids()
-        order = np.argsort(previous, kind="stable")
-        for start, stop in self.block_bounds(len(stream)):
-            positions = order[start:stop]
-            states, rows = np.unique(previous[positions], return_inverse=True)
-            yield positions, np.array([self.next_log_probs(state) for state in states.tolist()])[rows]
+        wanted = np.arange(len(stream)) if positions is None else positions
+        order = wanted[np.argsort(previous[wanted], kind="stable")]
+        for start, stop in self.block_bounds(len(order)):
+            part = order[start:stop]
+            states, rows = np.unique(previous[part], return_inverse=True)
+            yield part, np.array([self.next_log_probs(state) for state in states.tolist()])[rows]
 
     def log_probs(self, ids: Any) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)

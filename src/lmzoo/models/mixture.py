@@ -132,15 +132,20 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
     def state_after(self, context: NDArray[np.int32]) -> tuple[Any, ...]:
         return tuple(member.state_after(member.visible(context)) for member in self.members.values())
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    def next_log_probs_after(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
         self.require_fitted()
-        return self._mix([member.predict_distributions(contexts) for member in self.members.values()])
+        return self._mix([member.next_log_probs_after(contexts) for member in self.members.values()])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         return self._mix([member.log_probs(stream) for member in self.members.values()])
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         for band in bands(stream, self.vocab_size):
             mixed = np.zeros((len(band), self.vocab_size))
             for weight, member in zip(self.weights, self.members.values(), strict=True):

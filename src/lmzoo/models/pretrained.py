@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
@@ -118,10 +118,13 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         begin = self._window_start(len(inputs) - 1)
         return self._after(self._opened(inputs[begin:]) if begin else inputs)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        for positions, logits in self._predictions(stream, self._all_windows(stream)):
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], logits[start:stop].log_softmax(-1).numpy()
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        windows = self._all_windows(stream) if positions is None else self._windows_at(stream, positions)
+        for read, logits in self._predictions(stream, windows):
+            for start, stop in self.block_bounds(len(read)):
+                yield read[start:stop], logits[start:stop].log_softmax(-1).numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
@@ -130,20 +133,6 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             observed = torch.from_numpy(stream.ids[positions].astype(np.int64))
             log_probs[positions] = -F.cross_entropy(logits, observed, reduction="none").numpy()
         return log_probs
-
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        last = (stream.ends - 1).tolist()
-        windows = [
-            _Window(start + self._window_start(place - start), place, place + 1)
-            for start, place in zip(stream.starts.tolist(), last, strict=True)
-        ]
-        rows = np.empty((len(contexts), self.vocab_size))
-        row_of = {place: row for row, place in enumerate(last)}
-        for positions, logits in self._predictions(stream, windows):
-            rows[[row_of[place] for place in positions.tolist()]] = logits.double().log_softmax(-1).numpy()
-        return rows
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: parameter.detach().numpy() for name, parameter in self._network.named_parameters()}
@@ -171,6 +160,12 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                 after = min(stop, begin + self.window)
                 yield _Window(begin, first, after)
                 first = after
+
+    def _windows_at(self, stream: TokenStream, positions: NDArray[np.intp]) -> Iterator[_Window]:
+        """Yields the window of each of the positions (N,)."""
+        starts = stream.starts[np.searchsorted(stream.starts, positions, side="right") - 1]
+        for start, position in zip(starts.tolist(), positions.tolist(), strict=True):
+            yield _Window(start + self._window_start(position - start), position, position + 1)
 
     def _opened(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
         """(.., W) the inputs of windows, which begin with the start of a text if that is a mark of its own."""

@@ -212,26 +212,20 @@ class NeuralLM(LanguageModel[NeuralState]):
         return NeuralStates(self.network.joined([memory for memory, _ in states]), torch.stack([h for _, h in states]))
 
     @torch.inference_mode()
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        for positions, hidden in hidden_vectors(self.network, stream):
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self.network.logits(hidden[start:stop]).log_softmax(-1).cpu().numpy()
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        wanted = stream.mask(positions)
+        for read, hidden in hidden_vectors(self.network, stream):
+            rows = np.flatnonzero(wanted[read])
+            if len(rows) < len(read):
+                hidden = hidden[torch.from_numpy(rows).to(self.device)]
+            for start, stop in self.block_bounds(len(rows)):
+                logits = self.network.logits(hidden[start:stop])
+                yield read[rows[start:stop]], logits.log_softmax(-1).cpu().numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         return observed_log_probs(self.network, self.checked_stream(ids))
-
-    @torch.inference_mode()
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        rows = np.empty((len(contexts), self.vocab_size))
-        row_of_position = np.full(len(stream), -1)
-        row_of_position[stream.ends - 1] = np.arange(len(contexts))
-        for positions, hidden in hidden_vectors(self.network, stream):
-            wanted = row_of_position[positions]
-            hidden = hidden[torch.from_numpy(wanted >= 0).to(self.device)]
-            rows[wanted[wanted >= 0]] = self.network.logits(hidden).cpu().double().log_softmax(-1).numpy()
-        return rows
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         # `named_parameters` has tied weights once, and a network has no buffers.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -100,23 +100,12 @@ class ClassHiddenMarkovModel(LanguageModel[Belief]):
 
         return np.log(likelihoods(self.checked_stream(ids), self._layout, self._parameters), dtype=np.float64)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # What follows a context is what predicts the end of a document that is this context.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        wanted = np.zeros(len(stream), bool)
-        wanted[stream.ends - 1] = True
-        rows = [log_probs for _, log_probs in self._predictions(stream, wanted)]
-        return np.concatenate(rows, dtype=np.float64) if rows else np.empty((0, self.vocab_size))
-
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        return self._predictions(stream, np.ones(len(stream), bool))
-
-    def _predictions(
-        self, stream: TokenStream, wanted: NDArray[np.bool_]
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """Positions (N,) and log-probabilities (N, V), in order, for all positions that are wanted (T,)."""
         from lmzoo.models.class_hmm.inference import chains, filtered_blocks
 
+        wanted = stream.mask(positions)
         for chain in chains(stream):
             for block, before, found in filtered_blocks(chain, stream, self._layout, self._parameters):
                 places = np.flatnonzero(wanted[block])

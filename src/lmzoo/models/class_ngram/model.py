@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Self, final
 
 import numpy as np
@@ -124,18 +124,16 @@ class ClassNgramModel(LanguageModel[int]):
 
     # ---- Speed ----------------------------------------------------------------------------------
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        of_classes = [self.classes[self.visible(context)] for context in contexts]
-        return self._spread(self._class_model.predict_distributions(of_classes)).reshape(-1, self.vocab_size)
-
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         return self._class_model.log_probs(self._in_classes(stream)) + self._log_in_class[stream.ids]
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for positions, block in self._class_model.stream_log_probs(self._in_classes(stream)):
-            for start, stop in self.block_bounds(len(positions)):  # few classes make long blocks
-                yield positions[start:stop], self._spread(block[start:stop])
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for found, block in self._class_model.stream_log_probs(self._in_classes(stream), positions):
+            for start, stop in self.block_bounds(len(found)):  # few classes make long blocks
+                yield found[start:stop], self._spread(block[start:stop])
 
     def _in_classes(self, stream: TokenStream) -> TokenStream:
         return TokenStream(self.classes[stream.ids])

@@ -71,7 +71,7 @@ def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
         sees = "all of the document" if chain.context_size is None else f"{chain.context_size} tokens"
         raise ConfigurationError(f"only a model that sees one token is such a special case; this one sees {sees}")
     vocab_size = chain.vocab_size
-    rows = np.exp(chain.predict_distributions([[token_id] for token_id in range(vocab_size)]))
+    rows = np.exp(chain.next_log_probs_after([[token_id] for token_id in range(vocab_size)]))
     rows /= rows.sum(axis=1, keepdims=True)
     # After end-of-text a document starts.
     arrays = {"startprob": rows[EOT], "transmat": rows, "emissionprob": np.eye(vocab_size)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import numpy as np
@@ -101,32 +101,24 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         """(.., V) log-probabilities of the tokens from predictive beliefs (.., K)."""
         return _log(beliefs.astype(np.float32) @ self._emissions.T)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        text = self._packed(stream)
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        text, wanted = self._packed(stream), stream.mask(positions)
         with batches_in_parallel() as run:
             entering = inference.beliefs_at_starts(text, self._parameters, run)
         for batch in text.batches:
             with one_blas_thread():  # but not for what is yielded: those products are large
                 beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
-            positions = batch.positions
-            for start, stop in self.block_bounds(len(positions)):
-                yield positions[start:stop], self._log_emitted(beliefs[start:stop])
+            rows = np.flatnonzero(wanted[batch.positions])
+            for start, stop in self.block_bounds(len(rows)):
+                part = rows[start:stop]
+                yield batch.positions[part], self._log_emitted(beliefs[part])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         with batches_in_parallel() as run:
             return _log(inference.likelihoods(self._packed(stream), self._parameters, run))
-
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # The belief after a context is the one before the EOT that follows it.
-        stream = TokenStream.from_documents(self.visible(context) for context in contexts)
-        text = self._packed(stream)
-        beliefs = np.empty((len(stream), self.settings.n_states))
-        entering = inference.beliefs_at_starts(text, self._parameters)
-        for batch in text.batches:
-            found, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
-            beliefs[batch.positions] = found
-        return self._log_emitted(beliefs[stream.ends - 1]).astype(np.float64)
 
     def _packed(self, stream: TokenStream) -> PackedText:
         return PackedText.of(stream, self.settings.n_states)

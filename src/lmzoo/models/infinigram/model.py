@@ -156,7 +156,12 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             done += ends.size
         return log_probs
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        if positions is not None:  # few positions: the states of their contexts are cheaper than a whole stream
+            yield from super().stream_log_probs(stream, positions)
+            return
         state = self.initial_state()
         for start, stop in self.block_bounds(len(stream)):
             rows = np.empty((stop - start, self.vocab_size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -161,20 +161,14 @@ class NgramModel(LanguageModel[int]):
         stream = self.checked_stream(ids)
         return np.count_nonzero(self._reader().nodes(stream.ids)[:, 1:] != ROOT, axis=0)
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        # One stream of all contexts, each ended by EOT: the state before that EOT is the one asked for.
-        parts = [_as_ids(context) for context in contexts]
-        joined = np.concatenate([piece for part in parts for piece in (part, _END)]) if parts else _END
-        states = self._reader().states(self.checked_stream(joined).ids)
-        last = np.cumsum([part.size + 1 for part in parts], dtype=np.intp) - 1
-        return self._rows(states[last], np.empty((len(parts), self.vocab_size)))
-
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         states = self._reader().states(stream.ids)[:-1]
-        order = np.argsort(states, kind="stable")
-        for start, stop in self.block_bounds(len(stream)):
-            positions = order[start:stop]
-            yield positions, self._rows(states[positions], np.empty((stop - start, self.vocab_size)))
+        order = np.argsort(states, kind="stable") if positions is None else positions
+        for start, stop in self.block_bounds(len(order)):
+            part = order[start:stop]
+            yield part, self._rows(states[part], np.empty((stop - start, self.vocab_size)))
 
     def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:
         self._reader().fill_rows(states, self._weights, rows)
@@ -197,9 +191,3 @@ class NgramModel(LanguageModel[int]):
         trie = Trie.from_arrays(arrays, self.vocab_size, self.order)
         parameters = take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64)
         return self._become(trie, Weights.from_arrays(arrays, trie), parameters)
-
-
-def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
-    """A context as (T,) integers. What TokenStream checks costs more than a prediction: it sees the odd ones only."""
-    ids = np.asarray(context)
-    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids

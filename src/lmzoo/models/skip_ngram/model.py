@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Self, final
 
 import numpy as np
@@ -118,23 +118,19 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
 
     # ---- Speed ----------------------------------------------------------------------------------
 
-    def predict_distributions(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-        recent = np.full((self.order - 1, len(contexts)), EOT, np.int64)
-        for column, context in enumerate(contexts):
-            visible = self.visible(context)
-            recent[: visible.size, column] = visible[::-1]
-        return self._rows(recent)
-
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         contexts = self._tables.find(recent_tokens(stream, self.order))
         shares, rest = _shares(self._lambdas[contexts])
         return np.log((shares * self._tables.probs_of(stream.ids, contexts)).sum(axis=0) + rest / self.vocab_size)
 
-    def stream_log_probs(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        recent = recent_tokens(stream, self.order)
-        for start, stop in self.block_bounds(len(stream)):
-            yield np.arange(start, stop), self._rows(recent[:, start:stop])
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        wanted = np.arange(len(stream)) if positions is None else positions
+        recent = recent_tokens(stream, self.order)[:, wanted]
+        for start, stop in self.block_bounds(len(wanted)):
+            yield wanted[start:stop], self._rows(recent[:, start:stop])
 
     # ---- Saving ---------------------------------------------------------------------------------
 
