@@ -284,7 +284,7 @@ def generation_rates() -> tuple[dict[str, float], str]:
 
     def endless() -> Iterator[int]:
         for seed in itertools.count():
-            yield from generate(model, rng=np.random.default_rng(seed))
+            yield from (token.token_id for token in generate(model, rng=seed))
 
     ids = endless()
     runs: dict[str, Step] = {"lmzoo": lambda: list(islice(ids, GENERATED)) and None}

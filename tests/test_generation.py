@@ -1,8 +1,8 @@
-"""Generation: one text, and many side by side."""
+"""Text generation for one prompt and for a batch of prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, TokenIdError
-from lmzoo.generation import Decoding, generate, generate_batch
+from lmzoo.generation import Decoding, SampledToken, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM, NeuralStates
 from lmzoo.stream import EOT
@@ -29,6 +29,12 @@ SPECIES: dict[str, dict[str, Any]] = {
     "transformer": DECODER,
     "gpt2": DECODER,
 }
+
+
+def ids_of(tokens: Iterable[SampledToken]) -> list[int]:
+    return [token.token_id for token in tokens]
+
+
 every_species = pytest.mark.parametrize("species", SPECIES)
 
 
@@ -39,37 +45,39 @@ def fitted(species: str) -> LanguageModel[Any]:
 
 @every_species
 @pytest.mark.parametrize("compiled", [True, False])
-def test_rows_are_the_texts_of_their_own_generators(
-    species: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From prompts of any length, beyond windows, and while one row after the other ends."""
+def test_a_batch_equals_single_texts(species: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch and single calls agree for prompts of any length, beyond windows, while texts end one after the other."""
     monkeypatch.setattr("lmzoo.neural.single._PAYS_OFF", 0 if compiled else 10**9)
     model = fitted(species)
     prompts = [(), [1], [1], [2, 3, 4, 5, 6, 7, 8, 9], [3, EOT, 4], [5]] * 3
     for decoding in (None, Decoding(1.3, min_p=0.01)):
         settings: dict[str, Any] = {"decoding": decoding, "max_tokens": 30}
-        texts = generate_batch(model, prompts, rng=np.random.default_rng(4), **settings)
+        batch = generate_batch(model, prompts, rng=4, **settings)
         rngs = np.random.default_rng(4).spawn(len(prompts))
         alone = [list(generate(model, prompt, rng=rng, **settings)) for prompt, rng in zip(prompts, rngs, strict=True)]
-        assert texts == alone
+        texts = list(map(ids_of, batch))
+        assert texts == list(map(ids_of, alone))
+        for tokens, expected in zip(batch, alone, strict=True):
+            log_probs = [token.log_prob for token in expected]
+            np.testing.assert_allclose([token.log_prob for token in tokens], log_probs, rtol=0, atol=1e-4)
         assert len({tuple(text) for text in texts}) > 5
         assert len({len(text) for text in texts}) > 3
 
 
-def test_a_network_reads_the_rows_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_reads_unfinished_texts_as_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted("gpt2")
     assert isinstance(model, NeuralLM)
     sizes: list[int] = []
     forward = model.network.forward
     monkeypatch.setattr(model.network, "forward", lambda ids, memory: sizes.append(len(ids)) or forward(ids, memory))
-    texts = generate_batch(model, [[1, 2]] * 7, rng=np.random.default_rng(0), max_tokens=20)
+    texts = list(map(ids_of, generate_batch(model, [[1, 2]] * 7, rng=0, max_tokens=20)))
     assert sizes[:2] == [1, 1], "equal prompts are read once: the start, and then the prompt"
     lengths = np.array([len(text) - (text[-1] == EOT) for text in texts])
-    going_on = [int((lengths > step).sum()) for step in range(19)]
-    assert [size for size in sizes[2:] if size > 1] == [n for n in going_on if n > 1]
+    n_unfinished = [int((lengths > step).sum()) for step in range(19)]
+    assert [size for size in sizes[2:] if size > 1] == [n for n in n_unfinished if n > 1]
 
 
-def test_rows_stay_together_while_none_ends() -> None:
+def test_states_of_a_batch_stay_joined_while_no_text_ends() -> None:
     model = fitted("lstm")
     states: Sequence[Any] = [model.state_after(np.array([token_id], np.int32)) for token_id in (1, 2, 3)]
     states = model.advance_batch(model.advance_batch(states, [4, 5, 6]), [1, 1, 1])
@@ -81,23 +89,33 @@ def test_rows_stay_together_while_none_ends() -> None:
         states[3]
 
 
-def test_odd_requests() -> None:
+def test_empty_batches_and_wrong_arguments() -> None:
     model, rng = fitted("markov"), np.random.default_rng(0)
     assert generate_batch(model, [], rng=rng) == []
     assert generate_batch(model, [[1], [2]], rng=rng, max_tokens=0) == [[], []]
     with pytest.raises(ConfigurationError, match="max_tokens must be at least 0, got -1"):
         generate_batch(model, [[1]], rng=rng, max_tokens=-1)
+    with pytest.raises(ConfigurationError, match="max_tokens must be at least 0, got -1"):
+        generate(model, max_tokens=-1)  # before the first token is asked for
     with pytest.raises(TokenIdError, match="token id 12 is outside"):
         generate_batch(model, [[1], [V]], rng=rng)
 
 
-def test_nothing_is_read_that_is_not_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_reads_no_token_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     model, read = fitted("markov"), []
     advance = model.advance
     monkeypatch.setattr(model, "advance", lambda state, token_id: read.append(token_id) or advance(state, token_id))
-    drawn = generate(model, [1], rng=np.random.default_rng(0))
-    next(drawn)
+    tokens = generate(model, [1], rng=0)
+    next(tokens)
     assert read == [1], "the prompt alone"
     read.clear()
-    text = list(generate(model, rng=np.random.default_rng(0), max_tokens=3))
+    text = ids_of(generate(model, rng=0, max_tokens=3))
     assert read == [token_id for token_id in text[:2] if token_id != EOT]
+
+
+def test_log_probs_are_those_of_the_model_whatever_the_decoding() -> None:
+    model = fitted("ngram")
+    for decoding in (None, Decoding(temperature=0), Decoding(2.0, top_k=3, top_p=0.9)):
+        tokens = list(generate(model, [2], rng=1, decoding=decoding, max_tokens=20))
+        expected = model.log_probs([2, *ids_of(tokens)])[1:]
+        np.testing.assert_allclose([token.log_prob for token in tokens], expected, rtol=0, atol=1e-6)

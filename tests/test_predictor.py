@@ -14,16 +14,17 @@ import pytest
 
 from lmzoo import EOT, Decoding, Predictor
 from lmzoo.errors import ConfigurationError, LmzooError, NotFittedError, TokenIdError, UsageError
-from lmzoo.predictor import _until
+from lmzoo.streaming import until_stop
 
 
-def test_text_and_ids_tell_the_same(markov_predictor: Predictor) -> None:
+def test_text_and_ids_give_the_same_prediction(markov_predictor: Predictor) -> None:
     text = "The cat that I"
     ids = markov_predictor.tokenizer.encode(text)
     left, right = markov_predictor.predict_distribution(text), markov_predictor.predict_distribution(ids.tolist())
     np.testing.assert_array_equal(left.log_probs, right.log_probs)
     token, prob = markov_predictor.top_tokens(text, 1)[0]
-    assert (token, prob) == (markov_predictor.tokenizer.token_text(left.argmax()), left.prob(left.argmax()))
+    best, best_prob = left.top(1)[0]
+    assert (token, prob) == (markov_predictor.tokenizer.token_text(best), best_prob)
 
 
 def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> None:
@@ -50,15 +51,14 @@ def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Pr
 
 
 def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
-    """Pieces of a stream join to what the ids decode to at once, also with broken characters among them."""
+    """The pieces of a stream join to the text of all ids decoded at once, even with broken characters among them."""
     from lmzoo.generation import generate
 
-    hot = Decoding(temperature=8.0)  # nearly uniform: draws bytes that belong to no character
+    hot = Decoding(temperature=8.0)  # nearly uniform: samples bytes that form no character
     for seed in range(5):
         prompt = markov_predictor.tokenizer.encode("The ")
-        ids = list(
-            generate(markov_predictor.model, prompt, rng=np.random.default_rng(seed), decoding=hot, max_tokens=60)
-        )
+        tokens = generate(markov_predictor.model, prompt, rng=seed, decoding=hot, max_tokens=60)
+        ids = [token.token_id for token in tokens]
         whole = markov_predictor.tokenizer.decode([*prompt.tolist(), *(i for i in ids if i != EOT)])
         assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, decoding=hot) == whole
 
@@ -71,11 +71,11 @@ def test_completions_differ_and_repeat_with_their_seed(markov_predictor: Predict
     assert stopped == [text.partition("t")[0] for text in texts]
     with pytest.raises(ConfigurationError, match="n must be a whole number of at least 1, got 0"):
         markov_predictor.completions("The ", n=0)
-    with pytest.raises(ConfigurationError, match="must not be empty"):
+    with pytest.raises(ConfigurationError, match="at least one character"):
         markov_predictor.completions("The ", n=2, stop=[""])
 
 
-def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
+def test_temperature_0_takes_the_most_likely_token(markov_predictor: Predictor) -> None:
     greedy = Decoding(temperature=0)
     first = markov_predictor.complete("The", max_tokens=1, decoding=greedy)
     assert first == markov_predictor.top_tokens("The", 1)[0][0]
@@ -93,11 +93,11 @@ def test_greedy_takes_the_most_likely(markov_predictor: Predictor) -> None:
     ],
 )
 def test_stop_strings_may_span_pieces(pieces: list[str], stop: list[str], expected: str) -> None:
-    assert "".join(_until(stop, pieces)) == expected
+    assert "".join(until_stop(pieces, stop)) == expected
 
 
 def test_empty_stop_string(markov_predictor: Predictor) -> None:
-    with pytest.raises(ConfigurationError, match="must not be empty"):
+    with pytest.raises(ConfigurationError, match="at least one character"):
         markov_predictor.complete("The", stop=[""])
 
 
@@ -123,7 +123,7 @@ def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predicto
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="holds other files"):
         markov_predictor.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
@@ -167,7 +167,9 @@ def _edit(path: Path, **changes: object) -> None:
         (lambda home: _edit(home / "predictor.json", species="unigram"), "the saved model lacks the array"),
     ],
 )
-def test_damage_is_named(saved: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_damaged_folders_raise_a_clear_error(
+    saved: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(saved, home)
     damage(home)

@@ -1,4 +1,4 @@
-"""A fitted model with its tokenizer: text goes in, distributions, continuations and surprisals come out."""
+"""The text interface of a trained model: `Predictor` joins a model with its tokenizer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from lmzoo.checks import check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.distribution import Distribution
-from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
+from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import bits
+from lmzoo.model_card import model_card
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
+from lmzoo.streaming import check_stop, decode_pieces, until_stop
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, on_device, this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
-from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
@@ -39,35 +40,42 @@ DEFAULT_CORPUS = "kjv"
 
 @dataclass(frozen=True)
 class TokenSurprisal:
-    """One token of a text under a model."""
+    """The surprisal of one token of a text under a model, with its rank and the entropy of the prediction."""
 
     token_id: int
     text: str
-    """The token as text; empty for the end of text."""
+    """Text of the token; empty for EOT (end of text)."""
     start: int
-    """Position of its first character in the text."""
+    """Index of the first character of the token in the text."""
     end: int
+    """Index after the last character of the token in the text."""
     surprisal_bits: float
-    """-log2 of its probability given everything before it; the first token is predicted from a document start."""
+    """Surprisal of the token in bits: -log2 of its probability given the text before it."""
     rank: int
-    """1 = it was the most likely token."""
+    """Rank of the token among all tokens by probability; 1 is the most likely token."""
     entropy_bits: float
-    """Entropy of the distribution it was predicted from."""
+    """Entropy, in bits, of the distribution that predicted the token."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Tokenizer + fitted model + provenance. `fit` or `load` one; everything that takes text also takes ids."""
+    """A trained language model with its tokenizer; takes text and returns predictions.
+
+    `Predictor.fit` trains a new one, `Predictor.load` reads a saved one. Methods that take a context accept text or an
+    array of token ids.
+    """
 
     tokenizer: Tokenizer
     model: LanguageModel[Any]
     species: str
+    """Name of the model family in the registry, such as "ngram" or "lstm"."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments of the species' factory."""
+    """Settings of the model, as keyword arguments of the function that creates it."""
     provenance: Provenance = field(default_factory=Provenance)
+    """Origin of the model: its training text, seed and time, or the file that it was imported from."""
     label: str = ""
-    """Name of the predictor in tables; empty if the name of its species is enough."""
+    """Name of the predictor in tables; empty if the name of its model family is enough."""
 
     @classmethod
     def fit(
@@ -82,11 +90,13 @@ class Predictor:
         device: Device = "auto",
         **settings: Any,
     ) -> Self:
-        """Fits a species on the train split of a corpus (its valid split serves for tuning; test is not touched).
+        """Trains a model on the train split of a corpus and returns it with its tokenizer.
 
-        `tokenizer` is a spec such as "bpe:4096", trained on the train split, or a Tokenizer; None = what the corpus'
-        protocol asks for, else "bpe:4096". `settings` are those of the species' factory (`lmzoo show SPECIES`). A
-        network is trained on `device`: cpu, cuda, mps, or auto = the best there is.
+        `species` names the model family, `corpus` a bundled corpus, a file or a folder of text files. `tokenizer` is a
+        Tokenizer or a specification such as "bpe:4096", which is then trained on the train split; None means the usual
+        one for this corpus, else "bpe:4096". `settings` are the settings of the model family (shown by `lmzoo show
+        SPECIES`). `device` is where a neural network is trained: "cpu", "cuda", "mps", or "auto" for the best one
+        available. The validation split is used for tuning only, and the test split is never read.
         """
         if not isinstance(corpus, Corpus | EncodedCorpus):
             corpus = load_corpus(corpus)
@@ -113,14 +123,28 @@ class Predictor:
         )
         return cls(corpus.tokenizer, model, species, settings, provenance)
 
-    # ---- Asking ---------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        facts = [self.label or self.species, self.tokenizer.spec]
+        if self.provenance.corpus or self.provenance.source:
+            facts.append(
+                f"fitted on {self.provenance.corpus}"
+                if self.provenance.corpus
+                else f"read from {self.provenance.source}"
+            )
+        facts.append(f"{short_count(self.model.n_parameters)} parameters" if self.model.fitted else "not fitted")
+        return f"<Predictor {', '.join(facts)}>"
+
+    # ---- Predictions ----------------------------------------------------------------------------
 
     def predict_distribution(self, context: str | Sequence[int] | NDArray[np.integer] = "") -> Distribution:
-        """The distribution over the token after `context`; "" = the start of a document."""
+        """Returns the distribution over the token after `context`, which is text or token ids; "" is a document start.
+
+        Raises TokenIdError for ids outside the vocabulary.
+        """
         return self.model.predict_distribution(self._ids(context))
 
     def top_tokens(self, context: str | Sequence[int] = "", k: int = 10) -> list[tuple[str, float]]:
-        """The `k` most likely next tokens as text, with their probabilities, best first."""
+        """Returns the `k` most likely next tokens after `context` as pairs (text, probability), most likely first."""
         best = self.predict_distribution(context).top(k)
         return [(self.tokenizer.token_text(token_id), prob) for token_id, prob in best]
 
@@ -133,7 +157,12 @@ class Predictor:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> str:
-        """The continuation that was drawn, without the prompt; it ends before the first stop string."""
+        """Continues a prompt and returns the sampled continuation, without the prompt.
+
+        The continuation ends when the model predicts the end of the text, before the first of the `stop` strings, or
+        after `max_tokens` tokens. `decoding` sets temperature, top-k, top-p and min-p; None samples from the unchanged
+        distribution. The same `seed` gives the same text.
+        """
         return "".join(self.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop))
 
     def completions(
@@ -146,13 +175,16 @@ class Predictor:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> list[str]:
-        """`n` different continuations, drawn side by side; each as by `complete`."""
+        """Samples `n` independent continuations of a prompt and returns their texts, without the prompt.
+
+        All are generated as one batch. Each ends as described for `complete`: at the end of the text, before the first
+        of the `stop` strings, or after `max_tokens` tokens. The same `seed` gives the same texts.
+        """
         check_whole(1, n=n)
-        _check_stop(stop)
-        prompt_ids = self.tokenizer.encode(prompt)
-        rng = np.random.default_rng(seed)
-        texts = generate_batch(self.model, [prompt_ids] * n, rng=rng, decoding=decoding, max_tokens=max_tokens)
-        return ["".join(_until(stop, self._as_text(drawn, prompt_ids.tolist()))) for drawn in texts]
+        check_stop(stop)
+        ids = self.tokenizer.encode(prompt)
+        batch = generate_batch(self.model, [ids] * n, rng=seed, decoding=decoding, max_tokens=max_tokens)
+        return ["".join(self._pieces((token.token_id for token in tokens), ids, stop)) for tokens in batch]
 
     def stream(
         self,
@@ -163,42 +195,31 @@ class Predictor:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
-        """Like `complete`, piece by piece as it is drawn; only whole characters are given out."""
-        _check_stop(stop)
-        prompt_ids = self.tokenizer.encode(prompt)
-        rng = np.random.default_rng(seed)
-        drawn = generate(self.model, prompt_ids, rng=rng, decoding=decoding, max_tokens=max_tokens)
-        yield from _until(stop, self._as_text(drawn, prompt_ids.tolist()))
+        """Continues a prompt and yields the continuation piece by piece, as soon as whole characters are sampled.
 
-    def _as_text(self, drawn: Iterable[int], before: list[int]) -> Iterator[str]:
-        """Decodes ids that follow the ids `before`; the bytes of one character wait for each other."""
-        anchor: list[int] = before
-        pending: list[int] = []
-        for token_id in drawn:
-            if token_id == EOT:
-                break
-            pending.append(token_id)
-            text = self._text_after(anchor, pending)
-            if not text.endswith("\ufffd"):
-                yield text
-                anchor, pending = pending, []
-        if pending:
-            yield self._text_after(anchor, pending)
+        The pieces join to the text that `complete` returns for the same arguments.
+        """
+        check_stop(stop)
+        ids = self.tokenizer.encode(prompt)
+        tokens = generate(self.model, ids, rng=seed, decoding=decoding, max_tokens=max_tokens)
+        return self._pieces((token.token_id for token in tokens), ids, stop)
 
-    def _text_after(self, anchor: list[int], ids: list[int]) -> str:
-        """The text of ids that follow others: what a token reads may depend on the one before it (spaces of words)."""
-        return self.tokenizer.decode(anchor + ids)[len(self.tokenizer.decode(anchor)) :]
+    def _pieces(self, token_ids: Iterable[int], prompt_ids: NDArray[np.int32], stop: Sequence[str]) -> Iterator[str]:
+        return until_stop(decode_pieces(self.tokenizer, token_ids, prompt_ids.tolist()), stop)
 
     def surprisals(self, text: str, *, end_of_text: bool = True) -> list[TokenSurprisal]:
-        """What each token of the text, and the end of text after it, costs the model, in order."""
+        """Returns the surprisal, rank and entropy of each token of a text, given the text before it.
+
+        The last entry is the surprisal of EOT (end of text) after the text, unless `end_of_text` is False.
+        """
         pieces = self.tokenizer.pieces(text)
         ids = np.array([*(piece.token_id for piece in pieces), *([EOT] if end_of_text else [])], np.int32)
         stats = self.model.token_stats(ids)
-        places = [(piece.text, piece.start, piece.end) for piece in pieces] + [("", len(text), len(text))]
+        texts = [(piece.text, piece.start, piece.end) for piece in pieces] + [("", len(text), len(text))]
         return [
-            TokenSurprisal(int(token_id), *place, bits(-log_prob), int(rank), bits(entropy))
-            for token_id, place, log_prob, rank, entropy in zip(
-                ids, places, stats.log_probs.tolist(), stats.ranks, stats.entropies.tolist(), strict=False
+            TokenSurprisal(int(token_id), *piece, bits(-log_prob), int(rank), bits(entropy))
+            for token_id, piece, log_prob, rank, entropy in zip(
+                ids, texts, stats.log_probs.tolist(), stats.ranks, stats.entropies.tolist(), strict=False
             )
         ]
 
@@ -208,12 +229,17 @@ class Predictor:
     # ---- Saving ---------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Writes `predictor.json`, `tokenizer.json`, `arrays.safetensors` and a model card, all or nothing."""
+        """Saves the predictor in a new folder and returns its path; an existing folder must hold a saved predictor.
+
+        The folder gets `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, all of them or, after
+        an error, none. Raises UsageError for a model family that is not registered, or a folder with other files.
+        """
         if self.species not in zoo.names():
             raise UsageError(
-                f"a '{self.species}' is no species of the zoo, so nobody could load it: it stays where it is"
+                f"cannot save this predictor: '{self.species}' is not a registered species, "
+                "so Predictor.load could not rebuild it"
             )
-        folder = check_home(folder)
+        folder = check_folder(folder)
         with atomic_folder(folder) as temporary:
             description = {
                 "format_version": FORMAT_VERSION,
@@ -227,43 +253,47 @@ class Predictor:
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8")
             self.tokenizer.save(temporary / "tokenizer.json")
             save_arrays(temporary / "arrays.safetensors", self.model.arrays())
-            (temporary / "README.md").write_text(self._model_card(), encoding="utf-8")
+            (temporary / "README.md").write_text(model_card(self), encoding="utf-8")
         return folder
 
     @classmethod
     def load(cls, folder: str | Path, *, device: Device = "cpu") -> Self:
-        """Reads a saved folder; SavedModelError says which part is missing, damaged or of another version.
+        """Loads a saved predictor from its folder, or a causal language model from a Hugging Face folder.
 
-        A network will compute on `device`; for single predictions a processor is fast enough.
-        A folder of a causal model of Hugging Face becomes a predictor as it is: see `lmzoo.models.pretrained`.
+        `device` is where a neural network computes: "cpu", "cuda", "mps" or "auto". Raises SavedModelError if a file of
+        the folder is missing, damaged or of another version.
         """
         folder = Path(folder)
         path = folder / "predictor.json"
         if not path.is_file() and (folder / "config.json").is_file():
-            return cls._of_huggingface(folder)
+            return cls._from_huggingface(folder)
         if not path.is_file():
             if (folder / "predictors").is_dir():
-                raise SavedModelError(f"{folder} is a run: name one of its predictors, in {folder / 'predictors'}")
-            raise SavedModelError(f"no saved predictor in {folder}: lmzoo fit SPECIES --out {folder} makes one")
+                raise SavedModelError(
+                    f"{folder} is a run folder: choose one of the predictors in {folder / 'predictors'}"
+                )
+            raise SavedModelError(f"no saved predictor in {folder}: train one with lmzoo fit SPECIES --out {folder}")
         try:
             description = json.loads(path.read_text(encoding="utf-8"))
-            found = description["format_version"]
-            if found != FORMAT_VERSION:
-                raise SavedModelError(f"{path} has format {found}, and this lmzoo reads {FORMAT_VERSION}: update lmzoo")
+            version = description["format_version"]
+            if version != FORMAT_VERSION:
+                raise SavedModelError(
+                    f"{path} has format {version}, but this lmzoo reads only format {FORMAT_VERSION}: update lmzoo"
+                )
             species, settings, vocab_size = description["species"], description["settings"], description["vocab_size"]
             fingerprint, provenance = description["tokenizer_fingerprint"], Provenance(**description["provenance"])
         except (ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
-            raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was fitted with")
+            raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
         with on_device(device):
             model = zoo.create(species, vocab_size, **settings).load_arrays(arrays)
         return cls(tokenizer, model, species, settings, provenance)
 
     @classmethod
-    def _of_huggingface(cls, folder: Path) -> Self:
+    def _from_huggingface(cls, folder: Path) -> Self:
         from lmzoo.models.pretrained import read_pretrained
 
         tokenizer, model = read_pretrained(folder)
@@ -271,74 +301,18 @@ class Predictor:
         settings = {"path": str(folder), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
 
-    def _model_card(self) -> str:
-        card, made = zoo.card(self.species), self.provenance
-        if made.source is not None:
-            origin = [f"- read from: {made.source} (sha256 {made.source_fingerprint or 'unknown'})"]
-        else:
-            n_tokens = "unknown" if made.n_train_tokens is None else f"{made.n_train_tokens:,}"
-            seconds = "unknown" if made.fit_seconds is None else f"{made.fit_seconds:.1f}"
-            origin = [
-                f"- corpus: {made.corpus or 'unknown'} (sha256 {made.corpus_fingerprint or 'unknown'})",
-                f"- seed: {'unknown' if made.seed is None else made.seed}",
-                f"- training tokens: {n_tokens}",
-                f"- training time in seconds: {seconds}",
-                f"- created: {made.created or 'unknown'}",
-            ]
-        lines = [
-            f"# {card.title} ({card.year}), saved by lmzoo {__version__}",
-            "",
-            card.idea,
-            "",
-            f"- people: {card.people}",
-            f"- sees: {card.sees}",
-            f"- limits: {card.limits}",
-            f"- paper: {card.paper}",
-            *origin,
-            f"- tokenizer: {self.tokenizer.spec}, {self.tokenizer.vocab_size:,} entries",
-            f"- settings: `{json.dumps(dict(self.settings), sort_keys=True)}`",
-            "",
-            "```python",
-            "from lmzoo import Predictor",
-            "",
-            'Predictor.load("this folder").top_tokens("some text")',
-            "```",
-            "",
-        ]
-        return "\n".join(lines)
+
+def short_count(n: int) -> str:
+    """Returns a number with three digits and a unit, as "2.81 M" for 2,810,000; numbers below 10,000 in full."""
+    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if n >= max(size, 10_000):
+            return f"{n / size:.3g}{unit}"
+    return f"{n:,}"
 
 
-def check_home(folder: str | Path) -> Path:
-    """The folder as one that `save` may fill or replace; UsageError if it holds anything but a predictor."""
+def check_folder(folder: str | Path) -> Path:
+    """Returns the folder as a path; raises UsageError if it holds anything but a saved predictor."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
-        raise UsageError(f"{folder} holds something else and is left as it is: choose an empty or new folder")
+        raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
     return folder
-
-
-def _check_stop(stop: Sequence[str]) -> None:
-    if any(not text for text in stop):
-        raise ConfigurationError("a stop string must not be empty")
-
-
-def _until(stop: Sequence[str], pieces: Iterable[str]) -> Iterator[str]:
-    """Passes text on up to the first stop string; what may be the beginning of one waits for the next piece."""
-    waiting = ""
-    for piece in pieces:
-        waiting += piece
-        found = [position for position in map(waiting.find, stop) if position >= 0]
-        if found:
-            yield waiting[: min(found)]
-            return
-        ready = len(waiting) - max((_overlap(waiting, ending) for ending in stop), default=0)
-        if ready:
-            yield waiting[:ready]
-            waiting = waiting[ready:]
-    if waiting:
-        yield waiting
-
-
-def _overlap(text: str, ending: str) -> int:
-    """Length of the longest end of `text` that is a proper beginning of `ending`."""
-    sizes = range(min(len(ending) - 1, len(text)), 0, -1)
-    return next((size for size in sizes if text.endswith(ending[:size])), 0)

@@ -248,7 +248,7 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
     """Law 2: samples come from the predicted distribution (chi-square), and end at EOT."""
     model, rng, n_draws = specimen.fitted, np.random.default_rng(3), 1500
     prompt = np.array([2, 3], np.int32)
-    drawn = [next(generate(model, prompt, rng=rng)) for _ in range(n_draws)]
+    drawn = [next(generate(model, prompt, rng=rng)).token_id for _ in range(n_draws)]
     expected = model.predict_distribution(prompt).probs * n_draws
     observed = np.bincount(drawn, minlength=specimen.vocab_size)
     # The chi-square test needs about 5 expected draws in each class: rarer ones are pooled.
@@ -261,11 +261,12 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
         pooled_observed, pooled_expected = pooled_observed[:-1], pooled_expected[:-1]
     if len(pooled_expected) > 1:
         assert chisquare(pooled_observed, pooled_expected).pvalue > 1e-6, "samples do not follow the prediction"
-    text = list(generate(model, rng=np.random.default_rng(4), max_tokens=200))
-    assert text == list(generate(model, rng=np.random.default_rng(4), max_tokens=200)), "same seed, same text"
-    assert EOT not in text[:-1]
-    walked = np.array(text[:-1] or [EOT])
-    assert (walked < specimen.vocab_size).all()
+    tokens = list(generate(model, rng=4, max_tokens=200))
+    assert tokens == list(generate(model, rng=4, max_tokens=200)), "the same seed must give the same text"
+    ids = np.array([token.token_id for token in tokens])
+    assert EOT not in ids[:-1]
+    assert (ids < specimen.vocab_size).all()
+    specimen.same([token.log_prob for token in tokens], model.log_probs(ids), "log_prob of sampled tokens")
 
 
 def refuses_bad_input(specimen: Specimen) -> None:

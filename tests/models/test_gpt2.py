@@ -168,7 +168,7 @@ def test_sinusoids_are_those_of_the_paper() -> None:
 def test_generation_goes_on_beyond_the_window(species: str) -> None:
     training = {"tokens": 2000, "batch_size": 4, "learning_rate": 1e-2}
     model = zoo.create(species, V, **SIZES, training=training).fit(toy_data(V))
-    texts = (list(generate(model, [1], rng=np.random.default_rng(seed), max_tokens=60)) for seed in range(100))
+    texts = ([token.token_id for token in generate(model, [1], rng=seed, max_tokens=60)] for seed in range(100))
     seed, ids = next((seed, ids) for seed, ids in enumerate(texts) if len(ids) > 2 * C)
     rng, prompt = np.random.default_rng(seed), [1]
     for token_id in ids:  # the same draws, from distributions that are read from the start each time

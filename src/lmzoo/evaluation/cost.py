@@ -74,7 +74,7 @@ def _generated_per_second(model: LanguageModel[Any]) -> float:
 def _endless(model: LanguageModel[Any]) -> Iterator[int]:
     rng = np.random.default_rng(0)
     while True:
-        yield from generate(model, rng=rng)
+        yield from (token.token_id for token in generate(model, rng=rng))
 
 
 def _draw(tokens: Iterator[int], most: int, seconds: float) -> tuple[int, float]:

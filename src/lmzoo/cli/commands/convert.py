@@ -34,7 +34,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
         Print the target and its size as one JSON object.
     """
     from lmzoo.errors import UsageError
-    from lmzoo.predictor import check_home
+    from lmzoo.predictor import check_folder
 
     is_saved = (source / "predictor.json").is_file()
     if source.is_dir() and tokenizer:
@@ -42,7 +42,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
     if is_saved or (source.is_dir() and not (source / "config.json").is_file()):
         predictor = _export(source, target)
     else:
-        check_home(target)
+        check_folder(target)
         predictor = _read_huggingface(source) if source.is_dir() else _read_arpa(source, tokenizer)
         predictor.save(target)
     sizes, text = _size_summary(predictor)

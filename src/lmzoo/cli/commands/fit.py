@@ -64,14 +64,14 @@ def fit(
     from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for
-    from lmzoo.predictor import Predictor, check_home
+    from lmzoo.predictor import Predictor, check_folder
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
     with on_device(device):
         zoo.create(species, 2, **chosen)  # a wrong setting shows before the corpus is read
-    check_home(out)
+    check_folder(out)
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
         raise UsageError("several processes cannot share standard input: name a file with --corpus")
