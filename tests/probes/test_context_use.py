@@ -23,7 +23,7 @@ from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.probes import context_use as probe
 from lmzoo.probes.context_use import ContextUse, Reach, context_use
 from lmzoo.report import charts, write_report
-from lmzoo.report.context import HEADER, Use, rows
+from lmzoo.report.context_use import HEADER, Use, rows
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 V = 12
@@ -313,9 +313,9 @@ def test_figure() -> None:
 
 
 def test_labels_lie_apart() -> None:
-    assert charts._apart([5, 1, 9], 1) == [5, 1, 9]
-    assert charts._apart([3, 3, 3], 2) == [1, 3, 5]
-    np.testing.assert_allclose(charts._apart([4, 3, 10], 2), [4.5, 2.5, 10])
+    assert apart([5, 1, 9], 1) == [5, 1, 9]
+    assert apart([3, 3, 3], 2) == [1, 3, 5]
+    np.testing.assert_allclose(apart([4, 3, 10], 2), [4.5, 2.5, 10])
 
 
 @pytest.fixture(scope="module")

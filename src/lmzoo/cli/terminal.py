@@ -68,15 +68,9 @@ class _AsText:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table to stdout: the first column is aligned to the left, the others to the right."""
-    from rich.table import Table
-    from rich.text import Text
+    from lmzoo.cli.tables import plain_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column, title in enumerate(header):
-        table.add_column(title, justify="right" if column else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    stdout().print(table)
+    stdout().print(plain_table(header, rows))
 
 
 def print_json(value: Any) -> None:

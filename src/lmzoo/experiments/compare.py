@@ -5,6 +5,7 @@
     run/checkpoints/NAME          work of a fit that is not finished
     run/predictors/NAME/          the fitted predictors
     run/scores/NAME/              what each made of every token of test, and how likely it found those of valid
+    run/probes/NAME/              predictions, use of context and gradients of each, for the report
     run/results.jsonl             one record each
 
 A name is that of a species or, where a setting is swept or a fit repeated, one as `hmm,n_states=8,seed=1`.
@@ -30,11 +31,14 @@ from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.evaluate import evaluate
+from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
 from lmzoo.experiments.budgets import merged, settings_for
 from lmzoo.experiments.run_folder import open_run, scores_path
+from lmzoo.experiments.stored_ensemble import measure_ensemble
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
+from lmzoo.probes.stored import are_stored, measure, probes_path
 from lmzoo.system.jobs import Outcome, check_jobs, named, run_jobs
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
@@ -112,6 +116,7 @@ def compare(
     with open_run(folder, _request(corpus, tokenizer, seed)):
         encoded = _encoded(folder, corpus, tokenizer, named("corpus", on_progress))
         outcomes = _run(folder, jobs_by_name, encoded, at_a_time, on_progress, on_outcome)
+        measure_ensemble(folder, entries(read_lines(folder / "results.jsonl", EvalRecord)), encoded)
     return Comparison(folder, [outcomes[name] for name in jobs_by_name])
 
 
@@ -215,7 +220,7 @@ class _Job:
                 load_log_probs(self.scores(split), len(getattr(encoded, split).stream))
         except LmzooError:
             return False
-        return (self.home / "predictor.json").exists()
+        return (self.home / "predictor.json").exists() and are_stored(probes_path(self.folder, self.name))
 
     def made(self, record: EvalRecord) -> bool:
         """Whether this job, in this folder, would make this record again."""
@@ -242,6 +247,7 @@ class _Job:
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores("test"))
         cost = measure_cost(predictor.model, encoded.valid.stream)
+        measure(predictor, encoded, probes_path(self.folder, self.name))
         return replace(record, label=self.label, **asdict(cost))
 
     def _fitted_before(self) -> Predictor | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -30,6 +29,7 @@ from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.network import Memory, Network
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.probes.gradient_norms import GradientFlow
 from lmzoo.stream import EOT, TokenStream
 
 _DEEPEST = 256
@@ -39,39 +39,6 @@ _N_ROWS = 16
 _CHUNK_SIZE = 128
 _FIRST_NUMBER = 1 << 40
 """Above the ids of any vocabulary, and any number of positions."""
-
-
-@dataclass(frozen=True, eq=False)
-class GradientFlow:
-    """Norms of gradients, by position and distance."""
-
-    positions: NDArray[np.int64]
-    """(N,) the places in the stream whose predictions were followed back."""
-    norms: NDArray[np.float64]
-    """(N, D + 1) of the gradient of each prediction's loss by the token vector read 0 .. D steps before the last."""
-
-    @property
-    def max_distance(self) -> int:
-        """D."""
-        return self.norms.shape[1] - 1
-
-    def quantile(self, q: float) -> NDArray[np.float64]:
-        """(D + 1,) over the positions; 0.5 = the median, which unlike a mean of logarithms bears exact zeros."""
-        return np.quantile(self.norms, q, axis=0)
-
-    def reached(self) -> NDArray[np.float64]:
-        """(D + 1,) the share of the positions that have any gradient at a distance."""
-        return (self.norms > 0).mean(axis=0)
-
-    def left(self) -> NDArray[np.float64]:
-        """(D + 1,) the median as a share of that at distance 0; all 0 if nothing flows."""
-        median = self.quantile(0.5)
-        return median / median[0] if median[0] > 0 else np.zeros_like(median)
-
-    def last_distance_with(self, share: float) -> int | None:
-        """The farthest distance at which at least this share of the gradient is left; None if nothing flows."""
-        found = np.flatnonzero(self.left() >= share)
-        return int(found[-1]) if found.size else None
 
 
 def has_token_vectors(model: LanguageModel[Any]) -> TypeGuard[NeuralLM]:
@@ -147,16 +114,17 @@ def _norms(
     # it may be any other, and before the first one any token.
     place = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
     ids = np.where(place >= 0, stream.ids[np.maximum(place, 0)], np.where(place == -1, EOT, EOT + 1))
-    before, chunk = torch.from_numpy(ids.astype(np.int64)).tensor_split([deepest - distance], dim=1)
+    device = next(network.parameters()).device
+    before, chunk = torch.from_numpy(ids.astype(np.int64)).to(device).tensor_split([deepest - distance], dim=1)
     memory = network.initial_memory(len(positions))
     with torch.no_grad():
         for part in before.split(_CHUNK_SIZE, dim=1):
             if part.shape[1]:
                 _, memory = network(part, memory)
-    targets = torch.from_numpy(stream.ids[positions].astype(np.int64))
+    targets = torch.from_numpy(stream.ids[positions].astype(np.int64)).to(device)
     gradients = _token_gradients(network, chunk, memory, targets)
     # In double precision, in which squares do not vanish where single ones do not.
-    return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).numpy()
+    return torch.cat([one.double() for one in gradients], dim=2).norm(dim=2).flip(1).cpu().numpy()
 
 
 def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Tensor) -> list[Tensor]:
@@ -172,7 +140,7 @@ def _token_gradients(network: Network, ids: Tensor, memory: Memory, targets: Ten
         calls.append((module, inputs[0]))
         return (torch.where(inputs[0] < _FIRST_NUMBER, inputs[0], EOT),)
 
-    numbers = _FIRST_NUMBER + torch.arange(ids.numel()).view_as(ids)
+    numbers = _FIRST_NUMBER + torch.arange(ids.numel(), device=ids.device).view_as(ids)
     with torch.no_grad(), _hooked([one.register_forward_pre_hook(note) for one in embeddings]):
         network(numbers, memory)
     readers = {module: module(ids).detach().requires_grad_() for module, read in calls if (read >= _FIRST_NUMBER).any()}

@@ -1,4 +1,4 @@
-"""Where the species of a run differ: on which tokens they lose, how well they know it, and passages to read."""
+"""Where the models of a run differ: losses by kind of token, calibration, and passages with large differences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from lmzoo.stream import TokenStream
 from lmzoo.tokenizers import Tokenizer
 
 _PASSAGES_EACH = 2
-_N_TELLING = 8
+_N_TOKENS_SHOWN = 8
 _BITS_PER_SHADE = 2
 _BITS_BEHIND_PER_SHADE = 0.25
 _DARKEST = 6
@@ -45,30 +45,30 @@ _DARKEST = 6
 
 @dataclass(frozen=True)
 class Cell:
-    """The mean bits of one species on one group of tokens."""
+    """The mean loss of one model on one group of tokens, as text and as a shade of colour."""
 
     text: str
-    """With standard error."""
+    """Mean bits per token with its standard error."""
     shade: int
-    """0 = as good as the best .. 6 = 1.5 bits behind it, or more."""
+    """From 0 (as good as the best model) to 6 (1.5 bits or more above the best model)."""
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Losses by one property of tokens."""
+    """The losses of all models, by one property of the tokens."""
 
     title: str
     about: str
     groups: list[str]
     n_tokens: list[int]
-    """In each group."""
+    """Number of tokens in each group."""
     rows: list[tuple[str, list[Cell]]]
-    """A species, and its losses in the groups."""
+    """Pairs of a model's name and its losses in the groups."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well the species know what they know."""
+    """The calibration of all models: a table, and a reliability diagram."""
 
     header: tuple[str, ...]
     rows: list[list[str]]
@@ -76,34 +76,34 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Shaded:
-    """One token of a passage, as one species saw it."""
+class ShadedToken:
+    """One token of a passage with its surprisal under one model."""
 
     text: str
     bits: float
 
     @property
     def shade(self) -> int:
-        """0 = expected .. 6 = a surprise of 12 bits or more."""
+        """From 0 (less than 2 bits) to 6 (12 bits or more)."""
         return min(int(self.bits / _BITS_PER_SHADE), _DARKEST)
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A passage that one species finds easier than another."""
+    """A passage on which one model has a much lower loss than another."""
 
     better: str
     worse: str
     text: str
-    readings: list[tuple[str, float, list[Shaded]]]
-    """Of the better and of the worse one: name, bits of the whole passage, and its tokens."""
-    telling: list[tuple[str, float, float]]
-    """The tokens that make the difference, the most telling first: text, and bits under the better and the worse."""
+    readings: list[tuple[str, float, list[ShadedToken]]]
+    """For the better and the worse model: name, bits of the whole passage, and the tokens."""
+    largest: list[tuple[str, float, float]]
+    """The tokens with the largest differences: text, bits under the better model, bits under the worse model."""
 
 
 @dataclass(frozen=True)
 class Differences:
-    """All of the section."""
+    """The report's section about where the models differ."""
 
     breakdowns: list[Breakdown]
     calibration: Calibration
@@ -113,49 +113,53 @@ class Differences:
 def differences(
     folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus, figures: Figures
 ) -> Differences | None:
-    """The section about the records (best first) that have scores in the run folder; None if there are none.
+    """Returns the section about the records (best first) with stored scores; None if no record has any.
 
-    Those that found some of the text impossible are left out, and those that adapt to it from the passages.
+    Models that give some token probability 0 are left out. Models that adapt to the test text are left out of the
+    passages.
     """
     stream = encoded.test.stream
     scores: dict[str, TokenStats] = {}
     for record in sorted(records, key=_year):
         try:
-            own = load_scores(scores_path(folder, record.name, "test"), len(stream))
-        except LmzooError:  # of an earlier version, or damaged
+            of_model = load_scores(scores_path(folder, record.name, "test"), len(stream))
+        except LmzooError:  # written by an earlier version, or damaged
             continue
         if not record.n_impossible:
-            scores[record.name] = own
+            scores[record.name] = of_model
     if not scores:
         return None
     counts = np.bincount(encoded.train.stream.ids, minlength=encoded.tokenizer.vocab_size)
 
     def breakdown(title: str, about: str, groups_of: Callable[[NDArray[np.floating]], list[Group]]) -> Breakdown:
-        return _breakdown(title, about, {name: groups_of(own.log_probs) for name, own in scores.items()})
+        return _breakdown(title, about, {name: groups_of(stats.log_probs) for name, stats in scores.items()})
 
     tags = _tags(encoded)
     breakdowns = [
-        breakdown("By place", "How many tokens of its document come before it.", partial(by_position, stream)),
+        breakdown(
+            "By position", "The number of tokens before the token in its document.", partial(by_position, stream)
+        ),
         breakdown(
             "By frequency",
-            "How often the training text has the token.",
+            "The number of occurrences of the token in the training text.",
             partial(by_frequency, stream, train_counts=counts),
         ),
         breakdown(
-            "New and again",
-            "Whether its document has said the token before, and how often the training text has it.",
+            "First and repeated occurrences",
+            "Whether the token occurred before in its document, and its number of occurrences in the training text.",
             partial(by_novelty, stream, train_counts=counts),
         ),
     ]
     if tags is not None:
-        about = "The part of speech of its word, as the corpus tells it."
+        about = "The part of speech of the token's word, as annotated in the corpus."
         breakdowns.append(breakdown("By part of speech", about, partial(by_tag, stream, tags=tags)))
     ranked = [record.name for record in records if record.name in scores and not record.adapts_on_test]
     pair = most_different({name: scores[name].log_probs for name in ranked})
     return Differences(
         breakdowns,
         _calibration(
-            {name: calibration(stream, own.top_log_probs, own.ranks == 1) for name, own in scores.items()}, figures
+            {name: calibration(stream, stats.top_log_probs, stats.ranks == 1) for name, stats in scores.items()},
+            figures,
         ),
         _disagreements(stream, encoded.tokenizer, {name: scores[name].log_probs for name in pair}) if pair else [],
     )
@@ -166,7 +170,11 @@ def _year(record: EvalRecord) -> float:
 
 
 def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, str] | None:
-    """The first name, of the best, and the one that adds the most to it: mixed half and half they predict best."""
+    """Returns the first model, the best, and the model whose equal-weight mixture with it has the lowest loss.
+
+    `log_probs` maps the name of each model to the log-probabilities (T,) of T tokens. Returns None for fewer than two
+    models.
+    """
     if len(log_probs) < 2:
         return None
     best, *others = log_probs
@@ -174,7 +182,7 @@ def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, 
 
 
 def _tags(encoded: EncodedCorpus) -> NDArray[np.str_] | None:
-    """(T,) the part of speech of each token of the test split, where the corpus tells and is at hand."""
+    """Returns the part of speech (T,) of each of the T test tokens; None if the corpus has none or cannot be read."""
     try:
         tags = load_tags(encoded.name)
         if tags is None:
@@ -188,12 +196,12 @@ def _tags(encoded: EncodedCorpus) -> NDArray[np.str_] | None:
 
 def _breakdown(title: str, about: str, groups: Mapping[str, list[Group]]) -> Breakdown:
     best = [min(group.nats for group in column) for column in zip(*groups.values(), strict=True)]
-    some = next(iter(groups.values()))
+    first = next(iter(groups.values()))
     rows = [
-        (name, [_cell(group, least) for group, least in zip(of_species, best, strict=True)])
-        for name, of_species in groups.items()
+        (name, [_cell(group, least) for group, least in zip(of_model, best, strict=True)])
+        for name, of_model in groups.items()
     ]
-    return Breakdown(title, about, [group.name for group in some], [group.n for group in some], rows)
+    return Breakdown(title, about, [group.name for group in first], [group.n for group in first], rows)
 
 
 def _cell(group: Group, least: float) -> Cell:
@@ -204,32 +212,32 @@ def _cell(group: Group, least: float) -> Cell:
 
 def _calibration(bins: Mapping[str, list[ConfidenceBin]], figures: Figures) -> Calibration:
     rows = []
-    for name, of_species in bins.items():
-        n = sum(one.n for one in of_species)
-        sure = sum(one.n * one.confidence for one in of_species) / n
-        right = sum(one.n * one.accuracy for one in of_species) / n
-        rows.append([name, f"{sure:.1%}", f"{right:.1%}", f"{calibration_error(of_species):.1%}"])
+    for name, of_model in bins.items():
+        n = sum(one.n for one in of_model)
+        confidence = sum(one.n * one.confidence for one in of_model) / n
+        accuracy = sum(one.n * one.accuracy for one in of_model) / n
+        rows.append([name, f"{confidence:.1%}", f"{accuracy:.1%}", f"{calibration_error(of_model):.1%}"])
     figure = figures.draw("calibration", charts.by_confidence(bins))
-    return Calibration(("species", "sure", "right", "error"), rows, figure)
+    return Calibration(("model", "confidence", "accuracy", "calibration error"), rows, figure)
 
 
 def _disagreements(
     stream: TokenStream, tokenizer: Tokenizer, log_probs: Mapping[str, NDArray[np.floating]]
 ) -> list[Disagreement]:
-    """Passages in which the first of two does better, and such in which the second does."""
-    (first, own), (second, other) = log_probs.items()
-    found = []
-    for better, left, worse, right in ((first, own, second, other), (second, other, first, own)):
+    """Returns passages on which the first of two models is better, then passages on which the second is."""
+    (first, of_first), (second, of_second) = log_probs.items()
+    passages = []
+    for better, left, worse, right in ((first, of_first, second, of_second), (second, of_second, first, of_first)):
         for passage in disagreements(stream, right, left, n_passages=_PASSAGES_EACH):
-            place = slice(passage.start, passage.stop)
-            ids = stream.ids[place].tolist()
-            between = " " if tokenizer.kind == "word" else ""
-            tokens = [between + tokenizer.token_text(token_id) for token_id in ids]
-            costs = [[bits(-nats) for nats in one[place].tolist()] for one in (left, right)]
+            span = slice(passage.start, passage.stop)
+            ids = stream.ids[span].tolist()
+            separator = " " if tokenizer.kind == "word" else ""
+            tokens = [separator + tokenizer.token_text(token_id) for token_id in ids]
+            losses = [[bits(-nats) for nats in one[span].tolist()] for one in (left, right)]
             readings = [
-                (name, sum(cost), [Shaded(*token) for token in zip(tokens, cost, strict=True)])
-                for name, cost in zip((better, worse), costs, strict=True)
+                (name, sum(loss), [ShadedToken(*token) for token in zip(tokens, loss, strict=True)])
+                for name, loss in zip((better, worse), losses, strict=True)
             ]
-            telling = sorted(zip(tokens, *costs, strict=True), key=lambda token: token[1] - token[2])[:_N_TELLING]
-            found.append(Disagreement(better, worse, tokenizer.decode(ids), readings, telling))
-    return found
+            largest = sorted(zip(tokens, *losses, strict=True), key=lambda token: token[1] - token[2])[:_N_TOKENS_SHOWN]
+            passages.append(Disagreement(better, worse, tokenizer.decode(ids), readings, largest))
+    return passages

@@ -1,4 +1,4 @@
-"""What each species costs, and which of them nothing undercuts: one definition for Markdown, HTML and figures."""
+"""The cost of each model, and the models that are Pareto-optimal: shared by Markdown, HTML and the figures."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.leaderboard import duration, figure, short_number
 
 MARK: Final = "◆"
-"""Beside a figure that is on the front."""
+"""Marks the cost of a Pareto-optimal model."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """One thing that a species costs."""
+class CostColumn:
+    """A column of the cost table: one kind of cost, such as training time."""
 
     title: str
     meaning: str
     value: Callable[[EvalRecord], float | None]
-    """None where it was not measured, or does not exist."""
+    """Returns the cost of a model; None if it was not measured or does not exist."""
     text: Callable[[float], str]
     unit: str = ""
-    """Of `value`, where its name does not say it."""
+    """Unit of the value, if the title does not contain it."""
     is_rate: bool = False
-    """Whether more of it is cheaper."""
+    """True for a rate such as tokens per second, where a larger value is cheaper."""
 
     @property
     def axis(self) -> str:
-        """The title of an axis."""
+        """The title of a figure's axis: the column's title with its unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
@@ -39,79 +39,93 @@ def _size(n_bytes: float) -> str:
 
 
 COSTS: Final = (
-    Cost("fit", "time to learn", lambda record: record.fit_seconds, duration, "seconds"),
-    Cost(
-        "memory", "peak of its process, which learned and was measured",
+    CostColumn("fit", "training time", lambda record: record.fit_seconds, duration, "seconds"),
+    CostColumn(
+        "memory", "peak memory of the process that trained and evaluated the model",
         lambda record: record.peak_memory_bytes, _size, "bytes",
     ),
-    Cost("parameters", "numbers that were learned", lambda record: record.n_parameters, short_number),
-    Cost("on disk", "size of what was learned, as saved", lambda record: record.model_bytes, _size, "bytes"),
-    Cost(
-        "predict", "one prediction after 100 tokens, the median",
+    CostColumn("parameters", "number of learned parameters", lambda record: record.n_parameters, short_number),
+    CostColumn("on disk", "size of the saved parameters", lambda record: record.model_bytes, _size, "bytes"),
+    CostColumn(
+        "predict", "median time of one prediction after 100 tokens",
         lambda record: record.predict_seconds, duration, "seconds",
     ),
-    Cost(
-        "generated/s", "tokens drawn one after the other, of one text",
+    CostColumn(
+        "generated/s", "tokens per second when one text is sampled token by token",
         lambda record: record.generated_per_second, short_number, is_rate=True,
     ),
-    Cost(
-        "measured/s", "tokens of a text read, whole distributions included",
+    CostColumn(
+        "evaluated/s", "evaluation throughput: tokens per second, with the full distribution of each",
         lambda record: record.tokens_per_second, short_number, is_rate=True,
     ),
-    Cost(
+    CostColumn(
         "FLOPs/token",
-        "multiplications and additions in products of matrices, to read a token and predict the next; networks only",
+        "multiplications and additions in matrix products to read one token and predict the next; networks only",
         lambda record: record.flops_per_token, short_number,
     ),
-    Cost(
-        "FLOPs to learn", "three times that for each token it was trained on; networks only",
+    CostColumn(
+        "training FLOPs", "three times FLOPs/token for each training token read; networks only",
         lambda record: record.training_flops, short_number,
     ),
 )  # fmt: skip
+MAIN = ("model", "bits/byte", "fit", "memory", "predict")
+"""The columns that a page shows first."""
 
 
-def comparable(records: Sequence[EvalRecord], cost: Cost) -> list[tuple[EvalRecord, float]]:
-    """Those that have the cost and bits per byte, with the cost; not who adapts to the test text."""
-    figures = [(record, cost.value(record)) for record in records]
-    return [(record, value) for record, value in figures if value is not None and record.is_ranked]
+def priced_records(records: Sequence[EvalRecord], cost: CostColumn) -> list[tuple[EvalRecord, float]]:
+    """Returns pairs (record, cost) of every ranked record that has this cost.
+
+    Models that adapt to the test text are not ranked, so they are left out.
+    """
+    values = [(record, cost.value(record)) for record in records]
+    return [(record, value) for record, value in values if value is not None and record.is_ranked]
 
 
-def front(records: Sequence[EvalRecord], cost: Cost) -> list[EvalRecord]:
-    """The Pareto front, cheapest first: nothing that is as good, or better, is as cheap.
+def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRecord]:
+    """Returns the Pareto-optimal records, the cheapest first.
 
-    Of two that are equal in both, both are on it.
+    A record is Pareto-optimal if no other record is at least as good and at least as cheap, and better in one of the
+    two. Two records that are equal in both are both included.
     """
     sign = -1 if cost.is_rate else 1
-    priced = [(sign * value, record.bits_per_byte or 0.0, record) for record, value in comparable(records, cost)]
-    best = [
+    points = [(sign * value, record.bits_per_byte or 0.0, record) for record, value in priced_records(records, cost)]
+    front = [
         (price, n_bits, record)
-        for price, n_bits, record in priced
+        for price, n_bits, record in points
         if not any(
             other_price <= price and other_bits <= n_bits and (other_price, other_bits) != (price, n_bits)
-            for other_price, other_bits, _ in priced
+            for other_price, other_bits, _ in points
         )
     ]
-    return [record for _, _, record in sorted(best, key=lambda figures: figures[:2])]
+    return [record for _, _, record in sorted(front, key=lambda point: point[:2])]
 
 
-def measured(records: Sequence[EvalRecord]) -> list[Cost]:
-    """The costs that at least one of the records has."""
+def measured_costs(records: Sequence[EvalRecord]) -> list[CostColumn]:
+    """Returns the costs that at least one of the records has."""
     return [cost for cost in COSTS if any(cost.value(record) is not None for record in records)]
 
 
+def header(records: Sequence[EvalRecord]) -> list[str]:
+    """Returns the column titles of the cost table."""
+    return ["model", "bits/byte", *(cost.title for cost in measured_costs(records))]
+
+
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """The cells of the table: the name, bits per byte and what `measured` has, marked where it is on the front."""
-    costs = measured(records)
-    fronts = [front(records, cost) for cost in costs]
-    table = []
-    for record in records:
-        cells = [_cell(cost, record, on_front=record in best) for cost, best in zip(costs, fronts, strict=True)]
-        table.append([record.name, figure(record.bits_per_byte, ".3f"), *cells])
-    return table
+    """Returns the cells of the cost table under `header`; the cost of a Pareto-optimal model is marked."""
+    costs = measured_costs(records)
+    fronts = [pareto_front(records, cost) for cost in costs]
+    return [
+        [
+            record.name,
+            figure(record.bits_per_byte, ".3f"),
+            *(_cell(cost, record, optimal=record in front) for cost, front in zip(costs, fronts, strict=True)),
+        ]
+        for record in records
+    ]
 
 
-def _cell(cost: Cost, record: EvalRecord, *, on_front: bool) -> str:
+def _cell(cost: CostColumn, record: EvalRecord, *, optimal: bool) -> str:
     value = cost.value(record)
     if value is None:
         return "–"
-    return f"{cost.text(value)} {MARK}" if on_front else cost.text(value)
+    return f"{cost.text(value)} {MARK}" if optimal else cost.text(value)

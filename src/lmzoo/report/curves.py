@@ -1,4 +1,4 @@
-"""Learning curves as text and pages: one definition for the terminal, Markdown and HTML."""
+"""Learning curves: tables and sentences that the terminal, Markdown and HTML share, and the page."""
 
 from __future__ import annotations
 
@@ -15,74 +15,75 @@ from lmzoo.experiments.curves import Curves, Law, loss_of, read_curves, share_na
 from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import write_pages
 
-LAW_HEADER = ("species", "against", "E", "95 %", "α", "95 %", "A", "misfit")
+LAW_HEADER = ("model", "against", "E", "95 %", "α", "95 %", "A", "misfit")
 
 
 @dataclass(frozen=True)
-class Change:
-    """A pair whose curves cross, in words."""
+class CrossingText:
+    """A sentence about two models whose learning curves cross."""
 
     tokens: float
-    """Where; of several times, the last one."""
+    """Training tokens at the crossing; at the last crossing if there are several."""
     sentence: str
     is_certain: bool
-    """Whether it happens within the text on nearly all resamples of the test split, if there are any."""
+    """True if the curves cross within the text on at least 95 % of the bootstrap resamples of the test split."""
 
 
 def tokens(number: float) -> str:
-    """As "210 k tokens"."""
+    """Formats a number of tokens, such as "210 k tokens"."""
     return f"{short_number(number)} tokens"
 
 
 def header(curves: Curves) -> list[str]:
-    """The titles over `rows`."""
+    """Returns the column titles of the table of losses: the model, then each share of the training split."""
     shares = zip(curves.n_parts, curves.n_train_tokens.tolist(), strict=True)
-    return ["species", *(f"{share_name(n)}: {short_number(size)}" for n, size in shares)]
+    return ["model", *(f"{share_name(n)}: {short_number(size)}" for n, size in shares)]
 
 
 def rows(curves: Curves) -> list[list[str]]:
-    """A row for each entry, the best on all of the text first: its loss on each share."""
+    """Returns the loss of each model on each share of the training split; the best model on the whole text is first."""
     return [
         [name, *("–" if math.isnan(loss) else f"{loss:.3f}" for loss in losses)]
         for name, losses in zip(curves.names, curves.losses.tolist(), strict=True)
     ]
 
 
-def leaders(curves: Curves) -> list[str]:
-    """Who is best, from the smallest text on, in words."""
-    found = curves.leaders()
-    names, ends = [name for _, name in found], [start for start, _ in found[1:]]
+def best_by_size(curves: Curves) -> list[str]:
+    """Returns one sentence for each range of text sizes, from the smallest: the model with the lowest loss."""
+    ranges = curves.leaders()
+    names, ends = [name for _, name in ranges], [start for start, _ in ranges[1:]]
     if len(names) < 2:
         return [f"at every size: {name}" for name in names]
     lines = [f"below {tokens(end)}: {name}" for name, end in zip(names, ends, strict=False)]
     return [*lines, f"above: {names[-1]}"]
 
 
-def changes(curves: Curves) -> list[Change]:
-    """All pairs whose curves cross, the earliest first."""
-    found = []
+def crossings(curves: Curves) -> list[CrossingText]:
+    """Returns a sentence for every two models whose curves cross, the crossing at the smallest text first."""
+    texts = []
     for first, second in itertools.combinations(curves.static, 2):
-        crossings = curves.crossings(first, second)
-        if len(crossings) == 1:
-            found.append(_change(first, second, crossings[0]))
-        elif crossings:
-            found.append(_changes(first, second, crossings))
-    return sorted(found, key=lambda change: change.tokens)
+        of_pair = curves.crossings(first, second)
+        if len(of_pair) == 1:
+            texts.append(_one_crossing(first, second, of_pair[0]))
+        elif of_pair:
+            texts.append(_several_crossings(first, second, of_pair))
+    return sorted(texts, key=lambda text: text.tokens)
 
 
-def _change(first: str, second: str, crossing: Crossing) -> Change:
+def _one_crossing(first: str, second: str, crossing: Crossing) -> CrossingText:
     ahead, behind = (first, second) if crossing.first_is_ahead_before else (second, first)
-    sentence = f"{ahead} is ahead of {behind} below {tokens(crossing.x)}{_interval(crossing)}"
-    return Change(crossing.x, sentence, _is_certain([crossing]))
+    sentence = f"{ahead} is better than {behind} below {tokens(crossing.x)}{_interval(crossing)}"
+    return CrossingText(crossing.x, sentence, _is_certain([crossing]))
 
 
-def _changes(first: str, second: str, crossings: Sequence[Crossing]) -> Change:
-    *places, last = (f"{short_number(crossing.x)}{_interval(crossing)}" for crossing in crossings)
+def _several_crossings(first: str, second: str, crossings: Sequence[Crossing]) -> CrossingText:
+    *others, last = (f"{short_number(crossing.x)}{_interval(crossing)}" for crossing in crossings)
     winner = second if crossings[-1].first_is_ahead_before else first
     sentence = (
-        f"{first} and {second} change places at {', '.join(places)} and {last} tokens; in the end {winner} is ahead"
+        f"the curves of {first} and {second} cross at {', '.join(others)} and {last} tokens; with more text,"
+        f" {winner} is better"
     )
-    return Change(crossings[-1].x, sentence, _is_certain(crossings))
+    return CrossingText(crossings[-1].x, sentence, _is_certain(crossings))
 
 
 def _is_certain(crossings: Sequence[Crossing]) -> bool:
@@ -93,13 +94,13 @@ def _interval(crossing: Crossing) -> str:
     if crossing.interval is None:
         return ""
     low, high = crossing.interval
-    start = "less than was measured" if low == 0 else short_number(low)
-    end = "more than was measured" if math.isinf(high) else short_number(high)
+    start = "below the smallest share" if low == 0 else short_number(low)
+    end = "above the whole text" if math.isinf(high) else short_number(high)
     return f" ({start} to {end})"
 
 
 def law_rows(laws: Sequence[Law]) -> list[list[str]]:
-    """The cells under `LAW_HEADER`; dashes where there is no law."""
+    """Returns the cells under `LAW_HEADER`, one row for each power law; dashes if no law could be fitted."""
     return [_law_row(one) for one in laws]
 
 
@@ -114,7 +115,7 @@ def _law_row(one: Law) -> list[str]:
         one.name,
         one.against,
         floor,
-        # Where even the fits to fewer points end at the bound of 0, they do not tell how far it is from there.
+        # If every jackknife fit ends at the bound E = 0, the fits do not determine an interval.
         f"{law.floor_interval[0]:.2f} to {law.floor_interval[1]:.2f}" if law.floor_interval[1] > 0 else "–",
         f"{law.exponent:.2f}",
         f"{law.exponent_interval[0]:.2f} to {law.exponent_interval[1]:.2f}",
@@ -123,8 +124,8 @@ def _law_row(one: Law) -> list[str]:
     ]
 
 
-def facts(curves: Curves) -> dict[str, Any]:
-    """All of it as plain values."""
+def as_json(curves: Curves) -> dict[str, Any]:
+    """Returns points, best models, crossings and power laws as plain values for JSON."""
     return {
         "unit": curves.unit,
         "n_train_tokens": [int(size) for size in curves.n_train_tokens],
@@ -141,7 +142,7 @@ def facts(curves: Curves) -> dict[str, Any]:
         ],
         "leaders": [{"from_tokens": start, "name": name} for start, name in curves.leaders()],
         "crossings": [
-            {"first": first, "second": second, **_crossing_facts(crossing)}
+            {"first": first, "second": second, **_crossing_as_json(crossing)}
             for first, second in itertools.combinations(curves.static, 2)
             for crossing in curves.crossings(first, second)
         ],
@@ -152,7 +153,7 @@ def facts(curves: Curves) -> dict[str, Any]:
     }
 
 
-def _crossing_facts(crossing: Crossing) -> dict[str, Any]:
+def _crossing_as_json(crossing: Crossing) -> dict[str, Any]:
     low, high = crossing.interval or (0.0, math.inf)
     return {
         "tokens": crossing.x,
@@ -163,13 +164,13 @@ def _crossing_facts(crossing: Crossing) -> dict[str, Any]:
 
 
 def write_page(folder: str | Path) -> list[Path]:
-    """Writes `curves.md` and `curves.html` into the folder of a run and returns their paths. Fits no model."""
-    from lmzoo.report import charts  # here, as whoever wants the table needs no figures
+    """Writes `curves.md` and `curves.html` into a run folder and returns their paths. Trains no model."""
+    from lmzoo.report import charts  # imported here because the table in the terminal needs no figures
     from lmzoo.report.figures import Figures
 
     folder = Path(folder)
     curves = read_curves(folder)
-    laws, found = curves.laws(), changes(curves)
+    laws, texts = curves.laws(), crossings(curves)
     records = curves.records
     figures = Figures()
     drawn = {
@@ -183,15 +184,15 @@ def write_page(folder: str | Path) -> list[Path]:
         "n_shares": len(curves.n_parts),
         "header": header(curves),
         "rows": rows(curves),
-        "leaders": leaders(curves),
+        "leaders": best_by_size(curves),
         "adaptive": [name for name in curves.names if name not in curves.static],
-        "certain": [change.sentence for change in found if change.is_certain],
-        "uncertain": [change.sentence for change in found if not change.is_certain],
+        "certain": [text.sentence for text in texts if text.is_certain],
+        "uncertain": [text.sentence for text in texts if not text.is_certain],
         "law_header": LAW_HEADER,
         "laws": law_rows([one for one in laws if one.law]),
         "lawless": [f"{one.name} (against {one.against})" for one in laws if not one.law],
         "without_floor": [one.name for one in laws if one.law and one.against == "tokens" and not one.law.has_floor],
-        "passes": _passes(curves),
+        "epochs": _epochs(curves),
         "figures": [figures.draw(name, chart) for name, chart in drawn.items() if chart is not None],
         "commands": sorted({record.command for record in records if record.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in records[-1].versions.items()),
@@ -201,9 +202,9 @@ def write_page(folder: str | Path) -> list[Path]:
     return write_pages(folder, ["curves.md", "curves.html"], context)
 
 
-def _passes(curves: Curves) -> list[tuple[str, str]]:
-    """Networks, each with how many times it read its text; the median over the shares."""
-    found = []
+def _epochs(curves: Curves) -> list[tuple[str, str]]:
+    """Returns pairs of a network's name and its number of training epochs: the median over the shares."""
+    epochs = []
     for name in curves.names:
         reads = sorted(
             record.n_tokens_read / record.n_train_tokens
@@ -211,5 +212,5 @@ def _passes(curves: Curves) -> list[tuple[str, str]]:
             if record.name == name and record.n_tokens_read is not None
         )
         if reads:
-            found.append((name, f"{reads[len(reads) // 2]:.2g}"))
-    return found
+            epochs.append((name, f"{reads[len(reads) // 2]:.2g}"))
+    return epochs

@@ -1,4 +1,4 @@
-"""The eras of a run, from the oldest: one definition of the table for Markdown and HTML, and the bibliography."""
+"""The table of the models in the order of their years, and the bibliography of a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from lmzoo.report.leaderboard import context, figure
 from lmzoo.system.files import atomic_file
 from lmzoo.zoo.citations import bibtex
 
-HEADER = ("year", "species", "people", "idea", "context", "bits/byte", "place", "cite")
+HEADER = ("year", "model", "people", "idea", "context", "bits/byte", "rank", "cite")
+MAIN = ("year", "model", "idea", "bits/byte", "rank")
+"""The columns that a page shows first."""
 WIDE = ("people", "idea")
-"""Columns of whole sentences."""
+"""The columns that hold whole sentences."""
 
 _SOFTWARE = """@software{{lmzoo,
   author  = {{{{The lmzoo developers}}}},
@@ -25,20 +27,23 @@ _SOFTWARE = """@software{{lmzoo,
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """The cells under `HEADER`: each species once, with the best of its records; `records` has the best first."""
+    """Returns the cells under `HEADER`, one row for each species, the oldest first.
+
+    `records` has the best first; a species with several records is shown with its best one.
+    """
     ranked = [record for record in records if record.is_ranked]
     best = {record.species: record for record in reversed(records) if record.species in zoo.names()}
     table = []
     for card in sorted((zoo.card(species) for species in best), key=lambda card: card.year):
         record = best[card.name]
-        place = f"{ranked.index(record) + 1} of {len(ranked)}" if record in ranked else "–"
+        rank = f"{ranked.index(record) + 1} of {len(ranked)}" if record in ranked else "–"
         bits, cites = figure(record.bits_per_byte, ".3f"), ", ".join(card.cites)
-        table.append([str(card.year), card.name, card.people, card.idea, context(record), bits, place, cites])
+        table.append([str(card.year), card.name, card.people, card.idea, context(record), bits, rank, cites])
     return table
 
 
 def write_references(path: Path, records: Sequence[EvalRecord]) -> None:
-    """Writes the papers of the species, and this software with the corpus, as BibTeX."""
+    """Writes the papers of the models, and lmzoo itself with the corpus, as BibTeX."""
     cards = [zoo.card(record.species) for record in records if record.species in zoo.names()]
     first = records[0]
     software = _SOFTWARE.format(

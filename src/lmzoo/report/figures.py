@@ -1,4 +1,4 @@
-"""The figures of a page: drawn into it, and beside it as files for papers and slides."""
+"""The figures of a page, as SVG in the page and as files beside it for papers and slides."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lmzoo.report.charts import Chart, as_svg, title_of
 from lmzoo.system.files import atomic_folder
 
 _SCALE = 3
-"""Pixels of a PNG for each unit of a figure: 600 units, about the width of a page, make 300 to an inch."""
+"""Pixels of a PNG per unit of a figure: at 3, a figure 600 units wide prints at 300 dpi on 6 inches."""
 
 
 class Figure(NamedTuple):
-    """A chart as an SVG element; beside the page it is `figures/NAME.svg` and `.png`."""
+    """A chart that was drawn as an SVG element; its files are `figures/NAME.svg` and `figures/NAME.png`."""
 
     name: str
     title: str
@@ -23,18 +23,18 @@ class Figure(NamedTuple):
 
 
 class Figures:
-    """Those of one page."""
+    """Draws and keeps the figures of one page."""
 
     def __init__(self) -> None:
         self._drawn: list[Figure] = []
 
     def draw(self, name: str, chart: Chart) -> Figure:
-        """The chart, which is kept under the name."""
+        """Draws a chart, keeps it under the name and returns it."""
         self._drawn.append(Figure(name, title_of(chart), as_svg(chart)))
         return self._drawn[-1]
 
     def save(self, folder: Path) -> None:
-        """Writes `figures/NAME.svg` and `figures/NAME.png`, and nothing else stays in there."""
+        """Writes `figures/NAME.svg` and `figures/NAME.png` of every figure; older files in that folder are deleted."""
         with atomic_folder(folder / "figures") as temporary:
             for name, _, svg in self._drawn:
                 (temporary / f"{name}.svg").write_text(svg, encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""How far gradients flow, as text: one definition for the terminal, Markdown and HTML."""
+"""How far gradients flow back in networks: the table that the terminal, Markdown and HTML share."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmzoo.report import charts
+from lmzoo.report.figures import Figure, Figures
+
 if TYPE_CHECKING:
-    from lmzoo.probes.gradient_flow import GradientFlow
+    from lmzoo.probes.gradient_norms import GradientFlow
+    from lmzoo.report.models import ModelEntry
 
 _DISTANCES = (1, 3, 10, 30, 100)
-_LITTLE = 0.01
-"""The share of the gradient whose last distance tells how far a network looks back."""
+_THRESHOLD = 0.01
+"""Relative gradient norm that defines the reach of a network."""
 
-HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"{_LITTLE:.0%} is left until")
+HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"at least {_THRESHOLD:.0%} up to distance")
 
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradients of one network."""
+    """The gradient norms of one network, under the name that the report gives it."""
 
     name: str
     gradients: GradientFlow
@@ -29,29 +33,57 @@ class Flow:
         return f"{self.name}, untrained" if self.untrained else self.name
 
 
+@dataclass(frozen=True)
+class GradientSection:
+    """The report's section about gradients."""
+
+    n_positions: int
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    reaches: list[tuple[str, str]]
+    """Pairs of a network's name and the largest distance with a relative gradient norm of at least 1 %."""
+    figure: Figure
+
+
+def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> GradientSection | None:
+    """Returns the section about gradients; None if no model has this probe stored."""
+    flows = [
+        Flow(model.record.name, model.probes.gradients) for model in models if model.probes and model.probes.gradients
+    ]
+    if not flows:
+        return None
+    figure = figures.draw("gradients", charts.by_distance(flows))
+    return GradientSection(len(flows[0].gradients.positions), HEADER, rows(flows), reaches(flows), figure)
+
+
 def rows(flows: Sequence[Flow]) -> list[list[str]]:
-    """The cells under `HEADER`: what is left of the gradient so many tokens back, and how far back a little is."""
+    """Returns the cells under `HEADER`: the relative gradient norm at some distances, and the network's reach."""
     table = []
     for flow in flows:
         left = flow.gradients.left()
-        shown = [_share(left[distance]) if distance < len(left) else "" for distance in _DISTANCES]
-        table.append([flow.label, *shown, _until(flow.gradients)])
+        norms = [_percent(left[distance]) if distance < len(left) else "" for distance in _DISTANCES]
+        table.append([flow.label, *norms, _reach(flow.gradients)])
     return table
 
 
-def _share(share: float) -> str:
+def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
-def _until(gradients: GradientFlow) -> str:
-    last = gradients.last_distance_with(_LITTLE)
+def _reach(gradients: GradientFlow) -> str:
+    last = gradients.last_distance_with(_THRESHOLD)
     if last is None:
         return "–"
     return f"{last} or more" if last == gradients.max_distance else str(last)
 
 
 def reaches(flows: Sequence[Flow]) -> list[tuple[str, str]]:
-    """Each network's label and the distance to which a little is left, the shortest first; not where nothing flows."""
-    found = [(flow.gradients.last_distance_with(_LITTLE), flow) for flow in flows]
-    kept = sorted(((last, flow) for last, flow in found if last is not None), key=lambda pair: pair[0])
-    return [(flow.label, _until(flow.gradients)) for _, flow in kept]
+    """Returns the label and the reach of each network, the shortest reach first.
+
+    The reach is the largest distance at which the relative gradient norm is at least 1 %. Networks without any
+    gradient are left out.
+    """
+    with_gradient = [
+        (last, flow) for flow in flows if (last := flow.gradients.last_distance_with(_THRESHOLD)) is not None
+    ]
+    return [(flow.label, _reach(flow.gradients)) for _, flow in sorted(with_gradient, key=lambda pair: pair[0])]

@@ -1,12 +1,10 @@
-"""The ladder of abilities: one definition of its tables for the terminal, Markdown and HTML, and its two pages."""
+"""The ladder of abilities: tables that the terminal, Markdown and HTML share, and the page."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,60 +17,64 @@ from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import figure
 from lmzoo.report.pages import write_pages
 
-if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
-
-_GAP = 2
-"""Spaces between the columns of a terminal."""
 _N_SAMPLES = 3
-_MOST_SEEN = 4
-"""Tokens of the past that the last of the limits is about."""
+_LONGEST_CONTEXT = 4
+"""Longest context, in tokens, whose optimal loss is shown."""
 
-COLUMNS = ("species", "excess, nats/token", "± error", "share of ignorance", "parameters", "fit", "climbed")
+COLUMNS = ("model", "excess, nats/token", "± error", "share of baseline", "parameters", "fit", "passed")
+MAIN = ("model", "excess, nats/token", "± error", "share of baseline", "passed")
+"""The columns that a page shows first."""
 
 Rows = tuple[list[str], list[list[str]]]
-"""A header, and the rows under it."""
+"""A header and the rows of a table."""
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A source, and what became of the species on it."""
+class Task:
+    """One task of the ladder: its source of text, and the results of the models."""
 
     card: sources.SourceCard
     samples: list[str]
-    """Documents."""
+    """Documents sampled from the source."""
     entropy: float
-    """Nats per token: of the source where there is a closed form, else of the test text as the source predicts it."""
+    """Nats per token: the source's entropy if known in closed form, else its mean surprisal on the test text."""
     is_exact: bool
+    """True if the entropy is known in closed form."""
     ignorance: float | None
+    """Baseline loss on the target tokens, in nats: of an oracle that lacks only the deciding fact."""
     limits: list[float]
-    """Nats per token that the best predictor of the last 0, 1, 2, ... tokens expects to pay; [] where nobody knows."""
+    """Loss, in nats per token, of the optimal predictor with a context of 0, 1, 2, ... tokens; [] if unknown."""
     n_tokens: int
-    """Of the test text."""
+    """Number of test tokens."""
     n_decisive: int
+    """Number of target tokens in the test text."""
     first: str
-    """To climb it, as "1997 lstm"."""
+    """Year and name of the oldest model that passed, such as "1997 lstm"."""
     rows: list[list[str]]
-    """Of its species with their best seeds, under `COLUMNS`."""
+    """Cells under `COLUMNS`, one row for each model with its best seed."""
 
 
 def write_ladder(folder: str | Path) -> list[Path]:
-    """Writes `ladder.md` and `ladder.html` beside `ladder.jsonl` and returns their paths. Fits nothing."""
+    """Writes `ladder.md` and `ladder.html` beside `ladder.jsonl` and returns their paths. Trains no model.
+
+    Raises LmzooError if the folder holds no result.
+    """
     folder = Path(folder)
     climbs = read_climbs(folder)
     if not climbs:
-        raise LmzooError(f"nothing was climbed in {folder} yet: run lmzoo ladder --out {folder}")
+        raise LmzooError(f"{folder} holds no results of the ladder yet: run lmzoo ladder --out {folder}")
     figures = Figures()
     context = {
         "tables": [
-            ("Excess in nats per token", *excess(climbs)),
-            ("Excess where it counts, as a share of what ignorance costs", *shares(climbs)),
+            ("Excess cross-entropy in nats per token", *excess(climbs)),
+            ("Excess on the target tokens, relative to the baseline", *shares(climbs)),
         ],
         "columns": COLUMNS,
-        "rungs": [_rung(own) for own in _by_rung(climbs)],
+        "main": MAIN,
+        "tasks": [_task(results) for results in _by_task(climbs)],
         "figure": figures.draw("ladder", charts.ladder(_best(climbs))),
-        "climbed_nats": CLIMBED_NATS,
-        "climbed_share": CLIMBED_SHARE,
+        "passed_nats": CLIMBED_NATS,
+        "passed_share": CLIMBED_SHARE,
         "seeds": sorted({climb.seed for climb in climbs}),
         "commands": sorted({climb.command for climb in climbs if climb.command}),
         "versions": ", ".join(f"{name} {version}" for name, version in climbs[0].versions.items()),
@@ -84,71 +86,41 @@ def write_ladder(folder: str | Path) -> list[Path]:
 
 
 def excess(climbs: Sequence[Climb]) -> Rows:
-    """For each rung who was the first to climb it, and what every species pays above the entropy, in nats per token.
+    """Returns the table of excess cross-entropy: every model on every task, in nats per token above the entropy.
 
-    Of several seeds the best counts; where some of them climbed and others did not, "✓ 2/3" says how many.
+    The second column names the oldest model that passed. Of several seeds the best is shown; "✓ 2/3" means that two
+    of three seeds passed.
     """
     return _table(climbs, lambda climb: figure(climb.excess_nats, ".3f"))
 
 
 def shares(climbs: Sequence[Climb]) -> Rows:
-    """The same on the decisive tokens of the rungs that have some, as shares of what ignorance costs there."""
+    """Returns the table of excess cross-entropy on the target tokens, as a share of the baseline loss.
+
+    Tasks without target tokens are left out.
+    """
     return _table([climb for climb in climbs if climb.n_decisive], lambda climb: figure(climb.decisive_share, ".0%"))
 
 
-def as_rich_tables(climbs: Sequence[Climb], width: int) -> Group:
-    """The excess for a terminal of `width` characters: one table, or several if they have too many species for one."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    header, rows = excess(climbs)
-    # Figures get room where others have their mark, so that their points stand below each other.
-    room = max((len(cell.partition(" ")[2]) for row in rows for cell in row[2:]), default=0)
-    rows = [[*row[:2], *(_with_room(cell, room) for cell in row[2:])] for row in rows]
-    rungs, *columns = zip(header, *rows, strict=True)  # from top to bottom
-    tables: list[RenderableType] = []
-    while columns:
-        ends = itertools.accumulate((_width(column) for column in columns), initial=_width(rungs))
-        n_here = max(1, sum(end <= width + _GAP for end in ends) - 1)
-        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-        for column in (rungs, *columns[:n_here]):
-            table.add_column(column[0], justify="left" if column[0] in header[:2] else "right", no_wrap=True)
-        for cells in zip(*(column[1:] for column in (rungs, *columns[:n_here])), strict=True):
-            table.add_row(*map(Text, cells))
-        tables += [Text(), table] if tables else [table]
-        columns = columns[n_here:]
-    return Group(*tables)
-
-
-def _with_room(cell: str, room: int) -> str:
-    number, _, mark = cell.partition(" ")
-    return f"{number} {mark:{room}}"
-
-
-def _width(column: Sequence[str]) -> int:
-    return max(map(len, column)) + _GAP
-
-
 def _table(climbs: Sequence[Climb], text: Callable[[Climb], str]) -> Rows:
-    species = sorted({climb.species for climb in climbs}, key=_era)
+    species = sorted({climb.species for climb in climbs}, key=_registry_order)
     rows = []
-    for own in _by_rung(climbs):
-        cells = {name: f"{text(seeds[0])} {_mark(seeds)}".rstrip() for name, seeds in by_species(own).items()}
-        rows.append([own[0].rung, _first(own), *(cells.get(name, "") for name in species)])
-    return ["rung", "first to climb", *species], rows
+    for results in _by_task(climbs):
+        cells = {name: f"{text(seeds[0])} {_mark(seeds)}".rstrip() for name, seeds in by_species(results).items()}
+        rows.append([results[0].rung, _first(results), *(cells.get(name, "") for name in species)])
+    return ["task", "first to pass", *species], rows
 
 
 def _best(climbs: Sequence[Climb]) -> list[Climb]:
-    return [seeds[0] for own in _by_rung(climbs) for seeds in by_species(own).values()]
+    return [seeds[0] for results in _by_task(climbs) for seeds in by_species(results).values()]
 
 
 def _mark(seeds: Sequence[Climb]) -> str:
-    """✓ where a species climbed with all seeds, ✓ 2/3 where with some."""
-    n_climbed = sum(climb.climbed for climb in seeds)
-    if not n_climbed:
+    """Returns "✓" if all seeds of a model passed, "✓ 2/3" if two of three did, and "" if none did."""
+    n_passed = sum(climb.climbed for climb in seeds)
+    if not n_passed:
         return ""
-    return "✓" if n_climbed == len(seeds) else f"✓ {n_climbed}/{len(seeds)}"
+    return "✓" if n_passed == len(seeds) else f"✓ {n_passed}/{len(seeds)}"
 
 
 def _first(climbs: Sequence[Climb]) -> str:
@@ -156,24 +128,25 @@ def _first(climbs: Sequence[Climb]) -> str:
     return "–" if first is None else f"{zoo.card(first.species).year} {first.species}"
 
 
-def _era(species: str) -> tuple[int, str]:
-    """Sorts species as the zoo lists them; those of a plug-in that has gone come last."""
+def _registry_order(species: str) -> tuple[int, str]:
+    """Returns a sort key for the order of the registry; species that are no longer registered come last."""
     names = zoo.names()
     return (names.index(species) if species in names else len(names)), species
 
 
-def _by_rung(climbs: Sequence[Climb]) -> list[list[Climb]]:
-    return [own for rung in sources.names() if (own := [climb for climb in climbs if climb.rung == rung])]
+def _by_task(climbs: Sequence[Climb]) -> list[list[Climb]]:
+    by_task = ([climb for climb in climbs if climb.rung == task] for task in sources.names())
+    return [results for results in by_task if results]
 
 
-def _rung(climbs: Sequence[Climb]) -> Rung:
+def _task(climbs: Sequence[Climb]) -> Task:
     card = sources.card(climbs[0].rung)
     source = sources.source(card.name)
     entropy = climbs[0].optimal_nats if source.entropy is None else source.entropy
     limits = []
     if isinstance(source, sources.FiniteState):
-        limits = [source.limit(n_tokens) for n_tokens in range(_MOST_SEEN + 1)]
-    return Rung(
+        limits = [source.limit(n_tokens) for n_tokens in range(_LONGEST_CONTEXT + 1)]
+    return Task(
         card=card,
         samples=[source.text(ids) for ids in source.sample(_N_SAMPLES, np.random.default_rng(0)).documents()],
         entropy=entropy,
@@ -183,7 +156,9 @@ def _rung(climbs: Sequence[Climb]) -> Rung:
         n_tokens=climbs[0].n_tokens,
         n_decisive=climbs[0].n_decisive,
         first=_first(climbs),
-        rows=[_cells(seeds) for seeds in by_species(sorted(climbs, key=lambda one: _era(one.species))).values()],
+        rows=[
+            _cells(seeds) for seeds in by_species(sorted(climbs, key=lambda one: _registry_order(one.species))).values()
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""Several runs on one page: who is best on each text, whatever the tokenizer, and on all of them."""
+"""Several runs on one page: the best models on each text, whatever their tokenizers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
+from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
 from lmzoo.evaluation.statistics import certainty, grouping, grouping_of_documents
+from lmzoo.experiments.stored_ensemble import ranked_log_probs
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
-from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, entries, rows, seed_rows, titled_tables
+from lmzoo.report.headline import Headline, headline
+from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
 
-_TABLE_HEADER = ("species", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
+_TABLE_HEADER = ("model", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder under the name that it has on the page."""
+    """A run folder, with the name of the run on the page."""
 
     name: str
     folder: Path
@@ -34,7 +37,7 @@ class Run:
 
     @cached_property
     def encoded(self) -> EncodedCorpus | None:
-        """None if it cannot be read."""
+        """The encoded corpus of the run; None if it cannot be read."""
         try:
             return EncodedCorpus.load(self.folder / "encoded")
         except LmzooError:
@@ -42,53 +45,52 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """What it was measured on, in words."""
-        found = self.records[0].machine
-        return f"{found['processor']}, {found['n_cores']} cores" if found else "unknown"
+        """Processor and number of cores of the machine that the run was measured on."""
+        machine = self.records[0].machine
+        return f"{machine['processor']}, {machine['n_cores']} cores" if machine else "unknown"
 
     @property
     def commands(self) -> list[str]:
+        """The commands that produced the run's records."""
         return sorted({record.command for record in self.records if record.command})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One record of one run."""
+    """One record of one run, with its unique name on the page."""
 
     run: Run
     record: EvalRecord
     name: str
-    """On the page, where no other has it."""
 
     @property
     def shown(self) -> EvalRecord:
-        """The record under that name."""
+        """The record with the name of the page as its label."""
         return replace(self.record, label=self.name)
 
 
 @dataclass(frozen=True)
 class Text:
-    """One corpus, and all that was measured on its test split."""
+    """One corpus, and all results on its test split."""
 
     name: str
+    headline: Headline
     first: EvalRecord
     tables: list[tuple[str, str, list[list[str]]]]
-    """Titles, notes, and rows under the header of the page."""
+    """Title, note and rows of each leaderboard."""
     standings: standings.Standings | None
     seeds: list[list[str]]
-    """Under `SEEDS_HEADER`: what was fitted with several seeds, in one run or in several."""
+    """Cells under `SEEDS_HEADER`: models trained with several seeds, in one run or in several."""
     figure: Figure | None
-    """None if nothing has bits per byte."""
+    """None if no model has bits per byte."""
 
 
 def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
-    """Writes `merged.md` and `merged.html` about several runs into `out` and returns their paths.
+    """Writes `merged.md` and `merged.html` about several runs into the folder `out` and returns their paths.
 
-    Beside them are the figures (`figures/`), the records (`merged.csv`) and the tests of pairs on each text
-    (`pairs.csv`).
-
-    Runs on one corpus are compared document by document, so that their tokenizers may differ. Raises UsageError if a
-    run is named twice, SavedModelError if a folder holds no results.
+    Also writes the figures (`figures/`), the records (`merged.csv`) and the comparison of each pair of models on each
+    text (`pairs.csv`). Runs on one corpus are compared document by document, so their tokenizers may differ.
+    Raises UsageError if a run is named twice, and SavedModelError if a folder holds no results.
     """
     out, figures = Path(out), Figures()
     runs = _runs([Path(folder) for folder in folders])
@@ -99,8 +101,8 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     records_by_text = dict(zip(names, by_corpus.values(), strict=True))
     entries_by_text = {name: _entries(runs, records) for name, records in records_by_text.items()}
     texts = [
-        _text(name, found, records_by_text[name], figures, f"text-{number}")
-        for number, (name, found) in enumerate(entries_by_text.items(), start=1)
+        _text(name, of_text, records_by_text[name], figures, f"text-{number}")
+        for number, (name, of_text) in enumerate(entries_by_text.items(), start=1)
     ]
     context = {
         "texts": texts,
@@ -108,7 +110,9 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         "seeds_header": SEEDS_HEADER,
         "meanings": COLUMNS[1:],
         "standings_header": standings.HEADER,
-        "overview_header": ("species", *entries_by_text),
+        "main": ("model", "run", "tokenizer", "bits/byte", "95 %"),
+        "standings_main": standings.MAIN,
+        "overview_header": ("model", *entries_by_text),
         "overview": _overview(entries_by_text) if len(entries_by_text) > 1 else [],
         "runs": runs,
         "links": {run.name: os.path.relpath(run.folder / "report.html", out) for run in runs},
@@ -117,7 +121,7 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     }
     pages = write_pages(out, ["merged.md", "merged.html"], context)
     figures.save(out)
-    everything = [entry for found in entries_by_text.values() for entry in found]
+    everything = [entry for of_text in entries_by_text.values() for entry in of_text]
     write_csv(out / "merged.csv", [entry.shown for entry in everything], run=[entry.run.name for entry in everything])
     if pairs := {text.name: text.standings.pairs for text in texts if text.standings}:
         named = [name for name, of_text in pairs.items() for _ in of_text]
@@ -127,7 +131,7 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
 
 def _runs(folders: list[Path]) -> list[Run]:
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UsageError("a run is named twice: name each folder once")
+        raise UsageError("a run folder is given twice: name each folder once")
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
@@ -138,25 +142,28 @@ def _runs(folders: list[Path]) -> list[Run]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number where one comes again."""
+    """Makes names unique: a repeated name gets its number of occurrence, such as "kjv (2)"."""
     seen: Counter[str] = Counter()
-    found = []
+    distinct = []
     for name in names:
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
 
 
 def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
-    """Best first, and once what several runs have fitted alike; other namesakes are told apart by that of the run."""
-    home = {id(record): run for run in runs for record in run.records}
+    """Returns the entries of one text, the best first; a model that several runs trained alike is included once.
+
+    Models of the same name get the name of their run appended.
+    """
+    run_of = {id(record): run for run in runs for record in run.records}
     ranked = entries(records)
-    times = Counter(record.name for record in ranked)
-    found = []
+    n_of_name = Counter(record.name for record in ranked)
+    named = []
     for record in ranked:
-        run = home[id(record)]
-        found.append(Entry(run, record, record.name if times[record.name] == 1 else f"{record.name} · {run.name}"))
-    return found
+        run = run_of[id(record)]
+        named.append(Entry(run, record, record.name if n_of_name[record.name] == 1 else f"{record.name} · {run.name}"))
+    return named
 
 
 def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures: Figures, figure_name: str) -> Text:
@@ -168,17 +175,22 @@ def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures:
         tables.append((title, note, table))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None
-    return Text(name, found[0].record, tables, _standings(found), seed_rows(records), figure)
+    comparison = _standings(found)
+    best = headline([entry.shown for entry in found], comparison)
+    return Text(name, best, found[0].record, tables, comparison, seed_rows(records), figure)
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Of those that have scores and bits per byte; None if they are not two, or documents are too few to compare."""
+    """Compares the entries that are ranked and have scores; None if there are fewer than two.
+
+    Returns None also if the tokenizers differ and the documents are too few for a comparison by document.
+    """
     names, scores, splits = [], [], []
     for entry in found:
         encoded = entry.run.encoded
         if encoded is None:
             continue
-        log_probs = standings.ranked_log_probs(entry.run.folder, entry.record, encoded)
+        log_probs = ranked_log_probs(entry.run.folder, entry.record, encoded)
         if log_probs is not None:
             names.append(entry.name)
             scores.append(log_probs)
@@ -187,7 +199,7 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
         return None
     first = splits[0]
     if len({entry.record.tokenizer_fingerprint for entry in found}) == 1:  # token by token, as in the report of a run
-        return standings.compared(names, certainty(np.stack(scores), first.bytes_by_token, grouping(first.stream)))
+        return standings.describe(names, certainty(np.stack(scores), first.bytes_by_token, grouping(first.stream)))
     groups = grouping_of_documents(len(first.document_bytes))
     if groups is None:
         return None
@@ -195,14 +207,17 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
         np.add.reduceat(log_probs.astype(np.float64), test.stream.starts)
         for log_probs, test in zip(scores, splits, strict=True)
     ]
-    return standings.compared(names, certainty(np.stack(by_document), first.document_bytes.astype(np.float64), groups))
+    return standings.describe(names, certainty(np.stack(by_document), first.document_bytes.astype(np.float64), groups))
 
 
 def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
-    """Bits per byte of each name on each corpus; first who is on most of them, then the lowest mean."""
+    """Returns bits per byte of each model on each corpus.
+
+    Models with results on more corpora come first; among equals, the lowest sum comes first.
+    """
     figures: dict[str, dict[str, float]] = {}
-    for text, found in entries_by_text.items():
-        for entry in found:
+    for text, of_text in entries_by_text.items():
+        for entry in of_text:
             if entry.record.bits_per_byte is not None:
                 figures.setdefault(entry.name, {})[text] = entry.record.bits_per_byte
     ordered = sorted(figures, key=lambda name: (-len(figures[name]), sum(figures[name].values())))

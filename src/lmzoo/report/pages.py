@@ -1,13 +1,15 @@
-"""Pages out of templates: Markdown, and HTML that needs nothing from outside."""
+"""Pages from templates: Markdown, and HTML that needs no other file."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
@@ -16,16 +18,17 @@ from lmzoo.zoo.citations import bibtex
 
 
 def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) -> list[Path]:
-    """Fills the templates of these names with the context, writes them into a folder and returns their paths."""
+    """Fills the templates of these names with the context, writes the pages into a folder and returns their paths."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
-        # Corpus text is hostile input: HTML escapes everything, Markdown shows texts in fences of their own.
+        # Text of a corpus is untrusted: HTML escapes all of it, and Markdown shows it as code.
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex, "machine": _machine}
+    environment.filters |= {"headings": _headings, "zip": zip}
     pages = []
     for name in names:
         text = printable(environment.get_template(name).render(context))
@@ -35,12 +38,20 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
     return pages
 
 
+def _headings(page: str) -> list[tuple[str, str]]:
+    """Returns the anchor and the title of each second-level heading of an HTML page: its list of contents."""
+    return [
+        (anchor, Markup(title).striptags())
+        for anchor, title in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page, re.DOTALL)
+    ]
+
+
 def _markdown_cell(text: object) -> str:
-    """Text as the content of a code span in a table cell: no markup of its own."""
+    """Escapes a text for a code span in a cell of a Markdown table."""
     return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("`", "ˋ").replace("|", "\\|")
 
 
 def _machine(facts: Mapping[str, Any]) -> str:
-    """What records say of the machine they were made on, in words."""
+    """Describes the machine of a record in words."""
     cores = f"{facts['n_cores']} cores ({facts['n_threads']} used)"
     return f"{facts['processor']}, {cores}, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['platform']}"

@@ -1,35 +1,31 @@
-"""Code lengths of species that learn as they go, and of compressors: one definition for terminal, Markdown and HTML."""
+"""Prequential coding: the table that the terminal, Markdown and HTML share, and the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lmzoo.evaluation.records import CodeRecord, read_code_records, write_csv
 from lmzoo.experiments.prequential import RECORDS
 from lmzoo.report.pages import write_pages
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 HEADER = {
-    "coder": "a species that learns the text as it goes, or a compressor",
-    "bytes": "length of the code",
-    "bits/byte": "the same in bits for each byte of the original; lower is better",
-    "of the original": "the same as a share of its size",
-    "last block": "bits for each byte of the last block, which is coded with what all others taught",
-    "time": "to learn and to code",
+    "coder": "a model that learns the text while it codes it, or a compressor",
+    "bytes": "compressed length",
+    "bits/byte": "compressed length in bits per byte of the original; lower is better",
+    "of the original": "compressed length as a share of the original length",
+    "last block": "bits per byte of the last block, coded by the model trained on all other blocks",
+    "time": "time for training and coding",
 }
 
 
 def ranked(records: Sequence[CodeRecord]) -> list[CodeRecord]:
-    """The shortest first; then what has no code, as it found something impossible."""
+    """Sorts records by compressed length, the shortest first; models that gave a token probability 0 come last."""
     return sorted(records, key=lambda record: float("inf") if record.total_bits is None else record.total_bits)
 
 
 def rows(records: Sequence[CodeRecord]) -> list[list[str]]:
-    """The cells under `HEADER`, in this order."""
+    """Returns the cells under `HEADER`, the shortest compressed length first."""
     return [_row(record) for record in ranked(records)]
 
 
@@ -48,33 +44,20 @@ def _row(record: CodeRecord) -> list[str]:
     ]
 
 
-def as_rich_table(records: Sequence[CodeRecord]) -> Table:
-    """The table for a terminal; compressors stand out."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in HEADER:
-        table.add_column(title, justify="left" if title == "coder" else "right", no_wrap=True)
-    for record in ranked(records):
-        style = "bold" if record.kind == "compressor" else ""
-        table.add_row(*(Text(cell, style=style) for cell in _row(record)))
-    return table
-
-
 def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -> list[Path]:
     """Writes `prequential.md` and `prequential.html` into a run folder and returns their paths.
 
-    `left_out` names what was wanted and has no record, with the reason.
+    `left_out` holds pairs of a coder without a record and the reason.
     """
-    from lmzoo.report import charts  # here, because whoever wants the table needs no figures
+    from lmzoo.report import charts  # imported here because the table in the terminal needs no figures
     from lmzoo.report.figures import Figures
 
     folder, figures = Path(folder), Figures()
     records = ranked(read_code_records(folder / RECORDS))
     species = [record for record in records if record.kind == "species"]
     context = {
-        "header": HEADER,
+        "header": list(HEADER),
+        "meanings": HEADER,
         "records": records,
         "rows": rows(records),
         "first": records[0],

@@ -1,4 +1,4 @@
-"""How sure the order of a leaderboard is, as text: one definition for Markdown and HTML."""
+"""Which differences of a leaderboard are significant, as text that Markdown and HTML share."""
 
 from __future__ import annotations
 
@@ -8,107 +8,104 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import Certainty, certainty, grouping
-from lmzoo.experiments.run_folder import scores_path
+from lmzoo.experiments.stored_ensemble import ranked_log_probs
 
-HEADER = ("species", "bits/byte", "95 %", "behind the best", "95 % of that", "cannot be told from")
+HEADER = (
+    "model",
+    "bits/byte",
+    "95 %",
+    "behind the best",
+    "95 % of the difference",
+    "no significant difference from",
+)
+MAIN = ("model", "bits/byte", "behind the best", "95 % of the difference", "no significant difference from")
+"""The columns that a page shows first."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two species, the better one first, and how surely they differ. In bits per byte."""
+    """The comparison of two models, the better one first. Differences are in bits per byte."""
 
     better: str
     worse: str
     difference: float
     low: float
-    """End of the 95 % interval of the difference."""
+    """Lower end of the 95 % interval of the difference."""
     high: float
     p_value: float
-    """Of the paired permutation test, corrected for the number of pairs (Holm)."""
-    told_apart: bool
+    """P-value of the paired permutation test, Holm-corrected for the number of pairs."""
+    significant: bool
 
 
 @dataclass(frozen=True)
 class Standings:
-    """The species that have scores, the best first, and which of them are as good as equal."""
+    """The comparison of all ranked models with each other, the best model first."""
 
     unit: str
-    """What was drawn anew for the intervals."""
+    """What the bootstrap resamples, such as "118 documents"."""
     rows: list[list[str]]
-    """Under `HEADER`."""
+    """Cells under `HEADER`."""
     verdict: str
-    """Who is best, in a sentence."""
+    """One sentence: the best model and its lead."""
     pairs: list[Pair]
-    """All of them."""
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
-    """Compares the records (best first) that have bits per byte and scores in the run folder; None if that is not two.
+    """Compares the ranked records (best first) that have stored scores; None if there are fewer than two.
 
-    Models that adapt to the test text are left out, as from every ranking.
+    Models that adapt to the test text are not ranked.
     """
-    found = {record.name: ranked_log_probs(folder, record, encoded) for record in records}
-    known = {name: log_probs for name, log_probs in found.items() if log_probs is not None}
+    stored = {record.name: ranked_log_probs(folder, record, encoded) for record in records}
+    known = {name: log_probs for name, log_probs in stored.items() if log_probs is not None}
     if len(known) < 2:
         return None
-    rows = np.stack(list(known.values()))
-    return compared(list(known), certainty(rows, encoded.test.bytes_by_token, grouping(encoded.test.stream)))
+    log_probs = np.stack(list(known.values()))
+    return describe(list(known), certainty(log_probs, encoded.test.bytes_by_token, grouping(encoded.test.stream)))
 
 
-def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -> NDArray[np.floating] | None:
-    """(T,) what a record that is ranked gave the tokens of the test split; None if it is not, or has no scores."""
-    if not record.is_ranked:
+def describe(names: Sequence[str], comparison: Certainty | None) -> Standings | None:
+    """Puts a comparison of models into words; `names` has the models in its order. None for None."""
+    if comparison is None:
         return None
-    try:
-        return load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream)).log_probs
-    except LmzooError:  # of an earlier version, or damaged
-        return None
-
-
-def compared(names: Sequence[str], sure: Certainty | None) -> Standings | None:
-    """What there is to say of models with these names, the best first; None if nothing is known."""
-    if sure is None:
-        return None
-    alike = [
-        [names[other] for other in range(len(names)) if other != own and not sure.are_distinguishable(own, other)]
-        for own in range(len(names))
+    similar = [
+        [names[b] for b in range(len(names)) if b != a and not comparison.are_distinguishable(a, b)]
+        for a in range(len(names))
     ]
     rows = []
-    for own, name in enumerate(names):
-        low, high = sure.intervals[own]
-        least, most = sure.difference_intervals[own, 0]
-        behind = [f"{sure.differences[own, 0]:.3f}", f"{least:.3f} to {most:.3f}" if own else ""]
-        rows.append(
-            [name, f"{sure.figures[own]:.3f}", f"{low:.3f} to {high:.3f}", *behind, ", ".join(alike[own]) or "–"]
-        )
-    pairs = [_pair(names, sure, *pair) for pair in itertools.combinations(range(len(names)), 2)]
-    return Standings(sure.unit, rows, _verdict(names, alike[0], rows), pairs)
+    for index, name in enumerate(names):
+        low, high = comparison.intervals[index]
+        least, most = comparison.difference_intervals[index, 0]
+        behind = [f"{comparison.differences[index, 0]:.3f}", f"{least:.3f} to {most:.3f}" if index else ""]
+        figures = [f"{comparison.figures[index]:.3f}", f"{low:.3f} to {high:.3f}"]
+        rows.append([name, *figures, *behind, ", ".join(similar[index]) or "–"])
+    pairs = [_pair(names, comparison, *pair) for pair in itertools.combinations(range(len(names)), 2)]
+    return Standings(comparison.unit, rows, _verdict(names, similar[0], rows), pairs)
 
 
-def _pair(names: Sequence[str], sure: Certainty, better: int, worse: int) -> Pair:
-    low, high = sure.difference_intervals[worse, better].tolist()
+def _pair(names: Sequence[str], comparison: Certainty, better: int, worse: int) -> Pair:
+    low, high = comparison.difference_intervals[worse, better].tolist()
     return Pair(
         names[better],
         names[worse],
-        difference=float(sure.differences[worse, better]),
+        difference=float(comparison.differences[worse, better]),
         low=low,
         high=high,
-        p_value=float(sure.p_values[worse, better]),
-        told_apart=sure.are_distinguishable(worse, better),
+        p_value=float(comparison.p_values[worse, better]),
+        significant=comparison.are_distinguishable(worse, better),
     )
 
 
-def _verdict(names: Sequence[str], as_good: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if as_good:
-        return f"{names[0]} has the lowest figure, but this text cannot tell it from {_listed(as_good)}."
-    return f"{names[0]} is the best: {names[1]}, next to it, needs {rows[1][3]} bits per byte more ({rows[1][4]})."
+def _verdict(names: Sequence[str], similar: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if similar:
+        return f"{names[0]} has the lowest loss, but does not differ significantly from {_listed(similar)}."
+    return (
+        f"{names[0]} is significantly better than every other model: the second best, {names[1]}, needs {rows[1][3]}"
+        f" bits per byte more (95 % interval {rows[1][4]})."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

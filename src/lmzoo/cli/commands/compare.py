@@ -74,10 +74,10 @@ def compare(
     from dataclasses import asdict
 
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
+    from lmzoo.cli.tables import leaderboard_table
     from lmzoo.experiments.compare import compare as run
     from lmzoo.predictor import DEFAULT_CORPUS
     from lmzoo.report import write_report
-    from lmzoo.report.leaderboard import as_rich_table
 
     if out is None:
         out = Path("runs") / (budget if corpus == DEFAULT_CORPUS else f"{Path(corpus).stem}-{budget}".replace(":", "-"))
@@ -102,11 +102,9 @@ def compare(
         for record in comparison.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(as_rich_table(comparison.records, terminal.stdout().width))
+        terminal.stdout().print(leaderboard_table(comparison.records, terminal.stdout().width))
     if comparison.records:
-        with terminal.progress("report") as on_progress:
-            pages = write_report(out, on_progress=on_progress)
-        terminal.note_pages(pages)
+        terminal.note_pages(write_report(out))
     return 1 if comparison.failures else 0
 
 

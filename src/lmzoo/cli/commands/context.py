@@ -11,7 +11,7 @@ from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
-    from lmzoo.report.context import Use
+    from lmzoo.report.context_use import Use
 
 
 def context(
@@ -56,7 +56,7 @@ def context(
     from lmzoo.cli.commands.predict import default_predictors, split_of
     from lmzoo.predictor import Predictor
     from lmzoo.probes.context_use import context_use
-    from lmzoo.report.context import Use
+    from lmzoo.report.context_use import Use
 
     uses: list[Use] = []
     tokenizers: set[str] = set()
@@ -113,7 +113,7 @@ def _draw(uses: list[Use], path: Path) -> None:
 
 
 def _show(uses: list[Use]) -> None:
-    from lmzoo.report.context import HEADER, TOLERANCE, rows
+    from lmzoo.report.context_use import HEADER, TOLERANCE, rows
 
     terminal.print_table(HEADER, rows(uses))
     found = uses[0].context

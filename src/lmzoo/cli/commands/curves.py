@@ -80,7 +80,7 @@ def curves(
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.experiments.curves import curves as run
     from lmzoo.experiments.curves import read_curves
-    from lmzoo.report.curves import facts, header, leaders, rows, write_page
+    from lmzoo.report.curves import as_json, best_by_size, header, rows, write_page
 
     if out is None:
         out = Path("runs") / f"curves-{Path(corpus).stem}-{budget}".replace(":", "-")
@@ -105,10 +105,10 @@ def curves(
         pages = write_page(out)
         found = read_curves(out)
         if json:
-            terminal.print_json(facts(found))
+            terminal.print_json(as_json(found))
         else:
             terminal.print_table(header(found), rows(found))
-            terminal.note(f"Test {found.unit}. The best: {'; '.join(leaders(found))}.")
+            terminal.note(f"Test {found.unit}. The best: {'; '.join(best_by_size(found))}.")
         terminal.note_pages(pages)
     return 1 if finished.failures else 0
 

@@ -38,12 +38,12 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    from lmzoo.cli.tables import leaderboard_table
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
     from lmzoo.evaluation.evaluate import evaluate as measure
     from lmzoo.predictor import Predictor
-    from lmzoo.report.leaderboard import as_rich_table
 
     if not predictors:
         raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
@@ -59,4 +59,4 @@ def evaluate(
         if json:
             terminal.print_json(asdict(records[-1]))
     if not json:
-        terminal.stdout().print(as_rich_table(records, terminal.stdout().width))
+        terminal.stdout().print(leaderboard_table(records, terminal.stdout().width))

@@ -71,8 +71,9 @@ def ladder(
     from dataclasses import asdict
 
     from lmzoo.cli.commands.settings import parse_settings_of_species
+    from lmzoo.cli.tables import ladder_tables
     from lmzoo.experiments.ladder import ladder as climb
-    from lmzoo.report.ladder import as_rich_tables, write_ladder
+    from lmzoo.report.ladder import write_ladder
 
     with terminal.progress_of_many() as on_progress:
         ladder = climb(
@@ -95,7 +96,7 @@ def ladder(
         for made in ladder.climbs:
             terminal.print_json(asdict(made))
     else:
-        terminal.stdout().print(as_rich_tables(ladder.climbs, terminal.stdout().width))
+        terminal.stdout().print(ladder_tables(ladder.climbs, terminal.stdout().width))
         terminal.note("Nats per token above the entropy of the source; ✓ = climbed (see: lmzoo ladder --help).")
     terminal.note_pages(pages)
     return 1 if ladder.failures else 0

@@ -71,8 +71,9 @@ def prequential(
     from dataclasses import asdict
 
     from lmzoo.cli.commands.settings import parse_settings_of_species
+    from lmzoo.cli.tables import code_length_table
     from lmzoo.experiments.prequential import prequential as run
-    from lmzoo.report.prequential import as_rich_table, write_report
+    from lmzoo.report.prequential import write_report
 
     if out is None:
         out = Path("runs") / f"prequential-{Path(corpus).stem}-{budget}".replace(":", "-")
@@ -97,7 +98,7 @@ def prequential(
         for record in coding.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(as_rich_table(coding.records))
+        terminal.stdout().print(code_length_table(coding.records))
     terminal.note_pages(pages)
     return 1 if coding.failures else 0
 

@@ -35,8 +35,7 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     if not runs:
         raise UsageError("name the folder of at least one run of `lmzoo compare`: lmzoo report FOLDER ...")
     if len(runs) == 1:
-        with terminal.progress("report") as on_progress:
-            pages = write_report(runs[0], on_progress=on_progress)
+        pages = write_report(runs[0])
     else:
         pages = write_merged(runs, out)
     if json:

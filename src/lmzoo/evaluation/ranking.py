@@ -1,0 +1,38 @@
+"""The order of evaluation records: best first, and one record for fits that differ only in their seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from lmzoo.evaluation.records import EvalRecord
+
+
+def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
+    """Sorts records by bits per byte, the lowest first; records without bits per byte follow, by perplexity.
+
+    Models that adapt to the test text come after all others.
+    """
+    infinity = float("inf")
+    return sorted(
+        records,
+        key=lambda record: (
+            record.adapts_on_test,
+            record.bits_per_byte if record.bits_per_byte is not None else infinity,
+            record.perplexity_per_token if record.perplexity_per_token is not None else infinity,
+        ),
+    )
+
+
+def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
+    """Groups records that differ only in their seed; each group has the lowest seed first."""
+    groups: dict[str, list[EvalRecord]] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
+    return list(groups.values())
+
+
+def entries(records: Sequence[EvalRecord]) -> list[EvalRecord]:
+    """Returns the records to rank, best first: of each group that differs only in the seed, the lowest seed."""
+    return ranked([group[0] for group in grouped_by_seed(records)])

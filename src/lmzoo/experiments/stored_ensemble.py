@@ -1,0 +1,147 @@
+"""The ensemble of a run's models, stored as `ensemble.json` in the run folder so that a report only reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.errors import LmzooError, SavedModelError
+from lmzoo.evaluation.ensemble import together
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.scores import load_log_probs, load_scores
+from lmzoo.evaluation.statistics import grouping
+from lmzoo.experiments.run_folder import scores_path
+from lmzoo.system.files import atomic_file
+
+_ENSEMBLE, _BEST, _DYNAMIC = 0, 1, 2
+"""Rows of the comparison in `Together`."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble and the result of leaving the model out (ablation). Losses in bits per byte."""
+
+    name: str
+    weight: float
+    without: float
+    """Bits per byte of the ensemble of all other models, with their weights fitted again."""
+    increase: float
+    """Bits per byte that the ensemble loses without the model."""
+    low: float
+    """Lower end of the 95 % interval of `increase`."""
+    high: float
+
+
+@dataclass(frozen=True)
+class StoredEnsemble:
+    """The weighted average of several models' distributions, compared with the best single model.
+
+    All figures are bits per byte of the test split.
+    """
+
+    scored: dict[str, float | None]
+    """Total surprisal, in nats, of each model of the run: identifies the scores that the ensemble was computed from."""
+    bits_per_byte: float
+    best: str
+    """The best single model on the validation split."""
+    gain: float
+    """Bits per byte of the best single model less those of the ensemble."""
+    gain_low: float
+    """Lower end of the 95 % interval of `gain`."""
+    gain_high: float
+    is_significant: bool
+    """True if ensemble and best single model differ significantly."""
+    dynamic_bits_per_byte: float
+    """Bits per byte with weights that are updated after every token of the test text."""
+    members: list[Member]
+
+
+def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> None:
+    """Computes the ensemble of the ranked models of a run and stores it, unless it is stored already.
+
+    Mixtures are not members, nor are models that adapt to the test text. Stores nothing if fewer than two models have
+    scores, or if the test text is too short for a comparison.
+    """
+    path = folder / "ensemble.json"
+    if load_ensemble(folder, records) is not None:
+        return
+    names, valid, test = [], [], []
+    for record in records:
+        if record.species == "mixture":
+            continue
+        of_test = ranked_log_probs(folder, record, encoded)
+        if of_test is None:
+            continue
+        try:
+            of_valid = load_log_probs(scores_path(folder, record.name, "valid"), len(encoded.valid.stream))
+        except LmzooError:  # written by an earlier version, or damaged
+            continue
+        names.append(record.name)
+        valid.append(of_valid)
+        test.append(of_test)
+    if len(names) < 2:
+        return
+    found = together(names, np.stack(valid), np.stack(test), encoded.test.bytes_by_token, grouping(encoded.test.stream))
+    if found is None:
+        return
+    sure = found.sure
+    low, high = sure.difference_intervals[_BEST, _ENSEMBLE].tolist()
+    members = []
+    for member, name in enumerate(found.names):
+        row = found.without(member)
+        ends = sure.difference_intervals[row, _ENSEMBLE].tolist()
+        increase = float(sure.differences[row, _ENSEMBLE])
+        members.append(Member(name, float(found.weights[member]), float(sure.figures[row]), increase, *ends))
+    stored = StoredEnsemble(
+        _scored(records),
+        bits_per_byte=float(sure.figures[_ENSEMBLE]),
+        best=found.names[found.best],
+        gain=float(sure.differences[_BEST, _ENSEMBLE]),
+        gain_low=low,
+        gain_high=high,
+        is_significant=sure.are_distinguishable(_BEST, _ENSEMBLE),
+        dynamic_bits_per_byte=float(sure.figures[_DYNAMIC]),
+        members=members,
+    )
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(stored)), encoding="utf-8")
+
+
+def load_ensemble(folder: Path, records: Sequence[EvalRecord]) -> StoredEnsemble | None:
+    """Reads the stored ensemble of a run; None if there is none for the scores that these records describe.
+
+    Raises SavedModelError if the file is damaged.
+    """
+    path = folder / "ensemble.json"
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        members = [Member(**member) for member in values.pop("members")]
+        stored = StoredEnsemble(**values, members=members)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SavedModelError(f"{path} is damaged: delete it and run lmzoo compare again") from error
+    return stored if stored.scored == _scored(records) else None
+
+
+def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -> NDArray[np.floating] | None:
+    """Returns the log-probabilities (T,) in nats of the T test tokens under the model of a record.
+
+    Returns None if the model is not ranked, or if its scores are missing or damaged.
+    """
+    if not record.is_ranked:
+        return None
+    try:
+        return load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream)).log_probs
+    except LmzooError:  # written by an earlier version, or damaged
+        return None
+
+
+def _scored(records: Sequence[EvalRecord]) -> dict[str, float | None]:
+    return {record.name: record.total_nats for record in records if record.is_ranked}

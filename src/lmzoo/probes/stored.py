@@ -1,0 +1,160 @@
+"""The probes of a fitted model as files of a run folder, so that a report reads them and measures nothing.
+
+probes/NAME/predictions.json         predictions after a prompt, a sampled continuation, the hidden states
+probes/NAME/context.safetensors      a `ContextUse`; absent if it cannot be measured
+probes/NAME/gradients.safetensors    a `GradientFlow`; absent unless the model is a network that embeds tokens
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmzoo.arrays import load_arrays, save_arrays, take_array
+from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.errors import CorpusError, SavedModelError, UsageError
+from lmzoo.generation import Decoding
+from lmzoo.metrics import bits
+from lmzoo.models.hidden_states import HasHiddenStates, StateSummary
+from lmzoo.probes.context_use import ContextUse, context_use
+from lmzoo.probes.gradient_norms import GradientFlow
+from lmzoo.stream import TokenStream
+from lmzoo.system.files import atomic_file, atomic_folder
+
+if TYPE_CHECKING:
+    from lmzoo.predictor import Predictor
+
+SAMPLE_TOP_P, SAMPLE_SEED = 0.95, 0
+_PROMPT_WORDS = 8
+_N_NEXT_TOKENS = 5
+_N_SAMPLED_TOKENS = 60
+_N_STATES = 12
+_N_TOKENS_OF_STATE = 8
+
+
+@dataclass(frozen=True)
+class State:
+    """One hidden state of a model, with its most likely tokens as text."""
+
+    summary: StateSummary
+    tokens: list[str]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one model after a prompt, and its hidden states if it has any."""
+
+    prompt: str
+    next_tokens: list[tuple[str, float]]
+    """The most likely next tokens and their probabilities."""
+    entropy_bits: float
+    """Entropy of the next-token distribution, in bits."""
+    sample: str
+    """A continuation of the prompt, sampled with a fixed seed."""
+    n_states: int
+    """Number of hidden states; 0 for a model without hidden states."""
+    states: list[State]
+    """The hidden states that emit the largest shares of the text, the largest share first."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredProbes:
+    """The probes of one model, as a run folder stores them."""
+
+    predictions: Predictions
+    context: ContextUse | None
+    gradients: GradientFlow | None
+
+
+def probes_path(folder: Path, name: str) -> Path:
+    """Returns the path of the stored probes of the model `name` in the run folder `folder`."""
+    return folder / "probes" / name
+
+
+def are_stored(home: Path) -> bool:
+    """Returns True if the folder `home` holds the probes of a model."""
+    return (home / "predictions.json").exists()
+
+
+def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
+    """Measures all probes of a fitted model on the validation split and writes them to the folder `home`.
+
+    The prompt is the start of the validation split: no model is trained on this text, and no score is computed on it.
+    """
+    valid = encoded.valid.stream
+    with atomic_folder(home) as temporary:
+        _write_predictions(_predictions(predictor, _prompt(encoded)), temporary / "predictions.json")
+        with suppress(
+            CorpusError, UsageError
+        ):  # the documents are too short, or the model gives some token probability 0
+            save_arrays(temporary / "context.safetensors", vars(context_use(predictor.model, valid)))
+        with suppress(CorpusError):  # no document has a token before its last one
+            _write_gradients(predictor, valid, temporary / "gradients.safetensors")
+
+
+def load_probes(home: Path) -> StoredProbes:
+    """Reads the probes of a model from the folder `home`. Raises SavedModelError if they are missing or damaged."""
+    predictions = _read_predictions(home / "predictions.json")
+    context = gradients = None
+    if (path := home / "context.safetensors").exists():
+        arrays, _ = load_arrays(path)
+        context = ContextUse(
+            **{name: take_array(arrays, name, shape=(None,)) for name in ("positions", "documents")},
+            **{name: take_array(arrays, name, shape=(None, None)) for name in ("whole", "cut", "shuffled")},
+        )
+    if (path := home / "gradients.safetensors").exists():
+        arrays, _ = load_arrays(path)
+        gradients = GradientFlow(
+            take_array(arrays, "positions", shape=(None,)), take_array(arrays, "norms", shape=(None, None))
+        )
+    return StoredProbes(predictions, context, gradients)
+
+
+def _prompt(encoded: EncodedCorpus) -> str:
+    text = encoded.tokenizer.decode(next(encoded.valid.stream.documents())[:200])
+    return " ".join(text.split()[:_PROMPT_WORDS])
+
+
+def _predictions(predictor: Predictor, prompt: str) -> Predictions:
+    states: list[StateSummary] = []
+    if isinstance(predictor.model, HasHiddenStates):
+        states = sorted(predictor.model.state_table(_N_TOKENS_OF_STATE), key=lambda state: -state.mass)
+    decoding = Decoding(top_p=SAMPLE_TOP_P)
+    text_of = predictor.tokenizer.token_text
+    return Predictions(
+        prompt,
+        next_tokens=predictor.top_tokens(prompt, _N_NEXT_TOKENS),
+        entropy_bits=bits(predictor.predict_distribution(prompt).entropy()),
+        sample=predictor.complete(prompt, max_tokens=_N_SAMPLED_TOKENS, decoding=decoding, seed=SAMPLE_SEED),
+        n_states=len(states),
+        states=[State(state, [text_of(token_id) for token_id, _ in state.top]) for state in states[:_N_STATES]],
+    )
+
+
+def _write_predictions(predictions: Predictions, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(predictions), default=np.generic.item), encoding="utf-8")
+
+
+def _read_predictions(path: Path) -> Predictions:
+    if not path.is_file():
+        raise SavedModelError(f"{path} is missing: this run stores no probes of the model")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        states = [State(StateSummary(*state["summary"]), state["tokens"]) for state in values.pop("states")]
+        return Predictions(**values, states=states)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _write_gradients(predictor: Predictor, valid: TokenStream, path: Path) -> None:
+    # Imported here because it imports torch, which models that only count do not need.
+    from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
+
+    if has_token_vectors(predictor.model):
+        save_arrays(path, vars(gradient_flow(predictor.model, valid)))

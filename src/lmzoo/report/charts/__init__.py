@@ -1,0 +1,31 @@
+"""The figures of the reports: one Vega-Lite specification each, drawn as SVG."""
+
+from lmzoo.report.charts.bars import by_species
+from lmzoo.report.charts.calibration import by_confidence
+from lmzoo.report.charts.history import by_year
+from lmzoo.report.charts.ladder import ladder
+from lmzoo.report.charts.learning import by_parameters, by_train_tokens, by_training_flops
+from lmzoo.report.charts.lines import by_context, by_distance, by_text_read
+from lmzoo.report.charts.states import state_graph
+from lmzoo.report.charts.style import Chart, as_svg, title_of, write_svg
+from lmzoo.report.charts.trade_offs import by_setting, quality_and_cost
+
+__all__ = [
+    "Chart",
+    "as_svg",
+    "by_confidence",
+    "by_context",
+    "by_distance",
+    "by_parameters",
+    "by_setting",
+    "by_species",
+    "by_text_read",
+    "by_train_tokens",
+    "by_training_flops",
+    "by_year",
+    "ladder",
+    "quality_and_cost",
+    "state_graph",
+    "title_of",
+    "write_svg",
+]

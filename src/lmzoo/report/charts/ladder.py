@@ -1,0 +1,63 @@
+"""The ladder's tasks as a table of colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair
+
+from lmzoo import zoo
+from lmzoo.experiments.ladder import Climb
+from lmzoo.report.charts.style import Chart, padding
+
+_LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
+"""Nats per token of the lightest and the darkest cell of a ladder, and above which its text is white."""
+_EXCESS_UNIT = "nats/token"
+
+
+def ladder(climbs: Sequence[Climb]) -> Chart:
+    """The excess of every species on every rung: the darker, the more was not learned; ✓ where a rung is climbed.
+
+    Of each species on each rung there is one.
+    """
+    rows = [
+        {
+            "species": climb.species,
+            "year": zoo.year(climb.species) or 0,
+            "rung": climb.rung,
+            "excess": min(max(climb.excess_nats, _LEAST_EXCESS), _MOST_EXCESS),
+            "figure": climb.excess_nats,
+            "mark": "✓" if climb.climbed else "",
+        }
+        for climb in climbs
+        if climb.excess_nats is not None
+    ]
+    names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
+    rungs = list(dict.fromkeys(climb.rung for climb in reversed(climbs)))
+    cells = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(
+            "species:N",
+            sort=list(dict.fromkeys(names)),
+            axis=altair.Axis(orient="top", labelAngle=-35, title=None, ticks=False, domain=False),
+        ),
+        y=altair.Y(
+            "rung:N",
+            sort=rungs,
+            axis=altair.Axis(title=None, ticks=False, domain=False),
+        ),
+    )
+    colour = altair.Color(
+        "excess:Q",
+        scale=altair.Scale(type="log", domain=[_LEAST_EXCESS, _MOST_EXCESS], scheme="blues"),
+        legend=altair.Legend(title=_EXCESS_UNIT, values=[0.001, 0.01, 0.1, 1]),
+    )
+    dark = altair.condition(f"datum.excess > {_DARK}", altair.value("white"), altair.value("black"))
+    figure = cells.mark_rect(stroke="white").encode(color=colour)
+    figure += cells.mark_text(fontSize=11).encode(text=altair.Text("figure:Q", format=".3f"), color=dark)
+    figure += cells.mark_text(fontSize=11, dx=-22).encode(text="mark:N", color=dark)
+    return figure.properties(
+        width=altair.Step(62),
+        height=altair.Step(28),
+        title="Nats per token above the entropy of the source",
+        padding=padding(left=rungs, right=[_EXCESS_UNIT]),
+    )

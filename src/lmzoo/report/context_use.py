@@ -1,0 +1,105 @@
+"""How much context each model uses: the table that the terminal, Markdown and HTML share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from lmzoo import zoo
+from lmzoo.metrics import bits
+from lmzoo.report import charts
+from lmzoo.report.figures import Figure, Figures
+
+if TYPE_CHECKING:
+    from lmzoo.probes.context_use import ContextUse, Kind, Reach
+    from lmzoo.report.models import ModelEntry
+
+_LENGTHS = (1, 4, 16, 64, 256)
+TOLERANCE = 0.01
+"""Rise of perplexity below which a missing token of context does not count."""
+
+HEADER = (
+    "model",
+    *(f"{length} tokens" if length > 1 else "1 token" for length in _LENGTHS),
+    "whole document",
+    "effective context",
+    "order matters within",
+)
+MAIN = ("model", "1 token", "whole document", "effective context", "order matters within")
+"""The columns that a page shows first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """The measured use of context of one model, under the name that the report gives it."""
+
+    name: str
+    year: int | None
+    """Year of the model's species; None if the species is not registered."""
+    context: ContextUse
+
+    @classmethod
+    def of(cls, name: str, species: str, context: ContextUse) -> Self:
+        return cls(name, zoo.year(species), context)
+
+    def bits(self, kind: Kind) -> dict[int, float]:
+        """Returns the mean surprisal in bits per token, by the number of context tokens.
+
+        For `kind` "cut", the context has this many tokens; for "shuffled", this many tokens are in order.
+        """
+        return dict(zip(self.context.lengths.tolist(), map(bits, self.context.loss(kind).tolist()), strict=True))
+
+    @cached_property
+    def reaches(self) -> dict[Kind, Reach]:
+        """The effective context length ("cut"), and the length within which token order matters ("shuffled")."""
+        return {kind: self.context.reach(kind, tolerance=TOLERANCE) for kind in ("cut", "shuffled")}
+
+    def reach_text(self, kind: Kind) -> str:
+        """Returns a length with its 95 % interval as text, such as "4", "37 (28–49)" or "over 256"."""
+        longest, reach = self.context.max_context, self.reaches[kind]
+        tokens, low, high = (
+            str(end) if end <= longest else f"over {longest}" for end in (reach.tokens, reach.low, reach.high)
+        )
+        return tokens if low == high else f"{tokens} ({low}–{high})"
+
+
+@dataclass(frozen=True)
+class ContextSection:
+    """The report's section about the use of context."""
+
+    n_positions: int
+    n_documents: int
+    max_context: int
+    rows: list[list[str]]
+    """Cells under `HEADER`."""
+    figure: Figure
+
+
+def context_section(models: Sequence[ModelEntry], figures: Figures) -> ContextSection | None:
+    """Returns the section about the use of context; None if no model has this probe stored."""
+    uses = [
+        Use.of(model.record.name, model.record.species, model.probes.context)
+        for model in models
+        if model.probes and model.probes.context
+    ]
+    if not uses:
+        return None
+    first, figure = uses[0].context, figures.draw("context", charts.by_context(uses))
+    return ContextSection(len(first.positions), first.n_documents, first.max_context, rows(uses), figure)
+
+
+def rows(uses: Sequence[Use]) -> list[list[str]]:
+    """Returns the cells under `HEADER`: bits per token by context length, and the two reaches with 95 % intervals."""
+    table = []
+    for use in uses:
+        cut = use.bits("cut")
+        by_length = [_bits_at(cut, length) if length <= use.context.max_context else "" for length in _LENGTHS]
+        whole = f"{bits(float(use.context.whole.mean())):.2f}"
+        table.append([use.name, *by_length, whole, use.reach_text("cut"), use.reach_text("shuffled")])
+    return table
+
+
+def _bits_at(losses: dict[int, float], length: int) -> str:
+    return f"{losses[max(step for step in losses if step <= length)]:.2f}"

@@ -1,0 +1,67 @@
+"""The ensemble of a run's models as text that Markdown and HTML share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmzoo.errors import LmzooError
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.experiments.stored_ensemble import StoredEnsemble, load_ensemble
+from lmzoo.report.leaderboard import figure
+
+HEADER = ("model", "weight", "bits/byte without it", "increase", "95 % of the increase")
+
+
+@dataclass(frozen=True)
+class EnsembleSection:
+    """The report's section about the ensemble."""
+
+    verdict: str
+    """One sentence: the gain over the best single model."""
+    dynamic: str
+    """Bits per byte with weights that are updated after every token."""
+    rows: list[list[str]]
+    """Cells under `HEADER`, the model with the largest contribution first."""
+
+
+def ensemble_section(folder: Path, records: Sequence[EvalRecord]) -> EnsembleSection | None:
+    """Returns the section about the ensemble; None if the run folder stores no ensemble of these records."""
+    try:
+        stored = load_ensemble(folder, records)
+    except LmzooError:
+        return None
+    return (
+        None
+        if stored is None
+        else EnsembleSection(_verdict(stored), f"{stored.dynamic_bits_per_byte:.3f}", _rows(stored))
+    )
+
+
+def _verdict(stored: StoredEnsemble) -> str:
+    gain = f"{abs(stored.gain):.3f}"
+    interval = f"95 % interval of the difference: {stored.gain_low:.3f} to {stored.gain_high:.3f}"
+    if not stored.is_significant:
+        return (
+            f"The ensemble needs {stored.bits_per_byte:.3f} bits per byte, not significantly different from"
+            f" {stored.best}, the best single model ({interval})."
+        )
+    word = "fewer" if stored.gain > 0 else "more"
+    return (
+        f"The ensemble needs {stored.bits_per_byte:.3f} bits per byte, {gain} {word} than {stored.best}, the best"
+        f" single model ({interval})."
+    )
+
+
+def _rows(stored: StoredEnsemble) -> list[list[str]]:
+    return [
+        [
+            member.name,
+            f"{member.weight:.3f}",
+            f"{member.without:.3f}",
+            figure(member.increase, ".4f"),
+            f"{figure(member.low, '.4f')} to {figure(member.high, '.4f')}",
+        ]
+        for member in sorted(stored.members, key=lambda member: -member.increase)
+    ]

@@ -1,0 +1,37 @@
+"""The first sentence of a report: the best model, its lead and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmzoo.evaluation.records import EvalRecord
+from lmzoo.report.standings import Standings
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first sentence of a report, divided so that a page can emphasise the name of the best model."""
+
+    best: str
+    rest: str
+
+
+def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Headline:
+    """Returns the sentence that names the best model, its bits per byte and its lead over the next model.
+
+    `records` has the best first. Without a comparison, the sentence has no lead.
+    """
+    best = records[0]
+    if best.bits_per_byte is None:
+        return Headline(best.name, f"has the lowest perplexity on {best.corpus}; no model has bits per byte.")
+    sentence = f"predicts {best.corpus} best, with {best.bits_per_byte:.3f} bits per byte"
+    if comparison is None or comparison.rows[0][0] != best.name:
+        return Headline(best.name, f"{sentence}.")
+    similar = comparison.rows[0][-1]
+    if similar != "–":
+        return Headline(best.name, f"{sentence}, but its lead over {similar} is not significant.")
+    second, difference, interval = (comparison.rows[1][column] for column in (0, 3, 4))
+    return Headline(
+        best.name, f"{sentence}: {difference} fewer than {second}, the second best (95 % interval {interval})."
+    )

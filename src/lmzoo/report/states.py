@@ -1,0 +1,40 @@
+"""The report's section about the states of a hidden Markov model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmzoo.probes.stored import State
+from lmzoo.report import charts
+from lmzoo.report.figures import Figure, Figures
+from lmzoo.report.models import ModelEntry
+from lmzoo.tokenizers import visible
+
+_N_LABEL_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class StatesSection:
+    """The hidden states of one model that emit the largest shares of the text, and a graph of their transitions."""
+
+    name: str
+    n_states: int
+    states: list[State]
+    graph: Figure
+
+
+def states_section(models: Sequence[ModelEntry], figures: Figures) -> StatesSection | None:
+    """Returns the section for the model with the fewest hidden states; None if no model has hidden states.
+
+    A model with few states is the easiest to read.
+    """
+    stored = [(model.record.name, model.probes.predictions) for model in models if model.probes]
+    with_states = [(name, predictions) for name, predictions in stored if predictions.states]
+    if not with_states:
+        return None
+    name, predictions = min(with_states, key=lambda pair: pair[1].n_states)
+    states = predictions.states
+    labels = ["\n".join(visible(token) for token in state.tokens[:_N_LABEL_TOKENS]) for state in states]
+    graph = figures.draw("states", charts.state_graph([state.summary for state in states], labels))
+    return StatesSection(name, predictions.n_states, states, graph)
