@@ -26,6 +26,7 @@ import pytest
 from rich.console import Console
 
 from lmzoo import Predictor, zoo
+from lmzoo.cli.tables import leaderboard_table
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError, UsageError
 from lmzoo.evaluation.evaluate import evaluate
@@ -34,7 +35,7 @@ from lmzoo.evaluation.scores import load_scores
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.run_folder import scores_path
 from lmzoo.report import write_report
-from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, as_rich_table, seed_rows
+from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, seed_rows
 from lmzoo.system.jobs import Outcome
 from lmzoo.system.provenance import machine
 
@@ -345,7 +346,7 @@ def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_p
     assert (cache.bits_per_byte or 9) < (unigram.bits_per_byte or 0), "else this test shows nothing"
     write_report(folder)
     console = Console(width=200, file=io.StringIO())
-    console.print(as_rich_table(comparison.records, 200))
+    console.print(leaderboard_table(comparison.records, 200))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     for page in (
         (folder / "report.md").read_text(encoding="utf-8"),

@@ -12,6 +12,7 @@ from lmzoo import zoo
 from lmzoo.experiments.budgets import settings_for
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.ladder import ladder, settings_of
+from lmzoo.experiments.plan import RunPlan
 
 FILE = '''
 """A network that predicts from the last token alone."""
@@ -71,7 +72,6 @@ def test_compare_and_ladder_know_a_new_network(species: str, corpus_folder: Path
     assert network.settings["d_embed"] == 8
     assert (network.bits_per_byte or 9) < (unigram.bits_per_byte or 0)
 
-    climbed = ladder(tmp_path / "ladder", rungs=["markov-1"], species=[species])
-    (record,) = climbed.climbs
+    (record,) = ladder(tmp_path / "ladder", RunPlan(species=[species]), tasks=["markov-1"]).records
     assert record.settings["training"] == {"tokens": 20_000, "batch_size": 64, "chunk_size": 8}
     assert settings_of("copying", species, "quick")["training"]["tokens"] == 600_000

@@ -67,16 +67,14 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
             raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
 
 
-def check_choice_of_settings(
-    settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
-) -> None:
+def check_choice_of_settings(settings: Mapping[str, Iterable[str]], species: Collection[str]) -> None:
     """The same for settings by species; UsageError if some are for one that is not among `species`, those of a run."""
     for name in species:
         card(name)  # a typo there is what to say first
     for name, own in settings.items():
         check_settings(name, own)
         if name not in species:
-            raise UsageError(f"settings are given for '{name}', which is not among the species of this {of}")
+            raise UsageError(f"settings are given for '{name}', which is not among the species of this run")
 
 
 def year(species: str) -> int | None:

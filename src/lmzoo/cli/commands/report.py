@@ -34,10 +34,7 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
 
     if not runs:
         raise UsageError("name the folder of at least one run of `lmzoo compare`: lmzoo report FOLDER ...")
-    if len(runs) == 1:
-        pages = write_report(runs[0])
-    else:
-        pages = write_merged(runs, out)
+    pages = write_report(runs[0]) if len(runs) == 1 else write_merged(runs, out)
     if json:
         terminal.print_json([str(page) for page in pages])
     else:
