@@ -15,8 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import altair
-
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.report import charts
@@ -29,8 +27,6 @@ BEGIN, END = "<!-- {}: benchmarks/leaderboard.py writes this table -->\n", "<!--
 
 SHOWN = ("mixture", "ngram", "lstm", "transformer", "markov")
 """The species in the short table of the README."""
-LABELS_ON_THE_LEFT = ("mixture", "skip-ngram", "rnn", "gpt2", "class-hmm", "transformer-2017")
-"""Species whose name in the picture would otherwise overlap with a neighbour."""
 
 
 def markdown(header: Sequence[str], table: Sequence[Sequence[str]], n_left: int = 1) -> str:
@@ -69,64 +65,6 @@ def species() -> str:
     return markdown(["species", "year", "model", "context it sees"], table, n_left=4)
 
 
-def picture(records: Sequence[EvalRecord]) -> charts.Chart:
-    """Returns a figure of bits per byte against year, with 95 % confidence intervals."""
-    points = [
-        {
-            "species": record.species,
-            "year": zoo.card(record.species).year,
-            "bits per byte": record.bits_per_byte,
-            "low": record.bits_per_byte_low,
-            "high": record.bits_per_byte_high,
-            "family": family(record),
-            "label on the left": record.species in LABELS_ON_THE_LEFT,
-        }
-        for record in records
-    ]
-    families = altair.Scale(
-        domain=["counts", "hidden Markov models", "neural networks"], range=["#2b6cb0", "#b7791f", "#2f855a"]
-    )
-    base = altair.Chart(altair.Data(values=points)).encode(
-        x=altair.X(
-            "year:Q",
-            scale=altair.Scale(domain=[1908, 2039], nice=False),
-            axis=altair.Axis(format="d", title=None, grid=False, values=list(range(1910, 2031, 20))),
-        ),
-        y=altair.Y(
-            "bits per byte:Q",
-            scale=altair.Scale(type="log", domain=[1.22, 3.2], nice=False),
-            axis=altair.Axis(values=[1.25, 1.5, 1.75, 2, 2.5, 3], format=".2f", title="bits per byte"),
-        ),
-        color=altair.Color(
-            "family:N", scale=families, legend=altair.Legend(title=None, orient="top-right", symbolOpacity=1)
-        ),
-    )
-    right = base.transform_filter("!datum['label on the left']").mark_text(align="left", dx=7)
-    left = base.transform_filter("datum['label on the left']").mark_text(align="right", dx=-7)
-    return (
-        base.mark_rule(strokeWidth=2, opacity=0.35).encode(y="low:Q", y2="high:Q")
-        + base.mark_circle(size=55, opacity=1)
-        + right.encode(text="species:N")
-        + left.encode(text="species:N")
-    ).properties(
-        width=700,
-        height=400,
-        padding=12,
-        title=altair.TitleParams(
-            "A century of language models on the King James Bible (lower is better)",
-            subtitle="trained on 3 MB of text with the quick budget; bars are 95 % confidence intervals",
-            anchor="start",
-        ),
-    )
-
-
-def family(record: EvalRecord) -> str:
-    """Returns the colour group of a record in the picture."""
-    if record.species.endswith("hmm"):
-        return "hidden Markov models"
-    return "counts" if record.flops_per_token is None else "neural networks"
-
-
 def updated(path: Path, tables: dict[str, str]) -> str:
     """Returns the text of a page in which the tables between the marks are replaced; `tables` maps names to tables."""
     page = path.read_text(encoding="utf-8")
@@ -160,7 +98,7 @@ def main() -> None:
         sys.exit(f"out of date, run benchmarks/leaderboard.py: {', '.join(old)}" if old else 0)
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    charts.write_svg(picture(ranked), PICTURE)
+    charts.write_svg(charts.by_year(ranked), PICTURE)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
     "a run for a predictor": (lambda tmp: ["predict", "a", "-p", _run_folder(tmp)], 1, "choose one of the predictors"),
     "no species": (lambda tmp: [*COMPARE, "--species", "--jobs", "1"], 2, "--species"),
-    "no rung": (lambda tmp: ["ladder", "--out", "OUT", "--rung", "--species", "markov"], 2, "--rung"),
+    "no task": (lambda tmp: ["ladder", "--out", "OUT", "--task", "--species", "markov"], 2, "--task"),
     "negative seed": (lambda tmp: [*COMPARE, "--seed", "-1"], 2, "--seed"),
     "one share": (lambda tmp: ["curves", "--out", "OUT", "--shares", "1"], 2, "--shares"),
     "setting of nobody": (

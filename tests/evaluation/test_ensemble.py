@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from lmzoo.evaluation.ensemble import dynamically_mixed, learn_forgetting, mixed, together
-from lmzoo.evaluation.statistics import Grouping
+from lmzoo.evaluation.ensemble import dynamically_mixed, evaluate_ensemble, learn_share, mixed
+from lmzoo.evaluation.statistics import ResamplingUnits
 
 
 def test_votes_by_hand() -> None:
@@ -25,7 +25,7 @@ def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
     right, wrong, n = math.log(0.5), math.log(0.25), 60_000
     log_probs = np.array([[right] * n + [wrong] * n, [wrong] * n + [right] * n])
     halves = np.array([0.5, 0.5])
-    forgotten = learn_forgetting(log_probs, halves)
+    forgotten = learn_share(log_probs, halves)
     assert 0 < forgotten < 0.05
     found = dynamically_mixed(log_probs, halves, forgotten)
     assert found[n - 100 : n].mean() > right - 0.05
@@ -36,7 +36,7 @@ def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
 def test_where_models_take_turns_at_random_nothing_is_to_be_remembered() -> None:
     turn = np.random.default_rng(0).random(20_000) < 0.5
     log_probs = np.log(np.where([turn, ~turn], 0.5, 0.25))
-    assert learn_forgetting(log_probs, np.array([0.5, 0.5])) > 0.9
+    assert learn_share(log_probs, np.array([0.5, 0.5])) > 0.9
 
 
 def test_what_each_one_contributes() -> None:
@@ -46,17 +46,17 @@ def test_what_each_one_contributes() -> None:
     known[1] = ~known[0]
     useful = np.where(known, math.log(0.5), math.log(0.02))
     log_probs = np.vstack([useful, np.full(4000, math.log(0.01))])
-    found = together(
+    found = evaluate_ensemble(
         ["a", "b", "useless"],
         log_probs[:, :2000],
         log_probs[:, 2000:],
         np.ones(2000),
-        Grouping(np.arange(0, 2000, 20), ""),
+        ResamplingUnits(np.arange(0, 2000, 20), ""),
     )
     assert found is not None
     np.testing.assert_allclose(found.weights, [0.5, 0.5, 0], atol=0.03)
     mixture, single = 0, 1
-    assert found.sure.figures[mixture] == pytest.approx(-math.log2(0.26), abs=0.02)
-    assert found.sure.are_distinguishable(mixture, single)
-    assert found.sure.differences[found.without(0), mixture] > 1
-    assert abs(found.sure.differences[found.without(2), mixture]) < 0.01
+    assert found.comparison.losses[mixture] == pytest.approx(-math.log2(0.26), abs=0.02)
+    assert found.comparison.is_significant(mixture, single)
+    assert found.comparison.differences[found.ablation(0), mixture] > 1
+    assert abs(found.comparison.differences[found.ablation(2), mixture]) < 0.01

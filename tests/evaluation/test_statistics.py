@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lmzoo.evaluation.statistics import Certainty, Grouping, _corrected, _sign_flips, certainty, grouping
+from lmzoo.evaluation.statistics import (
+    PairedComparison,
+    ResamplingUnits,
+    _holm,
+    _sign_flip_p_values,
+    compare_pairs,
+    resampling_units,
+)
 from lmzoo.stream import TokenStream
 
 TRUTH = 2.0
@@ -23,8 +30,8 @@ def text(rng: np.random.Generator, n_models: int, n_documents: int = 100) -> tup
     return -math.log(2) * sizes * (TRUTH + hardness), sizes
 
 
-def of_documents(log_probs: NDArray[np.float64], sizes: NDArray[np.float64], **more: int) -> Certainty:
-    found = certainty(log_probs, sizes, Grouping(np.arange(len(sizes)), "documents"), **more)
+def of_documents(log_probs: NDArray[np.float64], sizes: NDArray[np.float64], **more: int) -> PairedComparison:
+    found = compare_pairs(log_probs, sizes, ResamplingUnits(np.arange(len(sizes)), "documents"), **more)
     assert found is not None
     return found
 
@@ -48,7 +55,7 @@ def test_equal_models_are_seldom_told_apart() -> None:
     rng, n, alarms = np.random.default_rng(1), 400, 0
     for _ in range(n):
         found = of_documents(*text(rng, 4), n_resamples=400)
-        alarms += any(found.are_distinguishable(a, b) for a, b in itertools.combinations(range(4), 2))
+        alarms += any(found.is_significant(a, b) for a, b in itertools.combinations(range(4), 2))
     assert alarms / n < 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / n)
     assert alarms, "a test that never raises an alarm tells nothing apart either"
 
@@ -57,8 +64,8 @@ def test_a_better_model_is_found_out() -> None:
     log_probs, sizes = text(np.random.default_rng(2), 2, 200)
     log_probs[1] *= 1.05
     found = of_documents(log_probs, sizes)
-    assert found.are_distinguishable(0, 1)
-    assert found.differences[0, 1] == pytest.approx(found.figures[0] - found.figures[1])
+    assert found.is_significant(0, 1)
+    assert found.differences[0, 1] == pytest.approx(found.losses[0] - found.losses[1])
     low, high = found.difference_intervals[0, 1]
     assert low < found.differences[0, 1] < high < 0
     np.testing.assert_allclose(found.difference_intervals[1, 0], [-high, -low])
@@ -67,30 +74,32 @@ def test_a_better_model_is_found_out() -> None:
 def test_the_same_model_twice() -> None:
     log_probs, sizes = text(np.random.default_rng(3), 1)
     found = of_documents(np.concatenate([log_probs, log_probs]), sizes, n_resamples=200)
-    assert not found.are_distinguishable(0, 1)
+    assert not found.is_significant(0, 1)
     assert found.p_values[0, 1] == 1
     assert found.difference_intervals[0, 1].tolist() == [0, 0]
     low, high = found.intervals[0]
-    assert low < found.figures[0] < high
+    assert low < found.losses[0] < high
 
 
 def test_one_figure_by_hand() -> None:
     # Documents of tokens 0-1 and 2: log2 probabilities -1 -3 and -2, 2 + 2 bytes and 1 byte: 6 bits of 5 bytes.
     log_probs = math.log(2) * np.array([[-1.0, -3.0, -2.0]])
-    found = certainty(log_probs, np.array([2.0, 2.0, 1.0]), Grouping(np.array([0, 2]), "documents"), n_resamples=50)
+    found = compare_pairs(
+        log_probs, np.array([2.0, 2.0, 1.0]), ResamplingUnits(np.array([0, 2]), "documents"), n_resamples=50
+    )
     assert found is not None
-    assert found.figures == pytest.approx([6 / 5])
+    assert found.losses == pytest.approx([6 / 5])
     # a draw has the first document twice (4 bits of 4 bytes), both, or the second twice (2 bits of 1 byte)
     low, high = found.intervals[0]
     assert (low, high) == (1, 2)
 
 
-def test_sign_flips_by_hand() -> None:
+def test_sign_flip_p_values_by_hand() -> None:
     # Of the 8 signs of 1, 2, 3 two have a sum of 6 or -6; of -1, 2, 3 the sum 4 is reached by 4 (4, 6 and mirrors).
-    found = _sign_flips(np.array([[1.0, 2.0, 3.0], [-1.0, 2.0, 3.0]]), 20_000, seed=0)
+    found = _sign_flip_p_values(np.array([[1.0, 2.0, 3.0], [-1.0, 2.0, 3.0]]), 20_000, seed=0)
     np.testing.assert_allclose(found, [2 / 8, 4 / 8], atol=0.01)
     # All of 40 ones have the same sign in 2 of 2^40 flips, which nobody draws; Hoeffding's bound is 2 exp(-40 / 2).
-    assert _sign_flips(np.ones((1, 40)), 200, seed=0)[0] == pytest.approx(2 * math.exp(-20))
+    assert _sign_flip_p_values(np.ones((1, 40)), 200, seed=0)[0] == pytest.approx(2 * math.exp(-20))
 
 
 def test_many_different_models_are_all_told_apart() -> None:
@@ -98,14 +107,14 @@ def test_many_different_models_are_all_told_apart() -> None:
     log_probs, sizes = text(np.random.default_rng(4), 40)
     log_probs *= np.linspace(1, 3, 40)[:, None] / np.mean(log_probs, axis=1, keepdims=True) * log_probs[0].mean()
     found = of_documents(log_probs, sizes, n_resamples=400)
-    assert all(found.are_distinguishable(a, b) for a, b in itertools.combinations(range(40), 2) if b - a > 5)
+    assert all(found.is_significant(a, b) for a, b in itertools.combinations(range(40), 2) if b - a > 5)
 
 
 def test_holm_by_hand() -> None:
     # 0.01 counts 4 times, 0.02 3 times, 0.03 twice but no less than the one before, 0.9 once.
-    np.testing.assert_allclose(_corrected(np.array([0.03, 0.9, 0.01, 0.02])), [0.06, 0.9, 0.04, 0.06])
-    assert _corrected(np.array([0.5, 0.4])).tolist() == [0.8, 0.8]
-    assert _corrected(np.array([0.8, 0.9])).tolist() == [1, 1]
+    np.testing.assert_allclose(_holm(np.array([0.03, 0.9, 0.01, 0.02])), [0.06, 0.9, 0.04, 0.06])
+    assert _holm(np.array([0.5, 0.4])).tolist() == [0.8, 0.8]
+    assert _holm(np.array([0.8, 0.9])).tolist() == [1, 1]
 
 
 def test_what_is_drawn() -> None:
@@ -113,14 +122,14 @@ def test_what_is_drawn() -> None:
         return TokenStream.from_documents([[1] * n_tokens] * n_documents)
 
     documents = stream(100, 4)
-    assert grouping(documents).starts.tolist() == documents.starts.tolist()
-    assert grouping(documents).unit == "100 documents"
-    many = grouping(stream(2500, 1))
+    assert resampling_units(documents).starts.tolist() == documents.starts.tolist()
+    assert resampling_units(documents).description == "100 documents"
+    many = resampling_units(stream(2500, 1))
     assert many.starts[:4].tolist() == [0, 4, 10, 14]  # documents 0, 2.5, 5, 7.5 of two tokens each
-    assert many.unit == "1,000 groups of neighbouring documents"
-    assert grouping(stream(10, 4)).unit == "10 documents"
-    assert grouping(stream(9, 4)).unit.startswith("2 segments (there are too few documents")
-    one = grouping(stream(1, 999))
+    assert many.description == "1,000 groups of neighbouring documents"
+    assert resampling_units(stream(10, 4)).description == "10 documents"
+    assert resampling_units(stream(9, 4)).description.startswith("2 segments (too few documents")
+    one = resampling_units(stream(1, 999))
     assert one.starts.tolist() == [20 * i for i in range(50)]
-    assert one.unit.startswith("50 segments (there are too few documents, so that this tells of this very text")
-    assert certainty(np.zeros((1, 5)), np.ones(5), grouping(stream(1, 4))) is None
+    assert one.description.startswith("50 segments (too few documents: intervals cover this text only")
+    assert compare_pairs(np.zeros((1, 5)), np.ones(5), resampling_units(stream(1, 4))) is None

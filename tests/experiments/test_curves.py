@@ -19,10 +19,12 @@ from lmzoo import load_corpus
 from lmzoo.cli import run as run_command
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError, UsageError
+from lmzoo.errors import CorpusError, SavedModelError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.experiments.compare import compare
-from lmzoo.experiments.curves import curves, loss_of, nested_shares, read_curves
+from lmzoo.experiments.curves import curves, nested_shares
+from lmzoo.experiments.learning_curves import loss_of, read_curves, share_folder
+from lmzoo.experiments.plan import RunPlan
 from lmzoo.report.curves import best_by_size, crossings, header, law_rows, rows, write_page
 from lmzoo.system.jobs import Outcome
 
@@ -34,16 +36,19 @@ SIZES = {"rnn": {"d_hidden": [16]}}
 
 
 def a_run(folder: Path, corpus: Path, **changes: Any) -> list[EvalRecord]:
-    request: dict[str, Any] = {"species": SPECIES, "corpus": corpus, "tokenizer": "bpe:300", "smallest": 4}
-    finished = curves(folder, **{**request, "settings": SETTINGS, **changes})
-    assert not finished.failures
-    return finished.records
+    options: dict[str, Any] = {"shares": 4} | {
+        name: changes.pop(name) for name in ("shares", "on_outcome") if name in changes
+    }
+    request: dict[str, Any] = {"species": SPECIES, "corpus": corpus, "tokenizer": "bpe:300", "settings": SETTINGS}
+    result = curves(folder, RunPlan(**(request | changes)), **options)
+    assert not result.failures
+    return result.records
 
 
 @pytest.fixture(scope="module")
 def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "curves"
-    a_run(folder, corpus_folder, sizes=SIZES, command="lmzoo curves")
+    a_run(folder, corpus_folder, sweeps=SIZES, command="lmzoo curves")
     write_page(folder)
     return folder
 
@@ -66,29 +71,31 @@ def a_corpus(sizes: list[int]) -> Corpus:
 def test_shares_are_nested_and_near_their_size() -> None:
     corpus = a_corpus(np.random.default_rng(0).integers(500, 1500, 300).tolist())
     shares = nested_shares(corpus, 64, seed=3)
-    assert list(shares) == [1, 2, 4, 8, 16, 32, 64]
+    assert list(shares) == [1 / n_parts for n_parts in (1, 2, 4, 8, 16, 32, 64)]
     assert shares[1] is corpus
     total = sum(document.n_bytes for document in corpus.train)
-    for n_parts, part in shares.items():
+    for share, part in shares.items():
+        n_parts = round(1 / share)
         size = sum(document.n_bytes for document in part.train)
         assert abs(size - total / n_parts) <= 750, "to the nearest document"
         places = [corpus.train.index(document) for document in part.train]
         assert places == sorted(places), "documents stand in their order"
-        if n_parts > 1:
-            assert set(places) < {corpus.train.index(document) for document in shares[n_parts // 2].train}
+        if share < 1:
+            assert set(places) < {corpus.train.index(document) for document in shares[2 * share].train}
             assert f"1/{n_parts}: {len(places)} documents, drawn with seed 3" in part.protocol
         assert (part.valid, part.test) == (corpus.valid, corpus.test)
     assert [part.train for part in nested_shares(corpus, 64, seed=4).values()] != [
         part.train for part in shares.values()
     ]
-    assert list(nested_shares(corpus, 10)) == [1, 2, 4, 8], "each is half of the one before"
+    with pytest.raises(UsageError, match=r"shares must be a power of two of at least 2.* got 10"):
+        nested_shares(corpus, 10)
 
 
 def test_shares_end_with_one_document() -> None:
     assert [len(part.train) for part in nested_shares(a_corpus([10] * 5), 64).values()] in ([5, 2, 1], [5, 3, 1])
     with pytest.raises(CorpusError, match="one document"):
         nested_shares(a_corpus([10]), 64)
-    with pytest.raises(ConfigurationError, match="smallest must be a whole number of at least 2"):
+    with pytest.raises(UsageError, match=r"shares must be a power of two of at least 2.* got 1"):
         nested_shares(a_corpus([10] * 5), 1)
 
 
@@ -105,8 +112,8 @@ def test_points_are_those_of_compare(run: Path, corpus_folder: Path, tmp_path: P
     ).records
     assert [one.total_nats for one in records[-4:-1]] == [one.total_nats for one in peaceful]
     corpus = load_corpus(corpus_folder)
-    for n_parts, part in nested_shares(corpus, 4).items():
-        encoded = EncodedCorpus.load(run / f"share-{n_parts}" / "encoded")
+    for share, part in nested_shares(corpus, 4).items():
+        encoded = EncodedCorpus.load(share_folder(run, share) / "encoded")
         assert encoded.fingerprint == part.fingerprint
         assert encoded.tokenizer.fingerprint == EncodedCorpus.load(tmp_path / "run" / "encoded").tokenizer.fingerprint
 
@@ -129,15 +136,15 @@ def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, 
     shutil.rmtree(folder / "share-2" / "predictors" / "markov")
     fitted = []
 
-    def note(n_parts: int, outcome: Outcome[EvalRecord]) -> None:
+    def note(share: float, outcome: Outcome[EvalRecord]) -> None:
         if not outcome.reused:
-            fitted.append((n_parts, outcome.name))
+            fitted.append((share, outcome.name))
 
-    again = a_run(folder, corpus_folder, sizes=SIZES, command="lmzoo curves", on_outcome=note)
-    assert fitted == [(2, "markov")]
+    again = a_run(folder, corpus_folder, sweeps=SIZES, command="lmzoo curves", on_outcome=note)
+    assert fitted == [(1 / 2, "markov")]
     assert figures(again) == figures(read_records(run / "curves.jsonl"))
     fitted.clear()
-    a_run(folder, corpus_folder, sizes=SIZES, on_outcome=note)
+    a_run(folder, corpus_folder, sweeps=SIZES, on_outcome=note)
     assert not fitted
     assert len((folder / "curves.jsonl").read_bytes()) == pytest.approx(len(before), abs=100)
 
@@ -176,9 +183,10 @@ def test_wrong_requests_show_before_any_work(run: Path, corpus_folder: Path, tmp
     for changed, message in (
         ({"species": ["ngrm"]}, "did you mean 'ngram'"),
         ({"settings": {"ngrm": {}}}, "did you mean 'ngram'"),
-        ({"sizes": {"rnn": {"training.tokens": [1, 2]}}}, "follow the share"),
+        ({"sweeps": {"rnn": {"training.tokens": [1, 2]}}}, "proportional to the share"),
         ({"settings": {"rnn": {"training": {"tokens": -1}}}}, "tokens must be"),
-        ({"smallest": 1}, "smallest must be"),
+        ({"shares": 1}, "shares must be"),
+        ({"shares": 10}, "shares must be a power of two"),
         ({"jobs": 0}, "jobs must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,18 +24,13 @@ from lmzoo import load_corpus, zoo
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.evaluation.records import CodeRecord, read_code_records, write_records
-from lmzoo.experiments.budgets import settings_for
+from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
+from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS
-from lmzoo.experiments.prequential import (
-    RECORDS,
-    SEPARATOR,
-    Block,
-    Coding,
-    _for_share,
-    cut_into_blocks,
-    prequential,
-    training_data,
-)
+from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.prequential import RECORDS, SEPARATOR
+from lmzoo.experiments.prequential import prequential as run_prequential
+from lmzoo.experiments.result import RunResult
 from lmzoo.report import charts
 from lmzoo.report.prequential import HEADER, ranked, rows, write_report
 from lmzoo.stream import TokenStream
@@ -50,6 +46,10 @@ SMALL = {
     "gpt2": {"d_model": 16, "n_layers": 1},
     "transformer": {"d_model": 16, "n_layers": 1},
 }
+
+
+def prequential(folder: Path, *, growth: float = 2.0, **plan: Any) -> RunResult[CodeRecord]:
+    return run_prequential(folder, RunPlan(**plan), growth=growth)
 
 
 def texts_of(folder: Path) -> list[str]:
@@ -80,7 +80,7 @@ def stops_of(sizes: list[int], growth: float) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def coding(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Coding:
+def coding(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult[CodeRecord]:
     folder = tmp_path_factory.mktemp("prequential") / "run"
     training = {"tokens": 3000, "batch_size": 4, "chunk_size": 16}
     done = prequential(
@@ -94,14 +94,14 @@ def coding(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Cod
     return done
 
 
-def record_of(coding: Coding, name: str) -> CodeRecord:
+def record_of(coding: RunResult[CodeRecord], name: str) -> CodeRecord:
     return next(record for record in coding.records if record.name == name)
 
 
 # ---- The code ----------------------------------------------------------------------------------------
 
 
-def test_uniform_is_exact(coding: Coding, corpus_folder: Path) -> None:
+def test_uniform_is_exact(coding: RunResult[CodeRecord], corpus_folder: Path) -> None:
     n_tokens = sum(map(len, as_ids(texts_of(corpus_folder))))
     record = record_of(coding, "uniform")
     assert record.total_bits == pytest.approx(64 + n_tokens * math.log2(V))
@@ -112,7 +112,9 @@ def test_uniform_is_exact(coding: Coding, corpus_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("species", ["markov", "ngram"])
-def test_the_code_is_what_predictions_of_the_past_cost(coding: Coding, corpus_folder: Path, species: str) -> None:
+def test_the_code_is_what_predictions_of_the_past_cost(
+    coding: RunResult[CodeRecord], corpus_folder: Path, species: str
+) -> None:
     """One token at a time: whoever decodes has the model of the blocks before, and the document so far."""
     documents = as_ids(texts_of(corpus_folder))
     record = record_of(coding, species)
@@ -132,7 +134,7 @@ def test_the_code_is_what_predictions_of_the_past_cost(coding: Coding, corpus_fo
     assert record.total_bits == pytest.approx(bits, rel=1e-8)
 
 
-def test_unigram_by_counting(coding: Coding, corpus_folder: Path) -> None:
+def test_unigram_by_counting(coding: RunResult[CodeRecord], corpus_folder: Path) -> None:
     """Nothing of the package's models: P(w) = (c(w) + alpha) / (n + alpha V) with the counts of train."""
     alpha = zoo.defaults("unigram")["alpha"]
     documents = as_ids(texts_of(corpus_folder))
@@ -153,7 +155,7 @@ def test_unigram_by_counting(coding: Coding, corpus_folder: Path) -> None:
     assert record_of(coding, "unigram").total_bits == pytest.approx(bits)
 
 
-def test_learning_pays_block_by_block(coding: Coding) -> None:
+def test_learning_pays_block_by_block(coding: RunResult[CodeRecord]) -> None:
     first, *others = record_of(coding, "ngram").block_bits_per_byte
     assert first == pytest.approx(8.0, abs=0.1)
     assert others[-1] < others[0] / 2
@@ -162,13 +164,8 @@ def test_learning_pays_block_by_block(coding: Coding) -> None:
 
 
 def test_an_alphabet_is_part_of_the_code(corpus_folder: Path, tmp_path: Path) -> None:
-    (record,) = (
-        outcome.record
-        for outcome in prequential(
-            tmp_path / "run", species=["uniform"], corpus=corpus_folder, tokenizer="char"
-        ).species
-    )
-    assert record
+    done = prequential(tmp_path / "run", species=["uniform"], corpus=corpus_folder, tokenizer="char")
+    record = record_of(done, "uniform")
     texts = texts_of(corpus_folder)
     alphabet = set("".join(texts))
     n_tokens = sum(len(text) + 1 for text in texts)
@@ -193,7 +190,7 @@ def test_what_is_impossible_has_no_code(corpus_folder: Path, tmp_path: Path) -> 
     write_report(done.folder)
 
 
-def test_same_seed_same_code(coding: Coding, corpus_folder: Path, tmp_path: Path) -> None:
+def test_same_seed_same_code(coding: RunResult[CodeRecord], corpus_folder: Path, tmp_path: Path) -> None:
     settings = {name: record_of(coding, name).settings for name in ("rnn", "ngram")}
 
     def nats(seed: int) -> list[list[float | None]]:
@@ -264,18 +261,10 @@ def test_every_species_learns_from_little(species: str) -> None:
     assert np.isfinite(log_probs).all()
 
 
-def test_budgets_grow_with_the_root_of_the_text() -> None:
-    settings = {"n_layers": 2, "training": {"tokens": 1000, "batch_size": 16}}
-    assert _for_share(settings, 1 / 4) == {"n_layers": 2, "training": {"tokens": 500, "batch_size": 16}}
-    members = {"members": ["ngram", {"species": "lstm", "settings": settings}]}
-    assert _for_share(members, 1 / 100)["members"][1]["settings"]["training"]["tokens"] == 100
-    assert _for_share({"training": {"tokens": "many"}}, 0.5) == {"training": {"tokens": "many"}}
-
-
 # ---- Compressors -------------------------------------------------------------------------------------
 
 
-def test_compressors_get_the_same_text(coding: Coding, corpus_folder: Path) -> None:
+def test_compressors_get_the_same_text(coding: RunResult[CodeRecord], corpus_folder: Path) -> None:
     texts = texts_of(corpus_folder)
     data = SEPARATOR.join(text.encode() for text in texts)
     assert not any(SEPARATOR in text.encode() for text in [*texts, "ÿ\U0010ffff"])
@@ -313,8 +302,9 @@ def test_a_missing_compressor_is_left_out_with_the_reason(
     done = prequential(tmp_path / "run", species=["uniform"], corpus=corpus_folder)
     assert not done.failures
     reason = "compressing with PPMd needs the package 'pyppmd': pip install 'lmzoo[compressors]'"
-    assert done.left_out == [("ppmd-6", reason), ("ppmd-16", reason)]
-    for page in write_report(done.folder, done.left_out):
+    left_out = [(outcome.name, outcome.error) for outcome in done.outcomes if outcome.error]
+    assert left_out == [("ppmd-6", reason), ("ppmd-16", reason)]
+    for page in write_report(done.folder, left_out):
         assert "pip install" in page.read_text(encoding="utf-8")
 
 
@@ -355,10 +345,10 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
-def test_a_second_run_reuses_everything(coding: Coding, corpus_folder: Path) -> None:
+def test_a_second_run_reuses_everything(coding: RunResult[CodeRecord], corpus_folder: Path) -> None:
     before = (coding.folder / RECORDS).read_bytes()
     again = prequential(coding.folder, species=["markov", "ngram"], corpus=corpus_folder)
-    assert all(outcome.reused for outcome in [*again.species, *again.compressors])
+    assert all(outcome.reused for outcome in again.outcomes)
     assert (coding.folder / RECORDS).read_bytes() == before
 
 
@@ -367,7 +357,7 @@ def test_other_settings_are_fitted_again(corpus_folder: Path, tmp_path: Path) ->
         prequential(tmp_path, species=["ngram"], corpus=corpus_folder, settings={"ngram": {"order": order}})
         for order in (2, 3)
     )
-    assert not second.species[0].reused
+    assert not second.outcomes[0].reused
     assert record_of(first, "ngram").block_nats != record_of(second, "ngram").block_nats
     names = [record.name for record in read_code_records(tmp_path / RECORDS)]
     assert sorted(names) == sorted(["ngram", *(compressor.name for compressor in COMPRESSORS)])
@@ -378,11 +368,13 @@ def test_a_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> None:
         tmp_path, species=["unigram", "markov"], corpus=corpus_folder, settings={"unigram": {"alpha": -1}}
     )
     assert [outcome.name for outcome in done.failures] == ["unigram"]
-    assert "alpha must be" in done.left_out[0][1]
+    assert "alpha must be" in done.failures[0].error
     assert record_of(done, "markov").total_bits
 
 
-def test_wrong_requests_show_before_any_work(coding: Coding, corpus_folder: Path, tmp_path: Path) -> None:
+def test_wrong_requests_show_before_any_work(
+    coding: RunResult[CodeRecord], corpus_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match="did you mean 'lstm'"):
         prequential(folder, species=["lsmt"], corpus=corpus_folder)
@@ -399,14 +391,11 @@ def test_wrong_requests_show_before_any_work(coding: Coding, corpus_folder: Path
 
 @pytest.mark.parametrize("species", zoo.built_in_names())
 def test_settings_for_bytes_make_every_species(species: str) -> None:
-    from lmzoo.experiments.budgets import merged
-    from lmzoo.experiments.prequential import _BYTE_SETTINGS
-
-    settings = _for_share(merged(settings_for(species, "quick"), _BYTE_SETTINGS.get(species, {})), 1 / 1024)
+    settings = scaled(RunPlan().settings_of(species, "bytes"), lambda tokens: tokens // 32)
     assert zoo.create(species, V, **settings).vocab_size == V
 
 
-def test_records_survive_and_name_damaged_lines(coding: Coding, tmp_path: Path) -> None:
+def test_records_survive_and_name_damaged_lines(coding: RunResult[CodeRecord], tmp_path: Path) -> None:
     records = read_code_records(coding.folder / RECORDS)
     assert {record.name for record in records} == {record.name for record in coding.records}
     write_records(tmp_path / "copy.jsonl", records)
@@ -461,7 +450,7 @@ def test_figure() -> None:
     assert points == [("quick", 10, 4), ("quick", 20, 2), ("zip", 10, 6), ("zip", 20, 6)]
 
 
-def test_pages_are_whole_and_self_contained(coding: Coding) -> None:
+def test_pages_are_whole_and_self_contained(coding: RunResult[CodeRecord]) -> None:
     markdown, html = (path.read_text(encoding="utf-8") for path in write_report(coding.folder))
     for record in coding.records:
         for page in (markdown, html):

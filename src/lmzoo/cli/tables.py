@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lmzoo.evaluation.records import CodeRecord, EvalRecord
-    from lmzoo.experiments.ladder import Climb
+    from lmzoo.experiments.ladder import TaskResult
 
 _GAP = 2
 """Spaces between two columns."""
@@ -61,7 +61,7 @@ def leaderboard_table(records: Sequence[EvalRecord], width: int) -> Group:
     return Group(*parts)
 
 
-def ladder_tables(climbs: Sequence[Climb], width: int) -> Group:
+def ladder_tables(task_results: Sequence[TaskResult], width: int) -> Group:
     """Returns the excess cross-entropy of every model on every task for a terminal of `width` characters.
 
     The columns are divided among several tables if the models do not fit into one.
@@ -71,7 +71,7 @@ def ladder_tables(climbs: Sequence[Climb], width: int) -> Group:
 
     from lmzoo.report.ladder import excess
 
-    header, rows = excess(climbs)
+    header, rows = excess(task_results)
     # Numbers without a mark are padded to the width of the longest mark, so that decimal points align.
     padding = max((len(cell.partition(" ")[2]) for row in rows for cell in row[2:]), default=0)
     rows = [[*row[:2], *(_padded(cell, padding) for cell in row[2:])] for row in rows]

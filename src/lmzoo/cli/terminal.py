@@ -67,7 +67,7 @@ class _AsText:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: names in the first column, figures in the others."""
+    """Prints a table to stdout: the first column is aligned to the left, the others to the right."""
     from lmzoo.cli.tables import plain_table
 
     stdout().print(plain_table(header, rows))

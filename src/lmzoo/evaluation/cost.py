@@ -1,4 +1,4 @@
-"""What a fitted predictor costs its user: time, memory, arithmetic. Measured in two seconds, whatever the species."""
+"""Costs of using a trained model: time, memory and arithmetic, measured within two seconds for every model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream
 
 CONTEXT_SIZE: Final = 100
-"""Tokens before a prediction whose time is taken."""
-_MOST_PREDICTIONS, _SECONDS_OF_PREDICTIONS = 100, 0.3
-_MOST_FIRST_TOKENS, _SECONDS_OF_FIRST_TOKENS = 600, 1.0
-"""Drawn before the clock starts: networks load kernels for single tokens once they have read 500."""
-_MOST_TOKENS, _SECONDS_OF_TOKENS = 2000, 0.5
+"""Number of context tokens of the predictions that are timed."""
+_MAX_PREDICTIONS, _PREDICTION_SECONDS = 100, 0.3
+_WARM_UP_TOKENS, _WARM_UP_SECONDS = 600, 1.0
+"""Tokens generated before the clock starts: networks compile kernels for single tokens after they have read 500."""
+_MAX_TOKENS, _GENERATION_SECONDS = 2000, 0.5
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Named as in `EvalRecord`, which says more."""
+class InferenceCost:
+    """The costs of using a trained model; the fields have the names and meanings of those of `EvalRecord`."""
 
     predict_seconds: float
     generated_per_second: float
@@ -33,12 +33,13 @@ class Cost:
     flops_per_token: float | None
 
 
-def measure_cost(model: LanguageModel[Any], text: TokenStream) -> Cost:
-    """The cost of a fitted model that reads the beginning of the longest document of a text.
+def measure_cost(model: LanguageModel[Any], text: TokenStream) -> InferenceCost:
+    """Measures prediction time, generation speed, size and arithmetic of a trained model.
 
-    Times are those of this machine and of the threads that this process has.
+    The context of the timed predictions is the beginning of the longest document of `text`. Times depend on this
+    machine and on the number of threads of this process.
     """
-    return Cost(
+    return InferenceCost(
         predict_seconds=_predict_seconds(model, _context(text)),
         generated_per_second=_generated_per_second(model),
         model_bytes=sum(array.nbytes for array in model.arrays().values()),
@@ -47,16 +48,16 @@ def measure_cost(model: LanguageModel[Any], text: TokenStream) -> Cost:
 
 
 def _context(text: TokenStream) -> NDArray[np.int32]:
-    """The first ids of the longest document, without its end."""
+    """Returns the first token ids of the longest document, at most `CONTEXT_SIZE` and without its EOT token."""
     longest = max(text.documents(), key=len)
     return longest[: min(CONTEXT_SIZE, len(longest) - 1)]
 
 
 def _predict_seconds(model: LanguageModel[Any], context: NDArray[np.int32]) -> float:
-    """The median time of a prediction from nothing but the ids before it."""
-    model.predict_distribution(context)  # the first one may load what the others use
+    """Returns the median duration of one prediction that starts from the token ids of its context alone."""
+    model.predict_distribution(context)  # the first call may compile kernels
     times: list[float] = []
-    while not times or (len(times) < _MOST_PREDICTIONS and sum(times) < _SECONDS_OF_PREDICTIONS):
+    while not times or (len(times) < _MAX_PREDICTIONS and sum(times) < _PREDICTION_SECONDS):
         started = time.perf_counter()
         model.predict_distribution(context)
         times.append(time.perf_counter() - started)
@@ -64,23 +65,23 @@ def _predict_seconds(model: LanguageModel[Any], context: NDArray[np.int32]) -> f
 
 
 def _generated_per_second(model: LanguageModel[Any]) -> float:
-    """Tokens drawn a second, of one text after the other."""
-    drawn = _endless(model)
-    _draw(drawn, _MOST_FIRST_TOKENS, _SECONDS_OF_FIRST_TOKENS)
-    n_tokens, seconds = _draw(drawn, _MOST_TOKENS, _SECONDS_OF_TOKENS)
+    """Returns the number of tokens that the model samples per second, one document after the other."""
+    tokens = _sampled_forever(model)
+    _consume(tokens, _WARM_UP_TOKENS, _WARM_UP_SECONDS)
+    n_tokens, seconds = _consume(tokens, _MAX_TOKENS, _GENERATION_SECONDS)
     return n_tokens / seconds
 
 
-def _endless(model: LanguageModel[Any]) -> Iterator[int]:
+def _sampled_forever(model: LanguageModel[Any]) -> Iterator[int]:
     rng = np.random.default_rng(0)
     while True:
         yield from (token.token_id for token in generate(model, rng=rng))
 
 
-def _draw(tokens: Iterator[int], most: int, seconds: float) -> tuple[int, float]:
-    """Draws at least one token, and no more when the time is up; how many they were, and how long it took."""
+def _consume(tokens: Iterator[int], max_tokens: int, max_seconds: float) -> tuple[int, float]:
+    """Takes tokens from an iterator until either limit is reached, at least one; returns their number and the time."""
     started, passed, n_tokens = time.perf_counter(), 0.0, 0
-    while n_tokens < most and passed < seconds:
+    while n_tokens < max_tokens and passed < max_seconds:
         next(tokens)
         n_tokens += 1
         passed = time.perf_counter() - started

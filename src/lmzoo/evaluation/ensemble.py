@@ -1,9 +1,10 @@
-"""The zoo together: what several models make of a text when they vote, and what each one contributes.
+"""Ensembles: the loss of several models that are mixed, and the contribution of each model to the mixture.
 
-Static: P(w | h) = sum_m weight_m P_m(w | h), weights learned on valid (Jelinek & Mercer 1980), as in the species
-`mixture`. Dynamic: after every token of the test text Bayes' rule says anew whom to trust, and a share of that trust
-goes back to the static weights, so that what was right long ago counts for little (fixed share; Herbster & Warmuth
-1998, Tracking the Best Expert): that adapts to the text.
+Static weights:   P(w | h) = sum over m of weight_m P_m(w | h). The weights are learned on the validation set (Jelinek &
+Mercer 1980), as in the species `mixture`.
+Dynamic weights:  after each token of the test text, Bayes' rule updates the weights, and a share of the total weight
+returns to the static weights, so that old evidence is forgotten (fixed share; Herbster & Warmuth 1998, Tracking the
+Best Expert). These weights adapt to the test text.
 """
 
 from __future__ import annotations
@@ -17,81 +18,95 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from lmzoo.evaluation.statistics import Certainty, Grouping, certainty
+from lmzoo.evaluation.statistics import PairedComparison, ResamplingUnits, compare_pairs
 from lmzoo.models.mixing import learn_weights
 
 _TOLERANCE = 1e-6
-"""Nats a token within which weights are the best ones: what is shown has three decimals."""
-_MOST_TOKENS = 100_000
-"""Of valid, on which the share that dynamic weights forget is learned."""
+"""Accuracy of the learned weights, as a loss in nats per token; reports show three decimals."""
+_MAX_TOKENS = 100_000
+"""Number of tokens of the validation set on which the share of dynamic weights is learned."""
 _SHARE_TOLERANCE = 0.02
+
+MIXTURE, BEST, DYNAMIC = 0, 1, 2
+"""Rows of `Ensemble.comparison`: the static mixture, the best single model, the mixture with dynamic weights."""
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
-    """M models that vote on a text. `sure` compares, in this order: the mixture, the best single model, the dynamic
-    mixture, and the mixtures without each of the models."""
+class Ensemble:
+    """A mixture of M models on one test text, compared with its members and with M ablations."""
 
     names: list[str]
+    """Names of the M models."""
     weights: NDArray[np.float64]
-    """(M,) of the static mixture."""
+    """(M,): weight of each model in the static mixture."""
     best: int
-    """Which model is the best alone on valid."""
-    sure: Certainty
+    """Index of the model with the lowest loss on the validation set."""
+    comparison: PairedComparison
+    """Losses of `MIXTURE`, `BEST` and `DYNAMIC`, followed by the static mixtures without one of the models each."""
 
-    def without(self, member: int) -> int:
-        """The row of `sure` that has the mixture of all but this one."""
+    def ablation(self, member: int) -> int:
+        """Returns the row of `comparison` that holds the mixture without the model at index `member`."""
         return 3 + member
 
 
-def together(
+def evaluate_ensemble(
     names: Sequence[str],
     valid: NDArray[np.floating],
     test: NDArray[np.floating],
     sizes: NDArray[np.floating],
-    groups: Grouping,
-) -> Together | None:
-    """Mixes M models, from what they gave the tokens of valid (M, T') and test (M, T), in nats.
+    units: ResamplingUnits,
+) -> Ensemble | None:
+    """Mixes M models and compares the mixture with its members; returns None if the test text is too short.
 
-    `sizes` and `groups` are of test, as in `certainty`; None if it is too short to compare anything on.
+    `valid` (M, T'), `test` (M, T): log-probabilities that the M models gave the tokens of the validation and the test
+    set, in nats. `sizes` (T,) and `units` describe the test set, as in `compare_pairs`.
     """
     valid, test = np.asarray(valid, np.float64), np.asarray(test, np.float64)
     n_models = len(names)
     weights = learn_weights(valid.T, _TOLERANCE)
     best = int(np.argmax(valid.sum(axis=1)))
-    forgotten = learn_forgetting(valid[:, :_MOST_TOKENS], weights)
-    rows = [mixed(test, weights), test[best], dynamically_mixed(test, weights, forgotten)]
-    for left_out in range(n_models):
-        others = np.delete(np.arange(n_models), left_out)
+    share = learn_share(valid[:, :_MAX_TOKENS], weights)
+    rows = [mixed(test, weights), test[best], dynamically_mixed(test, weights, share)]
+    for member in range(n_models):
+        others = np.delete(np.arange(n_models), member)
         rows.append(mixed(test[others], learn_weights(valid[others].T, _TOLERANCE)))
-    sure = certainty(np.stack(rows), sizes, groups)
-    return None if sure is None else Together(list(names), weights, best, sure)
+    comparison = compare_pairs(np.stack(rows), sizes, units)
+    return None if comparison is None else Ensemble(list(names), weights, best, comparison)
 
 
 def mixed(log_probs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T,) log-probabilities of the vote of M models, from (M, T) and their weights."""
+    """Returns the log-probabilities (T,) of T tokens under a mixture of M models with constant weights (M,).
+
+    `log_probs` (M, T): log-probability of each token under each model.
+    """
     return np.asarray(logsumexp(log_probs + np.log(weights)[:, None], axis=0))
 
 
-def learn_forgetting(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
-    """The share that weights should forget from token to token where M models gave `log_probs` (M, T)."""
+def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
+    """Finds the share of the weight that returns to the prior after each token, for the lowest loss on a text.
 
-    def loss(forgotten: float) -> float:
-        return -float(dynamically_mixed(log_probs, prior, forgotten).sum())
+    `log_probs` (M, T): log-probability of each of T tokens under each of M models. `prior` (M,): static weights.
+    """
 
-    found: Any = minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": _SHARE_TOLERANCE})
-    return float(found.x)
+    def loss(share: float) -> float:
+        return -float(dynamically_mixed(log_probs, prior, share).sum())
+
+    solution: Any = minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": _SHARE_TOLERANCE})
+    return float(solution.x)
 
 
-def dynamically_mixed(
-    log_probs: NDArray[np.float64], prior: NDArray[np.float64], forgotten: float
-) -> NDArray[np.float64]:
-    """(T,) the same with weights that follow the text, from `prior`; a token is predicted before it counts."""
-    weights, found = prior, np.empty(log_probs.shape[1])
+def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Returns the log-probabilities (T,) of T tokens under a mixture whose weights adapt to the text.
+
+    Each token is predicted before the weights are updated with it. `log_probs` (M, T): log-probability of each token
+    under each of M models. `prior` (M,): initial weights. `share`: part of the weight that returns to the prior after
+    each token.
+    """
+    weights, mixture = prior, np.empty(log_probs.shape[1])
     peaks = log_probs.max(axis=0)
     for t, probs in enumerate(np.exp(log_probs - peaks).T):  # (M,)
-        shares = weights * probs
-        total = shares.sum()
-        found[t] = np.log(total)
-        weights = (1 - forgotten) * shares / total + forgotten * prior
-    return found + peaks
+        joint = weights * probs
+        total = joint.sum()
+        mixture[t] = np.log(total)
+        weights = (1 - share) * joint / total + share * prior
+    return mixture + peaks

@@ -27,7 +27,7 @@ def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
 def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
     """Groups records that differ only in their seed; each group has the lowest seed first."""
     groups: dict[str, list[EvalRecord]] = {}
-    for record in sorted(records, key=lambda record: record.seed):
+    for record in sorted(records, key=lambda record: record.seed or 0):
         key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     return list(groups.values())

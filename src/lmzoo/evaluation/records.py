@@ -1,4 +1,4 @@
-"""What was measured: flat, plain, versioned, one JSON object a line."""
+"""Records of measurements: flat dataclasses with a version, written as one JSON object per line."""
 
 from __future__ import annotations
 
@@ -6,116 +6,170 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.metrics import bits_per_byte
 from lmzoo.system.files import atomic_file
+from lmzoo.system.provenance import machine, versions
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RECORD_VERSION = 1
 
-Record = TypeVar("Record", bound="DataclassInstance")
-
 
 @dataclass(frozen=True, kw_only=True)
-class EvalRecord:
-    """One species on one test split. Nats and counts are the measurement; the other figures follow from them.
+class Record:
+    """Base class of all records of measurements: when, where and by which command a record was made."""
 
-    `bits_per_byte` is None where it would not compare (a lossy tokenizer) or not exist (`n_impossible` > 0).
-    """
-
-    species: str
-    settings: dict[str, Any]
-    """The factory's arguments."""
-    seed: int
-    label: str = ""
-    """What tells it from others of its species in the same run, as "hmm,n_states=8"; empty if it is the only one."""
-
-    # What was measured on
-    corpus: str
-    corpus_fingerprint: str
-    protocol: str
-    split: str
-    tokenizer: str
-    tokenizer_fingerprint: str
-    lossless: bool
-    vocab_size: int
-
-    # The measurement
-    total_nats: float | None
-    """Surprisal of the whole split, the EOT of every document included; None if something was impossible."""
-    n_bytes: int
-    """UTF-8 bytes of the original text."""
-    n_tokens: int
-    """Predicted tokens, EOT included."""
-    n_words: int
-    """Runs of characters between white space in the original text."""
-    n_documents: int
-    n_impossible: int
-    """Tokens to which the model gave probability 0."""
-    bits_per_byte: float | None
-    bits_per_byte_low: float | None = None
-    bits_per_byte_high: float | None = None
-    """Ends of its 95 % interval, by bootstrap over documents; None if the text is too short to say."""
-    perplexity_per_token: float | None
-    perplexity_per_word: float | None
-    mean_entropy_bits: float
-    """Mean entropy of the predicted distributions."""
-    top1_accuracy: float
-    top5_accuracy: float
-
-    # The cost
-    context_size: int | None
-    """The most tokens that a prediction can depend on; None = unbounded."""
-    adapts_on_test: bool = False
-    """Whether the model learned from the test text while it read it: then it is not ranked with those that did not."""
-    n_parameters: int
-    n_train_tokens: int
-    fit_seconds: float
-    evaluate_seconds: float
-    tokens_per_second: float
-    """Speed of evaluation with ranks and entropies."""
-    peak_memory_bytes: int
-    """Highest resident memory of the process that made this record; `compare` gives each species one of its own."""
-    train_share: float | None = None
-    """The part of the train split, to the nearest document, that a point of a learning curve was fitted on."""
-    n_tokens_read: int | None = None
-    """Tokens that a network was trained on, each as often as it was read; None for species that do not count them."""
-    predict_seconds: float | None = None
-    """Median time of one `predict_distribution` after 100 tokens. This and what follows is measured by `compare`."""
-    generated_per_second: float | None = None
-    """Tokens drawn one after the other, of one text."""
-    model_bytes: int | None = None
-    """Size of all that was learned, as it is saved."""
-    flops_per_token: float | None = None
-    """Multiplications and additions in matrix products of a network to read a token and predict the next one."""
-
-    # Where it comes from
     versions: dict[str, str] = field(default_factory=dict)
+    """Versions of lmzoo, Python and the packages that compute."""
     machine: dict[str, Any] = field(default_factory=dict)
+    """Processor, number of cores and threads, memory."""
     created: str = ""
+    """Date and time in ISO 8601, UTC."""
     command: str = ""
+    """Command line that made the record; empty if it was made from Python."""
     record_version: int = RECORD_VERSION
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """Keyword arguments that give another record the versions, machine, date and command of this record."""
+        return {name: getattr(self, name) for name in _ORIGIN}
+
+
+_ORIGIN = tuple(entry.name for entry in fields(Record))
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
+    """Returns keyword arguments for a record that is made now, on this machine, by `command`.
+
+    `packages` names packages whose versions are recorded besides the usual ones.
+    """
+    return {
+        "versions": versions(*packages),
+        "machine": machine(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRecord(Record):
+    """The results of one model on one split of a corpus: losses, accuracy, times, memory, settings and provenance.
+
+    Counts and `total_nats` are measured; the other losses follow from them. `bits_per_byte` is None if the tokenizer
+    loses information, or if the model gave a token of the text probability 0 (`n_impossible` > 0).
+    """
+
+    species: str
+    """Name of the model family, as in `lmzoo list`."""
+    settings: dict[str, Any]
+    """Keyword arguments of the function that built the model."""
+    seed: int | None
+    """Random seed of the training; None if it is unknown, as for an imported model."""
+    label: str = ""
+    """Distinguishes several models of one species in a run, such as "hmm,n_states=8"; empty if there is only one."""
+
+    # The data
+    corpus: str
+    """Name of the corpus."""
+    corpus_fingerprint: str
+    """Hash of the documents of the corpus."""
+    protocol: str
+    """How the corpus was split into documents and into train, valid and test."""
+    split: str
+    """"test" or "valid"."""
+    tokenizer: str
+    """Specification of the tokenizer, such as "bpe:4096"."""
+    tokenizer_fingerprint: str
+    """Hash of the vocabulary and the rules of the tokenizer."""
+    lossless: bool
+    """True if the original text can be recovered from the tokens."""
+    vocab_size: int
+    """Number of token ids."""
+
+    # The loss
+    total_nats: float | None
+    """Sum of the surprisals of all tokens of the split, EOT tokens included; None if a token had probability 0."""
+    n_bytes: int
+    """UTF-8 bytes of the original text."""
+    n_tokens: int
+    """Number of predicted tokens, EOT tokens included."""
+    n_words: int
+    """Number of words: runs of characters between white space in the original text."""
+    n_documents: int
+    """Number of documents of the split."""
+    n_impossible: int
+    """Number of tokens to which the model gave probability 0."""
+    bits_per_byte: float | None
+    """Cross-entropy in bits per byte of the original text."""
+    bits_per_byte_low: float | None = None
+    """Lower end of the 95 % bootstrap interval of `bits_per_byte`; None if the text is too short."""
+    bits_per_byte_high: float | None = None
+    """Upper end of the 95 % bootstrap interval of `bits_per_byte`; None if the text is too short."""
+    perplexity_per_token: float | None
+    """exp(total nats / number of tokens)."""
+    perplexity_per_word: float | None
+    """exp(total nats / number of words)."""
+    mean_entropy_bits: float
+    """Mean entropy of the predicted distributions, in bits."""
+    top1_accuracy: float
+    """Share of the tokens that were the most likely token of the predicted distribution."""
+    top5_accuracy: float
+    """Share of the tokens that were among the five most likely tokens of the predicted distribution."""
+
+    # The model and its cost
+    context_size: int | None
+    """Largest number of preceding tokens on which a prediction can depend; None if it is unbounded."""
+    adapts_on_test: bool = False
+    """True if the model learns from the test text while it reads it; such a model is not ranked with the others."""
+    n_parameters: int
+    """Number of learned parameters."""
+    n_train_tokens: int | None
+    """Number of tokens of the training text; None if it is unknown."""
+    fit_seconds: float | None
+    """Duration of the training; None if it is unknown."""
+    evaluate_seconds: float
+    """Duration of the evaluation."""
+    tokens_per_second: float
+    """Speed of the evaluation, which computes ranks and entropies too."""
+    peak_memory_bytes: int
+    """Highest resident memory of the process that made this record; `compare` runs each model in its own process."""
+    train_share: float | None = None
+    """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
+    n_tokens_read: int | None = None
+    """Number of tokens that a network read in its training, counted once per epoch; None for other models."""
+    predict_seconds: float | None = None
+    """Median duration of one `predict_distribution` after 100 tokens; None if costs were not measured."""
+    generated_per_second: float | None = None
+    """Number of tokens sampled per second, one after the other; None if costs were not measured."""
+    model_bytes: int | None = None
+    """Size of the learned arrays in bytes; None if costs were not measured."""
+    flops_per_token: float | None = None
+    """Floating-point operations of a network's matrix products per token; None for models that are not networks."""
+
+    @property
     def name(self) -> str:
-        """Its name in the run: the label, or the species if that says it all."""
+        """The name of the model in its run: its label, or its species if the label is empty."""
         return self.label or self.species
 
     @property
     def is_ranked(self) -> bool:
-        """Whether it has bits per byte, and did not learn from the test text: then it compares with others."""
+        """True if the record has bits per byte and its model did not learn from the test text."""
         return self.bits_per_byte is not None and not self.adapts_on_test
 
     @property
     def training_flops(self) -> float | None:
-        """What a network computed to learn: 3 F D for D tokens, as the way back takes two products for each of the F.
+        """Floating-point operations of the training of a network: 3 F D, for D tokens and F operations per token.
 
-        With F = 2 N for the N weights that a token meets, this is the 6 N D of Kaplan et al. (2020, section 2.1).
+        The backward pass takes two matrix products for each product of the forward pass. With F = 2 N, for a network
+        with N weights, the result is 6 N D, as in Kaplan et al. (2020, section 2.1). None for other models.
         """
         if self.flops_per_token is None or self.n_tokens_read is None:
             return None
@@ -123,80 +177,92 @@ class EvalRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeRecord:
-    """The length of one text in the code of a species that learns it as it goes, or of a compressor.
+class CodeRecord(Record):
+    """The compressed length of one text: by a model that learns the text as it reads, or by a compressor.
 
-    A compressor codes the text as one block, and as bits, which are kept here as nats too.
+    A compressor compresses the text as one block; its length in bits is stored in nats as well.
     """
 
     name: str
-    """Of the species or the compressor."""
+    """Name of the species or of the compressor."""
     kind: str
     """"species" or "compressor"."""
     settings: dict[str, Any]
-    """The factory's arguments for the whole text; fits on less of it train on fewer tokens. Or the compressor's."""
+    """Settings of the model for the whole text (on a share of the text, training is shorter), or of the compressor."""
     seed: int | None = None
+    """Random seed of the training; None for a compressor."""
 
-    # What was coded
+    # The text
     corpus: str
+    """Name of the corpus."""
     corpus_fingerprint: str
+    """Hash of the documents of the corpus."""
     protocol: str
-    """How the corpus was made into documents."""
+    """How the corpus was split into documents."""
     tokenizer: str
+    """"byte" or "char"."""
     n_bytes: int
     """UTF-8 bytes of the original text."""
     n_documents: int
+    """Number of documents of the text."""
 
-    # The measurement
+    # The length
     header_bits: int
-    """What a decoder must be told before the first block."""
+    """Bits that a decoder needs before the first block: the length of the text and, for characters, the alphabet."""
     block_bytes: list[int]
     """UTF-8 bytes of the text of each block."""
     block_nats: list[float | None]
-    """What each block cost, the ends of its documents included; None if something in it was impossible."""
+    """Sum of the surprisals of each block, EOT tokens included; None if a token of the block had probability 0."""
     block_seconds: list[float]
-    """Time to learn from what was before each block and to code it."""
+    """Time to train on the text before each block and to compress the block."""
     n_impossible: int = 0
-    """Tokens to which the model gave probability 0."""
+    """Number of tokens to which the model gave probability 0."""
     total_bits: float | None
-    """Of header and blocks; None if something was impossible."""
+    """Length of header and blocks together; None if a token had probability 0."""
     bits_per_byte: float | None
-
-    # Where it comes from
-    versions: dict[str, str] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-    created: str = ""
-    command: str = ""
-    record_version: int = RECORD_VERSION
+    """`total_bits` divided by `n_bytes`."""
 
     @property
     def seconds(self) -> float:
-        """For the whole text."""
+        """Total time for all blocks, in seconds."""
         return sum(self.block_seconds)
 
     @property
     def block_bits_per_byte(self) -> list[float | None]:
-        """What each block cost for each byte of it."""
+        """Compressed length of each block in bits per byte; None for a block with a token of probability 0."""
         return [
             None if nats is None else bits_per_byte(nats, n_bytes)
             for nats, n_bytes in zip(self.block_nats, self.block_bytes, strict=True)
         ]
 
 
-def write_records(path: str | Path, records: Iterable[DataclassInstance]) -> None:
-    """Writes JSON lines, atomically; never Infinity or NaN."""
+def write_records(path: str | Path, records: Iterable[Record]) -> None:
+    """Writes records to a file as JSON lines, atomically.
+
+    Raises ValueError for a figure that is infinite or NaN.
+    """
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
-    """Writes records of one kind, at least one, as a table for spreadsheets; cells that are not plain hold JSON.
+def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[str]) -> None:
+    """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
 
-    `columns`, with one value for each record, stand before those of the records.
+    Records are sorted by the position of their names in `order`; records with other names follow them.
+    """
+    known = {earlier.name: earlier for earlier in read_lines(path, type(record))}
+    known[record.name] = record
+    write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
+
+
+def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
+    """Writes dataclass instances of one class, at least one, as a CSV table; lists and dictionaries become JSON text.
+
+    Each of `columns` has one value per record. These columns precede the fields of the records.
     """
     rows = [
-        dict(zip(columns, values, strict=True)) | asdict(record)
+        dict(zip(columns, values, strict=True)) | as_row(record)
         for record, *values in zip(records, *columns.values(), strict=True)
     ]
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -206,12 +272,21 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
             writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
+def as_row(record: DataclassInstance) -> dict[str, Any]:
+    """Returns the fields of a record as a dictionary: first the results, then the origin (versions, machine, ...)."""
+    values = asdict(record)
+    return {name: values[name] for name in sorted(values, key=lambda name: name in _ORIGIN)}
+
+
 def _cell(value: object) -> object:
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def read_records(path: str | Path) -> list[EvalRecord]:
-    """Reads JSON lines; SavedModelError names the line that is damaged or of a later version."""
+    """Reads evaluation records from a file of JSON lines, such as `results.jsonl` of a run folder.
+
+    Raises SavedModelError if the file is missing, or has a line that is damaged or was written by a later lmzoo.
+    """
     path = Path(path)
     if not path.is_file():
         raise SavedModelError(f"there are no results at {path}: a run folder holds results.jsonl (see: lmzoo compare)")
@@ -219,7 +294,10 @@ def read_records(path: str | Path) -> list[EvalRecord]:
 
 
 def read_run(folder: str | Path) -> list[EvalRecord]:
-    """The records of a run folder, at least one; SavedModelError if it holds none that can be read."""
+    """Reads the evaluation records of a run folder.
+
+    Raises SavedModelError if there is no record, or if a record cannot be read.
+    """
     path = Path(folder) / "results.jsonl"
     records = read_records(path)
     if not records:
@@ -228,28 +306,31 @@ def read_run(folder: str | Path) -> list[EvalRecord]:
 
 
 def read_code_records(path: str | Path) -> list[CodeRecord]:
-    """As `read_records`, of prequential coding."""
+    """Reads records of compressed lengths from a file of JSON lines, as `lmzoo prequential` writes it.
+
+    Raises SavedModelError if the file is missing, or has a line that is damaged or was written by a later lmzoo.
+    """
     path = Path(path)
     if not path.is_file():
-        raise SavedModelError(f"there are no code lengths at {path} (see: lmzoo prequential)")
+        raise SavedModelError(f"there are no compressed lengths at {path} (see: lmzoo prequential)")
     return read_lines(path, CodeRecord)
 
 
-def read_lines(path: Path, kind: type[Record]) -> list[Record]:
-    """Reads a file of JSON lines as records of some kind, which has a `record_version`; [] if there is none yet.
+def read_lines(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
+    """Reads a file of JSON lines as records of the class `kind`; returns [] if the file does not exist.
 
-    SavedModelError as above.
+    Raises SavedModelError if a line is damaged or was written by a later lmzoo.
     """
     return list(_parsed(path, kind)) if path.exists() else []
 
 
-def _parsed(path: Path, kind: type[Record]) -> Iterator[Record]:
+def _parsed(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
     names = {entry.name for entry in fields(kind)}
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SavedModelError(f"{path} does not hold records of lmzoo: it is not UTF-8") from error
-    lines = text.removesuffix("\n").split("\n") if text else []  # `splitlines` would cut where a name has U+2028
+    lines = text.removesuffix("\n").split("\n") if text else []  # `splitlines` also splits at U+2028 within a name
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)

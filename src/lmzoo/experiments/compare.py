@@ -1,69 +1,54 @@
-"""Fits many species on one corpus, measures them on the same test split, and keeps everything in a run folder.
+"""Trains several models on one corpus and evaluates them on the same test split, in a run folder.
 
-    run/run.json                  what was asked for
-    run/encoded/                  the corpus as ids under the one shared tokenizer
-    run/checkpoints/NAME          work of a fit that is not finished
-    run/predictors/NAME/          the fitted predictors
-    run/scores/NAME/              what each made of every token of test, and how likely it found those of valid
-    run/probes/NAME/              predictions, use of context and gradients of each, for the report
-    run/results.jsonl             one record each
+    run/run.json                  the request: corpus, tokenizer, seed
+    run/encoded/                  the corpus as token ids of the one tokenizer
+    run/checkpoints/NAME          state of a training that is not finished
+    run/predictors/NAME/          the trained predictors
+    run/scores/NAME/              scores of each token of the test split, and log-probabilities on the validation split
+    run/probes/NAME/              predictions, use of context and gradients, for the report
+    run/ensemble.json             the ensemble of all models, for the report
+    run/results.jsonl             one record per model
 
-A name is that of a species or, where a setting is swept or a fit repeated, one as `hmm,n_states=8,seed=1`.
+NAME is the name of a species. If a setting has several values, or a training is repeated with other seeds, it names the
+difference too: `hmm,n_states=8,seed=1`.
 
-Every part is written whole or not at all, so a run that was killed goes on where it was, and a run asked for twice
-reuses what is there.
+Every file is written completely or not at all. A run that was killed therefore continues where it stopped, and a run
+that is requested again reuses its results.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_whole
-from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError
-from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
-from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
+from lmzoo.evaluation.records import EvalRecord, read_lines, update_records
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
-from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.experiments.budgets import merged
+from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.experiments.stored_ensemble import measure_ensemble
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.probes.stored import are_stored, measure, probes_path
-from lmzoo.system.jobs import Outcome, check_jobs, named, run_jobs
+from lmzoo.system.jobs import Outcome, named, resume
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
-from lmzoo.system.version import __version__
-from lmzoo.tokenizers import Tokenizer, check_tokenizer
-
-
-@dataclass
-class Comparison:
-    """What became of a run."""
-
-    folder: Path
-    outcomes: list[Outcome[EvalRecord]] = field(default_factory=list)
-
-    @property
-    def records(self) -> list[EvalRecord]:
-        return [outcome.record for outcome in self.outcomes if outcome.record is not None]
-
-    @property
-    def failures(self) -> list[Outcome[EvalRecord]]:
-        return [outcome for outcome in self.outcomes if outcome.error]
+from lmzoo.tokenizers import Tokenizer
 
 
 def compare(
-    folder: str | Path,
+    folder: str | Path | None = None,
     *,
     species: Sequence[str] | None = None,
     corpus: str | Path | Corpus = DEFAULT_CORPUS,
@@ -78,65 +63,91 @@ def compare(
     command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
-) -> Comparison:
-    """Fits and measures `species` (default: all that lmzoo brings) in `folder`, one after the other.
+) -> RunResult[EvalRecord]:
+    """Trains models on the train split of a corpus and evaluates them on its test split, all with one tokenizer.
 
-    All share the tokenizer (one, or its spec; default as the corpus' protocol asks, else "bpe:4096"). `budget` scales
-    all species together; `settings` maps a species to factory arguments that override the budget's. `sweeps`, as
-    {"hmm": {"n_states": [8, 32, 128]}}, adds one more entry for each value of a setting; "training.tokens" names one
-    within a group. With `seeds` above 1 each is fitted so many times, with the seeds from `seed` on, to see how much of
-    a figure is chance. What fails is reported and the rest go on.
+    `folder` receives the trained models, scores and records; by default it is runs/CORPUS-BUDGET, or runs/BUDGET for
+    the default corpus. `species` names the model families, by default all that come with lmzoo. `tokenizer` is a
+    Tokenizer or its specification; by default the one that the corpus prescribes, else "bpe:4096". `budget` is a preset
+    of training length and model sizes; `settings` maps a species to settings that override the preset. `sweeps` adds a
+    model for each value of a setting: {"hmm": {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in
+    "training.tokens". With `seeds` above 1, each model is trained several times, with the seeds from `seed` on.
 
-    Every species runs in a process of its own, so that its memory is its own and a crash takes nothing else down.
-    `jobs` of them run at a time (default: as many as there are cores, at most 4) and share the cores evenly, so that
-    each is timed with the same number of threads. Networks compute on `device`. From a script, call this under
-    `if __name__ == "__main__":`.
+    Each model is trained in a process of its own, so that a crash affects no other model. `jobs` of them run at a time
+    (by default one per core, at most 4) and share the cores evenly. Networks compute on `device`. From a script, call
+    this function under `if __name__ == "__main__":`, because each process imports the script.
+
+    Returns the records of the models, and the errors of those that failed. Raises UsageError for a wrong argument, and
+    if the folder holds another run.
     """
-    at_a_time = check_jobs(jobs)
-    check_whole(1, seeds=seeds)
-    folder = Path(folder)
-    chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
-    settings, sweeps = settings or {}, sweeps or {}
-    zoo.check_choice_of_settings(settings, {*chosen, *sweeps})
-    jobs_by_name: dict[str, _Job] = {}
-    for name in dict.fromkeys([*chosen, *sweeps]):
-        card = zoo.card(name)  # a typo shows before an hour of work
-        base = merged(settings_for(name, budget), settings.get(name, {}))
-        variants = [("", base)] if name in chosen else []
-        for setting, values in sweeps.get(name, {}).items():
-            zoo.check_settings(name, [setting.partition(".")[0]])
-            variants += [(_label(name, setting, value), merged(base, _nested(setting, value))) for value in values]
-        for label, arguments in variants:
-            for repeat in range(seeds):
-                own = _label(label or name, "seed", seed + repeat) if repeat else label
-                job = _Job(folder, card, own, arguments, seed + repeat, device, command)
-                jobs_by_name[job.name] = job
-    if not isinstance(corpus, Corpus):
-        corpus = load_corpus(corpus)
-    with open_run(folder, _request(corpus, tokenizer, seed)):
-        encoded = _encoded(folder, corpus, tokenizer, named("corpus", on_progress))
-        outcomes = _run(folder, jobs_by_name, encoded, at_a_time, on_progress, on_outcome)
-        measure_ensemble(folder, entries(read_lines(folder / "results.jsonl", EvalRecord)), encoded)
-    return Comparison(folder, [outcomes[name] for name in jobs_by_name])
+    plan = RunPlan(
+        species=species or (),
+        corpus=corpus,
+        tokenizer=tokenizer,
+        budget=budget,
+        settings=settings or {},
+        sweeps=sweeps or {},
+        seed=seed,
+        seeds=seeds,
+        jobs=jobs,
+        device=device,
+        command=command,
+    )
+    return run_comparison(folder, plan, on_progress=on_progress, on_outcome=on_outcome)
 
 
-def _request(corpus: Corpus, tokenizer: str | Tokenizer | None, seed: int) -> dict[str, Any]:
-    """What the run folder is for, in plain values; an error if nothing can be compared so."""
+def run_comparison(
+    folder: str | Path | None,
+    plan: RunPlan,
+    *,
+    on_progress: Callable[[str, Progress], None] | None = None,
+    on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
+) -> RunResult[EvalRecord]:
+    """Trains and evaluates the models of a plan in a run folder; see `compare`, which makes a plan of its arguments."""
+    plan = plan.checked()
+    folder = Path(folder or plan.default_folder())
+    corpus = plan.load_corpus()
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
-    if isinstance(tokenizer, str):
-        check_tokenizer(tokenizer)
-    return {
-        "corpus": corpus.name,
-        "corpus_fingerprint": corpus.fingerprint,
-        "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-        "seed": seed,
-        "lmzoo": __version__,
-    }
+    with open_run(folder, plan.request(corpus)):
+        encoded = _encoded(folder, corpus, plan.tokenizer, named("corpus", on_progress))
+        jobs = list({job.name: job for job in _jobs(folder, plan)}.values())
+        results = folder / "results.jsonl"
+
+        def on_done(outcome: Outcome[EvalRecord]) -> None:
+            if outcome.record is not None and not outcome.reused:
+                update_records(results, outcome.record, [job.name for job in jobs])
+            if on_outcome:
+                on_outcome(outcome)
+
+        known = {record.name: record for record in read_lines(results, EvalRecord)}
+        reusable = {
+            job.name: known[job.name]
+            for job in jobs
+            if job.name in known and job.matches(known[job.name]) and job.is_kept(encoded)
+        }
+        outcomes = resume(jobs, reusable, at_a_time=plan.jobs or 1, on_outcome=on_done, on_progress=on_progress)
+        measure_ensemble(folder, entries(read_lines(results, EvalRecord)), encoded)
+    return RunResult(folder, outcomes)
+
+
+def _jobs(folder: Path, plan: RunPlan) -> Iterator[_Job]:
+    """Yields a job for each model of a plan: species by species, each with its sweeps and its seeds."""
+    for name in dict.fromkeys([*plan.species, *plan.sweeps]):
+        settings = plan.settings_of(name)
+        variants = [("", settings)] if name in plan.species else []
+        for setting, values in plan.sweeps.get(name, {}).items():
+            variants += [(_label(name, setting, value), merged(settings, _nested(setting, value))) for value in values]
+        for label, variant in variants:
+            for seed in range(plan.seed, plan.seed + plan.seeds):
+                full_label = label if seed == plan.seed else _label(label or name, "seed", seed)
+                yield _Job(
+                    folder, zoo.card(name), full_label, variant, seed, plan.device, plan.command, plan.train_share
+                )
 
 
 def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> EncodedCorpus:
-    """The corpus of the run, encoded unless an earlier call has done so."""
+    """Returns the corpus of a run as token ids; encodes it and writes it to the folder in the first call."""
     if not (folder / "encoded").exists():
         if not isinstance(tokenizer, Tokenizer):
             tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
@@ -144,53 +155,20 @@ def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on
     return EncodedCorpus.load(folder / "encoded")
 
 
-def _run(
-    folder: Path,
-    jobs_by_name: Mapping[str, _Job],
-    encoded: EncodedCorpus,
-    at_a_time: int,
-    on_progress: Callable[[str, Progress], None] | None,
-    on_outcome: Callable[[Outcome[EvalRecord]], None] | None,
-) -> dict[str, Outcome[EvalRecord]]:
-    """What became of each job, by its name; what an earlier call has done is reused."""
-    known = read_lines(folder / "results.jsonl", EvalRecord)
-    outcomes: dict[str, Outcome[EvalRecord]] = {}
-    order = {name: place for place, name in enumerate(jobs_by_name)}
-
-    def done(outcome: Outcome[EvalRecord]) -> None:
-        outcomes[outcome.name] = outcome
-        if outcome.record is not None and not outcome.reused:
-            known[:] = [*(record for record in known if record.name != outcome.name), outcome.record]
-            known.sort(key=lambda record: order.get(record.name, len(order)))  # not as they happened to finish
-            write_records(folder / "results.jsonl", known)
-        if on_outcome:
-            on_outcome(outcome)
-
-    todo = []
-    for name, job in jobs_by_name.items():
-        record = next((record for record in known if job.made(record)), None)
-        if record is not None and job.is_kept(encoded):
-            done(Outcome(name, record, reused=True))
-        else:
-            todo.append(job)
-    run_jobs(todo, at_a_time=at_a_time, on_progress=on_progress, on_outcome=done)
-    return outcomes
-
-
 def _label(name: str, setting: str, value: Any) -> str:
-    """As "hmm,n_states=8". It names a folder: what cannot be in such a name is quoted as in web addresses."""
+    """Returns a label such as "hmm,n_states=8"; it is a folder name too, so other characters are percent-encoded."""
     return f"{name},{quote(f'{setting}={value}', safe='=+')}"
 
 
 def _nested(setting: str, value: Any) -> dict[str, Any]:
-    """{"training": {"tokens": 5}} for "training.tokens" and 5."""
+    """Returns a dotted setting as nested dictionaries: "training.tokens" and 5 give {"training": {"tokens": 5}}."""
     name, _, rest = setting.partition(".")
     return {name: _nested(rest, value) if rest else value}
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One species to fit and measure; sent to a process of its own."""
+    """The training and evaluation of one model, which can be sent to another process."""
 
     folder: Path
     card: zoo.Card
@@ -199,36 +177,40 @@ class _Job:
     seed: int
     device: Device
     command: str
+    train_share: float | None
 
     @property
     def name(self) -> str:
-        """In the run: of its folder, its checkpoint and its record."""
+        """The name of the model in the run: its label, or its species if the label is empty."""
         return self.label or self.card.name
 
     @property
-    def home(self) -> Path:
-        """The folder of its predictor."""
+    def predictor_folder(self) -> Path:
+        """Folder of the trained predictor."""
         return self.folder / "predictors" / self.name
 
     def scores(self, split: str) -> Path:
+        """Returns the path of the scores of the tokens of a split."""
         return scores_path(self.folder, self.name, split)
 
     def is_kept(self, encoded: EncodedCorpus) -> bool:
-        """Whether all that it makes besides its record is there and can be read."""
+        """Returns True if the run folder has the predictor, the probes and readable scores of this job."""
         try:
             for split in ("valid", "test"):
                 load_log_probs(self.scores(split), len(getattr(encoded, split).stream))
         except LmzooError:
             return False
-        return (self.home / "predictor.json").exists() and are_stored(probes_path(self.folder, self.name))
+        stored = are_stored(probes_path(self.folder, self.name))
+        return stored and (self.predictor_folder / "predictor.json").exists()
 
-    def made(self, record: EvalRecord) -> bool:
-        """Whether this job, in this folder, would make this record again."""
-        wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed)
-        return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed)
+    def matches(self, record: EvalRecord) -> bool:
+        """Returns True if this job would produce the given record again, but for the times."""
+        wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed, self.train_share)
+        return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed, record.train_share)
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
-        zoo.register(self.card)  # a species of the process that asks is not known to a new one
+        """Trains the model unless an earlier run did, writes its predictor and scores, and returns its record."""
+        zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self._fitted_before()
         if predictor is None:
@@ -242,21 +224,29 @@ class _Job:
                 device=self.device,
                 **self.settings,
             )
-            predictor.save(self.home)
+            predictor.save(self.predictor_folder)
             checkpoint.discard()
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
-        record = evaluate(predictor, encoded, on_progress=on_progress, command=self.command, scores=self.scores("test"))
-        cost = measure_cost(predictor.model, encoded.valid.stream)
+        record = evaluate(
+            predictor,
+            encoded,
+            label=self.label,
+            train_share=self.train_share,
+            with_costs=True,
+            scores=self.scores("test"),
+            command=self.command,
+            on_progress=on_progress,
+        )
         measure(predictor, encoded, probes_path(self.folder, self.name))
-        return replace(record, label=self.label, **asdict(cost))
+        return record
 
     def _fitted_before(self) -> Predictor | None:
-        """The predictor that an earlier run saved before it was stopped, if it is the one this job would fit."""
-        if not (self.home / "predictor.json").exists():
+        """Returns the predictor that an interrupted run saved, if it has the settings and the seed of this job."""
+        if not (self.predictor_folder / "predictor.json").exists():
             return None
         try:
-            predictor = Predictor.load(self.home, device=self.device)
-        except LmzooError:  # damaged, or of another version: it is fitted again
+            predictor = Predictor.load(self.predictor_folder, device=self.device)
+        except LmzooError:  # damaged or written by another version: train again
             return None
         same = dict(predictor.settings) == self.settings and predictor.provenance.seed == self.seed
         return predictor if same else None

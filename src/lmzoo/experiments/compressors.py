@@ -1,13 +1,13 @@
-"""General compressors, each with its highest setting: what a model of a text should beat.
+"""General compressors, each with its strongest setting: a language model should compress a text better.
 
-| name   | idea                                                                                                    |
+| name   | method                                                                                                  |
 |--------|---------------------------------------------------------------------------------------------------------|
-| gzip   | what was said within the last 32 kB is pointed at (Ziv & Lempel 1977), then Huffman's code (1952)        |
-| bzip2  | sorted by what follows (Burrows & Wheeler 1994), then Huffman's code                                     |
-| xz     | pointers without such a limit, whose parts are predicted bit by bit (LZMA)                               |
-| zstd   | pointers without such a limit, then an entropy coder (Duda 2009)                                         |
-| ppmd   | prediction by partial matching (Cleary & Witten 1984; variant I, Shkarin 2002): an n-gram model of bytes |
-|        | that learns after every byte                                                                             |
+| gzip   | references to the last 32 kB (Ziv & Lempel 1977), then Huffman coding (1952)                            |
+| bzip2  | the Burrows-Wheeler transform (1994), which sorts by the following text, then Huffman coding            |
+| xz     | references without this limit, and a range coder whose probabilities adapt bit by bit (LZMA)            |
+| zstd   | references without this limit, then an asymmetric numeral system (Duda 2009)                            |
+| ppmd   | prediction by partial matching (Cleary & Witten 1984; variant I, Shkarin 2002): an n-gram model of      |
+|        | bytes that is updated after every byte                                                                  |
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from lmzoo.errors import MissingExtraError
 
 _EXTRA = "compressors"
 _PPMD_BYTES = 64
-"""Memory for each byte of text: enough never to forget, at any order."""
-_PPMD_LEAST, _PPMD_MOST = 1 << 20, (1 << 32) - 37
+"""Memory per byte of text: enough to keep all contexts of any order."""
+_PPMD_MIN, _PPMD_MAX = 1 << 20, (1 << 32) - 37
 _ZSTD_LEVEL = 22
 
 
 @dataclass(frozen=True)
 class Compressor:
-    """A compressor with its settings."""
+    """A general compressor with its settings."""
 
     name: str
     compress: Callable[[bytes], bytes]
-    """MissingExtraError if the package that does it is not installed."""
+    """Compresses bytes; raises MissingExtraError if a package that it needs is not installed."""
     settings: Mapping[str, Any]
     packages: tuple[str, ...] = ()
-    """What it needs besides Python."""
+    """Packages that the compressor needs besides Python."""
 
 
 def _gzip(data: bytes) -> bytes:
@@ -71,7 +71,7 @@ def _ppmd(order: int) -> Callable[[bytes], bytes]:
             import pyppmd
         except ImportError as error:
             raise MissingExtraError("pyppmd", _EXTRA, "compressing with PPMd") from error
-        memory = min(max(_PPMD_BYTES * len(data), _PPMD_LEAST), _PPMD_MOST)
+        memory = min(max(_PPMD_BYTES * len(data), _PPMD_MIN), _PPMD_MAX)
         return pyppmd.compress(data, max_order=order, mem_size=memory, variant="I")
 
     return compress

@@ -1,23 +1,23 @@
-"""The ladder of abilities: every species on every source of known entropy, scored by what it pays above that.
+"""The ladder of abilities: models trained on sources of known entropy, and scored by their excess cross-entropy.
 
-    folder/RUNG/            a run of `compare` on the corpus source:RUNG, with all that a run folder holds
-    folder/ladder.jsonl     one `Climb` for each species on each rung, with each seed
+    folder/TASK/            a run of `compare` on the corpus source:TASK
+    folder/ladder.jsonl     one `TaskResult` per task, species and seed
 
-What a species pays above the source's own prediction, token by token on the same test text, is its excess: what it has
-not learned. Most tokens of a text ask for no ability, so that their average hides it: where a source has decisive
-tokens, the excess there counts, as a share of what it would be for whoever knows all but what decides them.
+The excess of a model is its cross-entropy minus that of the source itself, which predicts its own text as well as
+possible: it measures what the model has not learned. Most tokens of a text require no special ability, so that an
+average over all tokens hides it. Where a source has target tokens, the excess on these counts, as a share of the excess
+of a baseline that knows everything except the deciding fact.
 
-A network that looks for a rule may find it late or never, as chance has it, and then has all of it or nothing. What a
-species can learn is therefore what the best of its seeds did, beside how many of them climbed (as Delétang et al. 2023,
-Neural Networks and the Chomsky Hierarchy, count).
+A network may find a rule with one seed and miss it with another. The best seed therefore counts, and the number of
+seeds that passed is reported with it (as in Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,242 +25,215 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo import sources, zoo
-from lmzoo.checks import check_whole
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError
-from lmzoo.evaluation.records import RECORD_VERSION, EvalRecord, read_lines, read_records, write_records
+from lmzoo.evaluation.records import EvalRecord, Record, read_lines, read_records, write_records
 from lmzoo.evaluation.scores import load_log_probs
-from lmzoo.experiments.budgets import merged, settings_for
-from lmzoo.experiments.compare import compare
+from lmzoo.experiments.budgets import check_budget, merged
+from lmzoo.experiments.compare import run_comparison
+from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.stream import TokenStream
-from lmzoo.system.jobs import Outcome, check_jobs
-from lmzoo.system.placement import Device
+from lmzoo.system.jobs import Outcome
 from lmzoo.system.progress import Progress
 from lmzoo.system.version import __version__
 
 SPECIES = (
     "markov", "hmm", "trigram", "ngram", "nplm", "rnn", "lstm", "gru", "transformer-2017", "gpt2", "transformer",
 )  # fmt: skip
-"""Who climbs if nobody is named: one or more of each era."""
+"""Species of the ladder if none are named: one or more of each era."""
 
-CLIMBED_NATS = 0.01
-"""The excess in nats per token below which a rung is climbed that has no decisive tokens."""
-CLIMBED_SHARE = 0.05
-"""The share of what ignorance costs on decisive tokens below which their rung is climbed."""
+RECORDS = "ladder.jsonl"
+"""Name of the file with the results of all tasks."""
 
-# Sources are small and have much text, so that networks may be small too, and take larger steps or more of them.
-# Transformers go without vectors for n-grams, which would climb for them.
-_SMALL = {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}}
-_SMALL_DECODER = {
-    "d_model": 64,
-    "n_layers": 2,
-    "n_heads": 4,
-    "window": 128,
-    "dropout": 0.0,
-    "training": {"batch_size": 16},
-}
-_NETWORKS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("nplm", "rnn", "lstm", "gru"), _SMALL),
-    "transformer-2017": _SMALL_DECODER,
-    "gpt2": _SMALL_DECODER,
-    "transformer": _SMALL_DECODER | {"ngrams": 1},
-}
+MAX_EXCESS_NATS = 0.01
+"""Excess in nats per token below which a task without target tokens is passed."""
+MAX_RELATIVE_EXCESS = 0.05
+"""Excess on target tokens, as a share of the baseline's, below which a task with target tokens is passed."""
+
 _TOKENS = {"quick": 600_000, "standard": 3_000_000, "thorough": 15_000_000}
-# With many tokens they take longer chunks than the large networks of the same budgets, as some rungs ask for gradients
-# from 25 words back: with chunks of 32 no recurrent network climbed agreement-25.
-# GPT-2 has the rate that its figures were measured with.
-_LONG: dict[str, dict[str, Any]] = {
-    **{name: {"chunk_size": 64} for name in ("nplm", "rnn", "lstm", "gru")},
-    "gpt2": {"learning_rate": 1e-3},
-}
-
-_OF_RUNG: dict[str, dict[str, dict[str, Any]]] = {
-    **{f"markov-{order}": {"ngram": {"order": order + 1}} for order in (1, 2, 3)},
-    "agreement-4": {"ngram": {"order": 6}},
-}
-"""How far back the n-gram must look where that is known: it is not to fail for a setting."""
+"""Training tokens of networks under each budget. Sources are small and have much text, so that networks may be small
+too, and take larger steps or more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Climb:
-    """One species on one rung, with one seed. Nats are means over tokens of the test text."""
+class TaskResult(Record):
+    """The result of one model on one task of the ladder; nats are means over the tokens of the test text."""
 
-    rung: str
+    task: str
+    """Name of the source that generated the text."""
     species: str
+    """Name of the model family."""
     settings: dict[str, Any]
-    seed: int
+    """Keyword arguments of the function that built the model."""
+    seed: int | None
+    """Random seed of the training."""
     n_tokens: int
+    """Number of tokens of the test text."""
     optimal_nats: float
-    """What the source itself pays: the entropy, as this text has it."""
+    """Cross-entropy of the source on its own test text: the lowest possible expected loss."""
     excess_nats: float | None
-    """What the species pays more; None if it found something impossible."""
+    """Cross-entropy of the model minus `optimal_nats`; None if the model gave a token probability 0."""
     excess_error: float | None
-    """Standard error of `excess_nats` from document to document."""
-    n_decisive: int
-    decisive_excess_nats: float | None
-    """What it pays more on decisive tokens; None if the rung has none, or as above."""
-    decisive_share: float | None
-    """The same as a share of what ignorance costs: 1 = as one who knows all but what decides."""
-    climbed: bool
+    """Standard error of `excess_nats` over documents."""
+    n_target_tokens: int
+    """Number of target tokens of the test text; 0 if all tokens count alike."""
+    target_excess_nats: float | None
+    """Excess on target tokens; None without target tokens, or if the model gave a token probability 0."""
+    relative_excess: float | None
+    """`target_excess_nats` divided by the excess of the baseline: 0 is optimal, and 1 means that nothing was learned
+    about the deciding fact."""
+    passed: bool
+    """True if the excess is below the threshold of the task."""
     adapts_on_test: bool
-    """Whether it learned from the test text while it read it: then it is no first to climb."""
-
+    """True if the model learns from the test text while it reads it; such a model is never the first to pass."""
     n_parameters: int
-    n_train_tokens: int
-    fit_seconds: float
+    """Number of learned parameters."""
+    n_train_tokens: int | None
+    """Number of tokens of the training text."""
+    fit_seconds: float | None
+    """Duration of the training."""
     corpus_fingerprint: str
-    versions: dict[str, str]
-    machine: dict[str, Any]
-    created: str
-    command: str
-    record_version: int = RECORD_VERSION
+    """Hash of the generated documents."""
 
-
-@dataclass
-class Ladder:
-    """What became of a run."""
-
-    folder: Path
-    climbs: list[Climb] = field(default_factory=list)
-    """Of the species that were asked for, rung by rung from the lowest."""
-    failures: list[tuple[str, Outcome[EvalRecord]]] = field(default_factory=list)
-    """Rungs, with what failed on them."""
+    @property
+    def name(self) -> str:
+        """The task and the species as text, such as "copying: lstm"."""
+        return f"{self.task}: {self.species}"
 
 
 def ladder(
     folder: str | Path,
+    plan: RunPlan,
     *,
-    rungs: Sequence[str] | None = None,
-    species: Sequence[str] | None = None,
-    budget: str = "quick",
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    jobs: int | None = None,
-    device: Device = "auto",
-    command: str = "",
+    tasks: Sequence[str] | None = None,
     on_progress: Callable[[str, Progress], None] | None = None,
-    on_rung: Callable[[str], None] | None = None,
+    on_task: Callable[[str], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
-) -> Ladder:
-    """Fits `species` (default: `SPECIES`) on the sources `rungs` (default: all) and measures their excess, in `folder`.
+) -> RunResult[TaskResult]:
+    """Trains the models of a plan on the tasks of the ladder, and measures their excess cross-entropy.
 
-    Everything else is as in `compare`, which does the work: a stopped run goes on where it was, and what is fitted is
-    reused. `on_rung` hears of each rung that begins. Rungs and species of earlier calls stay in `ladder.jsonl`.
+    `tasks` names sources, by default all. Without species in the plan, `SPECIES` are trained; corpus and tokenizer of
+    the plan are not used. Each task is a run of `compare`. `on_task` is called with the name of each task when it
+    starts. Tasks and species of earlier calls stay in `ladder.jsonl`.
+
+    Returns the outcomes task by task, the easiest task first. Raises UsageError for a wrong argument.
     """
-    check_jobs(jobs)
-    check_whole(1, seeds=seeds)
-    folder = Path(folder)
-    chosen = list(dict.fromkeys(species or SPECIES))
-    wanted = sorted({*(rungs or sources.names())}, key=_place)
-    laid_over = {rung: {name: settings_of(rung, name, budget) for name in chosen} for rung in wanted}
-    settings = settings or {}
-    zoo.check_choice_of_settings(settings, chosen, of="ladder")
-    for name, changes in settings.items():
-        for rung in wanted:
-            laid_over[rung][name] = merged(laid_over[rung][name], changes)
-    made = Ladder(folder)
-    with open_run(folder, {"ladder": sources.names(), "seed": seed, "lmzoo": __version__}):
-        for rung in wanted:
-            if on_rung:
-                on_rung(rung)
-            comparison = compare(
-                folder / rung,
-                species=chosen,
-                corpus=f"source:{rung}",
-                budget=budget,
-                settings=laid_over[rung],
-                seed=seed,
-                seeds=seeds,
-                jobs=jobs,
-                device=device,
-                command=command,
+    plan = replace(plan, species=plan.species or SPECIES).checked()
+    names = sorted({*(tasks or sources.names())}, key=_task_index)
+    settings = {
+        task: {name: merged(settings_of(task, name, plan.budget), plan.settings.get(name, {})) for name in plan.species}
+        for task in names
+    }
+    folder, outcomes = Path(folder), []
+    with open_run(folder, {"ladder": sources.names(), "seed": plan.seed, "lmzoo": __version__}):
+        for task in names:
+            if on_task:
+                on_task(task)
+            comparison = run_comparison(
+                folder / task,
+                replace(plan, corpus=f"source:{task}", tokenizer=None, settings=settings[task]),
                 on_progress=on_progress,
                 on_outcome=on_outcome,
             )
-            made.failures += [(rung, outcome) for outcome in comparison.failures]
+            results: list[TaskResult] = []
             if comparison.records:
-                climbs = _climbs(folder / rung, rung)
-                kept = [climb for climb in read_climbs(folder) if climb.rung != rung]
-                everything = sorted([*kept, *climbs], key=lambda climb: _place(climb.rung))
-                write_records(folder / "ladder.jsonl", everything)
-                found = {(record.species, record.seed) for record in comparison.records}
-                made.climbs += [climb for climb in climbs if (climb.species, climb.seed) in found]
-    return made
+                results = _results(folder / task, task)
+                others = [result for result in read_task_results(folder) if result.task != task]
+                everything = sorted([*others, *results], key=lambda result: _task_index(result.task))
+                write_records(folder / RECORDS, everything)
+            outcomes += _outcomes(task, comparison, results)
+    return RunResult(folder, outcomes)
 
 
-def settings_of(rung: str, species: str, budget: str) -> dict[str, Any]:
-    """What the ladder lays over the settings that a species has for other corpora under a budget."""
-    settings_for(zoo.card(species).name, budget)  # a typo in either shows here
-    network = _NETWORKS.get(species)
-    training = {"tokens": _TOKENS[budget], **(_LONG.get(species, {}) if budget != "quick" else {})}
-    base = merged(network, {"training": training}) if network else {}
-    return merged(base, _OF_RUNG.get(rung, {}).get(species, {}))
+def settings_of(task: str, species: str, budget: str) -> dict[str, Any]:
+    """Returns the settings of a species on a task of the ladder, as changes of its settings under a budget.
+
+    The presets "ladder", "ladder/BUDGET" and "ladder/TASK" of the species apply in this order. Networks train on a
+    number of tokens that depends on the budget alone. Raises UnknownNameError for an unknown species or budget.
+    """
+    check_budget(budget)
+    presets = zoo.presets(species)
+    settings = presets.get("ladder", {})
+    if "training" in settings:
+        settings = merged(settings, {"training": {"tokens": _TOKENS[budget]}})
+    for preset in (f"ladder/{budget}", f"ladder/{task}"):
+        settings = merged(settings, presets.get(preset, {}))
+    return settings
 
 
-def read_climbs(folder: str | Path) -> list[Climb]:
-    """All that was ever climbed in a folder, from the lowest rung up; [] if nothing was."""
-    return read_lines(Path(folder) / "ladder.jsonl", Climb)
+def read_task_results(folder: str | Path) -> list[TaskResult]:
+    """Reads the results of all tasks in the folder of a ladder, the easiest task first; [] if there are none."""
+    return read_lines(Path(folder) / RECORDS, TaskResult)
 
 
-def by_species(climbs: Sequence[Climb]) -> dict[str, list[Climb]]:
-    """Of those on one rung, what each species made of it with all its seeds, the best first."""
-    found: dict[str, list[Climb]] = {}
-    for climb in climbs:
-        found.setdefault(climb.species, []).append(climb)
-    for climbs_of_one in found.values():
-        climbs_of_one.sort(key=lambda climb: _lost(climb.excess_nats, climb.decisive_share))
-    return found
+def by_species(results: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
+    """Groups the results of one task by species; within a species, the seed with the lowest excess comes first."""
+    groups: dict[str, list[TaskResult]] = {}
+    for result in results:
+        groups.setdefault(result.species, []).append(result)
+    for seeds in groups.values():
+        seeds.sort(key=lambda result: _deciding_excess(result.excess_nats, result.relative_excess))
+    return groups
 
 
-def first_to_climb(climbs: Sequence[Climb]) -> Climb | None:
-    """Of those on one rung, the one of the earliest year that climbed it, with any seed."""
-    fair = [climb for climb in climbs if not climb.adapts_on_test and climb.species in zoo.names()]
-    return min((climb for climb in fair if climb.climbed), key=lambda climb: zoo.card(climb.species).year, default=None)
+def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
+    """Returns the result of the species of the earliest year that passed a task with any seed; None if none passed.
+
+    Models that adapt to the test text, and species that are not installed, are ignored.
+    """
+    passed = [
+        result for result in results if result.passed and not result.adapts_on_test and result.species in zoo.names()
+    ]
+    return min(passed, key=lambda result: zoo.card(result.species).year, default=None)
 
 
-def _lost(excess: float | None, share: float | None) -> float:
-    """What decides whether a rung is climbed: the share of ignorance, or the excess where all tokens are alike."""
-    figure = excess if share is None else share
-    return math.inf if figure is None else figure
+def _deciding_excess(excess: float | None, relative_excess: float | None) -> float:
+    """Returns the excess that decides a task: relative to the baseline if there are target tokens, else in nats."""
+    deciding = excess if relative_excess is None else relative_excess
+    return math.inf if deciding is None else deciding
 
 
-def _place(rung: str) -> int:
-    sources.card(rung)  # a typo shows before an hour of work
-    return sources.names().index(rung)
+def _task_index(task: str) -> int:
+    """Returns the position of a task in the order of difficulty; raises UnknownNameError for an unknown task."""
+    sources.card(task)
+    return sources.names().index(task)
 
 
 @dataclass(frozen=True, eq=False)
-class _Exam:
-    """The test text of a rung, with what its source knows of it."""
+class _TestText:
+    """The test text of a task, with the log-probabilities and the target tokens of its source."""
 
-    rung: str
+    task: str
     stream: TokenStream
     optimal: NDArray[np.float64]
-    """(T,) the log-probabilities of the source."""
-    decisive: NDArray[np.bool_]
-    """(T,)"""
-    ignorance: float | None
+    """(T,): log-probability of each of the T tokens under the source."""
+    targets: NDArray[np.bool_]
+    """(T,): True for target tokens."""
+    baseline_nats: float | None
+    """Excess of the baseline on target tokens; None without target tokens."""
 
     @classmethod
-    def on(cls, rung: str, stream: TokenStream) -> Self:
-        source = sources.source(rung)
-        return cls(rung, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
+    def of(cls, task: str, stream: TokenStream) -> Self:
+        """Returns the test text of a task, scored by its source."""
+        source = sources.source(task)
+        return cls(task, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
 
-    def climb(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> Climb:
-        """What a species made of it, from the log-probabilities (T,) that it gave."""
+    def result(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> TaskResult:
+        """Returns the result of a model from its log-probabilities (T,) of the T tokens of the test text."""
         excess = self.optimal - log_probs
-        mean = error = decisive = share = None
+        mean = error = on_targets = relative = None
         if np.isfinite(excess).all():
             mean = float(excess.mean())
-            by_document = np.add.reduceat(excess - mean, self.stream.starts)  # long ones may have more
+            by_document = np.add.reduceat(excess - mean, self.stream.starts)  # long documents may have more excess
             error = float(by_document.std(ddof=1) * len(by_document) ** 0.5 / len(excess))
-            if self.ignorance:
-                decisive = float(excess[self.decisive].mean())
-                share = decisive / self.ignorance
-        return Climb(
-            rung=self.rung,
+            if self.baseline_nats:
+                on_targets = float(excess[self.targets].mean())
+                relative = on_targets / self.baseline_nats
+        threshold = MAX_RELATIVE_EXCESS if self.baseline_nats else MAX_EXCESS_NATS
+        return TaskResult(
+            task=self.task,
             species=record.species,
             settings=record.settings,
             seed=record.seed,
@@ -268,35 +241,44 @@ class _Exam:
             optimal_nats=float(-self.optimal.mean()),
             excess_nats=mean,
             excess_error=error,
-            n_decisive=int(self.decisive.sum()),
-            decisive_excess_nats=decisive,
-            decisive_share=share,
-            climbed=_lost(mean, share) < (CLIMBED_SHARE if self.ignorance else CLIMBED_NATS),
+            n_target_tokens=int(self.targets.sum()),
+            target_excess_nats=on_targets,
+            relative_excess=relative,
+            passed=_deciding_excess(mean, relative) < threshold,
             adapts_on_test=record.adapts_on_test,
             n_parameters=record.n_parameters,
             n_train_tokens=record.n_train_tokens,
             fit_seconds=record.fit_seconds,
             corpus_fingerprint=record.corpus_fingerprint,
-            versions=record.versions,
-            machine=record.machine,
-            created=record.created,
-            command=record.command,
+            **record.origin,
         )
 
 
-def _climbs(folder: Path, rung: str) -> list[Climb]:
-    """What all species made of a rung that were ever fitted in its run folder, by the scores that they left there.
+def _results(folder: Path, task: str) -> list[TaskResult]:
+    """Returns the results of all models in the run folder of a task, from the scores of each token.
 
-    Of a species that was fitted with other settings before, only what was fitted with the newest ones counts.
+    Of a species that was trained with several settings, only the results with the newest settings are returned. Models
+    whose scores are missing are left out; they are evaluated again when their species is requested.
     """
-    exam = _Exam.on(rung, EncodedCorpus.load(folder / "encoded").test.stream)
+    text = _TestText.of(task, EncodedCorpus.load(folder / "encoded").test.stream)
     records = read_records(folder / "results.jsonl")
     newest = {record.species: record.settings for record in sorted(records, key=lambda record: record.created)}
-    climbs = []
+    results = []
     for record in records:
         if record.settings != newest[record.species]:
             continue
-        with contextlib.suppress(SavedModelError):  # scores that are gone: who asks for the species makes them again
-            scores = load_log_probs(scores_path(folder, record.name, "test"), len(exam.stream))
-            climbs.append(exam.climb(record, scores))
-    return climbs
+        with contextlib.suppress(SavedModelError):
+            scores = load_log_probs(scores_path(folder, record.name, "test"), len(text.stream))
+            results.append(text.result(record, scores))
+    return results
+
+
+def _outcomes(task: str, comparison: RunResult[EvalRecord], results: Sequence[TaskResult]) -> list[Outcome[TaskResult]]:
+    """Returns the outcomes of a comparison on one task, with the task's results in place of the evaluation records."""
+    known = {(result.species, result.seed): result for result in results}
+    outcomes = []
+    for outcome in comparison.outcomes:
+        record = outcome.record
+        result = None if record is None else known.get((record.species, record.seed))
+        outcomes.append(Outcome(f"{task}: {outcome.name}", result, outcome.error, outcome.reused))
+    return outcomes

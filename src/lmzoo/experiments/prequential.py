@@ -1,30 +1,31 @@
-"""How short a text becomes when a model learns it as it goes: prequential coding.
+"""Prequential coding: the length of a text that is compressed by a model while the model learns the text.
 
-    L = header + sum over the blocks b of  -log2 P_b(block b)     bits, P_b fitted on the blocks before b, P_0 uniform
+    L = header + sum over the blocks b of  -log2 P_b(block b)     bits
 
-Whoever predicts a text, is told what came and learns from it before going on, has a code of it: arithmetic coding turns
-predictions into bits, with 2 bits lost in all, and a decoder learns the same from what it has decoded (Dawid 1984;
-Rissanen 1984). Nothing is held out, no parameter is sent, and learning slowly costs as much as ending up badly. So
-lengths compare with those of compressors, and with each other whatever the number of parameters.
+P_b is the model trained on all blocks before b; P_0 is uniform. Arithmetic coding turns predictions into bits, with a
+loss of at most 2 bits in all, and a decoder trains the same models on the text that it has decoded (Dawid 1984;
+Rissanen 1984). No text is held out and no parameter is transmitted, and slow learning costs as much as a high final
+loss. The lengths therefore compare with those of general compressors, and with each other whatever the number of
+parameters.
 
-A text is all documents of a corpus: those of train, then valid, then test, each in their order. A block ends where a
-document does: the first one where a 1,024th of the tokens is reached, the others each time `growth` times as far (Blier
-& Ollivier 2018; Bornschein, Li & Hutter 2023). With a growth of 2 all fits together read about as much as the text has.
-The last tenth of what is known is the valid split of a fit, from the start of a document on; or from inside the only
-one, if none starts in the second half. How much a species tunes on so little is its own affair.
+The text consists of all documents of a corpus: train, then valid, then test. The first block ends at the first end of a
+document after 1/1024 of the tokens; each further block ends where the text is `growth` times as long (Blier & Ollivier
+2018; Bornschein, Li & Hutter 2023). With a growth of 2, all trainings together read about as many tokens as the text
+has. The last tenth of the text before a block serves as the validation split.
 
-A decoder has the program, the settings and the seed, and is told the number of tokens (64 bits), from which it knows
-where blocks end. Tokens are bytes, as any other vocabulary is learned from the text and would have to be sent; that of
-`char` is, with 21 bits for each character. A decoder must do the same arithmetic to the last digit, so that it is one
-for the same machine, as with every code that rests on floating-point numbers.
+A decoder has the program, the settings and the seed. The header tells it the number of tokens (64 bits), from which the
+ends of the blocks follow. Tokens are bytes, because a vocabulary that is learned from the text would have to be
+transmitted; the alphabet of `char` is part of the header, with 21 bits per character. As with every code that rests on
+floating-point arithmetic, a decoder must repeat the computation exactly, on the same kind of machine.
 
-    run/run.json                        what was asked for
-    run/text.safetensors                the text as ids
-    run/blocks/NAME.json                the blocks that a species has coded, while it goes on
-    run/checkpoints/NAME.BLOCK          work of a fit that is not finished
-    run/prequential.jsonl               one record for each species and compressor
+    run/run.json                        the request
+    run/text.safetensors                the text as token ids
+    run/blocks/NAME.json                the blocks that a model has compressed so far
+    run/checkpoints/NAME.BLOCK          state of a training that is not finished
+    run/prequential.jsonl               one record per model and per compressor
 
-A run that was stopped goes on with the block it was at, and a run asked for twice reuses what is there.
+A run that was interrupted continues with the block at which it stopped, and a run that is requested again reuses its
+results.
 
 A. P. Dawid, Statistical Theory: The Prequential Approach, JRSS A 147, 1984. J. Rissanen, Universal Coding, Information,
 Prediction, and Estimation, IEEE Transactions on Information Theory 30, 1984. L. Blier, Y. Ollivier, The Description
@@ -38,8 +39,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,276 +50,177 @@ from lmzoo import zoo
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
-from lmzoo.corpora import Document, load_corpus
+from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError
-from lmzoo.evaluation.records import CodeRecord, read_lines, write_records
-from lmzoo.experiments.budgets import merged, settings_for
+from lmzoo.evaluation.records import CodeRecord, new_origin, read_lines, update_records
+from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
+from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor
+from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run
 from lmzoo.metrics import bits
-from lmzoo.predictor import DEFAULT_CORPUS
-from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file
-from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
+from lmzoo.system.jobs import Outcome, resume
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
-from lmzoo.system.provenance import machine, versions
-from lmzoo.system.version import __version__
 from lmzoo.tokenizers import train_tokenizer
 
 RECORDS = "prequential.jsonl"
+"""Name of the file with the records of models and compressors."""
 SEPARATOR = b"\xff"
-"""Between the documents that a compressor is given. No text in UTF-8 has this byte."""
+"""Byte between two documents in the input of a compressor; no text in UTF-8 contains it."""
+TOKENIZERS = ("byte", "char")
+"""Tokenizers whose vocabulary a decoder knows, or receives in the header."""
 
-_FIRST_SHARE = 1 / 1024
-_LEAST_TOKENS = 256
-"""A block whose model has seen less than this would be coded no better than by the uniform distribution."""
-_LEAST_GROWTH = 1.01
+_MIN_GROWTH = 1.01
 _LENGTH_BITS = 64
 _CHARACTER_BITS = 21  # for 0x110000 code points
-_NGRAM = {"order": 10}
-_CLASS_NGRAM = {"n_classes": 64, "order": 10}
-_SKIP_NGRAM = {"order": 6}
-_BYTE_SETTINGS: dict[str, dict[str, Any]] = {
-    "ngram": _NGRAM,
-    "class-ngram": _CLASS_NGRAM,
-    "skip-ngram": _SKIP_NGRAM,
-    "mixture": {
-        "members": [
-            {"species": "ngram", "settings": _NGRAM},
-            {"species": "class-ngram", "settings": _CLASS_NGRAM},
-            {"species": "skip-ngram", "settings": _SKIP_NGRAM},
-        ]
-    },
-    "cache": {"static": {"species": "ngram", "settings": _NGRAM}},
-}
-"""Contexts of a few tokens are meant for words and pieces of words; bytes say less each, and there are only 256."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A run of whole documents that is coded at once: positions `start` to `stop` of the text."""
-
-    start: int
-    stop: int
-    n_bytes: int
-    """UTF-8 bytes of its documents."""
-
-
-@dataclass(frozen=True)
-class Coded:
-    """What a block cost."""
-
-    nats: float | None
-    """None if something was impossible."""
-    n_impossible: int
-    seconds: float
-
-
-@dataclass
-class Coding:
-    """What became of a run."""
-
-    folder: Path
-    species: list[Outcome[CodeRecord]] = field(default_factory=list)
-    compressors: list[Outcome[CodeRecord]] = field(default_factory=list)
-
-    @property
-    def records(self) -> list[CodeRecord]:
-        return [outcome.record for outcome in [*self.species, *self.compressors] if outcome.record is not None]
-
-    @property
-    def failures(self) -> list[Outcome[CodeRecord]]:
-        """Species that failed."""
-        return [outcome for outcome in self.species if outcome.error]
-
-    @property
-    def left_out(self) -> list[tuple[str, str]]:
-        """The names of all that has no record, each with the reason."""
-        return [(outcome.name, outcome.error) for outcome in [*self.species, *self.compressors] if outcome.error]
 
 
 def prequential(
-    folder: str | Path,
+    folder: str | Path | None,
+    plan: RunPlan,
     *,
-    species: Sequence[str] | None = None,
-    corpus: str | Path = DEFAULT_CORPUS,
-    tokenizer: str = "byte",
-    budget: str = "quick",
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
     growth: float = 2.0,
-    seed: int = 0,
-    jobs: int | None = None,
-    device: Device = "auto",
-    command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[CodeRecord]], None] | None = None,
-) -> Coding:
-    """Codes a corpus with `species` (default: all that lmzoo brings) and with compressors, in `folder`.
+) -> RunResult[CodeRecord]:
+    """Compresses a corpus with the models of a plan, which learn it block by block, and with general compressors.
 
-    `budget` and `settings` are as in `lmzoo.compare`, with contexts that are longer where tokens are short. A
-    fit on the share f of the text trains on sqrt(f) of the budget's tokens: on little text a network needs more passes.
-    Each species runs in a process of its own, `jobs` at a time. From a script, call this under
+    The tokenizer of the plan is "byte" (also if it is None) or "char". Models have the settings of their budget, then
+    those of their preset "bytes", then those of the plan. A training on the share f of the text reads sqrt(f) times the
+    tokens of the budget, because networks need more epochs on little text. From a script, call this function under
     `if __name__ == "__main__":`.
+
+    Returns the outcomes of the models, then those of the compressors. Raises UsageError for a wrong argument.
     """
-    at_a_time = check_jobs(jobs)
-    check_at_least(_LEAST_GROWTH, growth=growth)
-    if tokenizer not in ("byte", "char"):
+    check_at_least(_MIN_GROWTH, growth=growth)
+    tokenizer = plan.tokenizer or "byte"
+    if not isinstance(tokenizer, str) or tokenizer not in TOKENIZERS:
         raise ConfigurationError(
             f"tokenizer must be byte, or char, whose alphabet is counted; got '{tokenizer}': a vocabulary that is "
             "learned from the text would have to be sent with it"
         )
-    folder = Path(folder)
-    chosen = list(dict.fromkeys(species)) if species else zoo.built_in_names()
-    settings = settings or {}
-    zoo.check_choice_of_settings(settings, chosen)
-    cards = [zoo.card(name) for name in chosen]  # a typo shows before an hour of work
-    arguments = [
-        merged(merged(settings_for(name, budget), _BYTE_SETTINGS.get(name, {})), settings.get(name, {}))
-        for name in chosen
-    ]
-
-    loaded = load_corpus(corpus)
-    documents = [*loaded.train, *loaded.valid, *loaded.test]
-    request = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "tokenizer": tokenizer}
-    with open_run(folder, request | {"growth": growth, "seed": seed, "lmzoo": __version__}):
-        about = {
-            "corpus": loaded.name,
-            "corpus_fingerprint": loaded.fingerprint,
-            "protocol": loaded.protocol,
+    plan = plan.checked()
+    settings = {name: plan.settings_of(name, "bytes") for name in plan.species}
+    corpus = plan.load_corpus()
+    documents = [*corpus.train, *corpus.valid, *corpus.test]
+    folder = Path(folder or plan.default_folder("prequential"))
+    with open_run(folder, plan.request(corpus) | {"tokenizer": tokenizer, "growth": growth}):
+        facts = {
+            "corpus": corpus.name,
+            "corpus_fingerprint": corpus.fingerprint,
+            "protocol": corpus.protocol,
             "n_bytes": sum(document.n_bytes for document in documents),
             "n_documents": len(documents),
-            "command": command,
         }
         learned = train_tokenizer(tokenizer, (document.text for document in documents))
         text = encode_documents(documents, learned)
         save_arrays(folder / "text.safetensors", {"ids": text.stream.ids})
         blocks = cut_into_blocks(text.stream, text.document_bytes, growth)
-        of_species = {"tokenizer": tokenizer, "header_bits": _header_bits(documents, tokenizer), "seed": seed, **about}
-        species_jobs = [
-            _Job(folder, card, own, learned.vocab_size, blocks, device, of_species)
-            for card, own in zip(cards, arguments, strict=True)
-        ]
-        order = [*chosen, *(compressor.name for compressor in COMPRESSORS)]
-        path = folder / RECORDS
-        known = {record.name: record for record in read_lines(path, CodeRecord)}
-        outcomes: dict[str, Outcome[CodeRecord]] = {}
+        header = {"tokenizer": tokenizer, "header_bits": _header_bits(documents, tokenizer), "seed": plan.seed}
+        jobs = [
+            _Job(
+                folder, zoo.card(name), settings[name], learned.vocab_size, blocks, plan.device, plan.command,
+                header | facts,
+            )
+            for name in plan.species
+        ]  # fmt: skip
+        order = [*plan.species, *(compressor.name for compressor in COMPRESSORS)]
 
-        def done(outcome: Outcome[CodeRecord]) -> None:
-            outcomes[outcome.name] = outcome
+        def on_done(outcome: Outcome[CodeRecord]) -> None:
             if outcome.record is not None and not outcome.reused:
-                known[outcome.name] = outcome.record
-                write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
+                update_records(folder / RECORDS, outcome.record, order)
             if on_outcome:
                 on_outcome(outcome)
 
+        known = {record.name: record for record in read_lines(folder / RECORDS, CodeRecord)}
         data = SEPARATOR.join(document.text.encode() for document in documents)
+        compressed = []
         for number, compressor in enumerate(COMPRESSORS):
             if on_progress:
                 on_progress("compressors", Progress(number, len(COMPRESSORS), "compressors", compressor.name))
             if compressor.name in known:
-                done(Outcome(compressor.name, known[compressor.name], reused=True))
+                compressed.append(Outcome(compressor.name, known[compressor.name], reused=True))
             else:
-                done(_compressed(compressor, data, about))
-        todo = []
-        for job in species_jobs:
-            record = known.get(job.name)
-            if record is not None and _same(record.settings, job.settings):
-                done(Outcome(job.name, record, reused=True))
-            else:
-                todo.append(job)
-        run_jobs(todo, at_a_time=at_a_time, on_progress=on_progress, on_outcome=done)
-    return Coding(
-        folder,
-        [outcomes[name] for name in chosen],
-        [outcomes[compressor.name] for compressor in COMPRESSORS],
-    )
-
-
-def cut_into_blocks(stream: TokenStream, document_bytes: NDArray[np.int64], growth: float) -> list[Block]:
-    """Blocks of whole documents, each of which ends where the text is about `growth` times as long as before it."""
-    n_growths = math.ceil(math.log(1 / _FIRST_SHARE, growth))
-    wanted = len(stream) * growth ** -np.arange(n_growths, -1, -1.0)
-    wanted = np.clip(wanted, _LEAST_TOKENS, len(stream))
-    last = np.unique(np.searchsorted(stream.ends, wanted))  # the document in which each block ends
-    stops = stream.ends[last]
-    n_bytes = np.diff(document_bytes.cumsum()[last], prepend=0)
-    starts = np.append(0, stops[:-1])
-    return [Block(*ends) for ends in zip(starts.tolist(), stops.tolist(), n_bytes.tolist(), strict=True)]
-
-
-def training_data(past: TokenStream) -> TrainingData:
-    """The past as a train split and, of its last tenth or a little more, a valid split."""
-    tenth = len(past) * 9 // 10
-    start = int(past.starts[np.searchsorted(past.starts, tenth, side="right") - 1])
-    cut = start if 2 * start > len(past) else tenth
-    return TrainingData(TokenStream(past.ids[:cut]), TokenStream(past.ids[cut:]))
+                compressed.append(_compress(compressor, data, facts, plan.command))
+            on_done(compressed[-1])
+        reusable = {job.name: known[job.name] for job in jobs if job.name in known and job.matches(known[job.name])}
+        outcomes = resume(jobs, reusable, at_a_time=plan.jobs or 1, on_outcome=on_done, on_progress=on_progress)
+    return RunResult(folder, [*outcomes, *compressed])
 
 
 def _header_bits(documents: Sequence[Document], tokenizer: str) -> int:
+    """Returns the length of the header: the number of tokens and, for characters, the alphabet with an end mark."""
     if tokenizer == "byte":
         return _LENGTH_BITS
     alphabet = set().union(*(document.text for document in documents))
-    return _LENGTH_BITS + _CHARACTER_BITS * (len(alphabet) + 1)  # one more says where it ends
-
-
-def _for_share(settings: Any, share: float) -> Any:
-    """The settings for a share of the text: what trains on n tokens gets n times the root of the share."""
-    if isinstance(settings, Mapping):
-        return {
-            name: math.ceil(value * math.sqrt(share))
-            if name == "tokens" and isinstance(value, int)
-            else _for_share(value, share)
-            for name, value in settings.items()
-        }
-    return [_for_share(value, share) for value in settings] if isinstance(settings, list | tuple) else settings
+    return _LENGTH_BITS + _CHARACTER_BITS * (len(alphabet) + 1)
 
 
 def _same(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether they are the same once they are written down."""
+    """Returns True if two dictionaries of settings are equal as JSON."""
     return json.dumps(settings, sort_keys=True) == json.dumps(others, sort_keys=True)
 
 
-def _compressed(compressor: Compressor, data: bytes, about: Mapping[str, Any]) -> Outcome[CodeRecord]:
+def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], command: str) -> Outcome[CodeRecord]:
+    """Compresses a text with a general compressor; the outcome is "skipped" if a package is not installed."""
     started = time.perf_counter()
     try:
         size = len(compressor.compress(data))
     except MissingExtraError as error:
-        return Outcome(compressor.name, error=str(error))
-    coded = Coded(8 * size * math.log(2), 0, time.perf_counter() - started)
-    facts = {
-        "kind": "compressor",
-        "settings": dict(compressor.settings),
-        "tokenizer": "byte",
-        "header_bits": 0,
-        "versions": versions(*compressor.packages),
-        **about,
-    }
-    return Outcome(compressor.name, _record(compressor.name, [about["n_bytes"]], [coded], facts))
+        return Outcome(compressor.name, error=str(error), skipped=True)
+    block = BlockLength(8 * size * math.log(2), 0, time.perf_counter() - started)
+    return Outcome(
+        compressor.name,
+        _record(
+            [facts["n_bytes"]],
+            [block],
+            name=compressor.name,
+            kind="compressor",
+            settings=dict(compressor.settings),
+            tokenizer="byte",
+            header_bits=0,
+            **facts,
+            **new_origin(command, *compressor.packages),
+        ),
+    )
 
 
-def _record(name: str, block_bytes: list[int], coded: Sequence[Coded], facts: Mapping[str, Any]) -> CodeRecord:
-    nats = [block.nats for block in coded]
-    known = [each for each in nats if each is not None]
-    total_bits = facts["header_bits"] + bits(math.fsum(known)) if len(known) == len(nats) else None
+@dataclass(frozen=True)
+class BlockLength:
+    """The compressed length of one block of a text, and the time that it took."""
+
+    nats: float | None
+    """Sum of the surprisals of the tokens of the block; None if a token had probability 0."""
+    n_impossible: int
+    """Number of tokens to which the model gave probability 0."""
+    seconds: float
+    """Time to train on the text before the block and to compress the block."""
+
+
+def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any) -> CodeRecord:
+    """Returns the record of a compressed text from the bytes and lengths of its blocks; `facts` are other fields."""
+    nats = [block.nats for block in blocks]
+    finite = [length for length in nats if length is not None]
+    total_bits = facts["header_bits"] + bits(math.fsum(finite)) if len(finite) == len(nats) else None
     return CodeRecord(
-        name=name,
         block_bytes=block_bytes,
         block_nats=nats,
-        block_seconds=[round(block.seconds, 3) for block in coded],
-        n_impossible=sum(block.n_impossible for block in coded),
+        block_seconds=[round(block.seconds, 3) for block in blocks],
+        n_impossible=sum(block.n_impossible for block in blocks),
         total_bits=total_bits,
         bits_per_byte=None if total_bits is None else total_bits / facts["n_bytes"],
-        machine=machine(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
     )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One species that codes the text; sent to a process of its own."""
+    """The compression of a text by one model, block by block, which can be sent to another process."""
 
     folder: Path
     card: zoo.Card
@@ -327,57 +228,77 @@ class _Job:
     vocab_size: int
     blocks: list[Block]
     device: Device
-    about: dict[str, Any]
+    command: str
+    facts: dict[str, Any]
+    """Fields of the record that are the same for all models."""
 
     @property
     def name(self) -> str:
+        """Name of the species."""
         return self.card.name
 
+    def matches(self, record: CodeRecord) -> bool:
+        """Returns True if a record of the same species was made with the settings of this job."""
+        return _same(record.settings, self.settings)
+
     def do(self, on_progress: OnProgress) -> CodeRecord:
-        zoo.register(self.card)  # a species of the process that asks is not known to a new one
+        """Compresses the blocks that an earlier run did not compress, and returns the record of all blocks."""
+        zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         arrays, _ = load_arrays(self.folder / "text.safetensors")
         ids = take_array(arrays, "ids", shape=(None,), dtype=np.int32)
-        coded = self._coded_before()
-        resumed = len(coded) or None
+        done = self._load_blocks()
+        resumed = len(done) or None
         for number, block in enumerate(self.blocks):
             checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.{number}.safetensors")
-            if number != resumed:  # it is of a block that is done, or of other settings
+            if number != resumed:  # the checkpoint belongs to a finished block or to other settings
                 checkpoint.discard()
-            if number >= len(coded):
+            if number >= len(done):
                 on_progress(Progress(number, len(self.blocks), "blocks"))
-                coded.append(self._code(ids, block, on_progress, checkpoint))
-                self._keep(coded)
+                done.append(self._compress(ids, block, on_progress, checkpoint))
+                self._save_blocks(done)
                 checkpoint.discard()
-        facts = {"kind": "species", "settings": self.settings, "versions": versions(), **self.about}
-        return _record(self.name, [block.n_bytes for block in self.blocks], coded, facts)
+        return _record(
+            [block.n_bytes for block in self.blocks],
+            done,
+            name=self.name,
+            kind="species",
+            settings=self.settings,
+            **self.facts,
+            **new_origin(self.command),
+        )
 
-    def _code(self, ids: NDArray[np.int32], block: Block, on_progress: OnProgress, checkpoint: Checkpoint) -> Coded:
-        """Learns all that is before the block, and codes it."""
+    def _compress(
+        self, ids: NDArray[np.int32], block: Block, on_progress: OnProgress, checkpoint: Checkpoint
+    ) -> BlockLength:
+        """Trains a new model on the token ids before a block, and returns the compressed length of the block."""
         started = time.perf_counter()
         past, present = TokenStream(ids[: block.start]), TokenStream(ids[block.start : block.stop])
         if not len(past):
-            return Coded(len(present) * math.log(self.vocab_size), 0, 0.0)
-        settings = _for_share(self.settings, block.start / len(ids))
+            return BlockLength(len(present) * math.log(self.vocab_size), 0, 0.0)
+        factor = math.sqrt(block.start / len(ids))
+        settings = scaled(self.settings, lambda tokens: math.ceil(tokens * factor))
         model = zoo.create(self.name, self.vocab_size, device=self.device, **settings)
-        model.fit(training_data(past), seed=self.about["seed"], on_progress=on_progress, checkpoint=checkpoint)
+        model.fit(training_data(past), seed=self.facts["seed"], on_progress=on_progress, checkpoint=checkpoint)
         log_probs = model.log_probs(present)
         n_impossible = int(np.count_nonzero(~np.isfinite(log_probs)))
         seconds = time.perf_counter() - started + checkpoint.earlier_seconds
-        return Coded(None if n_impossible else float(-log_probs.sum()), n_impossible, seconds)
+        return BlockLength(None if n_impossible else float(-log_probs.sum()), n_impossible, seconds)
 
     @property
-    def _home(self) -> Path:
+    def _blocks_path(self) -> Path:
         return self.folder / "blocks" / f"{self.name}.json"
 
-    def _coded_before(self) -> list[Coded]:
-        """The blocks that an earlier run coded with the same settings before it was stopped."""
+    def _load_blocks(self) -> list[BlockLength]:
+        """Returns the blocks that an interrupted run compressed with the same settings; [] if there are none."""
         try:
-            kept = json.loads(self._home.read_text(encoding="utf-8"))
-            return [Coded(**block) for block in kept["blocks"]] if _same(kept["settings"], self.settings) else []
-        except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+            saved = json.loads(self._blocks_path.read_text(encoding="utf-8"))
+            return (
+                [BlockLength(**block) for block in saved["blocks"]] if _same(saved["settings"], self.settings) else []
+            )
+        except (OSError, ValueError, KeyError, TypeError):  # the file is missing or damaged
             return []
 
-    def _keep(self, coded: Sequence[Coded]) -> None:
-        kept = {"settings": self.settings, "blocks": [asdict(block) for block in coded]}
-        with atomic_file(self._home) as temporary:
-            temporary.write_text(json.dumps(kept, allow_nan=False) + "\n", encoding="utf-8")
+    def _save_blocks(self, blocks: Sequence[BlockLength]) -> None:
+        saved = {"settings": self.settings, "blocks": [asdict(block) for block in blocks]}
+        with atomic_file(self._blocks_path) as temporary:
+            temporary.write_text(json.dumps(saved, allow_nan=False) + "\n", encoding="utf-8")

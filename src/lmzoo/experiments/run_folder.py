@@ -1,4 +1,4 @@
-"""A folder that holds one run, which can be stopped and gone on with: it says what was asked for."""
+"""Run folders: each holds one run, which can be interrupted and continued; `run.json` says what was requested."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from lmzoo.system.files import atomic_file
 
 @contextmanager
 def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
-    """Makes `folder` the home of the run that `request` (plain values) asks for, or finds that it is.
+    """Opens a run folder for writing, and creates it if it does not exist; a lock keeps other processes out.
 
-    No other process may work in it before the context ends. UsageError if one does, or if the folder holds anything
-    else, SavedModelError if its `run.json` is damaged.
+    `request` holds plain values that identify the run, such as the corpus and the seed. Raises UsageError if the folder
+    belongs to another request, holds other files, or is in use by another process. Raises SavedModelError if its
+    `run.json` is damaged.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and a run needs a folder: choose another name")
@@ -34,6 +35,7 @@ def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _claim(folder: Path, request: Mapping[str, Any]) -> None:
+    """Writes `run.json` into a new or empty folder, or checks that it holds the same request."""
     path = folder / "run.json"
     if path.exists():
         try:
@@ -57,5 +59,5 @@ def _claim(folder: Path, request: Mapping[str, Any]) -> None:
 
 
 def scores_path(folder: Path, name: str, split: str) -> Path:
-    """Where a run keeps what one of its models made of each token of a split."""
+    """Returns the path of the file with the scores that the model `name` gave the tokens of a split."""
     return folder / "scores" / name / f"{split}.safetensors"

@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError
-from lmzoo.evaluation.ensemble import together
+from lmzoo.evaluation.ensemble import BEST, DYNAMIC, MIXTURE, evaluate_ensemble
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.scores import load_log_probs, load_scores
-from lmzoo.evaluation.statistics import grouping
+from lmzoo.evaluation.statistics import resampling_units
 from lmzoo.experiments.run_folder import scores_path
 from lmzoo.system.files import atomic_file
-
-_ENSEMBLE, _BEST, _DYNAMIC = 0, 1, 2
-"""Rows of the comparison in `Together`."""
 
 
 @dataclass(frozen=True)
@@ -87,26 +84,28 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
         test.append(of_test)
     if len(names) < 2:
         return
-    found = together(names, np.stack(valid), np.stack(test), encoded.test.bytes_by_token, grouping(encoded.test.stream))
-    if found is None:
+    ensemble = evaluate_ensemble(
+        names, np.stack(valid), np.stack(test), encoded.test.bytes_by_token, resampling_units(encoded.test.stream)
+    )
+    if ensemble is None:
         return
-    sure = found.sure
-    low, high = sure.difference_intervals[_BEST, _ENSEMBLE].tolist()
+    comparison = ensemble.comparison
+    low, high = comparison.difference_intervals[BEST, MIXTURE].tolist()
     members = []
-    for member, name in enumerate(found.names):
-        row = found.without(member)
-        ends = sure.difference_intervals[row, _ENSEMBLE].tolist()
-        increase = float(sure.differences[row, _ENSEMBLE])
-        members.append(Member(name, float(found.weights[member]), float(sure.figures[row]), increase, *ends))
+    for member, name in enumerate(ensemble.names):
+        row = ensemble.ablation(member)
+        ends = comparison.difference_intervals[row, MIXTURE].tolist()
+        increase = float(comparison.differences[row, MIXTURE])
+        members.append(Member(name, float(ensemble.weights[member]), float(comparison.losses[row]), increase, *ends))
     stored = StoredEnsemble(
         _scored(records),
-        bits_per_byte=float(sure.figures[_ENSEMBLE]),
-        best=found.names[found.best],
-        gain=float(sure.differences[_BEST, _ENSEMBLE]),
+        bits_per_byte=float(comparison.losses[MIXTURE]),
+        best=ensemble.names[ensemble.best],
+        gain=float(comparison.differences[BEST, MIXTURE]),
         gain_low=low,
         gain_high=high,
-        is_significant=sure.are_distinguishable(_BEST, _ENSEMBLE),
-        dynamic_bits_per_byte=float(sure.figures[_DYNAMIC]),
+        is_significant=comparison.is_significant(BEST, MIXTURE),
+        dynamic_bits_per_byte=float(comparison.losses[DYNAMIC]),
         members=members,
     )
     with atomic_file(path) as temporary:

@@ -333,3 +333,9 @@ def cache(
     to half its value; None = tuned on the validation set.
     """
     return CacheModel(create_member(static, vocab_size, device), half_life=half_life)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "cache": {"bytes": {"static": {"species": "ngram", "settings": {"order": 10}}}}
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -132,3 +132,27 @@ def gpt2(
     }  # fmt: skip
     # The start of a window depends on the length of the whole context, so a context must not be truncated.
     return NeuralLM(vocab_size, GPT2, architecture, config, context_size=None, reach=window, device=device)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "gpt2": {
+        "quick": {"training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 3e-3}},
+        "standard": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2,
+            "training": {"tokens": 2_500_000, "batch_size": 16, "learning_rate": 2e-3},
+        },
+        "thorough": {
+            "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "training": {"tokens": 9_000_000}
+        },
+        "ladder": {
+            "d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0, "training": {"batch_size": 16}
+        },
+        "ladder/standard": {"training": {"learning_rate": 1e-3}},
+        "ladder/thorough": {"training": {"learning_rate": 1e-3}},
+        "tiny": {
+            "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6,
+            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 6, "learning_rate": 1e-2},
+        },
+    }
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

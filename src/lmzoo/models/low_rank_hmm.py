@@ -248,3 +248,17 @@ def low_rank_hmm(
             f"got {config.sampled_softmax}"
         )
     return NeuralLM(vocab_size, LowRankHMM, architecture, config, context_size=None, device=device)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "low_rank_hmm": {
+        "quick": {"n_states": 512, "rank": 64, "training": {"tokens": 1_100_000}},
+        "standard": {"n_states": 1024, "rank": 128, "training": {"tokens": 4_000_000}},
+        "thorough": {"n_states": 2048, "rank": 256, "training": {"tokens": 20_000_000}},
+        "tiny": {
+            "n_states": 12, "rank": 4, "d_embed": 8,
+            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+        },
+    }
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -203,3 +203,17 @@ def mixture(
         times[species] += 1
         named[species if times[species] == 1 else f"{species}-{times[species]}"] = model
     return MixtureModel(named, settings=list(members))
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "mixture": {
+        "bytes": {
+            "members": [
+                {"species": "ngram", "settings": {"order": 10}},
+                {"species": "class-ngram", "settings": {"n_classes": 64, "order": 10}},
+                {"species": "skip-ngram", "settings": {"order": 6}},
+            ]
+        }
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

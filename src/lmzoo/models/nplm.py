@@ -96,3 +96,23 @@ def nplm(
     }  # fmt: skip
     config = _TRAINING.changed(training)
     return NeuralLM(vocab_size, NPLM, architecture, config, context_size=order - 1, device=device)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "nplm": {
+        "quick": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "standard": {
+            "d_embed": 128, "d_hidden": 256, "dropout": 0.2,
+            "training": {"tokens": 4_000_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "thorough": {"d_embed": 128, "d_hidden": 512, "dropout": 0.3, "training": {"tokens": 20_000_000}},
+        "ladder": {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}},
+        "ladder/standard": {"training": {"chunk_size": 64}},
+        "ladder/thorough": {"training": {"chunk_size": 64}},
+        "tiny": {
+            "order": 4, "d_embed": 8, "d_hidden": 16, "dropout": 0.1,
+            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+        },
+    }
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

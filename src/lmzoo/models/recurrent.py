@@ -181,3 +181,48 @@ def _factory(cell: str, description: str):
 rnn = _factory("rnn", "Creates a language model with Elman's tanh recurrent network (Elman 1990; Mikolov et al. 2010).")
 lstm = _factory("lstm", "Creates a language model with long short-term memory cells (Sundermeyer et al. 2012).")
 gru = _factory("gru", "Creates a language model with gated recurrent units (Cho et al. 2014).")
+
+
+# Some tasks of the ladder need gradients from 25 words back: with chunks of 32 tokens, no cell learned agreement-25.
+_LADDER: dict[str, dict[str, Any]] = {
+    "ladder": {"d_embed": 32, "d_hidden": 64, "dropout": 0.0, "training": {"learning_rate": 1e-2}},
+    "ladder/standard": {"training": {"chunk_size": 64}},
+    "ladder/thorough": {"training": {"chunk_size": 64}},
+}
+_TINY: dict[str, Any] = {
+    "d_embed": 8, "d_hidden": 16, "dropout": 0.1,
+    "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "rnn": {
+        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "standard": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000, "chunk_size": 32}
+        },
+        "thorough": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.3, "training": {"tokens": 12_000_000}},
+        "tiny": _TINY,
+        **_LADDER,
+    },
+    "lstm": {
+        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "standard": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
+            "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "thorough": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.5, "training": {"tokens": 8_000_000}},
+        "tiny": _TINY | {"n_layers": 2},
+        **_LADDER,
+    },
+    "gru": {
+        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "standard": {
+            "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
+            "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},
+        },
+        "thorough": {"d_embed": 512, "d_hidden": 1024, "dropout": 0.5, "training": {"tokens": 8_000_000}},
+        "tiny": _TINY,
+        **_LADDER,
+    },
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

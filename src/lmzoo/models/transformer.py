@@ -268,3 +268,39 @@ def transformer(
     context_size = n_layers * (window - 1) + ngrams
     config = _TRAINING.changed(training)
     return NeuralLM(vocab_size, Transformer, architecture, config, context_size=context_size, device=device)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "transformer": {
+        "quick": {
+            "n_layers": 2, "ngrams": 3, "ngram_dropout": 0.3,
+            "training": {
+                "tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01, "optimizer": "muon"
+            },
+        },
+        "standard": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2, "ngrams": 3, "ngram_dropout": 0.5,
+            "training": {
+                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "ema_fraction": 0.1
+            },
+        },
+        "thorough": {
+            "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "ngrams": 3, "ngram_dropout": 0.5,
+            "training": {
+                "tokens": 4_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "ema_fraction": 0.1
+            },
+        },
+        # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.
+        "ladder": {
+            "d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0, "ngrams": 1,
+            "training": {"batch_size": 16},
+        },
+        "tiny": {
+            "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "ngrams": 3, "n_slots": 100,
+            "training": {
+                "tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "optimizer": "muon"
+            },
+        },
+    }
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

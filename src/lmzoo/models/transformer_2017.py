@@ -141,3 +141,24 @@ def transformer_2017(
     }  # fmt: skip
     # The start of a window depends on the length of the whole context, so a context must not be truncated.
     return NeuralLM(vocab_size, Transformer2017, architecture, config, context_size=None, reach=window, device=device)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "transformer_2017": {
+        "quick": {"training": {"tokens": 500_000, "batch_size": 16}},
+        "standard": {
+            "d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000, "batch_size": 16}
+        },
+        "thorough": {
+            "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "training": {"tokens": 9_000_000}
+        },
+        "ladder": {
+            "d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0, "training": {"batch_size": 16}
+        },
+        "tiny": {
+            "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6,
+            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 6, "learning_rate": 1e-2},
+        },
+    }
+}  # fmt: skip
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

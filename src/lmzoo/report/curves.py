@@ -11,7 +11,7 @@ from typing import Any
 
 from lmzoo.evaluation.records import write_csv
 from lmzoo.evaluation.scaling import Crossing
-from lmzoo.experiments.curves import Curves, Law, loss_of, read_curves, share_name
+from lmzoo.experiments.learning_curves import Curves, Law, loss_of, read_curves, share_name
 from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import write_pages
 
@@ -36,7 +36,7 @@ def tokens(number: float) -> str:
 
 def header(curves: Curves) -> list[str]:
     """Returns the column titles of the table of losses: the model, then each share of the training split."""
-    shares = zip(curves.n_parts, curves.n_train_tokens.tolist(), strict=True)
+    shares = zip(curves.shares, curves.n_train_tokens.tolist(), strict=True)
     return ["model", *(f"{share_name(n)}: {short_number(size)}" for n, size in shares)]
 
 
@@ -181,7 +181,7 @@ def write_page(folder: str | Path) -> list[Path]:
     context = {
         "first": records[-1],
         "unit": curves.unit,
-        "n_shares": len(curves.n_parts),
+        "n_shares": len(curves.shares),
         "header": header(curves),
         "rows": rows(curves),
         "leaders": best_by_size(curves),
@@ -209,7 +209,7 @@ def _epochs(curves: Curves) -> list[tuple[str, str]]:
         reads = sorted(
             record.n_tokens_read / record.n_train_tokens
             for record in curves.records
-            if record.name == name and record.n_tokens_read is not None
+            if record.name == name and record.n_tokens_read is not None and record.n_train_tokens is not None
         )
         if reads:
             epochs.append((name, f"{reads[len(reads) // 2]:.2g}"))

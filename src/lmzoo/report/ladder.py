@@ -11,7 +11,14 @@ import numpy as np
 from lmzoo import sources, zoo
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import write_csv
-from lmzoo.experiments.ladder import CLIMBED_NATS, CLIMBED_SHARE, Climb, by_species, first_to_climb, read_climbs
+from lmzoo.experiments.ladder import (
+    MAX_EXCESS_NATS,
+    MAX_RELATIVE_EXCESS,
+    TaskResult,
+    by_species,
+    first_to_pass,
+    read_task_results,
+)
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import figure
@@ -60,71 +67,74 @@ def write_ladder(folder: str | Path) -> list[Path]:
     Raises LmzooError if the folder holds no result.
     """
     folder = Path(folder)
-    climbs = read_climbs(folder)
-    if not climbs:
+    task_results = read_task_results(folder)
+    if not task_results:
         raise LmzooError(f"{folder} holds no results of the ladder yet: run lmzoo ladder --out {folder}")
     figures = Figures()
     context = {
         "tables": [
-            ("Excess cross-entropy in nats per token", *excess(climbs)),
-            ("Excess on the target tokens, relative to the baseline", *shares(climbs)),
+            ("Excess cross-entropy in nats per token", *excess(task_results)),
+            ("Excess on the target tokens, relative to the baseline", *shares(task_results)),
         ],
         "columns": COLUMNS,
         "main": MAIN,
-        "tasks": [_task(results) for results in _by_task(climbs)],
-        "figure": figures.draw("ladder", charts.ladder(_best(climbs))),
-        "passed_nats": CLIMBED_NATS,
-        "passed_share": CLIMBED_SHARE,
-        "seeds": sorted({climb.seed for climb in climbs}),
-        "commands": sorted({climb.command for climb in climbs if climb.command}),
-        "versions": ", ".join(f"{name} {version}" for name, version in climbs[0].versions.items()),
-        "machine": climbs[0].machine,
+        "tasks": [_task(results) for results in _by_task(task_results)],
+        "figure": figures.draw("ladder", charts.ladder(_best(task_results))),
+        "passed_nats": MAX_EXCESS_NATS,
+        "passed_share": MAX_RELATIVE_EXCESS,
+        "seeds": sorted({result.seed or 0 for result in task_results}),
+        "commands": sorted({result.command for result in task_results if result.command}),
+        "versions": ", ".join(f"{name} {version}" for name, version in task_results[0].versions.items()),
+        "machine": task_results[0].machine,
     }
     figures.save(folder)
-    write_csv(folder / "ladder.csv", climbs)
+    write_csv(folder / "ladder.csv", task_results)
     return write_pages(folder, ["ladder.md", "ladder.html"], context)
 
 
-def excess(climbs: Sequence[Climb]) -> Rows:
+def excess(task_results: Sequence[TaskResult]) -> Rows:
     """Returns the table of excess cross-entropy: every model on every task, in nats per token above the entropy.
 
     The second column names the oldest model that passed. Of several seeds the best is shown; "✓ 2/3" means that two
     of three seeds passed.
     """
-    return _table(climbs, lambda climb: figure(climb.excess_nats, ".3f"))
+    return _table(task_results, lambda result: figure(result.excess_nats, ".3f"))
 
 
-def shares(climbs: Sequence[Climb]) -> Rows:
+def shares(task_results: Sequence[TaskResult]) -> Rows:
     """Returns the table of excess cross-entropy on the target tokens, as a share of the baseline loss.
 
     Tasks without target tokens are left out.
     """
-    return _table([climb for climb in climbs if climb.n_decisive], lambda climb: figure(climb.decisive_share, ".0%"))
+    return _table(
+        [result for result in task_results if result.n_target_tokens],
+        lambda result: figure(result.relative_excess, ".0%"),
+    )
 
 
-def _table(climbs: Sequence[Climb], text: Callable[[Climb], str]) -> Rows:
-    species = sorted({climb.species for climb in climbs}, key=_registry_order)
+def _table(task_results: Sequence[TaskResult], text: Callable[[TaskResult], str]) -> Rows:
+    species = sorted({result.species for result in task_results}, key=_registry_order)
     rows = []
-    for results in _by_task(climbs):
+    for results in _by_task(task_results):
         cells = {name: f"{text(seeds[0])} {_mark(seeds)}".rstrip() for name, seeds in by_species(results).items()}
-        rows.append([results[0].rung, _first(results), *(cells.get(name, "") for name in species)])
+        rows.append([results[0].task, _first(results), *(cells.get(name, "") for name in species)])
     return ["task", "first to pass", *species], rows
 
 
-def _best(climbs: Sequence[Climb]) -> list[Climb]:
-    return [seeds[0] for results in _by_task(climbs) for seeds in by_species(results).values()]
+def _best(task_results: Sequence[TaskResult]) -> list[TaskResult]:
+    return [seeds[0] for results in _by_task(task_results) for seeds in by_species(results).values()]
 
 
-def _mark(seeds: Sequence[Climb]) -> str:
+def _mark(seeds: Sequence[TaskResult]) -> str:
     """Returns "✓" if all seeds of a model passed, "✓ 2/3" if two of three did, and "" if none did."""
-    n_passed = sum(climb.climbed for climb in seeds)
+    n_passed = sum(result.passed for result in seeds)
     if not n_passed:
         return ""
     return "✓" if n_passed == len(seeds) else f"✓ {n_passed}/{len(seeds)}"
 
 
-def _first(climbs: Sequence[Climb]) -> str:
-    first = first_to_climb(climbs)
+def _first(task_results: Sequence[TaskResult]) -> str:
+    first = first_to_pass(task_results)
     return "–" if first is None else f"{zoo.card(first.species).year} {first.species}"
 
 
@@ -134,15 +144,15 @@ def _registry_order(species: str) -> tuple[int, str]:
     return (names.index(species) if species in names else len(names)), species
 
 
-def _by_task(climbs: Sequence[Climb]) -> list[list[Climb]]:
-    by_task = ([climb for climb in climbs if climb.rung == task] for task in sources.names())
+def _by_task(task_results: Sequence[TaskResult]) -> list[list[TaskResult]]:
+    by_task = ([result for result in task_results if result.task == task] for task in sources.names())
     return [results for results in by_task if results]
 
 
-def _task(climbs: Sequence[Climb]) -> Task:
-    card = sources.card(climbs[0].rung)
+def _task(task_results: Sequence[TaskResult]) -> Task:
+    card = sources.card(task_results[0].task)
     source = sources.source(card.name)
-    entropy = climbs[0].optimal_nats if source.entropy is None else source.entropy
+    entropy = task_results[0].optimal_nats if source.entropy is None else source.entropy
     limits = []
     if isinstance(source, sources.FiniteState):
         limits = [source.limit(n_tokens) for n_tokens in range(_LONGEST_CONTEXT + 1)]
@@ -153,23 +163,24 @@ def _task(climbs: Sequence[Climb]) -> Task:
         is_exact=source.entropy is not None,
         ignorance=source.baseline_nats,
         limits=limits,
-        n_tokens=climbs[0].n_tokens,
-        n_decisive=climbs[0].n_decisive,
-        first=_first(climbs),
+        n_tokens=task_results[0].n_tokens,
+        n_decisive=task_results[0].n_target_tokens,
+        first=_first(task_results),
         rows=[
-            _cells(seeds) for seeds in by_species(sorted(climbs, key=lambda one: _registry_order(one.species))).values()
+            _cells(seeds)
+            for seeds in by_species(sorted(task_results, key=lambda one: _registry_order(one.species))).values()
         ],
     )
 
 
-def _cells(seeds: Sequence[Climb]) -> list[str]:
-    climb = seeds[0]
+def _cells(seeds: Sequence[TaskResult]) -> list[str]:
+    result = seeds[0]
     return [
-        climb.species,
-        figure(climb.excess_nats, ".4f"),
-        figure(climb.excess_error, ".4f"),
-        figure(climb.decisive_share, ".1%"),
-        f"{climb.n_parameters:,}",
-        f"{climb.fit_seconds:.1f} s",
+        result.species,
+        figure(result.excess_nats, ".4f"),
+        figure(result.excess_error, ".4f"),
+        figure(result.relative_excess, ".1%"),
+        f"{result.n_parameters:,}",
+        figure(result.fit_seconds, ".1f") + " s",
         _mark(seeds),
     ]

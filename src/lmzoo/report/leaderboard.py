@@ -84,7 +84,7 @@ COLUMNS = (
     ),
     Column("context", "largest number of tokens that a prediction can depend on; ∞ = no limit", context),
     Column("parameters", "number of learned parameters", lambda record: short_number(record.n_parameters)),
-    Column("fit", "training time", lambda record: duration(record.fit_seconds)),
+    Column("fit", "training time", lambda record: "–" if record.fit_seconds is None else duration(record.fit_seconds)),
     Column(
         "tokens/s",
         "evaluation throughput: tokens per second, with the full distribution of each",

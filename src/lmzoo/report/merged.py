@@ -16,7 +16,7 @@ from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
-from lmzoo.evaluation.statistics import certainty, grouping, grouping_of_documents
+from lmzoo.evaluation.statistics import compare_pairs, document_units, resampling_units
 from lmzoo.experiments.stored_ensemble import ranked_log_probs
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
@@ -199,15 +199,19 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
         return None
     first = splits[0]
     if len({entry.record.tokenizer_fingerprint for entry in found}) == 1:  # token by token, as in the report of a run
-        return standings.describe(names, certainty(np.stack(scores), first.bytes_by_token, grouping(first.stream)))
-    groups = grouping_of_documents(len(first.document_bytes))
+        return standings.describe(
+            names, compare_pairs(np.stack(scores), first.bytes_by_token, resampling_units(first.stream))
+        )
+    groups = document_units(len(first.document_bytes))
     if groups is None:
         return None
     by_document = [
         np.add.reduceat(log_probs.astype(np.float64), test.stream.starts)
         for log_probs, test in zip(scores, splits, strict=True)
     ]
-    return standings.describe(names, certainty(np.stack(by_document), first.document_bytes.astype(np.float64), groups))
+    return standings.describe(
+        names, compare_pairs(np.stack(by_document), first.document_bytes.astype(np.float64), groups)
+    )
 
 
 def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.evaluation.statistics import Certainty, certainty, grouping
+from lmzoo.evaluation.statistics import PairedComparison, compare_pairs, resampling_units
 from lmzoo.experiments.stored_ensemble import ranked_log_probs
 
 HEADER = (
@@ -64,10 +64,12 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
     if len(known) < 2:
         return None
     log_probs = np.stack(list(known.values()))
-    return describe(list(known), certainty(log_probs, encoded.test.bytes_by_token, grouping(encoded.test.stream)))
+    return describe(
+        list(known), compare_pairs(log_probs, encoded.test.bytes_by_token, resampling_units(encoded.test.stream))
+    )
 
 
-def describe(names: Sequence[str], comparison: Certainty | None) -> Standings | None:
+def describe(names: Sequence[str], comparison: PairedComparison | None) -> Standings | None:
     """Describes a statistical comparison of models in a table and a sentence; returns None if there is no comparison.
 
     `names` holds the names of the models in the order of the comparison.
@@ -75,7 +77,7 @@ def describe(names: Sequence[str], comparison: Certainty | None) -> Standings | 
     if comparison is None:
         return None
     similar = [
-        [names[b] for b in range(len(names)) if b != a and not comparison.are_distinguishable(a, b)]
+        [names[b] for b in range(len(names)) if b != a and not comparison.is_significant(a, b)]
         for a in range(len(names))
     ]
     rows = []
@@ -83,13 +85,13 @@ def describe(names: Sequence[str], comparison: Certainty | None) -> Standings | 
         low, high = comparison.intervals[index]
         least, most = comparison.difference_intervals[index, 0]
         behind = [f"{comparison.differences[index, 0]:.3f}", f"{least:.3f} to {most:.3f}" if index else ""]
-        figures = [f"{comparison.figures[index]:.3f}", f"{low:.3f} to {high:.3f}"]
+        figures = [f"{comparison.losses[index]:.3f}", f"{low:.3f} to {high:.3f}"]
         rows.append([name, *figures, *behind, ", ".join(similar[index]) or "–"])
     pairs = [_pair(names, comparison, *pair) for pair in itertools.combinations(range(len(names)), 2)]
-    return Standings(comparison.unit, rows, _verdict(names, similar[0], rows), pairs)
+    return Standings(comparison.units, rows, _verdict(names, similar[0], rows), pairs)
 
 
-def _pair(names: Sequence[str], comparison: Certainty, better: int, worse: int) -> Pair:
+def _pair(names: Sequence[str], comparison: PairedComparison, better: int, worse: int) -> Pair:
     low, high = comparison.difference_intervals[worse, better].tolist()
     return Pair(
         names[better],
@@ -98,7 +100,7 @@ def _pair(names: Sequence[str], comparison: Certainty, better: int, worse: int) 
         low=low,
         high=high,
         p_value=float(comparison.p_values[worse, better]),
-        significant=comparison.are_distinguishable(worse, better),
+        significant=comparison.is_significant(worse, better),
     )
 
 

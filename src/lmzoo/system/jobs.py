@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -58,6 +58,9 @@ class Outcome(Generic[Record]):
     record: Record | None = None
     error: str = ""
     reused: bool = False
+    """True if the record is that of an earlier run."""
+    skipped: bool = False
+    """True if the job was optional and something that it needs is not installed: this is no failure."""
 
 
 def check_jobs(wanted: int | None) -> int:
@@ -103,6 +106,33 @@ def run_jobs(
             pool.shutdown(wait=False, cancel_futures=True)
             _interrupt_all(running)
             raise
+
+
+def resume(
+    jobs: Sequence[Job[Record]],
+    known: Mapping[str, Record],
+    *,
+    at_a_time: int,
+    on_outcome: Callable[[Outcome[Record]], None],
+    on_progress: Callable[[str, Progress], None] | None = None,
+) -> list[Outcome[Record]]:
+    """Runs the jobs of which no record is known, and returns the outcomes of all jobs in the given order.
+
+    `known` maps the name of a job to its record from an earlier run, which is reused. `on_outcome` is called with each
+    outcome as soon as there is one. The other arguments are those of `run_jobs`.
+    """
+    outcomes: dict[str, Outcome[Record]] = {}
+
+    def keep(outcome: Outcome[Record]) -> None:
+        outcomes[outcome.name] = outcome
+        on_outcome(outcome)
+
+    for job in jobs:
+        if job.name in known:
+            keep(Outcome(job.name, known[job.name], reused=True))
+    todo = [job for job in jobs if job.name not in known]
+    run_jobs(todo, at_a_time=at_a_time, on_outcome=keep, on_progress=on_progress)
+    return [outcomes[job.name] for job in jobs]
 
 
 def named(name: str, on_progress: Callable[[str, Progress], None] | None) -> OnProgress:

@@ -8,6 +8,7 @@ notebook calls `zoo.register(card)`.
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from functools import cache
 from importlib.metadata import entry_points
@@ -110,6 +111,19 @@ def defaults(name: str) -> dict[str, Any]:
     """Returns the settings of a species with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
+
+
+def presets(name: str) -> dict[str, dict[str, Any]]:
+    """Returns the presets of a species: groups of settings by name, from `PRESETS` beside its factory; {} without one.
+
+    `PRESETS` maps the name of each factory of a module to its presets. Names with a meaning are "quick", "standard" and
+    "thorough" (budgets), "bytes" (tokens are single bytes or characters), "tiny" (a model for tests), and "ladder",
+    "ladder/BUDGET" and "ladder/TASK" (tasks of `lmzoo ladder`). A name that is absent leaves the defaults unchanged.
+    """
+    owner = card(name)
+    owner.resolve()
+    module, _, function = owner.factory.partition(":")
+    return getattr(sys.modules[module], "PRESETS", {}).get(function, {})
 
 
 def _all_cards() -> dict[str, Card]:

@@ -71,6 +71,7 @@ CARDS = (
             "states, and each word updates this distribution. So the prediction depends on all previous words. Only "
             "if each state emits a token of its own is the state known, and the model is a Markov chain."
         ),
+        tolerance=1e-5,
     ),
     Card(
         name="trigram",
@@ -87,6 +88,7 @@ CARDS = (
             "Pattern Recognition in Practice, 1980."
         ),
         cites=("jelinek1980",),
+        tolerance=1e-6,
     ),
     Card(
         name="mixture",
@@ -103,6 +105,7 @@ CARDS = (
             "Pattern Recognition in Practice, 1980."
         ),
         cites=("jelinek1980",),
+        tolerance=1e-6,
     ),
     Card(
         name="cache",
@@ -120,6 +123,7 @@ CARDS = (
             "Cache, ICASSP 1997."
         ),
         cites=("kuhn1990", "clarkson1997"),
+        tolerance=1e-6,
     ),
     Card(
         name="rnn",
@@ -136,6 +140,7 @@ CARDS = (
             "Network Based Language Model, Interspeech 2010."
         ),
         cites=("elman1990", "mikolov2010"),
+        tolerance=1e-4,
     ),
     Card(
         name="class-ngram",
@@ -152,6 +157,7 @@ CARDS = (
             "Natural Language, Computational Linguistics 18, 1992."
         ),
         cites=("brown1992",),
+        tolerance=1e-6,
     ),
     Card(
         name="skip-ngram",
@@ -187,6 +193,7 @@ CARDS = (
             "D. Jurafsky, Sharp Nearby, Fuzzy Far Away, ACL 2018."
         ),
         cites=("hochreiter1997", "gers2000", "sundermeyer2012", "khandelwal2018"),
+        tolerance=1e-4,
     ),
     Card(
         name="ngram",
@@ -203,6 +210,7 @@ CARDS = (
             "Harvard TR-10-98, 1998; R. Kneser, H. Ney, ICASSP 1995."
         ),
         cites=("chen1998", "kneser1995"),
+        tolerance=1e-6,
     ),
     Card(
         name="nplm",
@@ -219,6 +227,7 @@ CARDS = (
             "Journal of Machine Learning Research 3, 2003."
         ),
         cites=("bengio2003",),
+        tolerance=1e-4,
     ),
     Card(
         name="gru",
@@ -236,6 +245,7 @@ CARDS = (
             "of Gated Recurrent Neural Networks on Sequence Modeling, 2014."
         ),
         cites=("cho2014", "chung2014"),
+        tolerance=1e-4,
     ),
     Card(
         name="transformer-2017",
@@ -252,6 +262,7 @@ CARDS = (
             "Generating Wikipedia by Summarizing Long Sequences, ICLR 2018."
         ),
         cites=("vaswani2017", "liu2018"),
+        tolerance=1e-4,
     ),
     Card(
         name="gpt2",
@@ -265,6 +276,7 @@ CARDS = (
         limits="Learned positions end with the window, and it needs much training text.",
         paper="A. Radford et al., Language Models are Unsupervised Multitask Learners, OpenAI, 2019.",
         cites=("radford2019",),
+        tolerance=1e-4,
     ),
     Card(
         name="class-hmm",
@@ -278,6 +290,7 @@ CARDS = (
         limits="At most log2(K) bits of memory for K states, and one class per token, whatever its meaning in context.",
         paper="J. T. Chiu, A. M. Rush, Scaling Hidden Markov Language Models, EMNLP 2020.",
         cites=("chiu2020",),
+        tolerance=1e-5,
     ),
     Card(
         name="low-rank-hmm",
@@ -294,6 +307,7 @@ CARDS = (
             "NeurIPS 2021."
         ),
         cites=("chiu2021",),
+        tolerance=1e-4,
     ),
     Card(
         name="transformer",
@@ -311,6 +325,7 @@ CARDS = (
             "D. So et al., 2021; K. Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024."
         ),
         cites=("vaswani2017", "radford2018", "zhang2019", "henry2020", "su2021", "so2021", "jordan2024"),
+        tolerance=1e-4,
     ),
     Card(
         name="infinigram",

@@ -75,37 +75,33 @@ def compare(
 
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.cli.tables import leaderboard_table
-    from lmzoo.experiments.compare import compare as run
-    from lmzoo.predictor import DEFAULT_CORPUS
+    from lmzoo.experiments.compare import run_comparison
+    from lmzoo.experiments.plan import RunPlan
     from lmzoo.report import write_report
 
-    if out is None:
-        out = Path("runs") / (budget if corpus == DEFAULT_CORPUS else f"{Path(corpus).stem}-{budget}".replace(":", "-"))
+    plan = RunPlan(
+        species=species or (),
+        corpus=corpus,
+        tokenizer=tokenizer,
+        budget=budget,
+        settings=parse_settings_of_species(settings or []),
+        sweeps=parse_sweeps(sweep or []),
+        seed=seed,
+        seeds=seeds,
+        jobs=jobs,
+        device=device,
+        command=terminal.command_line(),
+    )
     with terminal.progress_of_many() as on_progress:
-        comparison = run(
-            out,
-            species=species,
-            corpus=corpus,
-            tokenizer=tokenizer,
-            budget=budget,
-            settings=parse_settings_of_species(settings or []),
-            sweeps=parse_sweeps(sweep or []),
-            seed=seed,
-            seeds=seeds,
-            jobs=jobs,
-            device=device,
-            command=terminal.command_line(),
-            on_progress=on_progress,
-            on_outcome=_finish,
-        )
+        result = run_comparison(out, plan, on_progress=on_progress, on_outcome=_finish)
     if json:
-        for record in comparison.records:
+        for record in result.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(leaderboard_table(comparison.records, terminal.stdout().width))
-    if comparison.records:
-        terminal.note_pages(write_report(out))
-    return 1 if comparison.failures else 0
+        terminal.stdout().print(leaderboard_table(result.records, terminal.stdout().width))
+    if result.records:
+        terminal.note_pages(write_report(result.folder))
+    return 1 if result.failures else 0
 
 
 def _finish(outcome: Outcome[EvalRecord]) -> None:

@@ -88,7 +88,7 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
     error = predictor.provenance.largest_sum_error
     if error is not None and error > 1e-3:
-        terminal.note(f"probabilities are kept as {source} has them, though they do not sum to 1: off by {error}")
+        terminal.note(f"{source}: some distributions do not sum to 1 (by up to {error}); they are kept unchanged")
     return predictor
 
 

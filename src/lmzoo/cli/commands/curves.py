@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.outcomes import note_fit
@@ -26,7 +25,7 @@ def curves(
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     sizes: list[str] | None = None,
-    shares: Annotated[int, Parameter(validator=Number(gte=2))] = 64,
+    shares: int = 64,
     seed: Seed = 0,
     jobs: int | None = None,
     device: Device = "auto",
@@ -63,8 +62,7 @@ def curves(
         A setting to try with several values, such as lstm.d_hidden=32,64,128,256: each value has a learning curve,
         and a figure shows the loss against the number of parameters; may be repeated.
     shares
-        Denominator of the smallest share: 64 stands for the shares 1/64, 1/32, ..., 1/2 and 1. Other numbers than
-        powers of 2 are rounded down to one.
+        Denominator of the smallest share, a power of 2: 64 stands for the shares 1/64, 1/32, ..., 1/2 and 1.
     seed
         Random seed: selects the documents of the shares and initialises the models.
     jobs
@@ -78,51 +76,47 @@ def curves(
         Print the points of the curves, the power laws and the crossings as one JSON object.
     """
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
-    from lmzoo.experiments.curves import curves as run
-    from lmzoo.experiments.curves import read_curves
+    from lmzoo.experiments.curves import curves as run_curves
+    from lmzoo.experiments.learning_curves import read_curves
+    from lmzoo.experiments.plan import RunPlan
     from lmzoo.report.curves import as_json, best_by_size, header, rows, write_page
 
-    if out is None:
-        out = Path("runs") / f"curves-{Path(corpus).stem}-{budget}".replace(":", "-")
+    plan = RunPlan(
+        species=species or (),
+        corpus=corpus,
+        tokenizer=tokenizer,
+        budget=budget,
+        settings=parse_settings_of_species(settings or []),
+        sweeps=parse_sweeps(sizes or [], option="--sizes"),
+        seed=seed,
+        jobs=jobs,
+        device=device,
+        command=terminal.command_line(),
+    )
     with terminal.progress_of_many() as on_progress:
-        finished = run(
-            out,
-            species=species,
-            corpus=corpus,
-            tokenizer=tokenizer,
-            budget=budget,
-            settings=parse_settings_of_species(settings or []),
-            sizes=parse_sweeps(sizes or [], option="--sizes"),
-            smallest=shares,
-            seed=seed,
-            jobs=jobs,
-            device=device,
-            command=terminal.command_line(),
-            on_progress=on_progress,
-            on_outcome=_finish,
-        )
-    if finished.records:
-        pages = write_page(out)
-        found = read_curves(out)
+        result = run_curves(out, plan, shares=shares, on_progress=on_progress, on_outcome=_finish)
+    if result.records:
+        pages = write_page(result.folder)
+        learning_curves = read_curves(result.folder)
         if json:
-            terminal.print_json(as_json(found))
+            terminal.print_json(as_json(learning_curves))
         else:
-            terminal.print_table(header(found), rows(found))
-            terminal.note(f"Test {found.unit}. The best: {'; '.join(best_by_size(found))}.")
+            terminal.print_table(header(learning_curves), rows(learning_curves))
+            terminal.note(f"Test {learning_curves.unit}. The best: {'; '.join(best_by_size(learning_curves))}.")
         terminal.note_pages(pages)
-    return 1 if finished.failures else 0
+    return 1 if result.failures else 0
 
 
-def _finish(n_parts: int, outcome: Outcome[EvalRecord]) -> None:
+def _finish(share: float, outcome: Outcome[EvalRecord]) -> None:
     """Prints one line on stderr about a finished point: one model, trained on one share of the text."""
-    from lmzoo.experiments.curves import share_name
+    from lmzoo.experiments.learning_curves import share_name
 
-    note_fit(outcome, name=f"{share_name(n_parts)} · {outcome.name}", quality=_quality)
+    note_fit(outcome, name=f"{share_name(share)} · {outcome.name}", quality=_quality)
 
 
 def _quality(record: EvalRecord) -> str:
-    from lmzoo.experiments.curves import loss_of
+    from lmzoo.experiments.learning_curves import loss_of
 
     loss = loss_of(record)
     unit = "bits/byte" if record.lossless else "bits/token"
-    return "no loss, as it found something impossible" if loss is None else f"{loss:.3f} {unit}"
+    return "no finite loss, because a token had probability 0" if loss is None else f"{loss:.3f} {unit}"

@@ -39,10 +39,8 @@ def evaluate(
     from dataclasses import asdict
 
     from lmzoo.cli.tables import leaderboard_table
-    from lmzoo.corpora import load_corpus
-    from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
-    from lmzoo.evaluation.evaluate import evaluate as measure
+    from lmzoo.evaluation.evaluate import evaluate as evaluate_predictor
     from lmzoo.predictor import Predictor
 
     if not predictors:
@@ -50,12 +48,12 @@ def evaluate(
     records = []
     for folder in predictors:
         predictor = Predictor.load(folder, device=device)
-        measured_on = corpus or predictor.provenance.corpus
-        if not measured_on:
-            raise UsageError(f"lmzoo did not fit {folder}, but read it from a file: name a text with --corpus")
-        encoded = encode_corpus(load_corpus(measured_on), predictor.tokenizer)
-        with terminal.progress(f"measuring {predictor.species}") as on_progress:
-            records.append(measure(predictor, encoded, split=split, on_progress=on_progress))
+        if corpus is None and predictor.provenance.corpus is None:
+            raise UsageError(
+                f"the training corpus of {folder} is unknown, because lmzoo did not train it: name a text with --corpus"
+            )
+        with terminal.progress(f"evaluating {predictor.species}") as on_progress:
+            records.append(evaluate_predictor(predictor, corpus, split=split, on_progress=on_progress))
         if json:
             terminal.print_json(asdict(records[-1]))
     if not json:

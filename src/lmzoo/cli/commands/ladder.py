@@ -15,7 +15,7 @@ from lmzoo.system.placement import Device
 
 def ladder(
     *,
-    rungs: Annotated[Names, Parameter(name="--rung")] = None,
+    tasks: Annotated[Names, Parameter(name="--task")] = None,
     species: Names = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
@@ -28,7 +28,7 @@ def ladder(
 ) -> int:
     """Trains species on generated texts of known entropy and reports which abilities each species learns.
 
-    Each task of the ladder (each rung) is a generated corpus, such as source:copying, that requires one ability:
+    Each task of the ladder is a generated corpus, such as source:copying, that requires one ability:
     copying, counting, agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
     loss of the source itself, which predicts its own text as well as possible, in nats per token of the test text.
 
@@ -41,11 +41,14 @@ def ladder(
     A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
     The exit status is 1 if a model could not be trained or evaluated.
 
-    Example: lmzoo ladder --rung agreement-10 copying --species ngram lstm transformer
+    A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
+    The exit status is 1 if a model could not be trained or evaluated.
+
+    Example: lmzoo ladder --task agreement-10 copying --species ngram lstm transformer
 
     Parameters
     ----------
-    rungs
+    tasks
         Names of tasks: markov-2 stands for the corpus source:markov-2 of `lmzoo corpus list`. Default: all tasks.
     species
         Names of species from `lmzoo list`. Default: eleven species, from the Markov chain to the transformer.
@@ -72,31 +75,28 @@ def ladder(
 
     from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.cli.tables import ladder_tables
-    from lmzoo.experiments.ladder import ladder as climb
+    from lmzoo.experiments.ladder import ladder as run_ladder
+    from lmzoo.experiments.plan import RunPlan
     from lmzoo.report.ladder import write_ladder
 
+    plan = RunPlan(
+        species=species or (),
+        budget=budget,
+        settings=parse_settings_of_species(settings or []),
+        seed=seed,
+        seeds=seeds,
+        jobs=jobs,
+        device=device,
+        command=terminal.command_line(),
+    )
     with terminal.progress_of_many() as on_progress:
-        ladder = climb(
-            out,
-            rungs=rungs,
-            species=species,
-            budget=budget,
-            settings=parse_settings_of_species(settings or []),
-            seed=seed,
-            seeds=seeds,
-            jobs=jobs,
-            device=device,
-            command=terminal.command_line(),
-            on_progress=on_progress,
-            on_rung=terminal.note,
-            on_outcome=note_fit,
-        )
-    pages = write_ladder(out) if ladder.climbs else []
+        result = run_ladder(out, plan, tasks=tasks, on_progress=on_progress, on_task=terminal.note, on_outcome=note_fit)
+    pages = write_ladder(out) if result.records else []
     if json:
-        for made in ladder.climbs:
-            terminal.print_json(asdict(made))
+        for record in result.records:
+            terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(ladder_tables(ladder.climbs, terminal.stdout().width))
-        terminal.note("Nats per token above the entropy of the source; ✓ = climbed (see: lmzoo ladder --help).")
+        terminal.stdout().print(ladder_tables(result.records, terminal.stdout().width))
+        terminal.note("Excess cross-entropy in nats per token; ✓ = passed (see: lmzoo ladder --help).")
     terminal.note_pages(pages)
-    return 1 if ladder.failures else 0
+    return 1 if result.failures else 0

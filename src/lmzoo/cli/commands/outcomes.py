@@ -24,5 +24,5 @@ def note_fit(
     if record is None:
         terminal.note(f"  {name}: failed: {outcome.error}")
         return
-    how = "reused" if outcome.reused else f"fitted in {record.fit_seconds:.1f} s"
+    how = "reused" if outcome.reused or record.fit_seconds is None else f"fitted in {record.fit_seconds:.1f} s"
     terminal.note(f"  {name}: {quality(record)}, {how}" if quality else f"  {name}: {how}")

@@ -72,35 +72,32 @@ def prequential(
 
     from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.cli.tables import code_length_table
-    from lmzoo.experiments.prequential import prequential as run
+    from lmzoo.experiments.plan import RunPlan
+    from lmzoo.experiments.prequential import prequential as run_prequential
     from lmzoo.report.prequential import write_report
 
-    if out is None:
-        out = Path("runs") / f"prequential-{Path(corpus).stem}-{budget}".replace(":", "-")
+    plan = RunPlan(
+        species=species or (),
+        corpus=corpus,
+        tokenizer=tokenizer,
+        budget=budget,
+        settings=parse_settings_of_species(settings or []),
+        seed=seed,
+        jobs=jobs,
+        device=device,
+        command=terminal.command_line(),
+    )
     with terminal.progress_of_many() as on_progress:
-        coding = run(
-            out,
-            species=species,
-            corpus=corpus,
-            tokenizer=tokenizer,
-            budget=budget,
-            settings=parse_settings_of_species(settings or []),
-            growth=growth,
-            seed=seed,
-            jobs=jobs,
-            device=device,
-            command=terminal.command_line(),
-            on_progress=on_progress,
-            on_outcome=_finish,
-        )
-    pages = write_report(out, coding.left_out)
+        result = run_prequential(out, plan, growth=growth, on_progress=on_progress, on_outcome=_finish)
+    left_out = [(outcome.name, outcome.error) for outcome in result.outcomes if outcome.error]
+    pages = write_report(result.folder, left_out)
     if json:
-        for record in coding.records:
+        for record in result.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(code_length_table(coding.records))
+        terminal.stdout().print(code_length_table(result.records))
     terminal.note_pages(pages)
-    return 1 if coding.failures else 0
+    return 1 if result.failures else 0
 
 
 def _finish(outcome: Outcome[CodeRecord]) -> None:
@@ -109,7 +106,7 @@ def _finish(outcome: Outcome[CodeRecord]) -> None:
     if record is None:
         terminal.note(f"  {outcome.name}: left out: {outcome.error}")
         return
-    length = "no code, as it found something impossible"
+    length = "no finite length, because a token had probability 0"
     if record.bits_per_byte is not None:
         length = f"{record.bits_per_byte:.3f} bits/byte"
     terminal.note(f"  {outcome.name}: {length}, {'reused' if outcome.reused else f'in {record.seconds:.1f} s'}")

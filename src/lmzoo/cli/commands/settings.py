@@ -63,6 +63,6 @@ def parse_sweeps(assignments: Sequence[str], option: str = "--sweep") -> dict[st
             raise ConfigurationError(
                 f"{option} takes species.setting=value,value, such as hmm.n_states=8,32; got '{assignment}'"
             )
-        tried = sweeps.setdefault(species, {}).setdefault(".".join(names), [])
-        tried += [parse_settings([f"value={value}"])["value"] for value in values]
+        sweep = sweeps.setdefault(species, {}).setdefault(".".join(names), [])
+        sweep += [parse_settings([f"value={value}"])["value"] for value in values]
     return sweeps

@@ -23,6 +23,8 @@ cannot share one block with "him" and another with "his".
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.class_hmm.learning import Settings
 from lmzoo.models.class_hmm.model import ClassHiddenMarkovModel
 
@@ -42,3 +44,14 @@ def class_hmm(
     fitted model 4 K^2 bytes.
     """
     return ClassHiddenMarkovModel(vocab_size, Settings(n_states, n_classes, n_rounds, tolerance))
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "class_hmm": {
+        "quick": {"n_states": 1024},
+        "standard": {"n_states": 2048},
+        "thorough": {"n_states": 4096},
+        "tiny": {"n_states": 16, "n_classes": 5, "n_rounds": 2},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

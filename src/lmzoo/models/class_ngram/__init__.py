@@ -17,6 +17,8 @@ knows only the classes. An n-gram model remembers phrases, and a mixture of both
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.class_ngram.model import ClassNgramModel
 
 __all__ = ["ClassNgramModel", "class_ngram"]
@@ -31,3 +33,7 @@ def class_ngram(
     number of classes grows with the text; for about a million tokens it is 200 to 500.
     """
     return ClassNgramModel(vocab_size, n_classes=n_classes, order=order, smoothing=smoothing)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"class_ngram": {"bytes": {"n_classes": 64, "order": 10}}}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

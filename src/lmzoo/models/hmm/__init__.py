@@ -100,3 +100,14 @@ def from_hmmlearn(model: CategoricalHMM) -> HiddenMarkovModel:
     for array in rows.values():
         array[~array.any(axis=-1)] = 1 / array.shape[-1]
     return hmm(vocab_size, n_states=n_states).load_arrays(rows)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "hmm": {
+        "quick": {"n_states": 64, "n_iterations": 20},
+        "standard": {"n_states": 256, "n_iterations": 40},
+        "thorough": {"n_states": 1024, "n_iterations": 80},
+        "tiny": {"n_states": 4, "n_iterations": 8},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -26,6 +26,8 @@ Read the files in this order:
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.ngram.model import NgramModel
 
 __all__ = ["NgramModel", "ngram", "trigram"]
@@ -67,3 +69,16 @@ def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel
     smoothing methods are those of `lmzoo.models.ngram.ngram`.
     """
     return NgramModel(vocab_size, order=3, smoothing=smoothing)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "ngram": {
+        "bytes": {"order": 10},
+        # The order that a task of the ladder needs, where it is known: the model is not to fail for a setting.
+        "ladder/markov-1": {"order": 2},
+        "ladder/markov-2": {"order": 3},
+        "ladder/markov-3": {"order": 4},
+        "ladder/agreement-4": {"order": 6},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

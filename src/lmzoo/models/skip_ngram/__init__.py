@@ -29,6 +29,8 @@ number of patterns: a fit sorts the text three times for each of the 2^(n-1) pat
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmzoo.models.skip_ngram.model import SkipNgramModel
 
 __all__ = ["SkipNgramModel", "skip_ngram"]
@@ -40,3 +42,7 @@ def skip_ngram(vocab_size: int, *, order: int = 4) -> SkipNgramModel:
     `order` is from 2 to 6.
     """
     return SkipNgramModel(vocab_size, order=order)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"skip_ngram": {"bytes": {"order": 6}}}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

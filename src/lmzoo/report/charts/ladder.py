@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair
 
 from lmzoo import zoo
-from lmzoo.experiments.ladder import Climb
+from lmzoo.experiments.ladder import TaskResult
 from lmzoo.report.charts.style import Chart, padding
 
 _LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
@@ -15,25 +15,25 @@ _LEAST_EXCESS, _DARK, _MOST_EXCESS = 0.001, 0.1, 2.0
 _EXCESS_UNIT = "nats/token"
 
 
-def ladder(climbs: Sequence[Climb]) -> Chart:
+def ladder(task_results: Sequence[TaskResult]) -> Chart:
     """Draws the excess cross-entropy of every model on every task as a table of colours; ✓ marks tasks that it passed.
 
     A darker cell has a larger excess. `climbs` has one result for each model and task.
     """
     rows = [
         {
-            "species": climb.species,
-            "year": zoo.year(climb.species) or 0,
-            "rung": climb.rung,
-            "excess": min(max(climb.excess_nats, _LEAST_EXCESS), _MOST_EXCESS),
-            "figure": climb.excess_nats,
-            "mark": "✓" if climb.climbed else "",
+            "species": result.species,
+            "year": zoo.year(result.species) or 0,
+            "task": result.task,
+            "excess": min(max(result.excess_nats, _LEAST_EXCESS), _MOST_EXCESS),
+            "figure": result.excess_nats,
+            "mark": "✓" if result.passed else "",
         }
-        for climb in climbs
-        if climb.excess_nats is not None
+        for result in task_results
+        if result.excess_nats is not None
     ]
     names = [row["species"] for row in sorted(rows, key=lambda row: row["year"])]
-    rungs = list(dict.fromkeys(climb.rung for climb in reversed(climbs)))
+    tasks = list(dict.fromkeys(result.task for result in reversed(task_results)))
     cells = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "species:N",
@@ -41,8 +41,8 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
             axis=altair.Axis(orient="top", labelAngle=-35, title=None, ticks=False, domain=False),
         ),
         y=altair.Y(
-            "rung:N",
-            sort=rungs,
+            "task:N",
+            sort=tasks,
             axis=altair.Axis(title=None, ticks=False, domain=False),
         ),
     )
@@ -59,5 +59,5 @@ def ladder(climbs: Sequence[Climb]) -> Chart:
         width=altair.Step(62),
         height=altair.Step(28),
         title="Excess cross-entropy: nats per token above the entropy of the source",
-        padding=padding(left=rungs, right=[_EXCESS_UNIT]),
+        padding=padding(left=tasks, right=[_EXCESS_UNIT]),
     )

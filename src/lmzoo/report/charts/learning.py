@@ -9,7 +9,7 @@ import altair
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.experiments.curves import Curves, loss_of
+from lmzoo.experiments.learning_curves import Curves, loss_of
 from lmzoo.report.charts.style import LINE_HEIGHT, YEAR_COLOURS, Chart, apart, names_at_ends, padding
 
 _TALL = 460

@@ -1,0 +1,52 @@
+"""Blocks of a text for prequential coding: a model that was trained on the text before a block predicts the block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.stream import TokenStream, TrainingData
+
+_FIRST_SHARE = 1 / 1024
+"""Share of the text after which the first block ends."""
+_MIN_TOKENS = 256
+"""Minimal length of the first block: a model that was trained on less is no better than the uniform distribution."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A sequence of whole documents that is compressed at once: the token positions from `start` to `stop`."""
+
+    start: int
+    stop: int
+    n_bytes: int
+    """UTF-8 bytes of the documents."""
+
+
+def cut_into_blocks(stream: TokenStream, document_bytes: NDArray[np.int64], growth: float) -> list[Block]:
+    """Divides a text into blocks, each of which ends where the text is about `growth` times as long as at its start.
+
+    Blocks end at the ends of documents. `document_bytes` (D,): UTF-8 bytes of each of the D documents of `stream`.
+    """
+    n_growths = math.ceil(math.log(1 / _FIRST_SHARE, growth))
+    lengths = len(stream) * growth ** -np.arange(n_growths, -1, -1.0)
+    lengths = np.clip(lengths, _MIN_TOKENS, len(stream))
+    last = np.unique(np.searchsorted(stream.ends, lengths))  # index of the last document of each block
+    stops = stream.ends[last]
+    n_bytes = np.diff(document_bytes.cumsum()[last], prepend=0)
+    starts = np.append(0, stops[:-1])
+    return [Block(*ends) for ends in zip(starts.tolist(), stops.tolist(), n_bytes.tolist(), strict=True)]
+
+
+def training_data(past: TokenStream) -> TrainingData:
+    """Divides the text before a block into a train split and a validation split of about the last tenth.
+
+    The validation split starts at the beginning of a document, if one starts in the second half of the text.
+    """
+    tenth = len(past) * 9 // 10
+    start = int(past.starts[np.searchsorted(past.starts, tenth, side="right") - 1])
+    cut = start if 2 * start > len(past) else tenth
+    return TrainingData(TokenStream(past.ids[:cut]), TokenStream(past.ids[cut:]))
