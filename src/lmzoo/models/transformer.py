@@ -281,13 +281,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "standard": {
             "d_model": 256, "n_layers": 4, "dropout": 0.2, "ngrams": 3, "ngram_dropout": 0.5,
             "training": {
-                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "ema_fraction": 0.1
+                "tokens": 2_500_000, "learning_rate": 1e-2, "weight_decay": 0.1,
+                "optimizer": "muon", "ema_fraction": 0.1
             },
         },
         "thorough": {
             "d_model": 384, "n_layers": 6, "n_heads": 6, "dropout": 0.3, "ngrams": 3, "ngram_dropout": 0.5,
             "training": {
-                "tokens": 4_500_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon", "ema_fraction": 0.1
+                "tokens": 4_500_000, "learning_rate": 1e-2, "weight_decay": 0.1,
+                "optimizer": "muon", "ema_fraction": 0.1
             },
         },
         # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.
