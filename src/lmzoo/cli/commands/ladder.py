@@ -28,8 +28,8 @@ def ladder(
 ) -> int:
     """Trains species on generated texts of known entropy and reports which abilities each species learns.
 
-    Each task of the ladder is a generated corpus, such as source:copying, that requires one ability:
-    copying, counting, agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
+    Each task of the ladder is a generated corpus, such as source:copying, that requires one ability: copying, counting,
+    agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
     loss of the source itself, which predicts its own text as well as possible, in nats per token of the test text.
 
     A task with target tokens (the verb that must agree, the bracket that closes) is passed if the excess on these
@@ -37,9 +37,6 @@ def ladder(
     fact that decides the target tokens. A task without target tokens is passed if the excess is below 0.01 nats per
     token. With several seeds the best one counts, because a network may find a rule with one seed and miss it with
     another.
-
-    A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
-    The exit status is 1 if a model could not be trained or evaluated.
 
     A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
     The exit status is 1 if a model could not be trained or evaluated.
