@@ -25,12 +25,16 @@ _MAX_TOKENS, _GENERATION_SECONDS = 2000, 0.5
 
 @dataclass(frozen=True)
 class InferenceCost:
-    """The costs of using a trained model; the fields have the names and meanings of those of `EvalRecord`."""
+    """The costs of using a trained model: prediction time, generation speed, size and arithmetic."""
 
     predict_seconds: float
+    """Median duration of one `predict_distribution` after 100 tokens."""
     generated_per_second: float
+    """Number of tokens sampled per second, one after the other."""
     model_bytes: int
+    """Size of the learned arrays in bytes."""
     flops_per_token: float | None
+    """Floating-point operations of a network's matrix products per token; None for models that are not networks."""
 
 
 def measure_cost(model: LanguageModel[Any], text: TokenStream) -> InferenceCost:
@@ -48,13 +52,13 @@ def measure_cost(model: LanguageModel[Any], text: TokenStream) -> InferenceCost:
 
 
 def _context(text: TokenStream) -> NDArray[np.int32]:
-    """Returns the first token ids of the longest document, at most `CONTEXT_SIZE` and without its EOT token."""
+    """Returns the first token ids of the longest document of a text, at most 100, without the EOT token."""
     longest = max(text.documents(), key=len)
     return longest[: min(CONTEXT_SIZE, len(longest) - 1)]
 
 
 def _predict_seconds(model: LanguageModel[Any], context: NDArray[np.int32]) -> float:
-    """Returns the median duration of one prediction that starts from the token ids of its context alone."""
+    """Returns the median duration, in seconds, of one prediction from the token ids of a context."""
     model.predict_distribution(context)  # the first call may compile kernels
     times: list[float] = []
     while not times or (len(times) < _MAX_PREDICTIONS and sum(times) < _PREDICTION_SECONDS):
@@ -73,13 +77,17 @@ def _generated_per_second(model: LanguageModel[Any]) -> float:
 
 
 def _sampled_forever(model: LanguageModel[Any]) -> Iterator[int]:
+    """Yields the token ids of sampled documents, one document after the other, without end."""
     rng = np.random.default_rng(0)
     while True:
         yield from (token.token_id for token in generate(model, rng=rng))
 
 
 def _consume(tokens: Iterator[int], max_tokens: int, max_seconds: float) -> tuple[int, float]:
-    """Takes tokens from an iterator until either limit is reached, at least one; returns their number and the time."""
+    """Takes tokens from an iterator until a limit is reached; returns the number of tokens and the seconds that passed.
+
+    The limits are a number of tokens and a duration. At least one token is taken.
+    """
     started, passed, n_tokens = time.perf_counter(), 0.0, 0
     while n_tokens < max_tokens and passed < max_seconds:
         next(tokens)

@@ -45,7 +45,7 @@ class Ensemble:
     """Losses of `MIXTURE`, `BEST` and `DYNAMIC`, followed by the static mixtures without one of the models each."""
 
     def ablation(self, member: int) -> int:
-        """Returns the row of `comparison` that holds the mixture without the model at index `member`."""
+        """Returns the row index, in `comparison`, of the mixture without the model at index `member`."""
         return 3 + member
 
 
@@ -56,7 +56,9 @@ def evaluate_ensemble(
     sizes: NDArray[np.floating],
     units: ResamplingUnits,
 ) -> Ensemble | None:
-    """Mixes M models and compares the mixture with its members; returns None if the test text is too short.
+    """Evaluates the mixture of M models, and compares it with the best model and with M ablations.
+
+    Returns None if the test text is too short for a comparison.
 
     `valid` (M, T'), `test` (M, T): log-probabilities that the M models gave the tokens of the validation and the test
     set, in nats. `sizes` (T,) and `units` describe the test set, as in `compare_pairs`.
@@ -83,7 +85,9 @@ def mixed(log_probs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
 
 
 def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
-    """Finds the share of the weight that returns to the prior after each token, for the lowest loss on a text.
+    """Returns the share for `dynamically_mixed` that minimises the loss on a text.
+
+    The share is the part of the total weight that returns to the prior weights after each token.
 
     `log_probs` (M, T): log-probability of each of T tokens under each of M models. `prior` (M,): static weights.
     """

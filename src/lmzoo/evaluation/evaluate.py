@@ -115,7 +115,11 @@ def evaluate(
 
 
 def _encoded(predictor: Predictor, corpus: str | Path | Corpus | EncodedCorpus | None) -> EncodedCorpus:
-    """Returns a corpus as token ids of the predictor's tokenizer; None stands for its training corpus."""
+    """Returns a corpus as token ids of a predictor's tokenizer; `corpus` None means the training corpus.
+
+    Raises UsageError if the training corpus is unknown, and CorpusError for a corpus that was encoded with another
+    tokenizer.
+    """
     if corpus is None:
         corpus = predictor.provenance.corpus
         if corpus is None:
@@ -126,15 +130,15 @@ def _encoded(predictor: Predictor, corpus: str | Path | Corpus | EncodedCorpus |
     if isinstance(corpus, EncodedCorpus):
         if predictor.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
             raise CorpusError(
-                "the corpus was encoded with another tokenizer than the predictor's: encode it with that of the "
-                "predictor"
+                "the corpus was encoded with another tokenizer than the predictor's: encode it with the predictor's "
+                "tokenizer"
             )
         return corpus
     return encode_corpus(corpus if isinstance(corpus, Corpus) else load_corpus(corpus), predictor.tokenizer)
 
 
 def _ratio(metric: Callable[[float, int], float], total_nats: float | None, n_units: int) -> float | None:
-    """Returns `metric(total_nats, n_units)`, or None if it is undefined or overflows: JSON has no infinity."""
+    """Returns `metric(total_nats, n_units)`, or None for an undefined or infinite value, which JSON cannot hold."""
     if total_nats is None or n_units == 0:
         return None
     value = metric(total_nats, n_units)

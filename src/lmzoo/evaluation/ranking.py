@@ -9,9 +9,9 @@ from lmzoo.evaluation.records import EvalRecord
 
 
 def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
-    """Sorts records by bits per byte, the lowest first; records without bits per byte follow, by perplexity.
+    """Returns records sorted by bits per byte, the lowest first.
 
-    Models that adapt to the test text come after all others.
+    Records without bits per byte follow, sorted by perplexity. Models that adapt to the test text are last.
     """
     infinity = float("inf")
     return sorted(
@@ -25,7 +25,7 @@ def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
 
 
 def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
-    """Groups records that differ only in their seed; each group has the lowest seed first."""
+    """Returns groups of records that differ only in their seed; within a group, the lowest seed is first."""
     groups: dict[str, list[EvalRecord]] = {}
     for record in sorted(records, key=lambda record: record.seed or 0):
         key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
@@ -34,5 +34,8 @@ def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
 
 
 def entries(records: Sequence[EvalRecord]) -> list[EvalRecord]:
-    """Returns the records to rank, best first: of each group that differs only in the seed, the lowest seed."""
+    """Returns the records of a leaderboard, best first.
+
+    Of records that differ only in their seed, only the record with the lowest seed is returned.
+    """
     return ranked([group[0] for group in grouped_by_seed(records)])

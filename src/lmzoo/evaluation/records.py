@@ -23,7 +23,7 @@ RECORD_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base class of all records of measurements: when, where and by which command a record was made."""
+    """Base class of all records of measurements: software versions, machine, date and command."""
 
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of lmzoo, Python and the packages that compute."""
@@ -273,7 +273,7 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
 
 
 def as_row(record: DataclassInstance) -> dict[str, Any]:
-    """Returns the fields of a record as a dictionary: first the results, then the origin (versions, machine, ...)."""
+    """Returns the fields of a record as a dictionary, in which versions, machine, date and command are last."""
     values = asdict(record)
     return {name: values[name] for name in sorted(values, key=lambda name: name in _ORIGIN)}
 

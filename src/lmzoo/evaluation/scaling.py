@@ -106,9 +106,10 @@ def _checked(x: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.float64], NDAr
 def _least_squares(
     x: NDArray[np.float64], losses: NDArray[np.float64], starts: Sequence[tuple[float, float, float]]
 ) -> tuple[float, float, float]:
-    """Returns floor, reducible loss at x = 1, and exponent of the best fit from several starting points.
+    """Fits a power law by least squares from several starting points; returns the parameters of the best fit.
 
-    `x` and `losses` (n,) are the points; each start is a guess of the three parameters.
+    The parameters are the irreducible loss, the reducible loss at x = 1, and the exponent. `x`, `losses` (n,): the n
+    points. `starts`: initial values of the three parameters.
     """
     log_x, log_losses = np.log(x), np.log(losses)
     lower = (0.0, 1e-9, _EXPONENTS[0])
@@ -149,7 +150,7 @@ def _jackknife_intervals(whole: tuple[float, ...], leave_one_out: NDArray[np.flo
 
 @dataclass(frozen=True)
 class Crossing:
-    """A crossing of two curves: one curve is lower before the position x, and the other one after it."""
+    """A crossing of two curves: one curve is lower before the position x, and the other curve is lower after x."""
 
     x: float
     """Position of the crossing."""
@@ -192,7 +193,7 @@ def crossings(
 
 
 def _signs(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the signs (R, n) of differences (R, n); a zero takes the sign of its predecessor, or else successor."""
+    """Returns the signs (R, n) of differences (R, n); a zero is given the sign of the value before it, or after it."""
     signs = np.sign(differences)
     for column in range(1, signs.shape[1]):
         signs[:, column] = np.where(signs[:, column] == 0, signs[:, column - 1], signs[:, column])
@@ -202,7 +203,9 @@ def _signs(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _positions(log_x: NDArray[np.float64], differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns log x of the crossing within each segment between two points, (R, n - 1); NaN where curves do not cross.
+    """Returns log x of the crossing of two curves in each segment between two neighbouring points: an array (R, n - 1).
+
+    The value is NaN where the curves do not cross.
 
     `log_x` (n,): positions of the points. `differences` (R, n): differences of the losses of R pairs of curves.
     """

@@ -1,4 +1,4 @@
-"""Files that hold the scores of each token of a split: intervals, breakdowns and examples of a report rest on them."""
+"""Files with the scores of each token of a split, from which reports compute intervals, breakdowns and examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def save_scores(path: str | Path, stats: TokenStats) -> None:
 
 
 def load_scores(path: str | Path, n_tokens: int) -> TokenStats:
-    """Reads a file of `save_scores` for a text of `n_tokens` tokens; the arrays are memory-mapped.
+    """Reads the scores of each token of a text from a file that `save_scores` wrote; the arrays are memory-mapped.
 
     Raises SavedModelError if the file is missing, damaged, or for a text of another length.
     """
@@ -36,7 +36,7 @@ def save_log_probs(path: str | Path, log_probs: NDArray[np.floating]) -> None:
 
 
 def load_log_probs(path: str | Path, n_tokens: int) -> NDArray[np.float32]:
-    """Reads the log-probabilities of a text of `n_tokens` tokens; the array is memory-mapped.
+    """Reads the log-probability of each token of a text of `n_tokens` tokens from a file; the array is memory-mapped.
 
     Raises SavedModelError if the file is missing, damaged, or for a text of another length.
     """

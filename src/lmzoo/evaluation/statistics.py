@@ -28,7 +28,7 @@ _BATCH_ELEMENTS = 1 << 21
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """The parts of a text of T tokens that the bootstrap resamples; they are taken as independent of each other."""
+    """The parts of a text that the bootstrap resamples, under the assumption that they are independent."""
 
     starts: NDArray[np.intp]
     """(G,): position of the first token of each of the G units."""
@@ -189,9 +189,10 @@ def _square(
     mirror: float,
     diagonal: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Returns a square matrix from the values (P,) of its upper triangle; the lower triangle is `mirror` times these.
+    """Returns a square matrix from the P values of its upper triangle.
 
-    `rows` and `columns` (P,) are the positions of the values.
+    `values` (P,): the values. `rows`, `columns` (P,): their positions. The value at (j, i) is `mirror` times the value
+    at (i, j).
     """
     square = np.full((size, size), diagonal)
     square[rows, columns] = values
@@ -202,7 +203,10 @@ def _square(
 def _square_of_intervals(
     ends: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp], size: int
 ) -> NDArray[np.float64]:
-    """Returns the intervals of all ordered pairs, (size, size, 2), from the intervals (P, 2) of the upper triangle."""
+    """Returns the intervals of the differences of all ordered pairs of models: an array (size, size, 2).
+
+    `ends` (P, 2): intervals of the P pairs in the upper triangle. `rows`, `columns` (P,): positions of the pairs.
+    """
     square = np.zeros((size, size, 2))
     square[rows, columns] = ends
     square[columns, rows] = -ends[:, ::-1]

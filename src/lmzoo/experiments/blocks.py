@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from lmzoo.stream import TokenStream, TrainingData
 
 _FIRST_SHARE = 1 / 1024
-"""Share of the text after which the first block ends."""
+"""The first block ends at the first end of a document after this share of the text."""
 _MIN_TOKENS = 256
 """Minimal length of the first block: a model that was trained on less is no better than the uniform distribution."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A sequence of whole documents that is compressed at once: the token positions from `start` to `stop`."""
+    """A block of a text in prequential coding: whole documents, all compressed by the same model.
+
+    The block consists of the tokens at the positions `start` to `stop` - 1.
+    """
 
     start: int
     stop: int
@@ -27,7 +30,7 @@ class Block:
 
 
 def cut_into_blocks(stream: TokenStream, document_bytes: NDArray[np.int64], growth: float) -> list[Block]:
-    """Divides a text into blocks, each of which ends where the text is about `growth` times as long as at its start.
+    """Divides a text into blocks for prequential coding: each block makes the text about `growth` times as long.
 
     Blocks end at the ends of documents. `document_bytes` (D,): UTF-8 bytes of each of the D documents of `stream`.
     """
@@ -42,7 +45,7 @@ def cut_into_blocks(stream: TokenStream, document_bytes: NDArray[np.int64], grow
 
 
 def training_data(past: TokenStream) -> TrainingData:
-    """Divides the text before a block into a train split and a validation split of about the last tenth.
+    """Divides the text before a block into a train split and a validation split, which is about the last tenth.
 
     The validation split starts at the beginning of a document, if one starts in the second half of the text.
     """

@@ -2,7 +2,7 @@
 
 Under "quick", each model trains for about a minute on one core and a million tokens of text. "standard" and "thorough"
 are about ten and a hundred times as much work; the transformer of "thorough" takes 86 minutes on one core of 2023.
-The presets of a model stand in its own file, beside its factory (see `lmzoo.zoo.presets`).
+The presets of a model are defined in the module of its factory (see `lmzoo.zoo.presets`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def check_budget(budget: str) -> None:
 
 
 def settings_for(species: str, budget: str) -> dict[str, Any]:
-    """Returns the factory arguments of a species under a budget: {} if it has no preset for this budget.
+    """Returns the settings of a species under a budget, which are keyword arguments of its factory.
+
+    The result is {} if the species has no preset for this budget, so that the defaults of the factory apply.
 
     Raises UnknownNameError for an unknown species or budget.
     """
@@ -33,7 +35,7 @@ def settings_for(species: str, budget: str) -> dict[str, Any]:
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `settings` with `changes` applied; nested groups are merged key by key, other values are replaced."""
+    """Returns settings updated with changes; nested dictionaries are merged key by key, other values are replaced."""
     result = dict(settings)
     for name, value in changes.items():
         old = result.get(name)
@@ -44,8 +46,8 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def scaled(settings: Any, scale: Callable[[int], int]) -> Any:
     """Returns settings in which every number of training tokens n is replaced by `scale(n)`.
 
-    A number of training tokens is an integer under the key "tokens", at any depth, so that the members of a mixture are
-    scaled too. Other values are unchanged.
+    A number of training tokens is an integer under the key "tokens", at any depth, because the settings of a mixture
+    contain the settings of its members. Other values are unchanged.
     """
     if isinstance(settings, Mapping):
         return {
@@ -56,7 +58,10 @@ def scaled(settings: Any, scale: Callable[[int], int]) -> Any:
 
 
 def as_assignments(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns settings as flat text, as `--set` takes them: {"training": {"tokens": 5}} as {"training.tokens": "5"}."""
+    """Returns settings as names and values of the option `--set`.
+
+    Nested names are joined by a dot: {"training": {"tokens": 5}} becomes {"training.tokens": "5"}.
+    """
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat.update({f"{name}.{part}": value[part] for part in value} if isinstance(value, Mapping) else {name: value})

@@ -103,7 +103,12 @@ def run_comparison(
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[EvalRecord]:
-    """Trains and evaluates the models of a plan in a run folder; see `compare`, which makes a plan of its arguments."""
+    """Trains and evaluates the models of a plan, and writes models, scores and records to a run folder.
+
+    Models that an earlier run in the same folder has trained are reused. `folder` is by default the default folder of
+    the plan. `on_progress` is called with the name and the progress of each model, and `on_outcome` with the outcome of
+    each model when it ends. Raises UsageError as `compare` does, and CorpusError if the corpus has no test split.
+    """
     plan = plan.checked()
     folder = Path(folder or plan.default_folder())
     corpus = plan.load_corpus()
@@ -132,7 +137,7 @@ def run_comparison(
 
 
 def _jobs(folder: Path, plan: RunPlan) -> Iterator[_Job]:
-    """Yields a job for each model of a plan: species by species, each with its sweeps and its seeds."""
+    """Yields the jobs of a plan, one for each combination of species, swept value and seed."""
     for name in dict.fromkeys([*plan.species, *plan.sweeps]):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
@@ -147,7 +152,7 @@ def _jobs(folder: Path, plan: RunPlan) -> Iterator[_Job]:
 
 
 def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> EncodedCorpus:
-    """Returns the corpus of a run as token ids; encodes it and writes it to the folder in the first call."""
+    """Returns the corpus of a run as token ids: reads it from the run folder, or encodes it and writes it there."""
     if not (folder / "encoded").exists():
         if not isinstance(tokenizer, Tokenizer):
             tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
@@ -156,7 +161,10 @@ def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on
 
 
 def _label(name: str, setting: str, value: Any) -> str:
-    """Returns a label such as "hmm,n_states=8"; it is a folder name too, so other characters are percent-encoded."""
+    """Returns the label of a model with a varied setting, such as "hmm,n_states=8".
+
+    A label is also the name of a folder, so characters that are not allowed in file names are percent-encoded.
+    """
     return f"{name},{quote(f'{setting}={value}', safe='=+')}"
 
 
@@ -168,7 +176,7 @@ def _nested(setting: str, value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Job:
-    """The training and evaluation of one model, which can be sent to another process."""
+    """A job of `compare`: trains and evaluates one model, in a process of its own."""
 
     folder: Path
     card: zoo.Card
@@ -190,11 +198,11 @@ class _Job:
         return self.folder / "predictors" / self.name
 
     def scores(self, split: str) -> Path:
-        """Returns the path of the scores of the tokens of a split."""
+        """Returns the path of the file with the model's scores of the tokens of a split."""
         return scores_path(self.folder, self.name, split)
 
     def is_kept(self, encoded: EncodedCorpus) -> bool:
-        """Returns True if the run folder has the predictor, the probes and readable scores of this job."""
+        """Returns True if the run folder holds the trained predictor, the probes and readable scores of the model."""
         try:
             for split in ("valid", "test"):
                 load_log_probs(self.scores(split), len(getattr(encoded, split).stream))
@@ -204,7 +212,7 @@ class _Job:
         return stored and (self.predictor_folder / "predictor.json").exists()
 
     def matches(self, record: EvalRecord) -> bool:
-        """Returns True if this job would produce the given record again, but for the times."""
+        """Returns True if a record has the name, the settings, the seed and the training share of this job."""
         wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed, self.train_share)
         return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed, record.train_share)
 
@@ -241,7 +249,7 @@ class _Job:
         return record
 
     def _fitted_before(self) -> Predictor | None:
-        """Returns the predictor that an interrupted run saved, if it has the settings and the seed of this job."""
+        """Returns the predictor that an earlier run saved with the settings and the seed of this job, or None."""
         if not (self.predictor_folder / "predictor.json").exists():
             return None
         try:

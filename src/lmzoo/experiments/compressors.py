@@ -1,4 +1,4 @@
-"""General compressors, each with its strongest setting: a language model should compress a text better.
+"""General compressors, each with its strongest setting, as a baseline for the compression by language models.
 
 | name   | method                                                                                                  |
 |--------|---------------------------------------------------------------------------------------------------------|
@@ -31,7 +31,7 @@ _ZSTD_LEVEL = 22
 
 @dataclass(frozen=True)
 class Compressor:
-    """A general compressor with its settings."""
+    """A general compressor, such as gzip, with its settings."""
 
     name: str
     compress: Callable[[bytes], bytes]

@@ -50,10 +50,10 @@ def curves(
 ) -> RunResult[EvalRecord]:
     """Trains and evaluates the models of a plan on the shares 1/`shares`, ..., 1/2 and 1 of the train split.
 
-    `shares` is a power of two. Each share is a run of `compare`. `plan.sweeps` gives each value of a setting a curve of
-    its own; budget and settings are for the whole text. `on_outcome` is called with the share and the outcome of each
-    model. Results of an earlier call are reused. From a script, call this function under
-    `if __name__ == "__main__":`.
+    `shares` is a power of two. Each share is a run of `compare`. Each value in `plan.sweeps` has a curve of its own.
+    Budget and settings of the plan apply to the whole text; on a share, networks train on proportionally fewer tokens.
+    `on_outcome` is called with the share and the outcome of each model. Results of an earlier call are reused. From a
+    script, call this function under `if __name__ == "__main__":`.
 
     Returns the outcomes of all shares, the smallest share first. Raises UsageError for a wrong argument.
     """
@@ -98,9 +98,10 @@ def check_shares(shares: int) -> None:
 def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dict[float, Corpus]:
     """Returns the corpus with all, 1/2, 1/4, ..., 1/`shares` of its train split, by share.
 
-    Shares are measured in bytes, to the nearest document. `seed` determines which documents belong to a share; they
-    keep their order, and each share contains the smaller ones. A share that would not have fewer documents than the
-    next larger one is omitted, with all smaller ones. Raises CorpusError if the train split has one document only.
+    Shares are measured in bytes, to the nearest document. `seed` determines which documents belong to a share. The
+    documents of a share keep their order, and each share contains all smaller shares. A share that would have as many
+    documents as the next larger share is omitted, together with all smaller shares. Raises CorpusError if the train
+    split has only one document.
     """
     check_shares(shares)
     order = np.random.default_rng(seed).permutation(len(corpus.train))
@@ -115,10 +116,12 @@ def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dic
         parts[1 / n_parts] = replace(
             corpus,
             train=[corpus.train[position] for position in sorted(order[:n_documents].tolist())],
-            protocol=f"{corpus.protocol}; of train, 1/{n_parts}: {n_documents} documents, drawn with seed {seed}",
+            protocol=f"{corpus.protocol}; of train, 1/{n_parts}: {n_documents} documents, sampled with seed {seed}",
         )
     if len(parts) == 1:
-        raise CorpusError(f"the train split of '{corpus.name}' is one document: a learning curve needs several to cut")
+        raise CorpusError(
+            f"the train split of '{corpus.name}' is one document: a learning curve needs several documents"
+        )
     return parts
 
 
@@ -130,7 +133,11 @@ def _plan_of_share(
     tokenizer: Tokenizer,
     settings: dict[str, dict[str, Any]],
 ) -> RunPlan:
-    """Returns the plan for one share: `settings` with training tokens in proportion to the bytes of its train split."""
+    """Returns the plan for training on one share of the train split.
+
+    `part` is the corpus with this share, and `corpus` the whole corpus. Numbers of training tokens in `settings` are
+    multiplied by the ratio of the bytes of the two train splits.
+    """
     size = _n_bytes(part) / _n_bytes(corpus)
 
     def scale(tokens: int) -> int:
@@ -150,7 +157,7 @@ def _n_bytes(corpus: Corpus) -> int:
 
 
 def _with_training_tokens(name: str, plan: RunPlan) -> dict[str, Any]:
-    """Returns the plan's own settings of a species; for a network, with its number of training tokens."""
+    """Returns the settings of a species in the plan; for a network, the number of training tokens is added."""
     settings = dict(plan.settings.get(name, {}))
     if "training" not in zoo.defaults(name):
         return settings
@@ -163,7 +170,7 @@ def _with_training_tokens(name: str, plan: RunPlan) -> dict[str, Any]:
 
 
 def _tokenizer(path: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> Tokenizer:
-    """Returns the tokenizer of a run; trains it on the whole train split and writes it to `path` in the first call."""
+    """Returns the tokenizer of a run: reads it from `path`, or trains it on the train split and writes it there."""
     if not path.exists():
         if not isinstance(tokenizer, Tokenizer):
             tokenizer = tokenizer_for(corpus, tokenizer, on_progress)

@@ -8,7 +8,7 @@ possible: it measures what the model has not learned. Most tokens of a text requ
 average over all tokens hides it. Where a source has target tokens, the excess on these counts, as a share of the excess
 of a baseline that knows everything except the deciding fact.
 
-A network may find a rule with one seed and miss it with another. The best seed therefore counts, and the number of
+A network may learn a rule with one seed and not with another. The best seed therefore counts, and the number of
 seeds that passed is reported with it (as in Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy).
 """
 
@@ -114,9 +114,9 @@ def ladder(
 ) -> RunResult[TaskResult]:
     """Trains the models of a plan on the tasks of the ladder, and measures their excess cross-entropy.
 
-    `tasks` names sources, by default all. Without species in the plan, `SPECIES` are trained; corpus and tokenizer of
-    the plan are not used. Each task is a run of `compare`. `on_task` is called with the name of each task when it
-    starts. Tasks and species of earlier calls stay in `ladder.jsonl`.
+    `tasks` names the tasks; by default, all tasks. If the plan names no species, `SPECIES` are trained. Corpus and
+    tokenizer of the plan are not used. Each task is a run of `compare`. `on_task` is called with the name of each task
+    when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
 
     Returns the outcomes task by task, the easiest task first. Raises UsageError for a wrong argument.
     """
@@ -148,7 +148,7 @@ def ladder(
 
 
 def settings_of(task: str, species: str, budget: str) -> dict[str, Any]:
-    """Returns the settings of a species on a task of the ladder, as changes of its settings under a budget.
+    """Returns the settings that a species has on a task of the ladder, in addition to its settings under the budget.
 
     The presets "ladder", "ladder/BUDGET" and "ladder/TASK" of the species apply in this order. Networks train on a
     number of tokens that depends on the budget alone. Raises UnknownNameError for an unknown species or budget.
@@ -181,7 +181,7 @@ def by_species(results: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
 def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
     """Returns the result of the species of the earliest year that passed a task with any seed; None if none passed.
 
-    Models that adapt to the test text, and species that are not installed, are ignored.
+    Models that adapt to the test text are ignored, as are species that are not installed.
     """
     passed = [
         result for result in results if result.passed and not result.adapts_on_test and result.species in zoo.names()
@@ -190,7 +190,10 @@ def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
 
 
 def _deciding_excess(excess: float | None, relative_excess: float | None) -> float:
-    """Returns the excess that decides a task: relative to the baseline if there are target tokens, else in nats."""
+    """Returns the excess by which a task is passed: `relative_excess`, or `excess` in nats if there is none.
+
+    Returns infinity if the model gave a token probability 0.
+    """
     deciding = excess if relative_excess is None else relative_excess
     return math.inf if deciding is None else deciding
 
@@ -203,7 +206,7 @@ def _task_index(task: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _TestText:
-    """The test text of a task, with the log-probabilities and the target tokens of its source."""
+    """The test text of a task of the ladder, with the source's log-probabilities and target tokens."""
 
     task: str
     stream: TokenStream
@@ -216,12 +219,16 @@ class _TestText:
 
     @classmethod
     def of(cls, task: str, stream: TokenStream) -> Self:
-        """Returns the test text of a task, scored by its source."""
+        """Scores the test text of a task with the source that generated it."""
         source = sources.source(task)
         return cls(task, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
 
     def result(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> TaskResult:
-        """Returns the result of a model from its log-probabilities (T,) of the T tokens of the test text."""
+        """Returns the result of a model on a task of the ladder.
+
+        `record`: evaluation of the model. `log_probs` (T,): log-probability of each of the T tokens of the test text
+        under the model, in nats.
+        """
         excess = self.optimal - log_probs
         mean = error = on_targets = relative = None
         if np.isfinite(excess).all():
@@ -257,8 +264,8 @@ class _TestText:
 def _results(folder: Path, task: str) -> list[TaskResult]:
     """Returns the results of all models in the run folder of a task, from the scores of each token.
 
-    Of a species that was trained with several settings, only the results with the newest settings are returned. Models
-    whose scores are missing are left out; they are evaluated again when their species is requested.
+    If a species was trained with several settings, only the results with the newest settings are returned. Models whose
+    scores are missing are left out; they are evaluated again when their species is requested.
     """
     text = _TestText.of(task, EncodedCorpus.load(folder / "encoded").test.stream)
     records = read_records(folder / "results.jsonl")
@@ -274,7 +281,7 @@ def _results(folder: Path, task: str) -> list[TaskResult]:
 
 
 def _outcomes(task: str, comparison: RunResult[EvalRecord], results: Sequence[TaskResult]) -> list[Outcome[TaskResult]]:
-    """Returns the outcomes of a comparison on one task, with the task's results in place of the evaluation records."""
+    """Returns the outcomes of all models on one task, with task results in place of the evaluation records."""
     known = {(result.species, result.seed): result for result in results}
     outcomes = []
     for outcome in comparison.outcomes:

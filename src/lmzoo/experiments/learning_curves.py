@@ -36,7 +36,7 @@ class Law:
     """Name of the model, or of the species."""
     against: Against
     """The expense: training tokens; parameters, for the models of a species that were trained on the whole text; or
-    training FLOPs, for the models of a species that have a lower loss than all cheaper ones."""
+    training FLOPs. Laws against parameters or FLOPs are fitted to models with a lower loss than all cheaper models."""
     n_points: int
     """Number of points of the fit."""
     law: PowerLaw | None
@@ -45,7 +45,7 @@ class Law:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The learning curves of S models over n shares of the train split; models with a low final loss come first."""
+    """The learning curves of S models over n shares of the train split, sorted by the loss on the largest share."""
 
     records: list[EvalRecord]
     """The records that have a loss, the smallest share first."""
@@ -80,7 +80,7 @@ class Curves:
         return [(tokens, complete[row]) for tokens, row in leaders(self.n_train_tokens, rows)]
 
     def crossings(self, first: str, second: str) -> list[Crossing]:
-        """Returns the numbers of training tokens at which the curves of two models cross, with intervals."""
+        """Returns the crossings of the learning curves of two models, in numbers of training tokens, with intervals."""
         rows = [self.names.index(first), self.names.index(second)]
         measured = np.isfinite(self.losses[rows]).all(axis=0)
         one, other = self.losses[rows][:, measured]
@@ -89,7 +89,7 @@ class Curves:
         return crossings(self.n_train_tokens[measured], one, other, resampled)
 
     def laws(self) -> list[Law]:
-        """Returns power laws: of each model against tokens, and of each species against parameters and FLOPs.
+        """Fits power laws to the losses of each model against tokens, and of each species against parameters and FLOPs.
 
         A species has a law against parameters if models of several sizes were trained on the whole text, and a law
         against FLOPs if its models are networks.
@@ -109,7 +109,10 @@ class Curves:
 
 
 def loss_of(record: EvalRecord) -> float | None:
-    """Returns bits per byte, or bits per token for a tokenizer that loses information; None without a finite loss."""
+    """Returns the loss of a record in bits per byte, or in bits per token if the tokenizer loses information.
+
+    Returns None if the loss is not finite.
+    """
     if record.lossless or record.perplexity_per_token is None:
         return record.bits_per_byte
     return math.log2(record.perplexity_per_token)
@@ -121,7 +124,7 @@ def share_name(share: float) -> str:
 
 
 def share_folder(folder: Path, share: float) -> Path:
-    """Returns the run folder of one share within the folder of all learning curves, such as share-64 for 1/64."""
+    """Returns the run folder of one share of the train split: share-64 for 1/64, in the folder of all curves."""
     return folder / f"share-{1 / share:.0f}"
 
 
@@ -179,7 +182,10 @@ def _resampled(folder: Path, names: Sequence[str], shares: Sequence[float], *, l
 def _frontier(
     records: Sequence[EvalRecord], expense: Callable[[EvalRecord], float | None]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns expenses (n,), increasing, and losses (n,) of the records with a lower loss than all cheaper ones."""
+    """Returns the expenses and losses, each (n,), of the n records with a lower loss than all cheaper records.
+
+    Expenses are increasing. Records without an expense are left out.
+    """
     figures = np.array(sorted((expense(record) or 0, loss_of(record) or 0) for record in records), np.float64)
     figures = figures[figures[:, 0] > 0]
     lowest = np.minimum.accumulate(figures[:, 1])

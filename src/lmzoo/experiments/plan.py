@@ -1,4 +1,4 @@
-"""The plan of an experiment: what the commands compare, curves, ladder and prequential have in common."""
+"""The plan of an experiment, with the arguments that `compare`, `curves`, `ladder` and `prequential` share."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class RunPlan:
     """The plan of an experiment: which models to train, on which text, with which settings, seeds and processes."""
 
     species: Sequence[str] = ()
-    """Names of the model families to train; empty for all that come with lmzoo."""
+    """Names of the model families to train; if empty, all families that come with lmzoo."""
     corpus: str | Path | Corpus = DEFAULT_CORPUS
     """Name of a corpus, path to text, or a corpus that is already loaded."""
     tokenizer: str | Tokenizer | None = None
-    """Tokenizer of all models, or its specification; None for the one that the corpus prescribes, else "bpe:4096"."""
+    """Tokenizer of all models, or its specification; None for the tokenizer that the corpus prescribes, or "bpe:4096"
+    if the corpus prescribes none."""
     budget: str = "quick"
     """Preset of training length and model sizes: "quick", "standard" or "thorough"."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Settings by species, which override those of the budget."""
+    """Settings by species, which override the settings of the budget."""
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     """Values to try, by species and setting: {"hmm": {"n_states": [8, 32]}} adds two models to the run."""
     seed: int = 0
@@ -39,18 +40,19 @@ class RunPlan:
     seeds: int = 1
     """Number of trainings of each model, with the seeds `seed`, `seed` + 1 and so on."""
     jobs: int | None = None
-    """Number of models to train at the same time; None for one per core, at most 4."""
+    """Number of models to train at the same time; None for one model per core, at most 4."""
     device: Device = "auto"
-    """Device of networks: "cpu", "cuda", "mps", or "auto" for the best one."""
+    """Device of networks: "cpu", "cuda", "mps", or "auto" for the best available device."""
     command: str = ""
-    """Command line of the run, for its records."""
+    """Command line that started the run, which the records repeat; empty if the run was started from Python."""
     train_share: float | None = None
-    """Share of a larger train split that `corpus` holds, for the records of a learning curve; None for a whole one."""
+    """Share of the whole train split that `corpus` holds, for a point of a learning curve; None outside of curves."""
 
     def checked(self) -> Self:
-        """Returns the plan with default values for `species` and `jobs`, each species once.
+        """Returns a copy of the plan with defaults in place of an empty `species` and of `jobs` None.
 
-        Raises UsageError if a name, a number or a setting is wrong: before any work, not after an hour of it.
+        Raises UsageError for an unknown name, an invalid number or an unknown setting. Mistakes are thus reported
+        before any model is trained.
         """
         jobs = check_jobs(self.jobs)
         check_whole(1, seeds=self.seeds)
@@ -64,18 +66,25 @@ class RunPlan:
         return replace(self, species=species, jobs=jobs)
 
     def settings_of(self, species: str, *presets: str) -> dict[str, Any]:
-        """Returns the settings of a species: those of the budget, changed by `presets` and then by the plan itself."""
+        """Returns the settings with which the plan trains a species.
+
+        The settings of the budget are updated with the named `presets` of the species, and then with the plan's own
+        settings.
+        """
         settings = settings_for(species, self.budget)
         for preset in presets:
             settings = merged(settings, zoo.presets(species).get(preset, {}))
         return merged(settings, self.settings.get(species, {}))
 
     def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan, with its documents."""
+        """Returns the corpus of the plan, and reads it first if the plan only names it."""
         return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:
-        """Returns what identifies a run on `corpus`: a run folder can only be continued with the same values."""
+        """Returns the values that identify a run of the plan on a corpus: corpus, tokenizer, seed and lmzoo's version.
+
+        The run folder stores these values, and a run can only be continued with the same values.
+        """
         return {
             "corpus": corpus.name,
             "corpus_fingerprint": corpus.fingerprint,
@@ -85,9 +94,9 @@ class RunPlan:
         }
 
     def default_folder(self, experiment: str = "") -> Path:
-        """Returns the folder of a run for which none was named: runs/EXPERIMENT-CORPUS-BUDGET.
+        """Returns the default run folder of the plan: runs/EXPERIMENT-CORPUS-BUDGET.
 
-        Without the name of an experiment, it is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus.
+        If `experiment` is empty, the folder is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus.
         """
         corpus = self.corpus.name if isinstance(self.corpus, Corpus) else Path(self.corpus).stem
         if not experiment and self.corpus == DEFAULT_CORPUS:

@@ -90,9 +90,10 @@ def prequential(
 ) -> RunResult[CodeRecord]:
     """Compresses a corpus with the models of a plan, which learn it block by block, and with general compressors.
 
-    The tokenizer of the plan is "byte" (also if it is None) or "char". Models have the settings of their budget, then
-    those of their preset "bytes", then those of the plan. A training on the share f of the text reads sqrt(f) times the
-    tokens of the budget, because networks need more epochs on little text. From a script, call this function under
+    The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
+    settings of the budget, updated with its preset "bytes" and then with the settings of the plan. A network that is
+    trained on the share f of the text reads sqrt(f) times the tokens of the budget, because networks need more epochs
+    on little text. From a script, call this function under
     `if __name__ == "__main__":`.
 
     Returns the outcomes of the models, then those of the compressors. Raises UsageError for a wrong argument.
@@ -101,8 +102,8 @@ def prequential(
     tokenizer = plan.tokenizer or "byte"
     if not isinstance(tokenizer, str) or tokenizer not in TOKENIZERS:
         raise ConfigurationError(
-            f"tokenizer must be byte, or char, whose alphabet is counted; got '{tokenizer}': a vocabulary that is "
-            "learned from the text would have to be sent with it"
+            f"tokenizer must be 'byte' or 'char', got '{tokenizer}': a vocabulary that is learned from the text would "
+            "be part of the compressed text"
         )
     plan = plan.checked()
     settings = {name: plan.settings_of(name, "bytes") for name in plan.species}
@@ -154,7 +155,7 @@ def prequential(
 
 
 def _header_bits(documents: Sequence[Document], tokenizer: str) -> int:
-    """Returns the length of the header: the number of tokens and, for characters, the alphabet with an end mark."""
+    """Returns the length of the header in bits: the number of tokens and, for characters, the alphabet and its end."""
     if tokenizer == "byte":
         return _LENGTH_BITS
     alphabet = set().union(*(document.text for document in documents))
@@ -167,7 +168,11 @@ def _same(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
 
 
 def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], command: str) -> Outcome[CodeRecord]:
-    """Compresses a text with a general compressor; the outcome is "skipped" if a package is not installed."""
+    """Compresses a text with a general compressor, and returns its record.
+
+    `facts` are fields of the record. If the package of the compressor is not installed, the outcome is marked as
+    skipped.
+    """
     started = time.perf_counter()
     try:
         size = len(compressor.compress(data))
@@ -192,7 +197,7 @@ def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], com
 
 @dataclass(frozen=True)
 class BlockLength:
-    """The compressed length of one block of a text, and the time that it took."""
+    """The compressed length of one block of a text, and the time of training and compression."""
 
     nats: float | None
     """Sum of the surprisals of the tokens of the block; None if a token had probability 0."""
@@ -203,7 +208,11 @@ class BlockLength:
 
 
 def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any) -> CodeRecord:
-    """Returns the record of a compressed text from the bytes and lengths of its blocks; `facts` are other fields."""
+    """Returns the record of a compressed text.
+
+    `block_bytes`: UTF-8 bytes of the text of each block. `blocks`: compressed length of each block. `facts`: the other
+    fields of the record.
+    """
     nats = [block.nats for block in blocks]
     finite = [length for length in nats if length is not None]
     total_bits = facts["header_bits"] + bits(math.fsum(finite)) if len(finite) == len(nats) else None
@@ -220,7 +229,7 @@ def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any)
 
 @dataclass(frozen=True)
 class _Job:
-    """The compression of a text by one model, block by block, which can be sent to another process."""
+    """A job of `prequential`: compresses a text block by block with one model, in a process of its own."""
 
     folder: Path
     card: zoo.Card
@@ -238,11 +247,11 @@ class _Job:
         return self.card.name
 
     def matches(self, record: CodeRecord) -> bool:
-        """Returns True if a record of the same species was made with the settings of this job."""
+        """Returns True if a record of the same species has the settings of this job."""
         return _same(record.settings, self.settings)
 
     def do(self, on_progress: OnProgress) -> CodeRecord:
-        """Compresses the blocks that an earlier run did not compress, and returns the record of all blocks."""
+        """Compresses the blocks of the text that are not compressed yet, and returns the record of the whole text."""
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         arrays, _ = load_arrays(self.folder / "text.safetensors")
         ids = take_array(arrays, "ids", shape=(None,), dtype=np.int32)

@@ -28,7 +28,10 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 @dataclass(frozen=True, repr=False)
 class RunResult(Generic[AnyRecord]):
-    """The result of an experiment: `records` of the models that were evaluated, and `failures` of the others."""
+    """The result of an experiment: the records of the evaluated models, and the errors of the models that failed.
+
+    A notebook displays the result as a table, with the lowest bits per byte first.
+    """
 
     folder: Path
     """Folder of the run, with the records, the trained models and the scores of each token."""
@@ -37,12 +40,12 @@ class RunResult(Generic[AnyRecord]):
 
     @property
     def records(self) -> list[AnyRecord]:
-        """The records of all models that were evaluated, in the order of the request."""
+        """The records of all evaluated models, in the order of the request."""
         return [outcome.record for outcome in self.outcomes if outcome.record is not None]
 
     @property
     def failures(self) -> list[Outcome[AnyRecord]]:
-        """The models that could not be trained or evaluated, each with its error."""
+        """The outcomes of the models that could not be trained or evaluated, each with its error message."""
         return [outcome for outcome in self.outcomes if outcome.error and not outcome.skipped]
 
     def to_dataframe(self) -> pandas.DataFrame:
@@ -60,7 +63,7 @@ class RunResult(Generic[AnyRecord]):
         return f"<RunResult {self.folder}: {len(self.records)} records, {len(self.failures)} failures>"
 
     def _repr_html_(self) -> str:
-        """Returns the leaderboard as an HTML table for notebooks: the model with the fewest bits per byte first."""
+        """Returns the records as an HTML table for notebooks, with the lowest bits per byte first, and the errors."""
         ranked = sorted(self.records, key=_rank)
         names = [name for name in _COLUMNS if any(hasattr(record, name) for record in ranked)]
         titles = ["model", *(_COLUMNS[name][0] for name in names)]

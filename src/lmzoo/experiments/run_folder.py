@@ -16,26 +16,28 @@ from lmzoo.system.files import atomic_file
 
 @contextmanager
 def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
-    """Opens a run folder for writing, and creates it if it does not exist; a lock keeps other processes out.
+    """Opens a run folder for writing within a `with` block, and creates the folder if it does not exist.
 
-    `request` holds plain values that identify the run, such as the corpus and the seed. Raises UsageError if the folder
-    belongs to another request, holds other files, or is in use by another process. Raises SavedModelError if its
-    `run.json` is damaged.
+    A lock keeps other processes out of the folder. `request` holds the values that identify the run, such as the corpus
+    and the seed; they are stored in `run.json`. Raises UsageError if the folder belongs to a run with other values,
+    holds other files, or is in use by another process. Raises SavedModelError if `run.json` is damaged.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, and a run needs a folder: choose another name")
+        raise UsageError(f"{folder} is a file, but a run needs a folder: choose another name")
     _claim(folder, request)
     try:
         with FileLock(folder / "run.lock", blocking=False):
             yield
     except Timeout:
-        raise UsageError(
-            f"another process is at work in {folder}: wait until it has ended, or choose another folder"
-        ) from None
+        raise UsageError(f"another process is using {folder}: wait until it ends, or choose another folder") from None
 
 
 def _claim(folder: Path, request: Mapping[str, Any]) -> None:
-    """Writes `run.json` into a new or empty folder, or checks that it holds the same request."""
+    """Writes the request of a run to `run.json` in a new or empty folder, or checks that `run.json` holds the same one.
+
+    The request consists of the values that identify the run, such as the corpus and the seed. Raises UsageError or
+    SavedModelError as `open_run` does.
+    """
     path = folder / "run.json"
     if path.exists():
         try:

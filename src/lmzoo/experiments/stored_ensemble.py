@@ -22,24 +22,26 @@ from lmzoo.system.files import atomic_file
 
 @dataclass(frozen=True)
 class Member:
-    """One model of an ensemble and the result of leaving the model out (ablation). Losses in bits per byte."""
+    """One model of an ensemble, and the loss of the ensemble without the model (ablation), in bits per byte."""
 
     name: str
     weight: float
+    """Weight of the model in the ensemble; the weights sum to 1."""
     without: float
     """Bits per byte of the ensemble of all other models, with their weights fitted again."""
     increase: float
-    """Bits per byte that the ensemble loses without the model."""
+    """Increase of the ensemble's bits per byte if the model is left out."""
     low: float
     """Lower end of the 95 % interval of `increase`."""
     high: float
+    """Upper end of the 95 % interval of `increase`."""
 
 
 @dataclass(frozen=True)
 class StoredEnsemble:
-    """The weighted average of several models' distributions, compared with the best single model.
+    """The results of an ensemble, which averages the distributions of several models with weights.
 
-    All figures are bits per byte of the test split.
+    Losses and their differences are in bits per byte of the test split.
     """
 
     scored: dict[str, float | None]
@@ -48,22 +50,22 @@ class StoredEnsemble:
     best: str
     """The best single model on the validation split."""
     gain: float
-    """Bits per byte of the best single model less those of the ensemble."""
+    """Bits per byte of the best single model minus bits per byte of the ensemble."""
     gain_low: float
     """Lower end of the 95 % interval of `gain`."""
     gain_high: float
     is_significant: bool
-    """True if ensemble and best single model differ significantly."""
+    """True if the ensemble and the best single model differ significantly."""
     dynamic_bits_per_byte: float
     """Bits per byte with weights that are updated after every token of the test text."""
     members: list[Member]
 
 
 def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> None:
-    """Computes the ensemble of the ranked models of a run and stores it, unless it is stored already.
+    """Computes the ensemble of the models of a run and writes it to `ensemble.json`, unless the file is up to date.
 
-    Mixtures are not members, nor are models that adapt to the test text. Stores nothing if fewer than two models have
-    scores, or if the test text is too short for a comparison.
+    Models of the species `mixture` and models that adapt to the test text are not members. Nothing is written if fewer
+    than two models have scores, or if the test text is too short for a comparison.
     """
     path = folder / "ensemble.json"
     if load_ensemble(folder, records) is not None:
@@ -113,8 +115,9 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
 
 
 def load_ensemble(folder: Path, records: Sequence[EvalRecord]) -> StoredEnsemble | None:
-    """Reads the stored ensemble of a run; None if there is none for the scores that these records describe.
+    """Reads the ensemble of a run from `ensemble.json` in the run folder.
 
+    Returns None if the file is missing, or if the ensemble was computed for other results than those in `records`.
     Raises SavedModelError if the file is damaged.
     """
     path = folder / "ensemble.json"
@@ -130,9 +133,9 @@ def load_ensemble(folder: Path, records: Sequence[EvalRecord]) -> StoredEnsemble
 
 
 def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -> NDArray[np.floating] | None:
-    """Returns the log-probabilities (T,) in nats of the T test tokens under the model of a record.
+    """Reads the log-probability of each of the T test tokens under a model of a run, in nats: an array (T,).
 
-    Returns None if the model is not ranked, or if its scores are missing or damaged.
+    Returns None if the model has no bits per byte or adapts to the test text, or if its scores are missing or damaged.
     """
     if not record.is_ranked:
         return None

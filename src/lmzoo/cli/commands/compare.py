@@ -1,4 +1,4 @@
-"""`lmzoo compare`."""
+"""The command `lmzoo compare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lmzoo curves`."""
+"""The command `lmzoo curves`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lmzoo evaluate`."""
+"""The command `lmzoo evaluate`."""
 
 from __future__ import annotations
 

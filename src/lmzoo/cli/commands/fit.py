@@ -1,4 +1,4 @@
-"""`lmzoo fit`."""
+"""The command `lmzoo fit`."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def fit(
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
-    zoo.create(species, 2, device=device, **chosen)  # a wrong setting shows before the corpus is read
+    zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     check_folder(out)
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
-        raise UsageError("several processes cannot share standard input: name a file with --corpus")
+        raise UsageError("several processes cannot read the same standard input: name a file with --corpus")
     with terminal.progress("reading the corpus") as on_progress:
         loaded = load_corpus(corpus)
         encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
-    # Of several processes all come to the same model, and the first one keeps it.
+    # All processes of torchrun train the same model; only the first process saves it.
     checkpoint = None if process.rank else Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
     with terminal.progress(f"fitting {species}") as on_progress:
         predictor = Predictor.fit(
@@ -92,8 +92,8 @@ def fit(
             {"folder": str(out), "species": species, "settings": chosen, **predictor.provenance.as_dict()}
         )
     else:
-        made = predictor.provenance
+        provenance = predictor.provenance
         terminal.note(
-            f"{species}: {predictor.model.n_parameters:,} parameters from {made.n_train_tokens:,} tokens "
-            f"in {made.fit_seconds:.1f} s, saved in {out}"
+            f"{species}: {predictor.model.n_parameters:,} parameters from {provenance.n_train_tokens:,} tokens "
+            f"in {provenance.fit_seconds:.1f} s, saved in {out}"
         )

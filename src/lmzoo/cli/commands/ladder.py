@@ -1,4 +1,4 @@
-"""`lmzoo ladder`."""
+"""The command `lmzoo ladder`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def note_fit(
     outcome: Outcome[EvalRecord], *, name: str = "", quality: Callable[[EvalRecord], str] | None = None
 ) -> None:
-    """Prints one line on stderr about a finished job: its error, or its quality and its training time.
+    """Prints one line on stderr about a model that was trained: the error, or the quality and the training time.
 
     `name` is the label of the line (default: the name of the job). `quality` turns the record of the job into text,
     such as "1.311 bits/byte"; None leaves the quality out.

@@ -1,4 +1,4 @@
-"""`lmzoo prequential`."""
+"""The command `lmzoo prequential`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lmzoo report`."""
+"""The command `lmzoo report`."""
 
 from __future__ import annotations
 
