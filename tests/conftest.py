@@ -13,27 +13,11 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
+from sample_texts import small_texts
 
 if TYPE_CHECKING:
     from lmzoo import Predictor
-
-
-def small_texts(n_documents: int = 40, seed: int = 0) -> list[str]:
-    """Documents of sentences that agree in number, so that context helps."""
-    rng = np.random.default_rng(seed)
-    texts = []
-    for _ in range(n_documents):
-        sentences = []
-        for _ in range(int(rng.integers(3, 8))):
-            noun = rng.choice(["cat", "dog", "fox", "king", "ship"])
-            if rng.random() < 0.5:
-                sentences.append(f"The {noun} that I saw was near the {rng.choice(['river', 'house'])}.")
-            else:
-                sentences.append(f"The {noun}s that I saw were near the {rng.choice(['rivers', 'houses'])}.")
-        texts.append("\n".join(sentences))
-    return texts
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -157,6 +157,7 @@ def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_pat
     assert figures(read_records(folder / "curves.jsonl")) == figures([*before, *added])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--shares", "4"]
     command = [sys.executable, "-m", "lmzoo", "curves", *request, "--out", str(tmp_path / "run")]

@@ -1,4 +1,4 @@
-"""The ladder: what is measured on each rung, who climbs, what is kept, and how it is shown."""
+"""The ladder: results of each task, the tasks that are passed, records, tables and pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert not made.failures
     assert [(result.task, result.species) for result in made.records] == [
         ("markov-1", "ngram"), ("markov-1", "markov"), ("agreement-4", "ngram"), ("agreement-4", "markov"),
-    ], "rungs from the lowest up"  # fmt: skip
+    ], "the easiest task first"  # fmt: skip
     write_ladder(path)
     return path
 
@@ -61,7 +61,7 @@ def result_of(folder: Path, task: str, species: str) -> TaskResult:
     return found
 
 
-def test_who_climbs_and_who_fails_by_the_expected_amount(folder: Path) -> None:
+def test_models_pass_or_fail_by_the_expected_excess(folder: Path) -> None:
     easy = result_of(folder, "markov-1", "markov")
     assert easy.passed
     assert abs(easy.excess_nats or 1) < 0.002
@@ -101,7 +101,7 @@ def test_the_source_itself_has_no_excess(folder: Path) -> None:
 
 
 def test_error_is_that_of_other_documents(folder: Path) -> None:
-    """Documents of a rung may be long or short: drawn anew, their mean varies as the standard error says."""
+    """Documents differ in length: the mean over resampled documents varies as the standard error says."""
     record = read_records(folder / "agreement-4" / "results.jsonl")[0]
     rng, stream = np.random.default_rng(0), sources.source("counting").sample(300, np.random.default_rng(0))
     text = _TestText.of("counting", stream)
@@ -202,7 +202,7 @@ def test_of_several_seeds_the_best_counts(folder: Path) -> None:
     other = result_of(folder, "agreement-4", "ngram")
     found = by_species([*seeds, other])
     assert list(found) == ["markov", "ngram"]
-    assert [result.seed for result in found["markov"]] == [2, 1, 0], "by the share of ignorance, what failed last"
+    assert [result.seed for result in found["markov"]] == [2, 1, 0], "by the relative excess, without an excess last"
     assert excess([*seeds, other])[1][0][1:3] == ["1913 markov", "0.080 ✓ 1/3"]
     assert shares([*seeds, other])[1][0][2] == "1% ✓ 1/3"
     alike = replace(one, n_target_tokens=0, relative_excess=None)
@@ -302,7 +302,7 @@ def test_figure(folder: Path) -> None:
     assert len(values) == 4
     assert values["markov-1", "markov"]["mark"] == "✓"
     assert values["markov-1", "markov"]["excess"] == 0.001, "nothing below the scale"
-    assert specification["layer"][0]["encoding"]["y"]["sort"] == ["agreement-4", "markov-1"], "the lowest rung below"
+    assert specification["layer"][0]["encoding"]["y"]["sort"] == ["agreement-4", "markov-1"], "the easiest task below"
 
 
 def test_pages(folder: Path) -> None:
@@ -320,7 +320,7 @@ def test_pages(folder: Path) -> None:
         ):
             assert said in page, said
     tables = [block for block in markdown.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 4, "two of all, one of each rung"
+    assert len(tables) == 4, "two of all tasks, one of each"
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 

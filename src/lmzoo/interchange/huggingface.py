@@ -1,8 +1,8 @@
-"""Predictors of the species `gpt2` from and to folders of Hugging Face, which its GPT-2 was made to agree with.
+"""Conversion of GPT-2 models between lmzoo's species `gpt2` and folders of Hugging Face.
 
-A folder holds `config.json`, `model.safetensors` and `tokenizer.json`; what transformers computes from it are our
-logits, to rounding. Reading and writing need no transformers. Other causal models are read as they are, by
-`Predictor.load`: see `lmzoo.models.pretrained`.
+A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. The logits of transformers and lmzoo are equal,
+but for rounding. Conversion does not need transformers. `Predictor.load` reads folders of other causal models without
+conversion: see `lmzoo.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 
-# What GPT-2 as published is, among all that this configuration can say; a file need not name any of it.
+# Values of the configuration that describe the published GPT-2; a file may omit them.
 _FIXED: dict[str, Any] = {
     "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
@@ -43,7 +43,7 @@ _FIXED: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 _SAME_ACTIVATION = ("gelu_new", "gelu_pytorch_tanh")
-"""Names of the tanh form of gelu."""
+"""Names of the tanh approximation of gelu."""
 _OUTER = {"embedding": "wte", "positions": "wpe", "norm": "ln_f"}
 _IN_BLOCK = {
     "norm_1": "ln_1",
@@ -60,25 +60,26 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def predictor_to_huggingface(predictor: Predictor, folder: str | Path) -> Path:
-    """Writes a `gpt2` predictor as a new folder for `transformers.AutoModelForCausalLM` and `AutoTokenizer`.
+    """Writes a `gpt2` predictor to a new folder that `transformers.AutoModelForCausalLM` and `AutoTokenizer` can read.
 
-    Ids stay: end-of-text is 0, which the tokenizer there puts before each text, as the start of a document.
-    ConfigurationError for another species, UsageError if the folder is there.
+    Token ids are unchanged: the EOT (end-of-text) token has id 0, and the tokenizer of transformers puts it before each
+    text as the start of a document. Returns the folder. Raises ConfigurationError for a predictor of another species,
+    and UsageError if the folder exists.
     """
     folder = Path(folder)
     if predictor.species != "gpt2":
-        raise ConfigurationError(f"only gpt2 can be written for Hugging Face, and this is a '{predictor.species}'")
+        raise ConfigurationError(f"only 'gpt2' can be written for Hugging Face; got '{predictor.species}'")
     if folder.exists():
-        raise UsageError(f"{folder} is there already and is left as it is: choose a new name")
+        raise UsageError(f"{folder} exists already and is not overwritten: choose a new name")
     settings = {**zoo.defaults("gpt2"), **predictor.settings}
-    ours = predictor.model.arrays()
-    weights = {f"transformer.{name}": _turned(name, ours[own]) for own, name in _names(settings["n_layers"])}
+    arrays = predictor.model.arrays()
+    weights = {f"transformer.{name}": _transposed(name, arrays[ours]) for ours, name in _names(settings["n_layers"])}
     with atomic_folder(folder) as temporary:
         save_arrays(temporary / "model.safetensors", weights, metadata={"format": "pt"})
         _write_json(temporary / "config.json", _config(predictor.tokenizer.vocab_size, settings))
         ends = {"bos_token_id": EOT, "eos_token_id": EOT, "pad_token_id": EOT}
         _write_json(temporary / "generation_config.json", ends)
-        _write_json(temporary / "tokenizer.json", _their_tokenizer(predictor.tokenizer))
+        _write_json(temporary / "tokenizer.json", _huggingface_tokenizer(predictor.tokenizer))
         marks = dict.fromkeys(["bos_token", "eos_token", "pad_token"], EOT_TEXT)
         about = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -113,8 +114,8 @@ def _config(vocab_size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Our `tokenizer.json` with end-of-text as a mark, put before each text."""
+def _huggingface_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Returns the tokenizer as a `tokenizer.json` of Hugging Face, with EOT as a special token before each text."""
     mark = {"content": EOT_TEXT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     description = json.loads(tokenizer.to_json())
     start, text = {"SpecialToken": {"id": EOT_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
@@ -137,22 +138,23 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
-    """A `gpt2` predictor from a folder of Hugging Face that holds a GPT-2: logits stay, to rounding.
+    """Reads a GPT-2 model in a folder of Hugging Face as a predictor of the species `gpt2`.
 
-    End-of-text becomes id 0, and what was 0 takes its place. Only safetensors are read, never a pickle.
-    ConfigurationError for what our `gpt2` cannot be; SavedModelError or TokenizerError for damage.
+    Its logits are those of transformers but for rounding. The EOT (end-of-text) token and the token with id 0 exchange
+    their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the architecture differs
+    from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
     """
     folder = Path(folder)
     config = _read_json(folder / "config.json")
     settings, vocab_size, eot_id = _settings(folder / "config.json", config)
     check_safe_weights(folder)
     weights = _Weights(folder)
-    # Before anything of these sizes is made: what a configuration says costs no more than the weights hold.
+    # Checked before any allocation, so that a wrong configuration cannot ask for more memory than the file has weights.
     weights.check(_shapes(settings, vocab_size))
     shapes = dict(_shapes(settings, vocab_size))
     arrays: dict[str, NDArray[Any]] = {}
-    for own, name in _names(settings["n_layers"]):
-        arrays[own] = np.ascontiguousarray(_turned(name, weights.take(name, shapes[name])))
+    for ours, name in _names(settings["n_layers"]):
+        arrays[ours] = np.ascontiguousarray(_transposed(name, weights.take(name, shapes[name])))
     rows = arrays["embedding.weight"]
     if weights.has("lm_head.weight") and not np.array_equal(weights.take("lm_head.weight", rows.shape), rows):
         raise ConfigurationError(f"{folder}: the output lm_head.weight is not the input wte.weight, as it is in gpt2")
@@ -173,17 +175,20 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
 
 
 def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Our settings, the vocabulary's size and its end-of-text, from `config.json`; ConfigurationError says what not."""
+    """Returns the settings of `gpt2`, the vocabulary size and the id of the EOT token, from a `config.json`.
+
+    Raises ConfigurationError if the configuration describes another architecture.
+    """
     kind = config.get("model_type")
     if kind != "gpt2":
         raise ConfigurationError(
             f"{path} has model_type {kind!r}, and only 'gpt2' can be converted; "
-            "other causal models are used as they are: lmzoo evaluate, predict and generate take their folder"
+            "lmzoo evaluate, predict and generate read folders of other causal models without conversion"
         )
     for name, wanted in _FIXED.items():
         found = config.get(name, wanted)
         if found != wanted and not (name == "activation_function" and found in _SAME_ACTIVATION):
-            raise ConfigurationError(f"{path} has {name} {found!r}, and gpt2 is {wanted!r}")
+            raise ConfigurationError(f"{path} has {name} {found!r}, but gpt2 needs {wanted!r}")
     sizes = {
         "d_model": config.get("n_embd", 768),
         "n_layers": config.get("n_layer", 12),
@@ -194,13 +199,13 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
     check_whole(2, n_positions=window, vocab_size=vocab_size)
     if config.get("n_inner") not in (None, 4 * sizes["d_model"]):
         raise ConfigurationError(
-            f"{path} has n_inner {config['n_inner']!r}, and gpt2 is 4 x n_embd = {4 * sizes['d_model']}"
+            f"{path} has n_inner {config['n_inner']!r}, but gpt2 needs 4 x n_embd = {4 * sizes['d_model']}"
         )
     eot_id, start_id = config.get("eos_token_id", 50256), config.get("bos_token_id", 50256)
     check_whole(0, vocab_size - 1, eos_token_id=eot_id)
     if start_id not in (None, eot_id):
         raise ConfigurationError(
-            f"{path} has bos_token_id {start_id!r} and eos_token_id {eot_id}, and in gpt2 one id starts and ends texts"
+            f"{path} has bos_token_id {start_id!r} and eos_token_id {eot_id}, but gpt2 needs the same id for both"
         )
     dropout = config.get("resid_pdrop", 0.1)
     check_share(resid_pdrop=dropout)
@@ -208,31 +213,34 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
 
 
 class _Weights:
-    """The tensors of a folder, in one file or several; read one by one."""
+    """The weight tensors of a folder of Hugging Face, in one or several safetensors files, read one by one."""
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
         names = ["model.safetensors"]
         if not (folder / names[0]).is_file() and index.is_file():
-            places = _read_json(index).get("weight_map")
-            if not isinstance(places, dict) or any(Path(str(name)).name != name for name in places.values()):
+            weight_map = _read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict) or any(Path(str(name)).name != name for name in weight_map.values()):
                 raise SavedModelError(f"{index} is damaged: its weight_map must give names of files in the same folder")
-            names = sorted(set(places.values()))
+            names = sorted(set(weight_map.values()))
         self._folder, self._files = folder, [folder / name for name in names]
         self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-        self._places: dict[str, tuple[Path, str]] = {}
+        self._locations: dict[str, tuple[Path, str]] = {}
         for path in self._files:
-            with _opened(path) as opened:
-                for full_name in opened.keys():  # noqa: SIM118 - it is no mapping
-                    entry, name = opened.get_slice(full_name), full_name.removeprefix("transformer.")
+            with _open(path) as file:
+                for full_name in file.keys():  # noqa: SIM118 - it is no mapping
+                    entry, name = file.get_slice(full_name), full_name.removeprefix("transformer.")
                     self._shapes[name] = (tuple(entry.get_shape()), entry.get_dtype())
-                    self._places[name] = (path, full_name)
+                    self._locations[name] = (path, full_name)
 
     def has(self, name: str) -> bool:
-        return name in self._places
+        return name in self._locations
 
     def check(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-        """SavedModelError for the first tensor that is not there, or not in its shape and of floats."""
+        """Raises SavedModelError if a tensor is missing, has another shape, or is not of floating-point numbers.
+
+        `shapes` yields the name and the shape of each tensor.
+        """
         for name, shape in shapes:
             if name not in self._shapes:
                 raise SavedModelError(f"the weights in {self._folder} lack '{name}'")
@@ -244,14 +252,14 @@ class _Weights:
                 )
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The tensor in float32."""
-        path, full_name = self._places[name]
-        with _opened(path) as opened:
-            array = opened.get_tensor(full_name).float().numpy()
+        """Returns a tensor as a float32 array; raises SavedModelError if it has another shape."""
+        path, full_name = self._locations[name]
+        with _open(path) as file:
+            array = file.get_tensor(full_name).float().numpy()
         return take_array({name: array}, name, shape=shape, dtype=np.float32)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files, one after the other, in hexadecimal."""
+        """Returns the SHA-256 hash of the concatenated weight files, in hexadecimal."""
         digest = hashlib.sha256()
         for path in self._files:
             with path.open("rb") as file:
@@ -260,7 +268,7 @@ class _Weights:
         return digest.hexdigest()
 
 
-def _opened(path: Path) -> Any:
+def _open(path: Path) -> Any:
     try:
         return safetensors.safe_open(path, framework="pt")  # as torch: numpy has no bfloat16
     except (safetensors.SafetensorError, OSError) as error:
@@ -288,29 +296,29 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(n_layers: int) -> Iterator[tuple[str, str]]:
-    """Each parameter as we name it, and as GPT2Model does."""
+    """Yields the names of each parameter of GPT-2: in lmzoo, and in `transformers.GPT2Model`."""
     inner = (
-        (f"blocks.{number}.{own}", f"h.{number}.{name}")
+        (f"blocks.{number}.{ours}", f"h.{number}.{name}")
         for number in range(n_layers)
-        for own, name in _IN_BLOCK.items()
+        for ours, name in _IN_BLOCK.items()
     )
-    for own, name in itertools.chain(_OUTER.items(), inner):
-        yield f"{own}.weight", f"{name}.weight"
+    for ours, name in itertools.chain(_OUTER.items(), inner):
+        yield f"{ours}.weight", f"{name}.weight"
         if name not in ("wte", "wpe"):
-            yield f"{own}.bias", f"{name}.bias"
+            yield f"{ours}.bias", f"{name}.bias"
 
 
-def _is_turned(name: str) -> bool:
-    """Whether it is a matrix of `Conv1D`, which has inputs in rows where `Linear` has outputs."""
+def _is_transposed(name: str) -> bool:
+    """Returns True for a weight matrix of `Conv1D`, which is the transpose of a weight matrix of `Linear`."""
     return ".c_" in name and name.endswith("weight")
 
 
-def _turned(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    return array.T if _is_turned(name) else array
+def _transposed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    return array.T if _is_transposed(name) else array
 
 
 def _shapes(settings: Mapping[str, Any], vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The name and shape of each tensor in the file."""
+    """Yields the name and the shape of each tensor in a weight file of GPT-2."""
     d = settings["d_model"]
     matrices = {
         "wte": (vocab_size, d),

@@ -1,0 +1,49 @@
+"""Runs that several tests of the experiments share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from compare_runs import SPECIES
+from prequential_runs import prequential
+
+from lmzoo.evaluation.records import CodeRecord
+from lmzoo.experiments.compare import compare
+from lmzoo.experiments.result import RunResult
+from lmzoo.report import write_report
+
+
+@pytest.fixture(scope="session")
+def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    comparison = compare(folder, species=SPECIES, corpus=corpus_folder, tokenizer="bpe:300", command="lmzoo compare")
+    assert [record.species for record in comparison.records] == SPECIES
+    assert not comparison.failures
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Interrupts do here what they do in a terminal: a job in the background of a shell ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def coding(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult[CodeRecord]:
+    folder = tmp_path_factory.mktemp("prequential") / "run"
+    training = {"tokens": 3000, "batch_size": 4, "chunk_size": 16}
+    done = prequential(
+        folder,
+        species=["uniform", "unigram", "markov", "ngram", "rnn"],
+        corpus=corpus_folder,
+        settings={"rnn": {"d_embed": 8, "d_hidden": 16, "training": training}},
+        command="lmzoo prequential",
+    )
+    assert not done.failures
+    return done
