@@ -125,13 +125,13 @@ def test_an_interrupted_convert_leaves_nothing(
 def test_convert_says_when_probabilities_do_not_sum_to_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, PRUNED)
     assert run(["convert", str(path), str(tmp_path / "out")]) == 0
-    assert "they do not sum to 1: off by 0.12" in capsys.readouterr().err, "after b a: 7/8 + 1/8 + 1/8"
+    assert "some distributions do not sum to 1 (by up to 0.12)" in capsys.readouterr().err, "after b a: 7/8 + 1/8 + 1/8"
 
 
 BAD_CALLS: dict[str, tuple[list[str], int, str]] = {
     "missing source": (["nothing.arpa", "out"], 1, "cannot read"),
     "a folder that is no predictor": ([".", "out.arpa"], 1, "no saved predictor"),
-    "an ARPA file that is there": (["saved", "model.arpa"], 2, "left as it is: choose a new name"),
+    "an ARPA file that is there": (["saved", "model.arpa"], 2, "was not changed: choose a new name"),
     "a folder that holds something else": (["model.arpa", "full"], 2, "holds other files"),
     "another species": (["saved", "out.arpa"], 2, "but this is a 'markov' model"),
     "a tokenizer for a predictor": (["saved", "out.arpa", "--tokenizer", "saved"], 2, "is for ARPA files"),

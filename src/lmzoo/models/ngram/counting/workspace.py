@@ -34,7 +34,7 @@ def parse_bytes(size: str) -> int:
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), re.IGNORECASE)
     if not match:
-        raise ConfigurationError(f"cannot read the memory size '{size}': write a number and a unit, as in 500M or 2G")
+        raise ConfigurationError(f"a memory size must be a number and a unit, such as 500M or 2G; got '{size}'")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
