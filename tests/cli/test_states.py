@@ -78,6 +78,7 @@ def test_wrong_sweeps(corpus_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -> None:
     """A nested setting leaves the others of its group unchanged, and no value writes outside of the run folder."""
     group = {"species": "markov", "settings": {"alpha": 2.0}}
@@ -147,6 +148,7 @@ def test_a_sweep_is_compared_with_the_best_of_its_kind(sweep: Path) -> None:
     assert reference_record(tried, [impossible, other]) == other
 
 
+@pytest.mark.slow
 def test_tokens_are_text_in_table_and_graph(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()

@@ -20,6 +20,7 @@ def test_votes_by_hand() -> None:
     assert second == pytest.approx(0.8 * 0.1 + 0.2 * 0.4)
 
 
+@pytest.mark.slow
 def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
     """Two models, each right on half of a long text: soon after they change, the other one has the weight."""
     right, wrong, n = math.log(0.5), math.log(0.25), 60_000

@@ -364,6 +364,7 @@ def test_the_package_and_its_counts_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("species", ["ngram", "class-hmm"])
 def test_counting_leaves_torch_its_threads(species: str) -> None:
     """Whoever gives torch one thread, since other programs run on the cores, has one after a fit on several too."""

@@ -58,6 +58,7 @@ def test_a_run_stores_what_the_probes_measure(run: Path) -> None:
     assert SAMPLE_SEED == 0
 
 
+@pytest.mark.slow
 def test_an_old_run_is_completed_without_training(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     before = {record.name: record.total_nats for record in read_records(folder / "results.jsonl")}

@@ -83,6 +83,7 @@ def test_one_species_disagrees_with_none(run_folder: Path, tmp_path: Path) -> No
         assert "Passages with the largest differences" not in page
 
 
+@pytest.mark.slow
 def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
     """Whatever a corpus says: no markup, and no commands for a terminal."""
     corpus = tmp_path / "corpus"
@@ -103,6 +104,7 @@ def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
     assert {line.count("|") for line in rows} == {4}
 
 
+@pytest.mark.slow
 def test_passages_of_words_have_spaces(corpus_folder: Path, tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["unigram", "markov"], corpus=corpus_folder, tokenizer="word:1")
     encoded, records = EncodedCorpus.load(tmp_path / "run" / "encoded"), read_records(tmp_path / "run/results.jsonl")
@@ -123,6 +125,7 @@ def test_figure_of_calibration() -> None:
     assert specification["facet"]["sort"] == ["late", "early"], "in the order in which they are given"
 
 
+@pytest.mark.slow
 def test_species_without_scores_are_left_out(run_folder: Path, tmp_path: Path) -> None:
     """Runs of earlier versions have none; and what finds a token impossible has no mean."""
     folder = shutil.copytree(run_folder, tmp_path / "run")

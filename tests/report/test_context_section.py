@@ -84,6 +84,7 @@ def test_the_report_has_the_use_of_context(run_folder: Path) -> None:
     assert not [line for before, line in itertools.pairwise(lines) if line.startswith("#") and before], "headings"
 
 
+@pytest.mark.slow
 def test_a_report_goes_on_where_context_cannot_be_measured(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(f'{{"text": "{letter}"}}\n' for letter in "abcdefghij" * 3), encoding="utf-8")

@@ -22,6 +22,8 @@ from lmzoo.report.leaderboard import ADAPTIVE_NOTE
 from lmzoo.report.merged import write_merged
 from lmzoo.zoo.citations import bibtex, entries
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

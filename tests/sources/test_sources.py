@@ -115,6 +115,7 @@ load = cache(load_corpus)
 """Loads a corpus, once for all tests."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["agreement-4", "copying"])
 def test_a_source_is_a_corpus(name: str) -> None:
     corpus = load(f"source:{name}")

@@ -34,6 +34,7 @@ class Fixed(Network):
         return self.hidden, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_sampled_loss_estimates_the_whole_sum(bias: bool) -> None:
     """Many samples give the loss and the gradient of the whole; few give the sum on average."""

@@ -230,6 +230,7 @@ def test_a_network_without_a_short_way_goes_the_long_one() -> None:
 # ---- When it begins ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kernels_are_loaded_when_they_pay_off() -> None:
     """Not for a few tokens; and the text does not show where they begin."""
     code = """

@@ -37,6 +37,7 @@ def weights(model: LanguageModel[Any]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in model.arrays().values()])
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_what_has_no_blocks_is_refused() -> None:
         model.fit(TrainingData(stream, stream))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("there-is-no-such-compiler",))

@@ -223,6 +223,7 @@ test_loop.fitted(Deadly(Path(sys.argv[2])))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_model(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(path)]

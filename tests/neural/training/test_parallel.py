@@ -31,6 +31,8 @@ from lmzoo.neural.training.parallel import ProcessGroup, join_processes
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
 
+pytestmark = pytest.mark.slow
+
 V = 12
 SHORT = {"tokens": 2_000, "batch_size": 4, "chunk_size": 8, "learning_rate": 2e-3, "ema_fraction": 0.2, "bf16": False}
 # A faster one would let differences of rounding grow a thousandfold.
