@@ -27,7 +27,7 @@ def test_one_process_at_a_time_works_in_a_folder(corpus_folder: Path, tmp_path: 
 
     def second(outcome: Outcome[EvalRecord]) -> None:
         heard.append(outcome.name)
-        with pytest.raises(UsageError, match=r"another process is at work in .*: wait"):
+        with pytest.raises(UsageError, match=r"another process is using .*: wait"):
             compare(tmp_path / "run", **request)
 
     compare(tmp_path / "run", **request, on_outcome=second)

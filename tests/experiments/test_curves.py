@@ -82,7 +82,7 @@ def test_shares_are_nested_and_near_their_size() -> None:
         assert places == sorted(places), "documents stand in their order"
         if share < 1:
             assert set(places) < {corpus.train.index(document) for document in shares[2 * share].train}
-            assert f"1/{n_parts}: {len(places)} documents, drawn with seed 3" in part.protocol
+            assert f"1/{n_parts}: {len(places)} documents, sampled with seed 3" in part.protocol
         assert (part.valid, part.test) == (corpus.valid, corpus.test)
     assert [part.train for part in nested_shares(corpus, 64, seed=4).values()] != [
         part.train for part in shares.values()
