@@ -281,7 +281,7 @@ def test_changes_in_words(run: Path, tmp_path: Path) -> None:
     assert rows(found)[0] == ["b", "4.000", "3.000", "1.500", "1.000"]
 
 
-def test_who_adapts_to_the_test_text_competes_with_nobody(run: Path, tmp_path: Path) -> None:
+def test_models_that_adapt_to_the_test_text_are_not_compared(run: Path, tmp_path: Path) -> None:
     folder = made_up(run, tmp_path / "run", {"a": [2.0, 2.0, 2.0, 2.0], "b": [4.0, 3.0, 1.5, 1.0]})
     adaptive = [
         dataclasses.replace(one, adapts_on_test=one.name == "b") for one in read_records(folder / "curves.jsonl")

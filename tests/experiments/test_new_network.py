@@ -64,6 +64,7 @@ def species(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("last_token_network", None)
 
 
+@pytest.mark.slow
 def test_compare_and_ladder_know_a_new_network(species: str, corpus_folder: Path, tmp_path: Path) -> None:
     assert settings_for(species, "standard") == {}, "no preset: the defaults"
     comparison = compare(tmp_path / "run", species=[species, "unigram"], corpus=corpus_folder, tokenizer="byte")

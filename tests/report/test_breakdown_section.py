@@ -83,8 +83,9 @@ def test_one_species_disagrees_with_none(run_folder: Path, tmp_path: Path) -> No
         assert "Passages with the largest differences" not in page
 
 
+@pytest.mark.slow
 def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
-    """Whatever a corpus says: no markup, and no commands for a terminal."""
+    """Markup and terminal commands in a corpus are shown as text."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number in range(30):
@@ -103,6 +104,7 @@ def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
     assert {line.count("|") for line in rows} == {4}
 
 
+@pytest.mark.slow
 def test_passages_of_words_have_spaces(corpus_folder: Path, tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["unigram", "markov"], corpus=corpus_folder, tokenizer="word:1")
     encoded, records = EncodedCorpus.load(tmp_path / "run" / "encoded"), read_records(tmp_path / "run/results.jsonl")
@@ -124,7 +126,7 @@ def test_figure_of_calibration() -> None:
 
 
 def test_species_without_scores_are_left_out(run_folder: Path, tmp_path: Path) -> None:
-    """Runs of earlier versions have none; and what finds a token impossible has no mean."""
+    """Runs of earlier versions have no scores, and a model that gave a token probability 0 has no mean."""
     folder = shutil.copytree(run_folder, tmp_path / "run")
     encoded, records = EncodedCorpus.load(folder / "encoded"), read_records(folder / "results.jsonl")
     records = [replace(one, n_impossible=3) if one.name == "unigram" else one for one in records]
