@@ -103,7 +103,7 @@ def test_sign_flip_p_values_by_hand() -> None:
 
 
 def test_many_different_models_all_differ_significantly() -> None:
-    """Holm's correction multiplies the smallest of 780 p-values by 780, so it must be smaller than sign flips can show."""
+    """Holm's correction multiplies the smallest p-value of 780 pairs by 780; sign flips alone cannot be so small."""
     log_probs, sizes = text(np.random.default_rng(4), 40)
     log_probs *= np.linspace(1, 3, 40)[:, None] / np.mean(log_probs, axis=1, keepdims=True) * log_probs[0].mean()
     found = of_documents(log_probs, sizes, n_resamples=400)
