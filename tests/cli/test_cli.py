@@ -193,7 +193,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no species": (lambda tmp: [*COMPARE, "--species", "--jobs", "1"], 2, "--species"),
     "no task": (lambda tmp: ["ladder", "--out", "OUT", "--task", "--species", "markov"], 2, "--task"),
     "negative seed": (lambda tmp: [*COMPARE, "--seed", "-1"], 2, "--seed"),
-    "one share": (lambda tmp: ["curves", "--out", "OUT", "--shares", "1"], 2, "--shares"),
+    "one share": (lambda tmp: ["curves", "--out", "OUT", "--shares", "1"], 2, "shares must be a power of two"),
     "setting of nobody": (
         lambda tmp: [*COMPARE, "--set", "alpha=1"],
         2,

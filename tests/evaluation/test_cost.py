@@ -1,4 +1,4 @@
-"""What species cost: how it is counted, and which of them nothing better undercuts."""
+"""Costs of models: counts of operations, measured times, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BLOCK = (3 * 8 * 8) + 8 * 8 + 2 * (8 * 32)  # query, key and value; what comes o
         ("nplm", {"order": 4, "d_embed": D, "d_hidden": H, "direct": False}, 2 * (3 * D * H + H * V)),
         # Attention takes q k' and weights x v: 2 x 2 x 8 operations for each of the 64 keys of the window.
         ("transformer", {**DECODER, "window": 64}, 2 * (2 * BLOCK + 8 * V) + 2 * (64 * 2 * 2 * 8)),
-        # The belief of R = 3 to K = 7 states, for the filter and for the prediction; K to R; K to all tokens.
+        # R = 3 to K = 7 states, for the filter and for the prediction; K to R; K to all tokens.
         ("low-rank-hmm", {"n_states": 7, "rank": 3, "d_embed": 4}, 2 * (3 * 3 * 7 + 7 * V)),
     ],
 )
@@ -60,7 +60,7 @@ def test_operations_are_those_of_the_weights(species: str, settings: dict[str, A
 
 
 @pytest.mark.parametrize("species", ["transformer-2017", "gpt2"])
-def test_no_token_is_read_twice_for_the_count(species: str) -> None:
+def test_operations_count_each_token_once(species: str) -> None:
     weights = 2 * (2 * BLOCK + 8 * V)
     flops = untrained(species, **DECODER, window=64, training={"chunk_size": 64}).flops_per_token
     # Attention to at most 65 keys, as the cache may hold a void window beside the new one.
@@ -167,7 +167,7 @@ def test_more_of_a_rate_is_cheaper(run: Path) -> None:
 
 
 def test_the_front_by_another_way(run: Path) -> None:
-    """From the cheapest on, whoever is better than all before; of equal price the best."""
+    """The front holds each model that is better than all cheaper models; among models of equal cost, the best."""
     rng = np.random.default_rng(3)
     for _ in range(20):
         figures = rng.integers(1, 12, (15, 2))

@@ -11,7 +11,7 @@ from lmzoo.evaluation.ensemble import dynamically_mixed, evaluate_ensemble, lear
 from lmzoo.evaluation.statistics import ResamplingUnits
 
 
-def test_votes_by_hand() -> None:
+def test_mixtures_by_hand() -> None:
     log_probs = np.log([[0.5, 0.1], [0.1, 0.4]])
     np.testing.assert_allclose(np.exp(mixed(log_probs, np.array([0.75, 0.25]))), [0.4, 0.175])  # .375 + .025, ...
     # The first token has shares 0.25 and 0.05, 5/6 and 1/6 of their sum; a tenth goes back to halves: 0.8 and 0.2.
@@ -22,7 +22,7 @@ def test_votes_by_hand() -> None:
 
 @pytest.mark.slow
 def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
-    """Two models, each right on half of a long text: soon after they change, the other one has the weight."""
+    """Each of two models is right on half of a text: soon after the change, dynamic weights favour the other model."""
     right, wrong, n = math.log(0.5), math.log(0.25), 60_000
     log_probs = np.array([[right] * n + [wrong] * n, [wrong] * n + [right] * n])
     halves = np.array([0.5, 0.5])
@@ -40,8 +40,8 @@ def test_where_models_take_turns_at_random_nothing_is_to_be_remembered() -> None
     assert learn_share(log_probs, np.array([0.5, 0.5])) > 0.9
 
 
-def test_what_each_one_contributes() -> None:
-    """One model knows half of the tokens, one the others, and one nothing that they do not know."""
+def test_ablations() -> None:
+    """One model predicts half of the tokens, one predicts the others, and the third adds nothing to the two."""
     rng = np.random.default_rng(0)
     known = rng.random((2, 4000)) < 0.5
     known[1] = ~known[0]

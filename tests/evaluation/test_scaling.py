@@ -51,8 +51,9 @@ def test_no_floor_is_said_to_be_none() -> None:
     assert law.floor_interval[0] == 0
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_claim() -> None:
-    """Noise of 0.5 % on seven points: most intervals hold the truth, and the estimates lie around it."""
+    """With noise of 0.5 % on seven points, most intervals contain the truth, and the estimates are unbiased."""
     rng = np.random.default_rng(1)
     held, exponents = [], []
     for _ in range(60):
@@ -138,7 +139,7 @@ def test_a_crossing_that_may_lie_outside_is_not_certain(shift: float, ends: tupl
     assert not crossing.is_certain
 
 
-def test_who_leads() -> None:
+def test_leaders() -> None:
     losses = np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0], [4.0, 3.0, 1.0]])
     # The first until 100, where it meets the second; the third passes the second half way from 100 to 1,000.
     found = leaders([10, 100, 1000], losses)

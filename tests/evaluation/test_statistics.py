@@ -50,8 +50,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert 0.90 < of_difference / n < 0.97
 
 
-def test_equal_models_are_seldom_told_apart() -> None:
-    """Four that are equally good: one of six pairs is called different in at most about 5 % of all texts."""
+def test_equal_models_seldom_differ_significantly() -> None:
+    """Of the six pairs of four equal models, a pair differs significantly in at most about 5 % of all texts."""
     rng, n, alarms = np.random.default_rng(1), 400, 0
     for _ in range(n):
         found = of_documents(*text(rng, 4), n_resamples=400)
@@ -102,8 +102,8 @@ def test_sign_flip_p_values_by_hand() -> None:
     assert _sign_flip_p_values(np.ones((1, 40)), 200, seed=0)[0] == pytest.approx(2 * math.exp(-20))
 
 
-def test_many_different_models_are_all_told_apart() -> None:
-    """Each of 780 pairs counts 780 times, so that its own p-value must be far below one in so many flips."""
+def test_many_different_models_all_differ_significantly() -> None:
+    """Holm's correction multiplies the smallest p-value of 780 pairs by 780; sign flips alone cannot be so small."""
     log_probs, sizes = text(np.random.default_rng(4), 40)
     log_probs *= np.linspace(1, 3, 40)[:, None] / np.mean(log_probs, axis=1, keepdims=True) * log_probs[0].mean()
     found = of_documents(log_probs, sizes, n_resamples=400)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from lmzoo.evaluation.records import read_records
 from lmzoo.evaluation.scores import load_scores
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.run_folder import scores_path
+
+REQUEST: dict[str, Any] = {"species": ["unigram"], "tokenizer": "byte"}
+
+
+@pytest.fixture(scope="module")
+def unigram_run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one small model; tests that change the folder copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "unigram"
+    assert not compare(folder, corpus=corpus_folder, **REQUEST).failures
+    return folder
 
 
 def test_context_helps(run: Path) -> None:
@@ -56,15 +68,18 @@ def test_scores_are_kept_and_intervals_hold_the_figure(run: Path) -> None:
         load_scores(run / "scores" / "markov" / "test.safetensors", record.n_tokens + 1)
 
 
-def test_scores_that_are_gone_are_made_again_and_nothing_is_fitted(corpus_folder: Path, tmp_path: Path) -> None:
-    request = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
-    first = compare(tmp_path / "run", **request).records[0]
-    scores = tmp_path / "run" / "scores" / "unigram" / "test.safetensors"
-    scores.unlink()
-    second = compare(tmp_path / "run", **request)
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"half")], ids=["gone", "damaged"])
+def test_scores_are_made_again_and_nothing_is_fitted(
+    damage: Callable[[Path], Any], unigram_run: Path, corpus_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(unigram_run, tmp_path / "run")
+    (first,) = read_records(folder / "results.jsonl")
+    damage(scores_path(folder, "unigram", "test"))
+    second = compare(folder, corpus=corpus_folder, **REQUEST)
     assert not second.outcomes[0].reused
-    assert scores.exists()
+    load_scores(scores_path(folder, "unigram", "test"), first.n_tokens)
     assert second.records[0].fit_seconds == first.fit_seconds
+    assert compare(folder, corpus=corpus_folder, **REQUEST).outcomes[0].reused
 
 
 def test_a_second_run_reuses_everything(run: Path, corpus_folder: Path) -> None:
@@ -74,13 +89,13 @@ def test_a_second_run_reuses_everything(run: Path, corpus_folder: Path) -> None:
     assert (run / "results.jsonl").read_bytes() == before
 
 
-def test_other_settings_are_fitted_again(corpus_folder: Path, tmp_path: Path) -> None:
-    request = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
-    first = compare(tmp_path / "run", **request)
-    second = compare(tmp_path / "run", **request, settings={"unigram": {"alpha": 100.0}})
+def test_other_settings_are_fitted_again(unigram_run: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(unigram_run, tmp_path / "run")
+    (first,) = read_records(folder / "results.jsonl")
+    second = compare(folder, corpus=corpus_folder, **REQUEST, settings={"unigram": {"alpha": 100.0}})
     assert not second.outcomes[0].reused
-    assert figures(first.records[0]) != figures(second.records[0])
-    assert len(read_records(tmp_path / "run" / "results.jsonl")) == 1
+    assert figures(first) != figures(second.records[0])
+    assert len(read_records(folder / "results.jsonl")) == 1
 
 
 def test_a_run_folder_belongs_to_one_request(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
@@ -89,14 +104,6 @@ def test_a_run_folder_belongs_to_one_request(run: Path, corpus_folder: Path, tmp
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other files"):
         compare(tmp_path, species=SPECIES, corpus=corpus_folder)
-
-
-def test_damaged_scores_are_made_again(corpus_folder: Path, tmp_path: Path) -> None:
-    request: dict[str, Any] = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
-    compare(tmp_path / "run", **request)
-    scores_path(tmp_path / "run", "unigram", "test").write_bytes(b"half")
-    assert not compare(tmp_path / "run", **request).outcomes[0].reused
-    assert compare(tmp_path / "run", **request).outcomes[0].reused
 
 
 def test_typos_show_before_any_work(corpus_folder: Path, tmp_path: Path) -> None:

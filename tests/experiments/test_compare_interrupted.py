@@ -27,7 +27,7 @@ def test_one_process_at_a_time_works_in_a_folder(corpus_folder: Path, tmp_path: 
 
     def second(outcome: Outcome[EvalRecord]) -> None:
         heard.append(outcome.name)
-        with pytest.raises(UsageError, match=r"another process is at work in .*: wait"):
+        with pytest.raises(UsageError, match=r"another process is using .*: wait"):
             compare(tmp_path / "run", **request)
 
     compare(tmp_path / "run", **request, on_outcome=second)
@@ -53,6 +53,7 @@ def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_a_report_goes_on_without_what_it_cannot_read(run: Path, tmp_path: Path)
         assert said.count("A sampled continuation") == 1, "of the unigram model alone"
 
 
+@pytest.mark.slow
 def test_other_seeds_are_repeats_of_one_entry(corpus_folder: Path, tmp_path: Path) -> None:
     request: dict[str, Any] = {"species": ["hmm", "unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
     request["settings"] = {"hmm": {"n_states": 8, "n_iterations": 2}}

@@ -82,7 +82,7 @@ def test_shares_are_nested_and_near_their_size() -> None:
         assert places == sorted(places), "documents stand in their order"
         if share < 1:
             assert set(places) < {corpus.train.index(document) for document in shares[2 * share].train}
-            assert f"1/{n_parts}: {len(places)} documents, drawn with seed 3" in part.protocol
+            assert f"1/{n_parts}: {len(places)} documents, sampled with seed 3" in part.protocol
         assert (part.valid, part.test) == (corpus.valid, corpus.test)
     assert [part.train for part in nested_shares(corpus, 64, seed=4).values()] != [
         part.train for part in shares.values()
@@ -281,7 +281,7 @@ def test_changes_in_words(run: Path, tmp_path: Path) -> None:
     assert rows(found)[0] == ["b", "4.000", "3.000", "1.500", "1.000"]
 
 
-def test_who_adapts_to_the_test_text_competes_with_nobody(run: Path, tmp_path: Path) -> None:
+def test_models_that_adapt_to_the_test_text_are_not_compared(run: Path, tmp_path: Path) -> None:
     folder = made_up(run, tmp_path / "run", {"a": [2.0, 2.0, 2.0, 2.0], "b": [4.0, 3.0, 1.5, 1.0]})
     adaptive = [
         dataclasses.replace(one, adapts_on_test=one.name == "b") for one in read_records(folder / "curves.jsonl")

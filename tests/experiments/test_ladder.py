@@ -81,7 +81,7 @@ def test_models_pass_or_fail_by_the_expected_excess(folder: Path) -> None:
     assert result_of(folder, "markov-1", "ngram").settings == {"order": 2}
 
 
-def test_excess_is_the_difference_of_what_both_pay(folder: Path) -> None:
+def test_excess_is_the_difference_of_the_losses(folder: Path) -> None:
     for task in TASKS:
         for record in read_records(folder / task / "results.jsonl"):
             found = result_of(folder, task, record.species)
@@ -114,8 +114,8 @@ def test_error_is_that_of_other_documents(folder: Path) -> None:
     assert found.excess_error == pytest.approx(means.std(), rel=0.1)
 
 
-def test_what_finds_something_impossible_has_no_excess(folder: Path) -> None:
-    """An exhibit without smoothing, say; JSON has no infinity."""
+def test_a_token_of_probability_0_has_no_excess(folder: Path) -> None:
+    """An unsmoothed model, for example; JSON has no infinity."""
     for task in TASKS:
         record = read_records(folder / task / "results.jsonl")[0]
         text = _TestText.of(task, EncodedCorpus.load(folder / task / "encoded").test.stream)
@@ -126,7 +126,7 @@ def test_what_finds_something_impossible_has_no_excess(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "passed"), [(0.04, True), (0.06, False)])
-def test_decisive_tokens_decide(folder: Path, share: float, passed: bool) -> None:
+def test_target_tokens_decide(folder: Path, share: float, passed: bool) -> None:
     """Whatever is lost on others, and however little a loss on them is on average: 0.06 ln 2 / 9 are 0.005 nats."""
     record = read_records(folder / "agreement-4" / "results.jsonl")[0]
     text = _TestText.of("agreement-4", EncodedCorpus.load(folder / "agreement-4" / "encoded").test.stream)

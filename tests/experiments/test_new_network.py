@@ -21,7 +21,7 @@ from torch import nn
 
 from lmzoo.neural.network import Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.settings import TrainConfig
+from lmzoo.neural.training.settings import TrainConfig
 
 
 class LastToken(Network):
@@ -30,11 +30,11 @@ class LastToken(Network):
         self.embedding = nn.Embedding(vocab_size, d_embed)
         self.head = nn.Linear(d_embed, vocab_size)
 
-    def initial_memory(self, batch_size):
+    def initial_state(self, batch_size):
         return ()
 
-    def forward(self, ids, memory):
-        return self.embedding(ids), memory
+    def forward(self, ids, state):
+        return self.embedding(ids), state
 
 
 def last_token(vocab_size, *, d_embed=32, training=None):
@@ -61,9 +61,10 @@ def species(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     zoo.register(card)
     yield card.name
     del zoo._registered[card.name]
-    del sys.modules["last_token_network"]
+    sys.modules.pop("last_token_network", None)
 
 
+@pytest.mark.slow
 def test_compare_and_ladder_know_a_new_network(species: str, corpus_folder: Path, tmp_path: Path) -> None:
     assert settings_for(species, "standard") == {}, "no preset: the defaults"
     comparison = compare(tmp_path / "run", species=[species, "unigram"], corpus=corpus_folder, tokenizer="byte")

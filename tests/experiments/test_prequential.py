@@ -232,7 +232,9 @@ def test_wrong_requests_show_before_any_work(
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match="did you mean 'lstm'"):
         prequential(folder, species=["lsmt"], corpus=corpus_folder)
-    with pytest.raises(ConfigurationError, match=r"got 'bpe:4096': a vocabulary .* would have to be sent"):
+    with pytest.raises(
+        ConfigurationError, match=r"got 'bpe:4096': a vocabulary .* would be part of the compressed text"
+    ):
         prequential(folder, tokenizer="bpe:4096", corpus=corpus_folder)
     with pytest.raises(ConfigurationError, match=r"growth must be a finite number of at least 1\.01, got 1"):
         prequential(folder, growth=1.0, corpus=corpus_folder)

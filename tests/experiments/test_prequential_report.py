@@ -94,5 +94,5 @@ def test_prequential_command(corpus_folder: Path, tmp_path: Path, capsys: pytest
     assert "reused" in captured.err
     assert [line.split()[0] for line in captured.out.splitlines()] == ["coder", *(row[0] for row in rows(records))]
     assert run([*asked, "--tokenizer", "word"]) == 2
-    assert "would have to be sent" in " ".join(capsys.readouterr().err.split())
+    assert "would be part of the compressed text" in " ".join(capsys.readouterr().err.split())
     assert run([*asked[:-1], str(tmp_path / "b"), "-s", "unigram.alpha=-1"]) == 1

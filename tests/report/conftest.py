@@ -1,4 +1,4 @@
-"""One run that the tests of its report share."""
+"""A run that the tests of the report share."""
 
 from __future__ import annotations
 

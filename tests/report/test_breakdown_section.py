@@ -85,7 +85,7 @@ def test_one_species_disagrees_with_none(run_folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
-    """Whatever a corpus says: no markup, and no commands for a terminal."""
+    """Markup and terminal commands in a corpus are shown as text."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number in range(30):
@@ -127,7 +127,7 @@ def test_figure_of_calibration() -> None:
 
 @pytest.mark.slow
 def test_species_without_scores_are_left_out(run_folder: Path, tmp_path: Path) -> None:
-    """Runs of earlier versions have none; and what finds a token impossible has no mean."""
+    """Runs of earlier versions have no scores, and a model that gave a token probability 0 has no mean."""
     folder = shutil.copytree(run_folder, tmp_path / "run")
     encoded, records = EncodedCorpus.load(folder / "encoded"), read_records(folder / "results.jsonl")
     records = [replace(one, n_impossible=3) if one.name == "unigram" else one for one in records]

@@ -41,7 +41,7 @@ def report(run_folder: Path) -> Path:
 
 @contextmanager
 def opened(browser: Browser, path: Path) -> Iterator[Page]:
-    """A page; it fails if that says or asks for anything."""
+    """Opens a page, and fails if the page logs a message or requests a file."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     said: list[str] = []
     asked: list[str] = []
@@ -163,7 +163,7 @@ def test_it_can_be_read_on_a_phone(browser: Browser, report: Path, scheme: Any) 
 
 
 def contrast(first: str, second: str) -> float:
-    """The ratio of two "rgb(r, g, b)" as WCAG 2 defines it, from 1 to 21."""
+    """Returns the contrast ratio of two colours "rgb(r, g, b)", from 1 to 21, as WCAG 2 defines it."""
 
     def luminance(color: str) -> float:
         parts = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs on one text under two tokenizers, and on another text."""
+    """Two runs on one text with different tokenizers, and a run on another text."""
     home = tmp_path_factory.mktemp("merged")
     rng = np.random.default_rng(0)
     words = ["cat", "dog", "sat", "ran", "the", "a", "on", "mat", "moon"]
@@ -50,7 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def table(page: str, title: str) -> list[list[str]]:
-    """The cells of the first table under a title, in Markdown."""
+    """Returns the cells of the first Markdown table under a title."""
     part = page.split(f"# {title}\n", 1)[1]
     lines = re.search(r"(?:^\|.*\n)+", part, re.MULTILINE)
     assert lines

@@ -1,4 +1,4 @@
-"""How sure an order is, in the words of the report."""
+"""Standings: significant differences between models, as tables and sentences of a report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EvalRecord
 
 
 def found(run: tuple[Path, list[EvalRecord]], *names: str) -> Standings | None:
-    """The standings of these entries; "twin" has the scores of markov."""
+    """Returns the standings of the named models; "twin" has the scores of markov."""
     folder, records = run
     scores = folder / "scores"
     shutil.copytree(scores / "markov", scores / "twin", dirs_exist_ok=True)
@@ -39,35 +39,35 @@ def found(run: tuple[Path, list[EvalRecord]], *names: str) -> Standings | None:
     return standings(folder, [known[name] for name in names], EncodedCorpus.load(folder / "encoded"))
 
 
-def test_the_better_one_is_told_apart(run: tuple[Path, list[EvalRecord]]) -> None:
-    told = found(run, "markov", "unigram")
-    assert told is not None
-    assert told.unit == "40 documents"
-    assert len(told.pairs) == 1
-    (markov, unigram), records = told.rows, {record.name: record for record in run[1]}
+def test_a_better_model_differs_significantly(run: tuple[Path, list[EvalRecord]]) -> None:
+    result = found(run, "markov", "unigram")
+    assert result is not None
+    assert result.unit == "40 documents"
+    assert len(result.pairs) == 1
+    (markov, unigram), records = result.rows, {record.name: record for record in run[1]}
     assert markov[:2] == ["markov", f"{records['markov'].bits_per_byte:.3f}"]
     assert markov[3:] == ["0.000", "", "–"]
     assert unigram[5] == "–"
     least, _, most = unigram[4].partition(" to ")
     assert 0 < float(least) < float(unigram[3]) < float(most)
-    assert told.verdict.startswith(
+    assert result.verdict.startswith(
         "markov is significantly better than every other model: the second best, unigram, needs "
     )
-    (pair,) = told.pairs
+    (pair,) = result.pairs
     assert (pair.better, pair.worse, pair.significant) == ("markov", "unigram", True)
     assert (f"{pair.difference:.3f}", f"{pair.low:.3f}", f"{pair.high:.3f}") == (unigram[3], least, most)
     assert pair.p_value < 0.05
 
 
-def test_equals_are_said_to_be_equal(run: tuple[Path, list[EvalRecord]]) -> None:
-    told = found(run, "markov", "twin", "unigram")
-    assert told is not None
-    assert told.verdict == "markov has the lowest loss, but does not differ significantly from twin."
-    assert [row[5] for row in told.rows] == ["twin", "markov", "–"]
+def test_equal_models_do_not_differ_significantly(run: tuple[Path, list[EvalRecord]]) -> None:
+    result = found(run, "markov", "twin", "unigram")
+    assert result is not None
+    assert result.verdict == "markov has the lowest loss, but does not differ significantly from twin."
+    assert [row[5] for row in result.rows] == ["twin", "markov", "–"]
 
 
-def test_what_has_no_scores_or_adapts_has_no_standing(run: tuple[Path, list[EvalRecord]]) -> None:
-    told = found(run, "adapting", "markov", "gone", "unigram")
-    assert told is not None
-    assert [row[0] for row in told.rows] == ["markov", "unigram"]
+def test_models_without_scores_and_adaptive_models_are_left_out(run: tuple[Path, list[EvalRecord]]) -> None:
+    result = found(run, "adapting", "markov", "gone", "unigram")
+    assert result is not None
+    assert [row[0] for row in result.rows] == ["markov", "unigram"]
     assert found(run, "markov", "gone") is None
