@@ -89,9 +89,8 @@ def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
     valid = encoded.valid.stream
     with atomic_folder(home) as temporary:
         _write_predictions(_predictions(predictor, _prompt(encoded)), temporary / "predictions.json")
-        with suppress(
-            CorpusError, UsageError
-        ):  # the documents are too short, or the model gives some token probability 0
+        # Context use needs long enough documents, and a probability above 0 for every token of the text.
+        with suppress(CorpusError, UsageError):
             save_arrays(temporary / "context.safetensors", vars(context_use(predictor.model, valid)))
         with suppress(CorpusError):  # no document has a token before its last one
             _write_gradients(predictor, valid, temporary / "gradients.safetensors")
@@ -153,7 +152,8 @@ def _read_predictions(path: Path) -> Predictions:
 
 
 def _write_gradients(predictor: Predictor, valid: TokenStream, path: Path) -> None:
-    # Imported here because it imports torch, which models that only count do not need.
+    if predictor.model.device_name is None:
+        return  # a model without torch, whose import takes seconds, has no gradients
     from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
 
     if has_token_vectors(predictor.model):
