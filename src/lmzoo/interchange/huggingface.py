@@ -1,8 +1,8 @@
-"""Predictors of the species `gpt2` from and to folders of Hugging Face, which its GPT-2 was made to agree with.
+"""Conversion of GPT-2 models between predictors of lmzoo and folders of Hugging Face transformers.
 
-A folder holds `config.json`, `model.safetensors` and `tokenizer.json`; what transformers computes from it are our
-logits, to rounding. Reading and writing need no transformers. Other causal models are read as they are, by
-`Predictor.load`: see `lmzoo.models.pretrained`.
+A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. The logits of both programs are equal, apart
+from rounding errors. The package transformers is not needed for the conversion. Other causal models are not converted:
+`Predictor.load` runs them with transformers, see `lmzoo.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def predictor_to_huggingface(predictor: Predictor, folder: str | Path) -> Path:
-    """Writes a `gpt2` predictor as a new folder for `transformers.AutoModelForCausalLM` and `AutoTokenizer`.
+    """Writes a `gpt2` predictor as a folder that Hugging Face transformers can load, and returns its path.
 
-    Ids stay: end-of-text is 0, which the tokenizer there puts before each text, as the start of a document.
-    ConfigurationError for another species, UsageError if the folder is there.
+    The folder can be loaded by `AutoModelForCausalLM` and `AutoTokenizer`. All tokens keep their ids. The written
+    tokenizer puts the end-of-text token (id 0) before each text, because lmzoo starts every document with it. Raises
+    ConfigurationError if the predictor is not a `gpt2`, and UsageError if `folder` already exists.
     """
     folder = Path(folder)
     if predictor.species != "gpt2":
@@ -114,7 +115,10 @@ def _config(vocab_size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Our `tokenizer.json` with end-of-text as a mark, put before each text."""
+    """Returns the contents of `tokenizer.json` for transformers, in which end-of-text is a special token.
+
+    The written tokenizer puts the end-of-text token before each text.
+    """
     mark = {"content": EOT_TEXT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     description = json.loads(tokenizer.to_json())
     start, text = {"SpecialToken": {"id": EOT_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
@@ -137,10 +141,12 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
-    """A `gpt2` predictor from a folder of Hugging Face that holds a GPT-2: logits stay, to rounding.
+    """Reads a GPT-2 from a folder that Hugging Face transformers saved, and returns it as a `gpt2` predictor.
 
-    End-of-text becomes id 0, and what was 0 takes its place. Only safetensors are read, never a pickle.
-    ConfigurationError for what our `gpt2` cannot be; SavedModelError or TokenizerError for damage.
+    The logits equal those of transformers, apart from rounding errors. The end-of-text token gets id 0, in exchange
+    with the token that had this id. Only safetensors files are read, never pickle files. Raises ConfigurationError if
+    the model has a setting that `gpt2` does not support, and SavedModelError or TokenizerError if a file is missing or
+    damaged.
     """
     folder = Path(folder)
     config = _read_json(folder / "config.json")
@@ -173,7 +179,10 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
 
 
 def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Our settings, the vocabulary's size and its end-of-text, from `config.json`; ConfigurationError says what not."""
+    """Returns the settings of `gpt2`, the vocabulary size and the end-of-text id that a `config.json` describes.
+
+    `config` is the content of the file `path`. Raises ConfigurationError if `gpt2` does not support the model.
+    """
     kind = config.get("model_type")
     if kind != "gpt2":
         raise ConfigurationError(
@@ -208,7 +217,7 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
 
 
 class _Weights:
-    """The tensors of a folder, in one file or several; read one by one."""
+    """The weights of a GPT-2 in a folder of Hugging Face: reads one tensor at a time from one or several files."""
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
@@ -232,7 +241,11 @@ class _Weights:
         return name in self._places
 
     def check(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-        """SavedModelError for the first tensor that is not there, or not in its shape and of floats."""
+        """Checks that the weights contain every tensor of `shapes`, which are pairs of a name and a shape.
+
+        Raises SavedModelError at the first tensor that is missing, has another shape, or does not hold floating-point
+        numbers.
+        """
         for name, shape in shapes:
             if name not in self._shapes:
                 raise SavedModelError(f"the weights in {self._folder} lack '{name}'")
@@ -244,14 +257,14 @@ class _Weights:
                 )
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The tensor in float32."""
+        """Reads the tensor `name`, which must have the given shape, and returns it as a float32 array."""
         path, full_name = self._places[name]
         with _opened(path) as opened:
             array = opened.get_tensor(full_name).float().numpy()
         return take_array({name: array}, name, shape=shape, dtype=np.float32)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files, one after the other, in hexadecimal."""
+        """Returns the SHA-256 hash of all weight files, read one after the other, in hexadecimal."""
         digest = hashlib.sha256()
         for path in self._files:
             with path.open("rb") as file:
@@ -288,7 +301,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(n_layers: int) -> Iterator[tuple[str, str]]:
-    """Each parameter as we name it, and as GPT2Model does."""
+    """Yields, for each parameter of a GPT-2, its name in lmzoo and its name in the `GPT2Model` of transformers."""
     inner = (
         (f"blocks.{number}.{own}", f"h.{number}.{name}")
         for number in range(n_layers)
@@ -301,7 +314,10 @@ def _names(n_layers: int) -> Iterator[tuple[str, str]]:
 
 
 def _is_turned(name: str) -> bool:
-    """Whether it is a matrix of `Conv1D`, which has inputs in rows where `Linear` has outputs."""
+    """Returns True if the parameter is a matrix that transformers stores transposed.
+
+    These are the matrices of `Conv1D` layers, whose rows are inputs; the rows of an `nn.Linear` matrix are outputs.
+    """
     return ".c_" in name and name.endswith("weight")
 
 
@@ -310,7 +326,10 @@ def _turned(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _shapes(settings: Mapping[str, Any], vocab_size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The name and shape of each tensor in the file."""
+    """Yields the name and the shape of each tensor in the weight files of a GPT-2 of Hugging Face transformers.
+
+    `settings` are the settings of `gpt2` in lmzoo.
+    """
     d = settings["d_model"]
     matrices = {
         "wte": (vocab_size, d),

@@ -212,10 +212,7 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     @property
     def flops_per_token(self) -> float:
-        """Floating-point operations per token in matrix products, as the mean over the first 64 tokens of a text.
-
-        Within these tokens no network reads any token twice, as anchored windows may later.
-        """
+        """Floating-point operations per token in matrix products, as the mean over the first 64 tokens of a text."""
         self.require_fitted()
         return flops_per_token(self.network, n_tokens=64)
 

@@ -48,7 +48,7 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Passage:
-    """The tokens with indices `start` to `stop` - 1 of a stream, all in one document."""
+    """The tokens with indices `start` to `stop` - 1 of a token stream, all in one document."""
 
     start: int
     stop: int
@@ -179,7 +179,11 @@ def _by_steps(
 def _grouped(
     stream: TokenStream, log_probs: NDArray[np.floating], group: NDArray[np.integer], names: Sequence[str]
 ) -> list[Group]:
-    """Returns the groups that have tokens; `group` (T,) holds the index in `names` of the group of each token."""
+    """Returns the mean surprisal of each group of tokens, for all groups that contain tokens.
+
+    `log_probs` (T,) are the log-probabilities of the T tokens of the stream. `group` (T,) holds the group of each
+    token, as an index in `names`, the names of the groups.
+    """
     n, nats, error = _means(stream, -np.asarray(log_probs, np.float64), group, len(names))
     return [Group(*of_group) for of_group in zip(names, n, nats, error, strict=True) if of_group[1]]
 

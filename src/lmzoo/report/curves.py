@@ -203,7 +203,10 @@ def write_page(folder: str | Path) -> list[Path]:
 
 
 def _epochs(curves: Curves) -> list[tuple[str, str]]:
-    """Returns pairs of a network's name and its number of training epochs: the median over the shares."""
+    """Returns, for each network, its name and the number of epochs for which it was trained, as text.
+
+    A network is trained once on each share of the training text; the number is the median over these trainings.
+    """
     epochs = []
     for name in curves.names:
         reads = sorted(

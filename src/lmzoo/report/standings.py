@@ -55,9 +55,10 @@ class Standings:
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
-    """Compares the ranked records (best first) that have stored scores; None if there are fewer than two.
+    """Compares the losses of every two models of a run statistically and returns the comparison as text.
 
-    Models that adapt to the test text are not ranked.
+    `records` are the evaluation records, best first. Only ranked models whose log-probabilities are stored in `folder`
+    are compared; models that adapt to the test text are not ranked. Returns None if there are fewer than two.
     """
     stored = {record.name: ranked_log_probs(folder, record, encoded) for record in records}
     known = {name: log_probs for name, log_probs in stored.items() if log_probs is not None}

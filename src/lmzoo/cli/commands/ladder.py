@@ -41,9 +41,6 @@ def ladder(
     A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
     The exit status is 1 if a model could not be trained or evaluated.
 
-    A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
-    The exit status is 1 if a model could not be trained or evaluated.
-
     Example: lmzoo ladder --task agreement-10 copying --species ngram lstm transformer
 
     Parameters

@@ -18,7 +18,7 @@ _EXCESS_UNIT = "nats/token"
 def ladder(task_results: Sequence[TaskResult]) -> Chart:
     """Draws the excess cross-entropy of every model on every task as a table of colours; ✓ marks tasks that it passed.
 
-    A darker cell has a larger excess. `climbs` has one result for each model and task.
+    A darker cell has a larger excess. `task_results` has one result for each model and task.
     """
     rows = [
         {

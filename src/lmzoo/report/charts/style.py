@@ -50,7 +50,10 @@ def names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple
 
 
 def label_room(names: Sequence[str]) -> int:
-    """Returns the space beside names, in pixels: letters are wider in some browsers than in the measured font."""
+    """Returns the width, in pixels, to reserve beside a figure in addition to the measured width of the names.
+
+    The measured width is not enough because some browsers use a font with wider letters.
+    """
     return 5 + 2 * max(map(len, names), default=0)
 
 

@@ -16,9 +16,9 @@ _FAR_BEHIND = 1.3
 
 
 def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
-    """Draws bits per byte against each cost, cheaper models farther left, with a line along the Pareto-optimal models.
+    """Draws bits per byte against each cost, with a line along the Pareto-optimal models.
 
-    Models far behind the best one are left out, so that the others keep apart.
+    Cheaper models are farther left. Models with a much higher loss than the best one are left out.
     """
     return altair.concat(
         *(_against(cost, records) for cost in measured_costs(records)),
