@@ -76,7 +76,7 @@ class Network(nn.Module, ABC):
         """
 
     def stack_states(self, states: Sequence[State]) -> State:
-        """Returns one state with the sequences of all these states, in order."""
+        """Returns one batched state that holds the sequences of all given states, in order."""
         return tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
     def logits(self, hidden: Tensor) -> Tensor:

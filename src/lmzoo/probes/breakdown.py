@@ -90,7 +90,7 @@ def by_tag(stream: TokenStream, log_probs: NDArray[np.floating], tags: NDArray[n
 
 
 def is_new(stream: TokenStream) -> NDArray[np.bool_]:
-    """Returns a mask (T,) of the tokens that occur for the first time in their document."""
+    """Returns a mask (T,) of the T tokens of a stream: True where a token occurs for the first time in its document."""
     pairs = _documents(stream) * (int(stream.ids.max(initial=0)) + 1) + stream.ids  # (document, token) as one number
     new = np.zeros(len(stream), np.bool_)
     new[np.unique(pairs, return_index=True)[1]] = True
@@ -165,7 +165,7 @@ def _step(values: NDArray[np.integer], steps: Sequence[int]) -> NDArray[np.intp]
 
 
 def _names(steps: Sequence[int]) -> list[str]:
-    """Returns the names of the ranges between the steps, such as "0", "1–9", "10 or more"."""
+    """Returns the names of the ranges of numbers that begin at the given steps, such as "0", "1–9", "10 or more"."""
     ranges = [f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}" for low, high in itertools.pairwise(steps)]
     return [*ranges, f"{steps[-1]:,} or more"]
 

@@ -41,7 +41,10 @@ def header(curves: Curves) -> list[str]:
 
 
 def rows(curves: Curves) -> list[list[str]]:
-    """Returns the loss of each model on each share of the training split; the best model on the whole text is first."""
+    """Returns the rows of the table of test losses: one row per model, one column per share of the training split.
+
+    The model with the lowest loss on the whole text is first.
+    """
     return [
         [name, *("–" if math.isnan(loss) else f"{loss:.3f}" for loss in losses)]
         for name, losses in zip(curves.names, curves.losses.tolist(), strict=True)

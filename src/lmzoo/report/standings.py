@@ -73,7 +73,7 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 def describe(names: Sequence[str], comparison: PairedComparison | None) -> Standings | None:
     """Describes a statistical comparison of models in a table and a sentence; returns None if there is no comparison.
 
-    `names` holds the names of the models in the order of the comparison.
+    `names` holds the names of the models in the same order as in `comparison`.
     """
     if comparison is None:
         return None

@@ -63,7 +63,7 @@ def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str,
 
 
 def apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Returns positions for labels that are at least `gap` apart and closest to the given ones in least squares."""
+    """Returns positions of labels that are at least `gap` apart and closest to `positions` in least squares."""
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(positions))
     apart = np.empty(len(positions))

@@ -67,8 +67,8 @@ def _against(cost: CostColumn, records: Sequence[EvalRecord]) -> Chart:
 def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
     """Draws test perplexity against a setting that was varied, one line for each species.
 
-    A dashed line is the perplexity of `reference`. The axis of the setting is logarithmic if its values are positive
-    and span a factor of ten or more.
+    A dashed line marks the perplexity of the record `reference`. The axis of the setting is logarithmic if
+    its values are positive and span a factor of ten or more.
     """
     rows = [
         {"species": record.species, "value": value, "perplexity": record.perplexity_per_token}
