@@ -99,7 +99,11 @@ def _emissions_of(emissions: Tensor, ids: Tensor) -> Tensor:
 
 
 class Probabilities(NamedTuple):
-    """The probabilities of a low-rank hidden Markov model with K hidden states, R choices and V tokens."""
+    """The probabilities of a low-rank hidden Markov model with K hidden states, R choices and V tokens.
+
+    A transition goes from a hidden state to one of R intermediate *choices*, and from this choice to the next hidden
+    state.
+    """
 
     start: Tensor
     """(R,): P(r) at the start of a document."""
@@ -113,9 +117,10 @@ class Probabilities(NamedTuple):
 
 @final
 class LowRankHMM(Network):
-    """The network of a low-rank hidden Markov model.
+    """The network of a low-rank hidden Markov model, whose transitions pass through one of R intermediate choices.
 
-    Its state and its hidden vector are the posterior P(r | tokens so far) over the R choices.
+    The state of the network is the posterior distribution (R,) over the choices, given the tokens read so far. The same
+    vector is its hidden vector, from which the next token is predicted.
     """
 
     def __init__(self, vocab_size: int, *, n_states: int, rank: int, d_embed: int, state_dropout: float) -> None:
@@ -197,7 +202,11 @@ class LowRankHMM(Network):
 
     @staticmethod
     def _nats(hidden: Tensor, targets: Tensor, probabilities: Probabilities) -> Tensor:
-        """Returns -log P(target) in nats (N,) from N posteriors over choices, `hidden` (N, R)."""
+        """Returns -log P(target) in nats (N,) for N predictions of a low-rank hidden Markov model.
+
+        `hidden` (N, R) holds the posterior over the R choices before each prediction, and `targets` (N,) the token ids
+        to predict. `probabilities` holds P(next state | choice) and P(token | state) of the model.
+        """
         with _full_precision(hidden.device):
             likelihoods = ((hidden @ probabilities.states) * _emissions_of(probabilities.emissions, targets)).sum(1)
         return -likelihoods.clamp_min(_MIN_PROB).log()

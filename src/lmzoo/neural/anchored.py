@@ -83,9 +83,10 @@ class Attention(nn.Module):
 
 
 class _Windows(NamedTuple):
-    """Anchored windows of a chunk of T inputs in B sequences, by columns of the chunk.
+    """The windows in which a transformer with absolute positions reads a chunk of T inputs from each of B sequences.
 
-    Column 0 is the first input of the chunk; inputs that were read before have negative columns.
+    Positions in the text are given as columns of the chunk: column 0 is the first input of the chunk, and inputs that
+    were read before have negative columns.
     """
 
     start: Tensor
@@ -95,11 +96,12 @@ class _Windows(NamedTuple):
 
 
 class AnchoredNetwork(Network):
-    """A transformer decoder with `window` = C absolute positions, read in anchored windows.
+    """A transformer decoder with C = `window` absolute positions, which reads a document in overlapping windows.
 
-    Its state: the last C inputs (B, C) of B sequences, the number of inputs in the current window (B,), and for each
-    block the keys and values of these inputs (B, 2, H, M, d) in H heads of d numbers. Entries of the KV cache beyond
-    the number of inputs of a sequence are void.
+    When the C positions are used up, a new window starts C // 2 inputs later than the last one, and its inputs are read
+    again from position 0. The state of the network: the last C inputs (B, C) of B sequences, the number of inputs in
+    the current window (B,), and for each block the keys and values of these inputs (B, 2, H, M, d) in H heads of d
+    numbers. KV cache entries beyond the number of inputs of a sequence are unused.
     """
 
     blocks: nn.ModuleList
@@ -145,9 +147,9 @@ class AnchoredNetwork(Network):
         return super().stack_states([(*state[:2], *(_resized(cache, size) for cache in state[2:])) for state in states])
 
     def _windows(self, ids: Tensor, count: Tensor) -> _Windows:
-        """Returns the anchored windows in which the next T inputs of B sequences, `ids` (B, T), are read.
+        """Returns the windows in which the next T inputs of B sequences, `ids` (B, T), are read.
 
-        `count` (B,) is the number of inputs of the current window before the chunk.
+        `count` (B,) is the number of inputs that each sequence had in its current window before these inputs.
         """
         column = torch.arange(ids.shape[1], device=ids.device)
         last_eot = torch.where(ids == EOT, column, -1).cummax(1).values  # (B, T)
@@ -159,12 +161,13 @@ class AnchoredNetwork(Network):
     def _read_windows(
         self, inputs: Tensor, windows: _Windows, count: Tensor, caches: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Reads a chunk of T inputs that spans several windows: returns hidden vectors (B, T, D) and KV caches.
+        """Reads the T inputs of a chunk if they need several windows: returns hidden vectors (B, T, D) and KV caches.
 
-        `inputs` (B, C + T) holds C earlier inputs before the chunk. N1 continued windows are read first, after their
-        caches; then N2 new windows from their starts, all side by side. With C = 4, S = 2 and the inputs 3 .. 6 of a
-        document as the chunk, input 3 continues the window (0, 1, 2, 3), and two windows are new: (2, 3, 4, 5) and
-        (4, 5, 6).
+        A window has at most C inputs, and the next one starts S = C // 2 inputs later. `inputs` (B, C + T) holds for
+        each of B sequences the last C inputs before the chunk, then the chunk. Windows that began before the chunk are
+        continued from `caches`. Then all windows that begin later are read in parallel from their first input. Example:
+        C = 4, S = 2, and the chunk is the inputs 3 .. 6 of a document. Input 3 continues the window (0, 1, 2, 3). The
+        new windows are (2, 3, 4, 5) and (4, 5, 6).
         """
         start, continued = windows
         column = torch.arange(start.shape[1], device=start.device)
@@ -200,7 +203,8 @@ class AnchoredNetwork(Network):
     def _extend(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Reads W more ids (N, W) in each of N windows: returns hidden vectors (N, W, D) and the extended KV caches.
 
-        `count` (N,) is the number of valid entries in each cache. Results at positions from C on are void.
+        `count` (N,) is the number of entries in use in each KV cache. Ids beyond the last position of a window are
+        padding, and the caller must ignore their results.
         """
         n_new, n_cached = ids.shape[1], int(count.max()) if len(count) else 0
         cache_positions = mask = None
@@ -220,10 +224,11 @@ class AnchoredNetwork(Network):
         return self.finish(x), new_caches
 
     def _read_chunk(self, ids: Tensor) -> Tensor:
-        """Reads T ids of each of B sequences in training: returns the hidden vectors (B, T, D).
+        """Reads a training chunk, T ids (B, T) of each of B sequences, and returns the hidden vectors (B, T, D).
 
-        Each chunk is a window, and each document that begins in it another one. A chunk of more than C ids, as of a
-        very short text, is cut into windows of C.
+        A new window, with positions from 0 and no attention to earlier ids, starts at the beginning of the chunk, at
+        the beginning of each document, and after each multiple of C ids, where C is the number of positions of the
+        network.
         """
         column = torch.arange(ids.shape[1], device=ids.device)
         starts = (ids == EOT) | (column % self.window == 0)
@@ -251,7 +256,7 @@ def check_decoder(window: int, d_model: int, n_heads: int, training: TrainConfig
 
 
 def _resized(cache: Tensor, size: int) -> Tensor:
-    """Returns a KV cache cut, or padded with zeros, to `size` tokens.
+    """Returns a KV cache truncated to `size` tokens, or padded with zeros to this size.
 
     `cache` (N, 2, H, M, d) holds keys and values of M tokens for N sequences and H heads of d numbers.
     """

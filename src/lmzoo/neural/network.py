@@ -76,7 +76,7 @@ class Network(nn.Module, ABC):
         """
 
     def stack_states(self, states: Sequence[State]) -> State:
-        """Returns one state with the sequences of all these states, in order."""
+        """Returns one batched state that holds the sequences of all given states, in order."""
         return tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -106,7 +106,10 @@ class Network(nn.Module, ABC):
         return self._grouped([layer.weight for layer in layers if id(layer.weight) not in tables])
 
     def _grouped(self, hidden_matrices: list[Tensor]) -> ParameterGroups:
-        """Returns the parameter groups of the network with these hidden matrices."""
+        """Returns all parameters of the network in groups, with the given matrices as the group `hidden_matrices`.
+
+        The remaining parameters are grouped by their number of dimensions: two or more, and fewer than two.
+        """
         taken = {id(matrix) for matrix in hidden_matrices}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
         return ParameterGroups(hidden_matrices, [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2])

@@ -77,8 +77,8 @@ class NeuralLM(LanguageModel[NeuralState]):
     """A language model that predicts with a neural network.
 
     `make_network(vocab_size, **architecture)` creates the network, which is trained with the settings `training` on
-    `device`. `context_size` is the number of ids that a prediction can depend on (None = unlimited), and `reach` the
-    same if it differs because of anchored windows.
+    `device`. A prediction depends on the last `context_size` ids; None if their number is unlimited or varies.
+    `reach` is the largest number of ids on which a prediction can depend; None = `context_size`.
     """
 
     kernel_threshold: int
@@ -212,10 +212,7 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     @property
     def flops_per_token(self) -> float:
-        """Floating-point operations per token in matrix products, as the mean over the first 64 tokens of a text.
-
-        Within these tokens no network reads any token twice, as anchored windows may later.
-        """
+        """Floating-point operations per token in matrix products, as the mean over the first 64 tokens of a text."""
         self.require_fitted()
         return flops_per_token(self.network, n_tokens=64)
 
@@ -307,7 +304,7 @@ def _as_array(parameter: Tensor) -> NDArray[Any]:
 
 
 def _documents_of(stream: TokenStream, group: ProcessGroup) -> TokenStream:
-    """Returns the documents of a stream that this process of the group scores."""
+    """Returns the documents of a token stream that this process scores, when several processes divide the work."""
     if group.size == 1:
         return stream
     return TokenStream(np.concatenate([np.empty(0, np.int32), *list(stream.documents())[group.rank :: group.size]]))

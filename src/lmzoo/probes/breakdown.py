@@ -48,7 +48,7 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Passage:
-    """The tokens with indices `start` to `stop` - 1 of a stream, all in one document."""
+    """The tokens with indices `start` to `stop` - 1 of a token stream, all in one document."""
 
     start: int
     stop: int
@@ -90,7 +90,7 @@ def by_tag(stream: TokenStream, log_probs: NDArray[np.floating], tags: NDArray[n
 
 
 def is_new(stream: TokenStream) -> NDArray[np.bool_]:
-    """Returns a mask (T,) of the tokens that occur for the first time in their document."""
+    """Returns a mask (T,) of the T tokens of a stream: True where a token occurs for the first time in its document."""
     pairs = _documents(stream) * (int(stream.ids.max(initial=0)) + 1) + stream.ids  # (document, token) as one number
     new = np.zeros(len(stream), np.bool_)
     new[np.unique(pairs, return_index=True)[1]] = True
@@ -165,7 +165,7 @@ def _step(values: NDArray[np.integer], steps: Sequence[int]) -> NDArray[np.intp]
 
 
 def _names(steps: Sequence[int]) -> list[str]:
-    """Returns the names of the ranges between the steps, such as "0", "1–9", "10 or more"."""
+    """Returns the names of the ranges of numbers that begin at the given steps, such as "0", "1–9", "10 or more"."""
     ranges = [f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}" for low, high in itertools.pairwise(steps)]
     return [*ranges, f"{steps[-1]:,} or more"]
 
@@ -179,7 +179,11 @@ def _by_steps(
 def _grouped(
     stream: TokenStream, log_probs: NDArray[np.floating], group: NDArray[np.integer], names: Sequence[str]
 ) -> list[Group]:
-    """Returns the groups that have tokens; `group` (T,) holds the index in `names` of the group of each token."""
+    """Returns the mean surprisal of each group of tokens, for all groups that contain tokens.
+
+    `log_probs` (T,) are the log-probabilities of the T tokens of the stream. `group` (T,) holds the group of each
+    token, as an index in `names`, the names of the groups.
+    """
     n, nats, error = _means(stream, -np.asarray(log_probs, np.float64), group, len(names))
     return [Group(*of_group) for of_group in zip(names, n, nats, error, strict=True) if of_group[1]]
 

@@ -49,7 +49,10 @@ _N_RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Reach:
-    """The number of context tokens that a model uses; `max_context` + 1 means more than were measured."""
+    """The number of context tokens that a model uses, with a 95 % confidence interval.
+
+    If a number exceeds the longest context D that was measured, D + 1 is stored.
+    """
 
     tokens: int
     low: int
@@ -59,7 +62,11 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class ContextUse:
-    """The loss of a model, in nats, on N passages of D + 1 tokens, and its increase with less or shuffled context."""
+    """The loss of a model, in nats, on N passages of D + 1 tokens, and its increase with less or shuffled context.
+
+    A passage is a part of a document. Its loss with the full context is compared with the loss if the tokens before the
+    passage are removed ("cut") or shuffled ("shuffled").
+    """
 
     positions: NDArray[np.int64]
     """(N,): index in the stream of the first token of each passage."""
@@ -93,19 +100,20 @@ class ContextUse:
         return len(np.unique(self.documents))
 
     def loss(self, kind: Kind) -> NDArray[np.float64]:
-        """Returns the mean loss at each of the K context lengths, (K,), in nats per token.
+        """Returns the mean loss of the model at each of the K context lengths, (K,), in nats per token.
 
-        The loss is the mean of `whole` plus the mean increase at this length. It is assumed that a longer context has
-        no higher loss: the curve is the decreasing one closest to the measured means (isotonic regression).
+        `kind` is "cut" if the older tokens are removed and "shuffled" if they are shuffled. It is assumed that a longer
+        context has no higher loss: the result is the decreasing curve closest to the measured means (isotonic
+        regression).
         """
         return self.whole.mean() + _decreasing(getattr(self, kind).mean(0), self.lengths)
 
     def reach(self, kind: Kind, *, tolerance: float = 0.01, seed: int = 0) -> Reach:
-        """Returns the smallest number of tokens with a perplexity at most `tolerance` (relative) above the full
-        context.
+        """Returns the smallest context length at which the perplexity is almost as low as with the full context.
 
-        For `kind` "cut" this is the effective context length of the model; for "shuffled", the number of tokens whose
-        order matters.
+        The perplexity may be higher by the fraction `tolerance`, such as 0.01 for 1 %. For `kind` "cut", older tokens
+        are removed and the result is the effective context length. For "shuffled", older tokens are shuffled and the
+        result is the number of tokens whose order matters. The 95 % interval is a bootstrap with random `seed`.
         """
         check_positive(tolerance=tolerance)
         lengths = self.lengths
@@ -128,7 +136,11 @@ class ContextUse:
 
 
 def _decreasing(increase: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Fits a decreasing curve (K,) to the means of `increase` (D + 1,) between each of K lengths and the next one."""
+    """Averages `increase` over K ranges of context lengths and fits a decreasing curve (K,) to the means.
+
+    `increase` (D + 1,) is the increase of the loss at each context length 0 .. D. Each range begins at one of the K
+    `lengths` and ends before the next one.
+    """
     n_each = np.diff(np.append(lengths, len(increase)))
     means = np.add.reduceat(increase, lengths) / n_each
     return isotonic_regression(means, weights=n_each, increasing=False).x
@@ -192,7 +204,10 @@ def _longest(stream: TokenStream, limit: int) -> int:
 def _sampled_positions(
     stream: TokenStream, max_context: int, n_positions: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Samples passages; returns their first indices and their documents, sorted by the position in the document."""
+    """Samples passages and returns the index in the stream of the first token of each, and the document of each.
+
+    A passage is preceded by at least `max_context` tokens of its document. The passages are sorted by this number.
+    """
     sizes = stream.ends - stream.starts
     # A passage starts after D to 2 D tokens of its document.
     ends = np.clip(sizes - 2 * max_context, 0, max_context).cumsum()  # cumulative number of candidates

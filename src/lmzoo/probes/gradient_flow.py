@@ -84,7 +84,11 @@ def gradient_flow(
 
 
 def _candidates(stream: TokenStream, distance: int) -> NDArray[np.int64]:
-    """Returns, for each document, the number of positions with a token at this distance, at most `_DEEPEST`."""
+    """Returns, for each document, the number of tokens whose prediction can be measured at this distance.
+
+    These tokens have at least `distance` + 1 earlier tokens in their document. At most `_DEEPEST` tokens per document
+    are counted.
+    """
     # The input before the first token is EOT, not a token of the document.
     return np.clip(stream.ends - stream.starts - distance - 1, 0, _DEEPEST)
 
@@ -100,7 +104,11 @@ def _farthest(stream: TokenStream, limit: int, n_positions: int) -> int:
 def _sampled_positions(
     stream: TokenStream, distance: int, n_positions: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Samples positions; returns their indices in the stream and in their documents, sorted by the latter."""
+    """Samples predictions and returns the positions of their tokens in the stream and in their documents.
+
+    Each token has at least `distance` + 1 earlier tokens in its document. The sample is sorted by position in the
+    document.
+    """
     ends = _candidates(stream, distance).cumsum()
     chosen = rng.choice(ends[-1], size=min(n_positions, int(ends[-1])), replace=False)
     document = np.searchsorted(ends, chosen, side="right")
@@ -112,7 +120,12 @@ def _sampled_positions(
 def _norms(
     network: Network, stream: TokenStream, positions: NDArray[np.int64], deepest: int, distance: int
 ) -> NDArray[np.float64]:
-    """Returns the gradient norms (B, D + 1) of B positions that have at most `deepest` tokens before them."""
+    """Returns the gradient norms (B, D + 1) of B predictions at the distances 0 .. D = `distance`.
+
+    Column d holds the norm of the gradient of -log P(token) with respect to the embedding of the token d steps before
+    the last token read. `positions` (B,) are the indices of the predicted tokens in the stream, and each has at most
+    `deepest` earlier tokens in its document.
+    """
     # Each row ends with the input of its position. The state is reset at the start of a document, so any tokens may
     # precede it: the earlier documents of the stream, and before the first document an arbitrary token.
     index = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
@@ -131,11 +144,12 @@ def _norms(
 
 
 def _token_gradients(network: Network, ids: Tensor, state: State, targets: Tensor) -> list[Tensor]:
-    """Returns the gradients (B, T, D) of -log P(target) (B,) with respect to each of T embeddings of B sequences.
+    """Returns the gradients of -log P(target) with respect to the embeddings of the T `ids` of B sequences.
 
-    D is the size of an embedding. A network may read a token several times, in windows or in other layouts. Therefore
-    the network first reads position numbers instead of token ids, which shows where each position is read. Then all
-    embeddings of one position are replaced by the same variable.
+    `ids` has the shape (B, T) and `targets` (B,). Each returned tensor has the shape (B, T, D) for an embedding of size
+    D. A network may read a token several times, for example in overlapping windows. To find all uses of a token, a
+    first pass feeds position numbers to the embedding layers in place of ids. In a second pass, all uses of a position
+    share one variable, and the gradient with respect to this variable is computed.
     """
     embeddings = _embeddings(network)
     calls: list[tuple[nn.Module, Tensor]] = []

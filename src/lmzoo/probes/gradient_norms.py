@@ -23,10 +23,10 @@ class GradientFlow:
         return self.norms.shape[1] - 1
 
     def quantile(self, q: float) -> NDArray[np.float64]:
-        """Returns the quantile `q` of the gradient norms over the predictions, (D + 1,): one value for each distance 0
-        .. D.
+        """Returns the quantile `q` of the gradient norms over the predictions at each distance 0 .. D, (D + 1,).
 
-        q = 0.5 is the median, which is defined also if some norms are exactly 0, unlike the mean of logarithms.
+        q = 0.5 is the median. Unlike the mean of the logarithms, the median is defined even if some norms are exactly
+        0.
         """
         return np.quantile(self.norms, q, axis=0)
 
@@ -35,11 +35,19 @@ class GradientFlow:
         return (self.norms > 0).mean(axis=0)
 
     def left(self) -> NDArray[np.float64]:
-        """Returns the median gradient norm (D + 1,) at each distance 0 .. D, relative to distance 0; 0 if all are 0."""
+        """Returns the median norm of the loss gradient at each distance, relative to distance 0, (D + 1,).
+
+        The gradient is taken with respect to the embedding of the token d = 0 .. D steps before the last token read.
+        The result is 0 at every distance if the median at distance 0 is 0.
+        """
         median = self.quantile(0.5)
         return median / median[0] if median[0] > 0 else np.zeros_like(median)
 
     def last_distance_with(self, share: float) -> int | None:
-        """Returns the largest distance whose relative gradient norm is at least `share`; None if all norms are 0."""
+        """Returns the largest distance at which the median gradient norm is at least `share` of the norm at distance 0.
+
+        The distance of a token is its number of steps before the last token read. Returns None if no distance
+        qualifies.
+        """
         distances = np.flatnonzero(self.left() >= share)
         return int(distances[-1]) if distances.size else None

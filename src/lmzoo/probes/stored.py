@@ -64,7 +64,10 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class StoredProbes:
-    """The probes of one model, as a run folder stores them."""
+    """The stored measurements of one trained model, other than its loss.
+
+    These are its predictions after a prompt, its use of context, and the norms of its gradients.
+    """
 
     predictions: Predictions
     context: ContextUse | None
@@ -72,19 +75,20 @@ class StoredProbes:
 
 
 def probes_path(folder: Path, name: str) -> Path:
-    """Returns the path of the stored probes of the model `name` in the run folder `folder`."""
+    """Returns the path, in the run folder `folder`, of the stored measurements of the model `name`."""
     return folder / "probes" / name
 
 
 def are_stored(home: Path) -> bool:
-    """Returns True if the folder `home` holds the stored probes of a model."""
+    """Returns True if the folder `home` holds the stored measurements of a model."""
     return (home / "predictions.json").exists()
 
 
 def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
-    """Measures all probes of a trained model on the validation split and writes them to the folder `home`.
+    """Measures a trained model on the validation split and writes the measurements to the folder `home`.
 
-    The prompt is the start of the validation split: no model is trained on this text, and no score is computed on it.
+    Measured are the predictions after a prompt, the use of context, and for a network the norms of its gradients. The
+    prompt is the start of the validation split, on which no model is trained and no score is computed.
     """
     valid = encoded.valid.stream
     with atomic_folder(home) as temporary:
@@ -97,7 +101,10 @@ def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
 
 
 def load_probes(home: Path) -> StoredProbes:
-    """Reads the probes of a model from the folder `home`. Raises SavedModelError if they are missing or damaged."""
+    """Reads the stored measurements of a model from the folder `home`.
+
+    Raises SavedModelError if they are missing or damaged.
+    """
     predictions = _read_predictions(home / "predictions.json")
     context = gradients = None
     if (path := home / "context.safetensors").exists():

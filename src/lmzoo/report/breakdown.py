@@ -113,10 +113,11 @@ class Differences:
 def differences(
     folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus, figures: Figures
 ) -> Differences | None:
-    """Returns the section about the records (best first) with stored scores; None if no record has any.
+    """Returns the report's section on where models differ: losses by kind of token, calibration, and passages.
 
-    Models that give some token probability 0 are left out. Models that adapt to the test text are left out of the
-    passages.
+    The passages are the parts of the test text on which two models differ most. `records` are the evaluation records,
+    best first; only records with stored log-probabilities are used, and None is returned if there are none. Models that
+    give some token probability 0 are left out, and models that adapt to the test text have no passages.
     """
     stream = encoded.test.stream
     scores: dict[str, TokenStats] = {}
@@ -170,10 +171,10 @@ def _year(record: EvalRecord) -> float:
 
 
 def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, str] | None:
-    """Returns the first model, the best, and the model whose equal-weight mixture with it has the lowest loss.
+    """Returns the names of two models: the best one, and the one whose mixture with it has the lowest loss.
 
-    `log_probs` maps the name of each model to the log-probabilities (T,) of T tokens. Returns None for fewer than two
-    models.
+    `log_probs` maps the name of each model, best first, to the log-probabilities (T,) of T tokens. The mixture gives
+    both models the weight 1/2. Returns None for fewer than two models.
     """
     if len(log_probs) < 2:
         return None
@@ -224,7 +225,7 @@ def _calibration(bins: Mapping[str, list[ConfidenceBin]], figures: Figures) -> C
 def _disagreements(
     stream: TokenStream, tokenizer: Tokenizer, log_probs: Mapping[str, NDArray[np.floating]]
 ) -> list[Disagreement]:
-    """Returns passages on which the first of two models is better, then passages on which the second is."""
+    """Returns passages on which the first of two models is better, then passages on which the second is better."""
     (first, of_first), (second, of_second) = log_probs.items()
     passages = []
     for better, left, worse, right in ((first, of_first, second, of_second), (second, of_second, first, of_first)):

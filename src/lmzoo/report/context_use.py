@@ -53,7 +53,11 @@ class Use:
 
     @cached_property
     def reaches(self) -> dict[Kind, Reach]:
-        """The effective context length ("cut"), and the length within which token order matters ("shuffled")."""
+        """Dictionary of two context lengths of the model, in tokens, each with a 95 % interval.
+
+        "cut" is the effective context length: removing all older tokens raises the perplexity by at most 1 %.
+        "shuffled" is the number of tokens whose order matters.
+        """
         return {kind: self.context.reach(kind, tolerance=TOLERANCE) for kind in ("cut", "shuffled")}
 
     def reach_text(self, kind: Kind) -> str:
@@ -78,7 +82,7 @@ class ContextSection:
 
 
 def context_section(models: Sequence[ModelEntry], figures: Figures) -> ContextSection | None:
-    """Returns the section about the use of context; None if no model has this probe stored."""
+    """Returns the report's section about the models' use of context; None if it was measured for no model."""
     uses = [
         Use.of(model.record.name, model.record.species, model.probes.context)
         for model in models

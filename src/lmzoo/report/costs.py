@@ -73,9 +73,10 @@ MAIN = ("model", "bits/byte", "fit", "memory", "predict")
 
 
 def priced_records(records: Sequence[EvalRecord], cost: CostColumn) -> list[tuple[EvalRecord, float]]:
-    """Returns pairs (record, cost) of every ranked record that has this cost.
+    """Returns pairs of a record and its cost in the given column, for every ranked record that has this cost.
 
-    Models that adapt to the test text are not ranked, so they are left out.
+    `cost` is the column, such as training time. Models that adapt to the test text are not ranked, so they are left
+    out.
     """
     values = [(record, cost.value(record)) for record in records]
     return [(record, value) for record, value in values if value is not None and record.is_ranked]

@@ -41,7 +41,10 @@ def header(curves: Curves) -> list[str]:
 
 
 def rows(curves: Curves) -> list[list[str]]:
-    """Returns the loss of each model on each share of the training split; the best model on the whole text is first."""
+    """Returns the rows of the table of test losses: one row per model, one column per share of the training split.
+
+    The model with the lowest loss on the whole text is first.
+    """
     return [
         [name, *("–" if math.isnan(loss) else f"{loss:.3f}" for loss in losses)]
         for name, losses in zip(curves.names, curves.losses.tolist(), strict=True)
@@ -203,7 +206,10 @@ def write_page(folder: str | Path) -> list[Path]:
 
 
 def _epochs(curves: Curves) -> list[tuple[str, str]]:
-    """Returns pairs of a network's name and its number of training epochs: the median over the shares."""
+    """Returns, for each network, its name and the number of epochs for which it was trained, as text.
+
+    A network is trained once on each share of the training text; the number is the median over these trainings.
+    """
     epochs = []
     for name in curves.names:
         reads = sorted(

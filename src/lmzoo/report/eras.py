@@ -27,7 +27,7 @@ _SOFTWARE = """@software{{lmzoo,
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the rows of the table of models, one for each species, the oldest first.
+    """Returns the rows of the table of models, one for each species (model family), the oldest first.
 
     `records` has the best first; a species with several records is shown with its best one.
     """

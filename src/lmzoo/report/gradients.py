@@ -22,7 +22,10 @@ HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"at leas
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient norms of one network, under the name that the report gives it."""
+    """The gradient norms of one network, with its name in the report.
+
+    The norms are norms of the loss gradient with respect to the embeddings of earlier tokens.
+    """
 
     name: str
     gradients: GradientFlow
@@ -46,7 +49,7 @@ class GradientSection:
 
 
 def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> GradientSection | None:
-    """Returns the section about gradients; None if no model has this probe stored."""
+    """Returns the report's section about gradients; None if no model's gradients were measured."""
     flows = [
         Flow(model.record.name, model.probes.gradients) for model in models if model.probes and model.probes.gradients
     ]
@@ -81,10 +84,11 @@ def _reach(gradients: GradientFlow) -> str:
 
 
 def reaches(flows: Sequence[Flow]) -> list[tuple[str, str]]:
-    """Returns the label and the reach of each network, the shortest reach first.
+    """Returns pairs of a network's label and the distance its gradients reach, as text, the shortest first.
 
-    The reach is the largest distance at which the relative gradient norm is at least 1 %. Networks without any
-    gradient are left out.
+    The gradient of the loss is taken with respect to the embedding of each earlier token. The distance is the largest
+    number of tokens back at which its median norm is at least 1 % of the norm for the last token read. `flows` holds
+    the gradient norms of each network. Networks without any gradient are left out.
     """
     with_gradient = [
         (last, flow) for flow in flows if (last := flow.gradients.last_distance_with(_THRESHOLD)) is not None

@@ -12,7 +12,7 @@ from lmzoo.report.standings import Standings
 
 @dataclass(frozen=True)
 class Headline:
-    """The first sentence of a report, divided so that a page can emphasise the name of the best model."""
+    """The first sentence of a report, in parts, so that a page can emphasise the name of the best model."""
 
     best: str
     rest: str

@@ -29,7 +29,7 @@ _TABLE_HEADER = ("model", "run", "tokenizer", *(column.title for column in COLUM
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, with the name of the run on the page."""
+    """A run folder with its evaluation records, and the name of the run in a report about several runs."""
 
     name: str
     folder: Path
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """One record of one run, with its unique name on the page."""
+    """One evaluation record of one run, with a name that is unique in a report about several runs."""
 
     run: Run
     record: EvalRecord
@@ -65,7 +65,7 @@ class Entry:
 
     @property
     def shown(self) -> EvalRecord:
-        """The record with the name of the page as its label."""
+        """The evaluation record, with its unique name in the report as the label."""
         return replace(self.record, label=self.name)
 
 
@@ -142,7 +142,7 @@ def _runs(folders: list[Path]) -> list[Run]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Makes names unique: a repeated name gets its number of occurrence, such as "kjv (2)"."""
+    """Makes names unique by numbering repeated names: the second "kjv" becomes "kjv (2)"."""
     seen: Counter[str] = Counter()
     distinct = []
     for name in names:
@@ -152,9 +152,10 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
-    """Returns the entries of one text, the best first; a model that several runs trained alike is included once.
+    """Returns the leaderboard entries of several runs on the same text, the best model first.
 
-    Models of the same name get the name of their run appended.
+    `records` are the evaluation records of these runs. A model that several runs trained in the same way is included
+    once. Different models of the same name get the name of their run appended.
     """
     run_of = {id(record): run for run in runs for record in run.records}
     ranked = entries(records)
@@ -181,9 +182,10 @@ def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures:
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Compares the entries that are ranked and have scores; None if there are fewer than two.
+    """Compares the loss of each pair of models on one text statistically, for all ranked entries with stored scores.
 
-    Returns None also if the tokenizers differ and the documents are too few for a comparison by document.
+    Returns None if there are fewer than two such entries. Returns None also if the tokenizers differ and the documents
+    are too few for a comparison by document.
     """
     names, scores, splits = [], [], []
     for entry in found:
@@ -217,7 +219,8 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
 def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
     """Returns bits per byte of each model on each corpus.
 
-    Models with results on more corpora come first; among equals, the lowest sum comes first.
+    Models with results on more corpora come first. Models with equally many results are sorted by the sum of their
+    bits per byte, the lowest first.
     """
     figures: dict[str, dict[str, float]] = {}
     for text, of_text in entries_by_text.items():

@@ -15,7 +15,7 @@ from lmzoo.probes.stored import StoredProbes, load_probes, probes_path
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of a run: its card, its evaluation record and its stored probes."""
+    """One model of a run: its description (card), its evaluation record and its stored measurements."""
 
     card: zoo.Card
     record: EvalRecord
@@ -26,9 +26,10 @@ class ModelEntry:
 
 
 def model_entries(folder: Path, records: Sequence[EvalRecord]) -> tuple[list[ModelEntry], list[tuple[str, str]]]:
-    """Returns the models whose species is registered, the oldest first, and the models without probes.
+    """Returns the models of a run, the oldest first, and the models whose measurements could not be read.
 
-    Each model without probes is a pair of its name and the reason.
+    The measurements are predictions, use of context and gradients. The second list has pairs of a model's name and the
+    reason. Models whose family (species) is no longer registered are only in the second list.
     """
     models, without_probes = [], []
     for record in records:

@@ -55,9 +55,10 @@ class Standings:
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
-    """Compares the ranked records (best first) that have stored scores; None if there are fewer than two.
+    """Compares the losses of every two models of a run statistically and returns the comparison as text.
 
-    Models that adapt to the test text are not ranked.
+    `records` are the evaluation records, best first. Only ranked models whose log-probabilities are stored in `folder`
+    are compared; models that adapt to the test text are not ranked. Returns None if there are fewer than two.
     """
     stored = {record.name: ranked_log_probs(folder, record, encoded) for record in records}
     known = {name: log_probs for name, log_probs in stored.items() if log_probs is not None}
@@ -72,7 +73,7 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 def describe(names: Sequence[str], comparison: PairedComparison | None) -> Standings | None:
     """Describes a statistical comparison of models in a table and a sentence; returns None if there is no comparison.
 
-    `names` holds the names of the models in the order of the comparison.
+    `names` holds the names of the models in the same order as in `comparison`.
     """
     if comparison is None:
         return None

@@ -25,9 +25,9 @@ class StatesSection:
 
 
 def states_section(models: Sequence[ModelEntry], figures: Figures) -> StatesSection | None:
-    """Returns the section for the model with the fewest hidden states; None if no model has hidden states.
+    """Returns the report's section about hidden states, for the model with the fewest of them.
 
-    A model with few states is the easiest to read.
+    A model with few states is the easiest to read. Returns None if no model has hidden states.
     """
     stored = [(model.record.name, model.probes.predictions) for model in models if model.probes]
     with_states = [(name, predictions) for name, predictions in stored if predictions.states]

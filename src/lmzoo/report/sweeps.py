@@ -27,9 +27,9 @@ def swept_settings(records: Sequence[EvalRecord]) -> dict[str, list[tuple[float,
 
 
 def reference_record(swept: Sequence[tuple[float, EvalRecord]], records: Sequence[EvalRecord]) -> EvalRecord | None:
-    """Returns the best record outside a sweep that the sweep can be compared with; None if there is none.
+    """Returns the best evaluation record that is not part of a sweep but comparable with it; None if there is none.
 
-    `records` has the best first. A model that adapts to the test text compares only with others that do.
+    `records` has the best first. A model that adapts to the test text is comparable only with other models that adapt.
     """
     inside = [record for _, record in swept]
     adaptive = {record.adapts_on_test for record in inside}

@@ -27,9 +27,10 @@ def gelu(x: Tensor) -> Tensor:
 
 
 class _Gelu(torch.autograd.Function):
-    """GELU that keeps its derivative instead of its input, so that the backward pass is one product.
+    """The GELU activation as an autograd function that stores its derivative instead of its input.
 
-    With s = sigmoid(2 u), the derivative is s + x s (1 - s) (2 u)'.
+    The backward pass is then a single product. GELU is computed as x s with s = sigmoid(v), where v = sqrt(8 / pi) (x +
+    0.044715 x^3). Its derivative is s + x s (1 - s) dv/dx.
     """
 
     @staticmethod

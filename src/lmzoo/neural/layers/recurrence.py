@@ -37,17 +37,20 @@ class Cell(ABC):
     @staticmethod
     @abstractmethod
     def step(x: Tensor, u: Tensor, state: State) -> tuple[State, tuple[Tensor, ...]]:
-        """Computes one time step of the cell: returns the new state and the tensors that `step_backward` needs.
+        """Computes one time step of a recurrent cell: returns the new state and the tensors that `step_backward` needs.
 
-        May overwrite `x` and `u`.
+        `x` (B, G H) is the contribution of the input and `u` (B, G H) the contribution of the previous output to the G
+        gates of H units, for B sequences. Both tensors may be overwritten.
         """
 
     @staticmethod
     @abstractmethod
     def step_backward(d_state: State, saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-        """Computes the gradients of x, u and the previous state from the gradient `d_state` of the new state.
+        """Computes the gradients of one time step of a recurrent cell from the gradient `d_state` of the new state.
 
-        The gradient of the previous state excludes the path through u. The gradients of x and u may be one tensor.
+        Returns the gradients of x and u, the contributions of the input and of the previous output to the gates, and of
+        the previous state. The caller adds the gradient that reaches the previous output through u. The gradients of x
+        and u may be the same tensor. `saved` holds the tensors that `step` returned.
         """
 
 

@@ -12,9 +12,9 @@ from lmzoo.neural.network import Network, State
 
 
 class Step(NamedTuple):
-    """The loss of one training step, as a sum and the weight by which to divide it.
+    """The loss of one training step, as a weighted sum and the total weight by which to divide it.
 
-    Sums rather than means, so that several processes whose batches weigh differently can be averaged exactly.
+    Sums can be averaged exactly over several processes, even if their batches have different total weights.
     """
 
     total: Tensor

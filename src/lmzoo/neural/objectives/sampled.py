@@ -17,9 +17,9 @@ class SampledSoftmax:
     """The next-token objective with an estimate of the softmax normalizer in place of the exact sum.
 
     The sum runs over all targets of the chunk, and over `n_samples` sampled tokens that stand for the rest of the
-    vocabulary. These are drawn from q, the token `frequencies` (V,) to the power 3/4, and have weight 1 / (n q), so the
-    estimate is unbiased (Bengio & Senecal 2003; Jean et al. 2015). It is used in training only: predictions sum over
-    all tokens.
+    vocabulary. They are sampled from q, the token `frequencies` (V,) to the power 3/4, and have weight 1 / (n q), so
+    the estimate is unbiased (Bengio & Senecal 2003; Jean et al. 2015). The estimate is used in training only.
+    Predictions use the exact sum over all tokens.
     """
 
     def __init__(self, frequencies: Tensor, n_samples: int) -> None:

@@ -15,7 +15,7 @@ ReadBlock = Callable[[Weights, Array, Array], tuple[Array, Array]]
 def read_in_window(
     network: Any, weights: Weights, token_id: int, state: RowState, *, embed: Callable[[int], Array], block: ReadBlock
 ) -> tuple[Array, RowState] | None:
-    """Reads one token within the current anchored window; returns None if the token starts another window.
+    """Reads one token within the current context window; returns None if the token starts another window.
 
     `embed` maps the position of the token in the window to the input (D,) of the first block, and `block` runs one
     block. Returns the output of the last block (D,) and the new state of the network.

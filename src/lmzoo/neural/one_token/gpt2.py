@@ -10,7 +10,10 @@ from lmzoo.neural.one_token.operations import Array, RowState, Weights, affine, 
 
 
 def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with GPT-2: returns the hidden vector and the new state; None if a new window starts."""
+    """Reads one token with GPT-2 and returns the hidden vector and the new state.
+
+    Returns None (instead of both) if the token starts a new context window; torch must then read the token.
+    """
 
     def embed(position: int) -> Array:
         return weights.embedding.weight[token_id] + weights.positions.weight[position]

@@ -42,7 +42,10 @@ def _resolve(path: str) -> ReadToken:
 
 @final
 class TokenReader:
-    """Reads single tokens for a network by compiled kernels, if the network type has registered a reader."""
+    """Reads a text token by token with compiled kernels, which need less time for one token than torch.
+
+    Only network types with a registered function for reading single tokens can be read in this way.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -54,10 +57,11 @@ class TokenReader:
         self._weights: Weights | None = None
 
     def read(self, token_id: int, state: State, *, threshold: int) -> tuple[Tensor, State] | None:
-        """Reads one token: returns its hidden vector (D,) and the new state, or None if torch must read the token.
+        """Reads one token with compiled kernels: returns its hidden vector (D,) and the new state of the network.
 
-        Torch reads the first `threshold` tokens, and all tokens of a network that is being trained or has no reader.
-        The tensors of `state` are not modified.
+        Returns None (instead of both) if torch must read the token. Torch reads the first `threshold` tokens,
+        since loading the kernels takes time. Torch also reads all tokens of a network that is in training, has no
+        kernels or has weights that numpy cannot share. The tensors of `state` are not modified.
         """
         self._n_read += 1
         if self._n_read <= threshold or self._read_token is None or self._network.training:
@@ -72,9 +76,10 @@ class TokenReader:
         return torch.from_numpy(hidden), tuple(map(torch.from_numpy, new_state))
 
     def logits(self, hidden: Tensor) -> Array | None:
-        """Returns the logits (V,) over V tokens of one hidden vector (D,), or None if torch must compute them.
+        """Returns the logits (V,) over V tokens of one hidden vector (D,), computed by numpy.
 
-        Numpy computes them from the first token on, so that equal states always give equal predictions.
+        Returns None if numpy cannot read the weights, so that torch must compute the logits. Unlike the compiled
+        kernels, numpy is used from the first token, so that equal states always give equal predictions.
         """
         if self._read_token is None or (weights := self._current_weights()) is None:
             return None

@@ -13,7 +13,10 @@ from lmzoo.stream import EOT
 
 
 def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with a recurrent network: returns the hidden vector and the new state; None for EOT."""
+    """Reads one token with a recurrent network and returns the hidden vector and the new state.
+
+    Returns None (instead of both) if the token is EOT (end of text), which resets the state; torch must then read it.
+    """
     if token_id == EOT:
         return None
     x = weights.embedding.weight[token_id]

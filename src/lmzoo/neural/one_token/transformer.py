@@ -26,7 +26,10 @@ Rotary = tuple[Array, Array]
 
 
 def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with the transformer: returns the hidden vector and the new state; None for EOT."""
+    """Reads one token with the transformer and returns the hidden vector and the new state.
+
+    Returns None (instead of both) if the token is EOT (end of text), which resets the state; torch must then read it.
+    """
     if token_id == EOT:
         return None
     in_document, position, previous_ids, *caches = state

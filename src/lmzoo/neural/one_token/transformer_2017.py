@@ -12,9 +12,9 @@ from lmzoo.neural.one_token.operations import Array, RowState, Weights, affine, 
 
 
 def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with the transformer of 2017: returns the hidden vector and the new state.
+    """Reads one token with the transformer of 2017 and returns the hidden vector and the new state.
 
-    Returns None if the token starts a new window.
+    Returns None (instead of both) if the token starts a new context window; torch must then read the token.
     """
     scale = np.float32(network.embedding.embedding_dim**0.5)
 

@@ -102,7 +102,7 @@ class StreamBatches(Batches[Chunk]):
 
 
 def widest_chunk(n_ids: int, config: TrainConfig) -> int:
-    """Returns the largest number of columns of any chunk of a training text of `n_ids` ids."""
+    """Returns the length, in ids per sequence, of the longest chunk of a training text of `n_ids` ids."""
     length, n_chunks = _shape(n_ids, config)
     return -(-length // n_chunks)
 

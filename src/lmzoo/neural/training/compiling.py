@@ -42,8 +42,9 @@ def compiled_blocks(network: Network) -> Iterator[None]:
 
 
 def eager_evaluation(compiled: bool) -> AbstractContextManager[Any]:
-    """Returns a context in which compiled blocks run uncompiled, as evaluation would need code for many sizes.
+    """Returns a context in which the compiled blocks of a network run without compilation.
 
-    Without `compiled` the context does nothing.
+    Evaluation reads batches of many sizes, and torch.compile would generate code for each of them. If `compiled` is
+    False, the context does nothing.
     """
     return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()

@@ -102,7 +102,7 @@ def check_memory(needed: Footprint, config: TrainConfig, device: torch.device, s
 
 
 def text_bytes(n_ids: int) -> int:
-    """Returns the memory in bytes of an arranged training text of `n_ids` ids."""
+    """Returns the memory in bytes of a training text of `n_ids` ids, with the input and target ids of an epoch."""
     return _BYTES_PER_ID * n_ids
 
 

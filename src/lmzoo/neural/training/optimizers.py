@@ -52,7 +52,7 @@ class Optimizers:
             optimizer.step()
 
     def states(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
-        """Yields the states of the optimizers for a checkpoint, as pairs ("parameter.state name", tensor)."""
+        """Yields the states of the optimizers for a checkpoint, as pairs ("parameter name.state name", tensor)."""
         for name, parameter in parameters.items():
             for key, value in self._optimizer_of(parameter).state[parameter].items():
                 yield f"{name}.{key}", value

@@ -65,7 +65,7 @@ class KeptWeights:
         self._average = {name: tensors[f"average.{name}"] for name in self._average}
 
     def _set(self, weights: Mapping[str, Tensor]) -> None:
-        """Copies the given weights, by name, into the parameters."""
+        """Copies the weights, a mapping from parameter name to tensor, into the parameters of the network."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(weights[name])

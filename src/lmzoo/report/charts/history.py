@@ -45,7 +45,8 @@ class _Box(NamedTuple):
 def by_year(records: Sequence[EvalRecord]) -> Chart:
     """Draws bits per byte with 95 % intervals against the year of each model, coloured by era.
 
-    Models far behind the best one are arrows at the upper edge with their figure, so that the others keep apart.
+    Models with a much higher loss than the best one are drawn as arrows at the upper edge, with their value as text.
+    The axis then has enough room for the other models.
     """
     years = {record.name: zoo.year(record.species) for record in records}
     shown = [record for record in records if record.bits_per_byte is not None and years[record.name] is not None]
@@ -126,9 +127,11 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
 
 
 def _place_labels(rows: list[dict[str, Any]], low: float, high: float) -> None:
-    """Adds to each row the position of its name: the nearest place that covers no other name, dot or interval.
+    """Adds to each row, which describes one model, a position for the model's name in the chart.
 
-    The models in crowded places choose first. Positions are computed in pixels and stored in years and bits.
+    The chosen position is close to the model's dot and covers as little as possible of other names, dots and intervals.
+    Models in crowded regions are placed first. `low` and `high` are the ends of the vertical axis, in bits per byte.
+    Positions are added as years and bits per byte.
     """
     to_pixel = _HEIGHT / (high - low)
     dots = [(_x(row["year"]), (high - row["bits"]) * to_pixel) for row in rows]
@@ -168,7 +171,10 @@ def _place_labels(rows: list[dict[str, Any]], low: float, high: float) -> None:
 
 
 def _places(x: float, y: float, width: float) -> Iterator[tuple[float, _Box]]:
-    """Yields boxes for a name around a dot, each with its distance: beside, above, below and at the corners."""
+    """Yields candidate boxes for a model's name around its dot at (x, y), each with a penalty for its distance.
+
+    The boxes are at the sides, above, below and at the corners of the dot. All numbers are in pixels.
+    """
     for distance, side, down in itertools.product((0, 12, 24, 36), (1, -1, 0), (0, 1, -1)):
         if side or down:
             left = {1: x + 9 + distance, -1: x - 9 - distance - width, 0: x - width / 2}[side]

@@ -23,7 +23,10 @@ _LOWEST_NORM = 1e-6
 
 
 def by_distance(flows: Sequence[Flow]) -> Chart:
-    """Draws the relative gradient norm of each network against distance, with dashes for untrained networks."""
+    """Draws the relative gradient norm of each network against distance in tokens.
+
+    Lines of untrained networks are dashed.
+    """
     rows = [
         {"network": flow.name, "kind": "untrained" if flow.untrained else "trained", "distance": distance, "left": left}
         for flow in flows
@@ -101,9 +104,11 @@ def by_text_read(records: Sequence[CodeRecord]) -> Chart:
 
 
 def by_context(uses: Sequence[Use]) -> Chart:
-    """Draws bits per token against the length of the context, and against the number of tokens that are in order.
+    """Draws the bits per token of each model against the number N of context tokens, in two panels.
 
-    Models without context are left out. Beyond a dot, more context lowers perplexity by less than 1 %.
+    In the first panel only the last N tokens are given; in the second, all older tokens are given in shuffled order. A
+    dot marks the length from which more context lowers the perplexity by less than 1 %. Models without context are left
+    out.
     """
     drawn = [use for use in uses if use.context.cut.any()] or uses
     panels: dict[Kind, str] = {

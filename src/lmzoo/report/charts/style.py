@@ -50,7 +50,10 @@ def names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple
 
 
 def label_room(names: Sequence[str]) -> int:
-    """Returns the space beside names, in pixels: letters are wider in some browsers than in the measured font."""
+    """Returns the width, in pixels, to reserve beside a figure in addition to the measured width of the names.
+
+    The measured width is not enough because some browsers use a font with wider letters.
+    """
     return 5 + 2 * max(map(len, names), default=0)
 
 
@@ -60,7 +63,7 @@ def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str,
 
 
 def apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Returns positions for labels that are at least `gap` apart and closest to the given ones in least squares."""
+    """Returns positions of labels that are at least `gap` apart and closest to `positions` in least squares."""
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(positions))
     apart = np.empty(len(positions))

@@ -16,9 +16,9 @@ _FAR_BEHIND = 1.3
 
 
 def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
-    """Draws bits per byte against each cost, cheaper models farther left, with a line along the Pareto-optimal models.
+    """Draws bits per byte against each cost, with a line along the Pareto-optimal models.
 
-    Models far behind the best one are left out, so that the others keep apart.
+    Cheaper models are farther left. Models with a much higher loss than the best one are left out.
     """
     return altair.concat(
         *(_against(cost, records) for cost in measured_costs(records)),
@@ -67,8 +67,8 @@ def _against(cost: CostColumn, records: Sequence[EvalRecord]) -> Chart:
 def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
     """Draws test perplexity against a setting that was varied, one line for each species.
 
-    A dashed line is the perplexity of `reference`. The axis of the setting is logarithmic if its values are positive
-    and span a factor of ten or more.
+    A dashed line marks the perplexity of the record `reference`. The axis of the setting is logarithmic if
+    its values are positive and span a factor of ten or more.
     """
     rows = [
         {"species": record.species, "value": value, "perplexity": record.perplexity_per_token}
