@@ -140,9 +140,9 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
     """Reads a GPT-2 model in a folder of Hugging Face as a predictor of the species `gpt2`.
 
-    Its logits are those of transformers but for rounding. The EOT (end-of-text) token and the token with id 0 exchange
-    their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the architecture differs
-    from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
+    The logits are the same as in transformers, except for rounding errors. The EOT (end-of-text) token and the token
+    with id 0 exchange their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the
+    architecture differs from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
     """
     folder = Path(folder)
     config = _read_json(folder / "config.json")
@@ -213,7 +213,10 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
 
 
 class _Weights:
-    """The weight tensors of a folder of Hugging Face, in one or several safetensors files, read one by one."""
+    """The weight tensors in a model folder of Hugging Face, which consist of one or several safetensors files.
+
+    Tensors are read one at a time. Raises SavedModelError if a file is missing or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
@@ -228,7 +231,7 @@ class _Weights:
         self._locations: dict[str, tuple[Path, str]] = {}
         for path in self._files:
             with _open(path) as file:
-                for full_name in file.keys():  # noqa: SIM118 - it is no mapping
+                for full_name in file.keys():  # noqa: SIM118 - `file` is not a mapping
                     entry, name = file.get_slice(full_name), full_name.removeprefix("transformer.")
                     self._shapes[name] = (tuple(entry.get_shape()), entry.get_dtype())
                     self._locations[name] = (path, full_name)
@@ -309,7 +312,7 @@ def _names(n_layers: int) -> Iterator[tuple[str, str]]:
 
 
 def _is_transposed(name: str) -> bool:
-    """Returns True for a weight matrix of `Conv1D`, which is the transpose of a weight matrix of `Linear`."""
+    """Returns True for the name of a weight matrix of `Conv1D`, which is the transpose of a matrix of `Linear`."""
     return ".c_" in name and name.endswith("weight")
 
 

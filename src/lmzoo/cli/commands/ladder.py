@@ -29,8 +29,8 @@ def ladder(
     """Trains species on generated texts of known entropy and reports which abilities each species learns.
 
     Each task of the ladder is a generated corpus, such as source:copying, that requires one ability: copying, counting,
-    agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
-    loss of the source itself, which predicts its own text as well as possible, in nats per token of the test text.
+    agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the loss of the source
+    itself, which predicts its own text as well as possible, in nats per token of the test text.
 
     A task with target tokens (the verb that must agree, the bracket that closes) is passed if the excess on these
     tokens is below 5 % of the excess of a baseline. The baseline knows everything about the source except for the
