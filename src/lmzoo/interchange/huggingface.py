@@ -1,8 +1,8 @@
 """Conversion of GPT-2 models between lmzoo's species `gpt2` and folders of Hugging Face.
 
 A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. The logits of transformers and lmzoo are equal,
-but for rounding. Conversion does not need transformers. `Predictor.load` reads folders of other causal models without
-conversion: see `lmzoo.models.pretrained`.
+except for rounding errors. Conversion does not need transformers. `Predictor.load` reads folders of other causal models
+without conversion: see `lmzoo.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -157,12 +157,12 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
         arrays[ours] = np.ascontiguousarray(_transposed(name, weights.take(name, shapes[name])))
     rows = arrays["embedding.weight"]
     if weights.has("lm_head.weight") and not np.array_equal(weights.take("lm_head.weight", rows.shape), rows):
-        raise ConfigurationError(f"{folder}: the output lm_head.weight is not the input wte.weight, as it is in gpt2")
+        raise ConfigurationError(f"{folder}: lm_head.weight differs from wte.weight, but gpt2 uses one matrix for both")
     rows[[EOT, eot_id]] = rows[[eot_id, EOT]]
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise SavedModelError(f"{path} is missing: save_pretrained of the (fast) tokenizer writes it")
+        raise SavedModelError(f"{path} is missing: write it with the method save_pretrained of the (fast) tokenizer")
     tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
     provenance = Provenance(
@@ -224,7 +224,7 @@ class _Weights:
         if not (folder / names[0]).is_file() and index.is_file():
             weight_map = _read_json(index).get("weight_map")
             if not isinstance(weight_map, dict) or any(Path(str(name)).name != name for name in weight_map.values()):
-                raise SavedModelError(f"{index} is damaged: its weight_map must give names of files in the same folder")
+                raise SavedModelError(f"{index} is damaged: its weight_map must name files of the same folder")
             names = sorted(set(weight_map.values()))
         self._folder, self._files = folder, [folder / name for name in names]
         self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -246,12 +246,12 @@ class _Weights:
         """
         for name, shape in shapes:
             if name not in self._shapes:
-                raise SavedModelError(f"the weights in {self._folder} lack '{name}'")
+                raise SavedModelError(f"the weights in {self._folder} lack the tensor '{name}'")
             found, dtype = self._shapes[name]
             if found != shape or dtype not in _FLOATS:
                 raise SavedModelError(
-                    f"'{name}' in {self._folder} is {found} {dtype}, and config.json needs {shape} in one of "
-                    f"{', '.join(_FLOATS)}"
+                    f"the tensor '{name}' in {self._folder} has shape {found} and type {dtype}; config.json needs "
+                    f"shape {shape} and one of the types {', '.join(_FLOATS)}"
                 )
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -291,7 +291,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SavedModelError(f"{path} is damaged: {error}") from error
     if not isinstance(description, dict):
-        raise SavedModelError(f"{path} is damaged: it holds no JSON object")
+        raise SavedModelError(f"{path} is damaged: it does not hold a JSON object")
     return description
 
 
