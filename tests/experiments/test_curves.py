@@ -102,6 +102,7 @@ def test_shares_end_with_one_document() -> None:
 # ---- Runs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_points_are_those_of_compare(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     """The largest share is the corpus itself; each share is a corpus of its own with the same tokenizer."""
     records = read_records(run / "curves.jsonl")
@@ -149,6 +150,7 @@ def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, 
     assert len((folder / "curves.jsonl").read_bytes()) == pytest.approx(len(before), abs=100)
 
 
+@pytest.mark.slow
 def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     before = read_records(folder / "curves.jsonl")
@@ -345,6 +347,7 @@ def test_curves_of_counting_models(run: Path, tmp_path: Path) -> None:
     assert "No two curves cross" in html
 
 
+@pytest.mark.slow
 def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["curves", "--corpus", str(corpus_folder), "--species", "unigram", "markov", "--tokenizer", "bpe:300"]
     asked += ["--shares", "2", "--out", str(tmp_path / "run")]

@@ -162,6 +162,7 @@ def test_a_second_run_fits_nothing_again(folder: Path) -> None:
     assert (folder / "ladder.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_later_runs_add_to_what_is_there(folder: Path, tmp_path: Path) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
     made = ladder(path, tasks=["markov-1"], species=["unigram", "ngram"], settings={"ngram": {"order": 3}})
@@ -173,6 +174,7 @@ def test_later_runs_add_to_what_is_there(folder: Path, tmp_path: Path) -> None:
     assert known["markov-1", "markov"].passed, "it stays"
 
 
+@pytest.mark.slow
 def test_every_seed_is_kept_and_the_best_counts(folder: Path, tmp_path: Path) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
     reused: list[bool] = []
