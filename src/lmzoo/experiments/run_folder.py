@@ -1,4 +1,4 @@
-"""Run folders: each holds one run, which can be interrupted and continued; `run.json` says what was requested."""
+"""Run folders: each holds one run, which can be interrupted and continued; `run.json` holds the request of the run."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def ladder(
     A task with target tokens (the verb that must agree, the bracket that closes) is passed if the excess on these
     tokens is below 5 % of the excess of a baseline. The baseline knows everything about the source except for the
     fact that decides the target tokens. A task without target tokens is passed if the excess is below 0.01 nats per
-    token. With several seeds the best one counts, because a network may find a rule with one seed and miss it with
+    token. With several seeds the best one counts, because a network may learn a rule with one seed and not with
     another.
 
     A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
