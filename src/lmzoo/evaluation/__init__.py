@@ -1,1 +1,1 @@
-"""Measurements of trained models on a text: records, scores of each token, statistics, costs, ensembles and scaling laws."""
+"""Measurements of trained models: records, scores of each token, statistics, costs, ensembles and scaling laws."""
