@@ -80,7 +80,7 @@ def test_wrong_sweeps(corpus_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_labels_and_settings_of_any_sweep(corpus_folder: Path, tmp_path: Path) -> None:
-    """A nested setting leaves the others of its group unchanged, and no value writes outside of the run folder."""
+    """A nested setting leaves other settings of its group unchanged, and no value writes outside of the run folder."""
     group = {"species": "markov", "settings": {"alpha": 2.0}}
     comparison = compare(
         tmp_path / "run",

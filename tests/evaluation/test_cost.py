@@ -71,6 +71,7 @@ def test_counting_species_have_no_operations() -> None:
     assert zoo.create("ngram", V).flops_per_token is None
 
 
+@pytest.mark.slow
 def test_learning_takes_three_times_the_operations_of_reading(corpus_folder: Path) -> None:
     training = {"tokens": 2_000, "batch_size": 4, "chunk_size": 16, "patience": 100}
     predictor = Predictor.fit("rnn", corpus_folder, tokenizer="byte", d_embed=4, d_hidden=5, training=training)

@@ -28,7 +28,7 @@ def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def interrupts() -> Iterator[None]:
-    """Interrupts do here what they do in a terminal: a job in the background of a shell ignores them."""
+    """Restores the default handler of interrupts, which a job in the background of a shell ignores."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

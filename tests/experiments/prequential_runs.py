@@ -22,7 +22,7 @@ def texts_of(folder: Path) -> list[str]:
 
 
 def stops_of(sizes: list[int], growth: float) -> list[int]:
-    """How many documents there are up to the end of each block, found one document at a time."""
+    """Returns the number of documents up to the end of each block, by adding one document at a time."""
     total = sum(sizes)
     shares = [1.0]
     while shares[-1] > 1 / 1024:

@@ -13,7 +13,7 @@ from lmzoo.stream import TokenStream
 
 
 def stream_of(sizes: list[int]) -> TokenStream:
-    """Documents of so many tokens, their ends included."""
+    """Returns a stream of documents with the given numbers of tokens, EOT tokens included."""
     return TokenStream.from_documents([np.ones(size - 1, np.int32) for size in sizes])
 
 

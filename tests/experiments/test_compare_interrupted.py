@@ -37,7 +37,7 @@ def test_one_process_at_a_time_works_in_a_folder(corpus_folder: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
-    """kill -9 at several moments; the same command then ends with the figures of a run that was left in peace."""
+    """After kill -9 at several moments, the same command has the results of a run that was not killed."""
     request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--species", *SPECIES]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
     for delay in (1.5, 3.5):
@@ -56,7 +56,7 @@ def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
-def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_continue(corpus_folder: Path, tmp_path: Path) -> None:
     # With the largest budget, so that it cannot be done before the signal comes.
     request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough"]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
@@ -78,7 +78,7 @@ def test_ctrl_c_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
 def test_an_interrupt_at_the_start_ends_every_fit(
     corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that comes while the jobs are handed out, when some run and are not yet known."""
+    """An interrupt while jobs are submitted also ends the jobs that have just started."""
     submit = ThreadPoolExecutor.submit
 
     def submit_and_interrupt(pool: ThreadPoolExecutor, *job: Any) -> Any:

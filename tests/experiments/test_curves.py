@@ -102,8 +102,9 @@ def test_shares_end_with_one_document() -> None:
 # ---- Runs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_points_are_those_of_compare(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
-    """All of the text is the corpus itself, and a share a corpus of its own under the same tokenizer."""
+    """The largest share is the corpus itself; each share is a corpus of its own with the same tokenizer."""
     records = read_records(run / "curves.jsonl")
     assert [record.train_share for record in records] == np.repeat([1 / 4, 1 / 2, 1], 4).tolist()
     assert [record.name for record in records] == ["unigram", "markov", "rnn", "rnn,d_hidden=16"] * 3
@@ -149,6 +150,7 @@ def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, 
     assert len((folder / "curves.jsonl").read_bytes()) == pytest.approx(len(before), abs=100)
 
 
+@pytest.mark.slow
 def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     before = read_records(folder / "curves.jsonl")
@@ -251,7 +253,7 @@ def test_laws_are_against_what_was_spent(run: Path) -> None:
 
 
 def made_up(run: Path, folder: Path, table: dict[str, list[float]], **changes: Any) -> Path:
-    """A run whose losses on 1/8, 1/4, 1/2 and all of 1,024 tokens are these."""
+    """Returns a run folder with the given losses on 1/8, 1/4, 1/2 and all of 1,024 tokens."""
     folder.mkdir()
     record = dataclasses.replace(read_records(run / "curves.jsonl")[0], **changes)
     points = [
@@ -336,8 +338,8 @@ def test_the_page_is_whole_and_self_contained(run: Path) -> None:
     assert "rnn,d_hidden=16" in html
 
 
-def test_curves_of_species_that_count(run: Path, tmp_path: Path) -> None:
-    """No figure of arithmetic or sizes, and no word about networks; nor about scores that are not there."""
+def test_curves_of_counting_models(run: Path, tmp_path: Path) -> None:
+    """Without networks, the page has no figures of FLOPs or sizes, and does not mention missing scores."""
     html = write_page(made_up(run, tmp_path / "run", {"a": [2.0, 2.0, 2.0, 2.0]}))[1].read_text(encoding="utf-8")
     assert html.count("<svg") == 1
     assert "networks" not in html
@@ -345,6 +347,7 @@ def test_curves_of_species_that_count(run: Path, tmp_path: Path) -> None:
     assert "No two curves cross" in html
 
 
+@pytest.mark.slow
 def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["curves", "--corpus", str(corpus_folder), "--species", "unigram", "markov", "--tokenizer", "bpe:300"]
     asked += ["--shares", "2", "--out", str(tmp_path / "run")]

@@ -57,10 +57,8 @@ def test_uniform_is_exact(coding: RunResult[CodeRecord], corpus_folder: Path) ->
 
 
 @pytest.mark.parametrize("species", ["markov", "ngram"])
-def test_the_code_is_what_predictions_of_the_past_cost(
-    coding: RunResult[CodeRecord], corpus_folder: Path, species: str
-) -> None:
-    """One token at a time: whoever decodes has the model of the blocks before, and the document so far."""
+def test_lengths_are_sums_of_surprisals(coding: RunResult[CodeRecord], corpus_folder: Path, species: str) -> None:
+    """A decoder predicts one token at a time, from the model of the earlier blocks and the document so far."""
     documents = as_ids(texts_of(corpus_folder))
     record = record_of(coding, species)
     bits, start = 64.0, 0
@@ -80,7 +78,7 @@ def test_the_code_is_what_predictions_of_the_past_cost(
 
 
 def test_unigram_by_counting(coding: RunResult[CodeRecord], corpus_folder: Path) -> None:
-    """Nothing of the package's models: P(w) = (c(w) + alpha) / (n + alpha V) with the counts of train."""
+    """Computes P(w) = (c(w) + alpha) / (n + alpha V) from counts of the train split, without lmzoo's models."""
     alpha = zoo.defaults("unigram")["alpha"]
     documents = as_ids(texts_of(corpus_folder))
     bits, start = 64.0, 0
@@ -100,7 +98,7 @@ def test_unigram_by_counting(coding: RunResult[CodeRecord], corpus_folder: Path)
     assert record_of(coding, "unigram").total_bits == pytest.approx(bits)
 
 
-def test_learning_pays_block_by_block(coding: RunResult[CodeRecord]) -> None:
+def test_later_blocks_are_shorter(coding: RunResult[CodeRecord]) -> None:
     first, *others = record_of(coding, "ngram").block_bits_per_byte
     assert first == pytest.approx(8.0, abs=0.1)
     assert others[-1] < others[0] / 2
@@ -108,7 +106,7 @@ def test_learning_pays_block_by_block(coding: RunResult[CodeRecord]) -> None:
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_an_alphabet_is_part_of_the_code(corpus_folder: Path, tmp_path: Path) -> None:
+def test_an_alphabet_is_part_of_the_length(corpus_folder: Path, tmp_path: Path) -> None:
     done = prequential(tmp_path / "run", species=["uniform"], corpus=corpus_folder, tokenizer="char")
     record = record_of(done, "uniform")
     texts = texts_of(corpus_folder)
@@ -118,7 +116,7 @@ def test_an_alphabet_is_part_of_the_code(corpus_folder: Path, tmp_path: Path) ->
     assert record.total_bits == pytest.approx(record.header_bits + n_tokens * math.log2(V + len(alphabet)))
 
 
-def test_what_is_impossible_has_no_code(corpus_folder: Path, tmp_path: Path) -> None:
+def test_a_token_of_probability_0_has_no_length(corpus_folder: Path, tmp_path: Path) -> None:
     done = prequential(
         tmp_path / "run",
         species=["ngram", "unigram"],
@@ -136,7 +134,7 @@ def test_what_is_impossible_has_no_code(corpus_folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_same_seed_same_code(coding: RunResult[CodeRecord], corpus_folder: Path, tmp_path: Path) -> None:
+def test_same_seed_same_length(coding: RunResult[CodeRecord], corpus_folder: Path, tmp_path: Path) -> None:
     settings = {name: record_of(coding, name).settings for name in ("rnn", "ngram")}
 
     def nats(seed: int) -> list[list[float | None]]:
@@ -153,7 +151,7 @@ def test_same_seed_same_code(coding: RunResult[CodeRecord], corpus_folder: Path,
 
 @pytest.mark.parametrize("species", zoo.built_in_names())
 def test_every_species_learns_from_little(species: str) -> None:
-    """A past of one document, of which train is the unfinished beginning."""
+    """The text before the block is one document, and its beginning is the train split."""
     ids = np.array(as_ids(["The cat that I saw was near the river.\n" * 8])[0])
     split = training_data(TokenStream(ids))
     assert split.train.ids[-1] != 0
@@ -167,7 +165,7 @@ def test_every_species_learns_from_little(species: str) -> None:
 
 @pytest.mark.slow
 def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
-    """kill -9 in the middle: finished blocks stay as they are, and the end is that of a run left in peace."""
+    """After kill -9, finished blocks are kept, and the results are those of a run that was not killed."""
     request = ["--corpus", str(corpus_folder), "--species", "rnn", "--growth", "1.7"]
     request += ["-s", "rnn.training.tokens=12000", "-s", "rnn.d_hidden=32"]
     program = [sys.executable, "-m", "lmzoo", "prequential", *request, "--json", "--out"]

@@ -30,7 +30,7 @@ SIZES: dict[str, Any] = {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": C
 
 
 def stirred(network: torch.nn.Module) -> torch.nn.Module:
-    """Random weights, biases among them, large enough that every input and its place matter."""
+    """Adds noise to all weights and biases, so that every input and its position affects the logits."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -39,7 +39,7 @@ def stirred(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def byte_pairs(vocab_size: int, ending: str = "<|endoftext|>") -> tokenizers.Tokenizer:
-    """As GPT-2's: its end of text is the last id."""
+    """Returns a tokenizer like that of GPT-2, whose end-of-text token has the last id."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -52,7 +52,7 @@ def byte_pairs(vocab_size: int, ending: str = "<|endoftext|>") -> tokenizers.Tok
 
 
 def byte_fallback() -> tokenizers.Tokenizer:
-    """As Llama's: <unk> 0, <s> 1, </s> 2, bytes for what is no character of the texts, ▁ for spaces."""
+    """Returns a tokenizer like that of Llama: <unk> 0, <s> 1, </s> 2, bytes for unknown characters, ▁ for spaces."""
     backend = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -92,7 +92,7 @@ def neox_config(**changes: Any) -> transformers.GPTNeoXConfig:
 
 
 def whitespace_pairs() -> tokenizers.Tokenizer:
-    """As GPT-NeoX's: its end of text is id 0, and runs of spaces are added tokens that texts give."""
+    """Returns a tokenizer like that of GPT-NeoX: end of text has id 0, and runs of spaces are added tokens."""
     backend = byte_pairs(300)
     description = json.loads(backend.to_str())
     vocab = {"<|endoftext|>": 0} | {entry: number + 1 for entry, number in description["model"]["vocab"].items()}
@@ -113,13 +113,13 @@ OTHERS: dict[str, tuple[Callable[..., Any], Callable[[], tokenizers.Tokenizer], 
 
 @torch.inference_mode()
 def theirs(folder: Path, ids: list[int]) -> np.ndarray:
-    """(T, V) what transformers predicts after each of the ids, in its own."""
+    """Returns the log-probabilities (T, V) that transformers predicts after each of T ids, for V token ids."""
     network = transformers.AutoModelForCausalLM.from_pretrained(folder)
     return network(torch.tensor([ids])).logits[0].double().log_softmax(-1).numpy()
 
 
 def swapped(log_probs: np.ndarray, eot_id: int) -> np.ndarray:
-    """Theirs in our ids, or ours in theirs."""
+    """Exchanges the columns of EOT and `eot_id`: converts from ids of transformers to ids of lmzoo, or back."""
     order = np.arange(log_probs.shape[-1])
     order[[EOT, eot_id]] = order[[eot_id, EOT]]
     return log_probs[..., order]

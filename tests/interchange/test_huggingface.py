@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[LmzooError], str]] = {
     "untied weights": (
         lambda home: rewritten(home, lambda weights: weights.update({"lm_head.weight": torch.ones(300, 16)})),
         ConfigurationError,
-        "the output lm_head.weight is not the input",
+        "lm_head.weight differs from wte.weight",
     ),
     "another width": (lambda home: changed(home, n_inner=40), ConfigurationError, "n_inner 40, but gpt2 needs 4 x"),
     "two marks": (lambda home: changed(home, bos_token_id=5), ConfigurationError, "gpt2 needs the same id for both"),
@@ -132,19 +132,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[LmzooError], str]] = {
     "more layers than weights": (
         lambda home: changed(home, n_layer=10**12),
         SavedModelError,
-        r"lack 'h.2.ln_1.weight'",
+        r"lack the tensor 'h.2.ln_1.weight'",
     ),
     "more positions than weights": (
         lambda home: changed(home, n_positions=10**12),
         SavedModelError,
-        r"'wpe.weight' in .* is \(16, 16\) F32, and config.json needs \(1000000000000, 16\)",
+        r"'wpe.weight' in .* has shape \(16, 16\) and type F32; config.json needs shape \(1000000000000, 16\)",
     ),
     "whole numbers for weights": (
         lambda home: rewritten(
             home, lambda weights: weights.update({"transformer.ln_f.bias": torch.ones(16, dtype=torch.int32)})
         ),
         SavedModelError,
-        "'ln_f.bias' in .* is .16,. I32",
+        "'ln_f.bias' in .* has shape .16,. and type I32",
     ),
     "a pickle": (pickled, SavedModelError, "pytorch_model.bin is a pickle.* convert the weights to safetensors"),
     "no weights": (lambda home: (home / "model.safetensors").unlink(), SavedModelError, "there are no weights"),
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[LmzooError], str]] = {
     "a damaged configuration": (
         lambda home: (home / "config.json").write_text("[1]", encoding="utf-8"),
         SavedModelError,
-        "holds no JSON object",
+        "does not hold a JSON object",
     ),
 }
 
@@ -184,7 +184,7 @@ def test_an_index_cannot_point_out_of_its_folder(others: dict[str, Path], tmp_pa
     (home / "model.safetensors").rename(home / "model-1.safetensors")
     index = {"weight_map": {"transformer.wte.weight": "../secret.safetensors"}}
     (home / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(SavedModelError, match="must give names of files in the same folder"):
+    with pytest.raises(SavedModelError, match="must name files of the same folder"):
         predictor_from_huggingface(home)
 
 

@@ -99,7 +99,7 @@ def test_tokenizers_that_do_not_fit_are_refused() -> None:
 
 
 def toy(name: str) -> PretrainedLM:
-    """Twelve ids and few positions; the start and the end of a text as in the model."""
+    """Returns a model with 12 token ids and 7 positions, and with the start and end tokens of its architecture."""
     config, _, start_id, eot_id = OTHERS[name]
     start_id, eot_id = min(start_id, 5), min(eot_id, 5)
     positions = {"gpt2": "n_positions"}.get(name, "max_position_embeddings")

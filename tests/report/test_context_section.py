@@ -23,7 +23,7 @@ from lmzoo.report.context_use import HEADER, Use, rows
 
 
 def use_of(name: str, lost: list[float], *, whole: float = 1.0, year: int | None = 2000) -> Use:
-    """One stretch of each of two documents, where a cut costs `lost` bits a token, and disorder half of that."""
+    """Returns the use of context in two documents: truncation costs `lost` bits per token, and shuffling half of it."""
     levels = np.full((2, len(lost)), whole * math.log(2))
     excess = np.array(lost) * math.log(2)
     return Use(name, year, ContextUse(np.arange(2), np.arange(2), levels, levels * 0 + excess, levels * 0 + excess / 2))
@@ -96,7 +96,7 @@ def test_a_report_goes_on_where_context_cannot_be_measured(tmp_path: Path) -> No
 def test_context_command(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By default all predictors of `make compare`, on the valid split of the corpus of each."""
+    """By default, the command measures all predictors of `make compare` on the validation split of their corpus."""
     shutil.copytree(run_folder, tmp_path / "runs" / "quick")
     monkeypatch.chdir(tmp_path)
     assert run(["context", "--max-context", "20", "--positions", "9", "--seed", "3", "--json"]) == 0

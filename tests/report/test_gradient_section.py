@@ -116,7 +116,7 @@ def test_gradients_command(run_folder: Path, tmp_path: Path, capsys: pytest.Capt
 def test_gradients_of_the_default_run(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without -p, all networks of `make compare`, and nothing about the rest."""
+    """Without -p, the command measures all networks of `make compare` and ignores other models."""
     shutil.copytree(run_folder, tmp_path / "runs" / "quick")
     monkeypatch.chdir(tmp_path)
     assert run(["gradients", "The cat that I saw", "--json"]) == 0

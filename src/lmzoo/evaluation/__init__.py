@@ -1,1 +1,1 @@
-"""Measures fitted models on a text: records, per-token scores, statistics, costs, ensembles and scaling laws."""
+"""Measurements of trained models: records, scores of each token, statistics, costs, ensembles and scaling laws."""

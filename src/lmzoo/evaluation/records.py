@@ -37,7 +37,7 @@ class Record:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Keyword arguments that give another record the versions, machine, date and command of this record."""
+        """Versions, machine, date and command of this record, as keyword arguments for another record."""
         return {name: getattr(self, name) for name in _ORIGIN}
 
 
@@ -47,7 +47,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
-    """Returns keyword arguments for a record that is made now, on this machine, by `command`.
+    """Returns the versions, machine, date and command of a new record, as keyword arguments of a record class.
 
     `packages` names packages whose versions are recorded besides the usual ones.
     """
@@ -156,7 +156,7 @@ class EvalRecord(Record):
 
     @property
     def name(self) -> str:
-        """The name of the model in its run: its label, or its species if the label is empty."""
+        """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
         return self.label or self.species
 
     @property
@@ -178,7 +178,7 @@ class EvalRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRecord(Record):
-    """The compressed length of one text: by a model that learns the text as it reads, or by a compressor.
+    """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
     A compressor compresses the text as one block; its length in bits is stored in nats as well.
     """
@@ -257,9 +257,10 @@ def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[
 
 
 def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
-    """Writes dataclass instances of one class, at least one, as a CSV table; lists and dictionaries become JSON text.
+    """Writes dataclass instances of one class to a CSV file, one row each; lists and dictionaries become JSON text.
 
-    Each of `columns` has one value per record. These columns precede the fields of the records.
+    `records` must not be empty. Each of `columns` has one value per record; these columns precede the fields of the
+    records.
     """
     rows = [
         dict(zip(columns, values, strict=True)) | as_row(record)

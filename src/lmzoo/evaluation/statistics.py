@@ -37,7 +37,7 @@ class ResamplingUnits:
 
 
 def resampling_units(stream: TokenStream) -> ResamplingUnits:
-    """Divides a stream into units for the bootstrap: its documents, if there are 10 to 1000 of them.
+    """Divides a token stream into resampling units for the bootstrap: documents, if there are 10 to 1000 of them.
 
     More documents are combined into 1000 groups of neighbours. With fewer than 10 documents, the units are segments of
     at least 20 tokens.
@@ -191,8 +191,8 @@ def _square(
 ) -> NDArray[np.float64]:
     """Returns a square matrix from the P values of its upper triangle.
 
-    `values` (P,): the values. `rows`, `columns` (P,): their positions. The value at (j, i) is `mirror` times the value
-    at (i, j).
+    `values` (P,): the values. `rows`, `columns` (P,): positions of the values. The value at (j, i) is `mirror` times
+    the value at (i, j), and `diagonal` is the value at (i, i).
     """
     square = np.full((size, size), diagonal)
     square[rows, columns] = values

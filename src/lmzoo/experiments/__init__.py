@@ -1,1 +1,1 @@
-"""Experiments that fit many models and compare them: one run folder, one job a model, one page."""
+"""Experiments that train several models and compare them; each experiment writes its results to a run folder."""

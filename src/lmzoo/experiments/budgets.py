@@ -18,7 +18,7 @@ BUDGETS = ("quick", "standard", "thorough")
 
 
 def check_budget(budget: str) -> None:
-    """Raises UnknownNameError unless `budget` is one of `BUDGETS`."""
+    """Raises UnknownNameError unless `budget` is "quick", "standard" or "thorough"."""
     if budget not in BUDGETS:
         raise UnknownNameError("budget", budget, BUDGETS)
 
@@ -26,9 +26,8 @@ def check_budget(budget: str) -> None:
 def settings_for(species: str, budget: str) -> dict[str, Any]:
     """Returns the settings of a species under a budget, which are keyword arguments of its factory.
 
-    The result is {} if the species has no preset for this budget, so that the defaults of the factory apply.
-
-    Raises UnknownNameError for an unknown species or budget.
+    The result is {} if the species has no preset for this budget, so that the defaults of the factory apply. Raises
+    UnknownNameError for an unknown species or budget.
     """
     check_budget(budget)
     return dict(zoo.presets(species).get(budget, {}))
@@ -47,7 +46,7 @@ def scaled(settings: Any, scale: Callable[[int], int]) -> Any:
     """Returns settings in which every number of training tokens n is replaced by `scale(n)`.
 
     A number of training tokens is an integer under the key "tokens", at any depth, because the settings of a mixture
-    contain the settings of its members. Other values are unchanged.
+    of models contain the settings of its members. Other values are unchanged.
     """
     if isinstance(settings, Mapping):
         return {

@@ -189,7 +189,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        """The name of the model in the run: its label, or its species if the label is empty."""
+        """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
         return self.label or self.card.name
 
     @property
@@ -198,7 +198,7 @@ class _Job:
         return self.folder / "predictors" / self.name
 
     def scores(self, split: str) -> Path:
-        """Returns the path of the file with the model's scores of the tokens of a split."""
+        """Returns the path of the file with the model's scores of each token of a split ("valid" or "test")."""
         return scores_path(self.folder, self.name, split)
 
     def is_kept(self, encoded: EncodedCorpus) -> bool:
@@ -212,12 +212,15 @@ class _Job:
         return stored and (self.predictor_folder / "predictor.json").exists()
 
     def matches(self, record: EvalRecord) -> bool:
-        """Returns True if a record has the name, the settings, the seed and the training share of this job."""
+        """Returns True if a record has the same name, settings, seed and training share as this job."""
         wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed, self.train_share)
         return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed, record.train_share)
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
-        """Trains the model unless an earlier run did, writes its predictor and scores, and returns its record."""
+        """Trains and evaluates the model, writes predictor and scores to the run folder, and returns the record.
+
+        A predictor that an earlier run saved with the same settings and seed is not trained again.
+        """
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self._fitted_before()

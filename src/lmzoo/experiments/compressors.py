@@ -1,4 +1,4 @@
-"""General compressors, each with its strongest setting, as a baseline for the compression by language models.
+"""General compressors, each with its strongest setting, as baselines for compression with language models.
 
 | name   | method                                                                                                  |
 |--------|---------------------------------------------------------------------------------------------------------|

@@ -96,7 +96,7 @@ def check_shares(shares: int) -> None:
 
 
 def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dict[float, Corpus]:
-    """Returns the corpus with all, 1/2, 1/4, ..., 1/`shares` of its train split, by share.
+    """Returns versions of a corpus with 1, 1/2, 1/4, ..., 1/`shares` of its train split, as a dictionary by share.
 
     Shares are measured in bytes, to the nearest document. `seed` determines which documents belong to a share. The
     documents of a share keep their order, and each share contains all smaller shares. A share that would have as many

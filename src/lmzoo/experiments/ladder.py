@@ -59,7 +59,7 @@ too, and take larger steps or more of them."""
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult(Record):
-    """The result of one model on one task of the ladder; nats are means over the tokens of the test text."""
+    """The result of one model on one task of the ladder; losses are in nats per token of the test text."""
 
     task: str
     """Name of the source that generated the text."""
@@ -179,7 +179,7 @@ def by_species(results: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
 
 
 def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
-    """Returns the result of the species of the earliest year that passed a task with any seed; None if none passed.
+    """Returns the result of the earliest species, by year, that passed a task with any seed; None if no species passed.
 
     Models that adapt to the test text are ignored, as are species that are not installed.
     """
@@ -281,7 +281,7 @@ def _results(folder: Path, task: str) -> list[TaskResult]:
 
 
 def _outcomes(task: str, comparison: RunResult[EvalRecord], results: Sequence[TaskResult]) -> list[Outcome[TaskResult]]:
-    """Returns the outcomes of all models on one task, with task results in place of the evaluation records."""
+    """Converts the outcomes of a comparison on one task: task results replace the evaluation records of the models."""
     known = {(result.species, result.seed): result for result in results}
     outcomes = []
     for outcome in comparison.outcomes:

@@ -30,7 +30,10 @@ Against = Literal["tokens", "parameters", "FLOPs"]
 
 @dataclass(frozen=True)
 class Law:
-    """A power law for the loss of a model, or of all models of a species, against one kind of expense."""
+    """A power law for the loss as a function of training tokens, parameters or training FLOPs.
+
+    The law describes the losses of one model on several shares of the text, or of several models of a species.
+    """
 
     name: str
     """Name of the model, or of the species."""
@@ -64,7 +67,7 @@ class Curves:
 
     @cached_property
     def static(self) -> list[str]:
-        """Names of the models that do not adapt to the test text; only these are compared with each other."""
+        """Names of the models that do not adapt to the test text; only these models are compared with each other."""
         adaptive = {record.name for record in self.records if record.adapts_on_test}
         return [name for name in self.names if name not in adaptive]
 
@@ -161,7 +164,10 @@ def read_curves(folder: str | Path) -> Curves:
 
 
 def _resampled(folder: Path, names: Sequence[str], shares: Sequence[float], *, lossless: bool) -> NDArray[np.float64]:
-    """Returns losses (R, S, n) on R resamples of the test documents; NaN where the scores cannot be read."""
+    """Returns the losses of S models on n shares for R bootstrap resamples of the test documents: an array (R, S, n).
+
+    Losses are NaN where the scores of a model cannot be read.
+    """
     losses = np.full((_N_RESAMPLES, len(names), len(shares)), np.nan)
     try:
         test = EncodedCorpus.load(share_folder(folder, shares[0]) / "encoded").test

@@ -77,7 +77,7 @@ class RunPlan:
         return merged(settings, self.settings.get(species, {}))
 
     def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan, and reads it first if the plan only names it."""
+        """Returns the corpus of the plan; a corpus that is given by name or path is read first."""
         return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:

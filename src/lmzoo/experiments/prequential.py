@@ -155,7 +155,10 @@ def prequential(
 
 
 def _header_bits(documents: Sequence[Document], tokenizer: str) -> int:
-    """Returns the length of the header in bits: the number of tokens and, for characters, the alphabet and its end."""
+    """Returns the length, in bits, of the header of a compressed text.
+
+    The header holds the number of tokens and, for the tokenizer "char", the alphabet with an end marker.
+    """
     if tokenizer == "byte":
         return _LENGTH_BITS
     alphabet = set().union(*(document.text for document in documents))
@@ -251,7 +254,10 @@ class _Job:
         return _same(record.settings, self.settings)
 
     def do(self, on_progress: OnProgress) -> CodeRecord:
-        """Compresses the blocks of the text that are not compressed yet, and returns the record of the whole text."""
+        """Compresses the text block by block with the model, and returns the record of the compressed text.
+
+        Blocks that an interrupted run compressed with the same settings are not compressed again.
+        """
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         arrays, _ = load_arrays(self.folder / "text.safetensors")
         ids = take_array(arrays, "ids", shape=(None,), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Run folders: each holds one run, which can be interrupted and continued; `run.json` says what was requested."""
+"""Run folders: each holds one run, which can be interrupted and continued; `run.json` holds the request of the run."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def _claim(folder: Path, request: Mapping[str, Any]) -> None:
 
 
 def scores_path(folder: Path, name: str, split: str) -> Path:
-    """Returns the path of the file with the scores that the model `name` gave the tokens of a split."""
+    """Returns the path, in a run folder, of the file with a model's scores of each token of a split."""
     return folder / "scores" / name / f"{split}.safetensors"

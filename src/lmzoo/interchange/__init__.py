@@ -1,1 +1,1 @@
-"""Reads and writes models of other programs: ARPA files, Hugging Face folders."""
+"""Reads and writes models in the formats of other programs: ARPA files and folders of Hugging Face."""

@@ -1,8 +1,8 @@
 """Conversion of GPT-2 models between lmzoo's species `gpt2` and folders of Hugging Face.
 
 A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. The logits of transformers and lmzoo are equal,
-but for rounding. Conversion does not need transformers. `Predictor.load` reads folders of other causal models without
-conversion: see `lmzoo.models.pretrained`.
+except for rounding errors. Conversion does not need transformers. `Predictor.load` reads folders of other causal models
+without conversion: see `lmzoo.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
     """Reads a GPT-2 model in a folder of Hugging Face as a predictor of the species `gpt2`.
 
-    Its logits are those of transformers but for rounding. The EOT (end-of-text) token and the token with id 0 exchange
-    their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the architecture differs
-    from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
+    The logits are the same as in transformers, except for rounding errors. The EOT (end-of-text) token and the token
+    with id 0 exchange their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the
+    architecture differs from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
     """
     folder = Path(folder)
     config = _read_json(folder / "config.json")
@@ -157,12 +157,12 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
         arrays[ours] = np.ascontiguousarray(_transposed(name, weights.take(name, shapes[name])))
     rows = arrays["embedding.weight"]
     if weights.has("lm_head.weight") and not np.array_equal(weights.take("lm_head.weight", rows.shape), rows):
-        raise ConfigurationError(f"{folder}: the output lm_head.weight is not the input wte.weight, as it is in gpt2")
+        raise ConfigurationError(f"{folder}: lm_head.weight differs from wte.weight, but gpt2 uses one matrix for both")
     rows[[EOT, eot_id]] = rows[[eot_id, EOT]]
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise SavedModelError(f"{path} is missing: save_pretrained of the (fast) tokenizer writes it")
+        raise SavedModelError(f"{path} is missing: write it with the method save_pretrained of the (fast) tokenizer")
     tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
     provenance = Provenance(
@@ -213,7 +213,10 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
 
 
 class _Weights:
-    """The weight tensors of a folder of Hugging Face, in one or several safetensors files, read one by one."""
+    """The weight tensors in a model folder of Hugging Face, which consist of one or several safetensors files.
+
+    Tensors are read one at a time. Raises SavedModelError if a file is missing or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
@@ -221,14 +224,14 @@ class _Weights:
         if not (folder / names[0]).is_file() and index.is_file():
             weight_map = _read_json(index).get("weight_map")
             if not isinstance(weight_map, dict) or any(Path(str(name)).name != name for name in weight_map.values()):
-                raise SavedModelError(f"{index} is damaged: its weight_map must give names of files in the same folder")
+                raise SavedModelError(f"{index} is damaged: its weight_map must name files of the same folder")
             names = sorted(set(weight_map.values()))
         self._folder, self._files = folder, [folder / name for name in names]
         self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
         self._locations: dict[str, tuple[Path, str]] = {}
         for path in self._files:
             with _open(path) as file:
-                for full_name in file.keys():  # noqa: SIM118 - it is no mapping
+                for full_name in file.keys():  # noqa: SIM118 - `file` is not a mapping
                     entry, name = file.get_slice(full_name), full_name.removeprefix("transformer.")
                     self._shapes[name] = (tuple(entry.get_shape()), entry.get_dtype())
                     self._locations[name] = (path, full_name)
@@ -243,12 +246,12 @@ class _Weights:
         """
         for name, shape in shapes:
             if name not in self._shapes:
-                raise SavedModelError(f"the weights in {self._folder} lack '{name}'")
+                raise SavedModelError(f"the weights in {self._folder} lack the tensor '{name}'")
             found, dtype = self._shapes[name]
             if found != shape or dtype not in _FLOATS:
                 raise SavedModelError(
-                    f"'{name}' in {self._folder} is {found} {dtype}, and config.json needs {shape} in one of "
-                    f"{', '.join(_FLOATS)}"
+                    f"the tensor '{name}' in {self._folder} has shape {found} and type {dtype}; config.json needs "
+                    f"shape {shape} and one of the types {', '.join(_FLOATS)}"
                 )
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -288,7 +291,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SavedModelError(f"{path} is damaged: {error}") from error
     if not isinstance(description, dict):
-        raise SavedModelError(f"{path} is damaged: it holds no JSON object")
+        raise SavedModelError(f"{path} is damaged: it does not hold a JSON object")
     return description
 
 
@@ -309,7 +312,7 @@ def _names(n_layers: int) -> Iterator[tuple[str, str]]:
 
 
 def _is_transposed(name: str) -> bool:
-    """Returns True for a weight matrix of `Conv1D`, which is the transpose of a weight matrix of `Linear`."""
+    """Returns True for the name of a weight matrix of `Conv1D`, which is the transpose of a matrix of `Linear`."""
     return ".c_" in name and name.endswith("weight")
 
 

@@ -29,13 +29,13 @@ def ladder(
     """Trains species on generated texts of known entropy and reports which abilities each species learns.
 
     Each task of the ladder is a generated corpus, such as source:copying, that requires one ability: copying, counting,
-    agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the
-    loss of the source itself, which predicts its own text as well as possible, in nats per token of the test text.
+    agreement over a distance and so on. The excess cross-entropy of a model is its loss minus the loss of the source
+    itself, which predicts its own text as well as possible, in nats per token of the test text.
 
     A task with target tokens (the verb that must agree, the bracket that closes) is passed if the excess on these
     tokens is below 5 % of the excess of a baseline. The baseline knows everything about the source except for the
     fact that decides the target tokens. A task without target tokens is passed if the excess is below 0.01 nats per
-    token. With several seeds the best one counts, because a network may find a rule with one seed and miss it with
+    token. With several seeds the best one counts, because a network may learn a rule with one seed and not with
     another.
 
     A run that was interrupted continues when the command is repeated, and models that are already trained are reused.
