@@ -55,9 +55,11 @@ def check_choice(choices: Collection[str], /, **settings: object) -> None:
 
 
 def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:
-    """Raises ConfigurationError unless all settings are numbers for which `fits` returns True.
+    """Raises ConfigurationError unless all settings are numbers for which the function `fits` returns True.
 
-    True and False do not count as numbers, although Python's bool is a kind of int.
+    `settings` maps names to values. True and False do not count as numbers, although Python's bool is a kind of int.
+    Two arguments are for the error message: `allowed` describes the allowed values, and `none_means` says what None
+    does. None is a wrong value if `none_means` is None.
     """
     for name, value in settings.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -107,7 +107,10 @@ def _sample(
     decoding: Decoding | None,
     max_tokens: int | None,
 ) -> Iterator[tuple[int, SampledToken]]:
-    """Samples the next token of every unfinished text in turn; yields pairs (index of the text, sampled token)."""
+    """Samples one token after the other for each of several texts, and yields pairs (index of the text, sampled token).
+
+    At each step, every text that has not ended gets its next token.
+    """
     decoding = decoding or Decoding()
     state_of: dict[bytes, Any] = {}  # equal prompts are read once
     for context in contexts:

@@ -72,9 +72,9 @@ class LanguageModel(ABC, Generic[State]):
     def reach(self) -> int | None:
         """The largest number of token ids that a prediction can depend on; None if there is no limit.
 
-        It differs from `context_size` for models with windows that start at fixed positions of a document: these see at
-        most `reach` ids, but how many depends on the position, so that contexts must not be truncated (`context_size`
-        is None).
+        It equals `context_size` except in models with windows that start at fixed positions of a document. Such a model
+        sees at most `reach` ids, and the number depends on the position. Its contexts must not be truncated, so
+        `context_size` is None.
         """
         return self.context_size
 
@@ -190,14 +190,18 @@ class LanguageModel(ABC, Generic[State]):
     # ---- Speed: may be overridden ---------------------------------------------------------------
 
     def state_after(self, context: NDArray[np.int32]) -> State:
-        """Returns the state of the model after the token ids of a context, which `visible` must have checked."""
+        """Returns the state of the model after it has read a context from the start of a document.
+
+        `context` holds token ids without EOT (end of text). It is not checked here: callers pass it through the method
+        `visible` first, which checks the ids and keeps only those that the model can see.
+        """
         state = self.initial_state()
         for token_id in context.tolist():
             state = self.advance(state, token_id)
         return state
 
     def advance_batch(self, states: Sequence[State], token_ids: Sequence[int]) -> Sequence[State]:
-        """Returns the states after one more token each: B states and B token ids give B states."""
+        """Returns the states of the model after one more token each: B states and B token ids give B states."""
         return [self.advance(state, token_id) for state, token_id in zip(states, token_ids, strict=True)]
 
     def next_log_probs_batch(self, states: Sequence[State]) -> NDArray[np.float64]:

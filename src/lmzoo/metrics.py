@@ -74,7 +74,7 @@ class Surprisals(list[TokenSurprisal]):
         return pandas.DataFrame([asdict(token) for token in self])
 
     def _repr_html_(self) -> str:
-        """Returns the text as HTML; the background of a token is the redder, the higher its surprisal."""
+        """Returns the text as HTML; a token with a higher surprisal has a redder background."""
         parts, written = [], 0
         for (start, end), group in groupby(self, key=lambda token: (token.start, token.end)):
             tokens = list(group)  # more than one if a character is split into bytes

@@ -281,7 +281,7 @@ class Predictor:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Returns the folder as a path; raises UsageError if it holds anything but a saved predictor."""
+    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")

@@ -13,7 +13,8 @@ def decode_pieces(tokenizer: Tokenizer, token_ids: Iterable[int], prompt_ids: Se
     """Decodes generated token ids as they arrive, and yields pieces of text that hold whole characters only.
 
     Stops at EOT (end of text). A character that is split over several tokens is yielded after its last token.
-    `prompt_ids` are the ids before the first one: the text of a word may depend on the token before it (a space).
+    `prompt_ids` are the ids before the generated ones; they can change the text of the first generated token, for
+    example by a space before a word.
     """
     before = list(prompt_ids)
     pending: list[int] = []
@@ -43,7 +44,8 @@ def check_stop(stop: Sequence[str]) -> None:
 def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
     """Yields the pieces of a text up to its first stop string, which is left out.
 
-    An end of a piece that may be the beginning of a stop string is held back until the next piece decides.
+    If the text so far ends with the beginning of a stop string, this end is yielded only when the next piece shows that
+    no stop string follows.
     """
     waiting = ""
     for piece in pieces:
@@ -61,6 +63,6 @@ def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Returns the length of the longest suffix of `text` that is a prefix of `stop`, but not all of it."""
+    """Returns the length of the longest suffix of `text` that is a prefix of `stop`, but shorter than `stop`."""
     sizes = range(min(len(stop) - 1, len(text)), 0, -1)
     return next((size for size in sizes if text.endswith(stop[:size])), 0)

@@ -129,7 +129,7 @@ def _resume(url: str, part: Path, file: DataFile, on_progress: OnProgress | None
 
 
 def _reason(error: Exception) -> str:
-    """Returns a short description of a network error; the messages of `requests` name sockets and retries."""
+    """Returns a short description of a network error, without the technical details in the messages of `requests`."""
     import requests
 
     response = getattr(error, "response", None)

@@ -94,8 +94,8 @@ class EncodedCorpus:
 def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgress | None = None) -> Tokenizer:
     """Trains a tokenizer on the training split of a corpus.
 
-    `spec` names the tokenizer, such as "bpe:4096". By default it is the one that the protocol of the corpus requires,
-    or "bpe:4096" if it requires none.
+    `spec` names the kind of tokenizer, such as "bpe:4096" for byte pairs with 4,096 entries. If it is None, the
+    tokenizer is the one that the corpus prescribes, or "bpe:4096" if it prescribes none.
     """
     of_protocol = spec is None or spec == corpus.tokenizer
     return train_tokenizer(

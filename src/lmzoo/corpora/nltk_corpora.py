@@ -101,9 +101,10 @@ def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
 
 
 def shakespeare_scenes(card: CorpusCard) -> Splits:
-    """Reads NLTK's eight plays by Shakespeare; each document is a scene or a prologue, "hamlet ACT I SCENE II".
+    """Reads NLTK's eight plays by Shakespeare; each document is a scene or a prologue.
 
-    Its lines are the stage directions, the names of the speakers, and the lines they speak.
+    An example of its name is "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the speakers,
+    and the lines they speak.
     """
     from nltk.corpus.reader import XMLCorpusReader
 

@@ -46,7 +46,11 @@ class _File:
 
     @property
     def split(self) -> str | None:
-        """The split that the name of the file, or of its outermost folder, selects; None if it names no split."""
+        """The split, such as "train", to which the file belongs according to its path; None if the path names none.
+
+        The first part of the relative path is read, without its extension: both "train.txt" and "train/a.txt" belong to
+        the training split.
+        """
         outermost = Path(self.name).parts[0]
         return _SPLIT_NAMES.get(outermost.partition(".")[0].lower())
 

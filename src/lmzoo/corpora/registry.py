@@ -35,10 +35,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol of a corpus: the way in which its text is divided into documents and splits.
-
-    Many protocols are those of a published paper.
-    """
+    """One way to divide the text of a corpus into documents and splits, in most cases taken from a published paper."""
 
     rule: str
     """How documents and splits are made, in one line."""
@@ -82,24 +79,32 @@ class CorpusCard:
 
     @property
     def specs(self) -> list[str]:
-        """The names of the corpus for `load_corpus`: "name" for the default protocol, "name:protocol" for others."""
+        """The names by which `load_corpus` knows the corpus: "name", and "name:protocol" for each further protocol.
+
+        A protocol is one way to divide the text of the corpus into documents and splits.
+        """
         return [self.name if protocol == DEFAULT_PROTOCOL else f"{self.name}:{protocol}" for protocol in self.protocols]
 
 
 def list_corpora() -> list[CorpusCard]:
-    """Returns the cards of all corpora, in the order of the registry."""
+    """Returns the descriptions (cards) of all corpora, in the order of the registry."""
     return list(_cards().values())
 
 
 def corpus_card(spec: str) -> CorpusCard:
-    """Returns the card of a corpus, given as "name" or "name:protocol"; raises UnknownNameError if there is none."""
+    """Returns the description (card) of a corpus; raises UnknownNameError, with the nearest match, if there is none.
+
+    `spec` is the name of the corpus, "name" or "name:protocol". A protocol is one way to divide the text into documents
+    and splits.
+    """
     return find_protocol(spec)[0]
 
 
 def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
-    """Returns the card and the protocol of a corpus, given as "name" or "name:protocol".
+    """Returns the description (card) of a corpus and one of its protocols, given as "name" or "name:protocol".
 
-    Raises UnknownNameError, with the nearest match, if there is no such corpus or protocol.
+    A protocol is one way to divide the text into documents and splits. Raises UnknownNameError, with the nearest match,
+    if there is no such corpus or protocol.
     """
     name, _, protocol = spec.partition(":")
     if name not in _cards():
@@ -132,7 +137,11 @@ def _card(name: str, *, files: list[dict[str, Any]], protocols: dict[str, dict[s
 
 
 def _generated() -> CorpusCard:
-    """Returns the card of the generated corpora, which has one protocol for each source of known entropy."""
+    """Returns the registry entry of the corpus "source": text that lmzoo generates by rules of known entropy.
+
+    The entry has one variant for each rule, such as "source:copying". The registry calls a variant of a corpus a
+    protocol.
+    """
     protocols = {
         name: Protocol(
             rule=f"{sources.card(name).rule}; sampled with a fixed seed",

@@ -33,7 +33,10 @@ __all__ = ["FiniteState", "Source", "SourceCard", "card", "names", "source"]
 
 @dataclass(frozen=True)
 class SourceCard:
-    """A description of a source, available without creating it."""
+    """A description of a text source, which is a rule that generates text of known entropy.
+
+    The description is available without creating the source.
+    """
 
     name: str
     ability: str
@@ -129,17 +132,24 @@ _CARDS = {
 
 
 def names() -> list[str]:
-    """Returns the names of all sources, in the order of the ladder's tasks, from easy to hard."""
+    """Returns the names of all text sources (rules that generate text of known entropy), from easy to hard."""
     return list(_CARDS)
 
 
 def card(name: str) -> SourceCard:
-    """Returns the card of a source; raises UnknownNameError, with the nearest match, for an unknown name."""
+    """Returns the description of a text source: the ability that it tests, its rule, and its target tokens.
+
+    A text source is a rule that generates text of known entropy. Raises UnknownNameError, with the nearest match, for
+    an unknown name.
+    """
     if name not in _CARDS:
         raise UnknownNameError("source", name, _CARDS)
     return _CARDS[name]
 
 
 def source(name: str) -> Source[Any]:
-    """Creates a source by name, ready for predicting and sampling; raises UnknownNameError for an unknown name."""
+    """Creates a text source, a rule that generates text of known entropy, by name; it is ready to predict and sample.
+
+    Raises UnknownNameError, with the nearest match, for an unknown name.
+    """
     return card(name).make().load_arrays({})

@@ -49,8 +49,8 @@ _SELF_TRANSITION = 0.85
 def weather() -> FiniteState:
     """Creates the source of activities that depend on a hidden weather: a hidden Markov model.
 
-    Each of four kinds of weather has its own probabilities of activities. Every hour it stays the same with probability
-    0.85, and otherwise changes to one of the others. A fifth state, the night, ends the document.
+    Each of four kinds of weather has its own probabilities of activities. Every hour, the weather stays the same with
+    probability 0.85, and otherwise changes to one of the other three. A fifth state, the night, ends the document.
     """
     n = len(_WEATHERS)
     chain = np.full((n, n), (1 - _SELF_TRANSITION) / (n - 1))

@@ -21,7 +21,7 @@ from lmzoo.stream import EOT, TokenStream
 
 
 class RepetitionState(NamedTuple):
-    """The words of a document that are to be repeated, and the number of words that are already repeated."""
+    """The state of a text source whose documents list random words, and then repeat words of this list."""
 
     first: tuple[int, ...]
     """Token ids that occurred for the first time, in order."""
@@ -30,30 +30,44 @@ class RepetitionState(NamedTuple):
 
     @property
     def required(self) -> int | None:
-        """The token id that must come next: the next repeated word, or EOT at the end; None if it is not determined."""
+        """The id of the only possible next token: the next repeated word, or EOT (end of text) after the last one.
+
+        None if the repetition has not started, so that several tokens are possible.
+        """
         if self.n_repeated is None:
             return None
         return self.first[self.n_repeated] if self.n_repeated < len(self.first) else EOT
 
 
 class Repetition(Source[RepetitionState]):
-    """A source whose documents have two parts: new words, and a repetition of them that is fully determined."""
+    """A text source whose documents list random words, and then repeat words of this list.
+
+    Once the repetition has started, the rest of the document is determined.
+    """
 
     _lengths: range
     """The possible numbers of new words, all equally likely."""
 
     @abstractmethod
     def _advance_first(self, state: RepetitionState, token_id: int) -> RepetitionState:
-        """Returns the state after a token of the first part, or after the token that starts the repetition."""
+        """Returns the state of a document after one more token, if the document has not started to repeat its words.
+
+        The token is a further word of the list, or the token that starts the repetition.
+        """
 
     @abstractmethod
     def _first_probs(self, first: tuple[int, ...]) -> Mapping[int, float]:
-        """Returns the probabilities of the next token, by id, after the words `first` of the first part."""
+        """Returns the probabilities of the next token, by id, if the document has not started to repeat its words.
+
+        `first` are the ids of the words so far. The next token is a further word, or the token that starts the
+        repetition.
+        """
 
     def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
-        """Returns a mask (T,) that is True at the repeated words of T tokens, which the document determines.
+        """Returns a mask (T,) that is True at each repeated word, in a stream of T tokens.
 
-        The word that starts a repetition is random, and the end of a document is easy, so both are excluded.
+        Each document lists random words, and then repeats words of this list. The token that starts the repetition is
+        random, and the end of a document is easy to predict, so both are excluded.
         """
         mask = np.zeros(len(stream), bool)
         state = self.initial_state()
@@ -83,9 +97,10 @@ class Repetition(Source[RepetitionState]):
 
 @final
 class Copying(Repetition):
-    """A source of lists that are written twice: random words, the separator `words[-1]`, and the same words again.
+    """A text source whose documents are a list of random words, a separator, and the same list again.
 
-    The number of words is chosen uniformly from `lengths`. A word can occur several times in a list.
+    The separator is the last of `words`. The length of the list is chosen uniformly from `lengths`. A word can occur
+    several times in a list.
     """
 
     def __init__(self, words: Sequence[str], lengths: range) -> None:
@@ -110,9 +125,10 @@ class Copying(Repetition):
 
 @final
 class Induction(Repetition):
-    """A source of distinct random words, after which one of them (not the last) and all that followed it are repeated.
+    """A text source whose documents list distinct random words, and then repeat the list from one of its words on.
 
-    The number of distinct words is chosen uniformly from `lengths`.
+    An example is "fig dog cat hen dog cat hen". The repetition starts at a random word of the list, but not at the last
+    one. The length of the list is chosen uniformly from `lengths`.
     """
 
     def __init__(self, words: Sequence[str], lengths: range) -> None:
@@ -122,7 +138,7 @@ class Induction(Repetition):
     @property
     def entropy(self) -> float:
         n_words = len(self.words)
-        orders = [sum(math.log(n_words - place) for place in range(length)) for length in self._lengths]
+        orders = [sum(math.log(n_words - index) for index in range(length)) for length in self._lengths]
         starts = [math.log(length - 1) for length in self._lengths]
         sizes = [length + (length + 2) / 2 + 1 for length in self._lengths]  # 2 to `length` words are repeated
         return float((math.log(len(self._lengths)) + np.mean(orders) + np.mean(starts)) / np.mean(sizes))
@@ -151,5 +167,8 @@ def copying() -> Copying:
 
 
 def induction() -> Induction:
-    """Creates the source of 8 to 16 distinct words, after which one of them and all that followed it are repeated."""
+    """Creates the source of lists of 8 to 16 distinct words, each of which is then repeated from one of its words on.
+
+    An example with a shorter list is "fig dog cat hen dog cat hen".
+    """
     return Induction(_THINGS.split(), range(8, 17))

@@ -49,7 +49,13 @@ class FiniteState(Source[NDArray[np.float64]]):
 
     @classmethod
     def of_rules(cls, rules: Rules, *, targets: str, baseline_nats: float) -> Self:
-        """Creates the source of a grammar that has finitely many stacks, each of which becomes a state."""
+        """Creates a finite-state source from a grammar.
+
+        A derivation of the grammar is described by its stack: the symbols and words that are still to be written. Each
+        possible stack becomes a state of the source, so the grammar must have finitely many. `targets` are the target
+        tokens, which test the ability of a model, as words separated by spaces; `baseline_nats` is the baseline loss on
+        them.
+        """
         words, states = rules.words, [START]
         edges: list[tuple[int, int, int, float]] = []
         for state, stack in enumerate(states):  # the list grows in the loop
@@ -83,8 +89,7 @@ class FiniteState(Source[NDArray[np.float64]]):
     def limit(self, n_tokens: int) -> float:
         """Returns the smallest cross-entropy, in nats per token, of a model that sees only the last `n_tokens` tokens.
 
-        Such a model also sees the start of the document if there are fewer tokens so far, like Markov chains and n-gram
-        models.
+        If fewer tokens precede, the model also sees the start of the document, as Markov chains and n-gram models do.
         """
         at_start, anywhere = self._startprob[None], self.visits[None]  # (C, K) masses of states after each context
         nats = 0.0
@@ -136,7 +141,7 @@ class FiniteState(Source[NDArray[np.float64]]):
 
 
 def _nats(masses: NDArray[np.float64]) -> float:
-    """Returns the total loss, in nats, of predicting tokens by the relative frequencies of their context.
+    """Returns the total cross-entropy, in nats, of tokens predicted by their relative frequencies in each context.
 
     Each row of `masses` (C, V) holds the expected counts of V tokens in one of C contexts.
     """

@@ -30,9 +30,10 @@ class Facts(NamedTuple):
 
 @final
 class Recall(Source[Facts]):
-    """A source of pairs of a random name and a thing, which is random when the name occurs for the first time.
+    """A text source whose documents are pairs such as "anna red"; a name is followed by the same thing each time.
 
-    Whenever the name is repeated, its thing is the same. The number of pairs is chosen uniformly from `lengths`.
+    Names are random. The thing is random when its name occurs for the first time in a document. The number of pairs is
+    chosen uniformly from `lengths`.
     """
 
     def __init__(self, names: Sequence[str], things: Sequence[str], lengths: range) -> None:
@@ -51,7 +52,11 @@ class Recall(Source[Facts]):
         return float(nats / (2 * mean + 1))
 
     def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
-        """Returns a mask (T,) that is True at the things of repeated names, in a stream of T tokens."""
+        """Returns a mask (T,) that is True at the tokens that can be looked up in the document before them.
+
+        Documents are pairs such as "anna red", in which a name is followed by the same thing each time. The mask is
+        True at the thing of each pair whose name occurred in an earlier pair. T is the number of tokens of the stream.
+        """
         mask = np.zeros(len(stream), bool)
         state = self.initial_state()
         for position, token_id in enumerate(stream.ids.tolist()):
@@ -87,8 +92,9 @@ _COLOURS = "red orange yellow green blue purple black white brown pink gold grey
 
 
 def recall() -> Recall:
-    """Creates the source of 8 to 16 pairs of one of 4 names and one of 12 colours.
+    """Creates the source of pairs such as "anna red", in which a name has the same colour throughout a document.
 
-    With twice as many names, a small transformer needs more than a few million tokens to learn to look up colours.
+    A document has 8 to 16 pairs, of 4 names and 12 colours. With twice as many names, a small transformer needs more
+    than a few million tokens to learn to look up colours.
     """
     return Recall(_NAMES.split(), _COLOURS.split(), range(8, 17))

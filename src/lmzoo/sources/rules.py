@@ -74,9 +74,10 @@ class Rules:
         )
 
     def expansions(self, stack: Stack) -> Mapping[Stack, float]:
-        """Returns the stacks that a stack can become before the next word is written, with their probabilities.
+        """Returns the stacks that can result from expanding a stack until the next word is known, with probabilities.
 
-        Each of them is empty, or has a word as its first element.
+        A stack holds the symbols and words that are still to be written, the next one first. Its first symbol is
+        replaced by each alternative of its rule, repeatedly, until a word is first or the stack is empty.
         """
         if not stack or stack[0] not in self._rules:
             return {stack: 1.0}

@@ -116,10 +116,11 @@ def resume(
     on_outcome: Callable[[Outcome[Record]], None],
     on_progress: Callable[[str, Progress], None] | None = None,
 ) -> list[Outcome[Record]]:
-    """Runs the jobs of which no record is known, and returns the outcomes of all jobs in the given order.
+    """Runs the jobs that have no record from an earlier run, and returns the outcomes of all jobs in the given order.
 
-    `known` maps the name of a job to its record from an earlier run, which is reused. `on_outcome` is called with each
-    outcome as soon as there is one. The other arguments are those of `run_jobs`.
+    `known` maps the name of a job to its record from an earlier run, which is reused. `on_outcome` is called with the
+    outcome of each reused job first, and then with the outcome of each other job when it ends. The other arguments are
+    those of `run_jobs`.
     """
     outcomes: dict[str, Outcome[Record]] = {}
 

@@ -11,7 +11,7 @@ DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
 
 
 class Process(NamedTuple):
-    """This process among all processes that train one network."""
+    """The rank of this process among the processes that train one network together, and their number."""
 
     rank: int = 0
     """Number of this process, from 0."""
@@ -23,9 +23,10 @@ class Process(NamedTuple):
 
 
 def this_process() -> Process:
-    """Returns the rank of this process, read from the environment variables that torchrun sets.
+    """Returns the rank of this process among those that train a network together, and the number of these processes.
 
-    A process that torchrun did not start is the only one.
+    Both are read from the environment variables that the launcher torchrun sets. Without torchrun, the process has rank
+    0 and is the only one.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():

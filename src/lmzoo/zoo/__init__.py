@@ -44,17 +44,23 @@ def register(card: Card) -> None:
 
 
 def names() -> list[str]:
-    """Returns the names of all species: those of lmzoo in order of year, then those of scripts and other packages."""
+    """Returns the names of all species, which are model families.
+
+    Those of lmzoo come first, in order of year, then those of scripts and other packages.
+    """
     return list(_all_cards())
 
 
 def built_in_names() -> list[str]:
-    """Returns the names of the species that are part of lmzoo, in order of year."""
+    """Returns the names of the species (model families) that are part of lmzoo, in order of year."""
     return [card.name for card in CARDS]
 
 
 def card(name: str) -> Card:
-    """Returns the card of a species; raises UnknownNameError, with the nearest match, for an unknown name."""
+    """Returns the description (card) of a species, which is a model family.
+
+    Raises UnknownNameError, with the nearest match, for an unknown name.
+    """
     cards = _all_cards()
     if name not in cards:
         raise UnknownNameError("species", name, cards)
@@ -77,7 +83,7 @@ def create(name: str, vocab_size: int, /, *, device: Device = "cpu", **settings:
 
 
 def check_settings(name: str, settings: Iterable[str]) -> None:
-    """Raises UnknownNameError if a species has no setting with one of the given names."""
+    """Raises UnknownNameError if a species (a model family) has no setting with one of the given names."""
     allowed = defaults(name)
     for setting in settings:
         if setting not in allowed:
@@ -87,7 +93,7 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
 def check_choice_of_settings(
     settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
 ) -> None:
-    """Checks the names of settings that are grouped by species, for a run with the given `species`.
+    """Checks the names of settings that are grouped by species (model family), for a run with the given `species`.
 
     Raises UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is not part
     of the run. `of` is the word for the run in the error message.
@@ -103,22 +109,26 @@ def check_choice_of_settings(
 
 
 def year(species: str) -> int | None:
-    """Returns the year of a species, or None if it is not registered, such as one of a plug-in that was removed."""
+    """Returns the year in which a model family was introduced, or None if no family of this name is registered.
+
+    A name may be unregistered because the package that provided its model family was removed.
+    """
     return card(species).year if species in names() else None
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """Returns the settings of a species with their default values."""
+    """Returns the settings of a species (a model family) with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
 
 
 def presets(name: str) -> dict[str, dict[str, Any]]:
-    """Returns the presets of a species: groups of settings by name, from `PRESETS` beside its factory; {} without one.
+    """Returns the presets of a species (a model family): groups of settings by name; {} if the species has none.
 
-    `PRESETS` maps the name of each factory of a module to its presets. Names with a meaning are "quick", "standard" and
-    "thorough" (budgets), "bytes" (tokens are single bytes or characters), "tiny" (a model for tests), and "ladder",
-    "ladder/BUDGET" and "ladder/TASK" (tasks of `lmzoo ladder`). A name that is absent leaves the defaults unchanged.
+    `PRESETS`, beside the factory of the species, maps the name of each factory of a module to its presets. Names with a
+    meaning are "quick", "standard" and "thorough" (budgets), "bytes" (tokens are single bytes or characters), "tiny" (a
+    model for tests), and "ladder", "ladder/BUDGET" and "ladder/TASK" (tasks of `lmzoo ladder`). A name that is absent
+    leaves the defaults unchanged.
     """
     owner = card(name)
     owner.resolve()
@@ -132,7 +142,7 @@ def _all_cards() -> dict[str, Card]:
 
 @cache
 def _plugins() -> dict[str, Card]:
-    """Returns the cards of species from other installed packages.
+    """Returns the descriptions (cards) of the species, or model families, of other installed packages.
 
     A package that cannot be loaded gives a card that raises ConfigurationError only when its species is used.
     """
@@ -149,7 +159,7 @@ def _plugins() -> dict[str, Card]:
 
 
 def _broken(name: str, reason: str) -> Card:
-    """Returns the card of a species that cannot be loaded, which describes the reason."""
+    """Returns the description (card) of a species, or model family, that cannot be loaded for the given reason."""
     about = f"cannot be loaded: {reason}"
     return Card(
         name=name, factory=f"({about})", title="(broken plug-in)", year=0, people="",

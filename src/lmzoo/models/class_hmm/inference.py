@@ -59,7 +59,10 @@ class Filtered(NamedTuple):
 def filter_tokens(
     ids: NDArray[np.int32], before: StateDistribution, layout: Layout, parameters: Parameters
 ) -> Filtered:
-    """Runs the forward filter over tokens, starting from the state distribution `before` the first one."""
+    """Runs the forward filter of a hidden Markov model over a sequence of tokens.
+
+    `before` is the state distribution after the token that precedes the sequence.
+    """
     n_states = layout.n_states_of[layout.classes[ids]]
     offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
     filtered = Filtered(ids, offsets, np.zeros(offsets[-1], np.float32), np.empty(len(ids), np.float32))
@@ -83,9 +86,10 @@ def chains(stream: TokenStream) -> Iterator[list[slice]]:
 def filtered_blocks(
     blocks: Iterable[slice], stream: TokenStream, layout: Layout, parameters: Parameters
 ) -> Iterator[tuple[slice, StateDistribution, Filtered]]:
-    """Runs the forward filter over a chain of blocks.
+    """Runs the forward filter of a hidden Markov model over successive blocks (slices) of a token stream.
 
-    Yields each block, the state distribution before it, and the filtered distributions after its tokens.
+    The first block must start with a document. Yields each block, the state distribution before it, and the filtered
+    distributions after its tokens.
     """
     before = START
     for block in blocks:
@@ -138,9 +142,10 @@ def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters)
 def _count_chain(
     chain: list[slice], stream: TokenStream, layout: Layout, parameters: Parameters, counts: Counts
 ) -> float:
-    """Adds the expected counts of a chain of blocks to `counts`, and returns its log-likelihood in nats.
+    """Adds the expected counts of a chain of text blocks to `counts`, and returns its log-likelihood in nats.
 
-    The caller must multiply the sums of transition counts by the transition probabilities.
+    Transition counts are added without their common factor: the caller multiplies their sum over all chains by the
+    transition probabilities once, instead of at every token.
     """
     at_starts = [START]
     for _, _, filtered in filtered_blocks(chain[:-1], stream, layout, parameters):
@@ -156,16 +161,17 @@ def _count_chain(
 
 
 _NOTHING: Final = StateDistribution(EOT_CLASS, np.empty(0, np.float32))
-"""The backward variables after the last token of a chain: none."""
+"""Empty backward variables: no token follows the last block of a chain."""
 
 
 def _smooth_block(
     filtered: Filtered, following: StateDistribution, layout: Layout, parameters: Parameters, counts: Counts
 ) -> StateDistribution:
-    """Runs the backward pass over a block, and returns the backward variables at its first token.
+    """Runs the backward pass of the forward-backward algorithm over a block of tokens, after the forward filter.
 
-    `following` holds the backward variables after the block. Replaces the filtered state distributions by posteriors,
-    in place, and adds the expected counts of the block to `counts`.
+    `following` holds the backward variables of the token after the block. Replaces the filtered state distributions by
+    posteriors, in place, and adds the expected counts of the block to `counts`; these lack the factor of the transition
+    probabilities. Returns the backward variables of the first token.
     """
     backward = np.empty((2, int(layout.n_states_of.max())), np.float32)
     backward[0, : len(following.probs)] = following.probs
@@ -211,10 +217,12 @@ def _filter(
     ids, class_before, previous, classes, first_state, first_emission, transmat, emissions,
     offsets, filtered, likelihoods,
 ):  # fmt: skip
-    """Runs the forward filter over the tokens `ids`, and fills in the arrays `filtered` and `likelihoods`.
+    """Runs the forward filter of a hidden Markov model in which each token allows only one block of states.
 
-    `filtered` must be zero; its part offsets[t] : offsets[t + 1] receives the state distribution after token t.
-    `previous` is the distribution over the states of the class `class_before`, before the first token.
+    Writes the state distribution after token t of `ids` to filtered[offsets[t] : offsets[t + 1]], which must be zero,
+    and the probability of token t, given the tokens before it, to likelihoods[t]. `previous` is the state distribution
+    after the token before, whose class is `class_before`. The class of token w is classes[w]; the block of class c
+    starts at state first_state[c]; the emission probabilities of w start at emissions[first_emission[w]].
     """
     before = first_state[class_before]
     for t in range(ids.size):
@@ -244,11 +252,13 @@ def _smooth(
     ids, is_followed, class_after, backward, classes, first_state, first_emission, transmat, emissions,
     offsets, filtered, likelihoods, transitions, emitted,
 ):  # fmt: skip
-    """Runs the backward pass over the tokens `ids`, from the last to the first.
+    """Runs the backward pass of the forward-backward algorithm over token ids, from the last to the first.
 
-    Replaces the filtered state distributions by posteriors, and adds expected counts to `transitions` and `emitted`.
-    If `is_followed`, row 0 of `backward` holds the backward variables of the following token, of class `class_after`.
-    Returns the row of `backward` that receives the variables of the first token.
+    Replaces the state distributions in `filtered` by posteriors, and adds expected counts to `transitions` (without
+    their factor, the transition probabilities) and `emitted`. `backward` has two rows, used in turn, for the backward
+    variables of a token and of the token after it. If `is_followed`, a token of class `class_after` follows, and row 0
+    holds its variables at the start. Returns the row with the variables of the first token. The other arguments are
+    those of the forward filter `_filter`.
     """
     after = first_state[class_after]
     n_after = first_state[class_after + 1] - after
@@ -275,9 +285,10 @@ def _smooth(
 
 @kernel(read(_I32), *_LAYOUT, *_PARAMETERS, read(_I64), write(_I64), write(_I64))
 def _decode(ids, classes, first_state, first_emission, transmat, emissions, offsets, came_from, path):
-    """Fills in `path` with the most likely hidden state at each of the tokens `ids` (Viterbi 1967).
+    """Writes the most likely sequence of hidden states for the tokens `ids` to `path` (Viterbi 1967).
 
-    `came_from` is scratch space: it receives, for each state of each token, the best state before it.
+    `came_from` is scratch space: for each possible state of each token it receives the best state of the token before.
+    The other arguments are those of the forward filter `_filter`.
     """
     best, before = np.zeros(1), 0
     for t in range(ids.size):

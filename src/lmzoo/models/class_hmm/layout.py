@@ -58,13 +58,13 @@ class Layout:
 
     @cached_property
     def state_of_emission(self) -> NDArray[np.int64]:
-        """State (N,) of each of the N stored emission probabilities."""
+        """The state to which each of the N stored emission probabilities belongs, as an array (N,)."""
         n_tokens = np.diff(self.first_token)
         return np.concatenate([np.tile(np.arange(*self.block(c)), n_tokens[c]) for c in range(self.n_classes)])
 
     @cached_property
     def token_of_emission(self) -> NDArray[np.int32]:
-        """Token id (N,) of each of the N stored emission probabilities."""
+        """The token id to which each of the N stored emission probabilities belongs, as an array (N,)."""
         return np.repeat(self.tokens, self.n_states_of[self.classes[self.tokens]])
 
     def block(self, token_class: int) -> tuple[int, int]:
@@ -127,5 +127,5 @@ START: Final = StateDistribution(EOT_CLASS, np.ones(1, np.float32))
 
 
 def _sums(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Returns the cumulative sums of N sizes (N + 1,), starting with 0."""
+    """Returns the N + 1 cumulative sums of N sizes, starting with 0."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -77,7 +77,10 @@ class Strengths:
     """e: from the emissions of a state to those of its class."""
 
     def neighbours(self) -> Iterator[Strengths]:
-        """Yields the strengths in which one of the three is doubled or halved, within the allowed range."""
+        """Yields copies of a set of prior strengths, each with one of the strengths doubled or halved.
+
+        Copies with a value outside the allowed range are left out. Hill climbing compares the copies with the original.
+        """
         for name, value in asdict(self).items():
             yield from (replace(self, **{name: new}) for new in (2 * value, value / 2) if _LEAST <= new <= _MOST)
 
@@ -95,9 +98,12 @@ class Prior(NamedTuple):
 
     @classmethod
     def of(cls, counts: Counts, strengths: Strengths, layout: Layout, token_counts: NDArray[np.floating]) -> Prior:
-        """Estimates the prior from expected counts.
+        """Estimates Dirichlet priors for a hidden Markov model whose states belong to token classes.
 
-        `token_counts` (V,) are the numbers of occurrences of the V tokens in the training text, and must be positive.
+        The prior of a state is a multiple of the distribution of its class, which is estimated from the expected
+        `counts` and from the numbers of occurrences `token_counts` (V,) of the V tokens in the training text, all
+        positive. `strengths` are the total pseudo-counts of the priors; `layout` gives the class of each token and
+        state.
         """
         masses = np.bincount(layout.state_of_emission, counts.emissions, layout.n_states)
         masses += 1e-6 * masses.sum() / len(masses)  # so that a state without counts stays possible
@@ -108,7 +114,10 @@ class Prior(NamedTuple):
         return cls(rows.astype(np.float32), strengths.of_tokens * in_class[layout.token_of_emission])
 
     def maximise(self, counts: Counts, layout: Layout) -> Parameters:
-        """Returns the most likely parameters, given expected counts and this prior: the M-step of Baum-Welch."""
+        """Returns the most likely parameters, given expected counts and the Dirichlet prior: the M-step of Baum-Welch.
+
+        `layout` gives the class of each token and state.
+        """
         transmat = counts.transitions + self.transitions[layout.class_of_state]
         transmat /= transmat.sum(axis=1, keepdims=True)
         emissions = counts.emissions + self.emissions
@@ -226,11 +235,12 @@ class Fit:
     def run(
         self, *, on_progress: OnProgress | None = None, checkpoint: Checkpoint | None = None
     ) -> tuple[Layout, Parameters]:
-        """Fits the model, and returns its layout of states and its parameters.
+        """Fits a hidden Markov model by Baum-Welch, and returns the layout of its states and its parameters.
 
-        Among the parameters of the full size, those with the highest log-probability of the validation set are chosen.
-        Raises TrainingError if an iteration lowers the objective by more than rounding explains, or if the checkpoint
-        belongs to a fit with other data or settings.
+        The number of states is about doubled, several times, until it is the requested one. Among the parameters with
+        the requested number of states, those with the highest log-probability of the validation set are chosen. The
+        layout gives the class of each token and state. Raises TrainingError if an iteration lowers the objective by
+        more than rounding explains, or if the checkpoint belongs to a fit with other data or settings.
         """
         state = SplittingState.load(checkpoint, self._fingerprint) if checkpoint else None
         if state is None:
@@ -247,10 +257,11 @@ class Fit:
         return state.layout, state.best_parameters
 
     def _round(self, state: SplittingState, report: Callable[[int, float], None]) -> None:
-        """Runs one round of Baum-Welch iterations with a constant prior, and updates the state of the fit.
+        """Runs one round of Baum-Welch iterations with constant priors, and updates `state`, the state of the fit.
 
-        Afterwards chooses the strengths of the prior on the validation set, and keeps the parameters if they are the
-        best. `report` is called after each iteration with its number and the log-likelihood in nats per token.
+        Afterwards, the strengths of the priors are chosen on the validation set, and the parameters are kept if they
+        are the best so far. `report` is called after each iteration with its number and the log-likelihood in nats per
+        token.
         """
         from lmzoo.models.class_hmm.inference import expected_counts  # numba is slow to import
 
@@ -269,9 +280,10 @@ class Fit:
             state.best, state.best_parameters = score, parameters
 
     def _tune_strengths(self, state: SplittingState) -> tuple[Parameters, float]:
-        """Chooses the strengths of the prior by hill climbing on the validation set, and updates them in the state.
+        """Chooses the strengths of the priors by hill climbing on the validation set, and stores them in `state`.
 
-        Returns the parameters of the M-step with these strengths, and their score.
+        Returns the parameters of the M-step with these strengths, and the mean log-probability of the validation
+        tokens, in nats.
         """
         parameters, score = self._maximise_and_score(state, state.strengths)
         while True:
@@ -284,7 +296,7 @@ class Fit:
                 return parameters, score
 
     def _maximise_and_score(self, state: SplittingState, strengths: Strengths) -> tuple[Parameters, float]:
-        """Returns the parameters of an M-step with the given strengths of the prior, and their score.
+        """Returns the parameters of an M-step with priors of the given strengths, and their validation score.
 
         The score is the mean log-probability of the tokens of the validation set, in nats.
         """
@@ -296,7 +308,11 @@ class Fit:
 
 
 def _sizes(n_classes: int, n_states: int) -> list[int]:
-    """Returns the numbers of states to fit one after the other, each about half of the next one."""
+    """Returns the increasing numbers of states of the models that a fit trains one after the other.
+
+    The last number is `n_states`; each other one is half of the next, rounded up, and above `n_classes`, the number of
+    states at which the fit starts.
+    """
     sizes = [n_states]
     while (half := -(-sizes[0] // 2)) > n_classes:
         sizes.insert(0, half)

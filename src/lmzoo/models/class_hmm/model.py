@@ -108,11 +108,11 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
 
         wanted = stream.mask(positions)
         for chain in chains(stream):
-            for block, before, found in filtered_blocks(chain, stream, self._layout, self._parameters):
-                places = np.flatnonzero(wanted[block])
-                for part in np.split(places, range(_ROWS, len(places), _ROWS)):
+            for block, before, filtered in filtered_blocks(chain, stream, self._layout, self._parameters):
+                in_block = np.flatnonzero(wanted[block])  # positions to predict
+                for part in np.split(in_block, range(_ROWS, len(in_block), _ROWS)):
                     if len(part):
-                        yield block.start + part, self._log_emitted(self._predictive(part, before, found))
+                        yield block.start + part, self._log_emitted(self._predictive(part, before, filtered))
 
     def _predictive(
         self, positions: NDArray[np.intp], before: StateDistribution, filtered: Filtered
@@ -214,7 +214,8 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
 def _stationary(transmat: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the stationary distribution (K,) of a Markov chain over K states, by the power method.
 
-    Each step averages the chain with staying in place, which has the same limit and cannot alternate.
+    Each step keeps the state with probability 1/2. This has the same limit, and the distribution cannot alternate
+    between two values.
     """
     masses = np.full(len(transmat), 1 / len(transmat))
     for _ in range(_MANY_STEPS):

@@ -97,17 +97,20 @@ class EMState:
     best_parameters: Parameters | None = None
 
     def accept(self, parameters: Parameters, objective: float, slack: float) -> None:
-        """Replaces the parameters of the EM state by those of a new M-step.
+        """Replaces the current parameters by those of a new M-step, and counts the iteration.
 
-        `objective` is the objective, in nats, of the parameters that are replaced. Raises TrainingError if it is lower
-        than the previous one by more than `slack`.
+        `objective`, in nats, is the objective of the current parameters, which the E-step has just computed. Raises
+        TrainingError if it is more than `slack` below the objective that was stored in the previous iteration.
         """
         self.iteration += 1
         check_objective(self.iteration, self.objective, objective, slack)
         self.parameters, self.objective = parameters, objective
 
     def record_score(self, score: float, tolerance: float) -> None:
-        """Stores the validation score of the current parameters, and keeps the parameters if they are the best."""
+        """Stores the validation score of the current parameters, and keeps them if they are the best so far.
+
+        An iteration counts as a gain if it raises the best score of the restart by more than `tolerance`.
+        """
         self.n_without_gain = 0 if score > self.best_here + tolerance else self.n_without_gain + 1
         self.score, self.best_here = score, max(score, self.best_here)
         if score > self.best:
@@ -169,7 +172,11 @@ def maximise(
 def log_prior(
     parameters: Parameters, unigram: NDArray[np.float64], emission_prior: float, transition_prior: float
 ) -> float:
-    """Returns the log-density of the parameters under the Dirichlet priors of `maximise`, without a constant term."""
+    """Returns the log-density, in nats, of the parameters of a hidden Markov model under Dirichlet priors.
+
+    A constant term is left out. The priors are pseudo-counts per state: `emission_prior` is divided among the V tokens
+    in proportion to their probabilities `unigram` (V,), `transition_prior` evenly among the next states.
+    """
     flat = np.log(parameters.startprob).sum() + np.log(parameters.transmat).sum()
     return float(
         transition_prior / len(parameters.startprob) * flat

@@ -52,9 +52,10 @@ class Parameters(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Expected counts of state events under a hidden Markov model, given the tokens of a text.
+    """Expected numbers of starts, transitions and emissions of hidden states, given the tokens of a text.
 
-    K states, V tokens: starts (K,), transitions (K, K), emissions (V, K), and the log-likelihood of the text in nats.
+    For K states and V tokens: starts (K,), transitions (K, K) and emissions (V, K). `log_likelihood` is the
+    log-likelihood of the text in nats.
     """
 
     log_likelihood: float
@@ -64,11 +65,11 @@ class Counts(NamedTuple):
 
 
 def filter_batch(batch: Batch, at_starts: Floats, parameters: Parameters) -> tuple[Floats, Floats, Floats]:
-    """Runs the forward filter of a hidden Markov model over a batch of text blocks.
+    """Runs the forward filter of a hidden Markov model over a batch of B text blocks with P tokens in total.
 
-    `at_starts` (B, K) holds the predictive state distribution at the start of each of the B blocks, over K states.
-    Returns the predictive distributions (P, K) and likelihoods (P,) of the P tokens, and the predictive distributions
-    (C, K) after those C blocks that stop at a cut inside a document.
+    `at_starts` (B, K) holds the predictive distribution over the K states at the start of each block. Returns the
+    predictive distributions (P, K) before the tokens, the likelihoods (P,) of the tokens, and the predictive
+    distributions (C, K) after the C blocks that end within a document.
     """
     _, transmat, emissions = parameters
     n_states, n_tokens, dtype = len(transmat), len(batch.tokens), transmat.dtype
@@ -95,12 +96,13 @@ def filter_batch(batch: Batch, at_starts: Floats, parameters: Parameters) -> tup
 def smooth_batch(
     batch: Batch, predictive: Floats, likelihoods: Floats, at_exits: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats]:
-    """Runs the backward pass of a hidden Markov model over a batch, after `filter_batch`.
+    """Runs the backward pass of a hidden Markov model over a batch of B text blocks with P tokens in total.
 
-    Replaces the predictive state distributions (P, K) of P tokens by posteriors, in place. `at_exits` (C, K) holds the
-    backward variables after the C blocks that stop at a cut, scaled so that their product with the predictive
-    distributions there is 1. Returns the expected transition counts (K, K), and the backward variables (B, K) at the
-    starts of the B blocks.
+    Replaces the state distributions `predictive` (P, K) before the tokens by posteriors, in place. The distributions
+    and the `likelihoods` (P,) of the tokens are results of `filter_batch`. `at_exits` (C, K) holds the backward
+    variables after the C blocks that end within a document. Each of its rows must have the inner product 1 with the
+    predictive distribution after the same block. Returns the expected transition counts (K, K), and the backward
+    variables (B, K) at the starts of the blocks.
     """
     _, transmat, emissions = parameters
     transitions, product = np.zeros_like(transmat), np.empty_like(transmat)
@@ -133,11 +135,12 @@ def _scales(likelihoods: Floats) -> Floats:
     return np.reciprocal(likelihoods)[:, None]
 
 
-def beliefs_at_starts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
-    """Computes the predictive state distributions (C + 1, K) at the C cuts of a text's long documents.
+def predictive_at_cuts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
+    """Computes the predictive state distribution at each cut, where a long document is divided into blocks.
 
-    The last row is the distribution at the start of a document, so that the index -1 in `Batch.entry_cuts` selects it.
-    `run` applies a function to batches, by default one after the other.
+    Returns an array (C + 1, K) for C cuts and K states. Its last row is the state distribution at the start of a
+    document, so that the index -1 selects it for blocks that do not start at a cut. `run` applies a function to
+    batches, like `map`.
     """
     at_cuts = np.tile(parameters.startprob, (text.n_cuts + 1, 1))
 
@@ -169,11 +172,11 @@ def smooth_text(
     `reduce` receives a batch, its likelihoods (P,), posteriors (P, K) and expected transition counts (K, K), for P
     tokens and K states. `collect` receives an iterator over the results of `reduce`; its result is returned.
     """
-    predictive_starts = beliefs_at_starts(text, parameters, run)
+    at_cuts = predictive_at_cuts(text, parameters, run)
     after_cuts = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
 
     def smooth(batch: Batch) -> tuple[Batch, Part, Floats]:
-        predictive, likelihoods, at_exits = filter_batch(batch, predictive_starts[batch.entry_cuts], parameters)
+        predictive, likelihoods, at_exits = filter_batch(batch, at_cuts[batch.entry_cuts], parameters)
         following = after_cuts[batch.exit_cuts]
         following /= np.einsum("ck,ck->c", following, at_exits)[:, None]
         transitions, at_starts = smooth_batch(batch, predictive, likelihoods, following, parameters)
@@ -196,9 +199,10 @@ def smooth_text(
 
 
 def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) -> Counts:
-    """Computes the expected counts of a whole text: the E-step of Baum-Welch.
+    """Computes the expected counts of the hidden states of a text: the E-step of Baum-Welch.
 
-    Works in the precision of the parameters; the sums are float64. `run` applies a function to batches.
+    State distributions have the precision of the parameters; the sums are float64. `run` applies a function to batches,
+    like `map`.
     """
 
     def reduce(batch: Batch, likelihoods: Floats, posteriors: Floats, transitions: Floats) -> tuple[Any, ...]:
@@ -221,7 +225,7 @@ def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) ->
 
 def likelihoods(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
     """Computes the probability (T,) of each of the T tokens of a text, given the tokens before it in its document."""
-    at_cuts = beliefs_at_starts(text, parameters, run)
+    at_cuts = predictive_at_cuts(text, parameters, run)
     result = np.empty(len(text.stream), parameters.transmat.dtype)
 
     def likelihoods_of(batch: Batch) -> tuple[Batch, Floats]:
@@ -270,8 +274,9 @@ def sum_of_logs(likelihoods: Floats) -> float:
 def _agree(updated: Floats, assumed: Floats) -> bool:
     """Returns True if two arrays of state distributions are equal apart from rounding.
 
-    The tolerance is relative, because no filter step can enlarge a relative error: a positive linear map does not
-    enlarge Hilbert's projective distance (Birkhoff 1957). So an error at a cut does not grow after it.
+    The values `assumed` at the cuts of long documents are compared with the values `updated` that a pass over the text
+    has computed. The tolerance is relative, because a filter step does not enlarge a relative error: a positive linear
+    map does not enlarge Hilbert's projective distance (Birkhoff 1957).
     """
     return np.allclose(updated, assumed, rtol=4096 * float(np.finfo(updated.dtype).eps), atol=1e-30)
 

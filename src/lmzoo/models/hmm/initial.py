@@ -57,10 +57,11 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
 
 
 def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Returns the number (T,) of the type at each of T positions, and the last token (N,) of each of the N types.
+    """Divides the T positions of a text into N types, the units that are clustered into word classes.
 
-    Types are the units that are clustered. A type is a token; if there are few distinct tokens for the number of states
-    (as with characters), it is a sequence of two or three tokens, because otherwise most states would have no class.
+    Returns the type (T,) at each position, from 0 to N - 1, and the last token id (N,) of each type. A type is a token
+    or, if there are too few distinct tokens to form a class for each state (as with characters), a token with the one
+    or two tokens before it.
     """
     token_ids, types = np.unique(stream.ids, return_inverse=True)
     for _ in range(2):

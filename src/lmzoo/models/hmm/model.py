@@ -107,14 +107,14 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         text, wanted = self._packed(stream), stream.mask(positions)
         with batches_in_parallel() as run:
-            entering = inference.beliefs_at_starts(text, self._parameters, run)
+            at_cuts = inference.predictive_at_cuts(text, self._parameters, run)
         for batch in text.batches:
             with one_blas_thread():  # but not for what is yielded: those products are large
-                beliefs, _, _ = inference.filter_batch(batch, entering[batch.entry_cuts], self._parameters)
+                state_probs, _, _ = inference.filter_batch(batch, at_cuts[batch.entry_cuts], self._parameters)
             rows = np.flatnonzero(wanted[batch.positions])
             for start, stop in self.block_bounds(len(rows)):
                 part = rows[start:stop]
-                yield batch.positions[part], self._log_emitted(beliefs[part])
+                yield batch.positions[part], self._log_emitted(state_probs[part])
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)

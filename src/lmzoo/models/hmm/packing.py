@@ -33,7 +33,11 @@ _MANY_ELEMENTS: Final = 1 << 25
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch of B text blocks, the longest first, with their P tokens ordered by step."""
+    """A batch of B blocks of text with P tokens in total, which are processed in parallel, one step at a time.
+
+    The blocks are sorted by length, the longest first. Step t processes token t of every block that has one. The tokens
+    are stored in the order of the steps: first token 0 of every block, then token 1, and so on.
+    """
 
     starts: NDArray[np.int64]
     """Position in the stream at which each block starts (B,)."""
@@ -42,7 +46,7 @@ class Batch:
     tokens: NDArray[np.int32]
     """Token ids (P,), step after step."""
     entry_cuts: NDArray[np.int64]
-    """Number of the cut at which each block starts (B,); -1 if the block starts a document."""
+    """Number (B,) of the cut at which each block starts; -1 if the block starts a document."""
     exit_cuts: NDArray[np.int64]
     """Numbers of the cuts at which the blocks stop (B,), all after the same number of steps; empty if the blocks end
     documents."""
@@ -54,7 +58,7 @@ class Batch:
 
     @property
     def steps(self) -> list[slice]:
-        """One slice of `tokens` for each step of the batch."""
+        """Slices of the token array of a batch, one for each step: slice t selects token t of every text block."""
         return [slice(*pair) for pair in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)]
 
     @cached_property
@@ -73,7 +77,10 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PackedText:
-    """A token stream packed into batches of blocks, for a model with a given number of states."""
+    """A token stream divided into batches of text blocks, which a hidden Markov model processes in parallel.
+
+    A block is a document or, if the document is long, a part of it. The boundaries within documents are called cuts.
+    """
 
     stream: TokenStream
     batches: list[Batch]
@@ -85,7 +92,12 @@ class PackedText:
 
     @classmethod
     def of(cls, stream: TokenStream, n_states: int, longest: int = _LONGEST, block: int = _BLOCK) -> PackedText:
-        """Packs a token stream into batches; documents longer than `longest` tokens are cut every `block` tokens."""
+        """Divides a token stream into batches of text blocks; a block is a document, or a part of a long one.
+
+        A document with more than `longest` tokens is cut every `block` tokens. `n_states`, the number of states of the
+        model, limits the size of a batch, because a batch needs memory for the distribution over the states at each of
+        its tokens.
+        """
         document_lengths = stream.ends - stream.starts
         n_blocks = np.where(document_lengths > longest, -(-document_lengths // block), 1)  # (D,)
         number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # within its document
@@ -113,9 +125,12 @@ def _batches(
     exit_cuts: NDArray[np.int64],
     n_states: int,
 ) -> list[Batch]:
-    """Packs blocks, given by their start and end positions in the stream, into batches.
+    """Groups text blocks into batches of about equal numbers of tokens.
 
-    Blocks that stop at a cut and blocks that end a document are put into different batches.
+    `starts` and `ends` (N,) are the positions of the N blocks in the stream. A cut is a block boundary within a
+    document: `entry_cuts` and `exit_cuts` (N,) are the numbers of the cuts at which each block starts and ends, -1 for
+    none. Blocks that end at a cut and blocks that end a document are put into different batches. `n_states`, the number
+    of states of the model, limits the size of a batch.
     """
     lengths = ends - starts
     max_tokens = min(_MANY_TOKENS, _MANY_ELEMENTS // n_states)

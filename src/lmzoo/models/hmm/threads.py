@@ -34,9 +34,10 @@ def _blas() -> ThreadpoolController:
 
 @contextmanager
 def one_blas_thread() -> Iterator[int]:
-    """Limits the BLAS library of this process to one thread, and yields the number of threads it had before.
+    """Limits the BLAS library (for matrix products) to one thread inside the `with` block.
 
-    Several threads may enter this context at a time; the limit is removed when the last one leaves.
+    Yields the number of threads that it had before. Several threads may enter this context at a time; the limit is
+    removed when the last one leaves.
     """
     global _n_users, _limit, _n_threads
     with _lock:
@@ -55,7 +56,11 @@ def one_blas_thread() -> Iterator[int]:
 
 @contextmanager
 def batches_in_parallel() -> Iterator[Map]:
-    """Yields a function like `map` that processes batches in parallel, on as many threads as BLAS had."""
+    """Yields a function like `map` that processes batches in parallel threads, for use inside a `with` block.
+
+    The number of threads is the one that the BLAS library (for matrix products) normally uses. Inside the block, BLAS
+    itself is limited to one thread.
+    """
     with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
 
         def run(function: Callable[[Batch], Any], batches: Iterable[Batch]) -> Iterator[Any]:
