@@ -15,10 +15,10 @@ compare: $(INSTALLED)
 	$(BIN)/python -m lmzoo compare --budget quick --out runs/quick
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .
