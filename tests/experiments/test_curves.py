@@ -1,4 +1,4 @@
-"""Learning curves: shares, resumption, what is read out of them, and how it is shown."""
+"""Learning curves: runs, resumption, what is read out of them, and how it is shown."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ import pytest
 
 from lmzoo import load_corpus
 from lmzoo.cli import run as run_command
-from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.errors import CorpusError, SavedModelError, UsageError
+from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.curves import curves, nested_shares
@@ -27,6 +26,8 @@ from lmzoo.experiments.learning_curves import loss_of, read_curves, share_folder
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.report.curves import best_by_size, crossings, header, law_rows, rows, write_page
 from lmzoo.system.jobs import Outcome
+
+pytestmark = pytest.mark.slow  # the curves that the tests share take half a minute
 
 SPECIES = ["unigram", "markov", "rnn"]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -60,49 +61,9 @@ def figures(records: list[EvalRecord]) -> list[tuple[object, ...]]:
     ]
 
 
-# ---- Shares ------------------------------------------------------------------------------------------
-
-
-def a_corpus(sizes: list[int]) -> Corpus:
-    train = [Document(str(number), "x" * size) for number, size in enumerate(sizes)]
-    return Corpus("c", "", "", "", "a rule", train, train[:1], train[:1])
-
-
-def test_shares_are_nested_and_near_their_size() -> None:
-    corpus = a_corpus(np.random.default_rng(0).integers(500, 1500, 300).tolist())
-    shares = nested_shares(corpus, 64, seed=3)
-    assert list(shares) == [1 / n_parts for n_parts in (1, 2, 4, 8, 16, 32, 64)]
-    assert shares[1] is corpus
-    total = sum(document.n_bytes for document in corpus.train)
-    for share, part in shares.items():
-        n_parts = round(1 / share)
-        size = sum(document.n_bytes for document in part.train)
-        assert abs(size - total / n_parts) <= 750, "to the nearest document"
-        places = [corpus.train.index(document) for document in part.train]
-        assert places == sorted(places), "documents stand in their order"
-        if share < 1:
-            assert set(places) < {corpus.train.index(document) for document in shares[2 * share].train}
-            assert f"1/{n_parts}: {len(places)} documents, sampled with seed 3" in part.protocol
-        assert (part.valid, part.test) == (corpus.valid, corpus.test)
-    assert [part.train for part in nested_shares(corpus, 64, seed=4).values()] != [
-        part.train for part in shares.values()
-    ]
-    with pytest.raises(UsageError, match=r"shares must be a power of two of at least 2.* got 10"):
-        nested_shares(corpus, 10)
-
-
-def test_shares_end_with_one_document() -> None:
-    assert [len(part.train) for part in nested_shares(a_corpus([10] * 5), 64).values()] in ([5, 2, 1], [5, 3, 1])
-    with pytest.raises(CorpusError, match="one document"):
-        nested_shares(a_corpus([10]), 64)
-    with pytest.raises(UsageError, match=r"shares must be a power of two of at least 2.* got 1"):
-        nested_shares(a_corpus([10] * 5), 1)
-
-
 # ---- Runs --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_points_are_those_of_compare(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     """The largest share is the corpus itself; each share is a corpus of its own with the same tokenizer."""
     records = read_records(run / "curves.jsonl")
@@ -150,7 +111,6 @@ def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, 
     assert len((folder / "curves.jsonl").read_bytes()) == pytest.approx(len(before), abs=100)
 
 
-@pytest.mark.slow
 def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     before = read_records(folder / "curves.jsonl")
@@ -159,7 +119,6 @@ def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_pat
     assert figures(read_records(folder / "curves.jsonl")) == figures([*before, *added])
 
 
-@pytest.mark.slow
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--shares", "4"]
     command = [sys.executable, "-m", "lmzoo", "curves", *request, "--out", str(tmp_path / "run")]
@@ -347,7 +306,6 @@ def test_curves_of_counting_models(run: Path, tmp_path: Path) -> None:
     assert "No two curves cross" in html
 
 
-@pytest.mark.slow
 def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["curves", "--corpus", str(corpus_folder), "--species", "unigram", "markov", "--tokenizer", "bpe:300"]
     asked += ["--shares", "2", "--out", str(tmp_path / "run")]

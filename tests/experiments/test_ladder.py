@@ -327,6 +327,7 @@ def test_pages(folder: Path) -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+@pytest.mark.slow
 def test_ladder_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
     asked = ["ladder", "--task", "agreement-4", "markov-1", "--species", "markov", "--out", str(path)]
