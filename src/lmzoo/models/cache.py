@@ -56,7 +56,8 @@ class CacheState(NamedTuple):
 def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: int) -> list[NDArray[np.float64]]:
     """Returns the next-token distributions (V,) of the caches that are not empty after the tokens of a document.
 
-    The list is empty, or has the unigram cache, or the unigram and the bigram cache.
+    The list is empty, or contains the distribution of the unigram cache, or those of the unigram and the bigram cache.
+    `decay` is the factor by which all counts are multiplied at each token.
     """
     n = document.size
     if n == 0:
@@ -70,7 +71,12 @@ def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: in
 
 
 class _NumberedPairs:
-    """A stream of tokens with a number for each different pair of neighbouring tokens, as compiled code reads it."""
+    """A text in the form that the compiled cache model needs: its tokens and its pairs of neighbouring tokens.
+
+    Each of the P different pairs of neighbouring tokens has an index from 0 to P - 1. For each of T tokens, `ids` (T,)
+    is the token and `pairs` (T,) the index of the pair that it forms with the token before. `pair_tokens` (P,) is the
+    second token of each pair.
+    """
 
     def __init__(self, ids: NDArray[np.int32], vocab_size: int) -> None:
         stream = TokenStream(ids)
@@ -82,11 +88,13 @@ class _NumberedPairs:
         self.vocab_size = vocab_size
 
     def read(self, decay: float, weights: NDArray[np.float64], skip: int, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """Returns the probabilities (T, 2) of T tokens in the unigram cache and in the bigram cache; NaN for empty
-        caches.
+        """Returns the probabilities (T, 2) of T tokens in the unigram cache and in the bigram cache.
 
-        `rows` (T - skip, V) are the distributions of the static model after the first `skip` tokens. Unless `rows` is
-        empty, they are replaced by the distributions of the cache model with `weights` (3, 3).
+        A probability is NaN if the cache is empty. All counts are multiplied by `decay` at each token. If `rows` (T -
+        skip, V) is not empty, it must contain the static model's next-token distribution for each token after the first
+        `skip` tokens. The method overwrites these distributions with those of the cache model. Row k of `weights` (3,
+        3) contains the weights of the static model, the unigram cache and the bigram cache at tokens at which k caches
+        are not empty.
         """
         cache_probs = np.empty((self.ids.size, 2))
         powers = decay ** np.arange(self.longest + 2.0)
@@ -96,7 +104,7 @@ class _NumberedPairs:
 
 @remember
 def _kernel() -> Any:
-    """Returns the compiled `_read`, which is compiled at its first use because numba is slow to import."""
+    """Returns the compiled function `_read`, compiled at its first use because numba is slow to import."""
     from numba import types
 
     from lmzoo.system.compiled import kernel, read, write
@@ -225,10 +233,11 @@ class CacheModel(LanguageModel[CacheState]):
     def _best_weights(
         self, text: _NumberedPairs, static_log_probs: NDArray[np.float64], half_life: float
     ) -> tuple[NDArray[np.float64], float]:
-        """Learns the weights of the static model and the two caches for a given half-life.
+        """Learns the weights of the static model and the two caches for a given half-life of the counts.
 
-        Returns the weights (3, 3), as in the class, and the negative log-likelihood of the text with these weights, in
-        nats.
+        `static_log_probs` (T,) are the log-probabilities of the T tokens of the text under the static model. Returns
+        the weights (3, 3) and the negative log-likelihood of the text with these weights, in nats. The columns are the
+        static model, the unigram cache and the bigram cache; row k is for tokens at which k caches are not empty.
         """
         unused = np.zeros((_N_CASES, 3))
         with np.errstate(divide="ignore"):

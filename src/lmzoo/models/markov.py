@@ -99,7 +99,12 @@ class MarkovChain(LanguageModel[int]):
         return np.diff(np.concatenate([[0], np.cumsum(self._counts)])[self._starts])
 
     def _prepare(self) -> None:
-        """Computes the logarithms of the back-off weight of each row and of each transition that occurs in training."""
+        """Computes the log-probability of each pair of tokens that occurs in training, and the log back-off weights.
+
+        The back-off weight of a token v is alpha / (c(v) + alpha), where c(v) is the number of tokens that followed v
+        in training and alpha the weight of the prior. After v, a token that never followed v has its unigram
+        probability times this weight.
+        """
         alpha = self._prior[0]
         totals = self._row_totals()
         self._log_unigram = np.log(self._unigram)

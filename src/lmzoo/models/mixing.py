@@ -78,9 +78,10 @@ def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> ND
 
 @dataclass(frozen=True)
 class Band:
-    """The positions `start` to `stop` - 1 of a stream: whole documents, or a part of one document.
+    """A range of positions of a stream, `start` to `stop` - 1, which is processed as one batch.
 
-    `document` is the position at which the document of `start` begins.
+    The range consists of whole documents or of a part of one document. `document` is the position at which the document
+    that contains position `start` begins.
     """
 
     document: int
@@ -92,9 +93,10 @@ class Band:
 
 
 def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
-    """Yields consecutive bands of a stream such that the predictions (B, V) for a band of B tokens fit in memory.
+    """Splits a stream into consecutive ranges of positions, and yields these ranges as `Band` objects.
 
-    A band ends inside a document only if the document is longer than a band.
+    A range has at most B tokens, so that the distributions (B, V) for it over the vocabulary of V tokens fit in memory.
+    It ends inside a document only if the document has more than B tokens.
     """
     size = max(1, _BAND_ELEMENTS // vocab_size)
 
@@ -113,11 +115,11 @@ def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
 def read_band(
     model: LanguageModel[Any], stream: TokenStream, band: Band
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-    """Yields the predictions of a model for a band of a stream, in blocks of B rows.
+    """Yields the predictions of a model for a range of positions of a stream (a band), in blocks of B tokens.
 
-    Each block is the indices (B,) of positions, counted from the start of the band, and their log-probabilities (B, V).
-    Models may yield the positions of a stream in any order, so the predictions of several models are combined band by
-    band. If a band starts inside a document, the model also reads the context before it.
+    Each block is a tuple: the indices (B,) of positions, counted from the start of the range, and the log-probabilities
+    (B, V) of all V tokens there. Models may yield the positions of a stream in any order, so the predictions of several
+    models are combined range by range. If a range starts inside a document, the model also reads the context before it.
     """
     begin = band.document if model.context_size is None else max(band.document, band.start - model.context_size)
     n_before = band.start - begin

@@ -44,7 +44,7 @@ _BLOCK_ELEMENTS = 1 << 25
 
 
 class PretrainedState(NamedTuple):
-    """State of a pretrained model: the token ids of the current window, their keys and values, and the next logits."""
+    """The state of a pretrained model: the current window of token ids, their KV cache, and the next logits."""
 
     inputs: NDArray[np.int64]
     """Ids of the current window, as the pretrained model numbers them."""
@@ -55,7 +55,10 @@ class PretrainedState(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """Positions `start` to `stop` - 1 of a stream, read at once to predict the tokens from position `first` on."""
+    """A window of a stream: the positions `start` to `stop` - 1, which a pretrained model reads at once.
+
+    The tokens at the positions `first` to `stop` - 1 are predicted; the earlier ones are only context.
+    """
 
     start: int
     first: int
@@ -66,8 +69,9 @@ class _Window(NamedTuple):
 class PretrainedLM(LanguageModel[PretrainedState]):
     """A pretrained causal language model of the transformers library.
 
-    `start_id` and `eot_id` are the start and end-of-text tokens in the numbering of the pretrained model. `window` is
-    the largest number of tokens that it reads at once. In lmzoo, the ids 0 and `eot_id` are exchanged.
+    `start_id` and `eot_id` are the ids of the start token and the end-of-text token in the pretrained model. `window`
+    is the largest number of tokens that the model reads at once. In lmzoo, end-of-text has the id 0, so the ids 0 and
+    `eot_id` are exchanged.
     """
 
     fitted = True
@@ -177,7 +181,10 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             yield _Window(start + self._window_start(position - start), position, position + 1)
 
     def _with_start(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the inputs of windows (.., W) with the start token as first id, if the model has a start token."""
+        """Returns ids of windows with the start token inserted as first id, if the model has a start token.
+
+        `inputs` (.., W) are the W ids of each window.
+        """
         if self._start_id != self._eot_id:
             inputs = inputs.copy()
             inputs[..., 0] = self._start_id
@@ -189,7 +196,10 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def _predictions(
         self, stream: TokenStream, windows: Iterable[_Window]
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-        """Reads windows of a stream in batches; yields N positions (N,) and the logits (N, V) of the tokens there."""
+        """Reads windows of a stream in batches, and predicts the tokens in them.
+
+        Yields the positions (N,) of N tokens and the logits (N, V) for them over the vocabulary of V tokens.
+        """
         read = self._swapped(stream.previous_ids().astype(np.int64))
         read[stream.starts] = self._start_id
         waiting = sorted(windows, key=lambda window: window.start - window.stop)
@@ -207,20 +217,27 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                     yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
-        """Reads ids (B, W) after the cached ones, in pieces of w ids; yields (start of a piece, logits (B, w, V))."""
+        """Reads W ids of each of B sequences in pieces of w ids, after the ids in the KV cache.
+
+        `inputs` (B, W) are the ids. Yields for each piece the index of its first id and the logits (B, w, V) of all V
+        tokens after each id.
+        """
         width = max(1, _BLOCK_ELEMENTS // (len(inputs) * self.vocab_size))
         for begin in range(0, inputs.shape[1], width):
             yield begin, self._forward(inputs[:, begin : begin + width], cache)
 
     @torch.inference_mode()
     def _after(self, inputs: NDArray[np.int64]) -> PretrainedState:
-        """Returns the state of the model after it has read the n ids of a window."""
+        """Returns the state of the model after it has read the token ids `inputs`, a window without earlier context."""
         cache = self._empty_cache()
         *_, (_, logits) = self._read(inputs[None], cache)
         return PretrainedState(inputs, cache, logits[0, -1].clone())
 
     def _forward(self, inputs: NDArray[np.int64], cache: Any) -> Tensor:
-        """Returns the logits (B, W, V) in the ids of lmzoo, and adds the inputs (B, W) to the cache."""
+        """Returns the logits (B, W, V) of all V tokens after each id of B sequences, and adds the ids to the KV cache.
+
+        `inputs` (B, W) are ids of the pretrained model. The logits are in the order of lmzoo's ids.
+        """
         ids = torch.from_numpy(inputs.astype(np.int64))
         logits: Tensor = self._network(ids, use_cache=True, **{self._cache_argument: cache}).logits
         if self._eot_id != EOT:
@@ -233,7 +250,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         return DynamicCache(config=self._network.config)
 
     def _swapped(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Converts ids of lmzoo to ids of the pretrained model, which exchanges 0 and the id of EOT."""
+        """Converts token ids of lmzoo to ids of the pretrained model: exchanges 0 and the model's end-of-text id."""
         return np.where(ids == EOT, self._eot_id, np.where(ids == self._eot_id, EOT, ids))
 
     @torch.inference_mode()
@@ -331,7 +348,7 @@ def check_safe_weights(folder: Path) -> None:
 
 
 def _n_positions(config: Any) -> int:
-    """Returns the maximum length, in tokens, for which a model was trained."""
+    """Returns the maximum length, in tokens, of the texts for which a model was trained, from its configuration."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     limits = [getattr(config, "max_position_embeddings", None)]
     if rope.get("rope_type") == "longrope":  # longer inputs change the rotation of all positions

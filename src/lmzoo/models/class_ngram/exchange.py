@@ -42,14 +42,14 @@ _N_LOG_N[1:] *= np.log(_N_LOG_N[1:])
 class Clustering:
     """An assignment of V tokens to G classes, with the counts of neighbouring classes in a text.
 
-    Every exchange of a token updates the counts. In arrays of two sides, side 0 is about the next token, and side 1
-    about the previous token.
+    The counts are updated whenever a token is moved to another class. Arrays with two sides contain the counts for the
+    next token (side 0) and for the previous token (side 1).
     """
 
     def __init__(self, stream: TokenStream, vocab_size: int, classes: NDArray[np.int32], n_classes: int) -> None:
-        """Starts with the assignment `classes` (V,), one class below `n_classes` for each of V = `vocab_size` tokens.
+        """Counts the neighbouring classes in the text `stream`, where each token has the class in `classes`.
 
-        The counts are those of the text `stream`. The end-of-text token is never exchanged.
+        `classes` (V,) contains one class, from 0 to `n_classes` - 1, for each of the V = `vocab_size` tokens.
         """
         self.classes = classes.copy()
         sides = stream.previous_ids(), stream.ids
@@ -72,7 +72,7 @@ class Clustering:
         return self._counts[0]
 
     def objective(self) -> float:
-        """Returns F, the part of the log-likelihood that depends on the classes, in nats for the whole text."""
+        """Returns the part of the text's log-likelihood that depends on the classes, in nats for the whole text."""
         cells, totals = (n * np.log(np.maximum(n, 1)) for n in (self.counts, self._totals))
         return float(cells.sum() - totals.sum())
 
@@ -129,9 +129,10 @@ def _n_log_n(n, table):
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
-    """Counts the classes of a token's neighbours on one side; returns how often the token is its own neighbour.
+    """Counts the classes of the tokens before a token (`side` = 1) or after it (`side` = 0) in the text.
 
-    Writes the counts to `near[side]`, and the classes with a count to `near_classes[side]`. Excludes the token itself.
+    Writes the counts to `near[side]`, the classes with a count above 0 to `near_classes[side]`, and the number of these
+    classes to `n_near[side]`. Neighbours that are the token itself are not counted there; their number is returned.
     """
     itself = 0
     for i in range(starts[side, token], starts[side, token + 1]):
@@ -150,7 +151,13 @@ def _look_around(side, token, classes, starts, neighbours, pair_counts, near, ne
     _I64, _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2)
 )
 def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, counts, totals):
-    """Adds a token to the class `home` (`sign` = 1), or removes it from this class (`sign` = -1)."""
+    """Updates the class counts when a token is added to the class `home` (`sign` = 1) or removed from it (`sign` = -1).
+
+    The updated arrays are `counts` (2, G, G), the counts of neighbouring pairs of the G classes, and `totals` (2, G),
+    their sums for each class. In all arrays, side 0 is about the next token and side 1 about the previous token.
+    `near`, `near_classes` and `n_near` are the counts of the classes of the token's neighbours, as `_look_around`
+    writes them. `itself` is the number of times that the token is its own neighbour.
+    """
     for side in range(2):
         for k in range(n_near[side]):
             g = near_classes[side, k]
@@ -167,8 +174,9 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
 def _best_class(token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
     """Returns the class of a token for which the likelihood of the text is greatest.
 
-    The token must have been removed from its previous class, which is returned unless another class is better by more
-    than `_LEAST_GAIN` nats.
+    The token must have been removed from its class `previous`. This class is returned unless another class is better by
+    more than `_LEAST_GAIN` nats. The other arguments are those of `_shift`, a table of n log n for small counts n, and
+    the array `gains` (G,), to which the change of the log-likelihood for each of the G classes is written.
     """
     gains[:] = 0.0
     for side in range(2):

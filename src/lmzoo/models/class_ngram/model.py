@@ -27,12 +27,14 @@ _ALPHAS = np.array([1e-3, 1e3])
 def with_new_tokens(
     classes: NDArray[np.int32], new: NDArray[np.bool_], counts: NDArray[np.int32], valid: TokenStream
 ) -> NDArray[np.int32]:
-    """Assigns all tokens that do not occur in the training text to one class; returns the classes (V,) of all tokens.
+    """Assigns all tokens that do not occur in the training text to one class; returns the classes (V,) of all V tokens.
 
-    `new` (V,) is True for the tokens that do not occur. The chosen class c maximises the likelihood of the classes g
-    before these tokens in the validation set under P(g | c), estimated from the counts (G, G) of neighbouring classes
-    plus one. Classes without tokens are removed and the others renumbered. Only a vocabulary that was not made from the
-    training text has such tokens.
+    `new` (V,) is True for these new tokens. The chosen class c maximises the sum of log P(g | c) over all new tokens in
+    the validation set. Here g is the class of the token before the new token, and P(g | c) is the probability that a
+    token of class c is preceded by one of class g. It is estimated from `counts` (G, G), the training counts of
+    neighbouring classes, plus one. If the validation set has no new tokens, the classes do not change. Classes without
+    tokens are removed and the others renumbered. Only a vocabulary that was not made from the training text has such
+    tokens.
     """
     new_in_valid = new[valid.ids]
     if new_in_valid.any():
@@ -48,7 +50,11 @@ def _log_in_class(classes: NDArray[np.int32], counts: NDArray[np.floating]) -> N
 
 
 def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid: TokenStream) -> float:
-    """Returns the pseudo-count per token that maximises the likelihood of the validation set given the classes."""
+    """Returns the pseudo-count that is added to every token's count to estimate its probability given its class.
+
+    The pseudo-count maximises the likelihood of the validation set `valid`. `classes` (V,) are the classes and `counts`
+    (V,) the training counts of V tokens.
+    """
     valid_counts = np.bincount(valid.ids, minlength=len(counts))
 
     def loss(log_alpha: float) -> float:

@@ -38,9 +38,12 @@ _I32, _I64, _U16 = types.int32, types.int64, types.uint16
 
 @dataclass(frozen=True, eq=False)
 class ContextIndex:
-    """The sorted contexts of a text of T tokens.
+    """An index of a text of T tokens, in which the occurrences of any sequence of tokens can be counted quickly.
 
-    The index takes 14 bytes per token, and building it about 110 bytes per token.
+    The context of a position is the sequence of tokens before it. As in a suffix array, the T positions are sorted by
+    their contexts, which are compared from the last token backwards; a position in this order is called a row. So all
+    positions before which the same tokens occur are consecutive rows. The index takes 14 bytes per token, and building
+    it about 110 bytes per token.
     """
 
     next_ids: NDArray[np.int32]
@@ -159,10 +162,14 @@ def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArra
 
 @kernel(read(_I32), read(_I32), _I64, write(_U16))
 def _compare_neighbours(previous, rows, max_context, shared):
-    """Writes to `shared` the number of last tokens that the contexts of each row and the row before have in common.
+    """Counts the last tokens that each context in a sorted list of contexts has in common with the context before it.
+
+    `rows` (T,) are the T positions of a text, sorted by their contexts: the tokens before a position, compared from the
+    last token backwards. `previous` (T,) is the token before each position. The counts, at most `max_context`, are
+    written to `shared` (T + 1,).
 
     Algorithm of Kasai et al. (2001): a context without its last token is the context of the position before. So the
-    number for the position before is at least the number for this position minus 1. `shared` is at most `max_context`.
+    count for the position before is at least the count for this position minus 1.
     """
     row_of = np.empty(rows.size, np.int32)
     for row in range(rows.size):
@@ -183,11 +190,15 @@ def _compare_neighbours(previous, rows, max_context, shared):
 
 @kernel(read(_I32), read(_U16), _I64, _I64, write(_I32))
 def _count_types(next_ids, shared, max_context, vocab_size, n_types):
-    """Writes to `n_types` the number of different tokens after each context with several rows.
+    """Counts the different tokens that follow each context in a text; writes the counts to `n_types` (T + 1,).
 
-    The number is the number of rows minus the number of repeated tokens. A row repeats a token in the smallest context
-    that contains this row and the previous row with the same next token, and in all larger contexts (Hui 1992). All
-    contexts that contain a row are nested; they are kept on a stack.
+    The T positions of the text, called rows, are sorted by the tokens before them, so every context is an interval of
+    rows. `next_ids` (T,) is the token at each row. `shared` (T + 1,) is the number of last tokens, at most
+    `max_context`, that the contexts of a row and of the row before have in common.
+
+    The number of different tokens is the number of rows minus the number of repeated tokens. A row repeats a token in
+    the smallest context that contains this row and the previous row with the same next token, and in all larger
+    contexts (Hui 1992). All contexts that contain a row are nested; they are kept on a stack.
     """
     lows, depths = np.zeros(max_context + 2, np.int64), np.zeros(max_context + 2, np.int64)
     repeated = np.zeros(max_context + 2, np.int64)

@@ -31,9 +31,9 @@ _NO_ROWS = np.empty((0, 0))
 class InfinigramModel(LanguageModel[NDArray[np.int64]]):
     """An n-gram language model of unbounded order.
 
-    Its state is an array (n, 3) of the contexts that occur in the training text: the first row of each context in the
-    index, the row after its last row, and its length. `discounts` (16, 12) depend on the length of a context and on the
-    logarithm of its count.
+    Its state is an array (n, 3) of the contexts with which the text so far ends and that occur in the training text.
+    The three numbers of a context are its first row in the context index, the row after its last row, and its length.
+    `discounts` (16, 12) depend on the length of a context and on the logarithm of its count.
     """
 
     def __init__(self, vocab_size: int, *, max_context: int) -> None:
@@ -71,8 +71,8 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
     def _learned_discounts(self, valid: TokenStream) -> NDArray[np.float64]:
         """Learns the discounts that maximise the likelihood of the first tokens of the validation set.
 
-        Uses as many tokens as there is memory for their evidence. The prior of each discount D is D (1 - D), which
-        keeps D above 0 and below 1, and gives 1/2 for discounts without validation tokens.
+        The number of tokens is limited by the memory for their training counts. The prior of each discount D is D (1 -
+        D), which keeps D above 0 and below 1, and gives 1/2 for discounts without validation tokens.
         """
         from lmzoo.models.infinigram.reading import score
 
@@ -113,7 +113,7 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return np.log(rows[0])
 
     def _walk(self, state: NDArray[np.int64], ids: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Returns the state after the tokens `ids` (T,).
+        """Returns the state of the model after it has read the tokens `ids` (T,), starting in `state`.
 
         Writes the next-token distribution before each token to `rows` (T, V), unless `rows` is empty.
         """
@@ -145,9 +145,9 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return (np.maximum(counts - discount, 0) + discount * n_types / self.vocab_size) / n_rows
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.int64]:
-        """Returns, for each of T tokens, the length of the longest n-gram that ends with it and occurs in training.
+        """Returns, for each of T tokens, the length of the longest training n-gram that ends with the token.
 
-        The length is at least 1.
+        A token that does not occur in training has the length 1.
         """
         parts = [longest for _, _, longest in self._read(self.checked_stream(ids))]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
@@ -181,9 +181,12 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             yield np.arange(start, stop), np.log(rows, out=rows)
 
     def _read(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
-        """Yields the counts from which the tokens of a stream are predicted, for consecutive parts of the stream.
+        """Yields the training counts from which tokens are predicted, for consecutive parts of a stream.
 
-        Each item is (evidence, ends, longest), as `reading.collect` writes them. The next item overwrites the arrays.
+        Each item is a tuple of arrays (evidence, ends, longest) for a part with T tokens. The rows of `evidence` (N, 4)
+        are counts for one token and one of its contexts. The rows of token t end before row `ends[t]`; the first token
+        begins at row 0. `longest` (T,) is the length of the longest n-gram that ends with each token and occurs in
+        training. The next item overwrites `evidence`. See `reading.collect` for the four columns.
         """
         from lmzoo.models.infinigram.reading import collect
 

@@ -26,7 +26,11 @@ N_LENGTHS, N_SIZES = 16, 12
 
 @kernel(_I64, _I64, returns=_I64)
 def discount_of(length, n_rows):
-    """Returns the index of the discount for a context with `length` tokens and `n_rows` rows."""
+    """Returns the index of the discount for a context of `length` tokens that occurs `n_rows` times in training.
+
+    Contexts share a discount if they have the same length (15 or more is one case) and a similar number of occurrences:
+    1, 2 to 3, 4 to 7, ..., or 2048 or more.
+    """
     size = 0
     while n_rows > 1 and size < N_SIZES - 1:
         n_rows >>= 1
@@ -36,7 +40,12 @@ def discount_of(length, n_rows):
 
 @kernel(_I64, _I64, read(_U16), read(_I32), returns=_I64)
 def _types_after(low, high, shared, n_types):
-    """Returns the number of different tokens that follow the context with the rows `low` to `high` - 1."""
+    """Returns the number of different tokens that follow a context in the training text.
+
+    In the context index, the positions of the text are sorted by the tokens before them and called rows. The context is
+    given by its rows, which are `low` to `high` - 1. `shared` and `n_types` are arrays of the index: together they give
+    the stored number of different tokens for every context with several rows.
+    """
     if high - low == 1:
         return 1
     if high - low == n_types.size - 1:  # the empty context
@@ -62,7 +71,13 @@ def _choose(matches, n_matches, chosen):
 
 @kernel(read(_I64), _MATCHES, returns=_I64)
 def start(starts, matches):
-    """Writes the contexts that match at a document start, the empty context and the start; returns their number."""
+    """Writes to `matches` the contexts that can be used at the start of a document; returns their number, 1 or 2.
+
+    The contexts are the empty context and the context that consists of the document start alone. Each is written as
+    three numbers: its first row in the context index, the row after its last row, and its length. `starts` (V + 1,) is
+    the first row in the index of the contexts that end in each of V tokens. If every document is empty, both contexts
+    have the same rows, and only the second is written.
+    """
     n_starts, n_rows = starts[EOT + 1], starts[-1]
     matches[0, 0], matches[0, 1], matches[0, 2] = 0, n_rows, 0
     n = 0 if n_starts == n_rows else 1
@@ -72,9 +87,12 @@ def start(starts, matches):
 
 @kernel(read(_I32), read(_I64), _I64, _MATCHES, _I64, write(_I64, 2))
 def follow(by_next, starts, token, matches, n_matches, followed):
-    """Finds, for each matching context, those of its rows in the index that are followed by `token`.
+    """Finds the occurrences in training of each matching context that are followed by `token`.
 
-    Writes a range of indices in `by_next` for each context to `followed`.
+    Each of the `n_matches` contexts in `matches` is a range of rows in the context index. `by_next` contains the rows
+    sorted by the token that follows, and `starts` the index in `by_next` at which the rows of each following token
+    begin. For each context, a begin and an end index in `by_next` are written to `followed`; the rows between them
+    belong to the context and are followed by `token`.
     """
     low, high = starts[token], starts[token + 1]
     for k in range(n_matches):
@@ -96,9 +114,12 @@ def follow(by_next, starts, token, matches, n_matches, followed):
 
 @kernel(read(_I64), _I64, _I64, write(_I64, 2), _MATCHES, _I64, returns=_I64)
 def lengthen(starts, max_context, token, followed, matches, n_matches):
-    """Replaces the contexts that match before `token` by the contexts that match after it; returns their number.
+    """Updates the contexts that match the end of a text, after `token` is appended to the text; returns their number.
 
-    `followed` is the result of `follow` for this token.
+    A context matches if the text ends with it and it occurs in training. The first `n_matches` rows of `matches` are
+    the contexts that match before `token`, from the shortest to the longest. They are overwritten with the contexts
+    that match after `token`, which have at most `max_context` tokens. `followed` is the result of `follow` for this
+    token, and `starts` the array of the context index.
     """
     if token == EOT:
         return start(starts, matches)
@@ -121,13 +142,17 @@ def lengthen(starts, max_context, token, followed, matches, n_matches):
         write(_I32, 2), write(_I64), write(_I64), returns=_I64)  # fmt: skip
 def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_matches,
             evidence, ends, longest):  # fmt: skip
-    """Collects the counts from which the probability of each token of a text is computed.
+    """Collects the training counts from which the probability of each token of the text `ids` is computed.
 
-    For each token, `evidence` gets one row per chosen match, from the empty context to the longest: the number of times
-    that the token followed the context, the number of rows of the context, the number of different tokens that followed
-    it, and the index of its discount. `ends` gets the end of these rows for each token, and `longest` the length of the
-    longest n-gram that ends with the token and occurs in training. `matches` and `n_matches` are the matches before the
-    text, and are updated. Stops if `evidence` is full; returns the number of tokens that were read.
+    A token is predicted from several contexts before it that occur in training, from the empty context to the longest.
+    For each of these contexts, one row of `evidence` gets four numbers: how often the token followed the context, how
+    often the context occurs, how many different tokens followed it, and the index of its discount. `ends[t]` is the end
+    of the rows of token t. `longest[t]` is the length of the longest n-gram that ends with token t and occurs in
+    training.
+
+    `matches` and `n_matches` are the contexts that match before the text, and are updated. `by_next`, `starts`,
+    `shared` and `n_types` are the arrays of the context index. Stops if `evidence` is full; returns the number of
+    tokens that were read.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen = np.empty(matches.shape[0], np.bool_)
@@ -157,9 +182,12 @@ def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_match
 
 @kernel(types.Array(_I32, 2, "C", readonly=True), read(_I64), read(_F64), _I64, write(_F64), write(_F64))
 def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
-    """Computes the log-probability of each token from its evidence (see `collect`) and the discounts.
+    """Computes the log-probability of each token of a text from training counts and discounts.
 
-    Adds to `gradient`, unless it is empty, the derivatives of the sum of all log-probabilities by each discount.
+    Each row of `evidence` contains the counts for one token and one of its contexts, as `collect` writes them. The rows
+    of token t end before row `ends[t]`. Row by row, from the empty context to the longest, absolute discounting
+    interpolates the counts with the probability from the rows before; the first row uses 1 / `vocab_size`. Unless
+    `gradient` is empty, the derivatives of the sum of all log-probabilities by each discount are added to it.
     """
     below = np.empty(1)
     begin = 0
@@ -213,9 +241,12 @@ def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, 
         _MATCHES, _I64, write(_F64, 2), returns=_I64)  # fmt: skip
 def fill_rows(ids, next_ids, by_next, starts, shared, n_types, max_context, discounts, unigram,
               matches, n_matches, rows):  # fmt: skip
-    """Writes the next-token distributions before each of T tokens to `rows` (T, V), unless `rows` is empty.
+    """Writes the next-token distribution before each of the T tokens `ids` to `rows` (T, V), unless `rows` is empty.
 
-    Updates `matches`, the contexts that match before the text, to those that match after it; returns their number.
+    The first `n_matches` rows of `matches` are the training contexts with which the preceding text ends. They are
+    updated to the contexts with which the text ends after the last of the T tokens; their number is returned. `unigram`
+    (V,) is the distribution after the empty context, `discounts` are the learned discounts, and `max_context` is the
+    maximum length of a context. The other arguments are the arrays of the context index.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen, counts = np.empty(matches.shape[0], np.bool_), np.zeros(unigram.size, np.int32)

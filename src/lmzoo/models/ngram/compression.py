@@ -91,11 +91,11 @@ def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
 
 
 def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64], ...]:
-    """Computes the probabilities of n-grams of length `order`, and of the tokens that never followed their contexts.
+    """Computes the probabilities that pruning needs, for all n-grams of length `order` and their contexts.
 
-    Returns four arrays: (1) rest, the total probability after each context h of the tokens that never followed h; (2)
-    rest', the total probability of the same tokens after the shorter context h'; (3) p(w | h) of each n-gram h w; (4)
-    p(w | h') of each n-gram.
+    An n-gram h w is a token w after a context h, and h' is h without its first token. Returns four arrays. For each
+    context h: the total probability, after h, of all tokens that never followed h; and the total probability of the
+    same tokens after h'. For each n-gram h w: the probability p(w | h); and the probability p(w | h').
     """
     nodes, contexts = trie.level(order), trie.level(order - 1)
     parents = trie.parents(order) - contexts.start

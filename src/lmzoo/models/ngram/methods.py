@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Discounting:
-    """Absolute discounting and its variants, up to modified Kneser-Ney: subtracts a constant from every count.
+    """Absolute discounting, Kneser-Ney and modified Kneser-Ney smoothing: a constant is subtracted from every count.
 
-    With `continuations`, the count of an n-gram below the highest order is the number of different tokens that precede
-    it: "Francisco" is frequent, but only after "San" (Kneser & Ney 1995). With `modified`, the counts 1, 2 and 3 or
-    more have different discounts (Chen & Goodman 1998, equation 26). With t_j n-grams of count j, and Y = t_1 / (t_1 +
-    2 t_2),
+    With `continuations` (Kneser-Ney), the count of an n-gram below the highest order is the number of different tokens
+    that precede it: "Francisco" is frequent, but only after "San" (Kneser & Ney 1995). With `modified`, the counts 1, 2
+    and 3 or more have different discounts (Chen & Goodman 1998, equation 26). Let t_j be the number of n-grams with the
+    count j, and Y = t_1 / (t_1 + 2 t_2). Then the discount of the count j is
 
         D_j = j - (j + 1) Y t_{j+1} / t_j        (unmodified: D_1 = D_2 = D_3 = Y; Ney, Essen & Kneser 1994)
 
@@ -140,11 +140,11 @@ class _FromOccurrences:
 class Katz(_FromOccurrences):
     """Katz back-off smoothing with Good-Turing discounts (Good 1953; Katz 1987).
 
-    With t_r n-grams of count r, Good-Turing replaces a count r by r* = (r + 1) t_{r+1} / t_r. A total count of t_1 is
-    then left over, which is the estimated count of all unseen n-grams. Counts above 5 are reliable and are not
-    discounted; the discounts of the counts 1 to 5 are scaled so that the total is still t_1. An order for which these
-    discounts are undefined or not between 0 and 1 uses `FALLBACK`. A context without any discounted count has a
-    left-over count of 1.
+    Let t_r be the number of n-grams with the count r. Good-Turing estimation replaces the count r by r* = (r + 1)
+    t_{r+1} / t_r. This takes a total of t_1 from the counts, which is the estimated count of all unseen n-grams. Counts
+    above 5 are reliable and are not discounted; the discounts of the counts 1 to 5 are scaled so that the total is
+    still t_1. An order for which these discounts are undefined or not between 0 and 1 uses `FALLBACK`. A context
+    without any discounted count has a left-over count of 1.
     """
 
     form: Form = "back-off"
@@ -158,9 +158,10 @@ class Katz(_FromOccurrences):
     def _factors(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
         """Computes the factors by which Katz smoothing multiplies the counts 1 .. 5; returns an array (5,).
 
-        `counts` are the counts of all n-grams of one order, t_r of which are r.
-
-        With k = 5, the factor of a count r is (r* / r - x) / (1 - x), where x = (k + 1) t_{k+1} / t_1.
+        `counts` are the counts of all n-grams of one order. Let t_r be the number of n-grams with the count r, and r* =
+        (r + 1) t_{r+1} / t_r the Good-Turing estimate for the count r. With k = 5, the factor of a count r is (r* / r -
+        x) / (1 - x), where x = (k + 1) t_{k+1} / t_1. If the factors are undefined or not between 0 and 1, `FALLBACK`
+        is returned.
         """
         t = np.array([np.count_nonzero(counts == r) for r in range(1, self.LARGEST + 2)])
         if not t.all():
@@ -178,10 +179,10 @@ class Katz(_FromOccurrences):
 
 
 class StupidBackoff(_FromOccurrences):
-    """Stupid back-off (Brants et al. 2007): relative frequencies, or 0.4 times the score of the shorter context.
+    """Stupid back-off (Brants et al. 2007): the score of a token is its relative frequency after the context.
 
-    The score of a token that never followed the context is 0.4 times its score after the shorter context. The scores of
-    the paper do not sum to 1; here they are divided by their sum.
+    A token that never followed the context has 0.4 times its score after the shorter context, which lacks the first
+    token. The scores of the paper do not sum to 1; here they are divided by their sum.
     """
 
     form: Form = "renormalised"
@@ -192,9 +193,10 @@ class StupidBackoff(_FromOccurrences):
 
 
 class WittenBell(_FromOccurrences):
-    """Witten-Bell smoothing: a context gives its shorter context as many counts as different tokens followed it.
+    """Witten-Bell smoothing: the more different tokens followed a context, the more weight the shorter context has.
 
-    The number of different tokens tells how often a new token followed the context (Witten & Bell 1991).
+    If a context occurred c times and was followed by n different tokens, then the distribution after the shorter
+    context has the weight n / (c + n), because n estimates how often a new token follows (Witten & Bell 1991).
     """
 
     def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
@@ -213,10 +215,10 @@ class Additive(_FromOccurrences):
     alpha: float
 
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
-        """Returns the counts of the n-grams of length `order`, with 0 for all that additive smoothing does not use.
+        """Returns the counts of all n-grams of length `order`, with 0 for n-grams that additive smoothing does not use.
 
-        It uses n-grams of the highest order n, and shorter ones at a document start, where the context has no more
-        tokens.
+        It uses the n-grams of the highest order n. At the start of a document, where the context has fewer than n - 1
+        tokens, it also uses shorter n-grams.
         """
         observed = counted.observed(order)
         if order < counted.trie.order:
@@ -233,10 +235,11 @@ class JelinekMercer(_FromOccurrences):
 
         p(w | h) = lambda(h) c(h w) / c(h) + (1 - lambda(h)) p(w | h')
 
-    The contexts of one order with about the same count c(h) share a weight lambda (Chen & Goodman 1998, section 2.3).
-    Expectation-maximisation finds the weights that maximise the likelihood of the validation set (Jelinek & Mercer
-    1980). For each weight, the validation set gets two additional tokens, one that the order generates and one that it
-    passes to the order below, so that every weight is above 0 and below 1.
+    Here w is a token, h its context, h' the context without its first token, and c a count. The contexts of one order
+    with about the same count c(h) share a weight lambda (Chen & Goodman 1998, section 2.3). Expectation-maximisation
+    finds the weights that maximise the likelihood of the validation set (Jelinek & Mercer 1980). For each weight, two
+    pseudo-tokens are added to the validation set: one generated by the order itself, and one by the orders below. So
+    every weight is above 0 and below 1.
     """
 
     N_BUCKETS = 20  # c(h) = 1, 2, 3-4, 5-8, ..., more than 2^18
@@ -272,9 +275,10 @@ class JelinekMercer(_FromOccurrences):
     ) -> NDArray[np.float64]:
         """Performs one EM step for the interpolation weights `lambdas` (n, 20); returns the updated weights.
 
-        For each of T validation tokens and each order 1 .. n, `ratios` (n, T) is the relative frequency of the token
-        after its context, `buckets` (n, T) the count range of the context, and `seen` (n, T) True if the context
-        occurred in training. `uniform` is the probability of a token below the unigram model.
+        Each of the orders 1 .. n has 20 weights, one for each range of context counts. For each of T validation tokens
+        and each order, `ratios` (n, T) is the relative frequency of the token after its context, `buckets` (n, T) the
+        index of the context's range, and `seen` (n, T) True if the context occurred in training. `uniform` is the
+        probability of a token below the unigram model.
         """
         mix = np.where(seen, np.take_along_axis(lambdas, buckets, axis=1), 0)  # (n, T)
         probs = np.empty_like(mix)
@@ -302,9 +306,9 @@ class JelinekMercer(_FromOccurrences):
 
 
 class Given(_FromOccurrences):
-    """Placeholder for the smoothing of a model that was read from a file: it cannot be fitted.
+    """A placeholder for the smoothing method of an n-gram model that was read from a file; it cannot be fitted.
 
-    The probabilities of the file were estimated by another program.
+    Another program estimated the probabilities in the file.
     """
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
@@ -326,9 +330,10 @@ Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
 def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
     """Finds the n-grams of T validation tokens among the n-grams of the training text, for each order 1 .. n.
 
-    Yields two values per order. The first is the index (T,) of the n-gram that ends with each token, counted within the
-    n-grams of this order, or -1 if the n-gram does not occur in training. The second is the bounds (T,) and (T,) of the
-    n-grams that begin with the same context; they are equal if the context does not occur.
+    Yields a tuple (indices, (begins, ends)) of arrays (T,) per order. Each number in them is an index in the sorted
+    list of the training n-grams of this order. `indices` is the n-gram that ends with each validation token, or -1 if
+    it does not occur in training. The n-grams from `begins` to `ends` - 1 are all n-grams with the same context; both
+    are equal if the context does not occur.
     """
     from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 
@@ -343,7 +348,7 @@ def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDAr
 
 
 def _at(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns the elements of `counts` at `indices`, with 0 for negative indices."""
+    """Returns the elements of `counts` at the given indices, and 0 for each negative index."""
     return np.append(counts, np.int32(0))[np.where(indices >= 0, indices, counts.size)]
 
 

@@ -35,9 +35,9 @@ _BLOCK = 1 << 16
 class NgramModel(LanguageModel[int]):
     """An n-gram language model, whose state is the trie node of the longest context that occurs in the training text.
 
-    The function `lmzoo.models.ngram.ngram` explains the arguments. `counter` counts the n-grams of the training text;
-    None = `count_ngrams`. After `fit`, `parameters` (n, P) holds the P numbers that the smoothing method has learned
-    for each order 1 .. n, such as discounts or interpolation weights.
+    The arguments are explained in the function `lmzoo.models.ngram.ngram`, except `counter`, which is the function that
+    counts the n-grams of the training text; None = `count_ngrams`. After `fit`, `parameters` (n, P) contains the P
+    numbers that the smoothing method has learned for each order 1 .. n, such as discounts or interpolation weights.
     """
 
     def __init__(

@@ -96,10 +96,14 @@ class Ranker:
 def _rank(
     ids, states, tokens, first_child, suffixes, values, codebook, backoffs, unigrams, unigram_ids, covered, ranks, tops
 ):  # fmt: skip
-    """Writes the rank of each token and the highest log-probability after its context to `ranks` and `tops`.
+    """Computes the rank of each of T tokens `ids` after its context, and the highest log-probability there.
 
-    Contexts are visited from long to short. `covered` (V,) holds, for each token, the last position at which it was a
-    child of a visited context: only the longest of these contexts determines its probability.
+    `states` (T,) are the contexts, as nodes of the n-gram trie. The results are written to `ranks` (T,) and `tops`
+    (T,). `unigrams` and `unigram_ids` are the log-probabilities and ids of the V unigrams, from the most to the least
+    likely. The other inputs are the arrays of the trie and of its log-probabilities and back-off weights.
+
+    Contexts are visited from long to short. `covered` (V,) is working memory: for each token, the last position at
+    which it was found as a child of a visited context. Only the longest of these contexts determines its probability.
     """
     for t in range(ids.size):
         token, context, weight, node = ids[t], states[t], 0.0, ROOT

@@ -173,10 +173,10 @@ class Reference:
         return counts
 
     def _discounts(self, order: int) -> Sequence[float]:
-        """Returns the discounts of the counts 0, 1, 2, and 3 or more for n-grams of length `order`.
+        """Returns the discounts that Kneser-Ney smoothing subtracts from the counts 0, 1, 2, and 3 or more.
 
-        Modified Kneser-Ney: Chen & Goodman (1998), equation 26, where t[j] n-grams have the count j. The other methods
-        have one discount for all counts (Ney, Essen & Kneser 1994).
+        The discounts are for n-grams of length `order`. Modified Kneser-Ney smoothing computes them by equation 26 of
+        Chen & Goodman (1998). The other methods have one discount for all counts above 0 (Ney, Essen & Kneser 1994).
         """
         if self.smoothing == "kneser-ney-tuned":
             return 0, *self.parameters[order - 1]
@@ -190,9 +190,10 @@ class Reference:
         return 0, *(discounts if min(discounts) > 0 else FALLBACK_DISCOUNTS)
 
     def _katz_factors(self, order: int) -> Sequence[float]:
-        """Returns the factors of the counts 0, 1 .. 5, and 6 or more for n-grams of length `order`.
+        """Returns the factors by which Katz smoothing multiplies the counts 0, 1 .. 5, and 6 or more.
 
-        Katz (1987), the equation for d_r with k = 5.
+        The factors are for n-grams of length `order`. They are computed by Katz (1987), the equation for d_r with k =
+        5.
         """
         t = Counter(self.counts[order].values())
         x = 6 * t[6] / t[1] if t[1] else 1

@@ -87,7 +87,10 @@ class Matcher:
         return states
 
     def fill_rows(self, states: NDArray[np.int32], weights: Weights, rows: NDArray[np.float64]) -> None:
-        """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V)."""
+        """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V).
+
+        `states` (B,) are the trie nodes of the contexts, and `weights` the log-probabilities and back-off weights.
+        """
         trie = self.trie
         path, path_weights = np.empty(trie.order, np.int64), np.empty(trie.order)
         _fill_rows(
@@ -103,10 +106,10 @@ def _n_slots(n: int) -> int:
 
 @kernel(read(_I32), read(_I32), _I64, write(_I64))
 def _fill_table(tokens, first_child, n_contexts, table):
-    """Fills a hash table with the children of the contexts 1 to `n_contexts` - 1 (open addressing, linear probing).
+    """Fills a hash table with the children of the contexts 1 to `n_contexts` - 1 of an n-gram trie.
 
-    The hash is computed from context and token; an entry holds the child in its upper and the token in its lower 32
-    bits.
+    The table uses open addressing with linear probing. The hash is computed from a context and a token. An entry
+    contains the child in its upper 32 bits and the token in its lower 32 bits.
     """
     bits = np.uint64(64 - np.log2(table.size))
     for context in range(1, n_contexts):
@@ -156,9 +159,10 @@ def _match(ids, tokens, first_child, shorter, longer):
 
 
 def value_at(node, values, codebook):
-    """Returns the log-probability of a trie node, from float32 values or from one-byte codes and their codebook.
+    """Returns the log-probability of a node of the n-gram trie.
 
-    Only for compiled code: numba chooses between both representations by the type of `values`.
+    `values` contains the log-probability of each node as float32, or its one-byte code in `codebook`. The function can
+    be called only in compiled code: numba chooses between both representations by the type of `values`.
     """
     raise NotImplementedError
 
@@ -177,9 +181,11 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """Returns the argument types of a compiled function in two variants, for the two ways to store log-probabilities.
+    """Returns two signatures of a compiled function, for the two ways to store the log-probabilities of n-grams.
 
-    `VALUES` is replaced by the type of float32 arrays in the first variant, and of one-byte codes in the second.
+    Each signature is a tuple of numba types, one for each argument of the function. In `arguments`, the type `VALUES`
+    is a placeholder for the array of log-probabilities. It is replaced by the type of float32 arrays in the first
+    signature, and of one-byte codes in the second.
     """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
@@ -189,9 +195,12 @@ def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
 
 @kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read(_F32), read(_F32), write(_F64)))
 def _score(nodes, values, codebook, backoffs, total):
-    """Writes the log-probability of each token to `total` (T,).
+    """Writes the log-probability of each of T tokens under an n-gram model to `total` (T,).
 
-    The longest n-gram at a position gives the probability; each longer context in the trie adds its back-off weight.
+    `nodes` (n, 1 + T) are the trie nodes of the n-grams of each order that end with each token; 0 = not in the trie.
+    The longest of these n-grams gives the log-probability, to which the log back-off weight of each longer context in
+    the trie is added. `values` contains the log-probability of each node, or its one-byte code in `codebook`, and
+    `backoffs` the log back-off weight of each context.
     """
     for t in range(total.size):
         longest, weight = nodes[0, t + 1], 0.0

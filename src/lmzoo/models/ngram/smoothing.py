@@ -74,7 +74,12 @@ class Smoothing(Protocol):
 
     @property
     def form(self) -> Form:
-        """The way in which the left-over count of a context is distributed: a value of `Form`."""
+        """The way in which a smoothing method uses the distribution after the shorter context.
+
+        The shorter context lacks the first token. "interpolated" adds a share of this distribution to the probability
+        of every token. "back-off" uses it only for the tokens that never followed the context. "renormalised" (stupid
+        back-off) does the same with a fixed factor, and then divides all scores by their sum.
+        """
         ...
 
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
@@ -125,9 +130,12 @@ def _estimate_order(
     log_probs: NDArray[np.float32],
     backoffs: NDArray[np.float32],
 ) -> _Order:
-    """Writes the log-probabilities of the n-grams of one order and the back-off weights of their contexts.
+    """Writes the log-probabilities of all n-grams of length `order` and the log back-off weights of their contexts.
 
-    Takes the probabilities of the order below as `lower_order`, and returns those of this order, in double precision.
+    The results are written to `log_probs` and `backoffs`, at the trie nodes of the n-grams and contexts. `parameters`
+    are the learned parameters of the smoothing method for this order. `lower_order` is the result of this function for
+    the order below: the probabilities of its n-grams and the sums of the scores after their contexts, in double
+    precision.
     """
     trie, workspace = counted.trie, counted.workspace
     contexts, nodes, first_shorter = trie.level(order - 1), trie.level(order), trie.level(max(0, order - 2)).start
@@ -164,11 +172,13 @@ def _combine(
     left_over: NDArray[Any],
     lower: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Applies the smoothing formula to N n-grams of H contexts.
+    """Computes the probabilities of N n-grams and the back-off weights of their H contexts by the smoothing formula.
 
-    `discounted` (N,) and `left_over` (H,) are their counts, and `lower` (N,) is the probability of each n-gram's token
-    after the shorter context. Returns the (N,) probabilities of the n-grams, the (H,) back-off weights of the contexts,
-    and the (H,) sums of the scores by which renormalised scores were divided.
+    `form` is the way in which the left-over counts are distributed: "interpolated", "back-off" or "renormalised".
+    `discounted` (N,) are the discounted counts of the n-grams, `left_over` (H,) the counts that the contexts give to
+    their shorter contexts, and `lower` (N,) the probability of the last token of each n-gram after the shorter context.
+    Returns the probabilities (N,), the back-off weights (H,), and the sums (H,) of all scores after each context before
+    they were normalised, which only the form "renormalised" uses.
 
     For example, after a context with the discounted counts 2 and 1 and the left-over count 1, interpolation gives a
     token with `lower` = 1/8 and the discounted count 2 the probability (2 + 1 * 1/8) / 4, and the back-off weight is

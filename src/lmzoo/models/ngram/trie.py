@@ -32,9 +32,10 @@ ROOT = 0
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """A sorted trie of n-grams in flat arrays, with M nodes.
+    """A sorted trie of n-grams in flat arrays, with M nodes, one for each n-gram of length 0 to n.
 
-    Its first C nodes, of an order below the highest order n, are contexts: they may have children.
+    The first C nodes are the n-grams shorter than n. They are contexts, which may have children: the n-grams that
+    continue them by one token.
     """
 
     levels: NDArray[np.int64]
@@ -98,14 +99,17 @@ class Trie:
         return 1 + token_id
 
     def as_context(self, node: int) -> int:
-        """Returns the node of the longest context for the token after an n-gram.
+        """Returns the trie node of the longest context that can be used for the token after an n-gram.
 
-        It is the n-gram itself, or its suffix if the n-gram has the highest order.
+        This context is the n-gram itself, or its suffix (without the first token) if the n-gram has the highest order.
         """
         return node if node < self.n_contexts else int(self.suffixes[node])
 
     def backoff_path(self, context: int) -> Iterator[int]:
-        """Yields a context and then its suffixes, from long to short, without the root."""
+        """Yields the trie nodes of a context and of its suffixes, from long to short, without the empty context.
+
+        Each suffix lacks the first token of the context before.
+        """
         while context != ROOT:
             yield context
             context = int(self.suffixes[context])
@@ -133,10 +137,10 @@ class Trie:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, vocab_size: int, order: int) -> Trie:
-        """Returns the trie that is saved in `arrays`.
+        """Returns the n-gram trie that is saved in `arrays`.
 
-        Raises SavedModelError if compiled code could read outside the arrays or never end. The check reads each array
-        once.
+        Raises SavedModelError if compiled code that uses the trie could read outside the arrays or never end. The check
+        reads each array once.
         """
         levels = take_array(arrays, "levels", shape=(order + 2,), dtype=np.int64)
         start = [0, 1, 1 + vocab_size]

@@ -23,7 +23,10 @@ def _without_farthest(pattern: int) -> int:
 
 
 def _farthest(pattern: int, order: int) -> int:
-    """Returns the distance to the farthest token that a pattern uses, from 1 to `order` - 1, or 0 if it uses none."""
+    """Returns the distance to the farthest token that a pattern uses, from 1 to `order` - 1, or 0 if it uses no token.
+
+    A pattern is a number of `order` - 1 bits, one for each of the last tokens; its highest bit is for the last token.
+    """
     return order - (pattern & -pattern).bit_length() if pattern else 0
 
 
@@ -60,9 +63,11 @@ class ContextTables:
     vocab_size: int
 
     def find(self, recent: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the numbers (P, B) of the contexts of each pattern at B positions of a text.
+        """Returns the index (P, B) of the context that each of P patterns selects at B positions of a text.
 
-        `recent` (n - 1, B) are the last n - 1 tokens before each position, the last one first.
+        A pattern selects a subset of the last n - 1 tokens, which is its context. `recent` (n - 1, B) are the last n -
+        1 tokens before each position, the last one first. The contexts that occur in the training text have the indices
+        0 to C - 1; the index C stands for all other contexts.
         """
         found = np.zeros((self.first.size - 1, recent.shape[1]), np.int64)
         for pattern in range(1, len(found)):
@@ -73,9 +78,10 @@ class ContextTables:
         return found
 
     def probs_of(self, ids: NDArray[np.int32], contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the probabilities (P, B) of B tokens after the contexts of each pattern.
+        """Returns the probability (P, B) of each of B tokens `ids` after each of P contexts.
 
-        `contexts` (P, B) are the numbers of the contexts. The probability is 0 if the token never followed the context.
+        `contexts` (P, B) are indices of contexts, as `find` returns them: one context for each of P patterns, which are
+        subsets of the last n - 1 tokens. The probability is 0 if the token never followed the context.
         """
         index = _search(self._pairs, contexts * self.vocab_size + ids)
         return np.where(index >= 0, self.probs[index], 0)
@@ -97,8 +103,9 @@ def count_contexts(
 ) -> tuple[ContextTables, NDArray[np.float64]]:
     """Counts the tokens that followed each context of a text, for all patterns of a skip n-gram model.
 
-    The counts are discounted. Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that
-    discounting removed from each context (1 for an unseen context).
+    A pattern is a subset of the last `order` - 1 tokens, and a context is the tokens that a pattern selects. The counts
+    are discounted. Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that discounting
+    removed from each context. The last fraction is 1, for contexts that do not occur.
     """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)

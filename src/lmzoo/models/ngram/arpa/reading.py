@@ -277,7 +277,11 @@ def _too_few(file: ArpaFile, order: int, counts: list[int], n_read: int) -> Save
 
 
 def _linked(file: ArpaFile, sections: list[_Section], vocab_size: int) -> dict[str, NDArray[Any]]:
-    """Builds the arrays that `NgramModel.load_arrays` reads from the n-grams of an ARPA file."""
+    """Converts the n-grams of an ARPA file to the arrays of an n-gram model, in the format of `NgramModel.load_arrays`.
+
+    `sections` contains the n-grams of each order 1 .. n, with their log10 probabilities and back-off weights, and
+    `vocab_size` is the number of words. Raises SavedModelError if an n-gram occurs twice or gets a probability above 1.
+    """
     try:
         trie, log_probs, backoffs = link(
             [section.words for section in sections],

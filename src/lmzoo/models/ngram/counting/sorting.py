@@ -75,9 +75,10 @@ def count_ngrams(
 def _padded(
     shards: Sequence[TokenStream], n_tokens: int, vocab_size: int, order: int, workspace: Workspace
 ) -> NDArray[np.int32]:
-    """Joins the shards of a text, with a document start before it and `order` ids that no token has after it.
+    """Joins the shards of a text into one array, and adds padding at both ends.
 
-    The ids after the text prevent n-grams that extend beyond its end.
+    One EOT token before the text stands for the start of the first document. After the text, the id `vocab_size`, which
+    no token has, is repeated `order` times, so that no n-gram extends beyond the end of the text.
     """
     padded = workspace.empty(n_tokens + 1 + order, np.int32)
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
@@ -96,7 +97,13 @@ def _build_levels(
     workspace: Workspace,
     on_step: Callable[[str], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Builds the trie of a padded text without its suffix links; returns (levels, tokens, counts, first_child)."""
+    """Builds the n-gram trie of a text, without suffix links; returns the arrays (levels, tokens, counts, first_child).
+
+    `padded` contains an EOT token, the `n_tokens` tokens of the text, and then padding. The trie has M nodes, one per
+    n-gram of length 0 to `order`, sorted by length and then by tokens. `levels` contains the first node of each length,
+    and M. `tokens` (M,) is the last token of each n-gram, `counts` (M,) its number of occurrences, and `first_child`
+    the first of the nodes that continue it by one token. Raises CorpusError if there are too many n-grams.
+    """
     n_positions = n_tokens + 1
     token_counts, n_firsts = (np.zeros(vocab_size, np.int32) for _ in range(2))
     add_counts(padded[1:n_positions], 0, token_counts)
@@ -143,9 +150,10 @@ def _build_levels(
 
 
 def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
-    """Yields the range of first tokens and the range of sorted positions of each bucket.
+    """Splits the positions of a text, sorted by the token at each position, into buckets of about equal size.
 
-    `ends` (V,) is the index after the last sorted position of each first token, for a vocabulary of V tokens.
+    Yields two ranges for each bucket: its tokens, and the indices of its positions in the sorted array. All positions
+    with the same token are in one bucket. `ends` (V,) is the index after the last position of each of V tokens.
     """
     first, start = 0, 0
     while first < ends.size:
@@ -156,9 +164,10 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
 
 @kernel(read(_I32), write(_I64), write(_I32))
 def _group(firsts, free, positions):
-    """Sorts all positions by their token with a counting sort and writes them to `positions`.
+    """Sorts the positions of a text by the token at each position, with a counting sort.
 
-    `free` (V,) is the index in `positions` at which the next position of each token is written.
+    `firsts` are the tokens of the text. The sorted positions are written to `positions`. `free` (V,) must contain, for
+    each of V tokens, the index in `positions` at which the positions of this token begin; it is changed.
     """
     for position in range(firsts.size):
         token = firsts[position]
@@ -168,9 +177,10 @@ def _group(firsts, free, positions):
 
 @kernel(read(_I32), write(_I32), _I64, _I64)
 def _sort_bucket(padded, positions, order, vocab_size):
-    """Sorts the positions of a bucket by the `order` tokens that begin at each of them.
+    """Sorts positions of a text by the `order` tokens that begin at each of them.
 
-    One stable counting sort per offset, the last offset first. Positions with the same first token must be increasing.
+    `padded` is the text, and `positions` are the positions to be sorted in place. A stable counting sort is done for
+    each of the `order` tokens, the last token first. Positions with the same first token must be in increasing order.
     """
     bounds = np.empty(vocab_size + 2, np.int64)
     now, then = positions, np.empty_like(positions)
@@ -191,10 +201,11 @@ def _sort_bucket(padded, positions, order, vocab_size):
 
 @kernel(read(_I32), read(_I32), _I64, write(_U8), write(_U8), write(_I64))
 def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes):
-    """Compares each sorted n-gram with the n-gram before it.
+    """Compares each n-gram in a sorted list of n-grams with the n-gram before it.
 
-    Writes to `lengths` the number of its tokens, to `shared` the number of first tokens that both have in common, and
-    adds to `n_nodes` (n + 1,) the number of new trie nodes of each order.
+    The n-grams begin at `positions` of the text `padded`. For each n-gram, its number of tokens is written to
+    `lengths`, and the number of first tokens that it has in common with the n-gram before it to `shared`. Adds the
+    number of new trie nodes of each order 0 .. n to `n_nodes` (n + 1,).
     """
     order = n_nodes.size - 1
     for i in range(positions.size):
@@ -218,9 +229,13 @@ def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes)
     read(_I32), read(_I32), read(_U8), read(_U8), _I64, _I64, read(_I64), write(_I32), write(_I32), write(_I32)
 )  # fmt: skip
 def _build(padded, positions, shared, lengths, token, last_token, first_nodes, tokens, counts, first_child):
-    """Writes the trie nodes of a bucket, of order 2 and above, and the first child of each of its unigrams.
+    """Writes a part of an n-gram trie: all n-grams that begin with the tokens `token` to `last_token` - 1.
 
-    `first_nodes` is the index of the first node of each order in this bucket; `token` to `last_token` are its unigrams.
+    `positions` are the positions of the text `padded` at which these n-grams begin, in sorted order. `lengths` and
+    `shared` are the results of `_compare_neighbours`: the length of each n-gram, and the number of first tokens that it
+    has in common with the n-gram before it. `first_nodes` is the first node of this part for each order. The nodes of
+    order 2 and above are written to `tokens`, `counts` and `first_child`; for unigrams, only the first child is
+    written.
     """
     order = first_nodes.size - 1
     free = first_nodes.copy()  # the next free node of each order
@@ -246,10 +261,11 @@ def _build(padded, positions, shared, lengths, token, last_token, first_nodes, t
 
 @kernel(read(_I32), read(_I32), write(_I32), _I64, _I64)
 def _link(tokens, first_child, suffixes, start, stop):
-    """Writes the suffix links of the children of the contexts `start` to `stop`.
+    """Writes the suffix links of the n-grams whose contexts are the trie nodes `start` to `stop` - 1.
 
-    The suffix of a child is the child with the same token of the context's suffix. Both lists of children are sorted by
-    token, so each search continues at the previous result.
+    The suffix of an n-gram is the n-gram without its first token. If the n-gram continues the context h by the token w,
+    then its suffix continues h' by w, where h' is the suffix of h. So the links of the contexts must be written
+    already. The continuations of h and of h' are both sorted by token, so each search begins at the previous result.
     """
     for context in range(start, stop):
         shorter = suffixes[context]
