@@ -253,4 +253,4 @@ def test_what_cannot_run_in_several_processes_says_so(
     with pytest.raises(UsageError, match="without torchrun"):
         compare(tmp_path / "run", corpus=corpus_folder)
     assert run(["fit", "unigram", "--corpus=-", "--out", str(tmp_path / "made")]) == 2
-    assert "cannot share standard input" in capsys.readouterr().err
+    assert "cannot read the same standard input" in capsys.readouterr().err
