@@ -106,7 +106,7 @@ def boundaries(specimen: Specimen) -> None:
 
 
 def one_truth(specimen: Specimen) -> None:
-    """Checks that scoring a stream, batched prediction and single predictions give the same probabilities."""
+    """Checks that a model gives the same probabilities in streams, in batches and in single predictions."""
     model = specimen.fitted
     ids = np.concatenate([*(np.append(context[context != EOT], EOT) for context in specimen.contexts()), [3, 4]])
     stats = model.token_stats(ids)

@@ -262,10 +262,10 @@ class _TestText:
 
 
 def _results(folder: Path, task: str) -> list[TaskResult]:
-    """Returns the results of all models in the run folder of a task, from the scores of each token.
+    """Returns the results of all models on one task of the ladder benchmark, computed from their stored token scores.
 
-    If a species was trained with several settings, only the results with the newest settings are returned. Models whose
-    scores are missing are left out; they are evaluated again when their species is requested.
+    If a model family was trained with several settings, only the results with the newest settings are returned. Models
+    whose scores are missing in the run folder are left out; the next run evaluates them again.
     """
     text = _TestText.of(task, EncodedCorpus.load(folder / "encoded").test.stream)
     records = read_records(folder / "results.jsonl")

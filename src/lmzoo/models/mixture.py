@@ -103,7 +103,10 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return self.learn_weights(data.valid, on_progress)
 
     def learn_weights(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:
-        """Learns the weights of fitted members that maximise the likelihood of the validation set `valid`."""
+        """Learns the mixture weights of the member models, which are already fitted.
+
+        The weights maximise the likelihood of the validation set `valid`.
+        """
         columns = []
         for done, (name, member) in enumerate(self.members.items()):
             _with_name(name, on_progress)(Progress(done, len(self.members), "members", "reading the validation set"))

@@ -27,9 +27,10 @@ def swept_settings(records: Sequence[EvalRecord]) -> dict[str, list[tuple[float,
 
 
 def reference_record(swept: Sequence[tuple[float, EvalRecord]], records: Sequence[EvalRecord]) -> EvalRecord | None:
-    """Returns the best evaluation record that is not part of a sweep but comparable with it; None if there is none.
+    """Returns the best model outside a sweep, which is a set of models that differ in one setting, as its reference.
 
-    `records` has the best first. A model that adapts to the test text is comparable only with other models that adapt.
+    `records` holds all evaluation records, the best first. A model that adapts to the test text is comparable
+    only with other models that adapt. Returns None if there is no comparable model.
     """
     inside = [record for _, record in swept]
     adaptive = {record.adapts_on_test for record in inside}

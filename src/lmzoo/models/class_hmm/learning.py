@@ -322,7 +322,10 @@ def _sizes(n_classes: int, n_states: int) -> list[int]:
 def _reporter(
     sizes: list[int], state: SplittingState, n_rounds: int, on_progress: OnProgress | None
 ) -> Callable[[int, float], None]:
-    """Returns a function that reports the progress of a fit after each iteration of a round.
+    """Returns a function that reports the progress of a fit, in which the number of states grows from round to round.
+
+    The returned function is called after every iteration of expectation-maximisation. `sizes` lists the numbers of
+    states.
 
     The time for an iteration is assumed to grow with the square of the number of states.
     """

@@ -30,7 +30,10 @@ def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tupl
 
 
 def _step(cell: type[Cell], weights: Weights, x: Array, state: Sequence[Array]) -> list[Array]:
-    """Runs one recurrent layer for one time step on the input `x` (D,): returns its new state, the output first."""
+    """Computes one time step of a recurrent layer with the given cell and weights, for one input `x` (D,).
+
+    Returns the new state of the layer, a list of arrays whose first element is the output.
+    """
     u = affine(state[0][0], weights.U)
     if hasattr(weights, "b"):  # of a GRU
         u[-len(weights.b) :] += weights.b

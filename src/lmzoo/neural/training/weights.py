@@ -46,7 +46,10 @@ class KeptWeights:
             self._best[name].copy_(parameter.detach())
 
     def restore_best(self) -> None:
-        """Sets the parameters, and the average if there is one, to the best weights."""
+        """Sets the parameters of the network to the best weights so far.
+
+        If a moving average of the weights is kept, it is set to the same values.
+        """
         self._set(self._best)
         for name, average in self._average.items():
             average.copy_(self._best[name])

@@ -69,7 +69,11 @@ def _fill_slots(spelling, ends, slots):
 
 @kernel(read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), returns=_I64)
 def _find_word(text, begin, end, spelling, ends, slots):
-    """Returns the index of the word `text[begin:end]` in the lexicon, or -1 if it is not in the lexicon."""
+    """Returns the index of the word `text[begin:end]` in a lexicon, or -1 if it is not in the lexicon.
+
+    The lexicon is a hash table: `slots` holds word indices + 1, and 0 for an empty slot. `spelling` holds the bytes of
+    all words one after another, and `ends` the positions at which words begin and end.
+    """
     last = np.uint64(slots.size - 1)
     slot = _hash(text, begin, end) & last
     while slots[slot] != 0:

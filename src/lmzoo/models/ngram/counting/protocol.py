@@ -55,7 +55,10 @@ class CountedNgrams:
 
 
 class Counter(Protocol):
-    """A function that counts all n-grams of a text, which is given in one or several shards."""
+    """The interface of functions that count all n-grams of a text and return them with their counts.
+
+    The text is given as one or several shards, which are parts that end with a document.
+    """
 
     def __call__(
         self,
