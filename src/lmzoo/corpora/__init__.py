@@ -8,7 +8,7 @@
 
 from lmzoo.corpora.corpus import Corpus, Document, Size
 from lmzoo.corpora.duplicates import DuplicateDocument, NearDuplicates, near_duplicates
-from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus, load_tags
+from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus, load_documents, load_tags
 from lmzoo.corpora.registry import CorpusCard, DataFile, Protocol, corpus_card, list_corpora
 from lmzoo.corpora.tags import token_tags
 
@@ -26,6 +26,7 @@ __all__ = [
     "is_available",
     "list_corpora",
     "load_corpus",
+    "load_documents",
     "load_tags",
     "near_duplicates",
     "token_tags",

@@ -75,14 +75,32 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
 
     Raises CorpusError, which names the file and the position of the fault.
     """
-    if not specs:
-        raise CorpusError("no file was given: give a file, a folder, a glob, or - for standard input")
-    name = str(specs[0]) if len(specs) == 1 else f"{specs[0]} and {len(specs) - 1} more"
+    name = _name(specs)
     if [str(spec) for spec in specs] == [STANDARD_INPUT]:
         rule, splits = _in_passages(passages("stdin", read_standard_input()), "standard input")
     else:
         rule, splits = _from_files(_files(specs), name)
     return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
+
+
+def load_own_documents(specs: Sequence[str | Path]) -> tuple[str, list[Document]]:
+    """Loads the documents of files, folders and globs, or of standard input, without dividing them into splits.
+
+    Returns the name of the text and its documents, of which one is enough. Raises CorpusError as `load_own` does.
+    """
+    name = _name(specs)
+    if [str(spec) for spec in specs] != [STANDARD_INPUT]:
+        return name, _documents(_files(specs))
+    documents = passages("stdin", read_standard_input())
+    if not any(document.text.strip() for document in documents):
+        raise CorpusError("there is no text in standard input")
+    return name, documents
+
+
+def _name(specs: Sequence[str | Path]) -> str:
+    if not specs:
+        raise CorpusError("no file was given: give a file, a folder, a glob, or - for standard input")
+    return str(specs[0]) if len(specs) == 1 else f"{specs[0]} and {len(specs) - 1} more"
 
 
 # ---- Finding files ----------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def train_tokenizer(
     if vocabulary is not None:
         if not kind.startswith("word"):
             raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
-        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), pre_tokenizers.WhitespaceSplit()))
+        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), pre_tokenizers.WhitespaceSplit()), spec)
     if kind == "char":
         return Tokenizer(_characters(texts))
     if kind == "byte":
@@ -59,7 +59,7 @@ def train_tokenizer(
     if kind == "bpe":
         return Tokenizer(_trained_byte_pairs(texts, number))
     splitter = pre_tokenizers.WhitespaceSplit() if kind == "word-space" else pre_tokenizers.Whitespace()
-    return Tokenizer(_trained_words(texts, splitter, number))
+    return Tokenizer(_trained_words(texts, splitter, number), f"{kind}:{number}")
 
 
 def _parsed(spec: str) -> tuple[str, int]:
