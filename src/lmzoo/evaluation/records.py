@@ -266,7 +266,9 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        temporary.write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
 
 
 def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[str]) -> None:
@@ -289,7 +291,10 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
         dict(zip(columns, values, strict=True)) | as_row(record)
         for record, *values in zip(records, *columns.values(), strict=True)
     ]
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         for row in rows:

@@ -28,6 +28,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.printable import name_text
 from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
@@ -166,7 +167,7 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
     tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
     provenance = Provenance(
-        source=folder.resolve().name,
+        source=name_text(folder.resolve().name),
         source_fingerprint=weights.fingerprint(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
