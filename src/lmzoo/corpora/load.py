@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmzoo.corpora import downloads, kjv, nltk_corpora
-from lmzoo.corpora.corpus import Corpus, Document, Splits
-from lmzoo.corpora.own import exists, is_written_like_a_path, load_own, load_own_documents
+from lmzoo.corpora.corpus import Corpus, Splits, Text
+from lmzoo.corpora.own import exists, is_written_like_a_path, load_own, load_own_text
 from lmzoo.corpora.registry import DEFAULT_PROTOCOL, CorpusCard, corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.errors import CorpusError, UnknownNameError
 from lmzoo.system.progress import OnProgress
@@ -26,17 +26,17 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     return _load_known(found) if isinstance(found, str) else load_own(found)
 
 
-def load_documents(spec: str | Path | Sequence[str | Path]) -> tuple[str, list[Document]]:
-    """Loads all documents of a text, without dividing them into splits; returns the name of the text and the documents.
+def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
+    """Loads all documents of a text, which is given as for `load_corpus`, without dividing them into splits.
 
-    `spec` is the name of a published corpus, or names the user's own files, as for `load_corpus`; one document is
-    enough. Raises CorpusError and UnknownNameError as `load_corpus` does.
+    The splits of a published corpus follow each other in the order train, valid, test. A text of the user's own may
+    have a single document. Raises CorpusError and UnknownNameError as `load_corpus` does.
     """
     found = _found(spec)
     if not isinstance(found, str):
-        return load_own_documents(found)
+        return load_own_text(found)
     corpus = _load_known(found)
-    return corpus.name, [document for documents in corpus.splits.values() for document in documents]
+    return Text(corpus.name, [document for part in corpus.splits.values() for document in part], lambda: corpus)
 
 
 def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lmzoo.tokenizers import Tokenizer
+from lmzoo.tokenizers.words import SEPARATORS
 
-_MARK = re.compile(r"(?<!\S)(?:</?s>|<unk>)(?!\S)")
+_MARK = re.compile(rf"(?<![^{SEPARATORS}])(?:</?s>|<unk>)(?![^{SEPARATORS}])")
 _logger = logging.getLogger(__name__)
 
 

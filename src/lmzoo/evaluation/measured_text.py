@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from lmzoo.corpora import Corpus, Document, load_corpus, load_documents
+from lmzoo.corpora import Corpus, Document, Text, load_corpus, load_text
 from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_documents
 from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.errors import CorpusError, UsageError
@@ -61,20 +61,19 @@ class MeasuredText:
         about = f"'{predictor.label or predictor.species}'"
         if name is None:
             raise UsageError(
-                f"the training corpus of this {about} is unknown, because lmzoo did not train it: name a corpus or a "
-                "text to measure on (--corpus)"
+                f"the training corpus of this {about} is unknown, because lmzoo did not train it: name a text "
+                "with --corpus"
             )
         if name == "-":
             raise UsageError(
-                f"this {about} was trained on standard input, which cannot be read again: name a text to measure on "
-                "(--corpus)"
+                f"this {about} was trained on standard input, which cannot be read again: name a text with --corpus"
             )
         corpus = load_corpus(name)
         if fingerprint is not None and corpus.fingerprint != fingerprint:
             raise CorpusError(
                 f"the corpus {name} has changed since this {about} was trained on it (sha256 {corpus.fingerprint[:12]} "
                 f"instead of {fingerprint[:12]}), so its {split or default} split may hold training text: restore the "
-                "text, train again, or name another text (--corpus)"
+                "text, train again, or name another text with --corpus"
             )
         return cls._part(corpus, split or default)
 
@@ -98,11 +97,12 @@ class MeasuredText:
             return cls._part(corpus, split or (default if was_trained_on else "all"))
         if split in ("valid", "test"):
             return cls._part(load_corpus(corpus), split)
+        text = load_text(corpus)
         if split is None and trained_on:
-            divided = _divided(corpus)
+            divided = _divided(text)
             if divided is not None and divided.fingerprint in trained_on:
                 return cls._part(divided, default)
-        return cls.of_documents(*load_documents(corpus))
+        return cls.of_documents(text.name, text.documents)
 
     @classmethod
     def of_documents(cls, name: str, documents: Sequence[Document]) -> Self:
@@ -128,10 +128,10 @@ class MeasuredText:
         return encode_documents(documents, predictor.tokenizer)
 
 
-def _divided(corpus: str | Path) -> Corpus | None:
-    """Returns a corpus divided into splits, or None if its text cannot be divided."""
+def _divided(text: Text) -> Corpus | None:
+    """Returns a text divided into splits, or None if it cannot be divided, so that no predictor was trained on it."""
     try:
-        return load_corpus(corpus)
+        return text.divided()
     except CorpusError:
         return None
 
