@@ -65,7 +65,7 @@ def card(name: str) -> Card:
     cards = _all_cards()
     if name not in cards and Path(name).is_dir():
         raise UsageError(
-            f"'{name}' is a folder, not the name of a species, so it cannot be trained here: to compare a trained model "
+            f"'{name}' is a folder, not the name of a species, so it cannot be trained here: to compare a saved model "
             f"with others, use lmzoo evaluate {name} OTHER_FOLDER --corpus TEXT"
         )
     if name not in cards:
