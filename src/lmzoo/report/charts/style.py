@@ -9,7 +9,6 @@ from pathlib import Path
 import altair
 import numpy as np
 import vl_convert
-from scipy.optimize import isotonic_regression
 
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.system.files import atomic_file
@@ -64,6 +63,8 @@ def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str,
 
 def apart(positions: Sequence[float], gap: float) -> list[float]:
     """Returns positions of labels that are at least `gap` apart and closest to `positions` in least squares."""
+    from scipy.optimize import isotonic_regression  # slow to import
+
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(positions))
     apart = np.empty(len(positions))
