@@ -180,7 +180,7 @@ class EvalRecord(Record):
 class CodeRecord(Record):
     """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
-    A compressor compresses the text as one block; its length in bits is stored in nats as well.
+    A general compressor reads the whole text as one block. All lengths are stored in nats, those of compressors too.
     """
 
     name: str

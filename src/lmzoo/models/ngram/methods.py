@@ -328,12 +328,12 @@ Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
-    """Finds the n-grams of T validation tokens among the n-grams of the training text, for each order 1 .. n.
+    """Looks up the n-grams of a validation text in the sorted list of training n-grams, for each order 1 .. n.
 
-    Yields a tuple (indices, (begins, ends)) of arrays (T,) per order. Each number in them is an index in the sorted
-    list of the training n-grams of this order. `indices` is the n-gram that ends with each validation token, or -1 if
-    it does not occur in training. The n-grams from `begins` to `ends` - 1 are all n-grams with the same context; both
-    are equal if the context does not occur.
+    Yields three arrays (T,) for each order, as (indices, (begins, ends)), with a number for each of T validation
+    tokens. `indices` is the position in the list of the n-gram that ends with the token, or -1 if it does not occur in
+    training. The list holds all n-grams with the same context from position `begins` to `ends` - 1; both are equal if
+    the context does not occur in training.
     """
     from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 
