@@ -45,11 +45,12 @@ def test_uniform_is_exact(run: Path) -> None:
 
 def test_figures_are_those_of_the_text(run: Path, corpus_folder: Path) -> None:
     from lmzoo import load_corpus
+    from lmzoo.tokenizers.words import count_words
 
     texts = [document.text for document in load_corpus(corpus_folder).test]
     record = read_records(run / "results.jsonl")[2]
     assert record.n_bytes == sum(len(text.encode()) for text in texts)
-    assert record.n_words == sum(len(text.split()) for text in texts)
+    assert record.n_words == sum(count_words(text) for text in texts)
     assert record.n_documents == len(texts)
     predictor = Predictor.load(run / "predictors" / "markov")
     bits = sum(surprisal.surprisal_bits for text in texts for surprisal in predictor.surprisals(text))

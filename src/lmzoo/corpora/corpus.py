@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lmzoo.errors import CorpusError
+from lmzoo.tokenizers.words import count_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Size:
     """Bytes of UTF-8."""
     characters: int
     words: int
-    """Sequences of characters between white space."""
+    """Sequences of characters between NUL, tab, line end and space; see `lmzoo.tokenizers.words`."""
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> Size:
@@ -97,5 +98,5 @@ class Size:
             len(documents),
             sum(document.n_bytes for document in documents),
             sum(len(document.text) for document in documents),
-            sum(len(document.text.split()) for document in documents),
+            sum(count_words(document.text) for document in documents),
         )

@@ -18,6 +18,7 @@ from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
+from lmzoo.tokenizers.words import count_words
 
 DEFAULT_TOKENIZER = "bpe:4096"
 _SPLITS = ("train", "valid", "test")
@@ -132,5 +133,5 @@ def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer) -> Enc
     return EncodedSplit(
         TokenStream.from_documents(tokenizer.encode_batch(texts)),
         np.array([len(text.encode()) for text in texts], np.int64),
-        np.array([len(text.split()) for text in texts], np.int64),
+        np.array([count_words(text) for text in texts], np.int64),
     )

@@ -76,8 +76,9 @@ class Tokenizer:
         self.vocab_size: int = backend.get_vocab_size()
         """Number of token ids, EOT and special tokens included."""
         if model["type"] == "WordLevel":
-            at_space = [step["type"] for step in _steps(description["pre_tokenizer"])] == ["WhitespaceSplit"]
-            self.kind, self.spec = "word", "word-space" if at_space else "word"
+            steps = [step["type"] for step in _steps(description["pre_tokenizer"])]
+            # Before lmzoo had its own definition of words, word-space tokenizers were saved with WhitespaceSplit.
+            self.kind, self.spec = "word", "word-space" if steps in (["Split"], ["WhitespaceSplit"]) else "word"
         elif model["merges"]:
             self.kind, self.spec = "bpe", f"bpe:{self.vocab_size - len(self.special_tokens)}"
         elif model["byte_fallback"]:

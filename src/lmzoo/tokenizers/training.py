@@ -11,6 +11,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS, EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from lmzoo.tokenizers.words import SEPARATED, split_words
 
 DEFAULT_WORD_COUNT = 2
 """How often a word must occur in the training text to enter the vocabulary, if the specification gives no number."""
@@ -40,25 +41,28 @@ def train_tokenizer(
     | `char`         | the characters of the texts; other characters are encoded as their UTF-8 bytes     |
     | `byte`         | the 256 bytes; the id of a byte is its value + 1                                   |
     | `word:4`       | words and punctuation that occur at least 4 times (default 2); others are `<unk>`  |
-    | `word-space:4` | like `word:4`, but split at white space only, for text that is already tokenized   |
+    | `word-space:4` | like `word:4`, but the words are what stands between NUL, tab, line end and space  |
     | `bpe:4096`     | byte-pair encoding with 4,096 entries, or fewer if the texts are too short         |
 
-    If a `vocabulary` is given, it replaces the trained word list, and text is split at white space. Raises
-    UnknownNameError for an unknown kind, ConfigurationError for a wrong number.
+    `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
+    a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. Raises
+    UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
+    vocabulary that no text can produce.
     """
     kind, number = _parsed(spec)
     texts = _reporting(texts, on_progress)
     if vocabulary is not None:
         if not kind.startswith("word"):
             raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
-        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), pre_tokenizers.WhitespaceSplit()))
+        _check_separated(vocabulary)
+        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()))
     if kind == "char":
         return Tokenizer(_characters(texts))
     if kind == "byte":
         return Tokenizer(_byte_pairs(BYTE_CHARACTERS, [], []))
     if kind == "bpe":
         return Tokenizer(_trained_byte_pairs(texts, number))
-    splitter = pre_tokenizers.WhitespaceSplit() if kind == "word-space" else pre_tokenizers.Whitespace()
+    splitter = _separated() if kind == "word-space" else pre_tokenizers.Whitespace()
     return Tokenizer(_trained_words(texts, splitter, number))
 
 
@@ -134,21 +138,37 @@ def _trained_words(
 
 
 def word_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """Returns a tokenizer that splits text at white space and gives the words of a list the ids 1, 2, 3, ...
+    """Returns a tokenizer that splits text as `word-space` does and gives the words of a list the ids 1, 2, 3, ...
 
     Words outside the list are encoded as `<unk>` if the list contains `<unk>`; otherwise encoding them raises
-    TokenizerError.
+    TokenizerError. Raises TokenizerError for a word that is empty, contains a separator or occurs twice.
     """
-    return Tokenizer(_word_level([EOT_TEXT, *words], pre_tokenizers.WhitespaceSplit()))
+    _check_separated(words)
+    if len(set(words)) < len(words):
+        twice = next(word for index, word in enumerate(words) if word in words[:index])
+        raise TokenizerError(f"the vocabulary has the word {twice!r} twice: remove one of them")
+    return Tokenizer(_word_level([EOT_TEXT, *words], _separated()))
+
+
+def _check_separated(words: Iterable[str]) -> None:
+    """Raises TokenizerError if the tokenizer `word-space` can produce one of the words from no text."""
+    for word in words:
+        if split_words(word) != [word]:
+            raise TokenizerError(
+                f"the vocabulary has the word {word!r}, which no text can produce: a word must not be empty or contain "
+                "NUL, tab, line feed, carriage return or space"
+            )
 
 
 def _words(words: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> tokenizers.Tokenizer:
     return _word_level([EOT_TEXT, UNKNOWN_TEXT, *(word for word in words if word != UNKNOWN_TEXT)], splitter)
 
 
+def _separated() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(SEPARATED), "removed", invert=True)
+
+
 def _word_level(entries: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -> tokenizers.Tokenizer:
-    if EOT_TEXT in entries[1:]:
-        raise TokenizerError(f"'{EOT_TEXT}' cannot be a word, because it contains white space")
     vocab = {entry: token_id for token_id, entry in enumerate(entries)}
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocab, unk_token=UNKNOWN_TEXT))
     backend.pre_tokenizer = splitter

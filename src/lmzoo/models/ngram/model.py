@@ -13,7 +13,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
-from lmzoo.models.ngram.methods import smoothing_from
+from lmzoo.models.ngram.names import GIVEN, smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
@@ -145,6 +145,36 @@ class NgramModel(LanguageModel[int]):
         Meant for pages that explain a prediction; `matched_orders` returns the lengths for a whole text.
         """
         return self._trie.order_of(self._trie.longest_match(state, token_id))
+
+    def largest_sum_error(self) -> float:
+        """Returns the largest difference between 1 and the sum of a distribution that the model predicts for any text.
+
+        All contexts are checked to which a text can lead. The error is about 1e-7 for models that lmzoo fitted, and may
+        be larger for models from files.
+        """
+        from lmzoo.models.ngram.sums import distribution_sums, reached_contexts
+
+        self.require_fitted()
+        sums = distribution_sums(self._trie, self._weights)[reached_contexts(self._trie)]
+        return float(np.abs(sums - 1).max())
+
+    def without_start(self) -> NgramModel:
+        """Returns a copy of the model that does not use that a document starts, like `bos=False` of KenLM.
+
+        The first token of a document is predicted by the unigram probabilities, and the following tokens only from the
+        tokens before them. The end of a document is predicted as before.
+        """
+        from lmzoo.models.ngram.compression import restricted
+
+        self.require_fitted()
+        keep = np.ones(self._trie.tokens.size, np.bool_)
+        for order in range(2, self.order + 1):
+            first = int(self._trie.levels[order])
+            keep[first : first + self._trie.n_at_document_start[order]] = False
+        trie, weights = restricted(self._trie, self._weights, keep)
+        weights.backoffs[trie.document_start] = 0
+        copy = NgramModel(self.vocab_size, order=self.order, smoothing=GIVEN)
+        return copy._become(trie, weights, np.empty((self.order, 0)))
 
     # ---- Reading text, many positions at a time -------------------------------------------------
 
