@@ -143,6 +143,9 @@ class EvalRecord(Record):
     """Highest resident memory of the process that made this record; `compare` runs each model in its own process."""
     train_share: float | None = None
     """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
+    seen_in_train: float | None = None
+    """Share of the words of the test split that also occur in the train split (see `lmzoo.corpora.near_duplicates`);
+    None if the share was not measured."""
     n_tokens_read: int | None = None
     """Number of tokens that a network read in its training, counted once per epoch; None for other models."""
     predict_seconds: float | None = None
