@@ -30,6 +30,7 @@ from lmzoo.stream import EOT
 from lmzoo.streaming import check_stop, decode_pieces, until_stop, without_first_space
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
+from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
@@ -242,10 +243,10 @@ class Predictor:
                 "label": self.label,
             }
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
-            (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8")
+            (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
             self.tokenizer.save(temporary / "tokenizer.json")
             save_arrays(temporary / "arrays.safetensors", self.model.arrays())
-            (temporary / "README.md").write_text(model_card(self), encoding="utf-8")
+            (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
         return folder
 
     @classmethod
@@ -288,7 +289,7 @@ class Predictor:
         from lmzoo.models.pretrained import read_pretrained
 
         tokenizer, model = read_pretrained(folder)
-        name = folder.resolve().name
+        name = name_text(folder.resolve().name)
         settings = {"path": str(folder), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
 

@@ -22,17 +22,20 @@ def shares_by_hand(corpus: Corpus, name: str) -> tuple[float, dict[str, float]]:
     def words(document: Document) -> list[str]:
         return re.findall(r"\w+", document.text.lower())
 
+    short = [w for w in map(words, corpus.train) if len(w) < 8]
     seen = {tuple(w[i : i + 8]) for w in map(words, corpus.train) for i in range(len(w) - 7)}
     shares, total, covered = {}, 0, 0
     for document in corpus.splits[name]:
         w = words(document)
         marked = {i + k for i in range(len(w) - 7) if tuple(w[i : i + 8]) in seen for k in range(8)}
+        if w in short:
+            marked = set(range(len(w)))
         shares[document.name] = len(marked) / len(w) if w else 0.0
         total, covered = total + len(w), covered + len(marked)
     return (covered / total if total else 0.0), {name: share for name, share in shares.items() if share}
 
 
-few_words = st.lists(st.sampled_from(["a", "b", "A,"]), max_size=40).map(" ".join)
+few_words = st.one_of(st.lists(st.sampled_from(["a", "b", "A,"]), max_size=length).map(" ".join) for length in (2, 40))
 some_documents = st.lists(few_words, min_size=1, max_size=4)
 
 
@@ -59,6 +62,23 @@ def test_near_duplicates_by_hand() -> None:
     ]
     assert found.exact == 1
     assert len(near_duplicates(toy(train, ["nothing"], test), n_worst=1)["test"].worst) == 1
+
+
+def test_combining_marks_are_parts_of_words() -> None:
+    # Eight words, of which four in a row are shared. Without its marks, each word would be two or three words.
+    train, test = "हम सब बाज़ार से किताब लाए थे कल", "वे भी बाज़ार से किताब लाए होंगे आज"
+    found = near_duplicates(toy([train], ["शालोम"], [test]))["test"]
+    assert (found.n_words, found.share) == (8, 0.0)
+    for text in ("e\u0301te\u0301 " * 7, "שָׁלוֹם " * 7, "مَرْحَبًا " * 7):
+        assert near_duplicates(toy(["a"], ["b"], [text]))["test"].n_words == 7
+
+
+def test_short_documents_are_seen_if_a_training_document_has_the_same_words() -> None:
+    train = ["yes it is", "no", "a longer text in which no short document counts as seen"]
+    found = near_duplicates(toy(train, ["Yes, it is!", "no"], ["yes it", "no", "short document", "?"]))
+    assert (found["valid"].share, found["valid"].exact) == (1.0, 1)
+    assert (found["test"].share, found["test"].exact) == (1 / 5, 1)
+    assert [(one.name, one.share, one.nearest) for one in found["test"].worst] == [("test 1", 1.0, "train 1")]
 
 
 def test_near_duplicates_report_progress() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,15 @@ from lmzoo.corpora import (
 )
 from lmzoo.corpora.text_files import read_text
 from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError, UnknownNameError
+
+zstandard = pytest.importorskip("zstandard")
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "zst": zstandard.ZstdCompressor().compress,
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
+}
 
 
 def test_one_text_file_is_cut_in_order_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -67,7 +79,7 @@ def test_named_splits_are_taken_at_their_word(tmp_path: Path) -> None:
         ["a", "b"], ["some text"], ["c", "d"],
     ]  # fmt: skip
     (tmp_path / "dev.txt").unlink()
-    with pytest.raises(CorpusError, match=r"has a train split but no valid split: add valid.txt"):
+    with pytest.raises(CorpusError, match=r"has a train and a test split but no valid split .*: add valid.txt"):
         load_corpus(tmp_path)
 
 
@@ -103,35 +115,61 @@ def test_wrong_json_lines_are_named(tmp_path: Path, line: str, message: str) -> 
     assert len(str(raised.value)) < 300
 
 
-def test_packed_files(tmp_path: Path) -> None:
-    zstandard = pytest.importorskip("zstandard")
+@pytest.mark.parametrize("suffix", PACK)
+def test_packed_files(tmp_path: Path, suffix: str) -> None:
     lines = json_lines(*(f"text {number}" for number in range(12))).encode()
     half = len(lines) // 2
-    pack = zstandard.ZstdCompressor().compress
     plain = load_corpus(write(tmp_path / "a.jsonl", lines))
-    write(tmp_path / "gz" / "a.jsonl.gz", gzip.compress(lines[:half]) + gzip.compress(lines[half:]))
-    write(tmp_path / "zst" / "a.jsonl.zst", pack(lines[:half]) + pack(lines[half:]))
-    assert texts(load_corpus(tmp_path / "gz")) == texts(plain)
-    assert texts(load_corpus(tmp_path / "zst")) == texts(plain)
+    pack = PACK[suffix]
+    write(tmp_path / "packed" / f"a.jsonl.{suffix}", pack(lines[:half]) + bytes(8) + pack(lines[half:]))
+    assert texts(load_corpus(tmp_path / "packed")) == texts(plain)
 
 
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: b"plain text", lambda data: data + b"more"])
+@pytest.mark.parametrize("suffix", PACK)
+def test_the_content_and_not_the_name_tells_the_compression(tmp_path: Path, suffix: str) -> None:
+    for name in ("a.txt", "a.txt.gz", "a.txt.bz2", "book"):
+        assert "".join(texts(load_corpus(write(tmp_path / name, PACK[suffix](PROSE.encode()))))) == PROSE
+    assert "".join(texts(load_corpus(write(tmp_path / f"plain.txt.{suffix}", PROSE)))) == PROSE
+    twice = write(tmp_path / "twice.txt.gz", gzip.compress(PACK[suffix](PROSE.encode())))
+    with pytest.raises(CorpusError, match=r"twice.txt.gz is compressed twice, not a text file"):
+        load_corpus(twice)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_compressed_standard_input(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = PACK[suffix](json_lines("one", "two", "three").encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
+    assert texts(load_corpus("-")) == ["one", "two", "three"]
+
+
+def test_a_long_zstandard_window_is_read_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path = write(tmp_path / "a.jsonl.zst", compressor.compress(json_lines(*"abcd").encode()) + compressor.flush())
+    assert texts(load_corpus(path)) == list("abcd")
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "1000000")
+    with pytest.raises(
+        CorpusError, match=r"needs more memory to decompress than the limit of .*LMZOO_MAX_BYTES"
+    ) as told:
+        load_corpus(path)
+    assert "damaged" not in str(told.value)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-5], lambda data: data[:40] + b"#" * 8 + data[48:], lambda data: data + b"more"]
+)
 def test_damaged_packed_files(tmp_path: Path, suffix: str, damage: Any) -> None:
-    zstandard = pytest.importorskip("zstandard")
-    data = PROSE.encode()
-    pack = gzip.compress if suffix == "gz" else zstandard.ZstdCompressor().compress
+    data, pack = PROSE.encode(), PACK[suffix]
     with pytest.raises(CorpusError, match=rf"a.txt.{suffix} is damaged: .*; compress the original file again"):
         load_corpus(write(tmp_path / f"a.txt.{suffix}", damage(pack(data))))
 
 
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
+@pytest.mark.parametrize("suffix", PACK)
 def test_zip_bombs_are_refused_and_the_limit_moves(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zstandard = pytest.importorskip("zstandard")
-    pack = gzip.compress if suffix == "gz" else zstandard.ZstdCompressor().compress
-    path = write(tmp_path / f"bomb.txt.{suffix}", pack(b"a word " * 100_000))
+    path = write(tmp_path / f"bomb.txt.{suffix}", PACK[suffix](b"a word " * 100_000))
     monkeypatch.setenv("LMZOO_MAX_BYTES", "699999")
     with pytest.raises(CorpusError, match=r"has more than 699,999 bytes of text.*LMZOO_MAX_BYTES"):
         load_corpus(path)
@@ -146,7 +184,7 @@ def test_zip_bombs_are_refused_and_the_limit_moves(
 def test_zst_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lmzoo\[data\]'"):
-        load_corpus(write(tmp_path / "a.txt.zst", b"x"))
+        load_corpus(write(tmp_path / "a.txt.zst", b"\x28\xb5\x2f\xfd"))
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +202,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"abc\xe6\x97", r"byte 0xe6 at offset 3"),
         (b"\x89PNG\r\n\x1a\n\0\0", r"is not a text file: it has a NUL byte at offset 8"),
         ("text".encode("utf-16"), r"is encoded as UTF-16: save it as UTF-8"),
+        ("text".encode("utf-32"), r"is encoded as UTF-32: save it as UTF-8"),
+        (codecs.BOM_UTF32_BE + "text".encode("utf-32-be"), r"is encoded as UTF-32: save it as UTF-8"),
+        ("a text\n".encode("utf-16-le"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
+        ("a text\n".encode("utf-16-be"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
+        ("ein täxt".encode("utf-32-le"), r"is encoded as UTF-32 without a byte-order mark: save it as UTF-8"),
+        (b"PK\x03\x04\x14\0", r"is a zip archive, not a text file: extract its text first"),
         (b"", r"there is no text in"),
         (b" \n\n ", r"there is no text in"),
         (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),

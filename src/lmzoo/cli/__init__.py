@@ -67,7 +67,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Expected errors are printed as one line without a traceback."""
     _use_utf8()
     try:
-        returned = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        with terminal.log_messages():
+            returned = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         terminal.note(f"lmzoo: {_usage_message(error)}")
         return 2
@@ -107,11 +108,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _use_utf8() -> None:
-    """Sets the standard streams to UTF-8 whatever the locale, because texts contain any character."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    """Sets the output streams to UTF-8 whatever the locale, because texts contain any character.
+
+    The bytes of file names that are not UTF-8 are printed as escape sequences.
+    """
+    for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
-            reconfigure(encoding="utf-8")
+            reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

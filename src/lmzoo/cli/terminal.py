@@ -7,6 +7,7 @@ characters.
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lmzoo.system.placement import this_process
-from lmzoo.system.printable import printable, printable_json
+from lmzoo.system.printable import name_text, printable, printable_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +81,35 @@ def print_json(value: Any) -> None:
 
 def note(message: str) -> None:
     """Prints one line of plain text to stderr."""
-    stderr().print(message, markup=False, soft_wrap=True)
+    stderr().print(printable(message, keep=""), markup=False, soft_wrap=True)
+
+
+class _NoteHandler(logging.Handler):
+    """A log handler that prints each different message once, as a note on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._printed:
+            self._printed.add(message)
+            note(message)
+
+
+@contextmanager
+def log_messages() -> Iterator[None]:
+    """Prints the log messages of lmzoo on stderr within a `with` block, each different message once."""
+    logger, handler = logging.getLogger("lmzoo"), _NoteHandler()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def note_pages(pages: Sequence[Path]) -> None:
@@ -90,8 +119,8 @@ def note_pages(pages: Sequence[Path]) -> None:
 
 
 def command_line() -> str:
-    """Returns the command line of this process, quoted for a shell."""
-    return shlex.join(["lmzoo", *sys.argv[1:]])
+    """Returns the command line of this process, quoted for a shell and as valid Unicode."""
+    return name_text(shlex.join(["lmzoo", *sys.argv[1:]]))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Corpus:
         for name, documents in self.splits.items():
             digest.update(f"{name} {len(documents)}\n".encode())
             for document in documents:
-                for field in (document.name.encode(), document.text.encode()):
+                for field in (document.name.encode("utf-8", "surrogatepass"), document.text.encode()):
                     digest.update(len(field).to_bytes(8, "little"))  # so that different corpora give different input
                     digest.update(field)
         return digest.hexdigest()

@@ -1,20 +1,22 @@
 """Near-duplicates: the share of the validation and test sets that also occurs in the training set.
 
 The measure is the one used to decontaminate GPT-3 (Brown et al. 2020, appendix C), with n = 8: a word is a duplicate if
-it lies in an 8-gram of words that also occurs in the training set, ignoring case and punctuation. In a script without
-spaces a "word" is a sequence of letters, so that only longer repetitions are detected.
+it lies in an 8-gram of words that also occurs in the training set, ignoring case and punctuation. A document of fewer
+than 8 words has no 8-gram; its words are duplicates if a training document consists of the same words. A word is a
+sequence of letters, combining marks and digits, as in the tokenizer "word". In a script without spaces, such a sequence
+is longer than a word, so that only longer repetitions are detected.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
@@ -22,7 +24,7 @@ from lmzoo.system.progress import OnProgress, Progress
 
 N_WORDS: Final = 8
 """Length of the n-grams of words that are compared."""
-_WORD = re.compile(r"\w+")
+_WORD = regex.compile(r"\w+")  # unlike the module re, it counts combining marks as parts of words
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no factor is lost; 2^64 divided by the golden ratio
 
 
@@ -32,10 +34,11 @@ class DuplicateDocument:
 
     name: str
     share: float
-    """Fraction of the document's words that lie in an 8-gram that also occurs in the training set."""
+    """Fraction of the document's words that lie in an 8-gram that also occurs in the training set; 1 for a document of
+    fewer than 8 words that a training document repeats."""
     n_words: int
     nearest: str
-    """Name of the training document that shares the most 8-grams with it."""
+    """Name of the training document that shares the most 8-grams with it, or that repeats its fewer than 8 words."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class NearDuplicates:
     """The overlap of one split of a corpus with its training set."""
 
     share: float
-    """Fraction of the split's words that lie in an 8-gram that also occurs in the training set."""
+    """Fraction of the split's words that lie in an 8-gram that also occurs in the training set, or in a document of
+    fewer than 8 words that a training document repeats."""
     n_words: int
     exact: int
     """Number of documents whose whole text equals a training document."""
@@ -104,6 +108,13 @@ class _Words:
         starts = np.flatnonzero(self.document[:n] == self.document[N_WORDS - 1 :])
         return hashes[starts], starts
 
+    def short_documents(self) -> Iterator[tuple[int, slice, bytes]]:
+        """Yields the index, the positions and the word ids (as bytes) of each document that has 1 to 7 words."""
+        ends = np.cumsum(self.lengths)
+        for index in np.flatnonzero((self.lengths > 0) & (self.lengths < N_WORDS)).tolist():
+            positions = slice(int(ends[index] - self.lengths[index]), int(ends[index]))
+            yield index, positions, self.ids[positions].tobytes()
+
 
 def _word_ids(text: str, word_ids: Mapping[str, int]) -> NDArray[np.int32]:
     words = cast(list[str], _WORD.findall(text.lower()))
@@ -112,17 +123,21 @@ def _word_ids(text: str, word_ids: Mapping[str, int]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The 8-grams of the training set, sorted by their hashes."""
+    """The 8-grams of the training set, sorted by their hashes, and its documents of fewer than 8 words."""
 
     hashes: NDArray[np.uint64]  # (R,) sorted
     document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
     names: list[str]
+    short: dict[bytes, str]
+    """Names of the documents of 1 to 7 words, by their word ids."""
 
     @classmethod
     def of(cls, words: _Words, codes: NDArray[np.uint64], documents: Sequence[Document]) -> _Index:
         hashes, starts = words.ngrams(codes)
         order = np.argsort(hashes)
-        return cls(hashes[order], words.document[starts[order]], [document.name for document in documents])
+        names = [document.name for document in documents]
+        short = {word_ids: names[index] for index, _, word_ids in words.short_documents()}
+        return cls(hashes[order], words.document[starts[order]], names, short)
 
     def contains(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Returns a mask (R,) that is True where an 8-gram, given by its hash, occurs in the training set."""
@@ -162,12 +177,17 @@ def _compare(
     steps[shared_starts] += 1
     steps[shared_starts + N_WORDS] -= 1
     covered = np.cumsum(steps[: len(words.ids)]) > 0  # (T,)
+    repeated = {}
+    for index, positions, word_ids in words.short_documents():
+        if word_ids in train.short:
+            covered[positions] = True
+            repeated[index] = train.short[word_ids]
     per_document = np.bincount(words.document, weights=covered, minlength=len(documents))  # (D,)
     shares = per_document / np.maximum(words.lengths, 1)
     worst = []
     for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
         if shares[index] > 0:
-            nearest = train.nearest(shared_hashes[words.document[shared_starts] == index])
+            nearest = repeated.get(index) or train.nearest(shared_hashes[words.document[shared_starts] == index])
             n_words = int(words.lengths[index])
             worst.append(DuplicateDocument(documents[index].name, float(shares[index]), n_words, nearest))
     return NearDuplicates(

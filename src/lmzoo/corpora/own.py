@@ -1,58 +1,52 @@
-"""Corpora from a user's own files: text or JSON lines, compressed or not, in folders, globs, or standard input.
+"""Corpora from a user's own files: text or JSON, compressed or not, in folders, globs, or standard input.
 
-Documents: each line of a `.jsonl` file (its field "text"), and each text file; a single text file is cut into passages.
-Splits: if there are several files and one of them (or a folder) is named train, the files and folders named train,
-valid (or val, validation, dev) and test. Otherwise passages are split in order, 80/10/10, and documents by
-`every_tenth`. Empty documents are left out.
+Documents: each object of a JSON file (its field "text"), and each text file; a single text file is cut into passages.
+Splits: if the names of several files tell their splits, as `train.txt` and `dev/a.txt` do, these splits (see
+`lmzoo.corpora.split_names`). Otherwise passages are split in order, 80/10/10, and documents by `every_tenth`. Empty
+documents are left out. A log message says which files belong to which split, and which files of a folder are not read.
 """
 
 from __future__ import annotations
 
 import glob
-import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lmzoo.corpora import compression
 from lmzoo.corpora.corpus import Corpus, Document, Splits
+from lmzoo.corpora.json_texts import is_json, json_documents
+from lmzoo.corpora.split_names import listed, splits_by_name
 from lmzoo.corpora.splitting import every_tenth, in_order, passages
 from lmzoo.corpora.text_files import read_standard_input, read_text
 from lmzoo.errors import CorpusError
+from lmzoo.system.printable import name_from_text, name_text, printable
 
 STANDARD_INPUT = "-"
-_PACKED = (".gz", ".zst")
-_IN_FOLDERS = (".txt", ".jsonl")
-_JSON_LINES = (".jsonl", ".json", ".ndjson")
-_SPLIT_NAMES = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+_IN_FOLDERS = (".txt", ".text", ".tokens", ".jsonl", ".ndjson")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _File:
     path: Path
     name: str
-    """Path of the file relative to the given folder, so that names do not depend on the location of that folder."""
+    """Path of the file relative to the folder of the corpus, so that names do not depend on the folder's location."""
 
-    @property
-    def is_json_lines(self) -> bool:
-        return _unpacked_suffix(self.path) in _JSON_LINES
 
-    @property
-    def split(self) -> str | None:
-        """The split, such as "train", to which the file belongs according to its path; None if the path names none.
+@dataclass(frozen=True)
+class _Found:
+    """The files that a path or a glob pattern names."""
 
-        The first part of the relative path is read, without its extension: both "train.txt" and "train/a.txt" belong to
-        the training split.
-        """
-        outermost = Path(self.name).parts[0]
-        return _SPLIT_NAMES.get(outermost.partition(".")[0].lower())
+    paths: Sequence[Path]
+    folder: Path
+    """The folder to which the names of the files are relative."""
+    skipped: Sequence[Path] = field(default=())
+    """The files of a folder that are not read."""
+    is_one_file: bool = False
+    """True if the name is that of a file, and not of a folder or a pattern."""
 
 
 def exists(spec: str) -> bool:
@@ -60,7 +54,7 @@ def exists(spec: str) -> bool:
     if spec == STANDARD_INPUT or glob.has_magic(spec):
         return True
     try:
-        return bool(spec) and Path(spec).exists()
+        return bool(spec) and _path(spec).exists()
     except OSError:  # a name longer than the system allows
         return False
 
@@ -75,70 +69,154 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
 
     Raises CorpusError, which names the file and the position of the fault.
     """
+    name = _name(specs)
+    if _is_standard_input(specs):
+        documents, is_one_text = _documents_of_standard_input()
+        rule, splits = _divided(documents, "standard input", is_one_text=is_one_text)
+    else:
+        rule, splits = _from_files(specs, name)
+    _logger.info("corpus %s: %s", _shown(name), rule)
+    return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
+
+
+def load_own_documents(specs: Sequence[str | Path]) -> tuple[str, list[Document]]:
+    """Loads the documents of files, folders and globs, or of standard input, without dividing them into splits.
+
+    Returns the name of the text and its documents, of which one is enough. Raises CorpusError as `load_own` does.
+    """
+    name = _name(specs)
+    if _is_standard_input(specs):
+        return name, _documents_of_standard_input()[0]
+    files, _, skipped = _files(specs)
+    _log_skipped(name, skipped)
+    return name, _documents(files)[0]
+
+
+def _name(specs: Sequence[str | Path]) -> str:
     if not specs:
         raise CorpusError("no file was given: give a file, a folder, a glob, or - for standard input")
-    name = str(specs[0]) if len(specs) == 1 else f"{specs[0]} and {len(specs) - 1} more"
-    if [str(spec) for spec in specs] == [STANDARD_INPUT]:
-        rule, splits = _in_passages(passages("stdin", read_standard_input()), "standard input")
-    else:
-        rule, splits = _from_files(_files(specs), name)
-    return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
+    first = name_text(specs[0])
+    return first if len(specs) == 1 else f"{first} and {len(specs) - 1} more"
+
+
+def _is_standard_input(specs: Sequence[str | Path]) -> bool:
+    return [str(spec) for spec in specs] == [STANDARD_INPUT]
 
 
 # ---- Finding files ----------------------------------------------------------------------------------
 
 
-def _files(specs: Sequence[str | Path]) -> list[_File]:
-    """Returns the files that the specs name, each once, in the given order; files of a folder or glob by name."""
-    try:
-        return list({file.path.resolve(): file for spec in specs for file in _expand(spec)}.values())
-    except OSError as error:
-        raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
-
-
-def _expand(spec: str | Path) -> Iterator[_File]:
+def _path(spec: str | Path) -> Path:
+    """Returns the path of a file or folder, also if `spec` is its name as `name_text` writes it."""
     path = Path(spec)
+    return path if path.exists() else Path(name_from_text(str(spec)))
+
+
+def _expand(spec: str | Path) -> _Found:
+    path = _path(spec)
     if path.is_dir():
-        inside = sorted((file.relative_to(path) for file in path.rglob("*")), key=lambda file: file.as_posix())
-        kept = [file for file in inside if _is_corpus_file(path / file) and not _is_hidden(file)]
+        inside = sorted(_inside(path), key=lambda file: file.relative_to(path).as_posix())
+        kept = [file for file in inside if _is_corpus_file(file)]
+        skipped = [file for file in inside if not _is_corpus_file(file)]
         if not kept:
-            raise CorpusError(f"the folder {path} has no .txt or .jsonl files (also as .gz or .zst)")
-        yield from (_File(path / file, file.as_posix()) for file in kept)
-    elif path.exists():
-        yield _File(path, path.name)
-    elif glob.has_magic(str(path)):
+            others = f"; it has {listed([_shown(file.relative_to(path)) for file in skipped])}" if skipped else ""
+            raise CorpusError(
+                f"the folder {path} has no .txt or .jsonl files (also as {', '.join(compression.SUFFIXES)}){others}"
+            )
+        return _Found(kept, path, skipped)
+    if path.exists():
+        return _Found([path], path.parent, is_one_file=True)
+    if glob.has_magic(str(path)):
         # Path.glob does not accept absolute patterns.
         paths = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         matches = [Path(match) for match in paths if not Path(match).is_dir()]
         if not matches:
             raise CorpusError(f"no file matches {spec}")
-        root = Path(os.path.commonpath([match.parent for match in matches]))
-        yield from (_File(match, match.relative_to(root).as_posix()) for match in matches)
-    else:
-        raise CorpusError(f"there is no file or folder {path}")
+        return _Found(matches, Path(os.path.commonpath([match.parent for match in matches])))
+    raise CorpusError(f"there is no file or folder {path}")
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yields all files below a folder that are not hidden; raises OSError for a folder that cannot be read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent) / name for name in files if not name.startswith("."))
 
 
 def _is_corpus_file(path: Path) -> bool:
-    return path.is_file() and _unpacked_suffix(path) in _IN_FOLDERS
+    return path.is_file() and _suffix(path) in _IN_FOLDERS
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _suffix(path: Path) -> str:
+    """Returns the suffix of a file in lower case, without the suffix of its compression: ".txt" for "a.TXT.gz"."""
+    is_compressed = path.suffix.lower() in compression.SUFFIXES
+    return Path(path.stem if is_compressed else path.name).suffix.lower()
 
 
-def _unpacked_suffix(path: Path) -> str:
-    return Path(path.stem if path.suffix.lower() in _PACKED else path.name).suffix.lower()
+def _files(specs: Sequence[str | Path]) -> tuple[list[_File], bool, list[str]]:
+    """Returns the files that the specs name, True if the only spec is a file, and the names of the skipped files.
+
+    Each file occurs once, in the given order, with its name relative to the folder that all files share.
+    """
+    try:
+        found = [_expand(spec) for spec in specs]
+    except OSError as error:
+        raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
+    root = os.path.commonpath([os.path.abspath(one.folder) for one in found])  # noqa: PTH100 (keeps symbolic links)
+    paths = {path.resolve(): path for one in found for path in one.paths}
+    files = [_File(path, name_text(Path(os.path.relpath(path, root)).as_posix())) for path in paths.values()]
+    skipped = [_shown(path.relative_to(one.folder)) for one in found for path in one.skipped]
+    return files, len(found) == 1 and found[0].is_one_file, skipped
+
+
+def _log_skipped(name: str, skipped: Sequence[str]) -> None:
+    if skipped:
+        _logger.info("corpus %s: not read: %s", _shown(name), listed(skipped))
+
+
+def _shown(name: str | Path) -> str:
+    return printable(name_text(name), keep="")
 
 
 # ---- Documents and splits ---------------------------------------------------------------------------
 
 
-def _from_files(files: Sequence[_File], name: str) -> tuple[str, Splits]:
-    if len(files) > 1 and any(file.split == "train" for file in files):
-        return "the files named train, valid and test", _named_splits(files, name)
-    documents = _documents(files)
-    if _is_single_text(files):
-        return _in_passages(documents, name)
+def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits]:
+    """Returns the rule by which files are divided into splits, in one line, and the splits."""
+    files, is_one_file, skipped = _files(specs)
+    names = [_shown(file.name) for file in files]
+    split_of = None if is_one_file else splits_by_name(names, _shown(name))
+    if split_of is None:
+        documents, is_one_text = _documents(files)
+        rule, splits = _divided(documents, name, is_one_text=is_one_text)
+        if len(files) > 1:
+            rule = f"no split in the names of {listed(names)}; {rule}"
+    else:
+        inside = {name: [i for i, split in enumerate(split_of) if split == name] for name in Splits._fields}
+        splits = Splits(**{split: _whole_documents([files[i] for i in inside[split]]) for split in inside})
+        parts = (f"{split} from {listed([names[i] for i in inside[split]])}" for split in inside)
+        rule = f"splits by the names of the files: {', '.join(parts)}"
+        skipped += [name for name, split in zip(names, split_of, strict=True) if split is None]
+    _log_skipped(name, skipped)
+    return rule, splits
+
+
+def _divided(documents: Sequence[Document], name: str, *, is_one_text: bool) -> tuple[str, Splits]:
+    """Divides documents into splits: the passages of one text in order, and other documents by `every_tenth`."""
+    if is_one_text and len(documents) < 3:
+        n_characters = sum(len(document.text) for document in documents)
+        raise CorpusError(
+            f"{name} has {n_characters} characters of text, too few for the splits train, valid and test: give at "
+            "least 500"
+        )
+    if is_one_text:
+        rule = "one text, cut into passages of about 4,000 characters (fewer in a short text); "
+        rule += "the first 80 % for training, the next 10 % for validation, the last 10 % for test"
+        return rule, in_order(documents)
     if len(documents) < 3:
         raise CorpusError(
             f"{name} has {len(documents)} non-empty document(s), but train, valid and test need one each: add "
@@ -150,72 +228,44 @@ def _from_files(files: Sequence[_File], name: str) -> tuple[str, Splits]:
     return rule, every_tenth(documents)
 
 
-def _named_splits(files: Sequence[_File], name: str) -> Splits:
-    splits: dict[str, list[Document]] = {}
-    for split in Splits._fields:
-        inside = [file for file in files if file.split == split]
-        if not inside:
-            raise CorpusError(
-                f"{name} has a train split but no {split} split: add {split}.txt, or rename the train file"
-            )
-        splits[split] = _documents(inside)
-    return Splits(**splits)
+def _documents(files: Sequence[_File]) -> tuple[list[Document], bool]:
+    """Reads the documents of files; returns True with them if they are the passages of a single text."""
+    if len(files) > 1:
+        return _whole_documents(files), False
+    return _documents_of_input(read_text(files[0].path), files[0])
 
 
-def _in_passages(documents: Sequence[Document], name: str) -> tuple[str, Splits]:
-    if len(documents) < 3:
-        n_characters = sum(len(document.text) for document in documents)
-        raise CorpusError(
-            f"{name} has {n_characters} characters of text, too few for the splits train, valid and test: give at "
-            "least 500"
-        )
-    rule = "one text, cut into passages of about 4,000 characters (fewer in a short text); "
-    return rule + "the first 80 % for training, the next 10 % for validation, the last 10 % for test", in_order(
-        documents
-    )
+def _documents_of_standard_input() -> tuple[list[Document], bool]:
+    """Reads the documents of standard input; returns True with them if they are the passages of a text."""
+    return _documents_of_input(read_standard_input(), _File(Path("standard input"), "stdin"))
 
 
-def _is_single_text(files: Sequence[_File]) -> bool:
-    return len(files) == 1 and not files[0].is_json_lines
+def _documents_of_input(text: str, file: _File) -> tuple[list[Document], bool]:
+    """Returns the documents of the only input; returns True with them if they are the passages of a text.
+
+    Raises CorpusError if they are all empty.
+    """
+    is_text = not is_json(text, _suffix(file.path))
+    documents = passages(file.name, text) if is_text else json_documents(text, file.name, str(file.path))
+    return _not_empty(documents, file.path), is_text
 
 
-def _documents(files: Sequence[_File]) -> list[Document]:
-    """Reads the non-empty documents of the files; raises CorpusError if there are none."""
+def _whole_documents(files: Sequence[_File]) -> list[Document]:
+    """Reads the documents of files, of which each text is one document; raises CorpusError if they are all empty."""
     documents: list[Document] = []
     for file in files:
         text = read_text(file.path)
-        if file.is_json_lines:
-            documents += _json_lines(file, text)
-        elif _is_single_text(files):
-            documents += passages(file.name, text)
+        if is_json(text, _suffix(file.path)):
+            documents += json_documents(text, file.name, str(file.path))
         else:
             documents.append(Document(file.name, text))
-    documents = [document for document in documents if document.text and not document.text.isspace()]
-    if not documents:
-        others = f" and {len(files) - 1} other file(s)" if len(files) > 1 else ""
-        raise CorpusError(f"there is no text in {files[0].path}{others}")
-    return documents
+    others = f" and {len(files) - 1} other file(s)" if len(files) > 1 else ""
+    return _not_empty(documents, f"{files[0].path}{others}")
 
 
-def _json_lines(file: _File, text: str) -> Iterator[Document]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line and not line.isspace():
-            yield Document(f"{file.name}:{number}", _json_text(line, f"{file.path} line {number}"))
-
-
-def _json_text(line: str, location: str) -> str:
-    """Returns the field "text" of a line of JSON; raises CorpusError, which names `location`, if there is none."""
-    entry = None
-    try:
-        entry = json.loads(line)
-        text = entry["text"]
-        text.encode()
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{location} is not JSON: {error.msg} at column {error.colno}") from error
-    except KeyError as error:
-        raise CorpusError(f'{location} has no field "text"; its fields are: {", ".join(entry or ["none"])}') from error
-    except UnicodeEncodeError as error:
-        raise CorpusError(f'{location}: "text" has half of a surrogate pair at character {error.start}') from error
-    except (TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise CorpusError(f'{location} must be an object with a string in "text": {line[:60]}') from error
-    return text
+def _not_empty(documents: Iterable[Document], place: str | Path) -> list[Document]:
+    """Returns the documents that have other characters than white space; raises CorpusError if there are none."""
+    kept = [document for document in documents if document.text and not document.text.isspace()]
+    if not kept:
+        raise CorpusError(f"there is no text in {place}")
+    return kept

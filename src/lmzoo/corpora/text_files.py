@@ -3,59 +3,63 @@
 from __future__ import annotations
 
 import codecs
-import gzip
+import itertools
 import os
+import stat
 import sys
-import zlib
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError
+from lmzoo.corpora.compression import DamagedDataError, DecompressionMemoryError, decompress, is_compressed
+from lmzoo.errors import ConfigurationError, CorpusError
 
 MAX_BYTES_VARIABLE = "LMZOO_MAX_BYTES"
-"""Environment variable: the largest number of bytes of a decompressed file or of standard input."""
+"""Environment variable: the largest number of bytes of a decompressed file, of a pipe, or of standard input."""
 _DEFAULT_MAX_BYTES = 1 << 30
 _BLOCK = 1 << 20
-_ZST_BLOCK = 1 << 12
-"""Compressed bytes per step: Zstandard can expand one byte to 32,768, so that larger steps could fill the memory."""
+_BYTE_ORDER_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_OTHER_FILES = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"%PDF-", "a PDF file"),
+)
 
 
 def read_text(path: Path) -> str:
-    """Reads the text of a file, and decompresses files named `.gz` and `.zst`.
+    """Reads the text of a file, and decompresses gzip, Zstandard, xz and bzip2, whatever the name of the file.
 
-    A byte-order mark is removed and "\\r\\n" becomes "\\n", so that a text is the same on every system. Raises
-    CorpusError if the file cannot be read, is damaged, is not UTF-8, or decompresses to more bytes than the limit:
-    1 GiB, or the value of the environment variable LMZOO_MAX_BYTES.
+    A byte-order mark is removed, and the line ends "\\r\\n" become "\\n", so that a text is the same on every system.
+    Raises CorpusError if the file cannot be read, is damaged, is not UTF-8, or is larger than the limit: a compressed
+    file or a pipe may have 1 GiB of text, or the value of the environment variable LMZOO_MAX_BYTES.
     """
     try:
         with path.open("rb") as file:
-            match path.suffix.lower():
-                case ".gz":
-                    data = _limited(_gzip_blocks(file), str(path))
-                case ".zst":
-                    data = _limited(_zst_blocks(file), str(path))
-                case _:
-                    data = file.read()
-    except (EOFError, gzip.BadGzipFile, zlib.error, _ZstError) as error:
-        raise CorpusError(f"{path} is damaged: {error}; compress the original file again") from error
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return decode(_read(file, str(path), is_regular=is_regular), str(path))
     except OSError as error:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode(data, str(path))
 
 
 def read_standard_input() -> str:
-    """Reads all text of standard input, with the same size limit as a decompressed file."""
-    return decode(_limited(iter(lambda: sys.stdin.buffer.read(_BLOCK), b""), "standard input"), "standard input")
+    """Reads all text of standard input, as `read_text` reads a file: decompressed, and with the same size limit."""
+    return decode(_read(sys.stdin.buffer, "standard input", is_regular=False), "standard input")
 
 
 def decode(data: bytes | bytearray, name: str) -> str:
-    """Decodes UTF-8 bytes as text.
+    """Decodes UTF-8 bytes as text, without a byte-order mark and with "\\n" in place of "\\r\\n".
 
     Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise CorpusError(f"{name} is encoded as UTF-16: save it as UTF-8")
+    if kind := _other_file(data):
+        raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")
+    if encoding := _wide_encoding(data):
+        raise CorpusError(f"{name} is encoded as {encoding}: save it as UTF-8")
     nul = data.find(0)
     if nul >= 0:
         raise CorpusError(f"{name} is not a text file: it has a NUL byte at offset {nul:,}; lmzoo reads UTF-8 text")
@@ -82,58 +86,53 @@ def max_bytes() -> int:
     return int(value)
 
 
-def _limited(blocks: Iterable[bytes], name: str) -> bytearray:
+def _read(file: IO[bytes], name: str, *, is_regular: bool) -> bytearray:
+    """Reads and decompresses all bytes of an open file; `is_regular` is False for a pipe, which may never end.
+
+    Raises CorpusError if the data are damaged, or if a compressed file or a pipe has more bytes than the limit.
+    """
     limit = max_bytes()
+    more = f"to read it anyway, set the environment variable {MAX_BYTES_VARIABLE} to a larger number"
+    head = file.read(_BLOCK)
+    is_limited = not is_regular or is_compressed(head)
     data = bytearray()
-    for block in blocks:
-        data += block
-        if len(data) > limit:
-            raise CorpusError(
-                f"{name} has more than {limit:,} bytes of text: to read it anyway, set the environment variable "
-                f"{MAX_BYTES_VARIABLE} to a larger number"
-            )
+    try:
+        for block in decompress(itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")), max_memory=limit):
+            data += block
+            if is_limited and len(data) > limit:
+                raise CorpusError(f"{name} has more than {limit:,} bytes of text: {more}")
+    except DamagedDataError as error:
+        raise CorpusError(f"{name} is damaged: {error}; compress the original file again") from error
+    except DecompressionMemoryError as error:
+        raise CorpusError(
+            f"{name} needs more memory to decompress than the limit of {limit:,} bytes: {more}"
+        ) from error
     return data
 
 
-def _gzip_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=file) as unpacked:
-        while block := unpacked.read(_BLOCK):
-            yield block
+def _wide_encoding(data: bytes | bytearray) -> str | None:
+    """Returns "UTF-32" or "UTF-16" if the data have its byte-order mark, or are such text without a mark; else None."""
+    for mark, name in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            return name
+    head = data[:4096]
+    for codec in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if 0 in head else ():
+        try:
+            text = head.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        n_ascii = sum(character.isascii() for character in text)  # binary data look like rare characters
+        if 10 * n_ascii >= len(text) and all(character.isprintable() or character in "\t\n\r" for character in text):
+            return f"{codec[:6]} without a byte-order mark"
+    return None
 
 
-class _ZstError(Exception):
-    """An error of the Zstandard library, whichever library is used."""
-
-
-def _zst_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    new_decompressor, library_error = _zstandard()
-    decompressor = None  # of the current frame
-    while block := file.read(_ZST_BLOCK):
-        while block:
-            decompressor = decompressor or new_decompressor()
-            try:
-                yield decompressor.decompress(block)
-            except library_error as error:
-                raise _ZstError(str(error)) from error
-            block = decompressor.unused_data
-            if decompressor.eof:
-                decompressor = None
-    if decompressor is not None:
-        raise EOFError("the file ends in the middle of a frame")
-
-
-def _zstandard() -> tuple[Any, type[Exception]]:
-    """Returns a function that creates a decompressor for one Zstandard frame, and the exception that it raises.
-
-    Uses the standard library of Python 3.14 or later, and the package `zstandard` before. Raises MissingExtraError if
-    the package is not installed.
-    """
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-
-        return zstd.ZstdDecompressor, zstd.ZstdError
-    try:
-        import zstandard
-    except ImportError as error:
-        raise MissingExtraError("zstandard", "data", "reading .zst files") from error
-    return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+def _other_file(data: bytes | bytearray) -> str | None:
+    """Returns what kind of file begins with these bytes, such as "a zip archive", or None if the kind is unknown."""
+    if is_compressed(data):
+        return "compressed twice"
+    if data[257:262] == b"ustar":
+        return "a tar archive"
+    if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
+        return "a Parquet file"
+    return next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)

@@ -143,6 +143,9 @@ class EvalRecord(Record):
     """Highest resident memory of the process that made this record; `compare` runs each model in its own process."""
     train_share: float | None = None
     """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
+    seen_in_train: float | None = None
+    """Share of the words of the test split that also occur in the train split (see `lmzoo.corpora.near_duplicates`);
+    None if the share was not measured."""
     n_tokens_read: int | None = None
     """Number of tokens that a network read in its training, counted once per epoch; None for other models."""
     predict_seconds: float | None = None
@@ -243,7 +246,9 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        temporary.write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
 
 
 def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[str]) -> None:
@@ -266,7 +271,10 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
         dict(zip(columns, values, strict=True)) | as_row(record)
         for record, *values in zip(records, *columns.values(), strict=True)
     ]
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         for row in rows:

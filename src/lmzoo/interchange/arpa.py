@@ -13,6 +13,7 @@ from lmzoo.models.ngram.arpa import read_arpa, write_arpa
 from lmzoo.models.ngram.names import GIVEN
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
+from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, word_tokenizer
@@ -35,7 +36,7 @@ def predictor_from_arpa(
     with Path(path).open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     provenance = Provenance(
-        source=Path(path).name,
+        source=name_text(Path(path).name),
         source_fingerprint=fingerprint,
         largest_sum_error=float(f"{model.largest_sum_error():.2g}"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

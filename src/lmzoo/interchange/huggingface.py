@@ -28,6 +28,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.printable import name_text
 from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
@@ -163,7 +164,7 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
     tokenizer = read_tokenizer(folder, eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
     provenance = Provenance(
-        source=folder.resolve().name,
+        source=name_text(folder.resolve().name),
         source_fingerprint=weights.fingerprint(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),

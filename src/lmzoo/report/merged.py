@@ -23,6 +23,7 @@ from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.headline import Headline, headline
 from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, rows, seed_rows, titled_tables
 from lmzoo.report.pages import write_pages
+from lmzoo.system.printable import name_text
 
 _TABLE_HEADER = ("model", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
 
@@ -132,7 +133,7 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
 def _runs(folders: list[Path]) -> list[Run]:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("a run folder is given twice: name each folder once")
-    names = [folder.resolve().name for folder in folders]
+    names = [name_text(folder.resolve().name) for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
     runs = []

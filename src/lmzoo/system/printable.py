@@ -1,15 +1,19 @@
-"""Removes control characters from text before it is printed.
+"""Makes text and file names printable: without control characters, and as valid Unicode.
 
-A corpus, and so a model fitted to it, may contain characters that control a terminal.
+A corpus, and so a model fitted to it, may contain characters that control a terminal. The name of a file may have bytes
+that are not UTF-8; Python represents them by surrogates, which cannot be printed or written to a file.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters (among them ESC, which starts terminal commands), and the line separators and direction marks of
-Unicode, which can move the rest of a line."""
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (among them ESC, which starts terminal commands), the line separators and direction marks of
+Unicode, which can move the rest of a line, and surrogates."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
@@ -28,8 +32,20 @@ def printable_json(line: str) -> str:
     return _COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
+def name_text(name: str | Path) -> str:
+    """Returns a file name as valid Unicode: each byte that is not UTF-8 becomes an escape sequence, such as \\xe9."""
+    return _SURROGATE.sub(lambda match: _symbol(match[0]), str(name))
+
+
+def name_from_text(text: str) -> str:
+    """Returns the file name for which `name_text` returns the given text."""
+    return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
 def _symbol(character: str) -> str:
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
     return "␡" if code == 0x7F else character.encode("unicode_escape").decode()

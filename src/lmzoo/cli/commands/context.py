@@ -57,6 +57,7 @@ def context(
     from lmzoo.predictor import Predictor
     from lmzoo.probes.context_use import context_use
     from lmzoo.report.context_use import Use
+    from lmzoo.system.printable import name_text
 
     uses: list[Use] = []
     tokenizers: set[str] = set()
@@ -73,7 +74,7 @@ def context(
                 on_progress=on_progress,
             )
         tokenizers.add(predictor.tokenizer.fingerprint)
-        uses.append(Use.of(folder.name, predictor.species, found))
+        uses.append(Use.of(name_text(folder.name), predictor.species, found))
         if json:
             terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(uses[-1])})
     if len(tokenizers) > 1:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
     from lmzoo.report.gradients import Flow
     from lmzoo.stream import TokenStream
+    from lmzoo.system.printable import name_text
 
 
 def gradients(
@@ -83,7 +84,7 @@ def gradients(
             found = gradient_flow(
                 predictor.model, stream, max_distance=distance, n_positions=positions, seed=seed, untrained=kind
             )
-            flows.append(Flow(folder.name, found, kind))
+            flows.append(Flow(name_text(folder.name), found, kind))
             if json:
                 terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(flows[-1])})
     if not flows:

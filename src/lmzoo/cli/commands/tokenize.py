@@ -73,24 +73,14 @@ def _text(text: str | None, file: Path | None) -> str:
 
     Raises UsageError unless exactly one of `text` and `file` is given.
     """
-    import sys
-
-    from lmzoo.errors import CorpusError, UsageError
+    from lmzoo.corpora.text_files import read_standard_input, read_text
+    from lmzoo.errors import UsageError
 
     if (text is None) == (file is None):
         raise UsageError('give either a text or --file FILE: lmzoo tokenize "some text"')
     if file is not None:
-        from lmzoo.corpora.text_files import read_text
-
         return read_text(file)
-    if text == "-":
-        try:
-            return sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"standard input is not UTF-8 text: byte {error.start} is invalid; convert the text to UTF-8 first"
-            ) from error
-    return text or ""
+    return read_standard_input() if text == "-" else text or ""
 
 
 def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, Tokenizer]]:

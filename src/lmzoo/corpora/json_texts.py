@@ -1,0 +1,120 @@
+"""Documents in JSON: one object per line, an array of objects, or objects that are printed over several lines.
+
+Each object is a document, whose text is the string in its field "text". The format is recognised by the content where a
+name does not tell it, as for standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from lmzoo.corpora.corpus import Document
+from lmzoo.errors import CorpusError
+
+SUFFIXES = (".jsonl", ".json", ".ndjson")
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"\s*")
+
+
+def is_json(text: str, suffix: str) -> bool:
+    """Returns True if a text holds documents in JSON.
+
+    `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A text named `.jsonl`, `.json` or
+    `.ndjson` is always JSON. Another text is JSON if it begins with a JSON object, or is one JSON array of objects; a
+    text named `.txt` only if these objects have the field "text".
+    """
+    if suffix in SUFFIXES:
+        return True
+    start = _after_space(text, 0)
+    if text[start : start + 1] not in ("{", "["):
+        return False
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return False
+    end = _after_space(text, end)
+    is_whole = end == len(text) if isinstance(value, list) else text[end : end + 1] in ("", "{")
+    entries = value if isinstance(value, list) else [value]
+    return (
+        is_whole
+        and bool(entries)
+        and all(isinstance(entry, dict) and (suffix != ".txt" or "text" in entry) for entry in entries)
+    )
+
+
+def json_documents(text: str, name: str, path: str) -> Iterator[Document]:
+    """Yields the documents of a text in JSON, named by their line or their number, such as "a.jsonl:1".
+
+    `name` is the name of the file in the corpus, and `path` its name in error messages. Raises CorpusError, with the
+    line or the number of the document, if the text is not JSON or an object has no string in its field "text".
+    """
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # old line ends; inside of strings, JSON has no line ends
+    if _is_one_per_line(text):
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line and not line.isspace():
+                location = f"{path} line {number}"
+                yield Document(f"{name}:{number}", _text_of(_parsed(line, location), location, line))
+        return
+    for number, entry in enumerate(_entries(text, path), start=1):
+        yield Document(f"{name}:{number}", _text_of(entry, f"{path} item {number}", str(entry)))
+
+
+def _is_one_per_line(text: str) -> bool:
+    """Returns False if a text is an array, or if its first line is only the beginning of an object."""
+    start = _after_space(text, 0)
+    if text[start : start + 1] not in ("{", "["):
+        return True
+    try:
+        _, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return not text.startswith("[", start) or "\n" not in text[start:].strip()
+    return text.startswith("{", start) and "\n" not in text[start:end]
+
+
+def _entries(text: str, path: str) -> Iterator[Any]:
+    """Yields the JSON values of a text one after the other; an array stands for its elements."""
+    end = _after_space(text, 0)
+    while end < len(text):
+        try:
+            value, end = _DECODER.raw_decode(text, end)
+        except json.JSONDecodeError as error:
+            raise CorpusError(f"{path} line {error.lineno} is not JSON: {error.msg} at column {error.colno}") from error
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{path} cannot be read as JSON: {error}") from error
+        end = _after_space(text, end)
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def _after_space(text: str, start: int) -> int:
+    """Returns the index of the first character from `start` on that is not white space."""
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
+
+
+def _parsed(line: str, location: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{location} is not JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f'{location} must be an object with a string in "text": {line[:60]}') from error
+
+
+def _text_of(entry: Any, location: str, shown: str) -> str:
+    """Returns the field "text" of a JSON object; raises CorpusError, which names `location`, if it is not a string."""
+    if isinstance(entry, dict) and "text" not in entry:
+        raise CorpusError(f'{location} has no field "text"; its fields are: {", ".join(entry or ["none"])[:200]}')
+    if not isinstance(entry, dict) or not isinstance(entry["text"], str):
+        raise CorpusError(f'{location} must be an object with a string in "text": {shown[:60]}')
+    try:
+        entry["text"].encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(f'{location}: "text" has half of a surrogate pair at character {error.start}') from error
+    return entry["text"]

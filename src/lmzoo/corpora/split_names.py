@@ -1,0 +1,147 @@
+"""Splits of a corpus by the names of its files: which files belong to train, valid and test.
+
+A split word, such as "train", "dev" or "test", counts wherever it stands between other characters than letters, in the
+name of a file or of a folder: `ptb.train.txt`, `train-00000-of-00001.jsonl`, `en_dev.txt`, `data/test/part0.jsonl`. In
+"latest" there is none. Names that do not decide the split of every file are an error, because a wrong guess would train
+a model on its test text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from lmzoo.errors import CorpusError
+
+_HELD_OUT = "held-out"
+"""Stands for a word such as "eval" or "heldout", which may name the validation split or the test split."""
+_SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "devel": "valid",
+    "development": "valid",
+    "newsdev": "valid",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+    "devtest": "test",
+    "newstest": "test",
+    "eval": _HELD_OUT,
+    "evaluation": _HELD_OUT,
+    "heldout": _HELD_OUT,
+    "holdout": _HELD_OUT,
+}
+_NAMES = ("train", "valid", "test")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""The boundary between two words of a name such as "wikiTrain"."""
+_SPLIT_WORD = re.compile(rf"(?<![^\W\d_])({'|'.join(_SPLIT_OF)})(?:set|data|split|file)?(?![^\W\d_])")
+"""A split word, which may continue as in "testset", between characters that are not letters."""
+_TWO_WORDS = re.compile(r"(?<![^\W\d_])(held|hold)[\W_]out(?![^\W\d_])")
+_ABOUT_THE_CORPUS = re.compile(r"(readme|licen[cs]e|copying|notice|changelog|citation|authors)(?![^\W\d_])")
+"""Start of the names of files that describe a corpus and do not belong to its text."""
+
+
+def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None:
+    """Returns the split of each file according to its name, or None if no file has a split word in its name.
+
+    `names` are the paths of several files, relative to the folder of the corpus; `corpus` is the name of the corpus in
+    error messages. The split is "train", "valid" or "test", or None for a file such as README.txt, which describes the
+    corpus. Raises CorpusError if the names do not decide: if a name has the words of two splits, if only some names
+    have one, or if a split has no files.
+    """
+    found = _splits_in(names)
+    if not any(found):
+        _check_words_without_marks(names, corpus)
+        return None
+    for name, splits in zip(names, found, strict=True):
+        if len(splits) > 1:
+            raise CorpusError(
+                f"{corpus}: the split of {name} is not clear, because its name has the words of "
+                f"{' and '.join(sorted(splits))}: rename the file so that it has one of them"
+            )
+    split_of = [next(iter(splits), None) for splits in found]
+    without = [
+        name for name, split in zip(names, split_of, strict=True) if not split and not _is_about_the_corpus(name)
+    ]
+    if without:
+        named = [name for name, split in zip(names, split_of, strict=True) if split]
+        raise CorpusError(
+            f"{corpus}: {listed(named)} {_have(named)} the name of a split (train, valid or test), but "
+            f"{listed(without)} {_have(without)} none: rename these files after their splits, or move them away"
+        )
+    return _complete(names, split_of, corpus)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names as text: all of them if they are at most three, else their number and the first and last."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{len(names):,} files ({names[0]}, {names[1]}, ... {names[-1]})"
+
+
+def _splits_in(names: Sequence[str]) -> list[set[str]]:
+    """Returns, for each name, the splits whose words it has.
+
+    Folders that contain all files do not count, unless no other part of any name has a split word.
+    """
+    shared = os.path.commonpath([PurePath(name).parent for name in names])
+    inside = [_splits_of(os.path.relpath(name, shared or ".")) for name in names]
+    return inside if any(inside) else [_splits_of(name) for name in names]
+
+
+def _splits_of(name: str) -> set[str]:
+    spaced = _TWO_WORDS.sub(r"\1out", _HUMP.sub(" ", name).lower())
+    found = {_SPLIT_OF[word] for word in _SPLIT_WORD.findall(spaced)}
+    return found - {_HELD_OUT} if found & {"valid", "test"} else found  # "eval/test.txt" is a test file
+
+
+def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> list[str | None]:
+    """Returns the splits of the files; held-out files belong to valid or test, whichever has no other files.
+
+    Raises CorpusError if a split has no files, or if held-out files could belong to either split.
+    """
+    missing = [split for split in _NAMES if split not in split_of]
+    held_out = [name for name, split in zip(names, split_of, strict=True) if split == _HELD_OUT]
+    if held_out and missing in (["valid"], ["test"]):
+        return [missing[0] if split == _HELD_OUT else split for split in split_of]
+    if held_out:
+        raise CorpusError(
+            f"{corpus}: it is not clear whether {listed(held_out)} {'is' if len(held_out) == 1 else 'are'} for "
+            f"validation or for test: rename the files so that each has one of the words train, valid and test"
+        )
+    if missing:
+        present = [split for split in _NAMES if split in split_of]
+        files = [name for name, split in zip(names, split_of, strict=True) if split]
+        raise CorpusError(
+            f"{corpus} has a {' and a '.join(present)} split but no {' and no '.join(missing)} split (its files: "
+            f"{listed(files)}): add {missing[0]}.txt, or name one file alone, which is then divided into three splits"
+        )
+    return split_of
+
+
+def _check_words_without_marks(names: Sequence[str], corpus: str) -> None:
+    """Raises CorpusError for names such as "mytrain.txt" and "mytest.txt", which differ only in a split word."""
+    known = {name.lower(): name for name in names}
+    for name in known:
+        for word in _SPLIT_OF:
+            other = name.replace("train", word)
+            if other != name and other in known and _SPLIT_OF[word] != "train":
+                raise CorpusError(
+                    f"{corpus}: {known[name]} and {known[other]} look like two splits, but the words train and {word} "
+                    "are not separated from other letters: rename the files, for example to train.txt and test.txt"
+                )
+
+
+def _is_about_the_corpus(name: str) -> bool:
+    return bool(_ABOUT_THE_CORPUS.match(PurePath(name).name.lower()))
+
+
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
