@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmzoo import zoo
+from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.report import charts
-from lmzoo.report.leaderboard import COLUMNS, duration, figure, rows, short_number, static_and_adaptive
+from lmzoo.report.leaderboard import columns, duration, figure, rows, short_number
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "leaderboard.jsonl"
@@ -55,7 +56,8 @@ def short_leaderboard(records: Sequence[EvalRecord]) -> str:
 
 def leaderboard(records: Sequence[EvalRecord]) -> str:
     """Returns the full leaderboard, as the report of `lmzoo compare` has it."""
-    return markdown([column.title for column in COLUMNS], rows(records))
+    shown = columns(records)
+    return markdown([column.title for column in shown], rows(records, shown))
 
 
 def species() -> str:
@@ -85,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.run:
         write_records(RECORDS, read_records(arguments.run / "results.jsonl"))
-    ranked, _ = static_and_adaptive(read_records(RECORDS))
+    ranked = [record for record in entries(read_records(RECORDS)) if not record.adapts_on_test]
     pages = {
         path: updated(path, tables)
         for path, tables in {

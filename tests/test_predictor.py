@@ -149,6 +149,7 @@ def test_saved_and_loaded(markov_predictor: Predictor, saved: Path) -> None:
         "tokenizer.json",
         "arrays.safetensors",
         "README.md",
+        "training_sample.safetensors",
     }
     loaded = Predictor.load(saved)
     assert (loaded.species, loaded.settings, loaded.provenance) == ("markov", {}, markov_predictor.provenance)

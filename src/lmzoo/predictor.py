@@ -34,9 +34,11 @@ from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
+from lmzoo.training_sample import TrainingSample
 
 FORMAT_VERSION = 1
 DEFAULT_CORPUS = "kjv"
+_SAMPLE = "training_sample.safetensors"
 
 
 @final
@@ -58,6 +60,8 @@ class Predictor:
     """Origin of the model: its training text, seed and time, or the file that it was imported from."""
     label: str = ""
     """Name of the predictor in tables; empty if the name of its model family is enough."""
+    training_sample: TrainingSample | None = None
+    """A sample of the training text, to recognise this text in an evaluation; None for an imported model."""
 
     @classmethod
     def fit(
@@ -102,7 +106,8 @@ class Predictor:
             versions=versions(),
             machine=computer,
         )
-        return cls(corpus.tokenizer, model, species, settings, provenance)
+        sample = TrainingSample.of(corpus.train.stream, int(corpus.train.document_words.sum()))
+        return cls(corpus.tokenizer, model, species, settings, provenance, training_sample=sample)
 
     def __repr__(self) -> str:
         made = self.provenance
@@ -223,8 +228,9 @@ class Predictor:
     def save(self, folder: str | Path) -> Path:
         """Saves the predictor in a new folder and returns its path; an existing folder must hold a saved predictor.
 
-        The folder gets `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, all of them or, after
-        an error, none. Raises UsageError for a model family that is not registered, or a folder with other files.
+        The folder gets `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, and for a model that
+        lmzoo trained `training_sample.safetensors`: all of them or, after an error, none. Raises UsageError for a model
+        family that is not registered, or a folder with other files.
         """
         if self.species not in zoo.names():
             raise UsageError(
@@ -238,6 +244,7 @@ class Predictor:
                 "species": self.species,
                 "settings": dict(self.settings),
                 "vocab_size": self.tokenizer.vocab_size,
+                "tokenizer": self.tokenizer.spec,
                 "tokenizer_fingerprint": self.tokenizer.fingerprint,
                 "provenance": self.provenance.as_dict(),
                 "label": self.label,
@@ -246,6 +253,8 @@ class Predictor:
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
             self.tokenizer.save(temporary / "tokenizer.json")
             save_arrays(temporary / "arrays.safetensors", self.model.arrays())
+            if self.training_sample is not None:
+                save_arrays(temporary / _SAMPLE, self.training_sample.arrays())
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
         return folder
 
@@ -277,12 +286,13 @@ class Predictor:
             fingerprint, provenance = description["tokenizer_fingerprint"], Provenance(**description["provenance"])
         except (ValueError, KeyError, TypeError) as error:
             raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", description.get("tokenizer", ""))
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
         model = zoo.create(species, vocab_size, device=device, **settings).load_arrays(arrays)
-        return cls(tokenizer, model, species, settings, provenance, description.get("label", ""))
+        sample = TrainingSample.from_arrays(load_arrays(folder / _SAMPLE)[0]) if (folder / _SAMPLE).exists() else None
+        return cls(tokenizer, model, species, settings, provenance, description.get("label", ""), sample)
 
     @classmethod
     def _from_huggingface(cls, folder: Path) -> Self:
@@ -292,6 +302,16 @@ class Predictor:
         name = name_text(folder.resolve().name)
         settings = {"path": str(folder), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
+
+
+def training_fingerprint(folder: str | Path) -> str | None:
+    """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable."""
+    try:
+        provenance = json.loads((Path(folder) / "predictor.json").read_text(encoding="utf-8"))["provenance"]
+        fingerprint = provenance.get("corpus_fingerprint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def check_folder(folder: str | Path) -> Path:

@@ -30,7 +30,7 @@ from huggingface_folders import (
 )
 from tokenizers import models, normalizers
 
-from lmzoo import EOT, Predictor
+from lmzoo import EOT, Predictor, evaluate
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, TokenizerError, UsageError
 from lmzoo.interchange.huggingface import predictor_from_huggingface
@@ -48,6 +48,7 @@ from lmzoo.testing import (
     window,
 )
 from lmzoo.tokenizers import adopt_tokenizer
+from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -56,7 +57,10 @@ def test_a_tokenizer_of_others_keeps_its_tokens(name: str) -> None:
     plain, vocab_size = make(), config().vocab_size
     plain.encode_special_tokens = True
     tokenizer = adopt_tokenizer(plain.to_str(), eot_id=eot_id, vocab_size=vocab_size)
-    assert (tokenizer.vocab_size, tokenizer.kind, tokenizer.lossless) == (vocab_size, "bpe", True)
+    assert (tokenizer.vocab_size, tokenizer.kind) == (vocab_size, "bpe")
+    assert tokenizer.lossless is (name == "gpt2"), "others change some texts: a space at the start, or ▁"
+    texts = [*TEXTS, TEXT, "a   b", " x"]
+    assert tokenizer.alteration(texts, tokenizer.encode_batch(texts)) == ""
     for text in [*TEXTS[:2], TEXT, "a   b", "<s></s><unk>", "", " x"]:
         ids = tokenizer.encode(text)
         swap = {EOT: eot_id, eot_id: EOT}
@@ -79,13 +83,69 @@ def test_a_tokenizer_of_others_keeps_its_tokens(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("normalizer", "lossless"),
-    [(None, True), (normalizers.NFC(), True), (normalizers.Lowercase(), False), (normalizers.NFKC(), False)],
+    [(None, True), (normalizers.NFC(), False), (normalizers.Lowercase(), False), (normalizers.NFKC(), False)],
 )
 def test_a_tokenizer_that_changes_texts_is_not_lossless(normalizer: Any, lossless: bool) -> None:
     plain = byte_pairs(300)
     if normalizer is not None:
         plain.normalizer = normalizer
     assert adopt_tokenizer(plain.to_str(), eot_id=299, vocab_size=300).lossless is lossless
+
+
+def without_bytes(missing: bytes) -> tokenizers.Tokenizer:
+    """Returns a tokenizer like that of SmolLM2, which lacks some bytes and has special tokens."""
+    description = json.loads(byte_pairs(300).to_str())
+    for byte in missing:
+        del description["model"]["vocab"][BYTE_CHARACTERS[byte]]
+    used = {*description["model"]["vocab"].values(), 299}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    spare = [token_id for token_id in range(300) if token_id not in used]
+    description["added_tokens"] += [{"id": i, "content": f"<|{i}|>", **plain} for i in spare]
+    return tokenizers.Tokenizer.from_str(json.dumps(description))
+
+
+def test_bytes_that_a_tokenizer_lacks_are_not_left_out() -> None:
+    never = bytes([0xC0, 0xC1, *range(0xF5, 0x100)])
+    plain = without_bytes(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2" + never)
+    text = "a\x04b\x1d \U00040000\U000bffff\U00012345 é"
+    assert plain.decode(plain.encode(text).ids) != text, "else this test shows nothing"
+    tokenizer = adopt_tokenizer(plain.to_str(), eot_id=299, vocab_size=300)
+    assert tokenizer.lossless
+    for text in (text, "\x04", *(chr(plane << 16) for plane in range(17))):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    for text in TEXTS:
+        assert [299 if i == EOT else i for i in tokenizer.encode(text).tolist()] == plain.encode(text).ids
+
+
+def test_without_spare_ids_the_measured_text_decides(tmp_path: Path, corpus_folder: Path) -> None:
+    description = json.loads(without_bytes(b"\x04").to_str())
+    description["added_tokens"] = description["added_tokens"][:1]
+    description["model"]["vocab"]["zz"] = next(
+        i for i in range(300) if i not in {*description["model"]["vocab"].values(), 299}
+    )
+    home = saved_model(tmp_path / "home", gpt2_config(), tokenizers.Tokenizer.from_str(json.dumps(description)))
+    predictor = Predictor.load(home)
+    assert not predictor.tokenizer.lossless
+    (tmp_path / "plain.jsonl").write_text(json.dumps({"text": TEXTS[0]}) + "\n", encoding="utf-8")
+    record = evaluate(predictor, tmp_path / "plain.jsonl")
+    assert record.lossless
+    assert record.bits_per_byte
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"text": "a\x04b"}) + "\n", encoding="utf-8")
+    record = evaluate(predictor, tmp_path / "odd.jsonl")
+    assert record.bits_per_byte is None
+    assert record.why_no_bits_per_byte == (
+        "document 1 differs after encoding and decoding, from character 1 ('\\x04') on"
+    )
+
+
+def test_transformers_does_not_warn_of_a_padding_token_in_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(transformers.modeling_utils.logger, "warning_once", lambda text, *_: warnings.append(text))
+    home = saved_model(tmp_path / "home", gpt2_config(pad_token_id=299), byte_pairs(300))
+    Predictor.load(home).predict_distribution("The cat")
+    assert [text for text in warnings if "attention_mask" in text] == []
 
 
 def test_tokenizers_that_do_not_fit_are_refused() -> None:
@@ -234,7 +294,7 @@ def test_commands_take_the_folder(
     home = str(others["llama"])
     assert run(["evaluate", home, str(saved), "--corpus", str(corpus_folder), "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert "attention_mask" not in captured.err
     record, other = map(json.loads, captured.out.splitlines())
     assert (record["species"], record["label"], record["settings"]) == (
         "huggingface",

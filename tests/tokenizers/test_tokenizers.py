@@ -136,7 +136,7 @@ def test_rare_words_are_unknown() -> None:
 def test_word_space_splits_at_white_space_only() -> None:
     tokenizer = train_tokenizer("word-space:1", ["the `` end '' ."])
     assert [piece.text for piece in tokenizer.pieces("the `` end '' .")] == ["the", "``", "end", "''", "."]
-    assert tokenizer.spec == "word-space"
+    assert tokenizer.spec == "word-space:1"
 
 
 def test_closed_vocabulary() -> None:

@@ -40,24 +40,26 @@ def plain_table(
 def leaderboard_table(records: Sequence[EvalRecord], width: int) -> Group:
     """Returns the leaderboard for a terminal of `width` characters, with as many columns as fit, from the first.
 
-    Models that adapt to the test text have a table of their own.
+    Each measured text has a line with its size above its tables. Models that adapt to the test text, and models whose
+    perplexities are not comparable, have tables of their own.
     """
     from rich.console import Group
     from rich.text import Text
 
-    from lmzoo.report.leaderboard import ADAPTIVE_NOTE, COLUMNS, rows, static_and_adaptive
+    from lmzoo.report.leaderboard import columns, measured_texts, rows, titled_tables
 
-    titles = [column.title for column in COLUMNS]
-    text = [index for index, column in enumerate(COLUMNS) if not column.is_number]
-    static, adaptive = static_and_adaptive(records)
-    n_columns = _n_columns_that_fit([titles, *rows(records)], width)
-
-    def table(part: Sequence[EvalRecord]) -> Table:
-        return plain_table(titles[:n_columns], [row[:n_columns] for row in rows(part)], text=text)
-
-    parts: list[RenderableType] = [table(static)] if static else []
-    if adaptive:
-        parts += [Text(f"{chr(10) if static else ''}{ADAPTIVE_NOTE}", style="dim"), table(adaptive)]
+    shown = columns(records)
+    titles = [column.title for column in shown]
+    text = [index for index, column in enumerate(shown) if not column.is_number]
+    n_columns = _n_columns_that_fit([titles, *rows(records, shown)], width)
+    parts: list[RenderableType] = []
+    for caption, of_text in measured_texts(records):
+        parts += [*([Text()] if parts else []), Text(caption, style="bold")]
+        for number, (title, note, part) in enumerate(titled_tables(of_text)):
+            if number:
+                parts += [Text(), Text(title, style="bold")]
+            cells = [row[:n_columns] for row in rows(part, shown)]
+            parts += [plain_table(titles[:n_columns], cells, text=text), *([Text(note, style="dim")] if note else [])]
     return Group(*parts)
 
 

@@ -6,9 +6,9 @@
 'Genesis 1'
 """
 
-from lmzoo.corpora.corpus import Corpus, Document, Size
+from lmzoo.corpora.corpus import Corpus, Document, Size, Text
 from lmzoo.corpora.duplicates import DuplicateDocument, NearDuplicates, near_duplicates
-from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus, load_tags
+from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus, load_tags, load_text
 from lmzoo.corpora.registry import CorpusCard, DataFile, Protocol, corpus_card, list_corpora
 from lmzoo.corpora.tags import token_tags
 
@@ -21,12 +21,14 @@ __all__ = [
     "NearDuplicates",
     "Protocol",
     "Size",
+    "Text",
     "corpus_card",
     "fetch_corpus",
     "is_available",
     "list_corpora",
     "load_corpus",
     "load_tags",
+    "load_text",
     "near_duplicates",
     "token_tags",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -78,6 +78,16 @@ class Corpus:
                     digest.update(len(field).to_bytes(8, "little"))  # so that different corpora give different input
                     digest.update(field)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """The documents of a text that is not divided into splits."""
+
+    name: str
+    documents: Sequence[Document]
+    divided: Callable[[], Corpus]
+    """Returns the text as a corpus with three splits, or raises CorpusError if it cannot be divided."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.corpora import Corpus, Document
+from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
@@ -33,12 +34,19 @@ class EncodedSplit:
     """Number of UTF-8 bytes (D,) of each document's text."""
     document_words: NDArray[np.int64]
     """Number of words (D,) of each document's text, separated by white space."""
+    alteration: str = ""
+    """The first difference between the texts and their decoded token ids; empty if there is none, or for a word
+    tokenizer, which always changes white space."""
 
     @property
     def bytes_by_token(self) -> NDArray[np.float64]:
         """The bytes of each document divided evenly among its tokens, as an array (T,) for T tokens."""
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
+
+    def is_recovered_by(self, tokenizer: Tokenizer) -> bool:
+        """Returns True if the tokenizer that encoded the documents decodes their token ids to exactly their texts."""
+        return tokenizer.lossless or (tokenizer.kind != "word" and not self.alteration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +74,13 @@ class EncodedCorpus:
                 split: EncodedSplit = getattr(self, name)
                 arrays = {"ids": split.stream.ids, "bytes": split.document_bytes, "words": split.document_words}
                 save_arrays(temporary / f"{name}.safetensors", arrays)
-            facts = {"name": self.name, "fingerprint": self.fingerprint, "protocol": self.protocol}
+            facts = {
+                "name": self.name,
+                "fingerprint": self.fingerprint,
+                "protocol": self.protocol,
+                "tokenizer": self.tokenizer.spec,
+                "alterations": {name: getattr(self, name).alteration for name in _SPLITS},
+            }
             (temporary / "corpus.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
     @classmethod
@@ -85,11 +99,12 @@ class EncodedCorpus:
         for split in _SPLITS:
             arrays, _ = load_arrays(folder / f"{split}.safetensors")
             stream = TokenStream(take_array(arrays, "ids", shape=(None,), dtype=np.int32))
-            sizes = [
+            n_bytes, n_words = (
                 take_array(arrays, size, shape=(stream.n_documents,), dtype=np.int64) for size in ("bytes", "words")
-            ]
-            splits.append(EncodedSplit(stream, *sizes))
-        return cls(name, fingerprint, protocol, Tokenizer.load(folder / "tokenizer.json"), *splits)
+            )
+            splits.append(EncodedSplit(stream, n_bytes, n_words, facts.get("alterations", {}).get(split, "")))
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", facts.get("tokenizer", ""))
+        return cls(name, fingerprint, protocol, tokenizer, *splits)
 
 
 def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgress | None = None) -> Tokenizer:
@@ -116,6 +131,7 @@ def encode_corpus(
     """
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer_for(corpus, tokenizer)
+    report_marks((document.text for documents in corpus.splits.values() for document in documents), tokenizer)
     total = sum(len(getattr(corpus, name)) for name in _SPLITS)
     splits: list[EncodedSplit] = []
     for name in _SPLITS:
@@ -130,8 +146,10 @@ def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer) -> Enc
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")
     texts = [document.text for document in documents]
+    encoded = tokenizer.encode_batch(texts)
     return EncodedSplit(
-        TokenStream.from_documents(tokenizer.encode_batch(texts)),
+        TokenStream.from_documents(encoded),
         np.array([len(text.encode()) for text in texts], np.int64),
         np.array([count_words(text) for text in texts], np.int64),
+        "" if tokenizer.lossless or tokenizer.kind == "word" else tokenizer.alteration(texts, encoded),
     )

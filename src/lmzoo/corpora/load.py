@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmzoo.corpora import downloads, kjv, nltk_corpora
-from lmzoo.corpora.corpus import Corpus, Splits
-from lmzoo.corpora.own import exists, is_written_like_a_path, load_own
+from lmzoo.corpora.corpus import Corpus, Splits, Text
+from lmzoo.corpora.own import exists, is_written_like_a_path, load_own, load_own_text
 from lmzoo.corpora.registry import DEFAULT_PROTOCOL, CorpusCard, corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.errors import CorpusError, UnknownNameError
 from lmzoo.system.progress import OnProgress
@@ -22,14 +22,36 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     of a corpus, the name means the corpus, and "./kjv" the file. Nothing is downloaded: see `fetch_corpus`. Raises
     CorpusError if the text is missing, damaged or too short, and UnknownNameError if the name is unknown.
     """
+    found = _found(spec)
+    return _load_known(found) if isinstance(found, str) else load_own(found)
+
+
+def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
+    """Loads all documents of a text, which is given as for `load_corpus`, without dividing them into splits.
+
+    The splits of a published corpus follow each other in the order train, valid, test. A text of the user's own may
+    have a single document. Raises CorpusError and UnknownNameError as `load_corpus` does.
+    """
+    found = _found(spec)
+    if not isinstance(found, str):
+        return load_own_text(found)
+    corpus = _load_known(found)
+    return Text(corpus.name, [document for part in corpus.splits.values() for document in part], lambda: corpus)
+
+
+def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
+    """Returns the name of a published corpus as text, and the names of the user's own files as a list.
+
+    Raises UnknownNameError or CorpusError if `spec` names neither.
+    """
     if isinstance(spec, Path):
-        return load_own([spec])
+        return [spec]
     if not isinstance(spec, str):
-        return load_corpus(spec[0]) if len(spec) == 1 else load_own(spec)
+        return _found(spec[0]) if len(spec) == 1 else spec
     if is_known(spec):
-        return _load_known(spec)
+        return spec
     if exists(spec):
-        return load_own([spec])
+        return [spec]
     known = [known for card in list_corpora() for known in card.specs]
     if not is_written_like_a_path(spec):
         raise UnknownNameError("corpus or file", spec, known)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmzoo.corpora import compression
-from lmzoo.corpora.corpus import Corpus, Document, Splits
+from lmzoo.corpora.corpus import Corpus, Document, Splits, Text
 from lmzoo.corpora.json_texts import is_json, json_documents
 from lmzoo.corpora.split_names import listed, splits_by_name
 from lmzoo.corpora.splitting import every_tenth, in_order, passages
@@ -76,20 +76,29 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
     else:
         rule, splits = _from_files(specs, name)
     _logger.info("corpus %s: %s", _shown(name), rule)
-    return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
+    return _corpus(name, rule, splits)
 
 
-def load_own_documents(specs: Sequence[str | Path]) -> tuple[str, list[Document]]:
+def load_own_text(specs: Sequence[str | Path]) -> Text:
     """Loads the documents of files, folders and globs, or of standard input, without dividing them into splits.
 
-    Returns the name of the text and its documents, of which one is enough. Raises CorpusError as `load_own` does.
+    One document is enough. Raises CorpusError as `load_own` does.
     """
     name = _name(specs)
     if _is_standard_input(specs):
-        return name, _documents_of_standard_input()[0]
-    files, _, skipped = _files(specs)
-    _log_skipped(name, skipped)
-    return name, _documents(files)[0]
+        documents, is_one_text = _documents_of_standard_input()
+    else:
+        files, is_one_file, skipped = _files(specs)
+        _log_skipped(name, skipped)
+        documents, is_one_text = _documents(files)
+        if not is_one_file:  # the names of the files may tell the splits
+            return Text(name, documents, lambda: load_own(specs))
+    about = "standard input" if _is_standard_input(specs) else name
+    return Text(name, documents, lambda: _corpus(name, *_divided(documents, about, is_one_text=is_one_text)))
+
+
+def _corpus(name: str, rule: str, splits: Splits) -> Corpus:
+    return Corpus(name, title=name, licence="not stated", citation="", protocol=rule, **splits._asdict())
 
 
 def _name(specs: Sequence[str | Path]) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation of a trained predictor on one split of a corpus."""
+"""Evaluation of a trained predictor on a text: one split of a corpus, or all of it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from lmzoo.corpora import Corpus, load_corpus
-from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
-from lmzoo.errors import CorpusError, UsageError
+from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.errors import CorpusError
 from lmzoo.evaluation.cost import measure_cost
+from lmzoo.evaluation.measured_text import AnyCorpus, MeasuredSplit, MeasuredText
 from lmzoo.evaluation.records import EvalRecord, new_origin
 from lmzoo.evaluation.scores import save_scores
 from lmzoo.evaluation.statistics import compare_pairs, resampling_units
@@ -26,9 +26,9 @@ from lmzoo.system.provenance import peak_memory_bytes
 
 def evaluate(
     predictor: Predictor | str | Path,
-    corpus: str | Path | Corpus | EncodedCorpus | None = None,
+    corpus: AnyCorpus | MeasuredText | None = None,
     *,
-    split: Literal["valid", "test"] = "test",
+    split: MeasuredSplit | None = None,
     label: str = "",
     train_share: float | None = None,
     with_costs: bool = False,
@@ -36,25 +36,29 @@ def evaluate(
     command: str = "",
     on_progress: OnProgress | None = None,
 ) -> EvalRecord:
-    """Evaluates a predictor on one split of a corpus and returns the results as a record.
+    """Evaluates a predictor on a text and returns the results as a record.
 
     The main result is bits per byte: the sum of all surprisals in bits, divided by the UTF-8 bytes of the original
     text. Each token is predicted once, from the tokens before it in its document; the EOT token of each document counts
     too.
 
     `predictor` is a Predictor or the folder of a saved one. `corpus` is the name of a corpus, a path to text, or a
-    corpus that is already loaded or encoded; by default, the corpus on which the predictor was trained. With
-    `with_costs`, the times of single predictions and of generation are measured on the valid split. `scores` names a
-    file that receives the log-probability of each token (see `lmzoo.evaluation.scores.load_scores`). `label` and
+    corpus that is already loaded or encoded; by default, the corpus on which the predictor was trained. `split` is
+    "test", "valid" or "all"; None means the test split of the training corpus, and the whole of any other text. With
+    `with_costs`, the costs of predictions and the peak memory of this process are recorded too. `scores` names a file
+    that receives the log-probability of each token (see `lmzoo.evaluation.scores.load_scores`). `label` and
     `train_share` become fields of the record.
 
     Raises UsageError if no corpus is given and the predictor was imported, so that its training corpus is unknown.
-    Raises CorpusError if an encoded corpus has another tokenizer than the predictor.
+    Raises CorpusError if no corpus is given and the training corpus has changed since the training, or if an encoded
+    corpus has another tokenizer than the predictor.
     """
     if not isinstance(predictor, Predictor):
         predictor = Predictor.load(predictor)
-    encoded = _encoded(predictor, corpus)
-    text = getattr(encoded, split)
+    measured = _measured(predictor, corpus, split)
+    text = measured.encode(predictor)
+    tokenizer, lossless = predictor.tokenizer, text.is_recovered_by(predictor.tokenizer)
+    predictor.model.token_stats(text.stream.ids[:2])  # compiled code is loaded before the clock starts
     started = time.perf_counter()
     stats = predictor.model.token_stats(text.stream, on_progress)
     seconds = time.perf_counter() - started
@@ -64,34 +68,39 @@ def evaluate(
     n_impossible = int(np.count_nonzero(~np.isfinite(stats.log_probs)))
     total_nats = None if n_impossible else float(-stats.log_probs.sum())
     low = high = None
-    if total_nats is not None and predictor.tokenizer.lossless:
+    if total_nats is not None and lossless:
         units = resampling_units(text.stream)
         if comparison := compare_pairs(stats.log_probs[None], text.bytes_by_token, units):
             low, high = comparison.intervals[0].tolist()
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
-    peak_memory = peak_memory_bytes()
-    costs = asdict(measure_cost(predictor.model, encoded.valid.stream)) if with_costs else {}
+    sample, unknown_id = predictor.training_sample, tokenizer.unknown_id
+    costs: dict[str, Any] = {}
+    if with_costs:
+        costs = {"peak_memory_bytes": peak_memory_bytes(), **asdict(measure_cost(predictor.model, text.stream))}
     provenance = predictor.provenance
     return EvalRecord(
         species=predictor.species,
         settings=dict(predictor.settings),
         seed=provenance.seed,
         label=label or predictor.label,
-        corpus=encoded.name,
-        corpus_fingerprint=encoded.fingerprint,
-        protocol=encoded.protocol,
-        split=split,
-        tokenizer=predictor.tokenizer.spec,
-        tokenizer_fingerprint=predictor.tokenizer.fingerprint,
-        lossless=predictor.tokenizer.lossless,
-        vocab_size=predictor.tokenizer.vocab_size,
+        corpus=measured.name,
+        corpus_fingerprint=measured.fingerprint,
+        protocol=measured.protocol,
+        split=measured.split,
+        tokenizer=tokenizer.spec,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        lossless=lossless,
+        alteration=text.alteration,
+        vocab_size=tokenizer.vocab_size,
         total_nats=total_nats,
         n_bytes=n_bytes,
         n_tokens=len(text.stream),
         n_words=n_words,
         n_documents=text.stream.n_documents,
         n_impossible=n_impossible,
-        bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if predictor.tokenizer.lossless else 0),
+        n_unknown=None if unknown_id is None else int(np.count_nonzero(text.stream.ids == unknown_id)),
+        seen_in_training=None if sample is None else sample.share_in(text.stream),
+        bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if lossless else 0),
         bits_per_byte_low=low,
         bits_per_byte_high=high,
         perplexity_per_token=_ratio(perplexity, total_nats, len(text.stream)),
@@ -108,33 +117,28 @@ def evaluate(
         fit_seconds=provenance.fit_seconds,
         evaluate_seconds=round(seconds, 3),
         tokens_per_second=round(len(text.stream) / seconds, 1),
-        peak_memory_bytes=peak_memory,
         **costs,
         **new_origin(command),
     )
 
 
-def _encoded(predictor: Predictor, corpus: str | Path | Corpus | EncodedCorpus | None) -> EncodedCorpus:
-    """Returns a corpus as token ids of a predictor's tokenizer; `corpus` None means the training corpus.
+def _measured(
+    predictor: Predictor, corpus: AnyCorpus | MeasuredText | None, split: MeasuredSplit | None
+) -> MeasuredText:
+    """Returns the text on which a predictor is measured; `corpus` None means its training corpus.
 
-    Raises UsageError if the training corpus is unknown, and CorpusError for a corpus that was encoded with another
-    tokenizer.
+    Raises CorpusError for a corpus that was encoded with another tokenizer.
     """
-    if corpus is None:
-        corpus = predictor.provenance.corpus
-        if corpus is None:
-            raise UsageError(
-                f"the training corpus of this '{predictor.species}' is unknown, because lmzoo did not train it: "
-                "name a corpus or a text to evaluate on"
-            )
-    if isinstance(corpus, EncodedCorpus):
-        if predictor.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-            raise CorpusError(
-                "the corpus was encoded with another tokenizer than the predictor's: encode it with the predictor's "
-                "tokenizer"
-            )
+    if isinstance(corpus, MeasuredText):
         return corpus
-    return encode_corpus(corpus if isinstance(corpus, Corpus) else load_corpus(corpus), predictor.tokenizer)
+    if corpus is None:
+        return MeasuredText.of_predictor(predictor, split)
+    if isinstance(corpus, EncodedCorpus) and predictor.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+        raise CorpusError(
+            "the corpus was encoded with another tokenizer than the predictor's: encode it with the predictor's "
+            "tokenizer"
+        )
+    return MeasuredText.of_corpus(corpus, {predictor.provenance.corpus_fingerprint} - {None}, split)
 
 
 def _ratio(metric: Callable[[float, int], float], total_nats: float | None, n_units: int) -> float | None:

@@ -84,13 +84,16 @@ class EvalRecord(Record):
     protocol: str
     """How the corpus was split into documents and into train, valid and test."""
     split: str
-    """"test" or "valid"."""
+    """"test", "valid", or "all" for the whole text."""
     tokenizer: str
     """Specification of the tokenizer, such as "bpe:4096"."""
     tokenizer_fingerprint: str
     """Hash of the vocabulary and the rules of the tokenizer."""
     lossless: bool
-    """True if the original text can be recovered from the tokens."""
+    """True if the tokens of the measured text can be decoded to exactly this text."""
+    alteration: str = ""
+    """The first difference between the measured text and its decoded tokens; empty if there is none, or for a word
+    tokenizer, which always changes white space."""
     vocab_size: int
     """Number of token ids."""
 
@@ -107,6 +110,11 @@ class EvalRecord(Record):
     """Number of documents of the split."""
     n_impossible: int
     """Number of tokens to which the model gave probability 0."""
+    n_unknown: int | None = None
+    """Number of tokens that stand for unknown words; None if the tokenizer knows every text."""
+    seen_in_training: float | None = None
+    """Share of the measured text that also occurs in the training text, in runs of about eight words; estimated from a
+    sample, and None if it is unknown."""
     bits_per_byte: float | None
     """Cross-entropy in bits per byte of the original text."""
     bits_per_byte_low: float | None = None
@@ -139,8 +147,9 @@ class EvalRecord(Record):
     """Duration of the evaluation."""
     tokens_per_second: float
     """Speed of the evaluation, which computes ranks and entropies too."""
-    peak_memory_bytes: int
-    """Highest resident memory of the process that made this record; `compare` runs each model in its own process."""
+    peak_memory_bytes: int | None = None
+    """Highest resident memory of the process that made this record, which in `compare` trained and evaluated this model
+    only; None if costs were not measured."""
     train_share: float | None = None
     """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
     seen_in_train: float | None = None
@@ -161,6 +170,20 @@ class EvalRecord(Record):
     def name(self) -> str:
         """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
         return self.label or self.species
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Share of the measured tokens that stand for unknown words; None if the tokenizer knows every text."""
+        return None if self.n_unknown is None else self.n_unknown / self.n_tokens
+
+    @property
+    def why_no_bits_per_byte(self) -> str:
+        """The reason why the record has no bits per byte, or an empty string if it has."""
+        if self.bits_per_byte is not None:
+            return ""
+        if not self.lossless:
+            return self.alteration or "a word tokenizer does not keep unknown words and white space"
+        return f"the model gave probability 0 to {self.n_impossible:,} of {self.n_tokens:,} tokens"
 
     @property
     def is_ranked(self) -> bool:

@@ -254,6 +254,7 @@ class _Job:
         record = evaluate(
             predictor,
             encoded,
+            split="test",
             label=self.label,
             train_share=self.train_share,
             with_costs=True,

@@ -91,6 +91,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             )
         self.window, self._step = window, window // 2
         self._network, self._cache_argument = network.eval(), names[0]
+        network.config.pad_token_id = None  # no input is padded; else transformers warns of texts with this token
         self._start_id, self._eot_id = start_id, eot_id
         self._check_causal()
 

@@ -50,6 +50,7 @@ def write_report(folder: str | Path) -> list[Path]:
     models, without_probes = model_entries(folder, records)
     comparison = standings.standings(folder, records, encoded) if encoded else None
     comparable = [record for record in records if record.bits_per_byte is not None]
+    columns = leaderboard.columns(records)
     context = {
         "headline": headline(records, comparison),
         "first": records[0],
@@ -57,8 +58,10 @@ def write_report(folder: str | Path) -> list[Path]:
         "text_name": text_name(records[0]),
         "n_models": len(records),
         "overview": _overview(comparable, figures) if comparable else [],
-        "columns": leaderboard.COLUMNS,
-        "tables": [(title, note, leaderboard.rows(part)) for title, note, part in leaderboard.titled_tables(records)],
+        "columns": columns,
+        "tables": [
+            (title, note, leaderboard.rows(part, columns)) for title, note, part in leaderboard.titled_tables(records)
+        ],
         "standings": comparison,
         "ensemble": ensemble_section(folder, records),
         "ensemble_header": ENSEMBLE_HEADER,

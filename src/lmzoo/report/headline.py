@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmzoo.evaluation.records import EvalRecord
+from lmzoo.report.leaderboard import TOKENIZERS_NOTE
 from lmzoo.report.standings import Standings
 
 
@@ -26,9 +27,12 @@ def text_name(record: EvalRecord) -> str:
 def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Headline:
     """Returns the sentence that names the best model, its bits per byte and its lead over the next model.
 
-    `records` has the best first. Without a comparison, the sentence has no lead.
+    `records` has the best first. Without a comparison, the sentence has no lead. Without bits per byte, models with
+    different tokenizers are not ranked.
     """
     best = records[0]
+    if best.bits_per_byte is None and len({record.tokenizer_fingerprint for record in records}) > 1:
+        return Headline("No model", f"has bits per byte on {text_name(best)}. {TOKENIZERS_NOTE}")
     if best.bits_per_byte is None:
         return Headline(best.name, f"has the lowest perplexity on {text_name(best)}; no model has bits per byte.")
     sentence = f"predicts {text_name(best)} best, with {best.bits_per_byte:.3f} bits per byte"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmzoo.evaluation.ranking import entries, grouped_by_seed, ranked
+from lmzoo.evaluation.ranking import grouped_by_seed, ranked
 from lmzoo.evaluation.records import EvalRecord
 
 
@@ -27,6 +27,10 @@ def figure(value: float | None, pattern: str) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def context(record: EvalRecord) -> str:
@@ -52,6 +56,7 @@ def short_number(number: float) -> str:
 
 COLUMNS = (
     Column("model", "name of the trained model in this run", lambda record: record.name, is_number=False),
+    Column("tokenizer", "tokenizer of the model, with its settings", lambda record: record.tokenizer, is_number=False),
     Column(
         "bits/byte",
         "surprisal of the test text, in bits per UTF-8 byte; lower is better",
@@ -66,6 +71,11 @@ COLUMNS = (
         "ppl/token",
         "perplexity per token, EOT (end-of-text) tokens included; comparable only under one tokenizer",
         lambda record: figure(record.perplexity_per_token, ",.1f"),
+    ),
+    Column(
+        "unknown",
+        "share of test tokens that stand for unknown words; a smaller vocabulary has more, and a lower perplexity",
+        lambda record: _percent(record.unknown_share),
     ),
     Column(
         "ppl/word",
@@ -93,15 +103,24 @@ COLUMNS = (
     Column(
         "memory",
         "peak memory of the process that trained and evaluated the model",
-        lambda record: f"{record.peak_memory_bytes / 1e6:,.0f} MB",
+        lambda record: "–" if record.peak_memory_bytes is None else f"{record.peak_memory_bytes / 1e6:,.0f} MB",
     ),
 )
+_COLUMN = {column.title: column for column in COLUMNS}
+_IF_MEASURED = ("unknown", "memory")
+"""The columns that a table leaves out if they have no value."""
 MAIN = ("model", "bits/byte", "95 %", "parameters", "fit")
 """The columns that a page shows first."""
 
 
 ADAPTIVE_NOTE = "These models learn from the test text while they read it, so they are not ranked with the others."
 """The reason why models that adapt have a table of their own."""
+
+TOKENIZERS_NOTE = "Perplexities under different tokenizers are not comparable."
+"""The reason why models without bits per byte have one table for each tokenizer."""
+
+_MUCH_SEEN = 0.2
+"""Share of a text that also occurs in the training text, from which on a note says so."""
 
 SEEDS_HEADER = ("model", "seeds", "mean bits/byte", "standard deviation", "lowest", "highest")
 
@@ -144,19 +163,114 @@ def seen_in_train(records: Sequence[EvalRecord]) -> str:
     )
 
 
-def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the rows of the leaderboard, the best model first."""
-    return [[column.text(record) for column in COLUMNS] for record in ranked(records)]
+def columns(records: Sequence[EvalRecord]) -> list[Column]:
+    """Returns the columns of a leaderboard of the given records, without the columns that tell nothing about them.
+
+    These are unknown words if no tokenizer has any, memory if it was not measured, and the tokenizer if there is only
+    one.
+    """
+    left_out = {title for title in _IF_MEASURED if all(_COLUMN[title].text(record) == "–" for record in records)}
+    if len({record.tokenizer_fingerprint for record in records}) < 2:
+        left_out.add("tokenizer")
+    return [column for column in COLUMNS if column.title not in left_out]
 
 
-def static_and_adaptive(records: Sequence[EvalRecord]) -> tuple[list[EvalRecord], list[EvalRecord]]:
-    """Splits the entries of a leaderboard into ranked models and models that adapt to the test text; best first."""
-    both = entries(records)
-    return [one for one in both if not one.adapts_on_test], [one for one in both if one.adapts_on_test]
+def rows(records: Sequence[EvalRecord], shown: Sequence[Column]) -> list[list[str]]:
+    """Returns the rows of the leaderboard, the best model first, with the cells of the columns `shown`."""
+    return [[column.text(record) for column in shown] for record in ranked(records)]
 
 
 def titled_tables(records: Sequence[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
-    """Returns title, note and records of each leaderboard that is not empty."""
-    static, adaptive = static_and_adaptive(records)
-    tables = [("Leaderboard", "", static), ("Models that adapt to the test text", ADAPTIVE_NOTE, adaptive)]
-    return [table for table in tables if table[2]]
+    """Returns title, note and records of each leaderboard that is not empty; in each, the best model is first.
+
+    Models that adapt to the test text have a table of their own. Under different tokenizers, models without bits per
+    byte have one table for each tokenizer, because their perplexities are not comparable.
+    """
+    both = ranked(records)
+    tables = _comparable("Leaderboard", "", [one for one in both if not one.adapts_on_test])
+    tables += _comparable(
+        "Models that adapt to the test text", ADAPTIVE_NOTE, [one for one in both if one.adapts_on_test]
+    )
+    return [(title, " ".join([*([note] if note else []), *notes(part)]), part) for title, note, part in tables if part]
+
+
+def _comparable(title: str, note: str, records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
+    """Divides the records of a leaderboard into tables, within which bits per byte or perplexities are comparable."""
+    names = tokenizer_names(records)
+    if len(names) < 2:
+        return [(title, note, records)]
+    tables = [(title, note, [record for record in records if record.bits_per_byte is not None])]
+    for fingerprint, name in names.items():
+        part = [one for one in records if one.bits_per_byte is None and one.tokenizer_fingerprint == fingerprint]
+        tables.append((f"{title} without bits per byte, tokenizer {name}", f"{note} {TOKENIZERS_NOTE}".strip(), part))
+    return tables
+
+
+def measured_texts(records: Sequence[EvalRecord]) -> list[tuple[str, list[EvalRecord]]]:
+    """Groups evaluation records by the text that was measured, and describes each text and its size in one line.
+
+    Returns pairs of a line, such as "kjv, test split: 119 documents, 79,072 words, 408,034 bytes, 104,811 tokens", and
+    the records.
+    """
+    groups: dict[tuple[str, str, str, int, int], list[EvalRecord]] = {}
+    for record in records:
+        key = (record.corpus, record.corpus_fingerprint, record.split, record.n_documents, record.n_bytes)
+        groups.setdefault(key, []).append(record)
+    return [(_caption(group), group) for group in groups.values()]
+
+
+def _caption(records: Sequence[EvalRecord]) -> str:
+    first, names = records[0], tokenizer_names(records)
+    part = "whole text" if first.split == "all" else f"{first.split} split"
+    documents = f"{first.n_documents:,} document{'s' if first.n_documents > 1 else ''}"
+    n_tokens = {names[record.tokenizer_fingerprint]: record.n_tokens for record in records}
+    tokens = [f"{n:,} tokens of {name}" if len(n_tokens) > 1 else f"{n:,} tokens" for name, n in n_tokens.items()]
+    sizes = [documents, f"{first.n_words:,} words", f"{first.n_bytes:,} bytes", *tokens]
+    return f"{first.corpus}, {part}: {', '.join(sizes)}"
+
+
+def tokenizer_names(records: Sequence[EvalRecord]) -> dict[str, str]:
+    """Returns the names of the tokenizers of evaluation records by their fingerprints, such as "word:50".
+
+    Different tokenizers of the same name get the sizes of their vocabularies appended, or else their fingerprints.
+    """
+    first = {record.tokenizer_fingerprint: record for record in records}
+    sized = {fingerprint: f"{one.tokenizer} ({one.vocab_size:,} entries)" for fingerprint, one in first.items()}
+    names = {}
+    for fingerprint, record in first.items():
+        if [one.tokenizer for one in first.values()].count(record.tokenizer) == 1:
+            names[fingerprint] = record.tokenizer
+        elif [*sized.values()].count(sized[fingerprint]) == 1:
+            names[fingerprint] = sized[fingerprint]
+        else:
+            names[fingerprint] = f"{record.tokenizer} (sha256 {fingerprint[:8]})"
+    return names
+
+
+def notes(records: Sequence[EvalRecord]) -> list[str]:
+    """Returns sentences about the figures of a table: why there are no bits per byte, and what the models have seen.
+
+    Text of which a model has seen at least a fifth in training is mentioned, because its loss is too low.
+    """
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        if record.bits_per_byte is None:
+            reasons.setdefault(record.why_no_bits_per_byte, []).append(record.name)
+    sentences = [
+        f"No bits per byte{_of(names) if len(names) < len(records) else ''}: {reason}."
+        for reason, names in reasons.items()
+    ]
+    seen = [record for record in records if (record.seen_in_training or 0) >= _MUCH_SEEN]
+    shares = {f"{record.seen_in_training:.0%}" for record in seen}
+    if seen:
+        share = f"{min(shares)} to {max(shares)}" if len(shares) > 1 else shares.pop()
+        of = _of([record.name for record in seen]) if len(seen) < len(records) else ""
+        sentences.append(
+            f"About {share} of this text also occurs in the training text{of}, so the loss{of} is lower than on new "
+            "text."
+        )
+    return sentences
+
+
+def _of(names: Sequence[str]) -> str:
+    return f" of {', '.join(names)}"

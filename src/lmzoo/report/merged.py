@@ -21,11 +21,9 @@ from lmzoo.experiments.stored_ensemble import ranked_log_probs
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.headline import Headline, headline
-from lmzoo.report.leaderboard import COLUMNS, SEEDS_HEADER, rows, seed_rows, titled_tables
+from lmzoo.report.leaderboard import SEEDS_HEADER, Column, columns, rows, seed_rows, titled_tables, tokenizer_names
 from lmzoo.report.pages import write_pages
 from lmzoo.system.printable import name_text
-
-_TABLE_HEADER = ("model", "run", "tokenizer", *(column.title for column in COLUMNS[1:]))
 
 
 @dataclass(frozen=True)
@@ -101,15 +99,17 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     names = _distinct([records[0].corpus for records in by_corpus.values()])
     records_by_text = dict(zip(names, by_corpus.values(), strict=True))
     entries_by_text = {name: _entries(runs, records) for name, records in records_by_text.items()}
+    every_column = columns([record for run in runs for record in run.records])
+    shown = [column for column in every_column if column.title != "tokenizer"]
     texts = [
-        _text(name, of_text, records_by_text[name], figures, f"text-{number}")
+        _text(name, of_text, records_by_text[name], shown, figures, f"text-{number}")
         for number, (name, of_text) in enumerate(entries_by_text.items(), start=1)
     ]
     context = {
         "texts": texts,
-        "table_header": _TABLE_HEADER,
+        "table_header": ("model", "run", "tokenizer", *(column.title for column in shown[1:])),
         "seeds_header": SEEDS_HEADER,
-        "meanings": COLUMNS[1:],
+        "meanings": shown[1:],
         "standings_header": standings.HEADER,
         "main": ("model", "run", "tokenizer", "bits/byte", "95 %"),
         "standings_main": standings.MAIN,
@@ -168,12 +168,21 @@ def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
     return named
 
 
-def _text(name: str, found: list[Entry], records: Sequence[EvalRecord], figures: Figures, figure_name: str) -> Text:
-    by_name = {entry.name: entry for entry in found}
+def _text(
+    name: str,
+    found: list[Entry],
+    records: Sequence[EvalRecord],
+    shown: Sequence[Column],
+    figures: Figures,
+    figure_name: str,
+) -> Text:
+    by_name, tokenizers = {entry.name: entry for entry in found}, tokenizer_names(records)
     tables = []
     for title, note, part in titled_tables([entry.shown for entry in found]):
-        cells = zip(part, rows(part), strict=True)
-        table = [[row[0], by_name[one.name].run.name, one.tokenizer, *row[1:]] for one, row in cells]
+        cells = zip(part, rows(part, shown), strict=True)
+        table = [
+            [row[0], by_name[one.name].run.name, tokenizers[one.tokenizer_fingerprint], *row[1:]] for one, row in cells
+        ]
         tables.append((title, note, table))
     comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None

@@ -4,6 +4,9 @@ A Hugging Face tokenizer may give end-of-text (EOT) any id, adds special tokens 
 special tokens within texts. In lmzoo, EOT has id 0, nothing is added to a text, and no text produces a special token.
 The conversion therefore exchanges the ids of EOT and of the token with id 0, and gives special tokens a spelling that
 no text can produce. All other ids, and the tokens of a text, do not change.
+
+A byte-level tokenizer may lack bytes that did not occur in its training text, and then leaves these bytes out of a text
+silently. Here, each missing byte gets the id of a special token, so that no part of a text is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import tokenizers
 
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT
-from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, special_entry
+from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, byte_entries, special_entry
 
 
 def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
@@ -57,6 +60,15 @@ def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
         return named[token_id]
 
     entries = [entry_of(token_id) for token_id in range(vocab_size)]
+    spare = [
+        token_id
+        for token_id in reversed(range(vocab_size))
+        if (token_id in special or token_id not in named) and token_id not in (eot_id, unknown_id)
+    ]
+    missing = [entry for entry in _needed_bytes(description) if entry not in {*entries}]
+    if len(missing) <= len(spare):
+        for token_id, entry in zip(spare, missing, strict=False):
+            entries[token_id] = entry
     if unknown_id is not None:
         model["unk_token"] = entries[unknown_id]
     entries[EOT], entries[eot_id] = entries[eot_id], entries[EOT]
@@ -75,3 +87,12 @@ def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
         "padding": None,
     }
     return Tokenizer.from_json(json.dumps(description))
+
+
+def _needed_bytes(description: dict[str, Any]) -> list[str]:
+    """Returns the vocabulary entries of all bytes that texts contain, or [] if the tokenizer does not encode bytes.
+
+    `description` is the parsed `tokenizer.json`.
+    """
+    in_bytes = '"ByteLevel"' in json.dumps(description["decoder"])
+    return byte_entries(in_bytes=in_bytes) if in_bytes or description["model"].get("byte_fallback") else []

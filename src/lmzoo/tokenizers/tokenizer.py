@@ -60,8 +60,12 @@ class Piece:
 class Tokenizer:
     """Converts text to token ids and back. It is immutable; `train_tokenizer` and `Tokenizer.load` create one."""
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others."""
+    def __init__(self, backend: tokenizers.Tokenizer, spec: str = "") -> None:
+        """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others.
+
+        `spec` is the specification that the tokenizer was trained with, such as "word:50"; if it is empty, the
+        specification is read off the tokenizer, as far as its file tells.
+        """
         self._backend = backend
         description = json.loads(backend.to_str())
         model: dict[str, Any] = description["model"]
@@ -85,16 +89,22 @@ class Tokenizer:
             self.kind, self.spec = "char", "char"
         else:
             self.kind, self.spec = "byte", "byte"
+        self.spec = spec or self.spec
         self._in_bytes = any(step["type"] == "ByteLevel" for step in _steps(description["decoder"]))
         self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
         self._as_written = {token["content"] for token in added}
-        alphabet = _BYTE_OF if self._in_bytes else [f"<0x{byte:02X}>" for byte in range(256)]
+        has_all_bytes = all(entry in vocab for entry in byte_entries(in_bytes=self._in_bytes))
         self.lossless: bool = (
             self.kind != "word"
-            and all(entry in vocab for entry in alphabet)
+            and has_all_bytes
             and all(map(_keeps_all, _steps(description["normalizer"]) + _steps(description["pre_tokenizer"])))
+            and {step["type"] for step in _steps(description["decoder"])} <= {"ByteLevel", "ByteFallback", "Fuse"}
+            and not any(token["lstrip"] or token["rstrip"] for token in added)
         )
-        self.unknown_id: int | None = backend.token_to_id(UNKNOWN_TEXT) if self.kind == "word" else None
+        """True if decoding gives every text back exactly. If False, a text may still come back: see `alteration`."""
+        unknown = UNKNOWN_TEXT if self.kind == "word" else "" if has_all_bytes else model["unk_token"] or ""
+        self.unknown_id: int | None = backend.token_to_id(unknown)
+        """The id of unknown words or characters; None if there are none, or if the vocabulary is closed."""
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.spec}, {self.vocab_size:,} entries>"
@@ -146,6 +156,21 @@ class Tokenizer:
 
     def _decoded(self, ids: NDArray[np.int64]) -> str:
         return self._backend.decode(ids.tolist(), skip_special_tokens=False)
+
+    def alteration(self, texts: Sequence[str], encoded: Sequence[NDArray[np.int32]]) -> str:
+        """Describes the first difference between texts and the texts that their token ids decode to.
+
+        `encoded` holds the token ids of each text. Returns "" if all texts come back exactly.
+        """
+        for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), start=1):
+            decoded = self.decode(ids)
+            if decoded != text:
+                position = next(
+                    (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), len(decoded)
+                )
+                lost = ascii(text[position : position + 1])
+                return f"document {number} differs after encoding and decoding, from character {position} ({lost}) on"
+        return ""
 
     def pieces(self, text: str) -> list[Piece]:
         """Returns the tokens of a text with their positions in the text."""
@@ -220,7 +245,7 @@ class Tokenizer:
         description["model"]["vocab"] |= {
             special_entry(_checked(name)): self.vocab_size + index for index, name in enumerate(names)
         }
-        return type(self).from_json(json.dumps(description))
+        return type(self).from_json(json.dumps(description), self.spec)
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -239,26 +264,32 @@ class Tokenizer:
             temporary.write_text(self.to_json(), encoding="utf-8", newline="\n")
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Loads a tokenizer from a saved `tokenizer.json`; raises TokenizerError if the file is missing or damaged."""
+    def load(cls, path: str | Path, spec: str = "") -> Self:
+        """Loads a tokenizer from a saved `tokenizer.json`; raises TokenizerError if the file is missing or damaged.
+
+        `spec` is the specification that the tokenizer was trained with, such as "word:50", if it is known.
+        """
         path = Path(path)
         if not path.is_file():
             raise TokenizerError(
                 f"{path} is missing: a folder of a saved predictor or tokenizer must contain this file"
             )
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            return cls.from_json(path.read_text(encoding="utf-8"), spec)
         except (TokenizerError, UnicodeDecodeError) as error:
             raise TokenizerError(f"{path}: {error}") from error
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Creates a tokenizer from the JSON text that `to_json` returned; raises TokenizerError for other text."""
+    def from_json(cls, text: str, spec: str = "") -> Self:
+        """Creates a tokenizer from the JSON text that `to_json` returned; raises TokenizerError for other text.
+
+        `spec` is the specification that the tokenizer was trained with, such as "word:50", if it is known.
+        """
         try:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises Exception itself
             raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
-        return cls(backend)
+        return cls(backend, spec)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -301,15 +332,15 @@ def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _keeps_all(step: dict[str, Any]) -> bool:
-    """Returns True if a text can be recovered after a given step of a normalizer or pre-tokenizer.
+    """Returns True if every text can be recovered exactly after a given step of a normalizer or pre-tokenizer.
 
-    Texts that differ only in a space at their start, or are equal after Unicode normalisation (NFC), count as equal.
+    Unicode normalisation (NFC) and marks for spaces ("▁") change some texts only, so they count as changes here.
     """
     match step["type"]:
-        case "NFC" | "Prepend" | "ByteLevel" | "Metaspace" | "Digits":
+        case "ByteLevel":
+            return not step.get("add_prefix_space")  # a normalizer of this type has no such field
+        case "Digits":
             return True
-        case "Replace":
-            return step["pattern"] == {"String": " "} and step["content"] == "▁"
         case "Split" | "Punctuation":
             return step["behavior"] != "Removed"
         case _:
@@ -326,6 +357,16 @@ def _byte_characters() -> dict[str, int]:
 _BYTE_OF = _byte_characters()
 BYTE_CHARACTERS = sorted(_BYTE_OF, key=_BYTE_OF.__getitem__)
 """The characters that stand for the bytes 0 to 255 in byte-level tokenizers."""
+
+
+def byte_entries(*, in_bytes: bool) -> list[str]:
+    """Returns the vocabulary entries of the 243 bytes that occur in UTF-8, in the order of the bytes.
+
+    A byte-level tokenizer (`in_bytes`) spells a byte as one printable character, other tokenizers as "<0x0A>". The
+    bytes C0, C1 and F5 to FF never occur in UTF-8.
+    """
+    used = [byte for byte in range(256) if byte not in (0xC0, 0xC1) and byte < 0xF5]
+    return [BYTE_CHARACTERS[byte] if in_bytes else f"<0x{byte:02X}>" for byte in used]
 
 
 def visible(token: str) -> str:

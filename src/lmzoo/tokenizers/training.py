@@ -55,7 +55,7 @@ def train_tokenizer(
         if not kind.startswith("word"):
             raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
         _check_separated(vocabulary)
-        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()))
+        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()), spec)
     if kind == "char":
         return Tokenizer(_characters(texts))
     if kind == "byte":
@@ -63,7 +63,7 @@ def train_tokenizer(
     if kind == "bpe":
         return Tokenizer(_trained_byte_pairs(texts, number))
     splitter = _separated() if kind == "word-space" else pre_tokenizers.Whitespace()
-    return Tokenizer(_trained_words(texts, splitter, number))
+    return Tokenizer(_trained_words(texts, splitter, number), f"{kind}:{number}")
 
 
 def _parsed(spec: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ import sys
 import typing
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from lmzoo.checks import check_choice
@@ -59,9 +60,14 @@ def built_in_names() -> list[str]:
 def card(name: str) -> Card:
     """Returns the description (card) of a species, which is a model family.
 
-    Raises UnknownNameError, with the nearest match, for an unknown name.
+    Raises UnknownNameError, with the nearest match, for an unknown name, and UsageError for the path of a folder.
     """
     cards = _all_cards()
+    if name not in cards and Path(name).is_dir():
+        raise UsageError(
+            f"'{name}' is a folder, not the name of a species, so it cannot be trained here: to compare a trained model "
+            f"with others, use lmzoo evaluate {name} OTHER_FOLDER --corpus TEXT"
+        )
     if name not in cards:
         raise UnknownNameError("species", name, cards)
     return cards[name]

@@ -75,6 +75,7 @@ def compare(
 
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.cli.tables import leaderboard_table
+    from lmzoo.evaluation.ranking import entries
     from lmzoo.experiments.compare import run_comparison
     from lmzoo.experiments.plan import RunPlan
     from lmzoo.report import write_report
@@ -99,7 +100,7 @@ def compare(
         for record in result.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(leaderboard_table(result.records, terminal.stdout().width))
+        terminal.stdout().print(leaderboard_table(entries(result.records), terminal.stdout().width))
     if result.records:
         if seen := seen_in_train(result.records):
             terminal.note(seen)

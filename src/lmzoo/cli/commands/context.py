@@ -11,6 +11,7 @@ from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
+    from lmzoo.evaluation.measured_text import MeasuredText
     from lmzoo.report.context_use import Use
 
 
@@ -18,7 +19,7 @@ def context(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     corpus: OrStandardInput | None = None,
-    split: Literal["valid", "test"] = "valid",
+    split: Literal["valid", "test", "all"] | None = None,
     max_context: int = 256,
     positions: int = 64,
     seed: Seed = 0,
@@ -41,7 +42,8 @@ def context(
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each predictor was trained.
     split
-        The split of the corpus from which the passages are taken.
+        The part of the text from which the passages are taken: valid, test, or all for the whole text. Default:
+        valid if one of the predictors was trained on this text, else all.
     max_context
         The longest context length to test, in tokens. It is reduced if the documents are shorter.
     positions
@@ -53,18 +55,21 @@ def context(
     json
         Print one JSON object per predictor, with losses in bits per token.
     """
-    from lmzoo.cli.commands.predict import default_predictors, split_of
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names, note_texts, read_stream, text_finder
     from lmzoo.predictor import Predictor
     from lmzoo.probes.context_use import context_use
     from lmzoo.report.context_use import Use
-    from lmzoo.system.printable import name_text
 
     uses: list[Use] = []
+    texts: list[MeasuredText] = []
     tokenizers: set[str] = set()
-    for folder in predictors or default_predictors():
+    folders = predictors or default_predictors()
+    text_of = text_finder(folders, corpus, split, "valid")
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
-        stream = split_of(folder, predictor, corpus, split)
-        with terminal.progress(f"reading with {folder.name}") as on_progress:
+        texts.append(text_of(predictor))
+        stream = read_stream(name, predictor, texts[-1])
+        with terminal.progress(f"reading with {name}") as on_progress:
             found = context_use(
                 predictor.model,
                 stream,
@@ -74,9 +79,10 @@ def context(
                 on_progress=on_progress,
             )
         tokenizers.add(predictor.tokenizer.fingerprint)
-        uses.append(Use.of(name_text(folder.name), predictor.species, found))
+        uses.append(Use.of(name, predictor.species, found))
         if json:
-            terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(uses[-1])})
+            about = {"predictor": str(folder), "species": predictor.species, **texts[-1].facts}
+            terminal.print_json({**about, **_as_json(uses[-1])})
     if len(tokenizers) > 1:
         terminal.note(
             "These predictors have different tokenizers: bits per token and context lengths are not comparable."
@@ -85,6 +91,7 @@ def context(
         _draw(uses, svg)
     if not json:
         _show(uses)
+        note_texts(texts)
 
 
 def _as_json(use: Use) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from lmzoo.system.placement import Device
 def evaluate(
     *predictors: Path,
     corpus: OrStandardInput | None = None,
-    split: Literal["valid", "test"] = "test",
+    split: Literal["valid", "test", "all"] | None = None,
     device: Device = "auto",
     bos: bool = True,
     json: bool = False,
 ) -> None:
-    """Evaluates saved predictors on a corpus: bits per byte, perplexity, accuracy and speed.
+    """Evaluates saved predictors on a text: bits per byte, perplexity, accuracy and speed.
 
     Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
 
@@ -31,7 +31,8 @@ def evaluate(
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each predictor was trained.
     split
-        The split of the corpus on which to evaluate.
+        The part of the text to measure: valid, test, or all for the whole text. Default: test if one of the predictors
+        was trained on this text, else all.
     device
         Device on which networks are evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     bos
@@ -42,6 +43,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    from lmzoo.cli.commands.saved import distinct_names, text_finder
     from lmzoo.cli.tables import leaderboard_table
     from lmzoo.errors import UsageError
     from lmzoo.evaluation.evaluate import evaluate as evaluate_predictor
@@ -49,17 +51,17 @@ def evaluate(
 
     if not predictors:
         raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
+    text_of = text_finder(predictors, corpus, split, "test")
     records = []
-    for folder in predictors:
+    for folder, name in zip(predictors, distinct_names(predictors), strict=True):
         predictor = Predictor.load(folder, device=device)
         if not bos:
             predictor = predictor.without_start()
-        if corpus is None and predictor.provenance.corpus is None:
-            raise UsageError(
-                f"the training corpus of {folder} is unknown, because lmzoo did not train it: name a text with --corpus"
-            )
-        with terminal.progress(f"evaluating {predictor.species}") as on_progress:
-            records.append(evaluate_predictor(predictor, corpus, split=split, on_progress=on_progress))
+        text = text_of(predictor)
+        if text.split == "all" and text.name == predictor.provenance.corpus:
+            terminal.note(f"{name} was trained on an earlier version of {text.name}, or on a part of it.")
+        with terminal.progress(f"evaluating {name}") as on_progress:
+            records.append(evaluate_predictor(predictor, text, label=name, on_progress=on_progress))
         if json:
             terminal.print_json(asdict(records[-1]))
     if not json:

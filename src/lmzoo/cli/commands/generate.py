@@ -59,7 +59,8 @@ def generate(
     """
     from rich.text import Text
 
-    from lmzoo.cli.commands.predict import default_predictors
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names
+    from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
@@ -67,8 +68,9 @@ def generate(
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
     decoding = Decoding(temperature, top_k, top_p, min_p)
     folders = predictors or default_predictors()
-    for folder in folders:
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
+        report_marks([prompt], predictor.tokenizer)
         texts: Iterable[Iterable[str]]  # each text is a sequence of pieces
         if n == 1:
             texts = [predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())]
@@ -86,7 +88,7 @@ def generate(
                 continue
             if len(folders) > 1 or n > 1:
                 suffix = f", {number} of {n}" if n > 1 else ""
-                terminal.stdout().print(Text(f"── {predictor.species}{suffix}", style="bold"))
+                terminal.stdout().print(Text(f"── {name}{suffix}", style="bold"))
             sys.stdout.write(show(prompt))
             for piece in pieces:
                 sys.stdout.write(show(piece))

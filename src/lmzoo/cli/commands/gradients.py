@@ -11,10 +11,7 @@ from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
 
 if TYPE_CHECKING:
-    from lmzoo.predictor import Predictor
     from lmzoo.report.gradients import Flow
-    from lmzoo.stream import TokenStream
-    from lmzoo.system.printable import name_text
 
 
 def gradients(
@@ -22,7 +19,7 @@ def gradients(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     corpus: OrStandardInput | None = None,
-    split: Literal["valid", "test"] = "valid",
+    split: Literal["valid", "test", "all"] | None = None,
     distance: int = 100,
     positions: int = 64,
     untrained: bool = False,
@@ -47,7 +44,8 @@ def gradients(
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each network was trained.
     split
-        The split of the corpus from which the predictions are taken.
+        The part of the text from which the predictions are taken: valid, test, or all for the whole text. Default:
+        valid if one of the predictors was trained on this text, else all.
     distance
         The largest distance to measure, in tokens before the last token read. It is reduced if the text is shorter.
     positions
@@ -62,8 +60,10 @@ def gradients(
     json
         Print one JSON object per network: norms of the gradient of the loss (in nats) with respect to token embeddings.
     """
-    from lmzoo.cli.commands.predict import default_predictors, split_of
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names, note_texts, read_stream, text_finder
+    from lmzoo.corpora import Document
     from lmzoo.errors import UsageError
+    from lmzoo.evaluation.measured_text import MeasuredText
     from lmzoo.predictor import Predictor
     from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
     from lmzoo.report.gradients import Flow
@@ -71,7 +71,11 @@ def gradients(
     if text is not None and corpus:
         raise UsageError("give a text, or a corpus with --corpus, not both")
     flows: list[Flow] = []
-    for folder in predictors or default_predictors():
+    texts: list[MeasuredText] = []
+    folders = predictors or default_predictors()
+    given = MeasuredText.of_documents("the given text", [Document("text", text)]) if text is not None else None
+    text_of = text_finder(folders, corpus, split, "valid")
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
         if not has_token_vectors(predictor.model):
             if predictors:
@@ -79,26 +83,23 @@ def gradients(
                     f"{folder} is a '{predictor.species}', which does not read tokens as embeddings: name a network"
                 )
             continue
-        stream = _as_document(predictor, text) if text is not None else split_of(folder, predictor, corpus, split)
+        texts.append(given or text_of(predictor))
+        stream = read_stream(name, predictor, texts[-1])
         for kind in (False, True) if untrained else (False,):
             found = gradient_flow(
                 predictor.model, stream, max_distance=distance, n_positions=positions, seed=seed, untrained=kind
             )
-            flows.append(Flow(name_text(folder.name), found, kind))
+            flows.append(Flow(name, found, kind))
             if json:
-                terminal.print_json({"predictor": str(folder), "species": predictor.species, **_as_json(flows[-1])})
+                about = {"predictor": str(folder), "species": predictor.species, **texts[-1].facts}
+                terminal.print_json({**about, **_as_json(flows[-1])})
     if not flows:
         raise UsageError("none of the predictors is a network: name one with -p FOLDER")
     if svg:
         _draw(flows, svg)
     if not json:
         _show(flows)
-
-
-def _as_document(predictor: Predictor, text: str) -> TokenStream:
-    from lmzoo.stream import TokenStream
-
-    return TokenStream.from_documents([predictor.tokenizer.encode(text)])
+        note_texts(texts)
 
 
 def _as_json(flow: Flow) -> dict[str, Any]:

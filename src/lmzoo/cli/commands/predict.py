@@ -12,12 +12,6 @@ from lmzoo.cli import terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lmzoo.predictor import Predictor
-    from lmzoo.stream import TokenStream
-
-DEFAULT_RUN = Path("runs/quick/predictors")
-"""The folder in which `make compare` saves its predictors."""
-
 
 def predict(
     context: str,
@@ -44,6 +38,8 @@ def predict(
     json
         Print one JSON object per predictor.
     """
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names
+    from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.errors import UsageError
     from lmzoo.metrics import bits
     from lmzoo.predictor import Predictor
@@ -51,10 +47,12 @@ def predict(
     if k < 1:
         raise UsageError(f"--k must be at least 1, got {k}")
     tables = []
-    for folder in predictors or default_predictors():
+    folders = predictors or default_predictors()
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
         if not bos:
             predictor = predictor.without_start()
+        report_marks([context], predictor.tokenizer)
         distribution = predictor.predict_distribution(context)
         best = [(predictor.tokenizer.token_text(token_id), prob) for token_id, prob in distribution.top(k)]
         entropy = bits(distribution.entropy())
@@ -64,41 +62,11 @@ def predict(
                 {"predictor": str(folder), "species": predictor.species, "entropy_bits": entropy, "top": top}
             )
         else:
-            tables.append(_table(f"{predictor.species} · {entropy:.1f} bits", best))
+            tables.append(_table(f"{name} · {entropy:.1f} bits", best))
     if not json:
         from rich.columns import Columns
 
         terminal.stdout().print(Columns(tables, padding=(1, 3)))
-
-
-def default_predictors() -> list[Path]:
-    """Returns the folders of the predictors that `make compare` saved, in the order of `zoo.names()`.
-
-    Raises UsageError if there are none.
-    """
-    from lmzoo import zoo
-    from lmzoo.errors import UsageError
-
-    found = {path.parent.name: path.parent for path in DEFAULT_RUN.glob("*/predictor.json")}
-    if not found:
-        raise UsageError(f"no saved predictors in {DEFAULT_RUN}: run `make compare`, or name a folder with -p FOLDER")
-    names = zoo.names()
-    return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
-
-
-def split_of(folder: Path, predictor: Predictor, corpus: str | None, split: str) -> TokenStream:
-    """Returns one split of a corpus, encoded by the tokenizer of a predictor.
-
-    `corpus` None stands for the corpus on which the predictor was trained; UsageError if this corpus is unknown.
-    """
-    from lmzoo.corpora import load_corpus
-    from lmzoo.corpora.encoded import encode_documents
-    from lmzoo.errors import UsageError
-
-    name = corpus or predictor.provenance.corpus
-    if not name:
-        raise UsageError(f"{folder} was imported, so its training corpus is unknown: name a text with --corpus")
-    return encode_documents(load_corpus(name).splits[split], predictor.tokenizer).stream
 
 
 def _table(title: str, best: list[tuple[str, float]]) -> Table:

@@ -1,0 +1,84 @@
+"""What the commands about saved predictors share: the default folders, their names, and the texts to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lmzoo.cli import terminal
+from lmzoo.system.printable import name_text
+
+if TYPE_CHECKING:
+    from lmzoo.evaluation.measured_text import MeasuredSplit, MeasuredText
+    from lmzoo.predictor import Predictor
+    from lmzoo.stream import TokenStream
+
+DEFAULT_RUN = Path("runs/quick/predictors")
+"""The folder in which `make compare` saves its predictors."""
+_MUCH_SEEN = 0.2
+
+
+def default_predictors() -> list[Path]:
+    """Returns the folders of the predictors that `make compare` saved, in the order of `zoo.names()`.
+
+    Raises UsageError if there are none.
+    """
+    from lmzoo import zoo
+    from lmzoo.errors import UsageError
+
+    found = {path.parent.name: path.parent for path in DEFAULT_RUN.glob("*/predictor.json")}
+    if not found:
+        raise UsageError(f"no saved predictors in {DEFAULT_RUN}: run `make compare`, or name a folder with -p FOLDER")
+    names = zoo.names()
+    return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Returns the names of folders, each with as many of its parent folders as tell it from the other folders."""
+    paths = [folder.resolve() for folder in folders]
+
+    def name(path: Path) -> str:
+        n_parts = 1
+        while any(other != path and other.parts[-n_parts:] == path.parts[-n_parts:] for other in paths):
+            n_parts += 1
+        return name_text("/".join(path.parts[-n_parts:]))
+
+    return [name(path) for path in paths]
+
+
+def text_finder(
+    folders: Sequence[Path], corpus: str | None, split: MeasuredSplit | None, default: Literal["valid", "test"]
+) -> Callable[[Predictor], MeasuredText]:
+    """Returns a function that returns the text on which a predictor is measured.
+
+    All predictors are measured on the same part of a given `corpus`. Without a corpus, each is measured on the split
+    `split` of its own training corpus, or on the split `default` if `split` is None.
+    """
+    from lmzoo.evaluation.measured_text import MeasuredText
+    from lmzoo.predictor import training_fingerprint
+
+    if corpus is None:
+        return lambda predictor: MeasuredText.of_predictor(predictor, split, default)
+    trained_on = {training_fingerprint(folder) for folder in folders} - {None}
+    text = MeasuredText.of_corpus(corpus, trained_on, split, default)
+    return lambda _: text
+
+
+def read_stream(name: str, predictor: Predictor, text: MeasuredText) -> TokenStream:
+    """Returns a text as token ids of a predictor, and prints a note if the predictor has seen much of it in training.
+
+    `name` is the name of the predictor in the note.
+    """
+    stream = text.encode(predictor).stream
+    sample = predictor.training_sample
+    seen = sample and sample.share_in(stream)
+    if seen and seen >= _MUCH_SEEN:
+        terminal.note(f"{name}: about {seen:.0%} of this text also occurs in the training text.")
+    return stream
+
+
+def note_texts(texts: Sequence[MeasuredText]) -> None:
+    """Prints the name and the split of each different text that was measured."""
+    for line in dict.fromkeys(text.described for text in texts):
+        terminal.note(f"Text: {line}.")

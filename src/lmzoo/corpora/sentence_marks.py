@@ -1,0 +1,41 @@
+"""The words `<s>`, `</s>` and `<unk>` in a text, which other programs reserve and which are ordinary text for lmzoo."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from lmzoo.tokenizers import Tokenizer
+from lmzoo.tokenizers.words import SEPARATORS
+
+_MARK = re.compile(rf"(?<![^{SEPARATORS}])(?:</?s>|<unk>)(?![^{SEPARATORS}])")
+_logger = logging.getLogger(__name__)
+
+
+def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
+    """Logs a warning if texts for a word tokenizer have `<s>`, `</s>` or `<unk>` as words, with what they are read as.
+
+    KenLM and SRILM add `<s>` and `</s>` to each sentence themselves, and files made for them may have the words twice.
+    """
+    if tokenizer.kind != "word":
+        return
+    counts = Counter(mark for text in texts if "<" in text for mark in _MARK.findall(text))
+    if not counts:
+        return
+    found = ", ".join(f"{mark} ({counts[mark]:,} times) as {_reading(mark, tokenizer)}" for mark in sorted(counts))
+    advice = []
+    if "<s>" in counts or "</s>" in counts:
+        advice.append("remove <s> and </s>, because lmzoo marks the start and the end of each document itself")
+    if "<unk>" in counts:
+        advice.append("keep <unk> only if it replaces rare words")
+    _logger.warning("the text has words that are special elsewhere and reads %s: %s", found, "; ".join(advice))
+
+
+def _reading(mark: str, tokenizer: Tokenizer) -> str:
+    """Returns what a tokenizer makes of the word `<s>`, `</s>` or `<unk>`: a word, an unknown word, or other text."""
+    ids = tokenizer.encode(mark).tolist()
+    if ids == [tokenizer.unknown_id]:
+        return "an unknown word"
+    return "an ordinary word" if len(ids) == 1 else f"{len(ids)} ordinary words"
