@@ -27,6 +27,7 @@ from lmzoo.cli.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.files import describe_os_error
 from lmzoo.system.interrupts import MESSAGE, exit_status, handle_interrupts, was_interrupted
+from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
 app = cyclopts.App(
@@ -63,6 +64,7 @@ app.command(prequential)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 128 + number of a signal."""
+    print_warnings_as_lines()
     handle_interrupts()
     sys.exit(run(arguments))
 

@@ -8,8 +8,11 @@ workspaces of killed processes from those in use, and delete them.
 from __future__ import annotations
 
 import errno
+import getpass
 import os
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -148,6 +151,26 @@ def sync(path: Path) -> None:
     else:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def private_folder() -> tuple[Path | None, bool]:
+    """Returns a folder for files that only this user may write, and True if it is new.
+
+    The folder is in the temporary folder of the system. It is None if it cannot be created, or if another user owns it
+    or may write into it: such a user could plant code.
+    """
+    user = os.getuid() if sys.platform != "win32" else getpass.getuser()
+    try:
+        folder = Path(tempfile.gettempdir()) / f"lmzoo-{user}"
+        try:
+            folder.mkdir(mode=0o700)
+            return folder, True
+        except FileExistsError:
+            found = folder.lstat()
+        is_own = sys.platform == "win32" or (found.st_uid == user and not found.st_mode & 0o077)
+        return (folder if stat.S_ISDIR(found.st_mode) and is_own and os.access(folder, os.W_OK) else None), False
+    except OSError:
+        return None, False
 
 
 @contextmanager

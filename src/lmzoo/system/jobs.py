@@ -27,6 +27,7 @@ import psutil
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.interrupts import SECONDS_TO_SAVE, SIGNALS, deferred, exit_status, handle_interrupts
 from lmzoo.system.placement import this_process
+from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.progress import OnProgress, Progress
 
 _SECONDS_BETWEEN_INTERRUPTS = SECONDS_TO_SAVE + 1
@@ -218,6 +219,7 @@ def _work(job: Job[Any], connection: Connection) -> None:
     """Runs a job in its own process, and sends its progress and outcome through a connection."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        print_warnings_as_lines()
         handle_interrupts(signal.SIGTERM)
         _mask_interrupts(False)
         outcome = Outcome(job.name, job.do(connection.send))

@@ -6,6 +6,7 @@ A corpus, and so a model fitted to it, may contain characters that control a ter
 from __future__ import annotations
 
 import re
+import warnings
 
 _COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Control characters (among them ESC, which starts terminal commands), and the line separators and direction marks of
@@ -26,6 +27,11 @@ def printable_json(line: str) -> str:
     In valid JSON they can occur only inside strings.
     """
     return _COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def print_warnings_as_lines() -> None:
+    """Makes Python print each warning as one line, without the position in the source code and the code itself."""
+    warnings.formatwarning = lambda message, *_, **__: f"lmzoo: {message}\n"
 
 
 def _symbol(character: str) -> str:
