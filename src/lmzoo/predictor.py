@@ -315,8 +315,13 @@ def training_fingerprint(folder: str | Path) -> str | None:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor."""
+    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor.
+
+    The current folder and mount points are refused as well, because they cannot be replaced.
+    """
     folder = Path(folder)
+    if folder.name in ("", "..") or folder.is_mount() or folder.absolute() == Path.cwd():
+        raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
     return folder

@@ -237,8 +237,8 @@ class _Job:
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self._fitted_before()
+        checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
         if predictor is None:
-            checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
             predictor = Predictor.fit(
                 self.card.name,
                 encoded,
@@ -249,7 +249,7 @@ class _Job:
                 **self.settings,
             )
             predictor.save(self.predictor_folder)
-            checkpoint.discard()
+        checkpoint.discard()
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(
             predictor,
