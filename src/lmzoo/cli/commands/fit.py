@@ -77,6 +77,7 @@ def fit(
     with terminal.progress("reading the corpus") as on_progress:
         loaded = load_corpus(corpus)
         encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
+        del loaded  # the text may need much memory
     # All processes of torchrun train the same model; only the first process saves it.
     checkpoint = None if process.rank else Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
     with terminal.progress(f"fitting {species}") as on_progress:
@@ -85,7 +86,8 @@ def fit(
         )
     if checkpoint is None:
         return
-    predictor.save(out)
+    with terminal.progress(f"saving {species}"):
+        predictor.save(out)
     checkpoint.discard()
     if json:
         terminal.print_json(

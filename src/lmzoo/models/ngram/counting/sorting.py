@@ -59,7 +59,6 @@ def count_ngrams(
     on_step("sorting n-grams")
     padded = _padded(shards, n_tokens, vocab_size, order, workspace)
     levels, tokens, counts, first_child = _build_levels(padded, n_tokens, vocab_size, order, workspace, on_step)
-    on_step("linking the trie")
     suffixes = workspace.empty(levels[-1], np.int32)
     suffixes[: 1 + vocab_size] = 0
     trie = Trie(levels, tokens, first_child, suffixes)
@@ -68,6 +67,7 @@ def count_ngrams(
         _link(tokens, first_child, suffixes, contexts.start, contexts.stop)
 
     for k in range(1, order):  # order by order: linking an order uses the suffix links of the order below
+        on_step(f"linking the trie, order {k + 1}")
         workspace.run(link, blocks(trie.level(k)))
     return CountedNgrams(trie, counts, workspace)
 
