@@ -65,6 +65,7 @@ def fit(
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for
     from lmzoo.predictor import Predictor, check_folder
+    from lmzoo.system.memory import return_freed_memory
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
@@ -77,7 +78,8 @@ def fit(
     with terminal.progress("reading the corpus") as on_progress:
         loaded = load_corpus(corpus)
         encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
-        del loaded  # the text may need much memory
+        del loaded  # a long text needs much memory
+        return_freed_memory()
     # All processes of torchrun train the same model; only the first process saves it.
     checkpoint = None if process.rank else Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
     with terminal.progress(f"fitting {species}") as on_progress:
