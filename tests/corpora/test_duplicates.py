@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from corpora_on_disk import load, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmzoo.corpora import (
-    Corpus,
-    Document,
-    near_duplicates,
-)
+from lmzoo.corpora import Corpus, Document, duplicates, near_duplicates
 
 
 def shares_by_hand(corpus: Corpus, name: str) -> tuple[float, dict[str, float]]:
@@ -83,8 +81,34 @@ def test_short_documents_are_seen_if_a_training_document_has_the_same_words() ->
 
 def test_near_duplicates_report_progress() -> None:
     seen = []
-    near_duplicates(toy(["a"], ["b"], ["c"]), on_progress=seen.append)
-    assert [(progress.done, progress.total) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    near_duplicates(toy(["a", "bb"], ["b"], ["c"]), on_progress=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(1, 5), (2, 5), (3, 5), (5, 5)]
+
+
+def test_batches_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = [f"{'a b c d ' * n} x{n} e f g h i j k l m" for n in range(20)]
+    corpus = toy(train, ["a b c d e f g h i j"], ["d e f g h i j k l m", train[7]])
+    expected = near_duplicates(corpus)
+    monkeypatch.setattr(duplicates, "_BATCH_CHARACTERS", 10)
+    assert near_duplicates(corpus) == expected
+
+
+def test_the_work_grows_linearly_with_a_text_that_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One 8-gram that occurs n times in training and in testing must not be compared n times n times."""
+    sizes = []
+    bincount = np.bincount
+
+    def counted(values: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append(len(values))
+        return bincount(values, *arguments, **options)
+
+    monkeypatch.setattr(np, "bincount", counted)
+    total = []
+    for n in (500, 1000):
+        sizes.clear()
+        near_duplicates(toy(["la " * n], ["x"], ["la " * n]))
+        total.append(sum(sizes))
+    assert total[1] < 2.1 * total[0]
 
 
 def test_kjv_parallel_passages_are_found() -> None:

@@ -67,6 +67,7 @@ def fit(
     from lmzoo.experiments.budgets import merged, settings_for
     from lmzoo.predictor import Predictor, check_folder
     from lmzoo.system.files import locked
+    from lmzoo.system.memory import return_freed_memory
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
@@ -82,13 +83,16 @@ def fit(
         with terminal.progress("reading the corpus") as on_progress:
             loaded = load_corpus(corpus)
             encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
+            del loaded  # a long text needs much memory
+            return_freed_memory()
         with terminal.progress(f"fitting {species}") as on_progress:
             predictor = Predictor.fit(
                 species, encoded, seed=seed, on_progress=on_progress, checkpoint=checkpoint, device=device, **chosen
             )
         if checkpoint is None:
             return
-        predictor.save(out)
+        with terminal.progress(f"saving {species}"):
+            predictor.save(out)
         checkpoint.discard()
     if json:
         terminal.print_json(

@@ -73,24 +73,26 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        steps = 0
+        step, n_steps, message = -1, 3 + 2 * self.order + (self.prune > 0 or self.quantise), ""
 
-        def on_step(message: str) -> None:
-            nonlocal steps
+        def report(share: float) -> None:
             if on_progress:
-                on_progress(Progress(steps, 6 + (self.prune > 0 or self.quantise), "steps", message))
-            steps += 1
+                on_progress(Progress(step + share, n_steps, "steps", message))
+
+        def on_step(new_message: str) -> None:
+            nonlocal step, message
+            step, message = step + 1, new_message
+            report(0)
 
         on_step("loading compiled code (the first run compiles it)")
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
-        workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
+        workspace = Workspace(self.memory < self._memory_needed(len(data.train)), report)
         counter = self._counter or count_ngrams
         counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
         on_step("learning the smoothing parameters")
         parameters = self.smoothing.learn(counted, data.valid)
-        on_step("estimating probabilities")
-        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters)
+        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, on_step)
         if self.prune or self.quantise:
             on_step("compressing")
             trie, weights = self._compressed(trie, weights)
