@@ -43,6 +43,14 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with its report, and the corpus beside it; tests that change the folder copy it first."""
+    from shared_runs import made_once, make_run_and_corpus
+
+    return made_once("run-and-corpus", make_run_and_corpus, tmp_path_factory) / "run"
+
+
+@pytest.fixture(scope="session")
 def markov_predictor(corpus_folder: Path) -> Predictor:
     from lmzoo import Predictor
 

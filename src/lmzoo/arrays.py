@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ from typing import Any
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from lmzoo.errors import SavedModelError
 from lmzoo.system.files import atomic_file
 
 Arrays = Mapping[str, NDArray[Any]]
 
+# In the order in which the arrays of a file are sorted, so that wide numbers are aligned in memory maps.
 _DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+    "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4",
+    "F16": "<f2", "U16": "<u2", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
+_BLOCK = 1 << 24
 
 
 def save_arrays(
@@ -34,15 +37,41 @@ def save_arrays(
     """Writes named arrays to a safetensors file, atomically: after an error, no incomplete file is left.
 
     `facts` is a JSON object stored with the arrays. `metadata` holds further texts for other programs that read the
-    file.
+    file. Memory-mapped arrays are written block by block and never are in memory as a whole.
     """
-    described = {**(metadata or {}), **({"facts": json.dumps(facts, sort_keys=True)} if facts is not None else {})}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with atomic_file(path) as temporary:
-        try:
-            save_file(contiguous, temporary, metadata=described or None)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{error}") from error
+    little = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    ordered = sorted(little.items(), key=lambda item: (_RANKS[item[1].dtype], item[0]))
+    header: dict[str, Any] = {}
+    if metadata or facts is not None:
+        described = {"facts": json.dumps(facts, sort_keys=True)} if facts is not None else {}
+        header["__metadata__"] = {**(metadata or {}), **described}
+    end = 0
+    for name, array in ordered:
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in ordered:
+            content = array.reshape(-1).view(np.uint8)
+            for start in range(0, content.size, _BLOCK):
+                file.write(content[start : start + _BLOCK].data)
+                drop_pages(array)
+
+
+def drop_pages(array: NDArray[Any]) -> None:
+    """Drops the pages of a memory-mapped array from memory; they are read from its file again when they are used.
+
+    Other arrays are not changed. The map must be shared with its file, not a private copy.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -187,6 +187,16 @@ class LanguageModel(ABC, Generic[State]):
         """Floating-point operations to read one token and predict the next; None for models that do not count them."""
         return None
 
+    def without_start(self) -> LanguageModel[Any]:
+        """Returns a copy of the model that scores a text as if it was cut out of a longer one, without a start.
+
+        Only n-gram models allow this; other models raise ConfigurationError.
+        """
+        raise ConfigurationError(
+            f"a {type(self).__name__} always begins at the start of a document; only n-gram models can score a text "
+            "without it"
+        )
+
     # ---- Speed: may be overridden ---------------------------------------------------------------
 
     def state_after(self, context: NDArray[np.int32]) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, final
@@ -27,7 +27,7 @@ from lmzoo.metrics import Surprisals, TokenSurprisal, bits
 from lmzoo.model_card import model_card
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
-from lmzoo.streaming import check_stop, decode_pieces, until_stop
+from lmzoo.streaming import check_stop, decode_pieces, until_stop, without_first_space
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.printable import name_text
@@ -167,7 +167,7 @@ class Predictor:
         check_stop(stop)
         ids = self.tokenizer.encode(prompt)
         batch = generate_batch(self.model, [ids] * n, rng=seed, decoding=decoding, max_tokens=max_tokens)
-        return ["".join(self._pieces((token.token_id for token in tokens), ids, stop)) for tokens in batch]
+        return ["".join(self._pieces((token.token_id for token in tokens), prompt, ids, stop)) for tokens in batch]
 
     def stream(
         self,
@@ -185,10 +185,15 @@ class Predictor:
         check_stop(stop)
         ids = self.tokenizer.encode(prompt)
         tokens = generate(self.model, ids, rng=seed, decoding=decoding, max_tokens=max_tokens)
-        return self._pieces((token.token_id for token in tokens), ids, stop)
+        return self._pieces((token.token_id for token in tokens), prompt, ids, stop)
 
-    def _pieces(self, token_ids: Iterable[int], prompt_ids: NDArray[np.int32], stop: Sequence[str]) -> Iterator[str]:
-        return until_stop(decode_pieces(self.tokenizer, token_ids, prompt_ids.tolist()), stop)
+    def _pieces(
+        self, token_ids: Iterable[int], prompt: str, prompt_ids: NDArray[np.int32], stop: Sequence[str]
+    ) -> Iterator[str]:
+        pieces = decode_pieces(self.tokenizer, token_ids, prompt_ids.tolist())
+        if prompt[-1:].isspace() and not self.tokenizer.decode(prompt_ids)[-1:].isspace():
+            pieces = without_first_space(pieces)  # a word tokenizer drops the space at the end of the prompt
+        return until_stop(pieces, stop)
 
     def surprisals(self, text: str, *, end_of_text: bool = True) -> Surprisals:
         """Returns the surprisal, rank and entropy of each token of a text, given the text before it, as a list.
@@ -206,6 +211,14 @@ class Predictor:
             )
         )
         return Surprisals(text, tokens)
+
+    def without_start(self) -> Self:
+        """Returns a copy of the predictor that scores a text as if it was cut out of a longer one, without a start.
+
+        This is KenLM's `bos=False`: the first token of a text is predicted by the unigram probabilities. Raises
+        ConfigurationError if the model is not an n-gram model.
+        """
+        return replace(self, model=self.model.without_start(), label=f"{self.label or self.species}, no start")
 
     def _ids(self, context: str | Sequence[int] | NDArray[np.integer]) -> NDArray[np.integer]:
         return self.tokenizer.encode(context) if isinstance(context, str) else np.asarray(context, dtype=np.int64)
@@ -302,8 +315,13 @@ def training_fingerprint(folder: str | Path) -> str | None:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor."""
+    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor.
+
+    The current folder and mount points are refused as well, because they cannot be replaced.
+    """
     folder = Path(folder)
+    if folder.name in ("", "..") or folder.is_mount() or folder.absolute() == Path.cwd():
+        raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
     return folder

@@ -35,6 +35,12 @@ def _text_after(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> str:
     return tokenizer.decode(before + ids)[len(tokenizer.decode(before)) :]
 
 
+def without_first_space(pieces: Iterable[str]) -> Iterator[str]:
+    """Yields the pieces of a text without the space at the start of the first piece, if there is one."""
+    for index, piece in enumerate(pieces):
+        yield piece if index else piece.removeprefix(" ")
+
+
 def check_stop(stop: Sequence[str]) -> None:
     """Raises ConfigurationError if a stop string is empty."""
     if any(not text for text in stop):

@@ -21,7 +21,8 @@ from lmzoo.corpora import (
     list_corpora,
     load_corpus,
 )
-from lmzoo.errors import CorpusError, UnknownNameError
+from lmzoo.errors import CorpusError, UnknownNameError, UsageError
+from lmzoo.system.files import locked
 
 # ---- The registry -----------------------------------------------------------------------------------
 
@@ -158,6 +159,16 @@ def test_broken_download_is_resumed(server: Server, data_folder: Path) -> None:
     assert 0 < int(server.asked[1].removeprefix("bytes=").rstrip("-")) <= 100_000
     assert cached() == ["toy.txt"]
     assert downloads.read_file(card, card.files[0]) == CONTENT
+
+
+def test_two_downloads_of_one_file(server: Server, data_folder: Path) -> None:
+    card = remote(server, data_folder)
+    with locked(downloads.cache_folder() / "toy.txt.lock"):
+        with pytest.raises(UsageError, match=r"another process holds .*toy.txt.lock: wait until it ends"):
+            downloads.fetch(card)
+    assert not server.asked
+    downloads.fetch(card)
+    assert cached() == ["toy.txt"]
 
 
 def test_leftover_that_is_too_long_is_replaced(server: Server, data_folder: Path) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from corpora_on_disk import load, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmzoo.corpora import (
-    Corpus,
-    Document,
-    near_duplicates,
-)
+from lmzoo.corpora import Corpus, Document, duplicates, near_duplicates
 
 
 def shares_by_hand(corpus: Corpus, name: str) -> tuple[float, dict[str, float]]:
@@ -22,17 +20,20 @@ def shares_by_hand(corpus: Corpus, name: str) -> tuple[float, dict[str, float]]:
     def words(document: Document) -> list[str]:
         return re.findall(r"\w+", document.text.lower())
 
+    short = [w for w in map(words, corpus.train) if len(w) < 8]
     seen = {tuple(w[i : i + 8]) for w in map(words, corpus.train) for i in range(len(w) - 7)}
     shares, total, covered = {}, 0, 0
     for document in corpus.splits[name]:
         w = words(document)
         marked = {i + k for i in range(len(w) - 7) if tuple(w[i : i + 8]) in seen for k in range(8)}
+        if w in short:
+            marked = set(range(len(w)))
         shares[document.name] = len(marked) / len(w) if w else 0.0
         total, covered = total + len(w), covered + len(marked)
     return (covered / total if total else 0.0), {name: share for name, share in shares.items() if share}
 
 
-few_words = st.lists(st.sampled_from(["a", "b", "A,"]), max_size=40).map(" ".join)
+few_words = st.one_of(st.lists(st.sampled_from(["a", "b", "A,"]), max_size=length).map(" ".join) for length in (2, 40))
 some_documents = st.lists(few_words, min_size=1, max_size=4)
 
 
@@ -61,10 +62,53 @@ def test_near_duplicates_by_hand() -> None:
     assert len(near_duplicates(toy(train, ["nothing"], test), n_worst=1)["test"].worst) == 1
 
 
+def test_combining_marks_are_parts_of_words() -> None:
+    # Eight words, of which four in a row are shared. Without its marks, each word would be two or three words.
+    train, test = "हम सब बाज़ार से किताब लाए थे कल", "वे भी बाज़ार से किताब लाए होंगे आज"
+    found = near_duplicates(toy([train], ["शालोम"], [test]))["test"]
+    assert (found.n_words, found.share) == (8, 0.0)
+    for text in ("e\u0301te\u0301 " * 7, "שָׁלוֹם " * 7, "مَرْحَبًا " * 7):
+        assert near_duplicates(toy(["a"], ["b"], [text]))["test"].n_words == 7
+
+
+def test_short_documents_are_seen_if_a_training_document_has_the_same_words() -> None:
+    train = ["yes it is", "no", "a longer text in which no short document counts as seen"]
+    found = near_duplicates(toy(train, ["Yes, it is!", "no"], ["yes it", "no", "short document", "?"]))
+    assert (found["valid"].share, found["valid"].exact) == (1.0, 1)
+    assert (found["test"].share, found["test"].exact) == (1 / 5, 1)
+    assert [(one.name, one.share, one.nearest) for one in found["test"].worst] == [("test 1", 1.0, "train 1")]
+
+
 def test_near_duplicates_report_progress() -> None:
     seen = []
-    near_duplicates(toy(["a"], ["b"], ["c"]), on_progress=seen.append)
-    assert [(progress.done, progress.total) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    near_duplicates(toy(["a", "bb"], ["b"], ["c"]), on_progress=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(1, 5), (2, 5), (3, 5), (5, 5)]
+
+
+def test_batches_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = [f"{'a b c d ' * n} x{n} e f g h i j k l m" for n in range(20)]
+    corpus = toy(train, ["a b c d e f g h i j"], ["d e f g h i j k l m", train[7]])
+    expected = near_duplicates(corpus)
+    monkeypatch.setattr(duplicates, "_BATCH_CHARACTERS", 10)
+    assert near_duplicates(corpus) == expected
+
+
+def test_the_work_grows_linearly_with_a_text_that_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One 8-gram that occurs n times in training and in testing must not be compared n times n times."""
+    sizes = []
+    bincount = np.bincount
+
+    def counted(values: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append(len(values))
+        return bincount(values, *arguments, **options)
+
+    monkeypatch.setattr(np, "bincount", counted)
+    total = []
+    for n in (500, 1000):
+        sizes.clear()
+        near_duplicates(toy(["la " * n], ["x"], ["la " * n]))
+        total.append(sum(sizes))
+    assert total[1] < 2.1 * total[0]
 
 
 def test_kjv_parallel_passages_are_found() -> None:

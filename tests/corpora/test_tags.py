@@ -55,6 +55,7 @@ def test_words_without_tags_are_refused() -> None:
         token_tags([Document("x", "a b")], [Document("x", "nn")], tokenizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["brown", "brown:bengio2003", "treebank"])
 def test_corpora_with_tags_have_one_for_each_word(spec: str) -> None:
     needs(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from compare_runs import SPECIES, figures
 
 from lmzoo.errors import UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.experiments.compare import compare
+from lmzoo.system.interrupts import MESSAGE
 from lmzoo.system.jobs import Outcome
 
 
@@ -53,24 +56,47 @@ def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+def test_a_checkpoint_that_a_kill_left_beside_its_predictor_is_deleted(corpus_folder: Path, tmp_path: Path) -> None:
+    """A kill after the predictor was saved and before its checkpoint was deleted."""
+    request: dict[str, Any] = {"species": ["unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
+    compare(tmp_path / "run", **request)
+    (tmp_path / "run" / "results.jsonl").unlink()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "unigram.safetensors").touch()
+    compare(tmp_path / "run", **request)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
-def test_ctrl_c_says_how_to_continue(corpus_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "whole_group"), [("SIGINT", False), ("SIGINT", True), ("SIGTERM", False), ("SIGHUP", True)]
+)
+def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_folder: Path, tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to all processes at once, and the main process sends it to its jobs again."""
+    number = getattr(signal, name)
     # With the largest budget, so that it cannot be done before the signal comes.
-    request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough"]
+    request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough", "--jobs", "2"]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
     try:
         while not (tmp_path / "run" / "encoded").exists():
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        time.sleep(8 if whole_group else 0)  # the jobs are training, or starting
+        jobs = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if whole_group else os.kill)(process.pid, number)
         _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert "interrupted; repeat the command to continue" in errors
-    assert "Traceback" not in errors
+    assert process.returncode == 128 + number
+    assert errors == f"{MESSAGE}\n"
+    assert not psutil.wait_procs(jobs, timeout=5)[1]
+    saved = sorted(
+        path.name for path in (tmp_path / "run").rglob("*") if "checkpoints" in path.parts and path.is_file()
+    )
+    assert not whole_group or saved == ["gru.safetensors", "lstm.safetensors"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

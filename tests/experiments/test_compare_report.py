@@ -16,6 +16,7 @@ import pytest
 from compare_runs import SPECIES
 from rich.console import Console
 
+from lmzoo import cli
 from lmzoo.cli.tables import leaderboard_table
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import read_records
@@ -44,6 +45,21 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
     assert all((run / unquote(link)).is_file() for link in links)
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", html), "nothing may be loaded from outside"
     assert len(html.encode()) < 1_000_000
+
+
+def test_the_share_of_test_text_that_train_repeats_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"a text of nine {number} words that has it" for number in range(18)]
+    corpus = tmp_path / "a.jsonl"
+    repeated = [*lines[:9], lines[0], *lines[9:], "no word of this stands anywhere else in texts"]
+    corpus.write_text("".join(json.dumps({"text": line}) + "\n" for line in repeated), encoding="utf-8")
+    arguments = ["compare", "--corpus", str(corpus), "--tokenizer", "char"]
+    sentence = "50.0% of the words of the test split are seen in train"
+    for species in ("uniform", "unigram"):  # the second run takes the share from the first
+        assert cli.run([*arguments, "--species", species, "--out", str(tmp_path / "run")]) == 0
+        assert sentence in capsys.readouterr().err
+    for page in ("report.md", "report.html"):
+        assert sentence in (tmp_path / "run" / page).read_text(encoding="utf-8")
+    assert [record.seen_in_train for record in read_records(tmp_path / "run" / "results.jsonl")] == [0.5, 0.5]
 
 
 def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_path: Path) -> None:

@@ -116,7 +116,43 @@ def test_later_runs_add_to_what_is_there(run: Path, corpus_folder: Path, tmp_pat
     before = read_records(folder / "curves.jsonl")
     added = a_run(folder, corpus_folder, species=["uniform"], settings={})
     assert {record.name for record in added} == {"uniform"}
-    assert figures(read_records(folder / "curves.jsonl")) == figures([*before, *added])
+    after = read_records(folder / "curves.jsonl")
+    assert sorted(figures(after), key=str) == sorted(figures([*before, *added]), key=str)
+    assert [record.train_share for record in after] == np.repeat([1 / 4, 1 / 2, 1], 5).tolist()
+
+
+@pytest.mark.parametrize("share", [1 / 4, 1])
+def test_a_job_that_died_and_was_fitted_again_changes_nothing(
+    share: float, run: Path, corpus_folder: Path, tmp_path: Path
+) -> None:
+    """The point is missing in the first run; after the second, records and page are those of a peaceful run."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(share_folder(folder, share) / "predictors" / "unigram")
+    for path in (folder / "curves.jsonl", share_folder(folder, share) / "results.jsonl"):
+        records = read_records(path)
+        write_records(path, [one for one in records if (one.name, one.train_share) != ("unigram", share)])
+    a_run(folder, corpus_folder, sweeps=SIZES, command="lmzoo curves")
+    assert figures(read_records(folder / "curves.jsonl")) == figures(read_records(run / "curves.jsonl"))
+    write_page(folder)
+    assert facts_of(folder) == facts_of(run)
+
+
+def facts_of(folder: Path) -> list[str]:
+    lines = (folder / "curves.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith(("#", "- corpus", "- protocol"))]
+
+
+def test_the_page_names_the_corpus_not_a_share(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    """Also if the records have another order, or the whole text has no point because every model failed on it."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    records = read_records(folder / "curves.jsonl")
+    corpus = load_corpus(corpus_folder)
+    for kept in ([*records[4:], *records[:4]], [one for one in records if one.train_share != 1]):
+        write_records(folder / "curves.jsonl", kept)
+        page = "\n".join(path.read_text(encoding="utf-8") for path in write_page(folder))
+        assert page.count(corpus.fingerprint) == 2
+        assert "of train, 1/" not in page
+        assert facts_of(folder) == facts_of(run)
 
 
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:

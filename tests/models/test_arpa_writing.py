@@ -116,9 +116,10 @@ LOG(25/32) b </s>
         (["", "<unk>", "a", "a"], "'a' .id 3. is reserved in ARPA files or occurs twice"),
         (["", "<unk>", "a", "</s>"], "'</s>' .id 3. is reserved"),
         (["", "<unk>", "<UNK>", "b"], "'<UNK>' .id 2. is reserved"),
-        (["", "<unk>", "a b", "b"], "'a b' .id 2. is empty or contains white space, which ARPA files cannot store"),
+        (["", "<unk>", "a b", "b"], "'a b' .id 2. is empty or contains NUL, tab, line end or space, which ARPA files"),
         (["", "<unk>", "", "b"], "'' .id 2. is empty"),
-        (["", "<unk>", "a\n", "b"], "contains white space"),
+        (["", "<unk>", "a\n", "b"], "contains NUL, tab, line end or space"),
+        (["", "<unk>", "a\0b", "b"], "contains NUL, tab, line end or space"),
     ],
 )
 def test_words_that_arpa_cannot_hold_are_refused(words: list[str], message: str, tmp_path: Path) -> None:

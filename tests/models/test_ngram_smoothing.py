@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lmzoo.models.ngram import NgramModel, ngram, reference, scoring, trigram
 from lmzoo.models.ngram.counting.sorting import count_ngrams
-from lmzoo.models.ngram.methods import SMOOTHINGS, Discounting, Katz
+from lmzoo.models.ngram.methods import Discounting, Katz
+from lmzoo.models.ngram.names import SMOOTHINGS
 from lmzoo.models.ngram.reference import Reference
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.stream import EOT, TokenStream, TrainingData

@@ -297,11 +297,14 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", ["lstm", *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(SIZES.keys() - {"lstm"}))]
+)
 def test_learns_an_agreement_over_a_distance(name: str) -> None:
-    """A reference for the learning curve: after 12,000 tokens 0.04 to 0.08 bits a document are missing.
+    """After 12,000 tokens the loss is 0.04 to 0.08 bits per document above the entropy of the source.
 
-    Two of three verbs follow a filler. Who sees only one token loses about 1 bit at each of these, 0.67 a document.
+    Two of three verbs follow a filler. A model that sees only one token loses about 1 bit at each of these verbs, which
+    is 0.67 bits per document.
     """
     (train, _), (valid, least_bits) = agreeing_text(2000, seed=0), agreeing_text(300, seed=1)
     rate = 0.01 if name == "rnn" else 0.02

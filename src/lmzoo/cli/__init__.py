@@ -25,6 +25,9 @@ from lmzoo.cli.commands.species import list_species, show
 from lmzoo.cli.commands.states import states
 from lmzoo.cli.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
+from lmzoo.system.files import describe_os_error
+from lmzoo.system.interrupts import MESSAGE, exit_status, handle_interrupts, was_interrupted
+from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
 app = cyclopts.App(
@@ -34,7 +37,8 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=cyclopts.Parameter(negative=()),
     suppress_keyboard_interrupt=False,
-    help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.",
+    help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage; after a "
+    "signal 128 + its number, such as 130 after Ctrl-C.",
 )
 app.command(list_species, name="list")
 for command in (
@@ -59,7 +63,9 @@ app.command(prequential)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
+    """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 128 + number of a signal."""
+    print_warnings_as_lines()
+    handle_interrupts()
     sys.exit(run(arguments))
 
 
@@ -76,16 +82,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         terminal.note(f"lmzoo: {_one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        terminal.note(
-            "lmzoo: interrupted; repeat the command to continue from the last checkpoint (without one, it starts again)"
-        )
-        return 130
+        terminal.note(MESSAGE)
+        return exit_status()
     except BrokenPipeError:  # the program that reads our output has ended, as in `lmzoo list | head -1`
         sys.stderr.close()
         return 1
     except OSError as error:  # for example a full disk, or a folder without read permission
-        terminal.note(f"lmzoo: {_one_line(error)}")
+        text = describe_os_error(error, error.filename) if error.filename else str(error)
+        terminal.note(f"lmzoo: {' '.join(text.split())}")
         return 1
+    except Exception:
+        if not was_interrupted():
+            raise
+        terminal.note(MESSAGE)  # an interrupt during an import can become another exception
+        return exit_status()
     return returned if isinstance(returned, int) else 0
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmzoo.system.placement import this_process
 from lmzoo.system.printable import name_text, printable, printable_json
+from lmzoo.system.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.segment import Segment
 
-    from lmzoo.system.progress import OnProgress, Progress
+    from lmzoo.system.progress import OnProgress
+
+
+_SECONDS_BETWEEN_UPDATES = 0.05
 
 
 @cache
@@ -125,8 +130,12 @@ def command_line() -> str:
 
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress]:
-    """Shows a progress bar with rate and remaining time on stderr, and yields the callback that updates the bar."""
+    """Shows a progress bar with rate and remaining time on stderr, and yields the callback that updates the bar.
+
+    Before the first update, the bar shows that the work has begun.
+    """
     with progress_of_many() as update:
+        update(description, Progress(0, None, ""))
         yield lambda progress: update(description, progress)
 
 
@@ -148,10 +157,16 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         transient=True,
         disable=not stderr().is_terminal or this_process().rank > 0,
     )
-    tasks: dict[tuple[str, str], TaskID] = {}
+    tasks: dict[tuple[str, str, float | None], TaskID] = {}
+    updated: dict[str, float] = {}  # the time of the last update of each name
 
     def update(name: str, progress: Progress) -> None:
-        key = name, progress.unit
+        key = name, progress.unit, progress.total
+        finished = progress.total is not None and progress.done >= progress.total
+        now = time.monotonic()
+        if key in tasks and not finished and now - updated[name] < _SECONDS_BETWEEN_UPDATES:
+            return
+        updated[name] = now
         if key not in tasks:
             for other in [other for other in tasks if other[0] == name]:  # the next stage of the job has begun
                 bars.remove_task(tasks.pop(other))
@@ -159,7 +174,6 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         task = bars.tasks[bars.task_ids.index(tasks[key])]
         speed = f"{_short(task.speed)} {progress.unit}/s" if task.speed else ""
         detail = " · ".join(part for part in (speed, progress.message) if part)
-        finished = progress.total is not None and progress.done >= progress.total
         bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
 
     with bars:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from lmzoo.corpora.registry import CorpusCard, DataFile
 from lmzoo.errors import CorpusError
+from lmzoo.system.files import locked, sync, writing
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.system.version import __version__
 
@@ -59,7 +60,9 @@ def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
     """
     for file in card.files:
         if local_file(file) is None:
-            _fetch_file(card, file, on_progress)
+            path = cache_folder() / file.name
+            with locked(path.with_name(f"{path.name}.lock")):
+                _fetch_file(card, file, path, on_progress)
 
 
 def cache_folder() -> Path:
@@ -69,15 +72,13 @@ def cache_folder() -> Path:
     return user_cache_path("lmzoo") / "corpora"
 
 
-def _fetch_file(card: CorpusCard, file: DataFile, on_progress: OnProgress | None) -> None:
+def _fetch_file(card: CorpusCard, file: DataFile, path: Path, on_progress: OnProgress | None) -> None:
     import requests
 
-    path = cache_folder() / file.name
     part = path.with_name(f"{path.name}.part")
     reasons = []
     for url in file.urls:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             _resume(url, part, file, on_progress)
             break
         except requests.RequestException as error:
@@ -97,7 +98,10 @@ def _fetch_file(card: CorpusCard, file: DataFile, on_progress: OnProgress | None
             f"the download of {file.name} is damaged or a different file (its SHA-256 is {sha256} instead of "
             f"{file.sha256}) and was deleted: run `lmzoo corpus fetch {card.name}` again"
         )
-    part.replace(path)
+    with writing(path):
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
 
 
 def _resume(url: str, part: Path, file: DataFile, on_progress: OnProgress | None) -> None:

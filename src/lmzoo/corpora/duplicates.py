@@ -1,28 +1,32 @@
 """Near-duplicates: the share of the validation and test sets that also occurs in the training set.
 
 The measure is the one used to decontaminate GPT-3 (Brown et al. 2020, appendix C), with n = 8: a word is a duplicate if
-it lies in an 8-gram of words that also occurs in the training set, ignoring case and punctuation. In a script without
-spaces a "word" is a sequence of letters, so that only longer repetitions are detected.
+it lies in an 8-gram of words that also occurs in the training set, ignoring case and punctuation. A document of fewer
+than 8 words has no 8-gram; its words are duplicates if a training document consists of the same words. A word is a
+sequence of letters, combining marks and digits, as in the tokenizer "word". In a script without spaces, such a sequence
+is longer than a word, so that only longer repetitions are detected.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
 from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.tokenizers.segments import parts
 
 N_WORDS: Final = 8
 """Length of the n-grams of words that are compared."""
-_WORD = re.compile(r"\w+")
+_WORD = regex.compile(r"\w+")  # unlike the module re, it counts combining marks as parts of words
+_BATCH_CHARACTERS = 1 << 20
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no factor is lost; 2^64 divided by the golden ratio
 
 
@@ -32,10 +36,11 @@ class DuplicateDocument:
 
     name: str
     share: float
-    """Fraction of the document's words that lie in an 8-gram that also occurs in the training set."""
+    """Fraction of the document's words that lie in an 8-gram that also occurs in the training set; 1 for a document of
+    fewer than 8 words that a training document repeats."""
     n_words: int
     nearest: str
-    """Name of the training document that shares the most 8-grams with it."""
+    """Name of the training document that shares the most 8-grams with it, or that repeats its fewer than 8 words."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class NearDuplicates:
     """The overlap of one split of a corpus with its training set."""
 
     share: float
-    """Fraction of the split's words that lie in an 8-gram that also occurs in the training set."""
+    """Fraction of the split's words that lie in an 8-gram that also occurs in the training set, or in a document of
+    fewer than 8 words that a training document repeats."""
     n_words: int
     exact: int
     """Number of documents whose whole text equals a training document."""
@@ -57,122 +63,182 @@ def near_duplicates(
     """Measures how much of the splits "valid" and "test" of a corpus also occurs in its training set.
 
     Returns one result per split, each with the `n_worst` documents that repeat most. 8-grams are compared by 64-bit
-    hashes: the probability of any false match in 100 MB is about one in a million. 100 MB take about 10 seconds and
-    1 GB of memory.
+    hashes: the probability of any false match in 100 MB is about one in a million. The training set is read in batches,
+    of which only the 8-grams that also occur in the other splits are kept.
     """
-    word_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    splits = {}
-    for done, (name, documents) in enumerate(corpus.splits.items(), start=1):
-        splits[name] = _Words.of(documents, word_ids)
+    n_read, total = 0, sum(len(document.text) for documents in corpus.splits.values() for document in documents)
+
+    def report(n_characters: int) -> None:
+        nonlocal n_read
+        n_read += n_characters
         if on_progress:
-            on_progress(Progress(done, len(corpus.splits), "splits"))
-    # A random number for each word, because sums of multiples of small consecutive ids would collide. The seed is
-    # fixed, so that results repeat.
-    codes = np.random.default_rng(0).integers(2**64, size=max(1, len(word_ids)), dtype=np.uint64)
-    train = _Index.of(splits.pop("train"), codes, corpus.train)
+            on_progress(Progress(n_read, total, "characters", "searching for near-duplicates"))
+
+    hasher = _WordHasher(report)
+    held_out = {name: _Words.of(corpus.splits[name], hasher) for name in ("valid", "test")}
+    train = _Index.of(corpus.train, hasher, list(held_out.values()))
     texts_of_train = {document.text for document in corpus.train}
     return {
-        name: _compare(words, codes, train, corpus.splits[name], texts_of_train, n_worst)
-        for name, words in splits.items()
+        name: _compare(words, train, corpus.splits[name], texts_of_train, n_worst) for name, words in held_out.items()
     }
+
+
+class _WordHasher:
+    """Gives each different word a random 64-bit number, its hash; `on_read` is called with the length of each text."""
+
+    def __init__(self, on_read: Callable[[int], None]) -> None:
+        self._ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+        # Random numbers, because sums of multiples of small consecutive ids would collide. The seed is fixed, so that
+        # results repeat.
+        self._rng = np.random.default_rng(0)
+        self._hashes = np.empty(0, np.uint64)  # of each word id
+        self._on_read = on_read
+
+    def hashes(self, text: str) -> NDArray[np.uint64]:
+        """Returns the hash of each word of a text, in order."""
+        found: list[NDArray[np.int32]] = []
+        for part, _ in parts(text, _BATCH_CHARACTERS):
+            words = cast(list[str], _WORD.findall(part.lower()))
+            found.append(np.fromiter(map(self._ids.__getitem__, words), np.int32, len(words)))
+            self._on_read(len(part))
+        n_missing = len(self._ids) - self._hashes.size
+        if n_missing > 0:
+            n_new = max(n_missing, self._hashes.size)
+            self._hashes = np.append(self._hashes, self._rng.integers(2**64, size=n_new, dtype=np.uint64))
+        return self._hashes[np.concatenate(found)]
 
 
 @dataclass(frozen=True, eq=False)
 class _Words:
-    """The words of D documents, in one array."""
+    """The hashes of the words of D documents, in one array."""
 
-    ids: NDArray[np.int32]  # (T,)
+    hashes: NDArray[np.uint64]  # (T,)
     document: NDArray[np.int32]  # (T,) index of the document of each word
     lengths: NDArray[np.int64]  # (D,) in words
 
     @classmethod
-    def of(cls, documents: Sequence[Document], word_ids: Mapping[str, int]) -> _Words:
-        ids = [_word_ids(document.text, word_ids) for document in documents]
-        lengths = np.array([len(one) for one in ids], np.int64)
-        return cls(np.concatenate(ids), np.repeat(np.arange(len(ids), dtype=np.int32), lengths), lengths)
+    def of(cls, documents: Sequence[Document], hasher: _WordHasher) -> _Words:
+        hashes = [hasher.hashes(document.text) for document in documents]
+        lengths = np.array([len(one) for one in hashes], np.int64)
+        return cls(np.concatenate(hashes), np.repeat(np.arange(len(hashes), dtype=np.int32), lengths), lengths)
 
-    def ngrams(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    def ngrams(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Returns the hashes (R,) of all R 8-grams inside documents, and the index (R,) of the first word of each."""
-        n = len(self.ids) - N_WORDS + 1
+        n = len(self.hashes) - N_WORDS + 1
         if n <= 0:
             return np.empty(0, np.uint64), np.empty(0, np.intp)
-        word_codes = codes[self.ids]  # (T,)
         hashes = np.zeros(n, np.uint64)
         for offset in range(N_WORDS):  # Horner's rule modulo 2^64, for all positions together
             hashes *= _MULTIPLIER
-            hashes += word_codes[offset : offset + n]
+            hashes += self.hashes[offset : offset + n]
         starts = np.flatnonzero(self.document[:n] == self.document[N_WORDS - 1 :])
         return hashes[starts], starts
 
-
-def _word_ids(text: str, word_ids: Mapping[str, int]) -> NDArray[np.int32]:
-    words = cast(list[str], _WORD.findall(text.lower()))
-    return np.fromiter(map(word_ids.__getitem__, words), np.int32, len(words))
+    def short_documents(self) -> Iterator[tuple[int, slice, bytes]]:
+        """Yields the index, the positions and the word hashes (as bytes) of each document that has 1 to 7 words."""
+        ends = np.cumsum(self.lengths)
+        for index in np.flatnonzero((self.lengths > 0) & (self.lengths < N_WORDS)).tolist():
+            positions = slice(int(ends[index] - self.lengths[index]), int(ends[index]))
+            yield index, positions, self.hashes[positions].tobytes()
 
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The 8-grams of the training set, sorted by their hashes."""
+    """The 8-grams of the training set that also occur in other splits, sorted by their hashes, and short documents."""
 
     hashes: NDArray[np.uint64]  # (R,) sorted
     document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
     names: list[str]
+    short: dict[bytes, str]
+    """Names of the documents of 1 to 7 words that also occur in other splits, by their word hashes."""
 
     @classmethod
-    def of(cls, words: _Words, codes: NDArray[np.uint64], documents: Sequence[Document]) -> _Index:
-        hashes, starts = words.ngrams(codes)
+    def of(cls, documents: Sequence[Document], hasher: _WordHasher, held_out: Sequence[_Words]) -> _Index:
+        """Returns the 8-grams and the short documents of the training set that also occur in the held-out splits."""
+        wanted = np.unique(np.concatenate([words.ngrams()[0] for words in held_out]))
+        wanted_short = {key for words in held_out for _, _, key in words.short_documents()}
+        short: dict[bytes, str] = {}
+        kept_hashes, kept_documents = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
+        for batch in _batches(documents):
+            words = _Words.of(documents[batch], hasher)
+            hashes, starts = words.ngrams()
+            is_wanted = _occur(hashes, wanted)
+            kept_hashes.append(hashes[is_wanted])
+            kept_documents.append(words.document[starts[is_wanted]] + np.int32(batch.start))
+            for index, _, key in words.short_documents():
+                if key in wanted_short:
+                    short[key] = documents[batch.start + index].name
+        hashes = np.concatenate(kept_hashes)
         order = np.argsort(hashes)
-        return cls(hashes[order], words.document[starts[order]], [document.name for document in documents])
-
-    def contains(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Returns a mask (R,) that is True where an 8-gram, given by its hash, occurs in the training set."""
-        if not self.hashes.size:
-            return np.zeros(hashes.shape, np.bool_)
-        order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
-        is_contained = np.empty(hashes.shape, np.bool_)
-        indices = np.searchsorted(self.hashes, hashes[order])
-        is_contained[order] = self.hashes[np.minimum(indices, self.hashes.size - 1)] == hashes[order]
-        return is_contained
+        names = [document.name for document in documents]
+        return cls(hashes[order], np.concatenate(kept_documents)[order], names, short)
 
     def nearest(self, hashes: NDArray[np.uint64]) -> str:
         """Returns the name of the training document that contains most of the given 8-grams.
 
         All of their hashes (R,) must occur in the training set.
         """
+        # Each different 8-gram is looked up once: R occurrences times their occurrences in training could be very many.
+        hashes, weights = np.unique(hashes, return_counts=True)
         first = np.searchsorted(self.hashes, hashes, side="left")
         counts = np.searchsorted(self.hashes, hashes, side="right") - first
         # The indices first .. first + count of every 8-gram, in one array.
         indices = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        return self.names[np.bincount(self.document[indices]).argmax()]
+        return self.names[np.bincount(self.document[indices], np.repeat(weights, counts)).argmax()]
+
+
+def _batches(documents: Sequence[Document]) -> Iterator[slice]:
+    """Yields consecutive ranges of documents, with about a million characters in each or one longer document."""
+    start = size = 0
+    for index, document in enumerate(documents):
+        size += len(document.text)
+        if size >= _BATCH_CHARACTERS or index == len(documents) - 1:
+            yield slice(start, index + 1)
+            start, size = index + 1, 0
+
+
+def _occur(hashes: NDArray[np.uint64], in_sorted: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Returns a mask (R,) that is True where one of R hashes occurs in a sorted array of hashes."""
+    if not in_sorted.size:
+        return np.zeros(hashes.shape, np.bool_)
+    order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
+    occurs = np.empty(hashes.shape, np.bool_)
+    indices = np.searchsorted(in_sorted, hashes[order])
+    occurs[order] = in_sorted[np.minimum(indices, in_sorted.size - 1)] == hashes[order]
+    return occurs
 
 
 def _compare(
     words: _Words,
-    codes: NDArray[np.uint64],
     train: _Index,
     documents: Sequence[Document],
     texts_of_train: set[str],
     n_worst: int,
 ) -> NearDuplicates:
-    hashes, starts = words.ngrams(codes)
-    in_train = train.contains(hashes)
+    hashes, starts = words.ngrams()
+    in_train = _occur(hashes, train.hashes)
     shared_hashes, shared_starts = hashes[in_train], starts[in_train]
     # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
-    steps = np.zeros(len(words.ids) + N_WORDS, np.int32)
+    steps = np.zeros(len(words.hashes) + N_WORDS, np.int32)
     steps[shared_starts] += 1
     steps[shared_starts + N_WORDS] -= 1
-    covered = np.cumsum(steps[: len(words.ids)]) > 0  # (T,)
+    covered = np.cumsum(steps[: len(words.hashes)]) > 0  # (T,)
+    repeated = {}
+    for index, positions, key in words.short_documents():
+        if key in train.short:
+            covered[positions] = True
+            repeated[index] = train.short[key]
     per_document = np.bincount(words.document, weights=covered, minlength=len(documents))  # (D,)
     shares = per_document / np.maximum(words.lengths, 1)
     worst = []
     for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
         if shares[index] > 0:
-            nearest = train.nearest(shared_hashes[words.document[shared_starts] == index])
+            nearest = repeated.get(index) or train.nearest(shared_hashes[words.document[shared_starts] == index])
             n_words = int(words.lengths[index])
             worst.append(DuplicateDocument(documents[index].name, float(shares[index]), n_words, nearest))
     return NearDuplicates(
         share=float(covered.mean()) if covered.size else 0.0,
-        n_words=len(words.ids),
+        n_words=len(words.hashes),
         exact=sum(document.text in texts_of_train for document in documents),
         worst=tuple(worst),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,14 +16,17 @@ from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.errors import CorpusError, SavedModelError
-from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
+from lmzoo.tokenizers.segments import parts
 from lmzoo.tokenizers.words import count_words
 
 DEFAULT_TOKENIZER = "bpe:4096"
 _SPLITS = ("train", "valid", "test")
+_BYTE_PAIR_CHARACTERS = 1 << 25
+_PASSAGE_CHARACTERS = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +115,35 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
     """Trains a tokenizer on the training split of a corpus.
 
     `spec` names the kind of tokenizer, such as "bpe:4096" for byte pairs with 4,096 entries. If it is None, the
-    tokenizer is the one that the corpus prescribes, or "bpe:4096" if it prescribes none.
+    tokenizer is the one that the corpus prescribes, or "bpe:4096" if it prescribes none. Byte pairs are learned from at
+    most 32 million characters, sampled evenly from the training split.
     """
     of_protocol = spec is None or spec == corpus.tokenizer
-    return train_tokenizer(
-        spec or corpus.tokenizer or DEFAULT_TOKENIZER,
-        (document.text for document in corpus.train),
-        vocabulary=corpus.vocabulary if of_protocol else None,
-        on_progress=on_progress,
-    )
+    spec = spec or corpus.tokenizer or DEFAULT_TOKENIZER
+    texts = [document.text for document in corpus.train]
+    if spec.startswith("bpe"):
+        texts = evenly_sampled(texts, _BYTE_PAIR_CHARACTERS)
+    vocabulary = corpus.vocabulary if of_protocol else None
+    return train_tokenizer(spec, texts, vocabulary=vocabulary, on_progress=on_progress)
+
+
+def evenly_sampled(texts: Sequence[str], n_characters: int) -> Sequence[str]:
+    """Returns about `n_characters` characters of texts, in passages from the first text to the last at equal distances.
+
+    Texts that have no more characters in total are returned unchanged.
+    """
+    total = sum(map(len, texts))
+    if total <= n_characters:
+        return texts
+    sample: list[str] = []
+    n_seen = n_sampled = 0
+    for text in texts:
+        for passage, _ in parts(text, _PASSAGE_CHARACTERS):
+            if n_sampled * total <= n_seen * n_characters:
+                sample.append(passage)
+                n_sampled += len(passage)
+            n_seen += len(passage)
+    return sample
 
 
 def encode_corpus(
@@ -130,26 +154,45 @@ def encode_corpus(
     `tokenizer` is a tokenizer, or the spec of one that is trained on the corpus first (see `tokenizer_for`).
     """
     if not isinstance(tokenizer, Tokenizer):
-        tokenizer = tokenizer_for(corpus, tokenizer)
+        tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
     report_marks((document.text for documents in corpus.splits.values() for document in documents), tokenizer)
-    total = sum(len(getattr(corpus, name)) for name in _SPLITS)
-    splits: list[EncodedSplit] = []
-    for name in _SPLITS:
-        splits.append(encode_documents(getattr(corpus, name), tokenizer))
+    total = sum(len(document.text) for documents in corpus.splits.values() for document in documents)
+    done = 0
+
+    def count(n_characters: int) -> None:
+        nonlocal done
+        done += n_characters
         if on_progress:
-            on_progress(Progress(sum(split.stream.n_documents for split in splits), total, "documents"))
+            on_progress(Progress(done, total, "characters", "encoding"))
+
+    splits = [encode_documents(documents, tokenizer, count) for documents in corpus.splits.values()]
     return EncodedCorpus(corpus.name, corpus.fingerprint, corpus.protocol, tokenizer, *splits)
 
 
-def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer) -> EncodedSplit:
-    """Encodes documents as token ids, and records their sizes; raises CorpusError if there are no documents."""
+def encode_documents(
+    documents: Sequence[Document], tokenizer: Tokenizer, on_encoded: Callable[[int], None] = lambda n_characters: None
+) -> EncodedSplit:
+    """Encodes documents as token ids, and records their sizes; raises CorpusError if there are no documents.
+
+    `on_encoded` is called with the number of characters of each part of the text that has been encoded.
+    """
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")
-    texts = [document.text for document in documents]
-    encoded = tokenizer.encode_batch(texts)
+    ids = array("i")  # grows in place, so that the ids are never in memory twice
+    for part, part_ids in tokenizer.encode_parts(document.text for document in documents):
+        ids.frombytes(part_ids.tobytes())
+        if part.is_last:
+            ids.append(EOT)
+        on_encoded(len(part.text))
+    stream = TokenStream(np.frombuffer(ids, np.int32))
+    alteration = ""
+    if not tokenizer.lossless and tokenizer.kind != "word":
+        alteration = tokenizer.alteration(
+            [document.text for document in documents], [ids[:-1] for ids in stream.documents()]
+        )
     return EncodedSplit(
-        TokenStream.from_documents(encoded),
-        np.array([len(text.encode()) for text in texts], np.int64),
-        np.array([count_words(text) for text in texts], np.int64),
-        "" if tokenizer.lossless or tokenizer.kind == "word" else tokenizer.alteration(texts, encoded),
+        stream,
+        np.array([document.n_bytes for document in documents], np.int64),
+        np.array([count_words(document.text) for document in documents], np.int64),
+        alteration,
     )

@@ -51,6 +51,8 @@ def json_documents(text: str, name: str, path: str) -> Iterator[Document]:
     `name` is the name of the file in the corpus, and `path` its name in error messages. Raises CorpusError, with the
     line or the number of the document, if the text is not JSON or an object has no string in its field "text".
     """
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # old line ends; inside of strings, JSON has no line ends
     if _is_one_per_line(text):
         for number, line in enumerate(text.split("\n"), start=1):
             if line and not line.isspace():

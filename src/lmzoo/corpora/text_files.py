@@ -52,7 +52,7 @@ def read_standard_input() -> str:
 
 
 def decode(data: bytes | bytearray, name: str) -> str:
-    """Decodes UTF-8 bytes as text, without a byte-order mark and with "\\n" as the line end.
+    """Decodes UTF-8 bytes as text, without a byte-order mark and with "\\n" in place of "\\r\\n".
 
     Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
     """
@@ -72,8 +72,7 @@ def decode(data: bytes | bytearray, name: str) -> str:
             f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,} (line {line:,}); "
             "save it as UTF-8"
         ) from error
-    text = text[1 if mark else 0 :].replace("\r\n", "\n")
-    return text if "\n" in text else text.replace("\r", "\n")  # the line ends of old Macintosh computers
+    return text[1 if mark else 0 :].replace("\r\n", "\n")
 
 
 def max_bytes() -> int:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from lmzoo.evaluation.statistics import PairedComparison, ResamplingUnits, compare_pairs
@@ -91,6 +90,7 @@ def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> f
 
     `log_probs` (M, T): log-probability of each of T tokens under each of M models. `prior` (M,): static weights.
     """
+    from scipy.optimize import minimize_scalar  # slow to import
 
     def loss(share: float) -> float:
         return -float(dynamically_mixed(log_probs, prior, share).sum())

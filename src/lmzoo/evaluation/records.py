@@ -152,6 +152,9 @@ class EvalRecord(Record):
     only; None if costs were not measured."""
     train_share: float | None = None
     """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
+    seen_in_train: float | None = None
+    """Share of the words of the test split that also occur in the train split (see `lmzoo.corpora.near_duplicates`);
+    None if the share was not measured."""
     n_tokens_read: int | None = None
     """Number of tokens that a network read in its training, counted once per epoch; None for other models."""
     predict_seconds: float | None = None
@@ -203,7 +206,7 @@ class EvalRecord(Record):
 class CodeRecord(Record):
     """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
-    A compressor compresses the text as one block; its length in bits is stored in nats as well.
+    A general compressor reads the whole text as one block. All lengths are stored in nats, those of compressors too.
     """
 
     name: str

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from lmzoo.errors import UsageError
 from lmzoo.evaluation.statistics import CONFIDENCE
@@ -111,6 +110,8 @@ def _least_squares(
     The parameters are the irreducible loss, the reducible loss at x = 1, and the exponent. `x`, `losses` (n,): the n
     points. `starts`: initial values of the three parameters.
     """
+    from scipy.optimize import least_squares  # slow to import
+
     log_x, log_losses = np.log(x), np.log(losses)
     lower = (0.0, 1e-9, _EXPONENTS[0])
     upper = (_MAX_FLOOR * losses.min(), np.inf, _EXPONENTS[1])
@@ -141,7 +142,7 @@ def _jackknife_intervals(whole: tuple[float, ...], leave_one_out: NDArray[np.flo
     """
     n = len(leave_one_out)
     errors = np.sqrt((n - 1) / n * ((leave_one_out - leave_one_out.mean(0)) ** 2).sum(0))
-    widths = float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) * errors
+    widths = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * errors
     return [(max(0.0, value - width), value + width) for value, width in zip(whole, widths.tolist(), strict=True)]
 
 

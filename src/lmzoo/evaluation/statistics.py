@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from lmzoo.stream import TokenStream
@@ -109,6 +108,8 @@ def compare_pairs(
     Intervals are percentiles of the bootstrap (Efron 1979). P-values are those of a paired permutation test that flips
     the signs of differences at random (Fisher 1935).
     """
+    import scipy.stats  # slow to import, and every job of a run imports this module
+
     n_units = len(units.starts)
     if n_units < 2:
         return None

@@ -19,15 +19,15 @@ that is requested again reuses its results.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.corpora import Corpus
+from lmzoo.corpora import Corpus, near_duplicates
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
@@ -116,8 +116,10 @@ def run_comparison(
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
     with open_run(folder, plan.request(corpus)):
         encoded = _encoded(folder, corpus, plan.tokenizer, named("corpus", on_progress))
-        jobs = list({job.name: job for job in _jobs(folder, plan)}.values())
         results = folder / "results.jsonl"
+        known = {record.name: record for record in read_lines(results, EvalRecord)}
+        seen_in_train = _seen_in_train(corpus, known.values(), named("corpus", on_progress))
+        jobs = list({job.name: job for job in _jobs(folder, plan, seen_in_train)}.values())
 
         def on_done(outcome: Outcome[EvalRecord]) -> None:
             if outcome.record is not None and not outcome.reused:
@@ -125,7 +127,6 @@ def run_comparison(
             if on_outcome:
                 on_outcome(outcome)
 
-        known = {record.name: record for record in read_lines(results, EvalRecord)}
         reusable = {
             job.name: known[job.name]
             for job in jobs
@@ -136,7 +137,17 @@ def run_comparison(
     return RunResult(folder, outcomes)
 
 
-def _jobs(folder: Path, plan: RunPlan) -> Iterator[_Job]:
+def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnProgress) -> float:
+    """Returns the share of the words of the test split that also occur in the train split.
+
+    The share is taken from an earlier record of the run, if there is one, because the corpus of a run never changes.
+    """
+    measured = (record.seen_in_train for record in known if record.seen_in_train is not None)
+    share = next(measured, None)
+    return near_duplicates(corpus, on_progress=on_progress)["test"].share if share is None else share
+
+
+def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     """Yields the jobs of a plan, one for each combination of species, swept value and seed."""
     for name in dict.fromkeys([*plan.species, *plan.sweeps]):
         settings = plan.settings_of(name)
@@ -147,8 +158,9 @@ def _jobs(folder: Path, plan: RunPlan) -> Iterator[_Job]:
             for seed in range(plan.seed, plan.seed + plan.seeds):
                 full_label = label if seed == plan.seed else _label(label or name, "seed", seed)
                 yield _Job(
-                    folder, zoo.card(name), full_label, variant, seed, plan.device, plan.command, plan.train_share
-                )
+                    folder, zoo.card(name), full_label, variant, seed, plan.device, plan.command, plan.train_share,
+                    seen_in_train,
+                )  # fmt: skip
 
 
 def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> EncodedCorpus:
@@ -186,6 +198,7 @@ class _Job:
     device: Device
     command: str
     train_share: float | None
+    seen_in_train: float
 
     @property
     def name(self) -> str:
@@ -224,8 +237,8 @@ class _Job:
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self._fitted_before()
+        checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
         if predictor is None:
-            checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
             predictor = Predictor.fit(
                 self.card.name,
                 encoded,
@@ -236,7 +249,7 @@ class _Job:
                 **self.settings,
             )
             predictor.save(self.predictor_folder)
-            checkpoint.discard()
+        checkpoint.discard()
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(
             predictor,
@@ -250,7 +263,7 @@ class _Job:
             on_progress=on_progress,
         )
         measure(predictor, encoded, probes_path(self.folder, self.name))
-        return record
+        return replace(record, seen_in_train=self.seen_in_train)
 
     def _fitted_before(self) -> Predictor | None:
         """Returns the predictor that an earlier run saved with the settings and the seed of this job, or None."""

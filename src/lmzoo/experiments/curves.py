@@ -28,7 +28,7 @@ from lmzoo.errors import CorpusError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
 from lmzoo.experiments.budgets import merged, scaled
 from lmzoo.experiments.compare import run_comparison
-from lmzoo.experiments.learning_curves import RECORDS, share_folder, share_name
+from lmzoo.experiments.learning_curves import RECORDS, SHARE_MARK, share_folder, share_name
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run
@@ -83,7 +83,9 @@ def curves(
             points |= {(record.name, share): record for record in result.records}
             for failed in result.failures:  # an earlier record has other settings, and belongs to another curve
                 points.pop((failed.name, share), None)
-            write_records(folder / RECORDS, list(points.values()))
+            order = list(dict.fromkeys([*(outcome.name for outcome in result.outcomes), *(name for name, _ in points)]))
+            ordered = sorted(points, key=lambda point: (point[1] or 0, order.index(point[0])))
+            write_records(folder / RECORDS, [points[point] for point in ordered])
     return RunResult(folder, outcomes)
 
 
@@ -116,7 +118,7 @@ def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dic
         parts[1 / n_parts] = replace(
             corpus,
             train=[corpus.train[position] for position in sorted(order[:n_documents].tolist())],
-            protocol=f"{corpus.protocol}; of train, 1/{n_parts}: {n_documents} documents, sampled with seed {seed}",
+            protocol=f"{corpus.protocol}{SHARE_MARK}1/{n_parts}: {n_documents} documents, sampled with seed {seed}",
         )
     if len(parts) == 1:
         raise CorpusError(

@@ -19,10 +19,12 @@ from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.evaluation.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import resampling_units
-from lmzoo.experiments.run_folder import scores_path
+from lmzoo.experiments.run_folder import read_request, scores_path
 
 RECORDS: Final = "curves.jsonl"
 """Name of the file with the records of all shares."""
+SHARE_MARK: Final = "; of train, "
+"""Text in the protocol of a share, between the protocol of the corpus and the description of the share."""
 _N_RESAMPLES = 1000
 
 Against = Literal["tokens", "parameters", "FLOPs"]
@@ -50,6 +52,8 @@ class Law:
 class Curves:
     """The learning curves of S models over n shares of the train split, sorted by the loss on the largest share."""
 
+    corpus_fingerprint: str
+    """Hash of the documents of the corpus, of which the shares are parts."""
     records: list[EvalRecord]
     """The records that have a loss, the smallest share first."""
     names: list[str]
@@ -64,6 +68,11 @@ class Curves:
     """"bits/byte", or "bits/token" for a tokenizer that loses information."""
     resampled: NDArray[np.float64]
     """(R, S, n): losses on R resamples of the test documents, the same for all models; NaN where scores are missing."""
+
+    @property
+    def protocol(self) -> str:
+        """How the corpus was split, without the choice of documents for a share."""
+        return self.records[-1].protocol.partition(SHARE_MARK)[0]
 
     @cached_property
     def static(self) -> list[str]:
@@ -140,7 +149,7 @@ def read_curves(folder: str | Path) -> Curves:
     points: dict[tuple[str, float], EvalRecord] = {}
     losses: dict[tuple[str, float], float] = {}
     tokens: dict[float, int] = {}
-    for record in read_records(path):
+    for record in sorted(read_records(path), key=lambda record: record.train_share or 0):
         loss, share = loss_of(record), record.train_share
         if loss is not None and share and record.n_train_tokens is not None:
             points[record.name, share], losses[record.name, share] = record, loss
@@ -153,6 +162,8 @@ def read_curves(folder: str | Path) -> Curves:
     order = np.argsort(table[:, -1], kind="stable")  # NaN is last
     names = [names[row] for row in order]
     return Curves(
+        # The records of a share have the hash of the share; the request of the run has that of the corpus.
+        corpus_fingerprint=read_request(folder).get("corpus_fingerprint", records[-1].corpus_fingerprint),
         records=records,
         names=names,
         shares=shares,

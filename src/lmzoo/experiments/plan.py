@@ -14,6 +14,7 @@ from lmzoo.experiments.budgets import check_budget, merged, settings_for
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import check_jobs
 from lmzoo.system.placement import Device
+from lmzoo.system.printable import name_text
 from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer, check_tokenizer
 
@@ -98,8 +99,9 @@ class RunPlan:
 
         If `experiment` is empty, the folder is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus.
         """
-        corpus = self.corpus.name if isinstance(self.corpus, Corpus) else Path(self.corpus).stem
-        if not experiment and self.corpus == DEFAULT_CORPUS:
+        name = self.corpus.name if isinstance(self.corpus, Corpus) else name_text(self.corpus)
+        corpus = Path(name).stem
+        if not experiment and name == DEFAULT_CORPUS:
             return Path("runs") / self.budget
         parts = [experiment, corpus, self.budget] if experiment else [corpus, self.budget]
         return Path("runs") / "-".join(parts).replace(":", "-")

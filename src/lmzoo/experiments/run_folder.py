@@ -11,53 +11,76 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
-from lmzoo.system.files import atomic_file
+from lmzoo.system.files import atomic_file, is_workspace, make_folder, remove_remains, writing
+
+_REQUEST = "run.json"
+_LOCK = "run.lock"
 
 
 @contextmanager
 def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
     """Opens a run folder for writing within a `with` block, and creates the folder if it does not exist.
 
-    A lock keeps other processes out of the folder. `request` holds the values that identify the run, such as the corpus
-    and the seed; they are stored in `run.json`. Raises UsageError if the folder belongs to a run with other values,
-    holds other files, or is in use by another process. Raises SavedModelError if `run.json` is damaged.
+    A lock keeps other processes out of the folder, and temporary files of killed runs are deleted. `request` holds the
+    values that identify the run, such as the corpus and the seed; they are stored in `run.json`. Raises UsageError if
+    the folder belongs to a run with other values, holds other files, or is in use by another process. Raises
+    SavedModelError if `run.json` is damaged.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, but a run needs a folder: choose another name")
-    _claim(folder, request)
-    try:
-        with FileLock(folder / "run.lock", blocking=False):
-            yield
-    except Timeout:
-        raise UsageError(f"another process is using {folder}: wait until it ends, or choose another folder") from None
+    with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, but a run needs a folder: choose another name")
+        _check(folder, request)  # before the lock, which is a file in the folder
+        make_folder(folder)
+        try:
+            lock = FileLock(folder / _LOCK).acquire(blocking=False)
+        except Timeout:
+            raise UsageError(
+                f"another process is using {folder}: wait until it ends, or choose another folder"
+            ) from None
+    with lock:
+        _check(folder, request)
+        remove_remains(folder, recursive=True)
+        if not (folder / _REQUEST).exists():
+            with atomic_file(folder / _REQUEST) as temporary:
+                temporary.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+        yield
 
 
-def _claim(folder: Path, request: Mapping[str, Any]) -> None:
-    """Writes the request of a run to `run.json` in a new or empty folder, or checks that `run.json` holds the same one.
+def _check(folder: Path, request: Mapping[str, Any]) -> None:
+    """Checks that a run folder is new, or holds a run of the same request.
 
     The request consists of the values that identify the run, such as the corpus and the seed. Raises UsageError or
     SavedModelError as `open_run` does.
     """
-    path = folder / "run.json"
-    if path.exists():
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = None
-        if not isinstance(earlier, dict):
-            raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one")
-        if earlier.keys() != request.keys():
-            raise UsageError(f"{folder} holds a run of another kind: choose another folder")
-        for key, value in request.items():
-            if earlier.get(key) != value:
-                raise UsageError(
-                    f"{folder} holds a run with {key} {earlier.get(key)!r}, not {value!r}: choose another folder"
-                )
-    elif folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds other files: choose an empty or new folder")
-    else:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+    earlier = read_request(folder)
+    if not earlier:
+        if folder.exists() and any(not is_workspace(entry) for entry in folder.iterdir() if entry.name != _LOCK):
+            raise UsageError(f"{folder} holds other files: choose an empty or new folder")
+        return
+    if earlier.keys() != request.keys():
+        raise UsageError(f"{folder} holds a run of another kind: choose another folder")
+    for key, value in request.items():
+        if earlier.get(key) != value:
+            raise UsageError(
+                f"{folder} holds a run with {key} {earlier.get(key)!r}, not {value!r}: choose another folder"
+            )
+
+
+def read_request(folder: Path) -> dict[str, Any]:
+    """Reads the request of a run from `run.json`; returns {} if the folder has no such file.
+
+    Raises SavedModelError if the file is damaged.
+    """
+    path = folder / _REQUEST
+    if not path.exists():
+        return {}
+    try:
+        request = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict) or not request:
+        raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one")
+    return request
 
 
 def scores_path(folder: Path, name: str, split: str) -> Path:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from lmzoo.errors import ConfigurationError
 from lmzoo.models.ngram import NgramModel
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa
-from lmzoo.models.ngram.methods import GIVEN
+from lmzoo.models.ngram.names import GIVEN
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import versions
 from lmzoo.tokenizers import Tokenizer, word_tokenizer
+from lmzoo.tokenizers.words import SEPARATORS
 
-_N_CHECKED = 64
+_UNWRITABLE = re.compile(rf"[{SEPARATORS}]|^\s$")
 
 
 def predictor_from_arpa(
@@ -27,10 +27,10 @@ def predictor_from_arpa(
 ) -> Predictor:
     """Reads an ARPA file as a predictor with an n-gram model, whose scores equal KenLM's.
 
-    The tokenizer splits text at white space into the words of the file. Other words become `<unk>`, or raise
+    The tokenizer splits text into words as `word-space` does. Words that are not in the file become `<unk>`, or raise
     TokenizerError if the file has no `<unk>`. For a file that `predictor_to_arpa` wrote, `tokenizer` can be the
     tokenizer of the original predictor. The provenance of the predictor has `largest_sum_error`, the largest difference
-    between 1 and the sum of a distribution after 64 contexts of all orders. Raises SavedModelError for a damaged file.
+    between 1 and the sum of a predicted distribution. Raises SavedModelError for a damaged file.
     """
     vocabulary, model = read_arpa(path, None if tokenizer is None else arpa_words(tokenizer), on_progress)
     with Path(path).open("rb") as file:
@@ -38,7 +38,7 @@ def predictor_from_arpa(
     provenance = Provenance(
         source=name_text(Path(path).name),
         source_fingerprint=fingerprint,
-        largest_sum_error=_largest_sum_error(model),
+        largest_sum_error=float(f"{model.largest_sum_error():.2g}"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
     )
@@ -63,13 +63,7 @@ def arpa_words(tokenizer: Tokenizer) -> list[str]:
     """Returns the V words that stand for the tokens of a tokenizer in ARPA files.
 
     Words are not changed. Other tokens are spelled as in `tokenizer.json`, for example "Ġthe" for " the" with byte
-    pairs. A token that is one white space character is written as its code point, for example "<U+0020>".
+    pairs. Characters that separate words in ARPA files, and tokens that are one white space character, are written as
+    code points, for example "<U+0020>".
     """
-    return [f"<U+{ord(entry):04X}>" if entry.isspace() else entry for entry in tokenizer.entries]
-
-
-def _largest_sum_error(model: NgramModel) -> float:
-    """Returns the largest difference between 1 and the sum of a distribution, after 64 contexts of all orders."""
-    contexts = np.linspace(0, model.arrays()["backoffs"].size - 1, _N_CHECKED, dtype=np.int64)
-    sums = (np.exp(model.next_log_probs(context)).sum() for context in {model.initial_state(), *contexts.tolist()})
-    return float(f"{max(abs(total - 1) for total in sums):.2g}")
+    return [_UNWRITABLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", entry) for entry in tokenizer.entries]

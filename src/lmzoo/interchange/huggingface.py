@@ -23,14 +23,14 @@ from lmzoo import zoo
 from lmzoo.arrays import save_arrays, take_array
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
-from lmzoo.models.pretrained import check_safe_weights
+from lmzoo.models.pretrained_folder import check_safe_weights, read_json, read_tokenizer, special_ids
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.printable import name_text
 from lmzoo.system.provenance import versions
-from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
+from lmzoo.tokenizers import Tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 
 # Values of the configuration that describe the published GPT-2; a file may omit them.
@@ -146,7 +146,7 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
     architecture differs from GPT-2, and SavedModelError or TokenizerError if a file is missing or damaged.
     """
     folder = Path(folder)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     settings, vocab_size, eot_id = _settings(folder / "config.json", config)
     check_safe_weights(folder)
     weights = _Weights(folder)
@@ -161,10 +161,7 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
         raise ConfigurationError(f"{folder}: lm_head.weight differs from wte.weight, but gpt2 uses one matrix for both")
     rows[[EOT, eot_id]] = rows[[eot_id, EOT]]
 
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise SavedModelError(f"{path} is missing: write it with the method save_pretrained of the (fast) tokenizer")
-    tokenizer = adopt_tokenizer(_read_text(path), eot_id=eot_id, vocab_size=vocab_size)
+    tokenizer = read_tokenizer(folder, eot_id=eot_id, vocab_size=vocab_size)
     model = zoo.create("gpt2", vocab_size, **settings).load_arrays(arrays)
     provenance = Provenance(
         source=name_text(folder.resolve().name),
@@ -202,11 +199,11 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
         raise ConfigurationError(
             f"{path} has n_inner {config['n_inner']!r}, but gpt2 needs 4 x n_embd = {4 * sizes['d_model']}"
         )
-    eot_id, start_id = config.get("eos_token_id", 50256), config.get("bos_token_id", 50256)
-    check_whole(0, vocab_size - 1, eos_token_id=eot_id)
-    if start_id not in (None, eot_id):
+    ends = {name: config.get(name, 50256) for name in ("eos_token_id", "bos_token_id")}
+    start_id, eot_id = special_ids(path, vocab_size, **ends)
+    if start_id != eot_id:
         raise ConfigurationError(
-            f"{path} has bos_token_id {start_id!r} and eos_token_id {eot_id}, but gpt2 needs the same id for both"
+            f"{path} has bos_token_id {start_id} and eos_token_id {eot_id}, but gpt2 needs the same id for both"
         )
     dropout = config.get("resid_pdrop", 0.1)
     check_share(resid_pdrop=dropout)
@@ -223,7 +220,7 @@ class _Weights:
         index = folder / "model.safetensors.index.json"
         names = ["model.safetensors"]
         if not (folder / names[0]).is_file() and index.is_file():
-            weight_map = _read_json(index).get("weight_map")
+            weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict) or any(Path(str(name)).name != name for name in weight_map.values()):
                 raise SavedModelError(f"{index} is damaged: its weight_map must name files of the same folder")
             names = sorted(set(weight_map.values()))
@@ -277,23 +274,6 @@ def _open(path: Path) -> Any:
         return safetensors.safe_open(path, framework="pt")  # as torch: numpy has no bfloat16
     except (safetensors.SafetensorError, OSError) as error:
         raise SavedModelError(f"{path} is missing, damaged or not a safetensors file: {error}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SavedModelError(f"cannot read {path}: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(_read_text(path))
-    except ValueError as error:
-        raise SavedModelError(f"{path} is damaged: {error}") from error
-    if not isinstance(description, dict):
-        raise SavedModelError(f"{path} is damaged: it does not hold a JSON object")
-    return description
 
 
 # ---- Names and shapes ----------------------------------------------------------------------------

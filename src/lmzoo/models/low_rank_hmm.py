@@ -266,7 +266,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "thorough": {"n_states": 2048, "rank": 256, "training": {"tokens": 20_000_000}},
         "tiny": {
             "n_states": 12, "rank": 4, "d_embed": 8,
-            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+            "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
         },
     }
 }  # fmt: skip

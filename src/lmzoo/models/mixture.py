@@ -90,11 +90,13 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         kept, progress = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": []})
         finished: list[str] = progress["finished"]
         for name, member in self.members.items():
-            if name in finished:
-                member.load_arrays(strip_prefix(name, kept))
-                continue
             # During its fit, a member has a checkpoint file; after it, the mixture's checkpoint contains the member.
             own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
+            if name in finished:
+                member.load_arrays(strip_prefix(name, kept))
+                if own:
+                    own.discard()
+                continue
             member.fit(data, seed=seed, on_progress=_with_name(name, on_progress), checkpoint=own)
             finished.append(name)
             if checkpoint and own:

@@ -111,7 +111,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "ladder/thorough": {"training": {"chunk_size": 64}},
         "tiny": {
             "order": 4, "d_embed": 8, "d_hidden": 16, "dropout": 0.1,
-            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+            "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
         },
     }
 }  # fmt: skip

@@ -28,9 +28,10 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
 from lmzoo.language_model import LanguageModel
+from lmzoo.models.pretrained_folder import check_safe_weights, read_tokenizer, special_ids
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress
-from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
+from lmzoo.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -318,34 +319,15 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
             f"the weights in {folder} do not fit its config.json: {absent[0]} is missing or of another shape"
         )
     config = network.config.get_text_config()
-    ends = config.eos_token_id
-    eot_id = ends[0] if isinstance(ends, list) and ends else ends
-    if not isinstance(eot_id, int):
-        raise SavedModelError(
-            f"{folder / 'config.json'} must name the id that ends texts as eos_token_id, got {ends!r}"
-        )
-    start_id = eot_id if getattr(config, "bos_token_id", None) is None else config.bos_token_id
-    if not 0 <= start_id < config.vocab_size:
-        raise SavedModelError(
-            f"{folder / 'config.json'} has bos_token_id {start_id}, which must be from 0 to "
-            f"{config.vocab_size - 1} (vocab_size - 1)"
-        )
-    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    tokenizer = adopt_tokenizer(text, eot_id=eot_id, vocab_size=config.vocab_size)
-    return tokenizer, PretrainedLM(network, start_id=start_id, eot_id=eot_id, window=window or _n_positions(config))
-
-
-def check_safe_weights(folder: Path) -> None:
-    """Raises SavedModelError if a folder has no safetensors file. Pickled weights, which can run code, are refused."""
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-    if pickled:
-        raise SavedModelError(
-            f"{folder / pickled[0]} is a pickle, which can run any code when it is opened: convert the weights to "
-            "safetensors with save_pretrained of transformers, if you trust their origin"
-        )
-    raise SavedModelError(f"there are no weights in {folder}: lmzoo needs model.safetensors")
+    ids = special_ids(
+        folder / "config.json",
+        config.vocab_size,
+        eos_token_id=config.eos_token_id,
+        bos_token_id=getattr(config, "bos_token_id", None),
+    )
+    tokenizer = read_tokenizer(folder, eot_id=ids.eot, vocab_size=config.vocab_size)
+    model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=window or _n_positions(config))
+    return tokenizer, model
 
 
 def _n_positions(config: Any) -> int:

@@ -191,7 +191,7 @@ _LADDER: dict[str, dict[str, Any]] = {
 }
 _TINY: dict[str, Any] = {
     "d_embed": 8, "d_hidden": 16, "dropout": 0.1,
-    "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
+    "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

@@ -300,7 +300,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "tiny": {
             "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "ngrams": 3, "n_slots": 100,
             "training": {
-                "tokens": 4000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "optimizer": "muon"
+                "tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "optimizer": "muon"
             },
         },
     }

@@ -157,7 +157,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "tiny": {
             "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6,
-            "training": {"tokens": 4000, "batch_size": 4, "chunk_size": 6, "learning_rate": 1e-2},
+            "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 6, "learning_rate": 1e-2},
         },
     }
 }  # fmt: skip

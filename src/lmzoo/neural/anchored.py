@@ -147,9 +147,9 @@ class AnchoredNetwork(Network):
         return super().stack_states([(*state[:2], *(_resized(cache, size) for cache in state[2:])) for state in states])
 
     def _windows(self, ids: Tensor, count: Tensor) -> _Windows:
-        """Returns the windows in which the next T inputs of B sequences, `ids` (B, T), are read.
+        """Returns the context window of each of the next T inputs of B sequences, `ids` (B, T).
 
-        `count` (B,) is the number of inputs that each sequence had in its current window before these inputs.
+        `count` (B,): number of earlier inputs in the current window of each sequence.
         """
         column = torch.arange(ids.shape[1], device=ids.device)
         last_eot = torch.where(ids == EOT, column, -1).cummax(1).values  # (B, T)

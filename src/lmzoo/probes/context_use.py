@@ -28,7 +28,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
 
 from lmzoo.checks import check_positive, check_whole
 from lmzoo.errors import CorpusError, UsageError
@@ -141,6 +140,8 @@ def _decreasing(increase: NDArray[np.float64], lengths: NDArray[np.int64]) -> ND
     `increase` (D + 1,) is the increase of the loss at each context length 0 .. D. Each range begins at one of the K
     `lengths` and ends before the next one.
     """
+    from scipy.optimize import isotonic_regression  # slow to import
+
     n_each = np.diff(np.append(lengths, len(increase)))
     means = np.add.reduceat(increase, lengths) / n_each
     return isotonic_regression(means, weights=n_each, increasing=False).x

@@ -54,6 +54,7 @@ def write_report(folder: str | Path) -> list[Path]:
     context = {
         "headline": headline(records, comparison),
         "first": records[0],
+        "seen_in_train": leaderboard.seen_in_train(records),
         "text_name": text_name(records[0]),
         "n_models": len(records),
         "overview": _overview(comparable, figures) if comparable else [],

@@ -183,6 +183,8 @@ def write_page(folder: str | Path) -> list[Path]:
     }
     context = {
         "first": records[-1],
+        "fingerprint": curves.corpus_fingerprint,
+        "protocol": curves.protocol,
         "unit": curves.unit,
         "n_shares": len(curves.shares),
         "header": header(curves),

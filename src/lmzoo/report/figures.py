@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import vl_convert
 
-from lmzoo.report.charts import Chart, as_svg, title_of
+from lmzoo.report.charts import Chart, DrawingError, as_svg, title_of
 from lmzoo.system.files import atomic_folder
 
 _SCALE = 3
@@ -20,6 +22,8 @@ class Figure(NamedTuple):
     name: str
     title: str
     svg: str
+    is_drawn: bool = True
+    """False if figures cannot be drawn; `svg` is then a caption that says why."""
 
 
 class Figures:
@@ -27,15 +31,27 @@ class Figures:
 
     def __init__(self) -> None:
         self._drawn: list[Figure] = []
+        self._error = ""
 
     def draw(self, name: str, chart: Chart) -> Figure:
-        """Draws a chart, keeps it under the name and returns it."""
-        self._drawn.append(Figure(name, title_of(chart), as_svg(chart)))
+        """Draws a chart, keeps it under the name and returns it. If it cannot be drawn, the page says so instead."""
+        title = title_of(chart)
+        try:
+            self._drawn.append(Figure(name, title, as_svg(chart)))
+        except DrawingError as error:
+            self._error = str(error)
+            return Figure(name, title, f"<figcaption>{html.escape(f'{title}: {error}')}</figcaption>", is_drawn=False)
         return self._drawn[-1]
 
     def save(self, folder: Path) -> None:
-        """Writes `figures/NAME.svg` and `figures/NAME.png` of every figure; older files in that folder are deleted."""
+        """Writes `figures/NAME.svg` and `figures/NAME.png` of every figure; older files in that folder are deleted.
+
+        Warns if figures cannot be drawn, and then leaves the folder as it is.
+        """
+        if self._error:
+            warnings.warn(f"{self._error} and repeat the command", stacklevel=2)
+            return
         with atomic_folder(folder / "figures") as temporary:
-            for name, _, svg in self._drawn:
-                (temporary / f"{name}.svg").write_text(svg, encoding="utf-8", newline="\n")
-                (temporary / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=_SCALE))
+            for figure in self._drawn:
+                (temporary / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8", newline="\n")
+                (temporary / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(figure.svg, scale=_SCALE))

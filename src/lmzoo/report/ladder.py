@@ -47,13 +47,13 @@ class Task:
     """Nats per token: the source's entropy if known in closed form, else its mean surprisal on the test text."""
     is_exact: bool
     """True if the entropy is known in closed form."""
-    ignorance: float | None
+    baseline_nats: float | None
     """Baseline loss on the target tokens, in nats: of an oracle that lacks only the deciding fact."""
     limits: list[float]
     """Loss, in nats per token, of the optimal predictor with a context of 0, 1, 2, ... tokens; [] if unknown."""
     n_tokens: int
     """Number of test tokens."""
-    n_decisive: int
+    n_target_tokens: int
     """Number of target tokens in the test text."""
     first: str
     """Year and name of the oldest model that passed, such as "1997 lstm"."""
@@ -161,10 +161,10 @@ def _task(task_results: Sequence[TaskResult]) -> Task:
         samples=[source.text(ids) for ids in source.sample(_N_SAMPLES, np.random.default_rng(0)).documents()],
         entropy=entropy,
         is_exact=source.entropy is not None,
-        ignorance=source.baseline_nats,
+        baseline_nats=source.baseline_nats,
         limits=limits,
         n_tokens=task_results[0].n_tokens,
-        n_decisive=task_results[0].n_target_tokens,
+        n_target_tokens=task_results[0].n_target_tokens,
         first=_first(task_results),
         rows=[
             _cells(seeds)

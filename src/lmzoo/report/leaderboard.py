@@ -149,6 +149,20 @@ def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     ]
 
 
+def seen_in_train(records: Sequence[EvalRecord]) -> str:
+    """Returns one sentence on the share of the test text that also occurs in the training text.
+
+    The sentence is empty if no record has this share.
+    """
+    share = next((record.seen_in_train for record in records if record.seen_in_train is not None), None)
+    if share is None:
+        return ""
+    return (
+        f"{share:.1%} of the words of the test split are seen in train: they are part of a sequence of 8 words, or of "
+        "a shorter document, that the train split has too."
+    )
+
+
 def columns(records: Sequence[EvalRecord]) -> list[Column]:
     """Returns the columns of a leaderboard of the given records, without the columns that tell nothing about them.
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
+
+from lmzoo.system.files import private_folder
 
 
 @contextmanager
@@ -60,9 +64,10 @@ def kernel(
 ) -> Callable[[Function], Any]:
     """Returns a decorator that compiles a function by numba, for the given types of its arguments.
 
-    If `arguments` are several sequences of types, the kernel accepts each of them. The machine code is cached on disk
-    if there is a writable folder. The kernel runs without the interpreter lock, so that several threads can run it in
-    parallel. With `reassociate`, sums may be computed in a different order, which allows vector instructions.
+    If `arguments` are several sequences of types, the kernel accepts each of them. The machine code is cached on disk:
+    beside the source, in the cache folder of the user, or else in the folder of `private_folder`. The kernel runs
+    without the interpreter lock, so that several threads can run it in parallel. With `reassociate`, sums may be
+    computed in a different order, which allows vector instructions.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
@@ -70,9 +75,28 @@ def kernel(
 
     def compile_kernel(function: Function) -> Any:
         with _no_garbage_collection():
-            try:
-                return numba.njit(signatures, cache=True, nogil=True, fastmath=fastmath)(function)
-            except RuntimeError:  # there is no writable folder for the cache
-                return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
+            for has_cache in (lambda: True, _cache_elsewhere):
+                # RuntimeError: there is no writable folder for the cache; OSError: the disk is full.
+                with suppress(RuntimeError, OSError):
+                    if has_cache():
+                        return numba.njit(signatures, cache=True, nogil=True, fastmath=fastmath)(function)
+            return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
 
     return compile_kernel
+
+
+@cache
+def _cache_elsewhere() -> bool:
+    """Makes numba cache machine code in the temporary folder of this user; returns False if that is not possible.
+
+    Warns if a later process will have to compile again, and if the folder is new.
+    """
+    where = "neither beside the program nor in the home folder; set NUMBA_CACHE_DIR to a folder of your own"
+    folder, is_new = private_folder()
+    if folder is None:
+        warnings.warn(f"compiled code cannot be kept, so that each start takes longer: {where}", stacklevel=2)
+        return False
+    config.__dict__["CACHE_DIR"] = str(folder)  # a module without declared names
+    if is_new:
+        warnings.warn(f"compiled code is kept in {folder}, because it can be kept {where}", stacklevel=2)
+    return True

@@ -1,74 +1,226 @@
-"""Atomic writes: a file or folder is replaced completely or not at all."""
+"""Atomic and durable writes: a file or folder is replaced completely or not at all, and then survives a power cut.
+
+New content is written in a workspace: a temporary folder `.lmzoo-*.tmp` beside the target, which is locked as long as
+its process lives. The operating system releases the lock of a killed process, so that a later write can tell the
+workspaces of killed processes from those in use, and delete them.
+"""
 
 from __future__ import annotations
 
+import errno
+import getpass
 import os
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lmzoo.errors import LmzooError
+from filelock import FileLock, Timeout
+
+from lmzoo.errors import LmzooError, UsageError
+
+_PREFIX, _SUFFIX = ".lmzoo-", ".tmp"
+_HINTS = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+_LONGEST_SHOWN = 100
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces the file `path` at the end of the `with` block.
 
-    The temporary file is in the same folder. After an error it is deleted, and `path` is unchanged.
+    The file is on the disk when the block ends. After an error the temporary file is deleted, and `path` is unchanged.
     """
     path = Path(path)
-    with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
-    temporary = Path(name)
-    try:
-        with _writable(path):
-            yield temporary
-            # mkstemp creates private files; the final file has the permissions of the user's umask.
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path), _place_for(path) as new:
+        yield new
+        # Some libraries create private files; the final file has the permissions of the user's umask.
+        new.chmod(0o666 & ~_umask())
+        if new != path:
+            sync(new)
+            new.replace(path)
+            sync(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields the path of a temporary folder, which replaces the folder `path` at the end of the `with` block.
 
-    The old content of `path` is deleted. After an error the temporary folder is deleted, and `path` is unchanged.
+    The old content of `path` is deleted, and the new content is on the disk when the block ends. After an error the
+    temporary folder is deleted, and `path` is unchanged.
     """
     path = Path(path)
-    with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
-        with _writable(path):
-            yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            if path.exists():
-                # Two renames, because there is no portable way to swap folders; a few microseconds lie between them.
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-                path.replace(old / "old")
-                temporary.replace(path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path), _workspace(path.parent) as workspace:
+        new = workspace / "new" / path.name
+        new.mkdir(parents=True)
+        yield new
+        for content in new.rglob("*"):
+            sync(content)
+        sync(new)
+        if path.exists():
+            # Two renames, because there is no portable way to swap folders; a kill between them is repaired later.
+            path.replace(workspace / "old")
+        new.replace(path)
+        sync(path.parent)
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """Converts OSError inside the `with` block, such as a full disk or a read-only folder, to LmzooError."""
+def writing(path: Path) -> Iterator[None]:
+    """Converts an OSError inside the `with` block, such as a full disk, to an LmzooError that names the file `path`."""
     try:
         yield
     except OSError as error:
-        raise LmzooError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-        ) from error
+        raise LmzooError(f"cannot write {describe_os_error(error, _final(path))}") from error
+
+
+def describe_os_error(error: OSError, path: str | Path) -> str:
+    """Returns the message for an error of the file system at a path: the path, the reason, and what to do."""
+    path = Path(path)
+    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}..."
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        blocking = next((parent for parent in path.parents if parent.is_file()), None)
+        if blocking:
+            return f"{shown}: {blocking} is a file, not a folder; choose another place"
+    reason = error.strerror or str(error)
+    return f"{shown}: {reason}; {_HINTS.get(error.errno or 0, 'choose another place')}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file inside a `with` block and deletes it afterwards; creates its folder if that does not exist.
+
+    The lock of a killed process is free. Raises UsageError if another process holds the lock.
+    """
+    with writing(path):
+        make_folder(path.parent)
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UsageError(f"another process holds {path}: wait until it ends, or choose another name") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows cannot delete an open file
+            path.unlink()
+        lock.release()
+
+
+def remove_remains(folder: Path, *, recursive: bool = False) -> None:
+    """Deletes the temporary files that killed processes left in a folder, or with `recursive` also in its subfolders.
+
+    Files of living processes are not touched. If a process was killed while it replaced a folder, the new folder is
+    moved to its place first.
+    """
+    pattern = f"{_PREFIX}*{_SUFFIX}"
+    for workspace in [*(folder.rglob(pattern) if recursive else folder.glob(pattern))]:
+        with suppress(OSError, Timeout, NotImplementedError), FileLock(workspace / "lock", blocking=False):
+            _clear(workspace)
+
+
+def is_workspace(path: Path) -> bool:
+    """Returns True if a path has the name of a temporary folder that `atomic_file` and `atomic_folder` create."""
+    return path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder and the missing folders above it, so that they survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until the content of a file, or the list of names in a folder, is on the disk."""
+    if path.is_dir():
+        if os.name == "nt":  # Windows cannot open folders
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some file systems cannot do this for folders
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    else:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def private_folder() -> tuple[Path | None, bool]:
+    """Returns a folder for files that only this user may write, and True if it is new.
+
+    The folder is in the temporary folder of the system. It is None if it cannot be created, or if another user owns it
+    or may write into it: such a user could plant code.
+    """
+    user = os.getuid() if sys.platform != "win32" else getpass.getuser()
+    try:
+        folder = Path(tempfile.gettempdir()) / f"lmzoo-{user}"
+        try:
+            folder.mkdir(mode=0o700)
+            return folder, True
+        except FileExistsError:
+            found = folder.lstat()
+        is_own = sys.platform == "win32" or (found.st_uid == user and not found.st_mode & 0o077)
+        return (folder if stat.S_ISDIR(found.st_mode) and is_own and os.access(folder, os.W_OK) else None), False
+    except OSError:
+        return None, False
+
+
+@contextmanager
+def _place_for(path: Path) -> Iterator[Path]:
+    """Yields the path at which a file is written first: `path` itself if the folder around it is written atomically."""
+    if any(map(is_workspace, path.parents)):
+        yield path
+    else:
+        with _workspace(path.parent) as workspace:
+            yield workspace / path.name
+
+
+@contextmanager
+def _workspace(parent: Path) -> Iterator[Path]:
+    """Yields a new temporary folder in the folder `parent`, locked by this process, and deletes it at the end."""
+    make_folder(parent)
+    remove_remains(parent)
+    workspace = lock = None
+    while lock is None:
+        workspace = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX, suffix=_SUFFIX))
+        with suppress(FileNotFoundError):  # before it was locked, another process took it for remains
+            lock = FileLock(workspace / "lock").acquire()
+    assert workspace is not None
+    try:
+        with lock:
+            yield workspace
+    finally:
+        _clear(workspace)
+
+
+def _final(path: Path) -> Path:
+    """Returns the path that a file in the workspace of a folder gets in the end."""
+    for parent in path.parents:
+        if is_workspace(parent):
+            return parent.parent / path.relative_to(parent / "new")
+    return path
+
+
+def _clear(workspace: Path) -> None:
+    """Deletes a workspace. The replacement of a folder that ended between its two renames is completed first."""
+    old = workspace / "old"
+    if old.exists():
+        for new in (workspace / "new").iterdir():  # empty if the second rename was done
+            target = workspace.parent / new.name
+            if not target.exists():
+                try:
+                    new.replace(target)
+                except OSError:
+                    old.replace(target)
+    shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _umask() -> int:

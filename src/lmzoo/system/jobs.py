@@ -1,8 +1,8 @@
 """Runs jobs in separate processes, several at a time, so that a crash or a lack of memory affects only one job.
 
-The progress of a job is reported while it runs. Ctrl-C interrupts every job, which saves its checkpoint and ends. If
-the main process is killed, its jobs end too. A script must start jobs under `if __name__ == "__main__":`, because every
-process imports the script.
+The progress of a job is reported while it runs. An interrupt of the main process, such as Ctrl-C, interrupts every job,
+which saves its checkpoint and ends. If the main process is killed, its jobs end too. A script must start jobs under
+`if __name__ == "__main__":`, because every process imports the script.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
 import psutil
 
 from lmzoo.errors import LmzooError, UsageError
+from lmzoo.system.interrupts import SECONDS_TO_SAVE, SIGNALS, deferred, exit_status, handle_interrupts
 from lmzoo.system.placement import this_process
+from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.progress import OnProgress, Progress
 
-_SECONDS_TO_SAVE = 5.0
+_SECONDS_BETWEEN_INTERRUPTS = SECONDS_TO_SAVE + 1
 _SECONDS_BETWEEN_LOOKS = 0.2  # a wait without timeout can miss an interrupt that occurs just before it
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -95,7 +96,7 @@ def run_jobs(
     with _threads(max(1, _n_cores() // at_a_time)), ThreadPoolExecutor(at_a_time) as pool:
         running: list[Future[Outcome[Record]]] = []
         try:
-            with _interrupts_deferred():
+            with deferred():
                 running += [pool.submit(_run, job, named(job.name, on_progress)) for job in jobs]
             pending = set(running)
             while pending:
@@ -171,51 +172,31 @@ def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
         ours.close()
 
 
-@contextlib.contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Defers interrupts (Ctrl-C) to the end of the `with` block.
-
-    Otherwise an interrupt could occur after a job has started but before it is recorded, and the job would not be
-    stopped.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread receives interrupts
-        return
-    deferred: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda *arguments: deferred.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if deferred and callable(handler):
-            handler(*deferred[0])
-
-
 def _mask_interrupts(masked: bool) -> None:
-    """Blocks or unblocks interrupts (SIGINT) of this thread; does nothing on Windows."""
+    """Blocks or unblocks interrupts of this thread; does nothing on Windows."""
     if hasattr(signal, "pthread_sigmask"):
         from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()  # it would start with the first process otherwise, and unblock interrupts
-        signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK if masked else signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _interrupt_all(running: Sequence[Future[Any]]) -> None:
-    """Interrupts the processes of all running jobs, as Ctrl-C does, so that they save their checkpoints and end.
+    """Interrupts the processes of all running jobs, so that they save their checkpoints and end.
 
-    Repeats the interrupt every few seconds, because an interrupt during an import can be lost.
+    The signal is SIGTERM, because a process that a shell started in the background ignores SIGINT. Repeats the
+    interrupt every few seconds, because an interrupt during an import can be lost.
     """
     interrupted: dict[int, float] = {}  # times by process id
     while not all(future.done() for future in running):
         for process in multiprocessing.active_children():
-            if process.pid is None or time.monotonic() - interrupted.get(process.pid, -math.inf) < _SECONDS_TO_SAVE:
+            if (
+                process.pid is None
+                or time.monotonic() - interrupted.get(process.pid, -math.inf) < _SECONDS_BETWEEN_INTERRUPTS
+            ):
                 continue
             interrupted[process.pid] = time.monotonic()
-            if sys.platform == "win32":
-                process.terminate()
-            else:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGINT)
+            process.terminate()
         wait(running, timeout=_SECONDS_BETWEEN_LOOKS)
 
 
@@ -238,10 +219,12 @@ def _work(job: Job[Any], connection: Connection) -> None:
     """Runs a job in its own process, and sends its progress and outcome through a connection."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        print_warnings_as_lines()
+        handle_interrupts(signal.SIGTERM)
         _mask_interrupts(False)
         outcome = Outcome(job.name, job.do(connection.send))
     except KeyboardInterrupt:
-        os._exit(130)
+        os._exit(exit_status())
     except LmzooError as error:
         outcome = Outcome(job.name, error=" ".join(str(error).split()))
     except Exception as error:

@@ -7,6 +7,7 @@ that are not UTF-8; Python represents them by surrogates, which cannot be printe
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 _COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -40,6 +41,11 @@ def name_text(name: str | Path) -> str:
 def name_from_text(text: str) -> str:
     """Returns the file name for which `name_text` returns the given text."""
     return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
+def print_warnings_as_lines() -> None:
+    """Makes Python print each warning as one line, without the position in the source code and the code itself."""
+    warnings.formatwarning = lambda message, *_, **__: f"lmzoo: {message}\n"
 
 
 def _symbol(character: str) -> str:

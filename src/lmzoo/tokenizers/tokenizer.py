@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +33,7 @@ from lmzoo.errors import ConfigurationError, TokenizerError
 from lmzoo.stream import EOT, check_ids
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
+from lmzoo.tokenizers.segments import Part, SegmentEncoder, parts
 
 EOT_TEXT = "<|end of text|>"
 """Vocabulary entry of id 0. No text produces this entry: it contains spaces, and no merge creates it."""
@@ -40,7 +41,7 @@ UNKNOWN_TEXT = "<unk>"
 """Vocabulary entry for all unknown words. A word of a text that is spelled like this entry is unknown, too."""
 
 _SPECIAL_ENTRY = "<|no text: {}|>"
-_BATCH_CHARACTERS = 1 << 22
+_BATCH_CHARACTERS = 1 << 20
 """Number of characters encoded at a time: the library's result takes far more memory than the token ids."""
 
 
@@ -94,6 +95,7 @@ class Tokenizer:
         self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
         self._as_written = {token["content"] for token in added}
         has_all_bytes = all(entry in vocab for entry in byte_entries(in_bytes=self._in_bytes))
+        self._has_segments = description["normalizer"] is None and not added and _cuts_at_white_space(description)
         self.lossless: bool = (
             self.kind != "word"
             and has_all_bytes
@@ -119,11 +121,28 @@ class Tokenizer:
         Raises TokenizerError for an unknown word if the vocabulary is closed, that is, has no `<unk>`.
         """
         encoded: list[NDArray[np.int32]] = []
-        for batch in _batches(texts):
-            with self._closed_vocabulary(batch):
-                encodings = self._backend.encode_batch_fast(batch, add_special_tokens=False)
-            encoded += [np.array(encoding.ids, np.int32) for encoding in encodings]
+        pending: list[NDArray[np.int32]] = []
+        for part, ids in self.encode_parts(texts):
+            pending.append(ids)
+            if part.is_last:
+                encoded.append(np.concatenate(pending) if len(pending) > 1 else ids)
+                pending = []
         return encoded
+
+    def encode_parts(self, texts: Iterable[str]) -> Iterator[tuple[Part, NDArray[np.int32]]]:
+        """Yields consecutive parts of texts with their token ids, in memory that does not grow with the texts.
+
+        A part is a whole text, or a part of a text with more than a million characters. Raises TokenizerError for an
+        unknown word if the vocabulary is closed, that is, has no `<unk>`.
+        """
+        encode = SegmentEncoder(self._encoded).encode if self._has_segments else self._encoded
+        for batch in _batches(texts, in_parts=self._has_segments):
+            yield from zip(batch, encode([part.text for part in batch]), strict=True)
+
+    def _encoded(self, texts: list[str]) -> list[NDArray[np.int32]]:
+        with self._closed_vocabulary(texts):
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     @contextmanager
     def _closed_vocabulary(self, texts: list[str]) -> Iterator[None]:
@@ -292,22 +311,26 @@ class Tokenizer:
         return cls(backend, spec)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
+    """Yields texts or, with `in_parts`, the parts of long texts, in batches of about a million characters or more."""
+    batch: list[Part] = []
     size = 0
-    for text in texts:
-        batch.append(_checked(text))
-        size += len(text)
-        if size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    yield batch
+    for text in map(_checked, texts):
+        for part in parts(text, _BATCH_CHARACTERS) if in_parts else [Part(text, is_last=True)]:
+            batch.append(part)
+            size += len(part.text)
+            if size >= _BATCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _checked(text: str) -> str:
     """Returns the text unchanged; raises TokenizerError if it cannot be encoded as UTF-8."""
     try:
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
             f"character {error.start} of the text is half of a surrogate pair ({text[error.start]!r}), which is no "
@@ -343,6 +366,22 @@ def _keeps_all(step: dict[str, Any]) -> bool:
             return True
         case "Split" | "Punctuation":
             return step["behavior"] != "Removed"
+        case _:
+            return False
+
+
+def _cuts_at_white_space(description: dict[str, Any]) -> bool:
+    """Returns True if the pre-tokenizer is known to split each text where `lmzoo.tokenizers.segments` cuts it.
+
+    `description` is the parsed `tokenizer.json`. The splitting must depend on nothing outside the segments.
+    """
+    match _steps(description["pre_tokenizer"]):
+        case [{"type": "WhitespaceSplit" | "Whitespace"}]:
+            return True
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
+            return True
+        case [{"type": "Split", "pattern": {"Regex": r"[\s\S]{1,32}" | r"[^\x00\t\n\r ]+"}}]:
+            return True
         case _:
             return False
 

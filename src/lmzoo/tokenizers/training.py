@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
@@ -17,6 +18,9 @@ DEFAULT_WORD_COUNT = 2
 """How often a word must occur in the training text to enter the vocabulary, if the specification gives no number."""
 _BYTE_ENTRIES = [f"<0x{byte:02X}>" for byte in range(256)]
 _MAX_VOCAB_SIZE = 10_000_000
+_LONGEST_RUN = 1000
+# Each alternative begins at the start of a run, so that a search reads no character twice.
+_LONG_RUN = re.compile(rf"(?<!\S)\S{{{_LONGEST_RUN + 1},}}|(?<!\s)\s{{{_LONGEST_RUN + 1},}}")
 
 
 def check_tokenizer(spec: str) -> None:
@@ -50,7 +54,7 @@ def train_tokenizer(
     vocabulary that no text can produce.
     """
     kind, number = _parsed(spec)
-    texts = _reporting(texts, on_progress)
+    texts = _reporting(texts, on_progress, f"training the tokenizer {spec}")
     if vocabulary is not None:
         if not kind.startswith("word"):
             raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
@@ -119,11 +123,24 @@ def _trained_byte_pairs(texts: Iterable[str], vocab_size: int) -> tokenizers.Tok
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=alphabet, show_progress=False
     )
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator((part for text in texts for part in _cut_long_runs(text)), trainer)
     learned = learner.get_vocab()
     merged = sorted((entry for entry in learned if len(entry) > 1), key=learned.__getitem__)
     merges = json.loads(learner.to_str())["model"]["merges"]
     return _byte_pairs(alphabet, merged, [(left, right) for left, right in merges])
+
+
+def _cut_long_runs(text: str) -> Iterator[str]:
+    """Yields consecutive parts of a text, cut inside runs of more than 1,000 characters with or without white space.
+
+    The learner of byte pairs takes a time that grows with the square of the longest run. Other text is not cut.
+    """
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        for cut in range(run.start() + _LONGEST_RUN, run.end(), _LONGEST_RUN):
+            yield text[start:cut]
+            start = cut
+    yield text[start:]
 
 
 def _trained_words(
@@ -175,10 +192,11 @@ def _word_level(entries: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -
     return backend
 
 
-def _reporting(texts: Iterable[str], on_progress: OnProgress | None) -> Iterator[str]:
+def _reporting(texts: Iterable[str], on_progress: OnProgress | None, message: str) -> Iterator[str]:
+    total = sum(map(len, texts)) if isinstance(texts, Sequence) else None
     done = 0
     for text in texts:
         yield text
         done += len(text)
         if on_progress:
-            on_progress(Progress(done, None, "characters"))
+            on_progress(Progress(done, total, "characters", message))

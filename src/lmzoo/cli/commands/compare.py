@@ -79,6 +79,7 @@ def compare(
     from lmzoo.experiments.compare import run_comparison
     from lmzoo.experiments.plan import RunPlan
     from lmzoo.report import write_report
+    from lmzoo.report.leaderboard import seen_in_train
 
     plan = RunPlan(
         species=species or (),
@@ -101,6 +102,8 @@ def compare(
     else:
         terminal.stdout().print(leaderboard_table(entries(result.records), terminal.stdout().width))
     if result.records:
+        if seen := seen_in_train(result.records):
+            terminal.note(seen)
         terminal.note_pages(write_report(result.folder))
     return 1 if result.failures else 0
 

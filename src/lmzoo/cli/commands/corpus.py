@@ -160,7 +160,8 @@ def _print_info(
     out.print(plain_table(header, rows))
     out.print(
         Text(
-            "seen in train: share of the words that are part of a sequence of 8 words which also occurs in train",
+            "seen in train: share of the words that are part of a sequence of 8 words, or of a shorter document, that "
+            "train has too",
             style="dim",
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,8 @@ def fit(
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for
     from lmzoo.predictor import Predictor, check_folder
+    from lmzoo.system.files import locked
+    from lmzoo.system.memory import return_freed_memory
 
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
@@ -74,19 +77,23 @@ def fit(
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
         raise UsageError("several processes cannot read the same standard input: name a file with --corpus")
-    with terminal.progress("reading the corpus") as on_progress:
-        loaded = load_corpus(corpus)
-        encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
     # All processes of torchrun train the same model; only the first process saves it.
     checkpoint = None if process.rank else Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
-    with terminal.progress(f"fitting {species}") as on_progress:
-        predictor = Predictor.fit(
-            species, encoded, seed=seed, on_progress=on_progress, checkpoint=checkpoint, device=device, **chosen
-        )
-    if checkpoint is None:
-        return
-    predictor.save(out)
-    checkpoint.discard()
+    with nullcontext() if checkpoint is None else locked(checkpoint.path.with_name(f"{checkpoint.path.name}.lock")):
+        with terminal.progress("reading the corpus") as on_progress:
+            loaded = load_corpus(corpus)
+            encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
+            del loaded  # a long text needs much memory
+            return_freed_memory()
+        with terminal.progress(f"fitting {species}") as on_progress:
+            predictor = Predictor.fit(
+                species, encoded, seed=seed, on_progress=on_progress, checkpoint=checkpoint, device=device, **chosen
+            )
+        if checkpoint is None:
+            return
+        with terminal.progress(f"saving {species}"):
+            predictor.save(out)
+        checkpoint.discard()
     if json:
         terminal.print_json(
             {"folder": str(out), "species": species, "settings": chosen, **predictor.provenance.as_dict()}

@@ -18,6 +18,7 @@ def predict(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
+    bos: bool = True,
     json: bool = False,
 ) -> None:
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
@@ -32,6 +33,8 @@ def predict(
         Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     k
         Number of tokens to show.
+    bos
+        With --no-bos, n-gram models take the context as cut out of a longer text, not as the start of a document.
     json
         Print one JSON object per predictor.
     """
@@ -47,6 +50,8 @@ def predict(
     folders = predictors or default_predictors()
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
+        if not bos:
+            predictor = predictor.without_start()
         report_marks([context], predictor.tokenizer)
         distribution = predictor.predict_distribution(context)
         best = [(predictor.tokenizer.token_text(token_id), prob) for token_id, prob in distribution.top(k)]

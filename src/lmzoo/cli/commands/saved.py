@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lmzoo.cli import terminal
+from lmzoo.system.printable import name_text
 
 if TYPE_CHECKING:
     from lmzoo.evaluation.measured_text import MeasuredSplit, MeasuredText
@@ -41,7 +42,7 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
         n_parts = 1
         while any(other != path and other.parts[-n_parts:] == path.parts[-n_parts:] for other in paths):
             n_parts += 1
-        return "/".join(path.parts[-n_parts:])
+        return name_text("/".join(path.parts[-n_parts:]))
 
     return [name(path) for path in paths]
 

@@ -144,8 +144,8 @@ def _count_chain(
 ) -> float:
     """Adds the expected counts of a chain of text blocks to `counts`, and returns its log-likelihood in nats.
 
-    Transition counts are added without their common factor: the caller multiplies their sum over all chains by the
-    transition probabilities once, instead of at every token.
+    The transition counts are added before they are multiplied by the transition probabilities: the caller multiplies
+    their sum over all chains once, which is faster than a multiplication at every token.
     """
     at_starts = [START]
     for _, _, filtered in filtered_blocks(chain[:-1], stream, layout, parameters):
@@ -169,9 +169,9 @@ def _smooth_block(
 ) -> StateDistribution:
     """Runs the backward pass of the forward-backward algorithm over a block of tokens, after the forward filter.
 
-    `following` holds the backward variables of the token after the block. Replaces the filtered state distributions by
-    posteriors, in place, and adds the expected counts of the block to `counts`; these lack the factor of the transition
-    probabilities. Returns the backward variables of the first token.
+    `following` holds the backward variables of the token after the block. The filtered state distributions are replaced
+    by posteriors, in place, and the expected counts of the block are added to `counts`. The caller still has to
+    multiply the transition counts by the transition probabilities. Returns the backward variables of the first token.
     """
     backward = np.empty((2, int(layout.n_states_of.max())), np.float32)
     backward[0, : len(following.probs)] = following.probs

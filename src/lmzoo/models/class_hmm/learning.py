@@ -180,9 +180,10 @@ class SplittingState:
 def class_bigram(
     data: TrainingData, vocab_size: int, settings: Settings, on_progress: OnProgress | None
 ) -> SplittingState:
-    """Returns the initial state of a fit: token classes with one hidden state each.
+    """Clusters the tokens into classes and counts class bigrams, as the initial model from which a fit starts.
 
-    This is a class bigram model, whose counts are observed, so that no E-step is needed.
+    This model is a hidden Markov model with one hidden state for each class. Its states are known from the tokens, so
+    that its counts are exact without an E-step.
     """
     from lmzoo.models.class_ngram.exchange import cluster  # numba is slow to import
 

@@ -12,12 +12,12 @@ hardly which word.
     packing.py      batches of documents without padding      initial.py      initial word classes
     inference.py    filtering, smoothing, decoding            baum_welch.py   the EM algorithm
     model.py        the language model                        log_space.py    smoothing in log space
-    threads.py      one batch per core
+    threads.py      one batch per core                        hmmlearn_models.py   models of hmmlearn
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -82,24 +82,23 @@ def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
     return hmm(vocab_size, n_states=vocab_size).load_arrays(arrays)
 
 
-def from_hmmlearn(model: CategoricalHMM) -> HiddenMarkovModel:
+def from_hmmlearn(
+    model: CategoricalHMM, *, end_symbol: int | Literal["unknown"] | None = "unknown"
+) -> HiddenMarkovModel:
     """Converts a fitted `hmmlearn.hmm.CategoricalHMM` to a lmzoo model.
 
-    Symbol 0 must end each of its sequences, as the EOT (end-of-text) token does. Probabilities of zero stay zero: an
-    impossible token has log-probability -inf and leaves the state distribution unchanged. Rows of zeros, which hmmlearn
-    gives to states that it never visited, become uniform. Raises ConfigurationError if the model is not fitted.
+    `end_symbol` is the symbol that ends each sequence; it exchanges its number with 0, the id of EOT (end of text).
+    With None, no symbol ends sequences: the symbol k gets the id k + 1, and EOT has the probability 0. It must be given
+    unless `to_hmmlearn` created the model. Probabilities of zero stay zero: an impossible token has log-probability
+    -inf and leaves the state distribution unchanged. Rows of zeros, which hmmlearn gives to states that it never
+    visited, become uniform. Raises ConfigurationError if the model is of another kind, is not fitted, or has arrays
+    that are not probabilities.
     """
-    if not hasattr(model, "emissionprob_"):
-        raise ConfigurationError(
-            "this hmmlearn model has no attribute emissionprob_: fit it first, or set its probabilities"
-        )
-    n_states, vocab_size = model.emissionprob_.shape
-    rows = {
-        name: np.array(getattr(model, f"{name}_"), np.float64) for name in ("startprob", "transmat", "emissionprob")
-    }
-    for array in rows.values():
-        array[~array.any(axis=-1)] = 1 / array.shape[-1]
-    return hmm(vocab_size, n_states=n_states).load_arrays(rows)
+    from lmzoo.models.hmm.hmmlearn_models import arrays_of
+
+    arrays = arrays_of(model, end_symbol)
+    n_states, vocab_size = arrays["emissionprob"].shape
+    return hmm(vocab_size, n_states=n_states).load_arrays(arrays)
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

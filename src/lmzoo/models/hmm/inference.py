@@ -98,11 +98,11 @@ def smooth_batch(
 ) -> tuple[Floats, Floats]:
     """Runs the backward pass of a hidden Markov model over a batch of B text blocks with P tokens in total.
 
-    Replaces the state distributions `predictive` (P, K) before the tokens by posteriors, in place. The distributions
-    and the `likelihoods` (P,) of the tokens are results of `filter_batch`. `at_exits` (C, K) holds the backward
-    variables after the C blocks that end within a document. Each of its rows must have the inner product 1 with the
-    predictive distribution after the same block. Returns the expected transition counts (K, K), and the backward
-    variables (B, K) at the starts of the blocks.
+    `predictive` (P, K) holds the distribution over K states before each token, and `likelihoods` (P,) the probability
+    of each token; both are results of `filter_batch`. `predictive` is replaced by the posteriors, in place. C of the
+    blocks end in the middle of a document: `at_exits` (C, K) holds the backward variables after the last token of each
+    of them, scaled to an inner product of 1 with the predictive distribution there. Returns the expected transition
+    counts (K, K), and the backward variables (B, K) at the starts of the blocks.
     """
     _, transmat, emissions = parameters
     transitions, product = np.zeros_like(transmat), np.empty_like(transmat)

@@ -57,11 +57,11 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
 
 
 def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Divides the T positions of a text into N types, the units that are clustered into word classes.
+    """Chooses the units of a text that are clustered into word classes: single tokens, token bigrams or trigrams.
 
-    Returns the type (T,) at each position, from 0 to N - 1, and the last token id (N,) of each type. A type is a token
-    or, if there are too few distinct tokens to form a class for each state (as with characters), a token with the one
-    or two tokens before it.
+    Single tokens are the units unless there are too few distinct tokens to form a class for each state, as with
+    characters. Returns the number (T,) of the unit that ends at each of T positions, from 0 to N - 1 for N distinct
+    units, and the last token id (N,) of each unit.
     """
     token_ids, types = np.unique(stream.ids, return_inverse=True)
     for _ in range(2):

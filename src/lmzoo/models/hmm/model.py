@@ -198,6 +198,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
             self.transmat.copy(),
             self.emissionprob.copy(),
         )
+        vars(model)["end_symbol_"] = EOT  # tells `from_hmmlearn` which symbol ends sequences
         return model
 
 

@@ -31,9 +31,10 @@ _NO_ROWS = np.empty((0, 0))
 class InfinigramModel(LanguageModel[NDArray[np.int64]]):
     """An n-gram language model of unbounded order.
 
-    Its state is an array (n, 3) of the contexts with which the text so far ends and that occur in the training text.
-    The three numbers of a context are its first row in the context index, the row after its last row, and its length.
-    `discounts` (16, 12) depend on the length of a context and on the logarithm of its count.
+    Its state lists every suffix of the text so far that also occurs in the training text, one in each row of an array
+    (n, 3). The three numbers of a suffix are its first row in the sorted index of the training text, the row after its
+    last one, and its length. The learned `discounts` (16, 12) depend on the length of a context and on the logarithm of
+    its count.
     """
 
     def __init__(self, vocab_size: int, *, max_context: int) -> None:

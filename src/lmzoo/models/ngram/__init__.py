@@ -15,7 +15,7 @@ Read the files in this order:
     2. trie.py               all n-grams as a sorted trie in flat arrays
     3. counting/             from text to the trie: protocol.py (the interface), sorting.py, workspace.py (memory)
     4. smoothing.py          from counts to probabilities: the formula that all methods share
-    5. methods.py            the smoothing methods by name
+    5. methods.py, names.py  the smoothing methods, and the same by name
     6. weights.py            log-probabilities and back-off weights
     7. model.py              the language model
     8. scoring.py            scores many positions of a text at a time
@@ -54,6 +54,9 @@ def ngram(
       additive, additive:ALPHA       adds 1, or ALPHA, to every count
       stupid-backoff                 relative frequencies without discounts, renormalised
       mle                            no smoothing: n-grams that do not occur in training have probability 0
+    A number after the name fixes the discount instead of learning it: absolute:0.75, kneser-ney:0.75, or kneser-ney:
+    0.5,1,1.5 with discounts for the counts 1, 2, and 3 or more; so for all methods with constant discounts but
+    kneser-ney-tuned.
 
     `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
     1998). `quantise`: stores each log-probability in one byte instead of four. `memory`, such as "500M": a fit that

@@ -42,9 +42,8 @@ def prune(trie: Trie, weights: Weights, threshold: float) -> tuple[Trie, Weights
     """
     keep = _kept(trie, weights, threshold)
     kept_contexts = keep[: trie.n_contexts]
-    smaller = _restricted(trie, keep)
+    smaller, left = restricted(trie, weights, keep)
     changed = np.diff(trie.first_child)[kept_contexts] > np.diff(smaller.first_child)
-    left = Weights(weights.values[keep], weights.backoffs[kept_contexts])
     return smaller, _normalised(smaller, left, changed)
 
 
@@ -105,12 +104,17 @@ def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64
     return (*rests, probs, lower)
 
 
-def _restricted(trie: Trie, keep: NDArray[np.bool_]) -> Trie:
-    """Returns a copy of the n-gram trie with only those of its M nodes for which `keep` (M,) is True."""
+def restricted(trie: Trie, weights: Weights, keep: NDArray[np.bool_]) -> tuple[Trie, Weights]:
+    """Returns an n-gram trie and its weights with only those of its M nodes for which `keep` (M,) is True.
+
+    The probabilities and back-off weights do not change. The context and the suffix of a kept node must be kept, too,
+    and so must all unigrams.
+    """
     new = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)  # (M + 1,) the number of kept nodes before each node
     contexts = np.flatnonzero(keep[: trie.n_contexts])
     first_child = np.append(new[trie.first_child[contexts]], new[-1])
-    return Trie(new[trie.levels].astype(np.int64), trie.tokens[keep], first_child, new[trie.suffixes[keep]])
+    smaller = Trie(new[trie.levels].astype(np.int64), trie.tokens[keep], first_child, new[trie.suffixes[keep]])
+    return smaller, Weights(weights.values[keep], weights.backoffs[contexts], weights.codebook)
 
 
 def _normalised(trie: Trie, weights: Weights, changed: NDArray[np.bool_]) -> Weights:

@@ -1,11 +1,10 @@
-"""The smoothing methods by name: the counts that each method uses, and how it discounts them.
+"""The smoothing methods: the counts that each method uses, and how it discounts them.
 
-`smoothing.py` defines the terms and applies the formula that all methods share.
+`smoothing.py` defines the terms and applies the formula that all methods share; `names.py` lists the methods by name.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.errors import ConfigurationError, UnknownNameError
-from lmzoo.models.ngram.smoothing import DiscountedCounts, Form, Smoothing, Successors
+from lmzoo.models.ngram.smoothing import DiscountedCounts, Form, Successors
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -34,12 +32,15 @@ class Discounting:
 
     The formula is undefined if no n-gram has some count, and may give negative discounts if more n-grams have count 2
     than count 1 (models of characters, texts without repetitions). An order with such discounts uses `FALLBACK`, like
-    KenLM with `--discount_fallback`; the `parameters` of the fitted model show the discounts of each order.
+    KenLM with `--discount_fallback`; the `parameters` of the fitted model show the discounts of each order. A discount
+    of exactly 0, which KenLM allows, also leads to `FALLBACK`: it would leave no probability for unseen tokens. With
+    `fixed`, all orders have these three discounts instead.
     """
 
     continuations: bool = True
     modified: bool = True
     form: Form = "interpolated"
+    fixed: tuple[float, ...] = ()
 
     FALLBACK: ClassVar = (0.5, 1.0, 1.5)
 
@@ -49,6 +50,8 @@ class Discounting:
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
         """Computes the discounts of the counts 1, 2, and 3 or more for each order 1 .. n; returns an array (n, 3)."""
         orders = range(1, counted.trie.order + 1)
+        if self.fixed:
+            return np.array([self.fixed for _ in orders])
         return np.array([self._discounts(self.counts(counted, order)) for order in orders])
 
     def _discounts(self, counts: NDArray[np.int32]) -> tuple[float, float, float]:
@@ -122,7 +125,7 @@ class TunedDiscounting(Discounting):
         return minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", bounds=bounds).x.reshape(start.shape)
 
 
-class _FromOccurrences:
+class FromOccurrences:
     """Base class of the smoothing methods that use the occurrences of n-grams at every order.
 
     Methods without parameters inherit `learn`, which returns an empty array.
@@ -137,7 +140,7 @@ class _FromOccurrences:
         return np.empty((counted.trie.order, 0))
 
 
-class Katz(_FromOccurrences):
+class Katz(FromOccurrences):
     """Katz back-off smoothing with Good-Turing discounts (Good 1953; Katz 1987).
 
     Let t_r be the number of n-grams with the count r. Good-Turing estimation replaces the count r by r* = (r + 1)
@@ -178,7 +181,7 @@ class Katz(_FromOccurrences):
         return discounted, np.where((left_over == 0) & (successors.sums(successors.counts) > 0), 1, left_over)
 
 
-class StupidBackoff(_FromOccurrences):
+class StupidBackoff(FromOccurrences):
     """Stupid back-off (Brants et al. 2007): the score of a token is its relative frequency after the context.
 
     A token that never followed the context has 0.4 times its score after the shorter context, which lacks the first
@@ -192,7 +195,7 @@ class StupidBackoff(_FromOccurrences):
         return successors.counts, self.FACTOR * successors.sums(successors.counts)
 
 
-class WittenBell(_FromOccurrences):
+class WittenBell(FromOccurrences):
     """Witten-Bell smoothing: the more different tokens followed a context, the more weight the shorter context has.
 
     If a context occurred c times and was followed by n different tokens, then the distribution after the shorter
@@ -204,7 +207,7 @@ class WittenBell(_FromOccurrences):
 
 
 @dataclass(frozen=True)
-class Additive(_FromOccurrences):
+class Additive(FromOccurrences):
     """Additive smoothing: adds `alpha` to the count of every n-gram of the highest order.
 
     Laplace (1774) uses `alpha` = 1, Lidstone (1920) other values. With `alpha` = 0 the result is the maximum likelihood
@@ -230,7 +233,7 @@ class Additive(_FromOccurrences):
         return successors.counts, np.full(successors.starts.size - 1, self.alpha * successors.vocab_size)
 
 
-class JelinekMercer(_FromOccurrences):
+class JelinekMercer(FromOccurrences):
     """Jelinek-Mercer smoothing: interpolates each order with the order below, with weights learned by EM.
 
         p(w | h) = lambda(h) c(h w) / c(h) + (1 - lambda(h)) p(w | h')
@@ -305,35 +308,17 @@ class JelinekMercer(_FromOccurrences):
         return lambdas[successors.contexts] * successors.counts, (1 - lambdas) * totals
 
 
-class Given(_FromOccurrences):
-    """A placeholder for the smoothing method of an n-gram model that was read from a file; it cannot be fitted.
-
-    Another program estimated the probabilities in the file.
-    """
-
-    def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        """Raises ConfigurationError, because a model that was read from a file cannot be fitted."""
-        raise ConfigurationError(
-            f"cannot fit with smoothing='{GIVEN}', which denotes a model that was read from a file: fit with "
-            f"{', '.join(SMOOTHINGS)}"
-        )
-
-    def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
-        raise NotImplementedError
-
-
-GIVEN = "given"
 Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
 """For each of T tokens, the indices in a level of the trie at which the children of its context begin and end."""
 
 
 def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
-    """Finds the n-grams of T validation tokens among the n-grams of the training text, for each order 1 .. n.
+    """Looks up the n-grams of a validation text in the sorted list of training n-grams, for each order 1 .. n.
 
-    Yields a tuple (indices, (begins, ends)) of arrays (T,) per order. Each number in them is an index in the sorted
-    list of the training n-grams of this order. `indices` is the n-gram that ends with each validation token, or -1 if
-    it does not occur in training. The n-grams from `begins` to `ends` - 1 are all n-grams with the same context; both
-    are equal if the context does not occur.
+    Yields three arrays (T,) for each order, as (indices, (begins, ends)), with a number for each of T validation
+    tokens. `indices` is the position in the list of the n-gram that ends with the token, or -1 if it does not occur in
+    training. The list holds all n-grams with the same context from position `begins` to `ends` - 1; both are equal if
+    the context does not occur in training.
     """
     from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 
@@ -356,42 +341,3 @@ def _sums(values: NDArray[Any], bounds: Bounds) -> NDArray[np.int64]:
     """Returns the sum of `values[begin:end]` for each pair (begin, end) of `bounds`."""
     running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     return running[bounds[1]] - running[bounds[0]]
-
-
-SMOOTHINGS: dict[str, Smoothing] = {
-    "kneser-ney": Discounting(),
-    "kneser-ney-tuned": TunedDiscounting(),
-    "kneser-ney-backoff": Discounting(form="back-off"),
-    "kneser-ney-1995": Discounting(modified=False, form="back-off"),
-    "kneser-ney-1995-interpolated": Discounting(modified=False),
-    "absolute": Discounting(continuations=False, modified=False),
-    "katz": Katz(),
-    "witten-bell": WittenBell(),
-    "jelinek-mercer": JelinekMercer(),
-    "stupid-backoff": StupidBackoff(),
-    "additive": Additive(1.0),
-    "mle": Additive(0.0),
-}
-
-
-def smoothing_from(spec: str) -> Smoothing:
-    """Returns the smoothing method with the name `spec`, such as "katz", or "additive:ALPHA" with a number ALPHA.
-
-    Raises UnknownNameError for an unknown name, and ConfigurationError for a number where none is allowed.
-    """
-    if spec == GIVEN:
-        return Given()
-    name, colon, alpha = str(spec).partition(":")
-    if name not in SMOOTHINGS:
-        raise UnknownNameError("smoothing", name, SMOOTHINGS)
-    if not colon:
-        return SMOOTHINGS[name]
-    try:
-        amount = float(alpha)
-    except ValueError:
-        amount = math.nan
-    if name != "additive" or not 0 < amount < math.inf:
-        raise ConfigurationError(
-            f"smoothing='{spec}' is not allowed: only 'additive' takes a number, above 0, as in 'additive:0.1'"
-        )
-    return Additive(amount)

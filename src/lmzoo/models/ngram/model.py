@@ -13,7 +13,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
-from lmzoo.models.ngram.methods import smoothing_from
+from lmzoo.models.ngram.names import GIVEN, smoothing_from
 from lmzoo.models.ngram.smoothing import estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
@@ -73,24 +73,26 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        steps = 0
+        step, n_steps, message = -1, 3 + 2 * self.order + (self.prune > 0 or self.quantise), ""
 
-        def on_step(message: str) -> None:
-            nonlocal steps
+        def report(share: float) -> None:
             if on_progress:
-                on_progress(Progress(steps, 6 + (self.prune > 0 or self.quantise), "steps", message))
-            steps += 1
+                on_progress(Progress(step + share, n_steps, "steps", message))
+
+        def on_step(new_message: str) -> None:
+            nonlocal step, message
+            step, message = step + 1, new_message
+            report(0)
 
         on_step("loading compiled code (the first run compiles it)")
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
-        workspace = Workspace(on_disk=self.memory < self._memory_needed(len(data.train)))
+        workspace = Workspace(self.memory < self._memory_needed(len(data.train)), report)
         counter = self._counter or count_ngrams
         counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
         on_step("learning the smoothing parameters")
         parameters = self.smoothing.learn(counted, data.valid)
-        on_step("estimating probabilities")
-        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters)
+        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, on_step)
         if self.prune or self.quantise:
             on_step("compressing")
             trie, weights = self._compressed(trie, weights)
@@ -145,6 +147,36 @@ class NgramModel(LanguageModel[int]):
         Meant for pages that explain a prediction; `matched_orders` returns the lengths for a whole text.
         """
         return self._trie.order_of(self._trie.longest_match(state, token_id))
+
+    def largest_sum_error(self) -> float:
+        """Returns the largest difference between 1 and the sum of a distribution that the model predicts for any text.
+
+        All contexts are checked to which a text can lead. The error is about 1e-7 for models that lmzoo fitted, and may
+        be larger for models from files.
+        """
+        from lmzoo.models.ngram.sums import distribution_sums, reached_contexts
+
+        self.require_fitted()
+        sums = distribution_sums(self._trie, self._weights)[reached_contexts(self._trie)]
+        return float(np.abs(sums - 1).max())
+
+    def without_start(self) -> NgramModel:
+        """Returns a copy of the model that does not use that a document starts, like `bos=False` of KenLM.
+
+        The first token of a document is predicted by the unigram probabilities, and the following tokens only from the
+        tokens before them. The end of a document is predicted as before.
+        """
+        from lmzoo.models.ngram.compression import restricted
+
+        self.require_fitted()
+        keep = np.ones(self._trie.tokens.size, np.bool_)
+        for order in range(2, self.order + 1):
+            first = int(self._trie.levels[order])
+            keep[first : first + self._trie.n_at_document_start[order]] = False
+        trie, weights = restricted(self._trie, self._weights, keep)
+        weights.backoffs[trie.document_start] = 0
+        copy = NgramModel(self.vocab_size, order=self.order, smoothing=GIVEN)
+        return copy._become(trie, weights, np.empty((self.order, 0)))
 
     # ---- Reading text, many positions at a time -------------------------------------------------
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -102,10 +102,16 @@ class Smoothing(Protocol):
         ...
 
 
-def estimate(counted: CountedNgrams, smoothing: Smoothing, parameters: NDArray[np.float64]) -> Weights:
+def estimate(
+    counted: CountedNgrams,
+    smoothing: Smoothing,
+    parameters: NDArray[np.float64],
+    on_step: Callable[[str], None] = lambda message: None,
+) -> Weights:
     """Estimates the log-probabilities of all n-grams and the back-off weights of all contexts.
 
-    `parameters` (n, P) are the parameters that the smoothing method has learned for the orders 1 .. n.
+    `parameters` (n, P) are the parameters that the smoothing method has learned for the orders 1 .. n. `on_step` is
+    called with a message at the start of each order.
     """
     trie = counted.trie
     values = counted.workspace.empty(trie.tokens.size, np.float32)
@@ -113,6 +119,7 @@ def estimate(counted: CountedNgrams, smoothing: Smoothing, parameters: NDArray[n
     values[0] = -math.log(trie.vocab_size)
     lower_order = np.full(1, 1 / trie.vocab_size), np.ones(1)
     for order in range(1, trie.order + 1):
+        on_step(f"estimating probabilities, order {order}")
         lower_order = _estimate_order(counted, smoothing, parameters[order - 1], order, lower_order, values, backoffs)
     return Weights(values, backoffs)
 

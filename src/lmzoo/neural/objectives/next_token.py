@@ -25,7 +25,7 @@ class Chunk(NamedTuple):
 
 
 def next_token(network: Network, chunk: Chunk, state: State) -> Step:
-    """Computes the cross-entropy of the targets of a chunk, in nats, with weight 1 for each prediction."""
+    """Computes the sum of the cross-entropies of all target tokens of a chunk, in nats."""
     hidden, state = read_chunk(network, chunk, state)
     return Step(network.cross_entropy(hidden, chunk.targets.flatten()), chunk.targets.numel(), state)
 

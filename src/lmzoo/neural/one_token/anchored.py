@@ -15,10 +15,11 @@ ReadBlock = Callable[[Weights, Array, Array], tuple[Array, Array]]
 def read_in_window(
     network: Any, weights: Weights, token_id: int, state: RowState, *, embed: Callable[[int], Array], block: ReadBlock
 ) -> tuple[Array, RowState] | None:
-    """Reads one token within the current context window; returns None if the token starts another window.
+    """Runs a transformer on one token, with the KV cache of the current context window.
 
-    `embed` maps the position of the token in the window to the input (D,) of the first block, and `block` runs one
-    block. Returns the output of the last block (D,) and the new state of the network.
+    `embed(position)` returns the input (D,) of the first block for a position in the window, and `block` runs one
+    block. Returns the output (D,) of the last block and the new state of the network, or None if the token starts a new
+    window.
     """
     recent, count, *caches = state
     position = int(count[0])

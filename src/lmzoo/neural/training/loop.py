@@ -31,6 +31,7 @@ from lmzoo.neural.training.optimizers import Optimizers
 from lmzoo.neural.training.parallel import ProcessGroup
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.neural.training.weights import KeptWeights
+from lmzoo.system.interrupts import deferred
 from lmzoo.system.progress import OnProgress, Progress
 
 _SECONDS_BETWEEN_SAVES = 30.0
@@ -105,9 +106,9 @@ class Training(Generic[Batch]):
         Leaves the network with its best weights. Returns the number of tokens it was trained on, by all processes and
         before an interruption as well.
 
-        The checkpoint is saved every half minute and on Ctrl-C, and a saved one with the same `fingerprint` is resumed.
-        Several processes share the checkpoint of the first one, and save nothing on Ctrl-C, which reaches them at
-        different steps.
+        The checkpoint is saved every half minute and on an interrupt such as Ctrl-C, and a saved one with the same
+        `fingerprint` is resumed. Several processes share the checkpoint of the first one, and save nothing on an
+        interrupt, which reaches them at different steps.
 
         If the loss or its gradient becomes infinite or NaN, training returns to the best weights and continues at half
         the learning rate. Raises TrainingError the fourth time.
@@ -131,7 +132,8 @@ class Training(Generic[Batch]):
                         last_save = self._read_clock()
             except KeyboardInterrupt:
                 if checkpoint and self._consistent and group.size == 1:
-                    self._save(checkpoint, fingerprint)
+                    with deferred():
+                        self._save(checkpoint, fingerprint)
                 raise
         self._weights.restore_best()
         self._network.eval()

@@ -29,7 +29,10 @@ class KeptWeights:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Sets the parameters to the averaged weights within the context; does nothing if there is no average."""
+        """A `with` statement inside which the network has its averaged weights, if an average is kept.
+
+        At the end of the statement, the network has its current weights again.
+        """
         if not self._average:
             yield
             return

@@ -7,11 +7,12 @@ from lmzoo.report.charts.ladder import ladder
 from lmzoo.report.charts.learning import by_parameters, by_train_tokens, by_training_flops
 from lmzoo.report.charts.lines import by_context, by_distance, by_text_read
 from lmzoo.report.charts.states import state_graph
-from lmzoo.report.charts.style import Chart, as_svg, title_of, write_svg
+from lmzoo.report.charts.style import Chart, DrawingError, as_svg, title_of, write_svg
 from lmzoo.report.charts.trade_offs import by_setting, quality_and_cost
 
 __all__ = [
     "Chart",
+    "DrawingError",
     "as_svg",
     "by_confidence",
     "by_context",

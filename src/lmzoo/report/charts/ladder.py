@@ -58,6 +58,6 @@ def ladder(task_results: Sequence[TaskResult]) -> Chart:
     return figure.properties(
         width=altair.Step(62),
         height=altair.Step(28),
-        title="Excess cross-entropy: nats per token above the entropy of the source",
+        title="Excess cross-entropy",
         padding=padding(left=tasks, right=[_EXCESS_UNIT]),
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import html
+import subprocess
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import altair
 import numpy as np
+import psutil
 import vl_convert
-from scipy.optimize import isotonic_regression
 
+from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.system.files import atomic_file
 
@@ -32,6 +36,10 @@ LINE_HEIGHT = 13
 """Pixels between two lines of text."""
 YEAR_COLOURS = altair.Scale(scheme=altair.SchemeParams(name="plasma", extent=[0, 0.85]))
 """Colours of years, from the oldest to the newest; the palest would not be visible on white."""
+
+
+class DrawingError(LmzooError):
+    """Raised if this process cannot draw figures."""
 
 
 def shown_name(record: EvalRecord) -> str:
@@ -64,6 +72,8 @@ def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str,
 
 def apart(positions: Sequence[float], gap: float) -> list[float]:
     """Returns positions of labels that are at least `gap` apart and closest to `positions` in least squares."""
+    from scipy.optimize import isotonic_regression  # slow to import
+
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(positions))
     apart = np.empty(len(positions))
@@ -78,9 +88,39 @@ def write_svg(chart: Chart, path: Path) -> None:
 
 
 def as_svg(chart: Chart) -> str:
-    """Draws a chart as an SVG element that needs no other file, with the title as its label for screen readers."""
+    """Draws a chart as an SVG element that needs no other file, with the title as its label for screen readers.
+
+    Raises DrawingError if the limit of address space of this process is too low.
+    """
+    if not _has_address_space():
+        raise DrawingError(
+            "figures cannot be drawn, because the limit of address space (ulimit -v) is too low for the JavaScript "
+            "engine that draws them: raise the limit"
+        )
     svg = vl_convert.vegalite_to_svg(chart.configure(**_CONFIG).to_dict(validate=False))
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title_of(chart))}" ', 1)
+
+
+@cache
+def _has_address_space() -> bool:
+    """Returns True if the JavaScript engine of vl-convert, which draws the charts, can start in this process.
+
+    The engine reserves tens of gigabytes of addresses, and would end the process if it could not have them. So if there
+    is a limit, another process with the rest of the addresses tries first.
+    """
+    if sys.platform == "win32":
+        return True
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return True
+    rest = limit - psutil.Process().memory_info().vms
+    code = (
+        f"import resource, vl_convert\nresource.setrlimit(resource.RLIMIT_AS, ({rest}, {rest}))\n"
+        "vl_convert.vegalite_to_svg({'mark': 'bar', 'data': {'values': []}})"
+    )
+    return rest > 0 and subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def title_of(chart: Chart) -> str:

@@ -14,7 +14,7 @@ from lmzoo.system.progress import OnProgress, Progress
 
 START, END = "<s>", "</s>"
 ZERO: Final = -99.0
-"""The log10 that ARPA files use for a probability of zero."""
+"""The log10 that is read and written for a probability of zero, as in SRILM."""
 _BLOCK = 1 << 22
 """Number of bytes that are read from the file at a time."""
 _LONGEST_LINE = 1 << 20

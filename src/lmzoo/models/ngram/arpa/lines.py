@@ -12,7 +12,7 @@ from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8, _F64 = types.int32, types.int64, types.uint8, types.float64
 _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _NINE, _SMALL_E, _LARGE_E = b"\n+-.09eE"
-_SPACES = tuple(b" \t\r")
+_SPACES = tuple(b" \t\r\0")
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 """The constants of the hash function FNV-1a (Fowler, Noll, Vo)."""
 _POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])

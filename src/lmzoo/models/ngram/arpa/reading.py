@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from lmzoo.errors import SavedModelError
 from lmzoo.models.ngram.arpa.files import END, ZERO, ArpaFile, quoted
 from lmzoo.models.ngram.arpa.linking import RepeatedNgramError, link
-from lmzoo.models.ngram.methods import GIVEN
 from lmzoo.models.ngram.model import MAX_ORDER, NgramModel
+from lmzoo.models.ngram.names import GIVEN
 from lmzoo.stream import EOT
 from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.tokenizers.words import split_bytes
 
 if TYPE_CHECKING:
     from lmzoo.models.ngram.arpa.lines import Lexicon
 
-_LARGEST = 300.0
-"""Largest absolute log10 value that is accepted, because float64 ends at about 10^308. A smaller probability is read as
-zero, and a larger back-off weight is an error."""
+_LARGEST_WEIGHT = 300.0
+"""Largest absolute log10 of a back-off weight, because float64 ends at about 10^308."""
+_SMALLEST = -1e38
+"""Smallest log10 probability that is kept; smaller ones are read as zero, because float32 ends at about -3.4e38."""
+_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 _ROUNDING = 1e-5
 """Largest log10 probability that is read as 0: some programs round the last digit up."""
 _LONGEST_PREAMBLE = 1000
@@ -66,6 +69,10 @@ def _read_counts(file: ArpaFile) -> list[int]:
         line = file.line().removeprefix(b"\xef\xbb\xbf")
         if line.startswith(b"mmap lm http://kheafield.com/code"):
             raise file.error("this is KenLM's binary format: convert the ARPA file from which it was built", 1)
+        if line.startswith((b"iARPA", b"blmt")):
+            raise file.error(
+                "this is a format of IRSTLM: write an ARPA file with compile-lm --text=yes", file.number - 1
+            )
         if not line or line.strip() == b"\\data\\":
             break
     else:
@@ -73,12 +80,15 @@ def _read_counts(file: ArpaFile) -> list[int]:
     if not line:
         raise file.error("the file has no \\data\\ line: this is not an ARPA file", max(1, file.number - 1))
     counts: list[int] = []
-    while line := file.line().strip():
-        matched = re.fullmatch(rb"ngram\s+(\d{1,3})\s*=\s*(\d{1,18})", line)
+    while (line := file.line()).isspace():  # some programs leave the line after \\data\\ empty
+        pass
+    while line.strip():
+        matched = re.fullmatch(rb"ngram\s+(\d{1,3})\s*=\s*(\d{1,18})", line.strip())
         if not matched or int(matched[1]) != len(counts) + 1:
-            expected = f"'ngram {len(counts) + 1}=COUNT' or an empty line"
+            expected = f"'ngram {len(counts) + 1}=COUNT'" + " or an empty line" * bool(counts)
             raise file.error(f"expected {expected}, got {quoted(line)}", file.number - 1)
         counts.append(int(matched[2]))
+        line = file.line()
     if not 1 <= len(counts) <= MAX_ORDER:
         raise file.error(f"the header has {len(counts)} orders, but only 1 to {MAX_ORDER} are allowed", file.number - 1)
     return counts
@@ -155,7 +165,7 @@ def _unigram_lines(file: ArpaFile, counts: list[int]) -> dict[bytes, tuple[float
     unigrams: dict[bytes, tuple[float, float, int]] = {}
     for number, block in file.blocks():
         for line, text in enumerate(block.split(b"\n"), number):
-            if fields := text.split():
+            if fields := split_bytes(text):
                 log_prob, (word,), backoff = _parsed(file, fields, line, 1, len(counts))
                 if word in unigrams:
                     raise _repeated(file, 1, line)
@@ -166,7 +176,10 @@ def _unigram_lines(file: ArpaFile, counts: list[int]) -> dict[bytes, tuple[float
         raise _too_few(file, 1, counts, len(unigrams))
     for word in (b"<s>", b"</s>"):
         if word not in unigrams:
-            raise file.error(f"the 1-grams lack {word.decode()}: estimate the model on sentences with <s> and </s>")
+            raise file.error(
+                f"the 1-grams lack {word.decode()}: estimate the model on sentences with <s> and </s>, or, if longer "
+                f"n-grams have {word.decode()}, add the line '-99 {word.decode()}' and raise the count in the header"
+            )
     if {b"<unk>", b"<UNK>"} <= unigrams.keys():
         raise file.error("the 1-grams have both <unk> and <UNK>, which mean the same: remove one of them")
     return unigrams
@@ -202,7 +215,7 @@ def _read_section(
             number += row - first
             if at < len(block):  # an empty line, an unusual notation, or an error
                 end = block.index(b"\n", at)
-                if fields := block[at:end].split():
+                if fields := split_bytes(block[at:end]):
                     part.log_probs[row], words, part.backoffs[row] = _parsed(file, fields, number, order, len(counts))
                     part.words[row] = [_known(file, word, number, ids) for word in words]
                     part.lines[row] = number
@@ -210,8 +223,8 @@ def _read_section(
                 number += 1
                 at = end + 1
         part = part.select(slice(row))
-        part.log_probs[part.log_probs < -_LARGEST] = ZERO
-        wrong = np.abs(part.backoffs) > (_LARGEST if order < len(counts) else 0)
+        part.log_probs[part.log_probs < _SMALLEST] = ZERO
+        wrong = np.abs(part.backoffs) > (_LARGEST_WEIGHT if order < len(counts) else 0)
         if wrong.any():
             raise _wrong_backoff(file, part.backoffs[wrong][0], order, len(counts), int(part.lines[wrong][0]))
         n_read += row
@@ -238,16 +251,15 @@ def _parsed(
     backoff = _number(file, fields[order + 1], line) if len(fields) == order + 2 else 0.0
     if not log_prob <= _ROUNDING:
         raise file.error(f"the log10 probability is {quoted(fields[0])}, but it must be 0 or below", line)
-    if not abs(backoff) <= (_LARGEST if order < highest else 0):
+    if not abs(backoff) <= (_LARGEST_WEIGHT if order < highest else 0):
         raise _wrong_backoff(file, backoff, order, highest, line)
-    return min(0.0, log_prob if log_prob >= -_LARGEST else ZERO), fields[1 : order + 1], backoff
+    return min(0.0, log_prob if log_prob >= _SMALLEST else ZERO), fields[1 : order + 1], backoff
 
 
 def _number(file: ArpaFile, field: bytes, line: int) -> float:
-    try:
-        return float(field)
-    except ValueError as error:
-        raise file.error(f"expected a number, got {quoted(field)}", line) from error
+    if not _NUMBER.fullmatch(field):
+        raise file.error(f"expected a decimal number such as -1.25, got {quoted(field)}", line)
+    return float(field)
 
 
 def _known(file: ArpaFile, word: bytes, line: int, ids: Mapping[bytes, int]) -> int:
@@ -257,7 +269,11 @@ def _known(file: ArpaFile, word: bytes, line: int, ids: Mapping[bytes, int]) -> 
 
 
 def _wrong_backoff(file: ArpaFile, backoff: float, order: int, highest: int, line: int) -> SavedModelError:
-    allowed = f"be from {-_LARGEST:g} to {_LARGEST:g}" if order < highest else "be 0 or left out at the highest order"
+    allowed = (
+        f"be from {-_LARGEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
+        if order < highest
+        else "be 0 or left out at the highest order"
+    )
     return file.error(f"the log10 back-off weight is {backoff:g}, but it must {allowed}", line)
 
 

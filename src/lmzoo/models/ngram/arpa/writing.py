@@ -17,6 +17,7 @@ from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.system.files import atomic_file
 from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.tokenizers.words import split_words
 
 _GZIP_LEVEL = 4
 """Takes half the time of gzip's default level, 6; files are 5 % larger."""
@@ -55,10 +56,10 @@ def _check_words(vocabulary: Sequence[str], vocab_size: int) -> None:
             raise ConfigurationError(
                 f"the word '{word}' (id {token_id}) is reserved in ARPA files or occurs twice: rename it"
             )
-        if word.encode().split() != [word.encode()]:
+        if split_words(word) != [word]:
             raise ConfigurationError(
-                f"the word {word!r} (id {token_id}) is empty or contains white space, which ARPA files cannot store: "
-                "rename it"
+                f"the word {word!r} (id {token_id}) is empty or contains NUL, tab, line end or space, which ARPA files "
+                "cannot store: rename it"
             )
         seen.add(word)
 
@@ -99,5 +100,5 @@ def _write(
 
 
 def _log10(nats: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Converts natural logarithms to base 10, at least -99 and never -0."""
-    return np.maximum(nats.astype(np.float64) / np.log(10), ZERO) + 0.0
+    """Converts natural logarithms to base 10, with -99 for the logarithm of zero, and never -0."""
+    return np.where(np.isneginf(nats), ZERO, nats.astype(np.float64) / np.log(10)) + 0.0

@@ -31,6 +31,8 @@ from lmzoo.system.compiled import kernel, read, write
 
 _I32, _I64, _U8 = types.int32, types.int64, types.uint8
 _LARGEST = 2**31 - 1
+_LONG_BLOCK = 1 << 22
+"""Number of tokens of the text that are read before the pages of mapped arrays are dropped from memory."""
 _BUCKET = 1 << 17
 """Target number of positions in a bucket, so that a bucket fits the processor's cache. A bucket is larger if one first
 token alone has more positions."""
@@ -59,7 +61,6 @@ def count_ngrams(
     on_step("sorting n-grams")
     padded = _padded(shards, n_tokens, vocab_size, order, workspace)
     levels, tokens, counts, first_child = _build_levels(padded, n_tokens, vocab_size, order, workspace, on_step)
-    on_step("linking the trie")
     suffixes = workspace.empty(levels[-1], np.int32)
     suffixes[: 1 + vocab_size] = 0
     trie = Trie(levels, tokens, first_child, suffixes)
@@ -68,6 +69,7 @@ def count_ngrams(
         _link(tokens, first_child, suffixes, contexts.start, contexts.stop)
 
     for k in range(1, order):  # order by order: linking an order uses the suffix links of the order below
+        on_step(f"linking the trie, order {k + 1}")
         workspace.run(link, blocks(trie.level(k)))
     return CountedNgrams(trie, counts, workspace)
 
@@ -84,7 +86,9 @@ def _padded(
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
     start = 1
     for shard in shards:
-        padded[start : start + len(shard)] = shard.ids
+        for block in blocks(slice(0, len(shard)), _LONG_BLOCK):
+            padded[start + block.start : start + block.stop] = shard.ids[block]
+            workspace.release()
         start += len(shard)
     return padded
 
@@ -105,12 +109,17 @@ def _build_levels(
     the first of the nodes that continue it by one token. Raises CorpusError if there are too many n-grams.
     """
     n_positions = n_tokens + 1
-    token_counts, n_firsts = (np.zeros(vocab_size, np.int32) for _ in range(2))
-    add_counts(padded[1:n_positions], 0, token_counts)
-    add_counts(padded[:n_positions], 0, n_firsts)
+    token_counts = np.zeros(vocab_size, np.int32)
+    for block in blocks(slice(1, n_positions), _LONG_BLOCK):
+        add_counts(padded[block], 0, token_counts)
+        workspace.release()
+    n_firsts = token_counts.copy()
+    n_firsts[EOT] += 1  # the EOT token before the text
     ends = np.cumsum(n_firsts, dtype=np.int64)  # (V,) index after the sorted n-grams of each first token
-    positions = workspace.empty(n_positions, np.int32)
-    _group(padded[:n_positions], ends - n_firsts, positions)
+    positions, free = workspace.empty(n_positions, np.int32), ends - n_firsts
+    for block in blocks(slice(0, n_positions), _LONG_BLOCK):
+        _group(padded[block], block.start, free, positions)
+        workspace.release()
     shared, lengths = workspace.empty(n_positions, np.uint8), workspace.empty(n_positions, np.uint8)
     buckets = list(_buckets(ends))
     n_nodes = np.zeros((len(buckets) + 1, order + 1), np.int64)  # by order, before each bucket and after the last
@@ -162,16 +171,17 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
         first, start = last, int(ends[last - 1])
 
 
-@kernel(read(_I32), write(_I64), write(_I32))
-def _group(firsts, free, positions):
-    """Sorts the positions of a text by the token at each position, with a counting sort.
+@kernel(read(_I32), _I64, write(_I64), write(_I32))
+def _group(block, start, free, positions):
+    """Sorts the positions of a text by the token at each position, with one pass of a counting sort.
 
-    `firsts` are the tokens of the text. The sorted positions are written to `positions`. `free` (V,) must contain, for
-    each of V tokens, the index in `positions` at which the positions of this token begin; it is changed.
+    `block` is a block of the text, which begins at the position `start`. `free` (V,) is the index at which the next
+    position of each of V tokens is written to `positions`; it is increased by one for each position written. After the
+    last block, `positions` is sorted.
     """
-    for position in range(firsts.size):
-        token = firsts[position]
-        positions[free[token]] = position
+    for offset in range(block.size):
+        token = block[offset]
+        positions[free[token]] = start + offset
         free[token] += 1
 
 

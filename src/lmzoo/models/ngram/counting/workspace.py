@@ -42,11 +42,12 @@ class Workspace:
     """Allocates arrays, in memory or in temporary files.
 
     With `on_disk`, each array is a temporary file that is mapped into memory. The file is deleted together with the
-    last array that uses it.
+    last array that uses it. While `run` processes pieces of work, `on_share` is called with the share that is done.
     """
 
-    def __init__(self, on_disk: bool = False) -> None:
+    def __init__(self, on_disk: bool = False, on_share: Callable[[float], None] = lambda share: None) -> None:
         self.on_disk = on_disk
+        self._on_share = on_share
         self._maps: list[mmap.mmap] = []
 
     def empty(self, size: int, dtype: type[Number]) -> NDArray[Number]:
@@ -78,9 +79,11 @@ class Workspace:
         """Calls `work` on every piece, in parallel threads, and drops the pages of mapped arrays after each piece."""
         from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
 
+        pieces = list(pieces)
         with ThreadPoolExecutor(N_THREADS) as pool:
-            for _ in pool.map(work, pieces):
+            for n_done, _ in enumerate(pool.map(work, pieces), start=1):
                 self.release()
+                self._on_share(n_done / len(pieces))
 
     def release(self) -> None:
         """Drops the pages of all mapped arrays from memory; their content stays in the files."""

@@ -1,0 +1,50 @@
+"""The sums of the distributions that an n-gram model predicts; for models that lmzoo fitted, they are 1."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.models.ngram.trie import Trie
+from lmzoo.models.ngram.weights import Weights
+from lmzoo.stream import EOT
+
+
+def distribution_sums(trie: Trie, weights: Weights) -> NDArray[np.float64]:
+    """Computes the sum of the distribution over the next token after each of the C contexts of a trie; returns (C,).
+
+    For a context h with the back-off weight alpha, let h' be h without its first token. The tokens w that followed h
+    have the probability p(w | h), all others alpha p(w | h'). So
+
+        sum(h) = sum_w p(w | h) + alpha (sum(h') - sum_w p(w | h'))
+
+    where both sums over w are over the tokens that followed h. The orders are computed from short to long.
+    """
+    sums = np.empty(trie.n_contexts)
+    sums[0] = np.exp(weights.log_probs(trie.level(1)), dtype=np.float64).sum()
+    lower = np.exp(weights.log_probs(trie.level(1)), dtype=np.float64)  # of the n-grams one order below
+    for order in range(2, trie.order + 1):
+        contexts, nodes = trie.level(order - 1), trie.level(order)
+        probs = np.exp(weights.log_probs(nodes), dtype=np.float64)
+        parents, n_contexts = trie.parents(order) - contexts.start, contexts.stop - contexts.start
+        followed = np.bincount(parents, probs, n_contexts)
+        backed_off = np.bincount(parents, lower[trie.suffixes[nodes] - contexts.start], n_contexts)
+        alpha = np.exp(weights.backoffs[contexts], dtype=np.float64)
+        sums[contexts] = followed + alpha * (sums[trie.suffixes[contexts]] - backed_off)
+        lower = probs
+    return sums
+
+
+def reached_contexts(trie: Trie) -> NDArray[np.bool_]:
+    """Returns a boolean array (C,) that is True for the contexts of a trie after which a text can ask for a prediction.
+
+    A text leads to the longest context that it ends with. So it never leads to a context that ends with EOT (end of
+    text), except the document start, nor to a context that every token extends to the left.
+    """
+    n_extensions = np.bincount(trie.suffixes[: trie.n_contexts], minlength=trie.n_contexts)
+    reached = n_extensions < trie.vocab_size
+    if trie.order > 1:
+        ends = trie.tokens[: trie.n_contexts] == EOT
+        ends[[0, trie.document_start]] = True, False  # after any token there is a longer context than the empty one
+        reached &= ~ends
+    return reached

@@ -1,0 +1,98 @@
+"""Interrupts: Ctrl-C (SIGINT), the end of a container or batch job (SIGTERM) and a closed terminal (SIGHUP).
+
+A command ends in the same way after each of them: training saves its checkpoint, the processes of jobs end, and the
+exit status is 128 plus the number of the signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+SECONDS_TO_SAVE = 5.0
+"""Time in which a process does not react to another interrupt, because it is saving its work."""
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows has no SIGHUP
+"""The signals that interrupt a command."""
+
+MESSAGE = "lmzoo: interrupted; repeat the command to continue from the last checkpoint (without one, it starts again)"
+"""What a command prints after an interrupt."""
+
+_received: list[int] = []
+_last = -math.inf
+
+
+def handle_interrupts(*always: int) -> None:
+    """Makes each signal of `SIGNALS` raise KeyboardInterrupt in this process.
+
+    A signal that the process ignores stays ignored, as under nohup, unless it is one of `always`. Another signal within
+    `SECONDS_TO_SAVE` seconds has no effect, because Ctrl-C reaches the process of a job twice: from the terminal, and
+    from its parent process.
+    """
+    for number in SIGNALS:
+        if number in always or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def end_on_interrupt() -> None:
+    """Makes each signal of `SIGNALS` print `MESSAGE` and end this process at once, unless the signal is ignored.
+
+    While modules are imported, an exception could be lost or become another exception.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def exit_status() -> int:
+    """Returns the exit status of an interrupted process: 128 plus the number of the first signal, such as 130."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def was_interrupted() -> bool:
+    """Returns True if this process has received an interrupt since `handle_interrupts` was called."""
+    return bool(_received)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Defers interrupts to the end of the `with` block. In a thread other than the main one it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives interrupts
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    handlers = {
+        number: signal.signal(number, lambda *arguments: waiting.append(arguments))
+        for number in SIGNALS
+        if callable(signal.getsignal(number))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in waiting[:1]:
+            handler = handlers[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _last
+    _received.append(number)
+    if time.monotonic() - _last >= SECONDS_TO_SAVE:
+        _last = time.monotonic()
+        raise KeyboardInterrupt
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"{MESSAGE}\n".encode())
+    os._exit(128 + number)
