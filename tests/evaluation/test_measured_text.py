@@ -149,7 +149,7 @@ def test_each_text_has_a_table_and_no_row_is_lost(
 def test_the_training_text_gives_its_test_split(fitted: tuple[Path, Path]) -> None:
     path, folder = fitted
     of_fit = lmzoo.evaluate(folder)
-    assert (of_fit.split, of_fit.n_documents, of_fit.seen_in_training) == ("test", 4, 0)
+    assert (of_fit.split, of_fit.n_documents, of_fit.seen_in_train) == ("test", 4, 0)
     for corpus in (path, load_corpus(path), encode_corpus(load_corpus(path), Predictor.load(folder).tokenizer)):
         record = lmzoo.evaluate(folder, corpus)
         assert (record.split, record.total_nats) == ("test", of_fit.total_nats)
@@ -191,13 +191,13 @@ def test_a_copy_of_the_training_text_is_noticed(fitted: tuple[Path, Path], capsy
     copy.write_bytes(path.read_bytes())
     record = lmzoo.evaluate(folder, copy)
     assert record.split == "all"
-    assert record.seen_in_training == pytest.approx(0.8, abs=0.01)
+    assert record.seen_in_train == pytest.approx(0.8, abs=0.01)
     assert run(["evaluate", str(folder), "--corpus", str(copy)]) == 0
     assert "About 80% of this text also occurs in the training text" in capsys.readouterr().out
     assert run(["context", "-p", str(folder), "--corpus", str(copy)]) == 0
     assert "m: about 80% of this text also occurs in the training text" in capsys.readouterr().err
     new = documents(path.with_name("new.jsonl"), *sentences(5))
-    assert lmzoo.evaluate(folder, new).seen_in_training == 0
+    assert lmzoo.evaluate(folder, new).seen_in_train == 0
 
 
 def test_context_says_which_text_it_is_about(fitted: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_notes_give_reasons() -> None:
     assert notes([FEW]) == ["No bits per byte: a word tokenizer does not keep unknown words and white space."]
     impossible = record("zero", "byte", lossless=True, n_impossible=3, total_nats=None)
     assert notes([BYTES, impossible]) == ["No bits per byte of zero: the model gave probability 0 to 3 of 50 tokens."]
-    seen = [record("a", "byte", 1.0, seen_in_training=0.8), record("b", "byte", 1.0, seen_in_training=0.1)]
+    seen = [record("a", "byte", 1.0, seen_in_train=0.8), record("b", "byte", 1.0, seen_in_train=0.1)]
     assert notes(seen) == [
         "About 80% of this text also occurs in the training text of a, so the loss of a is lower than on new text."
     ]

@@ -99,7 +99,7 @@ def evaluate(
         n_documents=text.stream.n_documents,
         n_impossible=n_impossible,
         n_unknown=None if unknown_id is None else int(np.count_nonzero(text.stream.ids == unknown_id)),
-        seen_in_training=None if sample is None else sample.share_in(text.stream),
+        seen_in_train=None if sample is None else sample.share_in(text.stream),
         bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if lossless else 0),
         bits_per_byte_low=low,
         bits_per_byte_high=high,

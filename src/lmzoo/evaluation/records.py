@@ -112,9 +112,6 @@ class EvalRecord(Record):
     """Number of tokens to which the model gave probability 0."""
     n_unknown: int | None = None
     """Number of tokens that stand for unknown words; None if the tokenizer knows every text."""
-    seen_in_training: float | None = None
-    """Share of the measured text that also occurs in the training text, in runs of about eight words; estimated from a
-    sample, and None if it is unknown."""
     bits_per_byte: float | None
     """Cross-entropy in bits per byte of the original text."""
     bits_per_byte_low: float | None = None
@@ -153,8 +150,9 @@ class EvalRecord(Record):
     train_share: float | None = None
     """Share of the train split on which a point of a learning curve was trained; None outside learning curves."""
     seen_in_train: float | None = None
-    """Share of the words of the test split that also occur in the train split (see `lmzoo.corpora.near_duplicates`);
-    None if the share was not measured."""
+    """Share of the measured text that also occurs in the training text, in runs of about eight words. `compare` counts
+    all words of the test split (see `lmzoo.corpora.near_duplicates`), and `evaluate` estimates the share from a sample
+    of the training text. None if it is unknown."""
     n_tokens_read: int | None = None
     """Number of tokens that a network read in its training, counted once per epoch; None for other models."""
     predict_seconds: float | None = None

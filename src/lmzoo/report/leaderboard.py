@@ -260,8 +260,8 @@ def notes(records: Sequence[EvalRecord]) -> list[str]:
         f"No bits per byte{_of(names) if len(names) < len(records) else ''}: {reason}."
         for reason, names in reasons.items()
     ]
-    seen = [record for record in records if (record.seen_in_training or 0) >= _MUCH_SEEN]
-    shares = {f"{record.seen_in_training:.0%}" for record in seen}
+    seen = [record for record in records if (record.seen_in_train or 0) >= _MUCH_SEEN]
+    shares = {f"{record.seen_in_train:.0%}" for record in seen}
     if seen:
         share = f"{min(shares)} to {max(shares)}" if len(shares) > 1 else shares.pop()
         of = _of([record.name for record in seen]) if len(seen) < len(records) else ""
