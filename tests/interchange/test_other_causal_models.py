@@ -50,7 +50,7 @@ from lmzoo.testing import (
     window,
 )
 from lmzoo.tokenizers import adopt_tokenizer
-from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS
+from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
 
 
 @pytest.mark.parametrize("name", OTHERS)

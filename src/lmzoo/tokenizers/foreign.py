@@ -18,7 +18,8 @@ import tokenizers
 
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT
-from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, byte_entries, special_entry
+from lmzoo.tokenizers.byte_alphabet import byte_entries
+from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, special_entry
 
 
 def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:

@@ -33,6 +33,7 @@ from lmzoo.errors import ConfigurationError, TokenizerError
 from lmzoo.stream import EOT, check_ids
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
+from lmzoo.tokenizers.byte_alphabet import BYTE_OF, byte_entries
 from lmzoo.tokenizers.segments import Part, SegmentEncoder, parts
 
 EOT_TEXT = "<|end of text|>"
@@ -221,7 +222,7 @@ class Tokenizer:
         if self.kind == "word" or entry in self._as_written:
             return entry.encode()
         if self._in_bytes:
-            return bytes(map(_BYTE_OF.__getitem__, entry))
+            return bytes(map(BYTE_OF.__getitem__, entry))
         if re.fullmatch("<0x[0-9A-F]{2}>", entry):
             return bytes([int(entry[1:-1], 16)])
         return (entry.replace("▁", " ") if self._marks_spaces else entry).encode()
@@ -384,28 +385,6 @@ def _cuts_at_white_space(description: dict[str, Any]) -> bool:
             return True
         case _:
             return False
-
-
-def _byte_characters() -> dict[str, int]:
-    """Returns the byte that each printable character of a byte-level tokenizer stands for (Radford et al. 2019)."""
-    as_itself = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in as_itself]
-    return {chr(byte): byte for byte in as_itself} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_characters()
-BYTE_CHARACTERS = sorted(_BYTE_OF, key=_BYTE_OF.__getitem__)
-"""The characters that stand for the bytes 0 to 255 in byte-level tokenizers."""
-
-
-def byte_entries(*, in_bytes: bool) -> list[str]:
-    """Returns the vocabulary entries of the 243 bytes that occur in UTF-8, in the order of the bytes.
-
-    A byte-level tokenizer (`in_bytes`) spells a byte as one printable character, other tokenizers as "<0x0A>". The
-    bytes C0, C1 and F5 to FF never occur in UTF-8.
-    """
-    used = [byte for byte in range(256) if byte not in (0xC0, 0xC1) and byte < 0xF5]
-    return [BYTE_CHARACTERS[byte] if in_bytes else f"<0x{byte:02X}>" for byte in used]
 
 
 def visible(token: str) -> str:

@@ -11,7 +11,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
-from lmzoo.tokenizers.tokenizer import BYTE_CHARACTERS, EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
+from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
 from lmzoo.tokenizers.words import SEPARATED, split_words
 
 DEFAULT_WORD_COUNT = 2
