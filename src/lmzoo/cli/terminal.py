@@ -90,7 +90,7 @@ def note(message: str) -> None:
 
 
 class _NoteHandler(logging.Handler):
-    """A log handler that prints each different message once, as a note on stderr."""
+    """A log handler that prints each different message once on stderr; of several processes, the first one prints."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class _NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if message not in self._printed:
+        if message not in self._printed and this_process().rank == 0:
             self._printed.add(message)
             note(message)
 

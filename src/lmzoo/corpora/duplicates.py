@@ -174,9 +174,9 @@ class _Index:
         return cls(hashes[order], np.concatenate(kept_documents)[order], names, short)
 
     def nearest(self, hashes: NDArray[np.uint64]) -> str:
-        """Returns the name of the training document that contains most of the given 8-grams.
+        """Returns the name of the training document that contains most of R given 8-grams.
 
-        All of their hashes (R,) must occur in the training set.
+        The 8-grams are given by their hashes (R,), all of which must occur in the training set.
         """
         # Each different 8-gram is looked up once: R occurrences times their occurrences in training could be very many.
         hashes, weights = np.unique(hashes, return_counts=True)

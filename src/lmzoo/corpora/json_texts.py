@@ -64,19 +64,19 @@ def json_documents(text: str, name: str, path: str) -> Iterator[Document]:
 
 
 def _is_one_per_line(text: str) -> bool:
-    """Returns False if a text is an array, or if its first line is only the beginning of an object."""
+    """Returns False if a text in JSON is an array, or if its first line is only the beginning of an object."""
     start = _after_space(text, 0)
-    if text[start : start + 1] not in ("{", "["):
-        return True
+    if text[start : start + 1] != "{":
+        return text[start : start + 1] != "["
     try:
         _, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
-        return not text.startswith("[", start) or "\n" not in text[start:].strip()
-    return text.startswith("{", start) and "\n" not in text[start:end]
+        return True
+    return "\n" not in text[start:end]
 
 
 def _entries(text: str, path: str) -> Iterator[Any]:
-    """Yields the JSON values of a text one after the other; an array stands for its elements."""
+    """Yields the JSON values of a text one after the other, and the elements of an array instead of the array."""
     end = _after_space(text, 0)
     while end < len(text):
         try:

@@ -116,7 +116,7 @@ def _is_standard_input(specs: Sequence[str | Path]) -> bool:
 
 
 def _path(spec: str | Path) -> Path:
-    """Returns the path of a file or folder, also if `spec` is its name as `name_text` writes it."""
+    """Returns the path of a file or folder; `spec` is its name, or the name as printable text (see `name_text`)."""
     path = Path(spec)
     return path if path.exists() else Path(name_from_text(str(spec)))
 
@@ -146,14 +146,18 @@ def _expand(spec: str | Path) -> _Found:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yields all files below a folder that are not hidden; raises OSError for a folder that cannot be read."""
+    """Yields all files below a folder that are not hidden, and links to folders, which are not followed.
+
+    Raises OSError for a folder that cannot be read.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent) / name for name in files if not name.startswith("."))
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        yield from (Path(parent) / name for name in (*files, *links) if not name.startswith("."))
 
 
 def _is_corpus_file(path: Path) -> bool:
@@ -167,9 +171,10 @@ def _suffix(path: Path) -> str:
 
 
 def _files(specs: Sequence[str | Path]) -> tuple[list[_File], bool, list[str]]:
-    """Returns the files that the specs name, True if the only spec is a file, and the names of the skipped files.
+    """Returns the files of a corpus, True if it is given as one file, and the names of the files that are not read.
 
-    Each file occurs once, in the given order, with its name relative to the folder that all files share.
+    Each of `specs` is the name of a file or a folder, or a glob pattern. A file occurs once, in the given order, with
+    its name relative to the folder that all files share. Raises CorpusError if a file or folder cannot be read.
     """
     try:
         found = [_expand(spec) for spec in specs]
@@ -195,7 +200,7 @@ def _shown(name: str | Path) -> str:
 
 
 def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits]:
-    """Returns the rule by which files are divided into splits, in one line, and the splits."""
+    """Reads the files of a corpus; returns the rule that divides them into splits, in one line, and the splits."""
     files, is_one_file, skipped = _files(specs)
     names = [_shown(file.name) for file in files]
     split_of = None if is_one_file else splits_by_name(names, _shown(name))
@@ -215,7 +220,11 @@ def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits]:
 
 
 def _divided(documents: Sequence[Document], name: str, *, is_one_text: bool) -> tuple[str, Splits]:
-    """Divides documents into splits: the passages of one text in order, and other documents by `every_tenth`."""
+    """Divides documents into splits; returns the rule in one line, and the splits.
+
+    The passages of one text are divided in order, and other documents by `every_tenth`. Raises CorpusError if there are
+    fewer than three documents.
+    """
     if is_one_text and len(documents) < 3:
         n_characters = sum(len(document.text) for document in documents)
         raise CorpusError(
@@ -238,7 +247,7 @@ def _divided(documents: Sequence[Document], name: str, *, is_one_text: bool) -> 
 
 
 def _documents(files: Sequence[_File]) -> tuple[list[Document], bool]:
-    """Reads the documents of files; returns True with them if they are the passages of a single text."""
+    """Reads the documents of the files of a corpus; returns True with them if they are the passages of one text."""
     if len(files) > 1:
         return _whole_documents(files), False
     return _documents_of_input(read_text(files[0].path), files[0])

@@ -9,9 +9,11 @@ a model on its test text.
 from __future__ import annotations
 
 import os
-import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
+
+import regex
 
 from lmzoo.errors import CorpusError
 
@@ -39,12 +41,12 @@ _SPLIT_OF = {
     "holdout": _HELD_OUT,
 }
 _NAMES = ("train", "valid", "test")
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_HUMP = regex.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """The boundary between two words of a name such as "wikiTrain"."""
-_SPLIT_WORD = re.compile(rf"(?<![^\W\d_])({'|'.join(_SPLIT_OF)})(?:set|data|split|file)?(?![^\W\d_])")
-"""A split word, which may continue as in "testset", between characters that are not letters."""
-_TWO_WORDS = re.compile(r"(?<![^\W\d_])(held|hold)[\W_]out(?![^\W\d_])")
-_ABOUT_THE_CORPUS = re.compile(r"(readme|licen[cs]e|copying|notice|changelog|citation|authors)(?![^\W\d_])")
+_SPLIT_WORD = regex.compile(rf"(?<!\p{{LC}})({'|'.join(_SPLIT_OF)})(?:set|data|split|file)?(?![\p{{LC}}\p{{M}}])")
+"""A split word, which may continue as in "testset", between characters that are not letters of its script."""
+_TWO_WORDS = regex.compile(r"(?<!\p{LC})(held|hold)[\W_]out(?![\p{LC}\p{M}])")
+_ABOUT_THE_CORPUS = regex.compile(r"(readme|licen[cs]e|copying|notice|changelog|citation|authors)(?!\p{L})")
 """Start of the names of files that describe a corpus and do not belong to its text."""
 
 
@@ -87,7 +89,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _splits_in(names: Sequence[str]) -> list[set[str]]:
-    """Returns, for each name, the splits whose words it has.
+    """Returns, for each file name, the splits whose words the name has, such as {"train"} for "en_train.txt".
 
     Folders that contain all files do not count, unless no other part of any name has a split word.
     """
@@ -97,8 +99,8 @@ def _splits_in(names: Sequence[str]) -> list[set[str]]:
 
 
 def _splits_of(name: str) -> set[str]:
-    spaced = _TWO_WORDS.sub(r"\1out", _HUMP.sub(" ", name).lower())
-    found = {_SPLIT_OF[word] for word in _SPLIT_WORD.findall(spaced)}
+    words = _TWO_WORDS.sub(r"\1out", _HUMP.sub(" ", unicodedata.normalize("NFKC", name)).lower())
+    found = {_SPLIT_OF[match[1]] for match in _SPLIT_WORD.finditer(words)}
     return found - {_HELD_OUT} if found & {"valid", "test"} else found  # "eval/test.txt" is a test file
 
 
@@ -121,7 +123,8 @@ def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> 
         files = [name for name, split in zip(names, split_of, strict=True) if split]
         raise CorpusError(
             f"{corpus} has a {' and a '.join(present)} split but no {' and no '.join(missing)} split (its files: "
-            f"{listed(files)}): add {missing[0]}.txt, or name one file alone, which is then divided into three splits"
+            f"{listed(files)}): add {missing[0]}.txt, or rename the files without these words, so that their text is "
+            "divided into the three splits"
         )
     return split_of
 
