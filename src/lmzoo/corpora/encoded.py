@@ -32,7 +32,7 @@ class EncodedSplit:
     document_bytes: NDArray[np.int64]
     """Number of UTF-8 bytes (D,) of each document's text."""
     document_words: NDArray[np.int64]
-    """Number of words (D,) of each document's text, separated by white space."""
+    """Number of words (D,) of each document's text, separated by NUL, tab, line end and space."""
 
     @property
     def bytes_by_token(self) -> NDArray[np.float64]:

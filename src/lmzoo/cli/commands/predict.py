@@ -24,7 +24,7 @@ def predict(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
-    bos: bool = True,
+    no_bos: bool = False,
     json: bool = False,
 ) -> None:
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
@@ -39,8 +39,8 @@ def predict(
         Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     k
         Number of tokens to show.
-    bos
-        With --no-bos, n-gram models take the context as cut out of a longer text, not as the start of a document.
+    no_bos
+        Take the context as cut out of a longer text, not as the start of a document. For n-gram models only.
     json
         Print one JSON object per predictor.
     """
@@ -53,7 +53,7 @@ def predict(
     tables = []
     for folder in predictors or default_predictors():
         predictor = Predictor.load(folder)
-        if not bos:
+        if no_bos:
             predictor = predictor.without_start()
         distribution = predictor.predict_distribution(context)
         best = [(predictor.tokenizer.token_text(token_id), prob) for token_id, prob in distribution.top(k)]
