@@ -149,8 +149,8 @@ class NgramModel(LanguageModel[int]):
     def largest_sum_error(self) -> float:
         """Returns the largest difference between 1 and the sum of a distribution that the n-gram model predicts.
 
-        The distributions after all contexts that can occur in a text are checked. The error is about 1e-7 for models that lmzoo fitted, and may
-        be larger for models from files.
+        The distributions after all contexts that can occur in a text are checked. The error is about 1e-7 for models
+        that lmzoo fitted, and may be larger for models from files.
         """
         from lmzoo.models.ngram.sums import distribution_sums, reached_contexts
 
