@@ -205,7 +205,9 @@ def test_both_readers_decide_special_ids_alike(
             with pytest.raises(SavedModelError, match=message):
                 read(home)
         else:
-            distribution = read(home).predict_distribution("The")
+            predictor = read(home)
+            assert predictor.settings["window"] == C
+            distribution = predictor.predict_distribution("The")
             expected = predictor_from_huggingface(others["gpt2"]).predict_distribution("The")
             np.testing.assert_allclose(distribution.log_probs, expected.log_probs, atol=1e-5)
 
