@@ -49,6 +49,18 @@ def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> No
     assert len(markov_predictor.surprisals("")) == 1
 
 
+@pytest.mark.parametrize("spec", ["word", "word-space", "char", "bpe:300"])
+def test_a_space_at_the_end_of_a_prompt_is_not_doubled(spec: str, corpus_folder: Path) -> None:
+    predictor = Predictor.fit("ngram", corpus_folder, tokenizer=spec, order=2)
+    for prompt in ("The ", "The  ", "The\n"):
+        once = predictor.complete(prompt, max_tokens=4, seed=1)
+        if spec.startswith("word"):
+            assert f" {once}" == predictor.complete("The", max_tokens=4, seed=1)
+            assert not once.startswith(" ")
+        assert predictor.completions(prompt, n=1, max_tokens=4, seed=1)
+        assert "".join(predictor.stream(prompt, max_tokens=4, seed=1)) == once
+
+
 def test_predictors_and_models_describe_themselves_in_one_line(markov_predictor: Predictor) -> None:
     size = short_count(markov_predictor.model.n_parameters)
     corpus = markov_predictor.provenance.corpus

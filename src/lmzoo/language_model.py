@@ -188,9 +188,9 @@ class LanguageModel(ABC, Generic[State]):
         return None
 
     def without_start(self) -> LanguageModel[Any]:
-        """Returns a copy of the model that scores a text as if it was cut out of a longer one, without a start.
+        """Returns a copy of the model that scores a text as an excerpt of a document, not as its start.
 
-        Only n-gram models allow this; other models raise ConfigurationError.
+        Raises ConfigurationError for all models except n-gram models.
         """
         raise ConfigurationError(
             f"a {type(self).__name__} always begins at the start of a document; only n-gram models can score a text "

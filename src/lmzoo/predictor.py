@@ -213,9 +213,9 @@ class Predictor:
         return Surprisals(text, tokens)
 
     def without_start(self) -> Self:
-        """Returns a copy of the predictor that scores a text as if it was cut out of a longer one, without a start.
+        """Returns a copy of the predictor that scores a text as an excerpt of a document, not as its start.
 
-        This is KenLM's `bos=False`: the first token of a text is predicted by the unigram probabilities. Raises
+        The first token of a text is predicted by the unigram probabilities, as with `bos=False` in KenLM. Raises
         ConfigurationError if the model is not an n-gram model.
         """
         return replace(self, model=self.model.without_start(), label=f"{self.label or self.species}, no start")

@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[LmzooError], str]] = {
     "another width": (lambda home: changed(home, n_inner=40), ConfigurationError, "n_inner 40, but gpt2 needs 4 x"),
     "two marks": (lambda home: changed(home, bos_token_id=5), ConfigurationError, "gpt2 needs the same id for both"),
     "sizes that are none": (lambda home: changed(home, n_layer="2"), ConfigurationError, "n_layers must be a whole"),
-    "end outside": (lambda home: changed(home, eos_token_id=300), ConfigurationError, "from 0 to 299, got 300"),
+    "end outside": (lambda home: changed(home, eos_token_id=300), SavedModelError, "eos_token_id 300, but .* 0 to 299"),
     "more layers than weights": (
         lambda home: changed(home, n_layer=10**12),
         SavedModelError,
@@ -176,6 +176,40 @@ def test_what_our_gpt2_cannot_be_is_refused(case: str, others: dict[str, Path], 
     with pytest.raises(kind, match=message) as caught:
         predictor_from_huggingface(home)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"eos_token_id": [299]}, ""),
+        ({"eos_token_id": [299, 5]}, ""),
+        ({"bos_token_id": None}, ""),
+        (
+            {"eos_token_id": []},
+            "has eos_token_id None, but the id that ends texts must be a whole number from 0 to 299",
+        ),
+        ({"eos_token_id": None, "bos_token_id": None}, "has eos_token_id None"),
+        ({"eos_token_id": -1, "bos_token_id": None}, "has eos_token_id -1"),
+        ({"eos_token_id": 300, "bos_token_id": None}, "has eos_token_id 300"),
+        ({"bos_token_id": 300}, "has bos_token_id 300, but the id that starts documents"),
+    ],
+)
+def test_both_readers_decide_special_ids_alike(
+    ids: dict[str, Any], message: str, others: dict[str, Path], tmp_path: Path
+) -> None:
+    home = tmp_path / "hf"
+    shutil.copytree(others["gpt2"], home)
+    changed(home, **ids)
+    for read in (predictor_from_huggingface, Predictor.load):
+        if message:
+            with pytest.raises(SavedModelError, match=message):
+                read(home)
+        else:
+            predictor = read(home)
+            assert predictor.settings["window"] == C
+            distribution = predictor.predict_distribution("The")
+            expected = predictor_from_huggingface(others["gpt2"]).predict_distribution("The")
+            np.testing.assert_allclose(distribution.log_probs, expected.log_probs, atol=1e-5)
 
 
 def test_an_index_cannot_point_out_of_its_folder(others: dict[str, Path], tmp_path: Path) -> None:

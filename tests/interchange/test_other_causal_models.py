@@ -254,10 +254,13 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "h.1.ln_2.weight is missing or of another shape",
     ),
     "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or of another shape"),
-    "no end of text": (lambda home: changed(home, eos_token_id=None), "must name the id that ends texts"),
+    "no end of text": (
+        lambda home: changed(home, eos_token_id=None),
+        "has eos_token_id None, but the id that ends texts must be",
+    ),
     "a start outside": (
         lambda home: changed(home, bos_token_id=1000),
-        "has bos_token_id 1000, which must be from 0 to 299",
+        "has bos_token_id 1000, but the id that starts documents must be a whole number from 0 to 299",
     ),
 }
 

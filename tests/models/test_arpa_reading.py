@@ -202,7 +202,7 @@ DAMAGED: dict[str, tuple[bytes, int, str]] = {
     "positive": (change("-0.20412", "0.20412"), 14, "the log10 probability is '0.20412'"),
     "infinite": (change("-0.60206\ta", "inf\ta"), 7, "expected a decimal number such as -1.25, got 'inf'"),
     "no number": (change("-0.20412", "-0.2.0412"), 14, "expected a decimal number such as -1.25, got '-0.2.0412'"),
-    "a word for a weight": (change("b\t-0.1760913", "b\tweight"), 13, "expected a decimal number such as -1.25, got 'weight'"),
+    "a word for a weight": (change("b\t-0.1760913", "b\tweight"), 13, "number such as -1.25, got 'weight'"),
     "NaN weight": (change("b\t-0.1760913", "b\tnan"), 13, "expected a decimal number such as -1.25, got 'nan'"),
     "infinite weight": (change("a\t-0.30103", "a\t-inf"), 7, "the log10 back-off weight is -inf"),
     "enormous weight": (change("b\t-0.1760913", "b\t1e9"), 13, "weight is 1e+09, but it must be from -300 to 300"),

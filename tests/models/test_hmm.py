@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hmm_models import lengths_of, model_of, parameters_of, random_model, random_stream
-from hmmlearn.hmm import CategoricalHMM
+from hmmlearn.hmm import GMMHMM, CategoricalHMM, GaussianHMM, MultinomialHMM, PoissonHMM
+from hmmlearn.vhmm import VariationalCategoricalHMM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -139,7 +140,7 @@ def test_zeros_of_an_imported_model() -> None:
     theirs.startprob_ = np.array([1.0, 0.0])
     theirs.transmat_ = np.array([[0.0, 1.0], [0.0, 0.0]])  # hmmlearn leaves zeros for a state that nothing follows
     theirs.emissionprob_ = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
-    model = from_hmmlearn(theirs)
+    model = from_hmmlearn(theirs, end_symbol=0)
     assert model.transmat[1].tolist() == [0.5, 0.5]
     # Token 2 is impossible and leaves the state distribution unchanged. Distributions before each of the ids:
     # (1, 0); (0, 1); (1/2, 1/2), so P(1) = 3/4 and then (2/3, 1/3); (1/6, 5/6), so P(EOT) = 5/12; (1, 0); (0, 1).
@@ -153,6 +154,69 @@ def test_zeros_of_an_imported_model() -> None:
         assert np.isfinite(found).all()
     np.testing.assert_allclose(model.posteriors(ids).sum(axis=1), 1)
     assert set(model.viterbi(ids)) <= {0, 1}
+
+
+@pytest.fixture
+def symbols_model() -> CategoricalHMM:
+    """Returns a model of hmmlearn in which 0 is a symbol like the others."""
+    model = CategoricalHMM(2)
+    model.startprob_ = np.array([0.6, 0.4])
+    model.transmat_ = np.array([[0.7, 0.3], [0.4, 0.6]])
+    model.emissionprob_ = np.array([[0.5, 0.4, 0.1], [0.1, 0.3, 0.6]])
+    return model
+
+
+def test_symbol_0_of_hmmlearn_may_be_a_symbol_like_others(symbols_model: CategoricalHMM) -> None:
+    symbols = np.array([0, 2, 0, 1, 2])
+    with pytest.raises(ConfigurationError, match=r"end_symbol='unknown': give the symbol .* from 0 to 2, or None"):
+        from_hmmlearn(symbols_model)
+    expected = symbols_model.score(symbols[:, None])
+    model = from_hmmlearn(symbols_model, end_symbol=None)
+    assert model.vocab_size == 4
+    assert model.log_probs(symbols + 1).sum() == pytest.approx(expected, abs=1e-10)
+    assert np.isneginf(model.log_probs([1, EOT])[1])
+    ends = from_hmmlearn(symbols_model, end_symbol=2)  # each sequence ends with a 2
+    found = ends.log_probs([2, EOT, 2, 1, EOT])
+    scores = [symbols_model.score(np.array(part)[:, None]) for part in ([0, 2], [0, 1, 2])]
+    assert found.sum() == pytest.approx(sum(scores), abs=1e-10)
+    for wrong in (3, -1, True, 1.0, "0"):
+        with pytest.raises(ConfigurationError, match="from 0 to 2, or None"):
+            from_hmmlearn(symbols_model, end_symbol=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [GaussianHMM, PoissonHMM, GMMHMM, MultinomialHMM, VariationalCategoricalHMM])
+def test_other_models_of_hmmlearn_are_named(kind: type[Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"only a CategoricalHMM, .* this is a {kind.__name__}"):
+        from_hmmlearn(kind(2), end_symbol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("emissionprob_", [], r"shape \(0,\), not 2 x n_features"),
+        ("emissionprob_", [[], []], "must be probabilities"),
+        ("emissionprob_", [[0.5, 0.5], [1.0]], "is not an array of numbers"),
+        ("emissionprob_", "ab", "is not an array of numbers"),
+        ("emissionprob_", [[1.0, 0, 0]], r"shape \(1, 3\), not 2 x"),
+        ("startprob_", [np.nan, 1.0], "must be probabilities"),
+        ("startprob_", [0.5, 0.25, 0.25], r"shape \(3,\), not 2"),
+        ("startprob_", [1.5, -0.5], "must be probabilities"),
+        ("transmat_", [[0.7, 0.2], [0.4, 0.6]], "must be probabilities that sum to 1"),
+        ("transmat_", None, "is not an array of numbers|has shape"),
+    ],
+)
+def test_arrays_of_hmmlearn_that_are_no_probabilities(
+    name: str, value: Any, message: str, symbols_model: CategoricalHMM
+) -> None:
+    setattr(symbols_model, name, value)
+    with pytest.raises(ConfigurationError, match=f"the .*attribute {name}.*{message}"):
+        from_hmmlearn(symbols_model, end_symbol=0)
+
+
+def test_sums_within_the_tolerance_of_hmmlearn_are_read(symbols_model: CategoricalHMM) -> None:
+    symbols_model.startprob_ = symbols_model.startprob_ * (1 + 8e-6)
+    symbols_model.score(np.array([[0], [1]]))  # hmmlearn accepts these sums
+    assert from_hmmlearn(symbols_model, end_symbol=0).startprob.sum() == pytest.approx(1, abs=1e-12)
 
 
 # ---- Logarithms ----------------------------------------------------------------------------------

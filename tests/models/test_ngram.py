@@ -150,10 +150,20 @@ def test_quantising_takes_a_byte_and_says_nearly_the_same() -> None:
         (
             {"smoothing": "additive:0"},
             ConfigurationError,
-            "only 'additive' takes a number, above 0, as in 'additive:0.1'",
+            "'additive' takes one number above 0, as in 'additive:0.1'",
         ),
         ({"smoothing": "additive:x"}, ConfigurationError, "smoothing='additive:x' is not allowed"),
-        ({"smoothing": "absolute:0.5"}, ConfigurationError, "only 'additive' takes a number"),
+        ({"smoothing": "additive:1_0"}, ConfigurationError, "smoothing='additive:1_0' is not allowed"),
+        ({"smoothing": "katz:0.5"}, ConfigurationError, "'katz' takes no number; 'additive:0.1', 'absolute:0.75' and"),
+        ({"smoothing": "mle:0.5"}, ConfigurationError, "'mle' takes no number"),
+        ({"smoothing": "kneser-ney-tuned:0.5"}, ConfigurationError, "'kneser-ney-tuned' takes no number"),
+        ({"smoothing": "absolute:"}, ConfigurationError, "between 0 and 1, as in 'absolute:0.75'"),
+        ({"smoothing": "absolute:0"}, ConfigurationError, "smoothing='absolute:0' is not allowed"),
+        ({"smoothing": "absolute:1"}, ConfigurationError, "one discount between 0 and 1"),
+        ({"smoothing": "absolute:nan"}, ConfigurationError, "one discount between 0 and 1"),
+        ({"smoothing": "absolute:0.1,0.2,0.3"}, ConfigurationError, "one discount between 0 and 1"),
+        ({"smoothing": "kneser-ney:0.5,1"}, ConfigurationError, "or three for the counts 1, 2 and 3 or more"),
+        ({"smoothing": "kneser-ney:0.5,1,3"}, ConfigurationError, "each below its count, as in 'kneser-ney:0.5,1,1.5'"),
     ],
 )
 def test_wrong_settings_are_refused(args: dict[str, Any], kind: type[Exception], message: str) -> None:

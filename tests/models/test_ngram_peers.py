@@ -55,6 +55,38 @@ def test_equals_nltk_where_nltk_is_right(smoothing: str, peer: Any) -> None:
         np.testing.assert_allclose(probs_after(model, context)[:6], expected, rtol=SINGLE)
 
 
+@pytest.mark.parametrize("discount", [0.75, 0.1])
+def test_a_given_discount_is_that_of_nltk(discount: float) -> None:
+    """Compares absolute discounting of order 2: nltk differs only in the unigrams (see above), which are replaced."""
+    data = toy_data(8)
+    theirs = nltk.lm.AbsoluteDiscountingInterpolated(2, discount=discount)
+    theirs.fit(*padded_everygram_pipeline(2, [list(map(str, ids[:-1].tolist())) for ids in data.train.documents()]))
+    model = ngram(8, order=2, smoothing=f"absolute:{discount}").fit(data)
+    unigrams = np.exp(model.without_start().next_log_probs(model.without_start().initial_state()))
+    names = ["</s>", *map(str, range(1, 6))]
+    for context in range(6):
+        given_context = ("<s>" if context == EOT else str(context),)
+        parts = [theirs.estimator.alpha_gamma(name, given_context) for name in names]
+        expected = [alpha + gamma * unigram for (alpha, gamma), unigram in zip(parts, unigrams, strict=False)]
+        np.testing.assert_allclose(probs_after(model, context)[:6], expected, rtol=2 * SINGLE)
+
+
+def test_without_a_start_as_in_nltk() -> None:
+    """nltk's score(word, context) has no start, so it equals a prediction without a start (Witten-Bell, order 3)."""
+    sentences = [["a", "b", "c"], ["a", "b", "c"], ["b", "d"]]
+    theirs = nltk.lm.WittenBellInterpolated(3)
+    theirs.fit(*padded_everygram_pipeline(3, sentences))
+    names = ["</s>", "a", "b", "c", "d"]
+    stream = TokenStream.from_documents([[names.index(word) for word in sentence] for sentence in sentences])
+    model = fitted(stream, len(names), order=3, smoothing="witten-bell")
+    unigrams = np.exp(model.without_start().next_log_probs(model.without_start().initial_state()))
+    (alphas, gamma) = zip(*(theirs.estimator.alpha_gamma(name, ("b",)) for name in names), strict=True)
+    expected = np.array(alphas) + gamma[0] * unigrams
+    found = np.exp(model.without_start().predict_distribution([2]).log_probs)
+    np.testing.assert_allclose(found, expected, rtol=2 * SINGLE)
+    assert np.abs(probs_after(model, 2) - expected).max() > 0.1, "at the start of a document, b d </s> is a document"
+
+
 # ---- KenLM ---------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,28 @@ def test_discounts_fall_back_order_by_order() -> None:
     np.testing.assert_allclose(model.parameters, [[1 / 3, 1, 3], Discounting.FALLBACK])
 
 
+@pytest.mark.parametrize(
+    ("smoothing", "discounts"),
+    [
+        ("absolute:0.75", (0.75, 0.75, 0.75)),
+        ("kneser-ney-1995:0.1", (0.1, 0.1, 0.1)),
+        ("kneser-ney-1995-interpolated:.25", (0.25, 0.25, 0.25)),
+        ("kneser-ney:0.75", (0.75, 0.75, 0.75)),
+        ("kneser-ney:0.5,1,1.5", (0.5, 1.0, 1.5)),
+        ("kneser-ney-backoff:0.4,1.2,2.9", (0.4, 1.2, 2.9)),
+    ],
+)
+def test_discounts_that_are_given(smoothing: str, discounts: tuple[float, ...]) -> None:
+    data = toy_data(6)
+    model = ngram(6, order=3, smoothing=smoothing).fit(data)
+    assert model.parameters.tolist() == [list(discounts)] * 3
+    assert model.largest_sum_error() < 1e-5
+    plain = reference_of(model, data.train, smoothing.partition(":")[0])
+    for context in ([], [2], [3, 4], [5, 5]):
+        expected = [plain.prob((EOT, *context), token) for token in range(6)]
+        np.testing.assert_allclose(probs_after(model, *context), expected, atol=SINGLE)
+
+
 def test_characters_at_a_high_order() -> None:
     """Distributions sum to 1 although every token follows each context of a lower order, so that none backs off."""
     rng = np.random.default_rng(0)

@@ -37,7 +37,7 @@ class EncodedSplit:
     document_bytes: NDArray[np.int64]
     """Number of UTF-8 bytes (D,) of each document's text."""
     document_words: NDArray[np.int64]
-    """Number of words (D,) of each document's text, separated by white space."""
+    """Number of words (D,) of each document's text, separated by NUL, tab, line end and space."""
     alteration: str = ""
     """The first difference between the texts and their decoded token ids; empty if there is none, or for a word
     tokenizer, which always changes white space."""

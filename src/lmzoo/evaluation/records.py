@@ -105,7 +105,7 @@ class EvalRecord(Record):
     n_tokens: int
     """Number of predicted tokens, EOT tokens included."""
     n_words: int
-    """Number of words: runs of characters between white space in the original text."""
+    """Number of words in the original text, separated by NUL, tab, line end and space."""
     n_documents: int
     """Number of documents of the split."""
     n_impossible: int

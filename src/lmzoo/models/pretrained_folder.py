@@ -24,10 +24,11 @@ class SpecialIds(NamedTuple):
 
 
 def special_ids(path: Path, vocab_size: int, *, eos_token_id: Any, bos_token_id: Any) -> SpecialIds:
-    """Returns the special ids from the values of a `config.json` at `path`, for a model with `vocab_size` token ids.
+    """Returns the ids of the start token and the end-of-text token of a pretrained model with `vocab_size` token ids.
 
-    If `eos_token_id` is a list of ids, the first of them ends texts. If `bos_token_id` is None, the same id starts
-    documents. Raises SavedModelError if an id is missing, not a whole number, or outside the vocabulary.
+    `eos_token_id` and `bos_token_id` are the values in the file `config.json` at `path`. If the first is a list of ids,
+    its first id ends texts. If the second is None, the id that ends texts also starts documents. Raises SavedModelError
+    if an id is missing, not a whole number, or outside the vocabulary.
     """
     ends = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
     eot = _checked(path, "eos_token_id", ends[0] if ends else None, vocab_size)

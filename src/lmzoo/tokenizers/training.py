@@ -169,7 +169,7 @@ def word_tokenizer(words: Sequence[str]) -> Tokenizer:
 
 
 def _check_separated(words: Iterable[str]) -> None:
-    """Raises TokenizerError if the tokenizer `word-space` can produce one of the words from no text."""
+    """Raises TokenizerError for a word that is empty or contains a separator, such as a space."""
     for word in words:
         if split_words(word) != [word]:
             raise TokenizerError(

@@ -31,15 +31,21 @@ _FOR_SPLIT = bytes.maketrans(b"\0\v\f", b" xx")
 
 
 def split_words(text: str) -> list[str]:
-    """Returns the separated words of a text, which are the tokens of the tokenizer `word-space`."""
+    """Returns the words of a text: the longest sequences of characters without NUL, tab, line feed, return and space.
+
+    They are the tokens of the tokenizer `word-space`.
+    """
     return _WORD.findall(text)
 
 
 def split_bytes(text: bytes) -> list[bytes]:
-    """Returns the separated words of a text given as bytes in UTF-8 or another encoding that contains ASCII."""
+    """Returns the words of a text that is given as bytes, in UTF-8 or another encoding that contains ASCII.
+
+    Words are the longest sequences of bytes without NUL, tab, line feed, carriage return and space.
+    """
     return _WORD_IN_BYTES.findall(text)
 
 
 def count_words(text: str) -> int:
-    """Returns the number of separated words in a text."""
+    """Returns the number of words in a text, where NUL, tab, line feed, carriage return and space separate words."""
     return len(text.encode().translate(_FOR_SPLIT).split())

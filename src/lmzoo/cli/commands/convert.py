@@ -29,7 +29,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
         .gz) or the new model folder.
     tokenizer
         A saved predictor or tokenizer.json whose tokens are the words of the ARPA file. Default: a tokenizer that
-        splits text at white space into words of the file.
+        splits text into words of the file, as word-space does.
     json
         Print the target and its size as one JSON object.
     """

@@ -15,7 +15,7 @@ def evaluate(
     corpus: OrStandardInput | None = None,
     split: Literal["valid", "test", "all"] | None = None,
     device: Device = "auto",
-    bos: bool = True,
+    no_bos: bool = False,
     json: bool = False,
 ) -> None:
     """Evaluates saved predictors on a text: bits per byte, perplexity, accuracy and speed.
@@ -35,9 +35,9 @@ def evaluate(
         was trained on this text, else all.
     device
         Device on which networks are evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
-    bos
-        With --no-bos, n-gram models score each document as if it was cut out of a longer text: its first token is
-        predicted by the unigram probabilities, as with bos=False in KenLM.
+    no_bos
+        Score each document as if it was cut out of a longer text, as with bos=False in KenLM: its first token is
+        predicted by the unigram probabilities. For n-gram models only.
     json
         Print one JSON record per predictor.
     """
@@ -55,7 +55,7 @@ def evaluate(
     records = []
     for folder, name in zip(predictors, distinct_names(predictors), strict=True):
         predictor = Predictor.load(folder, device=device)
-        if not bos:
+        if no_bos:
             predictor = predictor.without_start()
         text = text_of(predictor)
         if text.split == "all" and text.name == predictor.provenance.corpus:

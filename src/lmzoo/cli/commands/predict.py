@@ -18,7 +18,7 @@ def predict(
     *,
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
-    bos: bool = True,
+    no_bos: bool = False,
     json: bool = False,
 ) -> None:
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
@@ -33,8 +33,8 @@ def predict(
         Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
     k
         Number of tokens to show.
-    bos
-        With --no-bos, n-gram models take the context as cut out of a longer text, not as the start of a document.
+    no_bos
+        Take the context as cut out of a longer text, not as the start of a document. For n-gram models only.
     json
         Print one JSON object per predictor.
     """
@@ -50,7 +50,7 @@ def predict(
     folders = predictors or default_predictors()
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
-        if not bos:
+        if no_bos:
             predictor = predictor.without_start()
         report_marks([context], predictor.tokenizer)
         distribution = predictor.predict_distribution(context)

@@ -41,8 +41,8 @@ def tokenize(
         The text to split; - reads standard input.
     tokenizers
         A tokenizer to train on the corpus: char, byte, word:N (words that occur at least N times), word-space:N (the
-        same, split at white space only) or bpe:SIZE (byte pairs, SIZE tokens). Or a tokenizer.json file, or the folder
-        of a saved predictor. May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
+        same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or a tokenizer.json file,
+        or the folder of a saved predictor. May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
     file
         Read the text from this file instead.
     corpus

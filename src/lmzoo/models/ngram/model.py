@@ -149,10 +149,10 @@ class NgramModel(LanguageModel[int]):
         return self._trie.order_of(self._trie.longest_match(state, token_id))
 
     def largest_sum_error(self) -> float:
-        """Returns the largest difference between 1 and the sum of a distribution that the model predicts for any text.
+        """Returns the largest difference between 1 and the sum of a distribution that the n-gram model predicts.
 
-        All contexts are checked to which a text can lead. The error is about 1e-7 for models that lmzoo fitted, and may
-        be larger for models from files.
+        The distributions after all contexts that can occur in a text are checked. The error is about 1e-7 for models
+        that lmzoo fitted, and may be larger for models from files.
         """
         from lmzoo.models.ngram.sums import distribution_sums, reached_contexts
 
@@ -161,7 +161,7 @@ class NgramModel(LanguageModel[int]):
         return float(np.abs(sums - 1).max())
 
     def without_start(self) -> NgramModel:
-        """Returns a copy of the model that does not use that a document starts, like `bos=False` of KenLM.
+        """Returns a copy of the n-gram model that ignores where a document starts, like `bos=False` in KenLM.
 
         The first token of a document is predicted by the unigram probabilities, and the following tokens only from the
         tokens before them. The end of a document is predicted as before.

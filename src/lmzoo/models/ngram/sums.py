@@ -36,10 +36,11 @@ def distribution_sums(trie: Trie, weights: Weights) -> NDArray[np.float64]:
 
 
 def reached_contexts(trie: Trie) -> NDArray[np.bool_]:
-    """Returns a boolean array (C,) that is True for the contexts of a trie after which a text can ask for a prediction.
+    """Finds the contexts of an n-gram trie from which a token can be predicted; returns a boolean array (C,).
 
-    A text leads to the longest context that it ends with. So it never leads to a context that ends with EOT (end of
-    text), except the document start, nor to a context that every token extends to the left.
+    The next token of a text is predicted from the longest of the C contexts with which the text ends. So a context is
+    never used if it ends with EOT (end of text) after another token, because no token follows there, or if every token
+    before it makes a longer context.
     """
     n_extensions = np.bincount(trie.suffixes[: trie.n_contexts], minlength=trie.n_contexts)
     reached = n_extensions < trie.vocab_size
