@@ -28,7 +28,7 @@ _HINTS = {
     errno.EDQUOT: "free some space or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-_LONGEST_SHOWN = 100
+_LONGEST_SHOWN = 80
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def writing(path: Path) -> Iterator[None]:
 def describe_os_error(error: OSError, path: str | Path) -> str:
     """Returns the message for an error of the file system at a path: the path, the reason, and what to do."""
     path = Path(path)
-    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}..."
+    shown = Path(*(part if len(part) <= _LONGEST_SHOWN else f"{part[:_LONGEST_SHOWN]}..." for part in path.parts))
     if isinstance(error, FileExistsError | NotADirectoryError):
         blocking = next((parent for parent in path.parents if parent.is_file()), None)
         if blocking:
