@@ -95,8 +95,9 @@ def describe_os_error(error: OSError, path: str | Path) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file inside a `with` block and deletes it afterwards; creates its folder if that does not exist.
 
-    The lock of a killed process is free. Raises UsageError if another process holds the lock.
+    Folders that it created are deleted again if they are empty at the end. The lock of a killed process is free. Raises UsageError if another process holds the lock.
     """
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     with writing(path):
         make_folder(path.parent)
         lock = FileLock(path)
@@ -110,6 +111,9 @@ def locked(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows cannot delete an open file
             path.unlink()
         lock.release()
+        with suppress(OSError):  # work that failed leaves no empty folders
+            for folder in new_folders:
+                folder.rmdir()
 
 
 def remove_remains(folder: Path, *, recursive: bool = False) -> None:
