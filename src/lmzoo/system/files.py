@@ -95,10 +95,11 @@ def describe_os_error(error: OSError, path: str | Path) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file inside a `with` block and deletes it afterwards; creates its folder if that does not exist.
 
-    Folders that it created are deleted again if they are empty at the end. The lock of a killed process is free. Raises UsageError if another process holds the lock.
+    Folders that it created are deleted again if they are empty at the end. The lock of a killed process is free. Raises
+    UsageError if another process holds the lock.
     """
-    new_folders = [folder for folder in path.parents if not folder.exists()]
     with writing(path):
+        new_folders = [folder for folder in path.parents if not folder.exists()]
         make_folder(path.parent)
         lock = FileLock(path)
         try:
