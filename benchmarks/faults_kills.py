@@ -155,14 +155,14 @@ class Campaign:
             hit = process.poll() is None
             count.by_time += hit
             whom = rng.choice(["main", "group", "job"])
-            jobs = (
-                [child for child in _children(process.pid) if "spawn_main" in " ".join(child.cmdline())] if hit else []
-            )
+            jobs = _jobs(process.pid) if hit else []
             if whom == "job" and jobs:
-                rng.choice(jobs).kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    rng.choice(jobs).kill()
                 process.wait(LONGEST)
             elif whom == "group" and hit:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
             process.wait()
@@ -212,10 +212,15 @@ class Campaign:
         return counts
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def _jobs(pid: int) -> list[psutil.Process]:
+    """Returns the living processes of jobs that a process has started."""
+    jobs = []
     with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).children(recursive=True)
-    return []
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    jobs.append(child)
+    return jobs
 
 
 def contents(home: Path) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from lmzoo.corpora import (
     list_corpora,
     load_corpus,
 )
-from lmzoo.errors import CorpusError, UnknownNameError, UsageError
+from lmzoo.errors import CorpusError, LmzooError, UnknownNameError, UsageError
 from lmzoo.system.files import locked
 
 # ---- The registry -----------------------------------------------------------------------------------
@@ -163,9 +163,9 @@ def test_broken_download_is_resumed(server: Server, data_folder: Path) -> None:
 
 def test_two_downloads_of_one_file(server: Server, data_folder: Path) -> None:
     card = remote(server, data_folder)
-    with locked(downloads.cache_folder() / "toy.txt.lock"):
-        with pytest.raises(UsageError, match=r"another process holds .*toy.txt.lock: wait until it ends"):
-            downloads.fetch(card)
+    message = r"another process holds .*toy.txt.lock: wait until it ends"
+    with locked(downloads.cache_folder() / "toy.txt.lock"), pytest.raises(UsageError, match=message):
+        downloads.fetch(card)
     assert not server.asked
     downloads.fetch(card)
     assert cached() == ["toy.txt"]
@@ -222,5 +222,5 @@ def test_folder_that_cannot_be_written_is_one_line(
 ) -> None:
     (data_folder / "file").write_text("", encoding="utf-8")
     monkeypatch.setattr(downloads, "cache_folder", lambda: data_folder / "file" / "below")
-    with pytest.raises(CorpusError, match="cannot write"):
+    with pytest.raises(LmzooError, match="cannot write"):
         downloads.fetch(remote(server, data_folder))

@@ -58,5 +58,5 @@ def test_a_folder_below_a_file(tmp_path: Path) -> None:
 
 def test_errors_of_a_run_are_not_taken_for_errors_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="elsewhere"), open_run(tmp_path, REQUEST):
-        assert json.loads((tmp_path / "run.json").read_text()) == REQUEST
         raise OSError("elsewhere")
+    assert json.loads((tmp_path / "run.json").read_text()) == REQUEST

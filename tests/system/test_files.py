@@ -195,3 +195,6 @@ def test_a_lock_is_free_after_a_kill_and_leaves_no_file(tmp_path: Path) -> None:
     with locked(path), pytest.raises(UsageError, match=message), locked(path):
         raise AssertionError
     assert names(path.parent) == []
+    with locked(tmp_path / "a" / "b" / "lock"), locked(tmp_path / "c" / "lock"):
+        (tmp_path / "c" / "work").touch()
+    assert names(tmp_path) == ["c", "sub"]

@@ -28,7 +28,7 @@ _HINTS = {
     errno.EDQUOT: "free some space or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-_LONGEST_SHOWN = 100
+_LONGEST_SHOWN = 80
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def writing(path: Path) -> Iterator[None]:
 def describe_os_error(error: OSError, path: str | Path) -> str:
     """Returns the message for an error of the file system at a path: the path, the reason, and what to do."""
     path = Path(path)
-    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}..."
+    shown = Path(*(part if len(part) <= _LONGEST_SHOWN else f"{part[:_LONGEST_SHOWN]}..." for part in path.parts))
     if isinstance(error, FileExistsError | NotADirectoryError):
         blocking = next((parent for parent in path.parents if parent.is_file()), None)
         if blocking:
@@ -95,9 +95,11 @@ def describe_os_error(error: OSError, path: str | Path) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file inside a `with` block and deletes it afterwards; creates its folder if that does not exist.
 
-    The lock of a killed process is free. Raises UsageError if another process holds the lock.
+    Folders that it created are deleted again if they are empty at the end. The lock of a killed process is free. Raises
+    UsageError if another process holds the lock.
     """
     with writing(path):
+        new_folders = [folder for folder in path.parents if not folder.exists()]
         make_folder(path.parent)
         lock = FileLock(path)
         try:
@@ -110,6 +112,9 @@ def locked(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows cannot delete an open file
             path.unlink()
         lock.release()
+        with suppress(OSError):  # work that failed leaves no empty folders
+            for folder in new_folders:
+                folder.rmdir()
 
 
 def remove_remains(folder: Path, *, recursive: bool = False) -> None:
