@@ -9,9 +9,9 @@ text is the same in every run.
 
 The command runs as a process of its own, from text on disk to a model on disk, in a pseudo-terminal, so that it draws
 its progress bar. Its memory is the larger of two figures: the peak that the system reports for the process, and the
-peak of the sum over the process and its children, sampled ten times per second. The longest time in which the progress
-bar shows nothing new, besides its clock, is measured too. Run nothing else at the same time. A first fit of a short
-text, which compiles code, is not measured.
+peak of the sum over the process and its children, sampled ten times per second, where shared pages count once (PSS).
+The longest time in which the progress bar shows nothing new, besides its clock, is measured too. Run nothing else at
+the same time. A first fit of a short text, which compiles code, is not measured.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ class Watch:
         while True:
             try:
                 processes = [self._process, *self._process.children(recursive=True)]
-                memory = sum(process.memory_info().rss for process in processes)
-            except psutil.NoSuchProcess:
+                # Shared pages count once: a child that is about to start another program shares those of its parent.
+                memory = sum(process.memory_full_info().pss for process in processes)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
                 return
             if not memory:
                 return
