@@ -18,6 +18,7 @@ from lmzoo.models.ngram.counting.sorting import count_ngrams
 from lmzoo.models.ngram.counting.workspace import parse_bytes
 from lmzoo.models.ngram.reference import count_ngrams as reference_counts
 from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.progress import Progress
 from lmzoo.testing import toy_data
 
 Ngram = tuple[int, ...]
@@ -76,6 +77,18 @@ def test_a_fit_on_disk_equals_one_in_memory(smoothing: str, monkeypatch: pytest.
     in_memory, on_disk = (ngram(40, smoothing=smoothing, memory=memory).fit(data) for memory in ("1G", "1K"))
     for name, array in in_memory.arrays().items():
         np.testing.assert_array_equal(on_disk.arrays()[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("memory", ["1G", "1K"])
+def test_progress_moves_within_the_steps_of_a_fit(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "_BUCKET", 10)
+    seen: list[Progress] = []
+    ngram(40, order=3, memory=memory).fit(toy_data(40, n_documents=200), on_progress=seen.append)
+    done = [progress.done for progress in seen]
+    assert done == sorted(done)
+    assert {progress.total for progress in seen} == {done[-1]}
+    assert len({progress.done for progress in seen if progress.message == "sorting n-grams"}) > 20
+    assert len({progress.done for progress in seen if progress.message == "building the trie"}) > 20
 
 
 def test_a_full_disk_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
