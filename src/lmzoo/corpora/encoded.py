@@ -16,6 +16,7 @@ from lmzoo.corpora import Corpus, Document
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
 
@@ -38,6 +39,15 @@ class EncodedSplit:
         """The bytes of each document divided evenly among its tokens, as an array (T,) for T tokens."""
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The content of `corpus.json`, the description of an encoded corpus."""
+
+    name: str
+    fingerprint: str
+    protocol: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +75,8 @@ class EncodedCorpus:
                 split: EncodedSplit = getattr(self, name)
                 arrays = {"ids": split.stream.ids, "bytes": split.document_bytes, "words": split.document_words}
                 save_arrays(temporary / f"{name}.safetensors", arrays)
-            facts = {"name": self.name, "fingerprint": self.fingerprint, "protocol": self.protocol}
-            (temporary / "corpus.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+            facts = _Facts(self.name, self.fingerprint, self.protocol)
+            (temporary / "corpus.json").write_text(json.dumps(vars(facts), indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -75,11 +85,11 @@ class EncodedCorpus:
         Raises SavedModelError if a file is missing or damaged.
         """
         folder = Path(folder)
+        path = folder / "corpus.json"
         try:
-            facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-            name, fingerprint, protocol = facts["name"], facts["fingerprint"], facts["protocol"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SavedModelError(f"cannot read an encoded corpus from {folder}: {error}") from error
+            facts = parse_as(_Facts, read_text(path, "a description of a corpus"))
+        except ValueError as error:
+            raise SavedModelError(f"{path} is damaged: {error}") from error
         splits = []
         for split in _SPLITS:
             arrays, _ = load_arrays(folder / f"{split}.safetensors")
@@ -88,7 +98,8 @@ class EncodedCorpus:
                 take_array(arrays, size, shape=(stream.n_documents,), dtype=np.int64) for size in ("bytes", "words")
             ]
             splits.append(EncodedSplit(stream, *sizes))
-        return cls(name, fingerprint, protocol, Tokenizer.load(folder / "tokenizer.json"), *splits)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        return cls(facts.name, facts.fingerprint, facts.protocol, tokenizer, *splits)
 
 
 def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgress | None = None) -> Tokenizer:

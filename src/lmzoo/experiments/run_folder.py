@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import parse_json, read_text
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def _claim(folder: Path, request: Mapping[str, Any]) -> None:
     path = folder / "run.json"
     if path.exists():
         try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
+            earlier = parse_json(read_text(path, "the request of a run"))
         except ValueError:
             earlier = None
         if not isinstance(earlier, dict):

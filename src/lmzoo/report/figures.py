@@ -9,6 +9,7 @@ import vl_convert
 
 from lmzoo.report.charts import Chart, as_svg, title_of
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.json_files import check_name
 
 _SCALE = 3
 """Pixels of a PNG per unit of a figure: at 3, a figure 600 units wide prints at 300 dpi on 6 inches."""
@@ -29,7 +30,11 @@ class Figures:
         self._drawn: list[Figure] = []
 
     def draw(self, name: str, chart: Chart) -> Figure:
-        """Draws a chart, keeps it under the name and returns it."""
+        """Draws a chart, keeps it under the name and returns it.
+
+        Raises ValueError for a name that cannot be a file name, because files have the names of their figures.
+        """
+        check_name(name)
         self._drawn.append(Figure(name, title_of(chart), as_svg(chart)))
         return self._drawn[-1]
 

@@ -30,9 +30,11 @@ import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.errors import ConfigurationError, TokenizerError
-from lmzoo.stream import EOT, check_ids
+from lmzoo.stream import EOT, as_id, as_ids, check_ids
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import read_text
 from lmzoo.system.printable import printable
+from lmzoo.tokenizers.damage import backend_from_json
 
 EOT_TEXT = "<|end of text|>"
 """Vocabulary entry of id 0. No text produces this entry: it contains spaces, and no merge creates it."""
@@ -73,6 +75,11 @@ class Tokenizer:
             or any(token["special"] or token["content"] not in vocab for token in added)
         ):
             raise TokenizerError(f"this tokenizer.json was not written by lmzoo: its id 0 is not '{EOT_TEXT}'")
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            raise TokenizerError(f"this tokenizer.json is damaged: its {len(vocab)} ids are not 0 to {len(vocab) - 1}")
+        for name in ("padding", "truncation"):
+            if description[name] is not None:
+                raise TokenizerError(f"this tokenizer.json was not written by lmzoo: its '{name}' is not null")
         self.vocab_size: int = backend.get_vocab_size()
         """Number of token ids, EOT and special tokens included."""
         if model["type"] == "WordLevel":
@@ -135,7 +142,7 @@ class Tokenizer:
         EOT and other special tokens add nothing to the text, or their names if `show_special` is True. Raises
         TokenIdError for ids outside the vocabulary.
         """
-        checked = np.asarray(ids, dtype=np.int64).reshape(-1)
+        checked = as_ids(np.reshape(ids, -1) if isinstance(ids, np.ndarray) else ids)
         check_ids(checked, self.vocab_size)
         special = np.isin(checked, list(self._special_names))
         if not show_special:
@@ -160,7 +167,7 @@ class Tokenizer:
 
         A special token gives its name; bytes of an incomplete character are written as \\xe3.
         """
-        check_ids(np.array([token_id]), self.vocab_size)
+        token_id = as_id(token_id, self.vocab_size)
         if token_id in self._special_names:
             return self._special_names[token_id]
         if self.kind == "word":
@@ -169,7 +176,7 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Returns the UTF-8 bytes of one token; EOT and other special tokens have none."""
-        check_ids(np.array([token_id]), self.vocab_size)
+        token_id = as_id(token_id, self.vocab_size)
         entry = self.entries[token_id]
         if token_id in self._special_names:
             return b""
@@ -245,19 +252,16 @@ class Tokenizer:
             raise TokenizerError(
                 f"{path} is missing: a folder of a saved predictor or tokenizer must contain this file"
             )
+        text = read_text(path, "a tokenizer", TokenizerError)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (TokenizerError, UnicodeDecodeError) as error:
+            return cls.from_json(text)
+        except TokenizerError as error:
             raise TokenizerError(f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Creates a tokenizer from the JSON text that `to_json` returned; raises TokenizerError for other text."""
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises Exception itself
-            raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
-        return cls(backend)
+        return cls(backend_from_json(text))
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
