@@ -89,7 +89,7 @@ def make_originals(home: Path) -> None:
     for name in SPECIES:
         _ask(Predictor.load(home / "predictors" / name))
     _ask(predictor_from_arpa(home / "model.arpa"))
-    write_report(home / "run")
+    # No report is written here: the engine that draws figures has threads, after which a forked process would hang.
 
 
 def _is_resigned(rng: np.random.Generator, home: Path) -> None:
@@ -227,12 +227,11 @@ def _work(kind: Kind, folder: Path, seed: int, numbers: range, connection: Conne
     for number in numbers:
         home = folder / str(number)
         home.mkdir()
-        kind.make(home, np.random.default_rng([seed, number]))
-        outside.clear()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _memory("VmRSS:")
         connection.send((number, None))
-        outcome = _outcome(kind, home)
+        outside.clear()
+        outcome = _outcome(kind, home, np.random.default_rng([seed, number]))
         used = _memory("VmHWM:") - before
         if outside:
             outcome = "wrote outside", outside[0]
@@ -243,8 +242,9 @@ def _work(kind: Kind, folder: Path, seed: int, numbers: range, connection: Conne
             shutil.rmtree(home)
 
 
-def _outcome(kind: Kind, home: Path) -> tuple[str, str]:
+def _outcome(kind: Kind, home: Path, rng: np.random.Generator) -> tuple[str, str]:
     try:
+        kind.make(home, rng)  # half of the tokenizers are read here
         kind.read(home)
     except LmzooError as error:
         return ("refused", "") if "\n" not in str(error) else ("several lines", repr(str(error)))

@@ -26,8 +26,10 @@ def backend_from_json(text: str) -> tokenizers.Tokenizer:
     try:
         _check(parse_json(text))
         return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises Exception itself
-        raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
+    except BaseException as error:  # the library raises Exception itself, and its panics are not even an Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"this tokenizer.json is damaged: {' '.join(str(error).split())}") from error
 
 
 def _check(description: Any) -> None:
@@ -35,6 +37,8 @@ def _check(description: Any) -> None:
     model = description.get("model") if isinstance(description, dict) else None
     if not isinstance(model, dict):
         raise ValueError("it must be an object with the field 'model'")
+    if model.get("type") == "BPE":
+        _check_merges(model)
     vocab, added = model.get("vocab"), description.get("added_tokens") or []
     ids = list(vocab.values()) if isinstance(vocab, dict) else []
     ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
@@ -46,6 +50,15 @@ def _check(description: Any) -> None:
     )
     if growth > _MAX_GROWTH:
         raise ValueError(f"its replacements can make a text more than {_MAX_GROWTH} times as long")
+
+
+def _check_merges(model: dict[str, Any]) -> None:
+    """Raises ValueError if the prefix of parts within words is longer than a part that follows another."""
+    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
+    if isinstance(prefix, str) and prefix and isinstance(merges, list):
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+        if not all(isinstance(pair, list) and str(pair[-1:][0] if pair else "").startswith(prefix) for pair in pairs):
+            raise ValueError(f"a merge does not begin with the prefix {prefix[:20]!r} of parts within words")
 
 
 def _steps(component: Any) -> Iterator[dict[str, Any]]:
