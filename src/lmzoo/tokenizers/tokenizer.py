@@ -150,7 +150,7 @@ class Tokenizer:
         runs = np.split(checked, np.flatnonzero(special[1:] | special[:-1]) + 1)  # a special token is a run of its own
         return "".join(self._special_names.get(int(run[0])) or self._decoded(run) for run in runs if run.size)
 
-    def _decoded(self, ids: NDArray[np.int64]) -> str:
+    def _decoded(self, ids: NDArray[np.integer]) -> str:
         return self._backend.decode(ids.tolist(), skip_special_tokens=False)
 
     def pieces(self, text: str) -> list[Piece]:
