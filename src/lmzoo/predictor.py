@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lmzoo import zoo
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_choice, check_count, check_seed
+from lmzoo.checks import check_count, check_seed
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.distribution import Distribution
@@ -30,7 +30,7 @@ from lmzoo.stream import EOT, as_ids
 from lmzoo.streaming import check_stop, decode_pieces, until_stop
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.json_files import parse_as, parse_json, read_text
-from lmzoo.system.placement import DEVICES, Device, this_process
+from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
@@ -260,11 +260,12 @@ class Predictor:
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
         check_numbers(arrays)
-        check_choice(DEVICES, device=device)
         try:
-            model = zoo.create(saved.species, saved.vocab_size, device=device, **saved.settings)
+            model = zoo.create(saved.species, saved.vocab_size, **saved.settings)
         except UsageError as error:
             raise SavedModelError(f"{path}: {error}") from error
+        if device != "cpu":  # a device that is not present is no fault of the file
+            model = zoo.create(saved.species, saved.vocab_size, device=device, **saved.settings)
         try:
             model.load_arrays(arrays)
         except SavedModelError as error:

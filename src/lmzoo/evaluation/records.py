@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RECORD_VERSION = 1
+_ROUNDING = 1e-6
+"""Largest rounding error of a loss that is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,9 +366,12 @@ def _parsed(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
 
 
 def _check_not_negative(record: Record) -> None:
-    """Raises ValueError if a number of a record is negative: counts, times, sizes and losses never are."""
+    """Raises ValueError if a number of a record is negative, except for rounding errors.
+
+    Counts, times, sizes and losses are never negative.
+    """
     for entry in fields(record):
         value = getattr(record, entry.name)
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and number < 0:
+            if isinstance(number, int | float) and number < -_ROUNDING:
                 raise ValueError(f"'{entry.name}' must not be negative, got {number}")
