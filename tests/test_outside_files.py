@@ -22,7 +22,7 @@ from lmzoo.tokenizers import Tokenizer
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"d_embed": 4, "d_hidden": 4},
     "gpt2": {"d_model": 8, "n_layers": 1, "n_heads": 2},
-    "transformer": {"d_model": 8, "n_layers": 1, "n_heads": 2},
+    "transformer": {"d_model": 8, "n_layers": 1, "n_heads": 2, "ngrams": 2, "n_slots": 16, "d_slot": 4},
     "transformer-2017": {"d_model": 8, "n_layers": 1, "n_heads": 2},
     "low-rank-hmm": {"n_states": 6, "rank": 2, "d_embed": 4},
 }
