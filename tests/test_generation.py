@@ -94,9 +94,9 @@ def test_empty_batches_and_wrong_arguments() -> None:
     model, rng = fitted("markov"), np.random.default_rng(0)
     assert generate_batch(model, [], rng=rng) == []
     assert generate_batch(model, [[1], [2]], rng=rng, max_tokens=0) == [[], []]
-    with pytest.raises(ConfigurationError, match="max_tokens must be at least 0, got -1"):
+    with pytest.raises(ConfigurationError, match=r"max_tokens must be .* at least 0, .*got -1"):
         generate_batch(model, [[1]], rng=rng, max_tokens=-1)
-    with pytest.raises(ConfigurationError, match="max_tokens must be at least 0, got -1"):
+    with pytest.raises(ConfigurationError, match=r"max_tokens must be .* at least 0, .*got -1"):
         generate(model, max_tokens=-1)  # before the first token is asked for
     with pytest.raises(TokenIdError, match="token id 12 is outside"):
         generate_batch(model, [[1], [V]], rng=rng)

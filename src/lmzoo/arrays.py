@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lmzoo.errors import SavedModelError
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import parse_json
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -80,11 +81,13 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     The arrays are read-only memory maps. Raises SavedModelError if the file is missing, truncated or of another format.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SavedModelError(f"{path} is missing: the folder is incomplete or was not saved by lmzoo")
     try:
+        if not path.is_file():
+            raise SavedModelError(f"{path} is missing: the folder is incomplete or was not saved by lmzoo")
         with safetensors.safe_open(path, framework="numpy") as opened:  # validates sizes, offsets and types
-            facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
+            facts = parse_json((opened.metadata() or {}).get("facts", "{}"))
+        if not isinstance(facts, dict):
+            raise ValueError("its 'facts' are not a JSON object")
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(header_size))
@@ -98,6 +101,16 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise SavedModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     return arrays, facts
+
+
+def check_numbers(arrays: Arrays) -> None:
+    """Raises SavedModelError if an array of a saved model holds NaN or +inf.
+
+    Logarithms of probabilities may be -inf. The check reads each array once.
+    """
+    for name, array in arrays.items():
+        if array.size and np.issubdtype(array.dtype, np.floating) and not array.max() < np.inf:
+            raise SavedModelError(f"the saved array '{name}' holds NaN or infinity: it is damaged")
 
 
 def take_array(

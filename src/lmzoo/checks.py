@@ -7,6 +7,8 @@ Types are checked strictly, because settings come from command lines and JSON fi
 from __future__ import annotations
 
 import math
+import numbers
+import reprlib
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -14,6 +16,27 @@ from typing import Any
 from lmzoo.errors import ConfigurationError, UnknownNameError
 
 _LARGEST = sys.float_info.max  # a Python int may be larger
+
+
+def as_whole(value: object) -> int | None:
+    """Returns a whole number of Python or NumPy as an int; None for any other value, such as 1.0, "1" or True."""
+    return None if isinstance(value, bool) or not isinstance(value, numbers.Integral) else int(value)
+
+
+def check_count(low: int, /, *, none_means: str | None = None, **arguments: object) -> None:
+    """Raises ConfigurationError unless all arguments are whole numbers of at least `low`, of Python or NumPy.
+
+    Settings are checked by `check_whole` instead, because NumPy's numbers cannot be saved as JSON.
+    """
+    for name, value in arguments.items():
+        check_whole(low, none_means=none_means, **{name: value if (whole := as_whole(value)) is None else whole})
+
+
+def check_seed(*, none_means: str | None = None, **seeds: object) -> None:
+    """Raises ConfigurationError unless all seeds are whole numbers from 0 to 2^63 - 1, of Python or NumPy."""
+    for name, value in seeds.items():
+        whole = as_whole(value)
+        check_whole(0, 2**63 - 1, none_means=none_means, **{name: value if whole is None else whole})
 
 
 def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:
@@ -69,4 +92,4 @@ def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fi
 
 def _refusal(name: str, value: object, allowed: str, none_means: str | None) -> ConfigurationError:
     alternative = f", or null {none_means};" if none_means else ","
-    return ConfigurationError(f"{name} must be {allowed}{alternative} got {value!r}")
+    return ConfigurationError(f"{name} must be {allowed}{alternative} got {reprlib.repr(value)}")

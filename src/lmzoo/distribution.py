@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmzoo.errors import ConfigurationError, TokenIdError
+from lmzoo.checks import check_at_least, check_count, check_share
+from lmzoo.errors import ConfigurationError
+from lmzoo.stream import as_id
 
 
 class Distribution:
@@ -33,7 +35,13 @@ class Distribution:
         Raises ConfigurationError for an array that is empty or not one-dimensional, for NaN or +inf, and if all
         log-probabilities are -inf.
         """
-        values = np.array(log_probs, dtype=np.float64)
+        try:
+            given = np.asarray(log_probs)
+        except ValueError as error:  # rows of different lengths
+            raise ConfigurationError("log_probs must be a one-dimensional array of numbers") from error
+        if given.dtype.kind not in "fiu":
+            raise ConfigurationError(f"log_probs must be numbers, got an array of type {given.dtype}")
+        values = np.array(given, dtype=np.float64)
         if values.ndim != 1 or values.size == 0:
             raise ConfigurationError(
                 f"log_probs must be a one-dimensional array with at least one number, got shape {values.shape}"
@@ -89,7 +97,7 @@ class Distribution:
 
     def log_prob(self, token_id: int) -> float:
         """Returns the natural logarithm of the probability of a token; -inf for probability 0."""
-        return float(self.log_probs[self._checked(token_id)])
+        return float(self.log_probs[as_id(token_id, len(self))])
 
     def prob(self, token_id: int) -> float:
         """Returns the probability of a token; raises TokenIdError for an id outside the vocabulary."""
@@ -106,6 +114,7 @@ class Distribution:
 
         Tokens of equal probability are ordered by id.
         """
+        check_count(0, k=k)
         order = self._best(k)
         return [(int(token_id), math.exp(self.log_probs[token_id])) for token_id in order]
 
@@ -122,8 +131,7 @@ class Distribution:
 
         Temperatures below 1 sharpen the distribution; temperature 0 keeps only the most likely token.
         """
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature}")
+        check_at_least(0, temperature=_as_number(temperature))
         if temperature == 1:
             return self
         if temperature == 0:
@@ -135,8 +143,7 @@ class Distribution:
 
     def top_k(self, k: int) -> Distribution:
         """Returns the distribution restricted to the `k` most likely tokens and renormalised."""
-        if k < 1:
-            raise ConfigurationError(f"top_k must be at least 1, got {k}")
+        check_count(1, top_k=k)
         return self._only(self._best(k)) if k < len(self) else self
 
     def top_p(self, p: float) -> Distribution:
@@ -144,7 +151,8 @@ class Distribution:
 
         This is nucleus sampling (Holtzman et al. 2020). Raises ConfigurationError unless 0 < p <= 1.
         """
-        if not 0 < p <= 1:
+        check_share(top_p=_as_number(p))
+        if p == 0:
             raise ConfigurationError(f"top_p must be above 0 and at most 1, got {p}")
         if p == 1:
             return self
@@ -154,8 +162,7 @@ class Distribution:
 
     def min_p(self, p: float) -> Distribution:
         """Returns the distribution restricted to tokens with at least `p` times the largest probability."""
-        if not 0 <= p <= 1:
-            raise ConfigurationError(f"min_p must be between 0 and 1, got {p}")
+        check_share(min_p=_as_number(p))
         if p == 0:
             return self
         return self._only(np.flatnonzero(self.log_probs >= self.log_probs.max() + math.log(p)))
@@ -174,7 +181,7 @@ class Distribution:
         kept[token_ids] = self.log_probs[token_ids]
         return Distribution(kept, self.token_text)
 
-    def _checked(self, token_id: int) -> int:
-        if not 0 <= token_id < len(self):
-            raise TokenIdError(f"token id {token_id} is outside the vocabulary of {len(self)} (0 to {len(self) - 1})")
-        return token_id
+
+def _as_number(value: object) -> object:
+    """Returns a number of NumPy as Python's int or float, and any other value unchanged."""
+    return value.item() if isinstance(value, np.integer | np.floating) else value

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmzoo.checks import check_count, check_seed
 from lmzoo.distribution import Distribution
-from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT
 
@@ -67,7 +67,7 @@ def generate(
     negative `max_tokens`, TokenIdError for ids outside the vocabulary.
     """
     contexts = _checked_prompts(model, [prompt_ids], max_tokens)
-    tokens = _sample(model, contexts, [np.random.default_rng(rng)], decoding, max_tokens)
+    tokens = _sample(model, contexts, [_generator(rng)], decoding, max_tokens)
     return (token for _, token in tokens)
 
 
@@ -86,17 +86,24 @@ def generate_batch(
     """
     contexts = _checked_prompts(model, prompts, max_tokens)
     continuations: list[list[SampledToken]] = [[] for _ in prompts]
-    rngs = np.random.default_rng(rng).spawn(len(prompts))
+    rngs = _generator(rng).spawn(len(prompts))
     for row, token in _sample(model, contexts, rngs, decoding, max_tokens):
         continuations[row].append(token)
     return continuations
 
 
+def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """Returns a random generator: the given one, or a new one with the given seed."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    check_seed(none_means="for an unpredictable seed", seed=rng)
+    return np.random.default_rng(rng)
+
+
 def _checked_prompts(
     model: LanguageModel[Any], prompts: Sequence[ArrayLike], max_tokens: int | None
 ) -> list[NDArray[np.int32]]:
-    if max_tokens is not None and max_tokens < 0:
-        raise ConfigurationError(f"max_tokens must be at least 0, got {max_tokens}")
+    check_count(0, none_means="for no limit", max_tokens=max_tokens)
     return [model.visible(prompt) for prompt in prompts]
 
 

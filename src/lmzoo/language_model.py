@@ -14,7 +14,7 @@ from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, NotFittedError
-from lmzoo.stream import EOT, TokenStream, TrainingData, check_ids
+from lmzoo.stream import EOT, TokenStream, TrainingData, as_ids, check_ids
 from lmzoo.system.progress import OnProgress, Progress
 
 State = TypeVar("State")
@@ -158,7 +158,7 @@ class LanguageModel(ABC, Generic[State]):
         Raises TokenIdError for ids outside the vocabulary, NotFittedError before training.
         """
         self.require_fitted()
-        ids = TokenStream(np.asarray(context)).ids
+        ids = as_ids(context)
         check_ids(ids, self.vocab_size)
         ends = np.flatnonzero(ids == EOT)
         if ends.size:
@@ -290,9 +290,9 @@ def short_count(n: int) -> str:
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
     """Returns a context as a (T,) array of integers."""
-    ids = np.asarray(context)
-    # The checks of TokenStream take longer than a prediction of an n-gram model, so ordinary arrays skip them.
-    return ids if ids.ndim == 1 and ids.dtype in (np.int32, np.int64) else TokenStream(ids).ids
+    if isinstance(context, np.ndarray) and context.ndim == 1 and context.dtype in (np.int32, np.int64):
+        return context  # the other checks take longer than a prediction of an n-gram model
+    return as_ids(context)
 
 
 def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo import zoo
-from lmzoo.arrays import load_arrays, save_arrays
+from lmzoo.arrays import check_numbers, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_whole
+from lmzoo.checks import check_count, check_seed
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.distribution import Distribution
@@ -26,9 +26,10 @@ from lmzoo.language_model import LanguageModel, short_count
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits
 from lmzoo.model_card import model_card
 from lmzoo.provenance import Provenance
-from lmzoo.stream import EOT
+from lmzoo.stream import EOT, as_ids
 from lmzoo.streaming import check_stop, decode_pieces, until_stop, without_first_space
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
@@ -84,6 +85,7 @@ class Predictor:
         SPECIES`). `device` is where a neural network is trained: "cpu", "cuda", "mps", or "auto" for the best one
         available. The validation split is used for tuning only, and the test split is never read.
         """
+        check_seed(seed=seed)
         if not isinstance(corpus, Corpus | EncodedCorpus):
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
@@ -163,7 +165,7 @@ class Predictor:
         All are generated as one batch. Each ends as described for `complete`: at the end of the text, before the first
         of the `stop` strings, or after `max_tokens` tokens. The same `seed` gives the same texts.
         """
-        check_whole(1, n=n)
+        check_count(1, n=n)
         check_stop(stop)
         ids = self.tokenizer.encode(prompt)
         batch = generate_batch(self.model, [ids] * n, rng=seed, decoding=decoding, max_tokens=max_tokens)
@@ -221,7 +223,7 @@ class Predictor:
         return replace(self, model=self.model.without_start(), label=f"{self.label or self.species}, no start")
 
     def _ids(self, context: str | Sequence[int] | NDArray[np.integer]) -> NDArray[np.integer]:
-        return self.tokenizer.encode(context) if isinstance(context, str) else np.asarray(context, dtype=np.int64)
+        return self.tokenizer.encode(context) if isinstance(context, str) else as_ids(context)
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -275,24 +277,24 @@ class Predictor:
                     f"{folder} is a run folder: choose one of the predictors in {folder / 'predictors'}"
                 )
             raise SavedModelError(f"no saved predictor in {folder}: train one with lmzoo fit SPECIES --out {folder}")
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            version = description["format_version"]
-            if version != FORMAT_VERSION:
-                raise SavedModelError(
-                    f"{path} has format {version}, but this lmzoo reads only format {FORMAT_VERSION}: update lmzoo"
-                )
-            species, settings, vocab_size = description["species"], description["settings"], description["vocab_size"]
-            fingerprint, provenance = description["tokenizer_fingerprint"], Provenance(**description["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-        tokenizer = Tokenizer.load(folder / "tokenizer.json", description.get("tokenizer", ""))
-        if (tokenizer.vocab_size, tokenizer.fingerprint) != (vocab_size, fingerprint):
+        saved = _read_description(path)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", saved.tokenizer)
+        if (tokenizer.vocab_size, tokenizer.fingerprint) != (saved.vocab_size, saved.tokenizer_fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
         arrays, _ = load_arrays(folder / "arrays.safetensors")
-        model = zoo.create(species, vocab_size, device=device, **settings).load_arrays(arrays)
+        check_numbers(arrays)
+        try:
+            model = zoo.create(saved.species, saved.vocab_size, **saved.settings)
+        except UsageError as error:
+            raise SavedModelError(f"{path}: {error}") from error
+        if device != "cpu":  # a device that is not present is no fault of the file
+            model = zoo.create(saved.species, saved.vocab_size, device=device, **saved.settings)
+        try:
+            model.load_arrays(arrays)
+        except SavedModelError as error:
+            raise SavedModelError(f"{folder}: {error}") from error
         sample = TrainingSample.from_arrays(load_arrays(folder / _SAMPLE)[0]) if (folder / _SAMPLE).exists() else None
-        return cls(tokenizer, model, species, settings, provenance, description.get("label", ""), sample)
+        return cls(tokenizer, model, saved.species, saved.settings, saved.provenance, saved.label, sample)
 
     @classmethod
     def _from_huggingface(cls, folder: Path) -> Self:
@@ -307,11 +309,38 @@ class Predictor:
 def training_fingerprint(folder: str | Path) -> str | None:
     """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable."""
     try:
-        provenance = json.loads((Path(folder) / "predictor.json").read_text(encoding="utf-8"))["provenance"]
-        fingerprint = provenance.get("corpus_fingerprint")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _read_description(Path(folder) / "predictor.json").provenance.corpus_fingerprint
+    except SavedModelError:
         return None
-    return fingerprint if isinstance(fingerprint, str) else None
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The content of `predictor.json`, except for the version of the format."""
+
+    species: str
+    settings: dict[str, Any]
+    vocab_size: int
+    tokenizer_fingerprint: str
+    provenance: Provenance
+    label: str = ""
+    tokenizer: str = ""
+
+
+def _read_description(path: Path) -> _Description:
+    """Reads `predictor.json`; raises SavedModelError if the file is damaged or of another version."""
+    text = read_text(path, "a description of a predictor")
+    try:
+        values = parse_json(text)
+        if not isinstance(values, dict) or "format_version" not in values:
+            raise ValueError("it must be an object with the field 'format_version'")
+        if (version := values["format_version"]) != FORMAT_VERSION:
+            raise SavedModelError(
+                f"{path} has format {version!r}, but this lmzoo reads only format {FORMAT_VERSION}: update lmzoo"
+            )
+        return parse_as(_Description, text)
+    except ValueError as error:
+        raise SavedModelError(f"{path} is damaged: {error}") from error
 
 
 def check_folder(folder: str | Path) -> Path:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmzoo.checks import as_whole
 from lmzoo.errors import CorpusError, TokenIdError
 
 EOT: Final = 0
@@ -31,16 +33,7 @@ class TokenStream:
     """Position of the first id of each document, an array (D,)."""
 
     def __post_init__(self) -> None:
-        ids = np.asarray(self.ids)
-        if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-            raise TokenIdError(
-                f"token ids must be a one-dimensional array of integers, got {ids.dtype} of shape {ids.shape}"
-            )
-        if ids.dtype != np.int32:
-            if ids.size and not (ids.min() >= -(2**31) and ids.max() < 2**31):
-                raise TokenIdError(f"token ids must fit 32 bits, got {ids.min()} to {ids.max()}")
-            ids = ids.astype(np.int32)
-        ids = ids.view()
+        ids = as_ids(self.ids).view()
         ids.flags.writeable = False
         ends = np.flatnonzero(ids == EOT)
         starts = np.concatenate([np.zeros(min(1, ids.size), np.int64), ends[ends + 1 < ids.size] + 1])
@@ -50,7 +43,7 @@ class TokenStream:
     @classmethod
     def of(cls, ids_or_stream: ArrayLike | TokenStream, vocab_size: int) -> TokenStream:
         """Returns token ids as a stream; raises TokenIdError unless all ids are below `vocab_size`."""
-        stream = ids_or_stream if isinstance(ids_or_stream, TokenStream) else cls(np.asarray(ids_or_stream))
+        stream = ids_or_stream if isinstance(ids_or_stream, TokenStream) else cls(as_ids(ids_or_stream))
         check_ids(stream.ids, vocab_size)
         return stream
 
@@ -60,7 +53,7 @@ class TokenStream:
         eot = np.array([EOT], np.int32)
         parts: list[NDArray[np.int32]] = []
         for document in documents:
-            ids = np.asarray(document, np.int32)
+            ids = as_ids(document)
             if (ids == EOT).any():
                 raise TokenIdError(f"a document contains the id {EOT} (end-of-text), which may only end a document")
             parts += [ids, eot]
@@ -129,6 +122,48 @@ class TrainingData:
                 )
             check_ids(stream.ids, vocab_size)
         return self
+
+
+_TRUTH_VALUES = {bool, np.bool_}
+
+
+def as_ids(values: ArrayLike) -> NDArray[np.int32]:
+    """Returns token ids as an array (T,) of 32-bit integers.
+
+    Raises TokenIdError unless `values` is a one-dimensional array or sequence of integers. Texts, fractions and truth
+    values are refused, also where Python or NumPy would convert them.
+    """
+    try:
+        ids = np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as error:  # lists of different lengths, or other objects
+        raise TokenIdError(f"token ids must be a one-dimensional array of integers, got {_shown(values)}") from error
+    if ids.ndim != 1:
+        raise TokenIdError(
+            f"token ids must be a one-dimensional array of integers, got {_shown(values)} of shape {ids.shape}"
+        )
+    if not ids.size:
+        return ids.astype(np.int32)
+    if ids.dtype.kind not in "iu" or (isinstance(values, Sequence) and _TRUTH_VALUES & set(map(type, values))):
+        raise TokenIdError(f"token ids must be integers, got {_shown(values)}")
+    if ids.dtype != np.int32:
+        if not (ids.min() >= -(2**31) and ids.max() < 2**31):
+            raise TokenIdError(f"token ids must fit 32 bits, got {ids.min()} to {ids.max()}")
+        ids = ids.astype(np.int32)
+    return ids
+
+
+def as_id(value: object, vocab_size: int) -> int:
+    """Returns one token id as an int; raises TokenIdError unless it is an integer from 0 to `vocab_size` - 1."""
+    token_id = as_whole(value)
+    if token_id is None:
+        raise TokenIdError(f"a token id must be an integer, got {_shown(value)}")
+    if not 0 <= token_id < vocab_size:
+        raise TokenIdError(f"token id {token_id} is outside the vocabulary of {vocab_size} (0 to {vocab_size - 1})")
+    return token_id
+
+
+def _shown(value: object) -> str:
+    return " ".join(reprlib.repr(value).split())
 
 
 def check_ids(ids: NDArray[np.integer], vocab_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +18,7 @@ from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
 from lmzoo.tokenizers.segments import parts
@@ -53,6 +54,17 @@ class EncodedSplit:
         return tokenizer.lossless or (tokenizer.kind != "word" and not self.alteration)
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """The content of `corpus.json`, the description of an encoded corpus."""
+
+    name: str
+    fingerprint: str
+    protocol: str
+    tokenizer: str = ""
+    alterations: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus:
     """A corpus whose three splits are encoded by one tokenizer."""
@@ -78,14 +90,9 @@ class EncodedCorpus:
                 split: EncodedSplit = getattr(self, name)
                 arrays = {"ids": split.stream.ids, "bytes": split.document_bytes, "words": split.document_words}
                 save_arrays(temporary / f"{name}.safetensors", arrays)
-            facts = {
-                "name": self.name,
-                "fingerprint": self.fingerprint,
-                "protocol": self.protocol,
-                "tokenizer": self.tokenizer.spec,
-                "alterations": {name: getattr(self, name).alteration for name in _SPLITS},
-            }
-            (temporary / "corpus.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+            alterations = {name: getattr(self, name).alteration for name in _SPLITS}
+            facts = _Facts(self.name, self.fingerprint, self.protocol, self.tokenizer.spec, alterations)
+            (temporary / "corpus.json").write_text(json.dumps(vars(facts), indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -94,11 +101,11 @@ class EncodedCorpus:
         Raises SavedModelError if a file is missing or damaged.
         """
         folder = Path(folder)
+        path = folder / "corpus.json"
         try:
-            facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-            name, fingerprint, protocol = facts["name"], facts["fingerprint"], facts["protocol"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SavedModelError(f"cannot read an encoded corpus from {folder}: {error}") from error
+            facts = parse_as(_Facts, read_text(path, "a description of a corpus"))
+        except ValueError as error:
+            raise SavedModelError(f"{path} is damaged: {error}") from error
         splits = []
         for split in _SPLITS:
             arrays, _ = load_arrays(folder / f"{split}.safetensors")
@@ -106,9 +113,9 @@ class EncodedCorpus:
             n_bytes, n_words = (
                 take_array(arrays, size, shape=(stream.n_documents,), dtype=np.int64) for size in ("bytes", "words")
             )
-            splits.append(EncodedSplit(stream, n_bytes, n_words, facts.get("alterations", {}).get(split, "")))
-        tokenizer = Tokenizer.load(folder / "tokenizer.json", facts.get("tokenizer", ""))
-        return cls(name, fingerprint, protocol, tokenizer, *splits)
+            splits.append(EncodedSplit(stream, n_bytes, n_words, facts.alterations.get(split, "")))
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", facts.tokenizer)
+        return cls(facts.name, facts.fingerprint, facts.protocol, tokenizer, *splits)
 
 
 def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgress | None = None) -> Tokenizer:

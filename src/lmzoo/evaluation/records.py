@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmzoo.errors import SavedModelError
 from lmzoo.metrics import bits_per_byte
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import check_name, parse_as, parse_json, read_text
+from lmzoo.system.printable import printable
 from lmzoo.system.provenance import machine, versions
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RECORD_VERSION = 1
+_ROUNDING = 1e-6
+"""Largest rounding error of a loss that is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,9 @@ class Record:
     def origin(self) -> dict[str, Any]:
         """Versions, machine, date and command of this record, as keyword arguments for another record."""
         return {name: getattr(self, name) for name in _ORIGIN}
+
+    def check(self) -> None:
+        """Raises ValueError if the record, which was read from a file, holds values that no measurement gives."""
 
 
 _ORIGIN = tuple(entry.name for entry in fields(Record))
@@ -169,6 +176,13 @@ class EvalRecord(Record):
         """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
         return self.label or self.species
 
+    def check(self) -> None:
+        check_name(self.species)
+        check_name(self.name)  # the name of folders in a run folder
+        _check_not_negative(self)
+        if self.train_share is not None and not 2**-60 <= self.train_share <= 1:
+            raise ValueError(f"'train_share' must be above 0 and at most 1, got {self.train_share}")
+
     @property
     def unknown_share(self) -> float | None:
         """Share of the measured tokens that stand for unknown words; None if the tokenizer knows every text."""
@@ -246,6 +260,12 @@ class CodeRecord(Record):
     bits_per_byte: float | None
     """`total_bits` divided by `n_bytes`."""
 
+    def check(self) -> None:
+        check_name(self.name)
+        _check_not_negative(self)
+        if not len(self.block_bytes) == len(self.block_nats) == len(self.block_seconds) > 0:
+            raise ValueError("'block_bytes', 'block_nats' and 'block_seconds' must have one entry per block")
+
     @property
     def seconds(self) -> float:
         """Total time for all blocks, in seconds."""
@@ -286,7 +306,8 @@ def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns:
     """Writes dataclass instances of one class to a CSV file, one row each; lists and dictionaries become JSON text.
 
     `records` must not be empty. Each of `columns` has one value per record; these columns precede the fields of the
-    records.
+    records. Control characters in texts become visible symbols, and a text that a spreadsheet would take for a formula
+    is preceded by an apostrophe.
     """
     rows = [
         dict(zip(columns, values, strict=True)) | as_row(record)
@@ -309,7 +330,10 @@ def as_row(record: DataclassInstance) -> dict[str, Any]:
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict | list) else value
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict | list) else value
+    if not isinstance(text, str):
+        return text
+    return printable(f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
 
 
 def read_records(path: str | Path) -> list[EvalRecord]:
@@ -355,17 +379,28 @@ def read_lines(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
 
 
 def _parsed(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
-    names = {entry.name for entry in fields(kind)}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SavedModelError(f"{path} does not hold records of lmzoo: it is not UTF-8") from error
+    text = read_text(path, "records of lmzoo")
     lines = text.removesuffix("\n").split("\n") if text else []  # `splitlines` also splits at U+2028 within a name
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
-            if values["record_version"] > RECORD_VERSION:
+            values = parse_json(line)
+            version = values.get("record_version") if isinstance(values, dict) else None
+            if isinstance(version, int) and version > RECORD_VERSION:
                 raise SavedModelError(f"{path}:{number} was written by a later lmzoo: update lmzoo to read it")
-            yield kind(**{name: value for name, value in values.items() if name in names})
-        except (ValueError, KeyError, TypeError) as error:
+            record = parse_as(kind, line)
+            record.check()
+        except ValueError as error:
             raise SavedModelError(f"{path}:{number} is not a record of lmzoo: {error}") from error
+        yield record
+
+
+def _check_not_negative(record: Record) -> None:
+    """Raises ValueError if a number of a record is negative, except for rounding errors.
+
+    Counts, times, sizes and losses are never negative.
+    """
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and number < -_ROUNDING:
+                raise ValueError(f"'{entry.name}' must not be negative, got {number}")

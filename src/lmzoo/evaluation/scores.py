@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.arrays import load_arrays, save_arrays, take_array
+from lmzoo.arrays import check_numbers, load_arrays, save_arrays, take_array
 from lmzoo.language_model import TokenStats
 
 
@@ -27,6 +27,7 @@ def load_scores(path: str | Path, n_tokens: int) -> TokenStats:
         name: take_array(arrays, name, shape=(n_tokens,), dtype=np.float32)
         for name in ("log_probs", "entropies", "top_log_probs")
     }
+    check_numbers(columns)
     return TokenStats(**columns, ranks=take_array(arrays, "ranks", shape=(n_tokens,), dtype=np.int32))
 
 
@@ -40,4 +41,6 @@ def load_log_probs(path: str | Path, n_tokens: int) -> NDArray[np.float32]:
 
     Raises SavedModelError if the file is missing, damaged, or for a text of another length.
     """
-    return take_array(load_arrays(path)[0], "log_probs", shape=(n_tokens,), dtype=np.float32)
+    log_probs = take_array(load_arrays(path)[0], "log_probs", shape=(n_tokens,), dtype=np.float32)
+    check_numbers({"log_probs": log_probs})
+    return log_probs

@@ -29,7 +29,7 @@ from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import Corpus, near_duplicates
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
-from lmzoo.errors import CorpusError, LmzooError
+from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_lines, update_records
@@ -42,6 +42,7 @@ from lmzoo.experiments.stored_ensemble import measure_ensemble
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.probes.stored import are_stored, measure, probes_path
 from lmzoo.system.jobs import Outcome, named, resume
+from lmzoo.system.json_files import check_name
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer
@@ -175,9 +176,13 @@ def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on
 def _label(name: str, setting: str, value: Any) -> str:
     """Returns the label of a model with a varied setting, such as "hmm,n_states=8".
 
-    A label is also the name of a folder, so characters that are not allowed in file names are percent-encoded.
+    A label is also the name of a folder, so characters that are not allowed in file names are percent-encoded. Raises
+    ConfigurationError if the label is too long for a file name.
     """
-    return f"{name},{quote(f'{setting}={value}', safe='=+')}"
+    try:
+        return check_name(f"{name},{quote(f'{setting}={value}', safe='=+')}")
+    except ValueError as error:
+        raise ConfigurationError(f"the sweep of {name}.{setting} gives no file name: {error}") from error
 
 
 def _nested(setting: str, value: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.stream import TokenStream
 from lmzoo.system.jobs import Outcome
+from lmzoo.system.json_files import check_name
 from lmzoo.system.progress import Progress
 from lmzoo.system.version import __version__
 
@@ -96,6 +97,10 @@ class TaskResult(Record):
     """Duration of the training."""
     corpus_fingerprint: str
     """Hash of the generated documents."""
+
+    def check(self) -> None:
+        check_name(self.task)
+        check_name(self.species)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lmzoo import zoo
-from lmzoo.checks import check_whole
+from lmzoo.checks import check_seed, check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.experiments.budgets import check_budget, merged, settings_for
 from lmzoo.predictor import DEFAULT_CORPUS
@@ -57,6 +57,7 @@ class RunPlan:
         """
         jobs = check_jobs(self.jobs)
         check_whole(1, seeds=self.seeds)
+        check_seed(seed=self.seed)
         check_budget(self.budget)
         species = tuple(dict.fromkeys(self.species)) or tuple(zoo.built_in_names())
         zoo.check_choice_of_settings(self.settings, {*species, *self.sweeps})

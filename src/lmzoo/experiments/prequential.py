@@ -52,7 +52,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
 from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
-from lmzoo.errors import ConfigurationError, MissingExtraError
+from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
 from lmzoo.evaluation.records import CodeRecord, new_origin, read_lines, update_records
 from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
 from lmzoo.experiments.budgets import scaled
@@ -64,6 +64,7 @@ from lmzoo.metrics import bits
 from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file
 from lmzoo.system.jobs import Outcome, resume
+from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import train_tokenizer
@@ -210,6 +211,14 @@ class BlockLength:
     """Time to train on the text before the block and to compress the block."""
 
 
+@dataclass(frozen=True)
+class _SavedBlocks:
+    """The blocks of a text that a model has compressed so far, as the run folder stores them."""
+
+    settings: dict[str, Any]
+    blocks: list[BlockLength]
+
+
 def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any) -> CodeRecord:
     """Returns the record of a compressed text.
 
@@ -306,14 +315,12 @@ class _Job:
     def _load_blocks(self) -> list[BlockLength]:
         """Returns the blocks that an interrupted run compressed with the same settings; [] if there are none."""
         try:
-            saved = json.loads(self._blocks_path.read_text(encoding="utf-8"))
-            return (
-                [BlockLength(**block) for block in saved["blocks"]] if _same(saved["settings"], self.settings) else []
-            )
-        except (OSError, ValueError, KeyError, TypeError):  # the file is missing or damaged
+            saved = parse_as(_SavedBlocks, read_text(self._blocks_path, "the blocks of a run"))
+        except (SavedModelError, ValueError):  # the file is missing or damaged
             return []
+        return saved.blocks[: len(self.blocks)] if _same(saved.settings, self.settings) else []
 
     def _save_blocks(self, blocks: Sequence[BlockLength]) -> None:
-        saved = {"settings": self.settings, "blocks": [asdict(block) for block in blocks]}
+        saved = asdict(_SavedBlocks(self.settings, list(blocks)))
         with atomic_file(self._blocks_path) as temporary:
             temporary.write_text(json.dumps(saved, allow_nan=False) + "\n", encoding="utf-8")

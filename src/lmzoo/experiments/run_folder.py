@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.system.files import atomic_file, is_workspace, make_folder, remove_remains, writing
+from lmzoo.system.json_files import parse_json, read_text
 
 _REQUEST = "run.json"
 _LOCK = "run.lock"
@@ -75,8 +76,8 @@ def read_request(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        request = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        request = parse_json(read_text(path, "the request of a run"))
+    except ValueError:
         request = None
     if not isinstance(request, dict) or not request:
         raise SavedModelError(f"{path} is damaged: choose another folder, or delete this one")

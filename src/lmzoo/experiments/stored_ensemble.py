@@ -18,6 +18,7 @@ from lmzoo.evaluation.scores import load_log_probs, load_scores
 from lmzoo.evaluation.statistics import resampling_units
 from lmzoo.experiments.run_folder import scores_path
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import parse_as, read_text
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,9 @@ def load_ensemble(folder: Path, records: Sequence[EvalRecord]) -> StoredEnsemble
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        members = [Member(**member) for member in values.pop("members")]
-        stored = StoredEnsemble(**values, members=members)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SavedModelError(f"{path} is damaged: delete it and run lmzoo compare again") from error
+        stored = parse_as(StoredEnsemble, read_text(path, "an ensemble"))
+    except ValueError as error:
+        raise SavedModelError(f"{path} is damaged: {error}; delete it and run lmzoo compare again") from error
     return stored if stored.scored == _scored(records) else None
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmzoo.checks import check_count
 from lmzoo.stream import TokenStream
 
 
@@ -62,6 +63,7 @@ def summaries(
     `masses` (K,) holds the fraction of tokens that each state emits, `transmat` (K, K) the transition probabilities;
     `top_tokens` maps the number of a state to its most likely tokens. Each summary has `n_next` next states.
     """
+    check_count(0, k=n_next)
     return [
         StateSummary(state, float(masses[state]), float(transmat[state, state]), top(transmat[state], n_next), tokens)
         for state, tokens in enumerate(map(top_tokens, range(len(masses))))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.devices import find_device, preserved_rng_state
 from lmzoo.neural.flops import flops_per_token
@@ -23,6 +24,7 @@ from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.objectives.objective import Objective
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import TokenReader
+from lmzoo.neural.saved_sizes import check_sizes
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.training.batches import StreamBatches, widest_chunk
 from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
@@ -290,10 +292,13 @@ class NeuralLM(LanguageModel[NeuralState]):
         return {name: _as_array(parameter) for name, parameter in self.network.named_parameters()}
 
     def load_arrays(self, arrays: Arrays) -> Self:
+        check_sizes(lambda: self._make_network(self.vocab_size, **self._architecture), arrays)
         network = self.fresh_network(0)
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 array = take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
+                if not np.isfinite(array).all():
+                    raise SavedModelError(f"the saved array '{name}' holds NaN or infinity: it is damaged")
                 parameter.copy_(torch.from_numpy(np.array(array)))
         self.network, self.fitted = network, True
         return self

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lmzoo.checks import check_whole
+from lmzoo.checks import check_seed, check_whole
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.network import Network, State
@@ -64,6 +64,7 @@ def gradient_flow(
     """
     check_whole(0, max_distance=max_distance)
     check_whole(1, n_positions=n_positions)
+    check_seed(seed=seed)
     if not untrained:
         model.require_fitted()
     network = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmzoo.arrays import load_arrays, save_arrays, take_array
+from lmzoo.arrays import check_numbers, load_arrays, save_arrays, take_array
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
 from lmzoo.generation import Decoding
@@ -25,6 +25,7 @@ from lmzoo.probes.context_use import ContextUse, context_use
 from lmzoo.probes.gradient_norms import GradientFlow
 from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file, atomic_folder
+from lmzoo.system.json_files import parse_as, read_text
 
 if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
@@ -109,15 +110,17 @@ def load_probes(home: Path) -> StoredProbes:
     context = gradients = None
     if (path := home / "context.safetensors").exists():
         arrays, _ = load_arrays(path)
+        check_numbers(arrays)
+        shape = take_array(arrays, "whole", shape=(None, None)).shape
         context = ContextUse(
-            **{name: take_array(arrays, name, shape=(None,)) for name in ("positions", "documents")},
-            **{name: take_array(arrays, name, shape=(None, None)) for name in ("whole", "cut", "shuffled")},
+            **{name: take_array(arrays, name, shape=shape[:1]) for name in ("positions", "documents")},
+            **{name: take_array(arrays, name, shape=shape) for name in ("whole", "cut", "shuffled")},
         )
     if (path := home / "gradients.safetensors").exists():
         arrays, _ = load_arrays(path)
-        gradients = GradientFlow(
-            take_array(arrays, "positions", shape=(None,)), take_array(arrays, "norms", shape=(None, None))
-        )
+        check_numbers(arrays)
+        positions = take_array(arrays, "positions", shape=(None,))
+        gradients = GradientFlow(positions, take_array(arrays, "norms", shape=(len(positions), None)))
     return StoredProbes(predictions, context, gradients)
 
 
@@ -151,11 +154,9 @@ def _read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         raise SavedModelError(f"{path} is missing: this run stores no probes of the model")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        states = [State(StateSummary(*state["summary"]), state["tokens"]) for state in values.pop("states")]
-        return Predictions(**values, states=states)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SavedModelError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        return parse_as(Predictions, read_text(path, "predictions"))
+    except ValueError as error:
+        raise SavedModelError(f"{path} is damaged: {error}") from error
 
 
 def _write_gradients(predictor: Predictor, valid: TokenStream, path: Path) -> None:

@@ -11,6 +11,7 @@ import vl_convert
 
 from lmzoo.report.charts import Chart, DrawingError, as_svg, title_of
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.json_files import check_name
 
 _SCALE = 3
 """Pixels of a PNG per unit of a figure: at 3, a figure 600 units wide prints at 300 dpi on 6 inches."""
@@ -34,7 +35,11 @@ class Figures:
         self._error = ""
 
     def draw(self, name: str, chart: Chart) -> Figure:
-        """Draws a chart, keeps it under the name and returns it. If it cannot be drawn, the page says so instead."""
+        """Draws a chart, keeps it under the name and returns it. If it cannot be drawn, the page says so instead.
+
+        Raises ValueError for a name that cannot be a file name, because files have the names of their figures.
+        """
+        check_name(name)
         title = title_of(chart)
         try:
             self._drawn.append(Figure(name, title, as_svg(chart)))

@@ -46,7 +46,8 @@ class Run:
     def machine(self) -> str:
         """Processor and number of cores of the machine that the run was measured on."""
         machine = self.records[0].machine
-        return f"{machine['processor']}, {machine['n_cores']} cores" if machine else "unknown"
+        names = ("processor", "n_cores")
+        return "{}, {} cores".format(*(machine.get(name, "unknown") for name in names)) if machine else "unknown"
 
     @property
     def commands(self) -> list[str]:

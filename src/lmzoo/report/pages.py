@@ -28,7 +28,7 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex, "machine": _machine}
-    environment.filters |= {"headings": _headings, "zip": zip}
+    environment.filters |= {"headings": _headings, "zip": zip, "text": _markdown_text, "code": _markdown_code}
     pages = []
     for name in names:
         text = printable(environment.get_template(name).render(context))
@@ -51,7 +51,24 @@ def _markdown_cell(text: object) -> str:
     return json.dumps(str(text), ensure_ascii=False)[1:-1].replace("`", "ˋ").replace("|", "\\|")
 
 
+_MARKDOWN = re.compile(r"[\\`*\[\]|]|&(?=#?\w+;)|<")
+
+
+def _markdown_text(text: object) -> str:
+    """Escapes a text for Markdown outside of code: no part of the text becomes HTML, a link or emphasis."""
+    one_line = " ".join(str(text).split())
+    return _MARKDOWN.sub(lambda mark: {"<": "&lt;", "&": "&amp;"}.get(mark[0], f"\\{mark[0]}"), one_line)
+
+
+def _markdown_code(text: object) -> str:
+    """Escapes a text for a code span outside of tables: backquotes and line breaks, which would end the span."""
+    return re.sub(r"[\r\n]+", " ", str(text)).replace("`", "ˋ")
+
+
 def _machine(facts: Mapping[str, Any]) -> str:
     """Describes the machine of a record in words."""
-    cores = f"{facts['n_cores']} cores ({facts['n_threads']} used)"
-    return f"{facts['processor']}, {cores}, {facts['memory_bytes'] / 2**30:.0f} GiB, {facts['platform']}"
+    known = {name: facts.get(name, "unknown") for name in ("processor", "n_cores", "n_threads", "platform")}
+    memory = facts.get("memory_bytes")
+    size = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
+    cores = f"{known['n_cores']} cores ({known['n_threads']} used)"
+    return f"{known['processor']}, {cores}, {size}, {known['platform']}"

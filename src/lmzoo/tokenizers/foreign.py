@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import tokenizers
-
 from lmzoo.errors import TokenizerError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers.byte_alphabet import byte_entries
+from lmzoo.tokenizers.damage import backend_from_json
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, special_entry
 
 
@@ -29,10 +28,7 @@ def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
     not name become special tokens. Raises TokenizerError if the file is damaged, does not fit the model, or holds
     neither byte pairs (BPE) nor words (WordLevel).
     """
-    try:
-        description: dict[str, Any] = json.loads(tokenizers.Tokenizer.from_str(text).to_str())
-    except Exception as error:  # the library raises Exception itself
-        raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
+    description: dict[str, Any] = json.loads(backend_from_json(text).to_str())
     model, added = description["model"], description["added_tokens"]
     if model["type"] not in ("BPE", "WordLevel"):
         raise TokenizerError(

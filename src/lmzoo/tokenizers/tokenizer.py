@@ -30,10 +30,12 @@ import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.errors import ConfigurationError, TokenizerError
-from lmzoo.stream import EOT, check_ids
+from lmzoo.stream import EOT, as_id, as_ids, check_ids
 from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import read_text
 from lmzoo.system.printable import printable
 from lmzoo.tokenizers.byte_alphabet import BYTE_OF, byte_entries
+from lmzoo.tokenizers.damage import backend_from_json
 from lmzoo.tokenizers.segments import Part, SegmentEncoder, parts
 
 EOT_TEXT = "<|end of text|>"
@@ -79,6 +81,11 @@ class Tokenizer:
             or any(token["special"] or token["content"] not in vocab for token in added)
         ):
             raise TokenizerError(f"this tokenizer.json was not written by lmzoo: its id 0 is not '{EOT_TEXT}'")
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            raise TokenizerError(f"this tokenizer.json is damaged: its {len(vocab)} ids are not 0 to {len(vocab) - 1}")
+        for name in ("padding", "truncation"):
+            if description[name] is not None:
+                raise TokenizerError(f"this tokenizer.json was not written by lmzoo: its '{name}' is not null")
         self.vocab_size: int = backend.get_vocab_size()
         """Number of token ids, EOT and special tokens included."""
         if model["type"] == "WordLevel":
@@ -166,7 +173,7 @@ class Tokenizer:
         EOT and other special tokens add nothing to the text, or their names if `show_special` is True. Raises
         TokenIdError for ids outside the vocabulary.
         """
-        checked = np.asarray(ids, dtype=np.int64).reshape(-1)
+        checked = as_ids(np.reshape(ids, -1) if isinstance(ids, np.ndarray) else ids)
         check_ids(checked, self.vocab_size)
         special = np.isin(checked, list(self._special_names))
         if not show_special:
@@ -174,7 +181,7 @@ class Tokenizer:
         runs = np.split(checked, np.flatnonzero(special[1:] | special[:-1]) + 1)  # a special token is a run of its own
         return "".join(self._special_names.get(int(run[0])) or self._decoded(run) for run in runs if run.size)
 
-    def _decoded(self, ids: NDArray[np.int64]) -> str:
+    def _decoded(self, ids: NDArray[np.integer]) -> str:
         return self._backend.decode(ids.tolist(), skip_special_tokens=False)
 
     def alteration(self, texts: Sequence[str], encoded: Sequence[NDArray[np.int32]]) -> str:
@@ -206,7 +213,7 @@ class Tokenizer:
 
         A special token gives its name; bytes of an incomplete character are written as \\xe3.
         """
-        check_ids(np.array([token_id]), self.vocab_size)
+        token_id = as_id(token_id, self.vocab_size)
         if token_id in self._special_names:
             return self._special_names[token_id]
         if self.kind == "word":
@@ -215,7 +222,7 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Returns the UTF-8 bytes of one token; EOT and other special tokens have none."""
-        check_ids(np.array([token_id]), self.vocab_size)
+        token_id = as_id(token_id, self.vocab_size)
         entry = self.entries[token_id]
         if token_id in self._special_names:
             return b""
@@ -294,9 +301,10 @@ class Tokenizer:
             raise TokenizerError(
                 f"{path} is missing: a folder of a saved predictor or tokenizer must contain this file"
             )
+        text = read_text(path, "a tokenizer", TokenizerError)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"), spec)
-        except (TokenizerError, UnicodeDecodeError) as error:
+            return cls.from_json(text, spec)
+        except TokenizerError as error:
             raise TokenizerError(f"{path}: {error}") from error
 
     @classmethod
@@ -305,11 +313,7 @@ class Tokenizer:
 
         `spec` is the specification that the tokenizer was trained with, such as "word:50", if it is known.
         """
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises Exception itself
-            raise TokenizerError(f"this tokenizer.json is damaged: {error}") from error
-        return cls(backend, spec)
+        return cls(backend_from_json(text), spec)
 
 
 def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:

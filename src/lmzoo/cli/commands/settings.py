@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmzoo.errors import ConfigurationError
+from lmzoo.system.json_files import parse_json
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
@@ -22,10 +23,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
         *parents, name = path.strip().split(".")
         if not equals or not name:
             raise ConfigurationError(f"--set takes name=value, such as d_hidden=512; got '{assignment}'")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        value = _value(text, assignment)
         group = settings
         for parent in parents:
             group = group.setdefault(parent, {})
@@ -35,6 +33,20 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
                 )
         group[name] = value
     return settings
+
+
+def _value(text: str, assignment: str) -> Any:
+    """Returns the value of an assignment: parsed as JSON if it is valid JSON, else the text itself.
+
+    Raises ConfigurationError for JSON with too large numbers or too deep lists and objects.
+    """
+    try:
+        return parse_json(text)
+    except json.JSONDecodeError:
+        return text
+    except ValueError as error:
+        shown = assignment if len(assignment) <= 80 else f"{assignment[:80]}..."
+        raise ConfigurationError(f"--set {shown}: {error}") from error
 
 
 def parse_settings_of_species(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_count
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Layout, Parameters, StateDistribution
@@ -155,6 +156,7 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
         The document ends with EOT (the end-of-text token), or after `max_tokens` tokens.
         """
         self.require_fitted()
+        check_count(0, max_tokens=max_tokens)
         layout, (transmat, emissions) = self._layout, self._parameters
         ids, path, state = [], [], EOT_STATE
         while len(ids) < max_tokens and EOT not in ids[-1:]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_count
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.hidden_states import StateSummary, summaries, top
@@ -153,6 +154,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         The document ends with EOT (the end-of-text token), or after `max_tokens` tokens.
         """
         self.require_fitted()
+        check_count(0, max_tokens=max_tokens)
         ids, path = [], []
         probs = self.startprob
         while len(ids) < max_tokens and EOT not in ids[-1:]:

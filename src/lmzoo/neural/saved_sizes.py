@@ -1,0 +1,65 @@
+"""Comparison of a saved network's settings with its arrays, before memory for the network is allocated.
+
+Settings are a few bytes of a file, and may declare a network of any size; the arrays are as large as the file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.errors import SavedModelError
+from lmzoo.neural.network import Network
+
+_STATE_BYTES = 256_000_000
+_STATE_RATIO = 16
+"""The state of one text may take 256 MB, and 16 times the memory of the arrays: windows are not sizes of arrays."""
+_REGISTRATIONS = 4
+"""How often a parameter may be registered while a network is created: tied and replaced ones are registered again."""
+
+
+def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
+    """Raises SavedModelError unless the arrays have the shapes of the parameters of the network that the settings give.
+
+    `make_network` creates the network from its settings. It is called on the meta device, which allocates no memory.
+    """
+    try:
+        with torch.device("meta"), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
+            network = make_network()
+            parts = [*network.buffers(), *network.initial_state(1)]
+    except (RuntimeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
+        raise SavedModelError(f"the settings of the saved network are damaged: {str(error).splitlines()[0]}") from error
+    for name, parameter in network.named_parameters():
+        take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
+    needed = sum(part.numel() * part.element_size() for part in parts)
+    allowed = _STATE_BYTES + _STATE_RATIO * sum(array.nbytes for array in arrays.values())
+    if needed > allowed:
+        raise SavedModelError(
+            f"the settings of the saved network are damaged: the state of one text would take {needed / 1e9:,.1f} GB, "
+            f"but at most {allowed / 1e9:,.1f} GB fit a network with these arrays"
+        )
+
+
+@contextmanager
+def _at_most_parameters(limit: int) -> Iterator[None]:
+    """Raises SavedModelError when a network in the `with` block registers more than `limit` parameters."""
+    count = 0
+
+    def on_parameter(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal count
+        count += isinstance(parameter, Tensor)
+        if count > limit:
+            raise SavedModelError("the settings of the saved network are damaged: it has more layers than its arrays")
+
+    hook = register_module_parameter_registration_hook(on_parameter)
+    try:
+        yield
+    finally:
+        hook.remove()

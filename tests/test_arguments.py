@@ -1,0 +1,127 @@
+"""Arguments by value: numbers, ids and counts that Python or NumPy would convert in silence are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmzoo import Decoding, Distribution, Predictor, TokenStream
+from lmzoo.checks import check_seed
+from lmzoo.errors import ConfigurationError, TokenIdError
+from lmzoo.generation import generate, generate_batch
+from lmzoo.stream import as_id, as_ids
+
+NO_WHOLE_NUMBERS: list[Any] = [math.nan, math.inf, 1.5, 2.0, 1e308, True, np.bool_(True), "1", b"1", [1], 1j, object()]
+NO_NUMBERS: list[Any] = [math.nan, math.inf, True, np.bool_(True), "1", None, [1], 1j, 10**400]
+NO_IDS: dict[str, Any] = {
+    "fractions": [1.7, 2.2], "whole floats": [1.0, 2.0], "texts": ["1", "2"], "truth values": [True, False],
+    "a truth value": [1, True], "numpy's truth value": [1, np.bool_(True)], "NaN": [math.nan], "large": [10**30],
+    "33 bits": [2**32], "None within": [None], "None": None, "two axes": [[1]], "ragged": [[1], [2, 3]], "a number": 5,
+    "a set": {1}, "bytes": b"1", "float array": np.array([1.0]), "bool array": np.array([True]),
+    "unsigned": np.array([2**63], np.uint64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [*NO_WHOLE_NUMBERS, 0, -1], ids=repr)
+def test_top_k(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="top_k must be a whole number of at least 1, got"):
+        Decoding(top_k=value)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p"])
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:10])
+def test_decoding_numbers(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be a"):
+        Decoding(**{name: value})
+
+
+def test_numbers_of_numpy_are_taken() -> None:
+    plain = Decoding(temperature=0.5, top_k=2, top_p=0.5, min_p=0.25)
+    same = Decoding(temperature=np.float32(0.5), top_k=np.int64(2), top_p=np.float64(0.5), min_p=np.float32(0.25))  # type: ignore[arg-type]
+    distribution = Distribution([0, 1, 2, 3])
+    np.testing.assert_array_equal(plain(distribution).log_probs, same(distribution).log_probs)
+    assert distribution.top(np.int32(2)) == distribution.top(2)  # type: ignore[arg-type]
+    assert distribution.log_prob(np.int64(1)) == distribution.log_prob(1)  # type: ignore[arg-type]
+    assert Decoding(top_k=10**30)(distribution) is distribution
+
+
+@pytest.mark.parametrize("value", [*NO_WHOLE_NUMBERS, None], ids=repr)
+def test_ids_and_counts_of_a_distribution(value: Any) -> None:
+    distribution = Distribution([0, 1])
+    for call in (distribution.log_prob, distribution.prob):
+        with pytest.raises(TokenIdError, match="a token id must be an integer, got"):
+            call(value)
+    with pytest.raises(ConfigurationError, match="k must be a whole number of at least 0, got"):
+        distribution.top(value)
+
+
+@pytest.mark.parametrize("bad", ["ab", ["a"], [None], None, {}, [1j], True, [True], ["1"], [[1], [2, 3]], [10**400]])
+def test_log_probs_that_are_no_numbers(bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match="log_probs must be"):
+        Distribution(bad)
+
+
+@pytest.mark.parametrize("case", NO_IDS)
+def test_every_call_refuses_the_same_ids(case: str, markov_predictor: Predictor) -> None:
+    ids, model = NO_IDS[case], markov_predictor.model
+    calls = {
+        "as_ids": lambda: as_ids(ids),
+        "stream": lambda: TokenStream(ids),
+        "documents": lambda: TokenStream.from_documents([ids]),
+        "predictor": lambda: markov_predictor.predict_distribution(ids),
+        "top tokens": lambda: markov_predictor.top_tokens(ids),
+        "model": lambda: model.predict_distribution(ids),
+        "contexts": lambda: model.next_log_probs_after([ids]),
+        "stats": lambda: model.token_stats(ids),
+        "log_probs": lambda: model.log_probs(ids),
+        "generate": lambda: generate(model, ids, max_tokens=1),
+        "batch": lambda: generate_batch(model, [ids], max_tokens=1),
+    }
+    for call in calls.values():
+        with pytest.raises(TokenIdError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    if case != "two axes":
+        with pytest.raises(TokenIdError):
+            markov_predictor.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("ids", [[1, 2], (1, 2), range(1, 3), np.array([1, 2], np.uint8), [np.int64(1), 2]], ids=repr)
+def test_integers_of_all_kinds_are_ids(ids: Any, markov_predictor: Predictor) -> None:
+    expected = markov_predictor.model.predict_distribution(np.array([1, 2], np.int32)).log_probs
+    np.testing.assert_array_equal(markov_predictor.predict_distribution(ids).log_probs, expected)
+    np.testing.assert_array_equal(markov_predictor.model.next_log_probs_after([ids])[0], expected)
+
+
+@pytest.mark.parametrize("value", [*NO_WHOLE_NUMBERS, None, -1, 300], ids=repr)
+def test_one_id_of_a_tokenizer(value: Any, markov_predictor: Predictor) -> None:
+    for call in (markov_predictor.tokenizer.token_text, markov_predictor.tokenizer.token_bytes):
+        with pytest.raises(TokenIdError):
+            call(value)
+    assert as_id(np.uint8(5), 300) == 5
+
+
+@pytest.mark.parametrize("value", NO_WHOLE_NUMBERS, ids=repr)
+def test_counts_of_generation(value: Any, markov_predictor: Predictor) -> None:
+    with pytest.raises(ConfigurationError, match="max_tokens must be"):
+        generate(markov_predictor.model, max_tokens=value)
+    for call in (markov_predictor.complete, markov_predictor.stream):
+        with pytest.raises(ConfigurationError, match="max_tokens must be"):
+            call("The", max_tokens=value)
+    with pytest.raises(ConfigurationError, match="n must be a whole number of at least 1"):
+        markov_predictor.completions("The", n=value)
+    with pytest.raises(ConfigurationError, match="k must be a whole number"):
+        markov_predictor.top_tokens("The", value)
+
+
+@pytest.mark.parametrize("value", [*NO_WHOLE_NUMBERS, -1, 2**63], ids=repr)
+def test_seeds(value: Any, markov_predictor: Predictor) -> None:
+    with pytest.raises(ConfigurationError, match="seed must be a whole number from 0"):
+        check_seed(seed=value)
+    with pytest.raises(ConfigurationError, match="seed must be a whole number from 0"):
+        markov_predictor.complete("The", seed=value)
+    with pytest.raises(ConfigurationError, match="seed must be a whole number from 0"):
+        Predictor.fit("markov", "kjv", seed=value)
