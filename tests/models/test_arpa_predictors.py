@@ -32,6 +32,16 @@ def fitted(corpus_folder: Path) -> Callable[[str], Predictor]:
     return fit
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_file_without_longer_ngrams_scores_by_its_unigrams(order: int, tmp_path: Path) -> None:
+    path = tmp_path / "unigrams.arpa"
+    counts = "".join(f"ngram {n}=0\n" for n in range(2, order + 1))
+    sections = "".join(f"\\{n}-grams:\n\n" for n in range(2, order + 1))
+    path.write_text(f"\\data\\\nngram 1=3\n{counts}\n\\1-grams:\n-0.3\t</s>\n-99\t<s>\n-0.4\ta\n\n{sections}\\end\\\n")
+    tokens = predictor_from_arpa(path).surprisals("a a")
+    assert [-token.surprisal_bits * math.log10(2) for token in tokens] == pytest.approx([-0.4, -0.4, -0.3])
+
+
 @pytest.mark.parametrize("spec", ["char", "byte", "word", "word-space", "bpe:300"])
 def test_predictors_of_every_tokenizer_go_there_and_back(
     spec: str, fitted: Callable[[str], Predictor], tmp_path: Path

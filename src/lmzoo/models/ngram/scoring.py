@@ -100,8 +100,8 @@ class Matcher:
 
 
 def _n_slots(n: int) -> int:
-    """Returns the number of slots of a hash table for n entries: a power of two, at least 2 n."""
-    return 1 << (2 * n).bit_length()
+    """Returns the number of slots of a hash table for n entries: a power of two above 2 n, at least 2."""
+    return 1 << max(1, (2 * n).bit_length())  # one slot would need a shift by 64 bits, which is undefined
 
 
 @kernel(read(_I32), read(_I32), _I64, write(_I64))
