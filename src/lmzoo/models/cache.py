@@ -47,17 +47,18 @@ _N_CASES = 3
 
 
 class CacheState(NamedTuple):
-    """The state of a cache model: the state of its static model and the tokens of the document so far."""
+    """The state of a cache model: the state of the model that is combined with the caches, and the document so far."""
 
     static: Any
     document: NDArray[np.int32]
 
 
 def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: int) -> list[NDArray[np.float64]]:
-    """Returns the next-token distributions (V,) of the caches that are not empty after the tokens of a document.
+    """Returns the next-token distributions of the unigram and the bigram cache after the tokens `document`.
 
-    The list is empty, or contains the distribution of the unigram cache, or those of the unigram and the bigram cache.
-    `decay` is the factor by which all counts are multiplied at each token.
+    The unigram cache counts all tokens of the document. The bigram cache counts the tokens that followed the earlier
+    occurrences of its last token. Returns a list of at most two distributions (V,) over V tokens, the unigram cache
+    first; a cache without counts is left out. All counts are multiplied by `decay` at each token.
     """
     n = document.size
     if n == 0:
@@ -71,11 +72,11 @@ def _cache_predictions(document: NDArray[np.int32], decay: float, vocab_size: in
 
 
 class _NumberedPairs:
-    """A text in the form that the compiled cache model needs: its tokens and its pairs of neighbouring tokens.
+    """The tokens of a text and its pairs of neighbouring tokens, numbered for the compiled cache model.
 
-    Each of the P different pairs of neighbouring tokens has an index from 0 to P - 1. For each of T tokens, `ids` (T,)
-    is the token and `pairs` (T,) the index of the pair that it forms with the token before. `pair_tokens` (P,) is the
-    second token of each pair.
+    - `ids` (T,): the T tokens of the text.
+    - `pairs` (T,): for each token, the number of the pair that consists of the previous token and this token.
+    - `pair_tokens` (P,): the second token of each of the P different pairs, which have the numbers 0 to P - 1.
     """
 
     def __init__(self, ids: NDArray[np.int32], vocab_size: int) -> None:
@@ -88,13 +89,17 @@ class _NumberedPairs:
         self.vocab_size = vocab_size
 
     def read(self, decay: float, weights: NDArray[np.float64], skip: int, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """Returns the probabilities (T, 2) of T tokens in the unigram cache and in the bigram cache.
+        """Computes the probability of each of the T tokens of the text in the unigram cache and in the bigram cache.
 
-        A probability is NaN if the cache is empty. All counts are multiplied by `decay` at each token. If `rows` (T -
-        skip, V) is not empty, it must contain the static model's next-token distribution for each token after the first
-        `skip` tokens. The method overwrites these distributions with those of the cache model. Row k of `weights` (3,
-        3) contains the weights of the static model, the unigram cache and the bigram cache at tokens at which k caches
-        are not empty.
+        Returns an array (T, 2), with NaN where a cache is empty. The static model is the model that is combined with
+        the caches.
+
+        - `decay`: factor by which all counts are multiplied at each token.
+        - `weights` (3, 3): interpolation weights of the static model, the unigram cache and the bigram cache (columns).
+          Row k is used at tokens for which k caches are not empty.
+        - `skip`: number of tokens at the start of the text that have no row in `rows`.
+        - `rows` (T - skip, V): next-token distributions of the static model over V tokens, which are replaced by the
+          distributions of the cache model; empty if they are not needed.
         """
         cache_probs = np.empty((self.ids.size, 2))
         powers = decay ** np.arange(self.longest + 2.0)
@@ -115,7 +120,12 @@ def _kernel() -> Any:
 
 
 def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, cache_probs, rows):
-    """Computes the cache probabilities of each token of a text, and mixes the caches into `rows`.
+    """Computes the cache probabilities of each token of a text, and the next-token distributions of the cache model.
+
+    The unigram cache counts the tokens of the current document, the bigram cache its pairs of neighbouring tokens. The
+    probabilities of T tokens in the two caches are written to `cache_probs` (T, 2). The distributions in `rows`, which
+    are at first those of the model that is combined with the caches, are replaced by those of the cache model. The
+    arguments are explained in `_NumberedPairs.read`.
 
     Decaying every count at every position would take too long. Each count is therefore stored with the position `last`
     at which it was updated; at position t it equals count * powers[t - last], where powers[k] is the decay d to the
@@ -184,10 +194,12 @@ def _read(ids, pairs, pair_tokens, powers, weights, vocab_size, skip, cache_prob
 
 @final
 class CacheModel(LanguageModel[CacheState]):
-    """A language model that interpolates a static model with a unigram and a bigram cache of the current document.
+    """A language model that interpolates another model, the static model, with two caches of the current document.
 
-    After `fit`, `weights` (3, 3) are the weights of the static model, the unigram cache and the bigram cache (columns),
-    for positions at which both caches are empty, only the bigram cache is empty, or none is empty (rows).
+    The unigram cache counts the tokens of the document so far, the bigram cache its pairs of neighbouring tokens. After
+    `fit`, the columns of `weights` (3, 3) are the interpolation weights of the static model, the unigram cache and the
+    bigram cache. Row 0 is used while both caches are empty, row 1 while only the bigram cache is empty, and row 2 when
+    both have counts.
     """
 
     context_size = None
@@ -214,7 +226,10 @@ class CacheModel(LanguageModel[CacheState]):
         return self.learn_caches(data.valid, on_progress)
 
     def learn_caches(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:
-        """Learns the half-life and the interpolation weights of the caches; the static model must be fitted already."""
+        """Learns the half-life of the counts and the interpolation weights of a cache model from the validation set.
+
+        The model that is combined with the caches must be fitted already. A half-life that was given is not learned.
+        """
         static_log_probs = self.static.log_probs(valid)
         text = _NumberedPairs(valid.ids, self.vocab_size)
 
@@ -233,11 +248,12 @@ class CacheModel(LanguageModel[CacheState]):
     def _best_weights(
         self, text: _NumberedPairs, static_log_probs: NDArray[np.float64], half_life: float
     ) -> tuple[NDArray[np.float64], float]:
-        """Learns the weights of the static model and the two caches for a given half-life of the counts.
+        """Learns the interpolation weights of a cache model for a given half-life of the counts.
 
-        `static_log_probs` (T,) are the log-probabilities of the T tokens of the text under the static model. Returns
-        the weights (3, 3) and the negative log-likelihood of the text with these weights, in nats. The columns are the
-        static model, the unigram cache and the bigram cache; row k is for tokens at which k caches are not empty.
+        `static_log_probs` (T,) holds the log-probability of each of the T tokens of the text under the static model,
+        the model that is combined with the caches. Returns the weights (3, 3), and the negative log-likelihood of the
+        text with these weights, in nats. The columns are the static model, the unigram cache and the bigram cache; row
+        k is for tokens at which k caches are not empty.
         """
         unused = np.zeros((_N_CASES, 3))
         with np.errstate(divide="ignore"):

@@ -58,10 +58,12 @@ def summaries(
     top_tokens: Callable[[int], list[tuple[int, float]]],
     n_next: int,
 ) -> list[StateSummary]:
-    """Returns the summaries of K hidden states.
+    """Returns a summary of each of the K hidden states of a model.
 
-    `masses` (K,) holds the fraction of tokens that each state emits, `transmat` (K, K) the transition probabilities;
-    `top_tokens` maps the number of a state to its most likely tokens. Each summary has `n_next` next states.
+    - `masses` (K,): fraction of all tokens that each state emits.
+    - `transmat` (K, K): transition probabilities.
+    - `top_tokens`: function that returns the most likely tokens of the state with a given index.
+    - `n_next`: number of most likely next states to include in each summary.
     """
     check_count(0, k=n_next)
     return [

@@ -46,10 +46,11 @@ _NEW_TOKEN_LOGIT = -20.0
 
 
 class _TokenProbs(torch.autograd.Function):
-    """Emission probabilities P(w | j) (V, K) = softmax_w(z_j . e_w + b_w) of V tokens in K hidden states.
+    """An autograd function that computes the emission probabilities P(w | j) of V tokens w in K hidden states j.
 
-    The parameters are the token vectors e (V, D), biases b (V,) and state vectors z (K, D). A training step observes
-    few of the V tokens, so the gradient g has few rows and must be sparse. In
+    P(w | j) = softmax_w(z_j . e_w + b_w) is computed from token vectors e (V, D), biases b (V,) and state vectors z (K,
+    D), and returned as a matrix (V, K). A training step observes few of the V tokens, so the gradient g of the loss
+    with respect to P has few rows that are not 0, and must be a sparse tensor. In
 
         d loss / d logit(w, j) = P(w | j) (g(w, j) - s(j)),   s(j) = sum_w P(w | j) g(w, j)
 
@@ -119,8 +120,9 @@ class Probabilities(NamedTuple):
 class LowRankHMM(Network):
     """The network of a low-rank hidden Markov model, whose transitions pass through one of R intermediate choices.
 
-    The state of the network is the posterior distribution (R,) over the choices, given the tokens read so far. The same
-    vector is its hidden vector, from which the next token is predicted.
+    A transition goes from a hidden state to a choice, and from the choice to the next hidden state. The state of the
+    network is the posterior distribution (R,) over the choices, given the tokens read so far. The next token is
+    predicted from this vector alone.
     """
 
     def __init__(self, vocab_size: int, *, n_states: int, rank: int, d_embed: int, state_dropout: float) -> None:
@@ -152,10 +154,10 @@ class LowRankHMM(Network):
         return self.tokens.out_features
 
     def probabilities(self) -> Probabilities:
-        """Computes the probabilities of the model from its vectors.
+        """Computes the transition and emission probabilities of the model from its learned vectors.
 
-        In training, each call uses a new random part of the hidden states. In evaluation all states are used, and the
-        result is cached until `train` or `eval` is called.
+        In training mode, each call uses a new random part of the hidden states (state dropout). In evaluation mode, all
+        states are used, and the result is cached until `train` or `eval` is called.
         """
         if self._probabilities is None or self.training:
             leaving, entering, emitting = self.leaving, self.entering, self.emitting
@@ -222,10 +224,11 @@ class LowRankHMM(Network):
 
     @staticmethod
     def _with_new_rows(rows: Tensor, n_new: int) -> Tensor:
-        """Returns the rows of V tokens followed by those of `n_new` new tokens, which have almost no probability.
+        """Appends rows for `n_new` new tokens to parameters, so that the new tokens have almost no probability.
 
-        Emissions are normalized in each hidden state, so that only tokens of negligible probability leave the
-        distribution over the old tokens as it was.
+        `rows` holds the vectors (V, D) or the biases (V,) of the V old tokens. The emission probabilities of a hidden
+        state sum to 1, so the probabilities of the old tokens change only if the new tokens have a considerable
+        probability.
         """
         if rows.ndim == 1:
             return torch.cat([rows, (rows.min() + _NEW_TOKEN_LOGIT).expand(n_new)])

@@ -172,6 +172,6 @@ class MarkovChain(LanguageModel[int]):
 def markov(vocab_size: int, *, alpha: float | None = None) -> MarkovChain:
     """Creates a first-order Markov chain, which predicts a token from the last token.
 
-    `alpha` is the weight of the unigram prior, in counts; None = tuned on the validation set.
+    `alpha` is the weight of the unigram prior, in pseudo-counts; None = tuned on the validation set.
     """
     return MarkovChain(vocab_size, alpha=alpha)

@@ -78,10 +78,10 @@ def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> ND
 
 @dataclass(frozen=True)
 class Band:
-    """A range of positions of a stream, `start` to `stop` - 1, which is processed as one batch.
+    """A range of positions of a token stream, `start` to `stop` - 1, which is processed as one batch.
 
     The range consists of whole documents or of a part of one document. `document` is the position at which the document
-    that contains position `start` begins.
+    begins that contains position `start`.
     """
 
     document: int
@@ -115,11 +115,11 @@ def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
 def read_band(
     model: LanguageModel[Any], stream: TokenStream, band: Band
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-    """Yields the predictions of a model for a range of positions of a stream (a band), in blocks of B tokens.
+    """Yields the predictions of a model for a range of positions of a stream, in blocks of B positions.
 
-    Each block is a tuple: the indices (B,) of positions, counted from the start of the range, and the log-probabilities
-    (B, V) of all V tokens there. Models may yield the positions of a stream in any order, so the predictions of several
-    models are combined range by range. If a range starts inside a document, the model also reads the context before it.
+    Each block is a tuple: the indices (B,) of the positions, counted from the start of the range `band`, and the
+    log-probabilities (B, V) of all V tokens at these positions. The model also reads the tokens of the document before
+    the range. The blocks may be in any order, so the predictions of several models have to be combined range by range.
     """
     begin = band.document if model.context_size is None else max(band.document, band.start - model.context_size)
     n_before = band.start - begin

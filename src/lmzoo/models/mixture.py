@@ -48,11 +48,12 @@ def _with_name(name: str, on_progress: OnProgress | None) -> OnProgress:
 
 @final
 class MixtureModel(LanguageModel[tuple[Any, ...]]):
-    """A mixture of language models with a weight for each member; its state is the tuple of the members' states.
+    """A mixture of language models, with a weight for each member model.
 
-    `members` are models by name. To mix models that are fitted already, learn only the weights:
-    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings` is a description of the members; `fit`
-    resumes from a checkpoint only if its description is the same.
+    `members` are the models by name. To mix models that are fitted already, learn only the weights:
+    `MixtureModel({"ngram": a, "lstm": b}).learn_weights(valid)`. `settings` is any description of the members. It is
+    stored in checkpoints, and `fit` resumes only from a checkpoint with the same description. The state of the mixture
+    is the tuple of the members' states.
     """
 
     def __init__(self, members: Mapping[str, LanguageModel[Any]], *, settings: Any = None) -> None:

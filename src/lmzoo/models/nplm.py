@@ -35,7 +35,8 @@ _TRAINING = TrainConfig(tokens=1_500_000)
 class NPLM(Network):
     """Bengio's network: the vectors of the last n - 1 tokens, a tanh layer and a softmax layer.
 
-    Its state is the last n - 2 ids of each sequence.
+    The state of the network is the last n - 2 token ids of each sequence. With the next input token, they are the n - 1
+    tokens from which a token is predicted.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ def nplm(
 ) -> NeuralLM:
     """Creates Bengio's neural probabilistic language model, for a vocabulary of `vocab_size` tokens.
 
-    It predicts each token from the `order` - 1 tokens before it. With `direct` their vectors are also connected to the
-    output layer directly.
+    The model predicts each token from the `order` - 1 tokens before it. If `direct` is True, the vectors of these
+    tokens are also connected to the output layer directly.
     """
     check_whole(2, order=order)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden)

@@ -40,14 +40,20 @@ _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCel
 
 
 def rnn_step(layer: Layer, x: Tensor, state: State) -> State:
-    """Computes one time step of a tanh recurrent layer from the input `x` (B, D): returns the new state (h,)."""
+    """Computes one time step of a tanh recurrent layer for B inputs `x` (B, D) of width D.
+
+    Returns the new state (h,).
+    """
     (h,) = state
     h = torch.tanh(layer.W(x) + layer.U(h))
     return (h,)
 
 
 def lstm_step(layer: Layer, x: Tensor, state: State) -> State:
-    """Computes one time step of an LSTM layer from the input `x` (B, D): returns the new state (h, c)."""
+    """Computes one time step of an LSTM layer for B inputs `x` (B, D) of width D.
+
+    Returns the new state: the output h and the cell state c.
+    """
     h, c = state
     i, f, o, g = (layer.W(x) + layer.U(h)).chunk(4, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -56,7 +62,10 @@ def lstm_step(layer: Layer, x: Tensor, state: State) -> State:
 
 
 def gru_step(layer: Layer, x: Tensor, state: State) -> State:
-    """Computes one time step of a GRU layer from the input `x` (B, D): returns the new state (h,)."""
+    """Computes one time step of a GRU layer for B inputs `x` (B, D) of width D.
+
+    Returns the new state (h,).
+    """
     (h,) = state
     (W_r, W_z, W_n), (U_r, U_z, U_n) = layer.W(x).chunk(3, dim=1), layer.U(h).chunk(3, dim=1)
     r, z = torch.sigmoid(W_r + U_r), torch.sigmoid(W_z + U_z)
@@ -149,7 +158,10 @@ register_reader(Recurrent, "lmzoo.neural.one_token.recurrent:read")
 
 
 def _factory(cell: str, description: str):
-    """Returns the factory of the recurrent model with this cell, documented by `description`."""
+    """Returns the function that creates a recurrent language model with the given type of cell.
+
+    `cell` is "rnn", "lstm" or "gru". `description` becomes the docstring of the returned function.
+    """
 
     def create(
         vocab_size: int,

@@ -45,7 +45,10 @@ Rotary = tuple[Tensor, Tensor]
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Applies RMSNorm over the last axis, without a gain, as the matrices after it can scale as well."""
+    """Applies root-mean-square normalisation (RMSNorm) to the last axis of `x`, without a learned gain.
+
+    A gain is not needed, because the weight matrix after it can scale its inputs as well.
+    """
     return F.rms_norm(x, x.shape[-1:])
 
 
@@ -91,9 +94,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Computes the self-attention of T new tokens in each of B sequences to a KV cache and to each other.
 
-        `x` (B, T, D) holds the new tokens as vectors of width D, and `cache` (B, 2, H, M, d) the keys and values of the
-        M tokens before them in H heads. `mask` (T, M + T) or (B, 1, T, M + T) is
-        True where a query may attend to a key. Returns the output (B, T, D) and the cache of the last M tokens.
+        - `x` (B, T, D): the new tokens as vectors of width D.
+        - `cache` (B, 2, H, M, d): keys and values of the M tokens before them, in H heads of d numbers.
+        - `mask` (T, M + T) or (B, 1, T, M + T): True where a query may attend to a key.
+        - `rotary`: cosines and sines of the rotary position embedding.
+
+        Returns the output (B, T, D) and the cache of the last M tokens.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
         v = qkv[:, 2]  # (B, H, T, d)
@@ -117,9 +123,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
-        """Computes the output of the block (B, T, D) for T new tokens `x` (B, T, D) of B sequences of width D.
+        """Computes the output of the transformer block for T new tokens in each of B sequences.
 
-        Also returns the new KV cache; the arguments are those of `Attention.forward`.
+        `x` (B, T, D) holds the new tokens as vectors of width D; the output has the same shape. Also returns the new KV
+        cache. The arguments `cache`, `mask` and `rotary` (the rotary embedding) are explained in `Attention.forward`.
         """
         y, cache = self.attention(_norm(x), cache, mask, rotary)
         x = x + self.dropout(y)  # (B, T, D)
@@ -129,9 +136,10 @@ class Block(nn.Module):
 
 @final
 class NgramEmbedding(nn.Module):
-    """An embedding of n-grams: adds up a learned vector for each n-gram, n = 2 .. `ngrams`, that ends in a token.
+    """An embedding of n-grams: adds up, for each token, the learned vectors of the n-grams that end with the token.
 
-    The vectors are rows of a table that are found by hashing, so n-grams may share a row by chance.
+    The lengths of the n-grams are 2 to `ngrams`. The vectors are the rows of a table. The row of an n-gram is found by
+    hashing, so different n-grams may share a row by chance.
     """
 
     def __init__(self, ngrams: int, n_slots: int, d_slot: int, d_model: int, dropout: float) -> None:
@@ -142,9 +150,10 @@ class NgramEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, window: Tensor) -> Tensor:
-        """Returns the sum of the projected n-gram vectors of each token (B, T, D), for T tokens of B sequences.
+        """Returns the sum of the n-gram vectors of each token, for T tokens in each of B sequences.
 
-        `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first.
+        `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first. The result (B, T, D)
+        has the width D of the model.
         """
         rows, key = [], window[:, :, 0]
         for lag in range(1, window.shape[2]):
@@ -157,7 +166,7 @@ class NgramEmbedding(nn.Module):
         return self.out((x * F.dropout(in_document, self.dropout, self.training)).flatten(2))
 
     def table_rows_of(self, window: list[int]) -> list[int]:
-        """Returns the rows of the table for the n-grams, n = 2, 3, ..., that end in one token.
+        """Returns the table rows in which the vectors of the n-grams, n = 2, 3, ..., that end with a token are stored.
 
         `window` holds the id of the token and the ids before it, newest first.
         """
@@ -170,11 +179,14 @@ class NgramEmbedding(nn.Module):
 
 @final
 class Transformer(Network):
-    """A pre-norm transformer decoder with rotary positions, banded attention and a tied output layer.
+    """A pre-norm transformer decoder with rotary positions, attention to a limited window and a tied output layer.
 
-    Its state for B sequences: whether each of the last M = window - 1 tokens belongs to the current document (B, M),
-    the position of the next token (B,), the previous ids that n-grams need, and for each block a KV cache
-    (B, 2, H, M, d) in H heads of d numbers.
+    The state of the network contains, for B sequences:
+
+    - (B, M): for each of the last M = window - 1 tokens, True if the token belongs to the current document;
+    - (B,): the position of the next token;
+    - (B, n - 1): the previous ids, which form n-grams with the next tokens;
+    - (B, 2, H, M, d) for each block: the KV cache of H heads with d numbers each.
     """
 
     def __init__(

@@ -42,7 +42,11 @@ _MANY_COUNTS: Final = 1 << 28
 
 
 class Filtered(NamedTuple):
-    """The filtered state distributions after each of N tokens, in one flat array."""
+    """The filtered state distributions of a hidden Markov model after each of N tokens.
+
+    Each token allows only the states of its class, so the distributions have different sizes. They are stored one after
+    another in the flat array `probs`.
+    """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -61,7 +65,12 @@ def filter_tokens(
 ) -> Filtered:
     """Runs the forward filter of a hidden Markov model over a sequence of tokens.
 
-    `before` is the state distribution after the token that precedes the sequence.
+    - `ids` (N,): the tokens.
+    - `before`: the state distribution after the token that precedes the sequence.
+    - `layout`: the class of each token, and the hidden states of each class.
+    - `parameters`: the transition and emission probabilities.
+
+    Returns the state distribution after each token, and the probability of each token given the tokens before it.
     """
     n_states = layout.n_states_of[layout.classes[ids]]
     offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
@@ -71,9 +80,10 @@ def filter_tokens(
 
 
 def chains(stream: TokenStream) -> Iterator[list[slice]]:
-    """Divides a token stream into chains, lists of successive blocks (slices of the stream), and yields them in order.
+    """Divides a token stream into parts that can be processed independently, and yields these parts in order.
 
-    Each chain starts with a document, so that chains can be processed independently.
+    Each part begins at the start of a document, and is a list of successive slices of the stream. A part has several
+    slices if it contains a long document, so that memory holds the state distributions of one slice at a time.
     """
     ends = stream.ends
     starts = np.unique(ends[np.searchsorted(ends, np.arange(_BLOCK, len(stream), _BLOCK))])
@@ -86,10 +96,11 @@ def chains(stream: TokenStream) -> Iterator[list[slice]]:
 def filtered_blocks(
     blocks: Iterable[slice], stream: TokenStream, layout: Layout, parameters: Parameters
 ) -> Iterator[tuple[slice, StateDistribution, Filtered]]:
-    """Runs the forward filter of a hidden Markov model over successive blocks (slices) of a token stream.
+    """Runs the forward filter of a hidden Markov model over successive slices of a token stream, called blocks.
 
-    The first block must start with a document. Yields each block, the state distribution before it, and the filtered
-    distributions after its tokens.
+    The first block must begin at the start of a document. `layout` gives the class of each token and hidden state.
+    Yields a tuple for each block: the block, the state distribution before its first token, and the state distributions
+    after each of its tokens.
     """
     before = START
     for block in blocks:
@@ -99,7 +110,11 @@ def filtered_blocks(
 
 
 def likelihoods(stream: TokenStream, layout: Layout, parameters: Parameters) -> NDArray[np.float32]:
-    """Computes the probability (T,) of each of the T tokens of a stream, given the tokens before it in its document."""
+    """Computes the probability (T,) of each of the T tokens of a stream under a hidden Markov model.
+
+    Each probability is conditional on the tokens before it in the same document. `layout` gives the class of each token
+    and hidden state.
+    """
     result = np.empty(len(stream), np.float32)
 
     def score(chain: list[slice]) -> None:
@@ -117,7 +132,11 @@ def log_likelihood(stream: TokenStream, layout: Layout, parameters: Parameters) 
 
 
 def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters) -> tuple[float, Counts]:
-    """Computes the log-likelihood of a token stream, in nats, and its expected counts: the E-step of Baum-Welch."""
+    """Computes the expected numbers of transitions and emissions of hidden states in a token stream.
+
+    This is the E-step of Baum-Welch. `layout` gives the class of each token and hidden state. Returns the
+    log-likelihood of the stream, in nats, and the expected counts.
+    """
     n_threads = int(np.clip(_MANY_COUNTS // layout.n_states**2, 1, N_THREADS))
     all_chains = list(chains(stream))
 
@@ -142,10 +161,11 @@ def expected_counts(stream: TokenStream, layout: Layout, parameters: Parameters)
 def _count_chain(
     chain: list[slice], stream: TokenStream, layout: Layout, parameters: Parameters, counts: Counts
 ) -> float:
-    """Adds the expected counts of a chain of text blocks to `counts`, and returns its log-likelihood in nats.
+    """Adds the expected counts of a part of a token stream to `counts`, and returns the part's log-likelihood in nats.
 
-    The transition counts are added before they are multiplied by the transition probabilities: the caller multiplies
-    their sum over all chains once, which is faster than a multiplication at every token.
+    `chain` lists the successive slices of the stream that form the part; the first slice begins at the start of a
+    document. The transition counts are added without their factor, the transition probabilities. The caller multiplies
+    the sum over all parts by this factor, which is faster than a multiplication at every token.
     """
     at_starts = [START]
     for _, _, filtered in filtered_blocks(chain[:-1], stream, layout, parameters):
@@ -167,11 +187,15 @@ _NOTHING: Final = StateDistribution(EOT_CLASS, np.empty(0, np.float32))
 def _smooth_block(
     filtered: Filtered, following: StateDistribution, layout: Layout, parameters: Parameters, counts: Counts
 ) -> StateDistribution:
-    """Runs the backward pass of the forward-backward algorithm over a block of tokens, after the forward filter.
+    """Runs the backward pass of the forward-backward algorithm over a block of successive tokens.
 
-    `following` holds the backward variables of the token after the block. The filtered state distributions are replaced
-    by posteriors, in place, and the expected counts of the block are added to `counts`. The caller still has to
-    multiply the transition counts by the transition probabilities. Returns the backward variables of the first token.
+    - `filtered`: result of the forward filter for the block. Its state distributions are replaced by posteriors, in
+      place.
+    - `following`: backward variables of the token after the block; empty if no token follows.
+    - `counts`: expected counts, to which the counts of the block are added. The transition counts are added without
+      their factor, the transition probabilities.
+
+    Returns the backward variables of the first token of the block.
     """
     backward = np.empty((2, int(layout.n_states_of.max())), np.float32)
     backward[0, : len(following.probs)] = following.probs
@@ -217,12 +241,18 @@ def _filter(
     ids, class_before, previous, classes, first_state, first_emission, transmat, emissions,
     offsets, filtered, likelihoods,
 ):  # fmt: skip
-    """Runs the forward filter of a hidden Markov model in which each token allows only one block of states.
+    """Runs the forward filter of a hidden Markov model in which each state emits only the tokens of one class.
 
-    Writes the state distribution after token t of `ids` to filtered[offsets[t] : offsets[t + 1]], which must be zero,
-    and the probability of token t, given the tokens before it, to likelihoods[t]. `previous` is the state distribution
-    after the token before, whose class is `class_before`. The class of token w is classes[w]; the block of class c
-    starts at state first_state[c]; the emission probabilities of w start at emissions[first_emission[w]].
+    Writes the state distribution after token t of `ids` to filtered[offsets[t] : offsets[t + 1]], which must be zero
+    before, and the probability of token t, given the tokens before it, to likelihoods[t].
+
+    - `class_before`, `previous`: class of the token that precedes `ids`, and distribution over the states of this
+      class.
+    - `classes`: class of each token of the vocabulary.
+    - `first_state`: first state of each class; the states of a class are numbered consecutively.
+    - `first_emission`: index of each token's first probability in `emissions`, which holds the probabilities of a token
+      in all states of its class.
+    - `transmat` (K, K): transition probabilities of the K states.
     """
     before = first_state[class_before]
     for t in range(ids.size):
@@ -252,13 +282,18 @@ def _smooth(
     ids, is_followed, class_after, backward, classes, first_state, first_emission, transmat, emissions,
     offsets, filtered, likelihoods, transitions, emitted,
 ):  # fmt: skip
-    """Runs the backward pass of the forward-backward algorithm over token ids, from the last to the first.
+    """Runs the backward pass of the forward-backward algorithm for a hidden Markov model over the tokens `ids`.
 
-    Replaces the state distributions in `filtered` by posteriors, and adds expected counts to `transitions` (without
-    their factor, the transition probabilities) and `emitted`. `backward` has two rows, used in turn, for the backward
-    variables of a token and of the token after it. If `is_followed`, a token of class `class_after` follows, and row 0
-    holds its variables at the start. Returns the row with the variables of the first token. The other arguments are
-    those of the forward filter `_filter`.
+    Replaces the state distributions in `filtered`, the result of the forward filter, by posteriors. Adds the expected
+    numbers of emissions to `emitted`. Adds the expected numbers of transitions, without their factor, the transition
+    probabilities, to `transitions`.
+
+    - `is_followed`: True if a token, of class `class_after`, follows the last of `ids`.
+    - `backward` (2, m): working memory for the backward variables of a token and of the next token, where m is the
+      largest number of states of a class. If `is_followed`, row 0 must hold the variables of the token after `ids`.
+
+    Returns the row of `backward` that holds the variables of the first token. The other arguments are those of the
+    forward filter `_filter`.
     """
     after = first_state[class_after]
     n_after = first_state[class_after + 1] - after
@@ -287,8 +322,8 @@ def _smooth(
 def _decode(ids, classes, first_state, first_emission, transmat, emissions, offsets, came_from, path):
     """Writes the most likely sequence of hidden states for the tokens `ids` to `path` (Viterbi 1967).
 
-    `came_from` is scratch space: for each possible state of each token it receives the best state of the token before.
-    The other arguments are those of the forward filter `_filter`.
+    `came_from` is working memory for the best previous state of each possible state of each token; the entries for
+    token t are came_from[offsets[t] : offsets[t + 1]]. The other arguments are those of the forward filter `_filter`.
     """
     best, before = np.zeros(1), 0
     for t in range(ids.size):

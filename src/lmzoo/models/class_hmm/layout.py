@@ -58,23 +58,30 @@ class Layout:
 
     @cached_property
     def state_of_emission(self) -> NDArray[np.int64]:
-        """The state to which each of the N stored emission probabilities belongs, as an array (N,)."""
+        """The hidden state to which each of the N stored emission probabilities belongs, as an array (N,).
+
+        The emission probabilities of a state are stored only for the tokens of its class.
+        """
         n_tokens = np.diff(self.first_token)
         return np.concatenate([np.tile(np.arange(*self.block(c)), n_tokens[c]) for c in range(self.n_classes)])
 
     @cached_property
     def token_of_emission(self) -> NDArray[np.int32]:
-        """The token id to which each of the N stored emission probabilities belongs, as an array (N,)."""
+        """The token id to which each of the N stored emission probabilities belongs, as an array (N,).
+
+        The emission probabilities of a hidden state are stored only for the tokens of its class.
+        """
         return np.repeat(self.tokens, self.n_states_of[self.classes[self.tokens]])
 
     def block(self, token_class: int) -> tuple[int, int]:
-        """Returns the first state of a token class, and the last state plus 1."""
+        """Returns the range of hidden states of a token class: the first state, and the last state plus 1."""
         return int(self.first_state[token_class]), int(self.first_state[token_class + 1])
 
     def emissions_of(self, token_class: int, emissions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the emission probabilities of a token class, as a matrix with a row per token and a column per state.
 
-        The rows are in the order of `tokens`; `emissions` (N,) is the flat array of all stored probabilities.
+        `emissions` (N,) is the flat array of the emission probabilities of all classes. The rows are sorted by token
+        id.
         """
         first, end = self.first_token[token_class], self.first_token[token_class + 1]
         n_states = int(self.n_states_of[token_class])
@@ -82,10 +89,11 @@ class Layout:
         return emissions[start : start + (end - first) * n_states].reshape(-1, n_states)
 
     def split(self, n_parts: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the layout in which each of the K states is split into `n_parts` (K,) states.
+        """Returns the assignment of states to token classes after each state k is split into n_parts[k] states.
 
-        Also returns the old state (K',) of each of the K' new states, and the index (N',) of the old emission
-        probability of each of the N' new ones.
+        Also returns two arrays: the old state (K',) of which each of the K' new states is a part; and, for each of the
+        N' emission probabilities of the new states, the index (N',) of the corresponding emission probability of the
+        old state.
         """
         old_state = np.repeat(np.arange(self.n_states), n_parts)
         new = type(self)(self.classes, np.add.reduceat(n_parts, self.first_state[:-1]))
@@ -95,9 +103,11 @@ class Layout:
 
 
 class Parameters(NamedTuple):
-    """The probabilities of a hidden Markov model with K states and N stored emission probabilities.
+    """The transition and emission probabilities of a hidden Markov model with K states.
 
-    Row 0 of the transition matrix holds the probabilities of the first state of a document.
+    Each state emits only the tokens of its class, so only N emission probabilities are stored, in a flat array. State 0
+    emits the end-of-text token, so row 0 of the transition matrix holds the probabilities of the first state of a
+    document.
     """
 
     transmat: NDArray[np.float32]  # (K, K)
@@ -105,9 +115,10 @@ class Parameters(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Expected counts of the transitions and emissions of K hidden states, given the tokens of a text.
+    """Expected numbers of transitions and emissions of the K states of a hidden Markov model, given a text.
 
-    There is a count for each of the N stored emission probabilities of a `Layout`.
+    Each state emits only the tokens of its class, so only N pairs of a state and a token have an emission count. These
+    counts are stored in a flat array.
     """
 
     transitions: NDArray[np.float32]  # (K, K)
@@ -115,7 +126,10 @@ class Counts(NamedTuple):
 
 
 class StateDistribution(NamedTuple):
-    """A distribution over the hidden states of one token class, which are the only states possible after its tokens."""
+    """A probability distribution over the hidden states of one token class.
+
+    After a token of this class, all other hidden states have the probability 0.
+    """
 
     token_class: int
     probs: NDArray[np.float32]

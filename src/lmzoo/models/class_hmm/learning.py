@@ -67,7 +67,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Strengths:
-    """The strengths of the three back-off priors of a large hidden Markov model, as numbers of pseudo-counts."""
+    """The strengths of the Dirichlet priors that smooth the probabilities of a hidden Markov model, as pseudo-counts.
+
+    Each state belongs to a class of tokens. The priors interpolate the transitions of a state with those of its class,
+    the transitions of a class with the frequencies of all states, and the emissions of a state with those of its class.
+    """
 
     of_state: float = 20.0
     """a: from the transitions of a state to those of its class."""
@@ -86,9 +90,10 @@ class Strengths:
 
 
 class Prior(NamedTuple):
-    """Dirichlet priors of the parameters of a large hidden Markov model, as pseudo-counts.
+    """Dirichlet priors of the transition and emission probabilities of a hidden Markov model, as pseudo-counts.
 
-    There are C token classes, K states and N stored emission probabilities.
+    Each of the K states emits only the tokens of one of C token classes. N is the number of pairs of a state and a
+    token of its class.
     """
 
     transitions: NDArray[np.float32]
@@ -197,10 +202,11 @@ def class_bigram(
 
 
 def split(state: SplittingState, n_states: int, rng: np.random.Generator) -> SplittingState:
-    """Splits hidden states until there are `n_states`, and divides their counts among the parts with random noise.
+    """Splits the hidden states of a model into several states each, so that their total number grows to `n_states`.
 
-    The number of parts of a state is proportional to the square root of its frequency, rounded by D'Hondt's method:
-    frequent states have more contexts to distinguish, but not in proportion to their frequency.
+    The counts of a state are divided among its parts with random noise. The number of parts is proportional to the
+    square root of the frequency of the state, rounded by D'Hondt's method: frequent states have more contexts to
+    distinguish, but not in proportion to their frequency. `state` is the state of the fit.
     """
     masses = np.bincount(state.layout.state_of_emission, state.counts.emissions, state.layout.n_states)
     n_parts = np.ones(state.layout.n_states, np.int64)
@@ -309,10 +315,10 @@ class Fit:
 
 
 def _sizes(n_classes: int, n_states: int) -> list[int]:
-    """Returns the increasing numbers of states of the models that a fit trains one after the other.
+    """Returns the numbers of hidden states of the models that a fit trains one after the other, in increasing order.
 
-    The last number is `n_states`; each other one is half of the next, rounded up, and above `n_classes`, the number of
-    states at which the fit starts.
+    The last number is `n_states`. Each other number is half of the next number, rounded up, and greater than
+    `n_classes`, the number of states at which the fit starts.
     """
     sizes = [n_states]
     while (half := -(-sizes[0] // 2)) > n_classes:
@@ -323,12 +329,11 @@ def _sizes(n_classes: int, n_states: int) -> list[int]:
 def _reporter(
     sizes: list[int], state: SplittingState, n_rounds: int, on_progress: OnProgress | None
 ) -> Callable[[int, float], None]:
-    """Returns a function that reports the progress of a fit, in which the number of states grows from round to round.
+    """Returns a function that reports the progress of a fit after each iteration of expectation-maximisation.
 
-    The returned function is called after every iteration of expectation-maximisation. `sizes` lists the numbers of
-    states.
-
-    The time for an iteration is assumed to grow with the square of the number of states.
+    The fit trains models with increasing numbers of hidden states, `sizes`, for at most `n_rounds` rounds each. The
+    reported percentage of completed work is computed as if the time for an iteration were proportional to the square of
+    the number of states.
     """
 
     def report(iteration: int, nats: float) -> None:

@@ -33,9 +33,9 @@ _MANY_STEPS, _ENOUGH = 1000, 1e-6
 class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
     """A hidden Markov model each of whose states can emit only the tokens of one class.
 
-    Its prediction state is a distribution over the hidden states of the class of the last token. With K states, V
-    tokens and m or m' states in a class, advancing takes m m' multiplications, and a distribution over the tokens
-    m K + V m'. All arrays are float32.
+    The state from which a token is predicted is a distribution over the hidden states of the class of the last token.
+    For K hidden states, V tokens and classes of m hidden states each, updating this distribution takes m^2
+    multiplications, and computing the distribution over the next token takes m K + m V. All arrays are float32.
     """
 
     context_size = None
@@ -118,10 +118,11 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
     def _predictive(
         self, positions: NDArray[np.intp], before: StateDistribution, filtered: Filtered
     ) -> NDArray[np.float32]:
-        """Returns the distributions (N, K) over K hidden states before the tokens at N positions of a block.
+        """Returns the predictive distributions (N, K) over K hidden states at N positions of a block of tokens.
 
-        Each is the product of the filtered distribution after the previous token and the transition probabilities.
-        `before` is the filtered distribution before the block.
+        A predictive distribution is the product of the state distribution after the previous token and the transition
+        probabilities. `before` is the state distribution before the block, and `filtered` holds those after each of its
+        tokens.
         """
         layout = self._layout
         classes = np.concatenate([[before.token_class], layout.classes[filtered.ids[:-1]]])[positions]
@@ -216,8 +217,8 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
 def _stationary(transmat: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the stationary distribution (K,) of a Markov chain over K states, by the power method.
 
-    Each step keeps the state with probability 1/2. This has the same limit, and the distribution cannot alternate
-    between two values.
+    In each step, the chain stays in its state with probability 1/2. This does not change the stationary distribution,
+    and prevents the iteration from alternating between two distributions.
     """
     masses = np.full(len(transmat), 1 / len(transmat))
     for _ in range(_MANY_STEPS):

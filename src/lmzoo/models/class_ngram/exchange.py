@@ -42,8 +42,8 @@ _N_LOG_N[1:] *= np.log(_N_LOG_N[1:])
 class Clustering:
     """An assignment of V tokens to G classes, with the counts of neighbouring classes in a text.
 
-    The counts are updated whenever a token is moved to another class. Arrays with two sides contain the counts for the
-    next token (side 0) and for the previous token (side 1).
+    The counts are updated whenever a token is moved to another class. The first axis of the private arrays is the side:
+    0 for the counts of a token or class with its next neighbour, 1 for the counts with its previous neighbour.
     """
 
     def __init__(self, stream: TokenStream, vocab_size: int, classes: NDArray[np.int32], n_classes: int) -> None:
@@ -92,7 +92,7 @@ def cluster(stream: TokenStream, vocab_size: int, n_classes: int, on_progress: O
 
     Class 0 contains only the end-of-text token. At the start, each of the most frequent tokens has a class of its own,
     and all other tokens are in the last class. Tokens that do not occur in the text stay in the last class. Raises
-    TrainingError if a sweep lowers the objective by more than rounding errors.
+    TrainingError if a pass over all tokens lowers the log-likelihood of the text by more than rounding errors.
     """
     counts = np.bincount(stream.ids, minlength=vocab_size)
     ranked = 1 + np.argsort(-counts[1:], kind="stable").astype(np.int32)
@@ -129,10 +129,13 @@ def _n_log_n(n, table):
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
-    """Counts the classes of the tokens before a token (`side` = 1) or after it (`side` = 0) in the text.
+    """Counts the classes of the tokens that follow (`side` = 0) or precede (`side` = 1) a token in a text.
 
-    Writes the counts to `near[side]`, the classes with a count above 0 to `near_classes[side]`, and the number of these
-    classes to `n_near[side]`. Neighbours that are the token itself are not counted there; their number is returned.
+    The results are written to three arrays: the count of each class to near[side], the classes with a count above 0 to
+    near_classes[side], and the number of these classes to n_near[side]. The text is given by its pairs of neighbouring
+    tokens: neighbours[side, i] is a neighbour of token w for i from starts[side, w] to starts[side, w + 1] - 1, and
+    pair_counts[side, i] the number of times that it occurs there. Occurrences of the token beside itself are not
+    counted; their number is returned.
     """
     itself = 0
     for i in range(starts[side, token], starts[side, token + 1]):
@@ -153,10 +156,12 @@ def _look_around(side, token, classes, starts, neighbours, pair_counts, near, ne
 def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, counts, totals):
     """Updates the class counts when a token is added to the class `home` (`sign` = 1) or removed from it (`sign` = -1).
 
-    The updated arrays are `counts` (2, G, G), the counts of neighbouring pairs of the G classes, and `totals` (2, G),
-    their sums for each class. In all arrays, side 0 is about the next token and side 1 about the previous token.
-    `near`, `near_classes` and `n_near` are the counts of the classes of the token's neighbours, as `_look_around`
-    writes them. `itself` is the number of times that the token is its own neighbour.
+    - `counts` (2, G, G): counts[0, g, h] is how often class g is followed by class h, and counts[1, g, h] how often it
+      is preceded by class h, for G classes. Updated in place.
+    - `totals` (2, G): sums of these counts over h. Updated in place.
+    - `near`, `near_classes`, `n_near`: counts of the classes of the token's neighbours, from `_look_around`.
+    - `itself`: number of times that the token is its own neighbour.
+    - `token_counts` (2, V): number of times that each of V tokens has a next and a previous neighbour.
     """
     for side in range(2):
         for k in range(n_near[side]):
@@ -172,11 +177,12 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
     read(_F64), write(_F64), returns=_I64,
 )  # fmt: skip
 def _best_class(token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
-    """Returns the class of a token for which the likelihood of the text is greatest.
+    """Returns the class to which a token must be added to maximise the likelihood of the text.
 
-    The token must have been removed from its class `previous`. This class is returned unless another class is better by
-    more than `_LEAST_GAIN` nats. The other arguments are those of `_shift`, a table of n log n for small counts n, and
-    the array `gains` (G,), to which the change of the log-likelihood for each of the G classes is written.
+    The token must have been removed from its class `previous` before. This class is returned unless another class is
+    better by more than `_LEAST_GAIN` nats. The change of the log-likelihood for each of the G classes, apart from a
+    constant, is written to `gains` (G,). `table` holds n log n for small integers n; the other arguments are the counts
+    of neighbouring classes, as in `_shift`.
     """
     gains[:] = 0.0
     for side in range(2):

@@ -27,14 +27,18 @@ _ALPHAS = np.array([1e-3, 1e3])
 def with_new_tokens(
     classes: NDArray[np.int32], new: NDArray[np.bool_], counts: NDArray[np.int32], valid: TokenStream
 ) -> NDArray[np.int32]:
-    """Assigns all tokens that do not occur in the training text to one class; returns the classes (V,) of all V tokens.
+    """Assigns all tokens that do not occur in the training text to the class that fits the validation set best.
 
-    `new` (V,) is True for these new tokens. The chosen class c maximises the sum of log P(g | c) over all new tokens in
+    - `classes` (V,): class of each of V tokens, learned from the training text.
+    - `new` (V,): True for the tokens that do not occur in the training text.
+    - `counts` (G, G): training counts of the pairs of neighbouring classes, for G classes.
+    - `valid`: the validation set.
+
+    Returns the classes (V,) of all tokens. The chosen class c maximises the sum of log P(g | c) over all new tokens in
     the validation set. Here g is the class of the token before the new token, and P(g | c) is the probability that a
-    token of class c is preceded by one of class g. It is estimated from `counts` (G, G), the training counts of
-    neighbouring classes, plus one. If the validation set has no new tokens, the classes do not change. Classes without
-    tokens are removed and the others renumbered. Only a vocabulary that was not made from the training text has such
-    tokens.
+    token of class c is preceded by a token of class g, estimated from `counts` plus one. If the validation set has no
+    new tokens, the classes do not change. Classes without tokens are removed and the others renumbered. Only a
+    vocabulary that was not made from the training text has new tokens.
     """
     new_in_valid = new[valid.ids]
     if new_in_valid.any():
@@ -66,9 +70,10 @@ def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid:
 
 @final
 class ClassNgramModel(LanguageModel[int]):
-    """A class n-gram language model, whose state is the state of its n-gram model over classes.
+    """A class n-gram language model: an n-gram model predicts the class of a token, and the class predicts the token.
 
-    After `fit`, `classes` (V,) is the class of each of V tokens; class 0 contains only the end-of-text token.
+    The state of the model is the state of the n-gram model over classes. After `fit`, `classes` (V,) is the class of
+    each of V tokens; class 0 contains only the end-of-text token.
     """
 
     def __init__(self, vocab_size: int, *, n_classes: int, order: int, smoothing: str) -> None:

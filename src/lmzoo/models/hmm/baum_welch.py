@@ -107,9 +107,10 @@ class EMState:
         self.parameters, self.objective = parameters, objective
 
     def record_score(self, score: float, tolerance: float) -> None:
-        """Stores the validation score of the current parameters, and keeps them if they are the best so far.
+        """Stores the validation score of the current parameters, and keeps the parameters if they are the best so far.
 
-        An iteration counts as a gain if it raises the best score of the restart by more than `tolerance`.
+        Also counts, in `n_without_gain`, the successive iterations that have not raised the best score of the restart
+        by more than `tolerance`.
         """
         self.n_without_gain = 0 if score > self.best_here + tolerance else self.n_without_gain + 1
         self.score, self.best_here = score, max(score, self.best_here)
@@ -253,7 +254,7 @@ def fit_parameters(
 
 
 def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
-    """Divides a token stream into parts of about `batch_tokens` tokens, each with at least one document.
+    """Divides a token stream into parts of whole documents, with about `batch_tokens` tokens each.
 
     Returns the whole stream as one part if `batch_tokens` is None.
     """
@@ -266,9 +267,10 @@ def _parts(stream: TokenStream, batch_tokens: int | None) -> list[TokenStream]:
 
 
 def _update_mean(running: Counts, counts: Counts, share: float, weight: float) -> Counts:
-    """Returns the running mean of the counts after including the counts of one part of the text.
+    """Returns the running mean of the expected counts after including the counts of one part of the text.
 
-    The new counts are divided by `share`, the part's fraction of the text, and have the given weight in the mean.
+    `share` is the fraction of the text that the part contains. The new counts are divided by `share`, so that they
+    estimate the counts of the whole text, and have the given weight in the mean.
     """
     sums = ((1 - weight) * old + weight / share * new for old, new in zip(running[1:], counts[1:], strict=True))
     return Counts(counts.log_likelihood, *sums)

@@ -96,13 +96,15 @@ def filter_batch(batch: Batch, at_starts: Floats, parameters: Parameters) -> tup
 def smooth_batch(
     batch: Batch, predictive: Floats, likelihoods: Floats, at_exits: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats]:
-    """Runs the backward pass of a hidden Markov model over a batch of B text blocks with P tokens in total.
+    """Runs the backward pass of the forward-backward algorithm over a batch of B text blocks with P tokens in total.
 
-    `predictive` (P, K) holds the distribution over K states before each token, and `likelihoods` (P,) the probability
-    of each token; both are results of `filter_batch`. `predictive` is replaced by the posteriors, in place. C of the
-    blocks end in the middle of a document: `at_exits` (C, K) holds the backward variables after the last token of each
-    of them, scaled to an inner product of 1 with the predictive distribution there. Returns the expected transition
-    counts (K, K), and the backward variables (B, K) at the starts of the blocks.
+    - `predictive` (P, K): distribution over the K hidden states before each token, from `filter_batch`. Replaced by the
+      posteriors, in place.
+    - `likelihoods` (P,): probability of each token, from `filter_batch`.
+    - `at_exits` (C, K): backward variables after the last token of each of the C blocks that end in the middle of a
+      document, scaled to an inner product of 1 with the predictive distribution there.
+
+    Returns the expected transition counts (K, K), and the backward variables (B, K) at the starts of the blocks.
     """
     _, transmat, emissions = parameters
     transitions, product = np.zeros_like(transmat), np.empty_like(transmat)
@@ -136,11 +138,12 @@ def _scales(likelihoods: Floats) -> Floats:
 
 
 def predictive_at_cuts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
-    """Computes the predictive state distribution at each cut, where a long document is divided into blocks.
+    """Computes the predictive distribution over the hidden states at each position where a long document is cut.
 
-    Returns an array (C + 1, K) for C cuts and K states. Its last row is the state distribution at the start of a
-    document, so that the index -1 selects it for blocks that do not start at a cut. `run` applies a function to
-    batches, like `map`.
+    Long documents are cut into blocks, which are processed in parallel. The distributions at the cuts are recomputed
+    until they no longer change. Returns an array (C + 1, K) for C cuts and K states. The last row is the distribution
+    at the start of a document, so that the index -1 selects it for blocks that do not start at a cut. `run` applies a
+    function to batches of blocks, like the built-in `map`.
     """
     at_cuts = np.tile(parameters.startprob, (text.n_cuts + 1, 1))
 
@@ -167,10 +170,12 @@ def smooth_text(
     collect: Callable[[Iterator[Part]], Result],
     run: Map = map,
 ) -> Result:
-    """Computes the posteriors of the hidden states of a text, batch by batch, and summarises them.
+    """Computes the posteriors of the hidden states of a text in batches, and combines the results of all batches.
 
-    `reduce` receives a batch, its likelihoods (P,), posteriors (P, K) and expected transition counts (K, K), for P
-    tokens and K states. `collect` receives an iterator over the results of `reduce`; its result is returned.
+    - `reduce`: function that computes a result from a batch of P tokens, the likelihoods (P,) of the tokens, the
+      posteriors (P, K) of K states and the expected transition counts (K, K).
+    - `collect`: function that combines the results, given as an iterator. Its return value is returned.
+    - `run`: function that applies `reduce` to the batches, like the built-in `map`.
     """
     at_cuts = predictive_at_cuts(text, parameters, run)
     after_cuts = np.ones((text.n_cuts, len(parameters.transmat)), parameters.transmat.dtype)
@@ -201,8 +206,8 @@ def smooth_text(
 def expected_counts(text: PackedText, parameters: Parameters, run: Map = map) -> Counts:
     """Computes the expected counts of the hidden states of a text: the E-step of Baum-Welch.
 
-    State distributions have the precision of the parameters; the sums are float64. `run` applies a function to batches,
-    like `map`.
+    State distributions have the floating-point type of the parameters; the counts are summed in float64. `run` applies
+    a function to the batches of the text, like the built-in `map`.
     """
 
     def reduce(batch: Batch, likelihoods: Floats, posteriors: Floats, transitions: Floats) -> tuple[Any, ...]:
@@ -274,9 +279,10 @@ def sum_of_logs(likelihoods: Floats) -> float:
 def _agree(updated: Floats, assumed: Floats) -> bool:
     """Returns True if two arrays of state distributions are equal apart from rounding.
 
-    The values `assumed` at the cuts of long documents are compared with the values `updated` that a pass over the text
-    has computed. The tolerance is relative, because a filter step does not enlarge a relative error: a positive linear
-    map does not enlarge Hilbert's projective distance (Birkhoff 1957).
+    This is the test of convergence at the positions where long documents are cut: `assumed` holds the distributions
+    with which a pass over the text began, `updated` those that the pass has computed. The tolerance is relative,
+    because a filter step does not enlarge a relative error: a positive linear map does not enlarge Hilbert's projective
+    distance (Birkhoff 1957).
     """
     return np.allclose(updated, assumed, rtol=4096 * float(np.finfo(updated.dtype).eps), atol=1e-30)
 

@@ -30,12 +30,12 @@ _SHARED: Final = 0.5
 
 
 def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.random.Generator) -> Counts:
-    """Returns counts of hidden states from which the first M-step of Baum-Welch can start.
+    """Returns counts of hidden states from which Baum-Welch can start with an M-step.
 
-    Words are clustered into `n_states` classes, one for each state. Half of each word's count goes to the state of its
-    class, and the other half is distributed over all states at random.
+    Words are clustered into `n_states` classes, one for each state. Half of each word's count is assigned to the state
+    of its class, and the other half is distributed over all states at random.
     """
-    types, token_ids = _types(stream, n_states)
+    types, token_ids = _choose_units(stream, n_states)
     n_types = len(token_ids)
     at_start = np.zeros(len(stream), bool)
     at_start[stream.starts] = True
@@ -56,12 +56,12 @@ def initial_counts(stream: TokenStream, vocab_size: int, n_states: int, rng: np.
     return Counts(np.nan, starts @ shares, (shares.T @ (pairs @ shares)).astype(np.float64), occurrences @ shares)
 
 
-def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Chooses the units of a text that are clustered into word classes: single tokens, token bigrams or trigrams.
+def _choose_units(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Chooses the units of a text to cluster into classes, one class for each of `n_states` hidden states.
 
-    Single tokens are the units unless there are too few distinct tokens to form a class for each state, as with
-    characters. Returns the number (T,) of the unit that ends at each of T positions, from 0 to N - 1 for N distinct
-    units, and the last token id (N,) of each unit.
+    The units are the tokens, or bigrams or trigrams of tokens if there are too few distinct tokens, as with characters.
+    Returns two arrays: the unit (T,) that ends at each of the T positions of the text, as a number from 0 to N - 1 for
+    N distinct units; and the last token id (N,) of each unit.
     """
     token_ids, types = np.unique(stream.ids, return_inverse=True)
     for _ in range(2):
@@ -76,10 +76,11 @@ def _types(stream: TokenStream, n_states: int) -> tuple[NDArray[np.integer], NDA
 
 
 def _project(neighbours: Any, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Projects N rows of neighbour counts to unit vectors (N, D) of few dimensions D.
+    """Maps N rows of counts of neighbouring tokens to unit vectors (N, D) with a smaller number of dimensions D.
 
-    Computes the leading singular vectors of the square roots of the counts by randomised subspace iteration (Halko et
-    al. 2011). With square roots, the distance between two rows is the Hellinger distance between their distributions.
+    The square roots of the relative frequencies in each row are projected on their leading singular vectors, which are
+    computed by randomised subspace iteration (Halko et al. 2011). With square roots, the distance between two rows is
+    the Hellinger distance between their distributions.
     """
     rows = neighbours.sqrt()
     rows = sparse.diags_array(1 / np.maximum(np.sqrt(neighbours.sum(axis=1)), 1)) @ rows
@@ -94,7 +95,8 @@ def _cluster(
 ) -> NDArray[np.intp]:
     """Returns the cluster (N,) of each of N points, by spherical k-means.
 
-    The initial centres are points, sampled in proportion to their weights.
+    `weights` (N,) are the weights of the points in the mean of a cluster. The initial centres are points, sampled with
+    probabilities proportional to these weights.
     """
     n_points = len(points)
     sampled = rng.choice(n_points, min(n_clusters, n_points), replace=False, p=weights / weights.sum())

@@ -63,10 +63,10 @@ class Batch:
 
     @cached_property
     def by_token(self) -> tuple[NDArray[np.int32], sparse.csr_array]:
-        """The U distinct token ids (U,) of the batch, and a sparse matrix (U, P) that sums rows by token id.
+        """The U distinct token ids (U,) of a batch, and a sparse matrix (U, P) that sums values of its P tokens by id.
 
-        Element (u, p) is 1 if token p of the batch has the u-th of these ids. The product of the matrix with posteriors
-        (P, K) gives counts (U, K).
+        Element (u, p) of the matrix is 1 if token p of the batch has the u-th id, and 0 otherwise. For example, the
+        product of the matrix and the posteriors (P, K) of K states holds the expected emission counts (U, K).
         """
         order = np.argsort(self.tokens, kind="stable").astype(np.int32)
         token_ids, counts = np.unique(self.tokens, return_counts=True)
@@ -125,12 +125,14 @@ def _batches(
     exit_cuts: NDArray[np.int64],
     n_states: int,
 ) -> list[Batch]:
-    """Groups text blocks into batches of about equal numbers of tokens.
+    """Groups N text blocks, each a document or a part of a document, into batches of about equal numbers of tokens.
 
-    `starts` and `ends` (N,) are the positions of the N blocks in the stream. A cut is a block boundary within a
-    document: `entry_cuts` and `exit_cuts` (N,) are the numbers of the cuts at which each block starts and ends, -1 for
-    none. Blocks that end at a cut and blocks that end a document are put into different batches. `n_states`, the number
-    of states of the model, limits the size of a batch.
+    - `starts`, `ends` (N,): positions in the stream at which each block starts and ends.
+    - `entry_cuts`, `exit_cuts` (N,): number of the cut, a block boundary within a document, at which each block starts
+      and ends; -1 if the block starts or ends at another position.
+    - `n_states`: number of states of the model, which limits the size of a batch.
+
+    Blocks with an exit cut and blocks without are put into different batches.
     """
     lengths = ends - starts
     max_tokens = min(_MANY_TOKENS, _MANY_ELEMENTS // n_states)

@@ -38,12 +38,12 @@ _I32, _I64, _U16 = types.int32, types.int64, types.uint16
 
 @dataclass(frozen=True, eq=False)
 class ContextIndex:
-    """An index of a text of T tokens, in which the occurrences of any sequence of tokens can be counted quickly.
+    """An index of a text of T tokens, with which the occurrences of any sequence of tokens can be counted quickly.
 
     The context of a position is the sequence of tokens before it. As in a suffix array, the T positions are sorted by
-    their contexts, which are compared from the last token backwards; a position in this order is called a row. So all
-    positions before which the same tokens occur are consecutive rows. The index takes 14 bytes per token, and building
-    it about 110 bytes per token.
+    their contexts, which are compared from the last token backwards. A row is a position in this order, so all
+    positions that follow the same tokens are consecutive rows. The index takes 14 bytes per token, and building it
+    about 110 bytes per token.
     """
 
     next_ids: NDArray[np.int32]
@@ -70,7 +70,7 @@ class ContextIndex:
         return self.next_ids.size
 
     def arrays(self) -> dict[str, NDArray[np.integer]]:
-        """Returns the arrays of the context index by name, in the format that `from_arrays` reads."""
+        """Returns the arrays of the index of a text by name, in the format that `from_arrays` reads."""
         return {
             "next_ids": self.next_ids,
             "places": self.by_next,
@@ -81,9 +81,9 @@ class ContextIndex:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, vocab_size: int) -> ContextIndex:
-        """Returns the context index that is saved in `arrays`.
+        """Returns the index of a text that is saved in `arrays`.
 
-        Raises SavedModelError if compiled code could read outside the arrays.
+        Raises SavedModelError if the arrays do not match each other, so that compiled code could read outside them.
         """
         next_ids = take_array(arrays, "next_ids", shape=(None,), dtype=np.int32)
         n_rows = next_ids.size
@@ -109,9 +109,10 @@ class ContextIndex:
 
 
 def build_index(stream: TokenStream, vocab_size: int, max_context: int) -> ContextIndex:
-    """Builds the context index of a text, for contexts of at most `max_context` tokens.
+    """Builds an index of a text, in which the occurrences of any sequence of tokens can be counted quickly.
 
-    An end-of-text token is added if the last document has none. Raises CorpusError for a text of 2^31 or more tokens.
+    Numbers of different next tokens are stored only for sequences of at most `max_context` tokens. An end-of-text token
+    is added if the last document has none. Raises CorpusError for a text of 2^31 - 1 or more tokens.
     """
     if len(stream) >= 2**31 - 1:
         raise CorpusError(
@@ -132,12 +133,14 @@ def build_index(stream: TokenStream, vocab_size: int, max_context: int) -> Conte
 
 
 def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns the T positions of a text, sorted by the tokens before them, the last token first.
+    """Sorts the T positions of a text by the tokens before them, and returns the sorted positions (T,).
 
-    `previous` (T,) is the token before each position. Positions with equal contexts keep their order. The algorithm is
-    prefix doubling (Manber & Myers 1993; Larsson & Sadakane 2007): if all contexts are sorted by their last h tokens,
-    then the ranks of the positions h tokens earlier sort them by their last 2h tokens. Only groups of equal contexts
-    are sorted again. The rank of a position is the index at which its group begins.
+    The tokens before a position, its context, are compared from the last one backwards. Positions with equal contexts
+    keep their order. `previous` (T,) is the token before each position.
+
+    The algorithm is prefix doubling (Manber & Myers 1993; Larsson & Sadakane 2007): if all contexts are sorted by their
+    last h tokens, then the ranks of the positions h tokens earlier sort them by their last 2h tokens. Only groups of
+    equal contexts are sorted again. The rank of a position is the index at which its group begins.
     """
     counts = np.bincount(previous)
     ranks = (np.cumsum(counts) - counts)[previous]  # (T,)
@@ -162,11 +165,13 @@ def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArra
 
 @kernel(read(_I32), read(_I32), _I64, write(_U16))
 def _compare_neighbours(previous, rows, max_context, shared):
-    """Counts the last tokens that each context in a sorted list of contexts has in common with the context before it.
+    """Counts how many last tokens each context of a text has in common with the previous context in sorted order.
 
-    `rows` (T,) are the T positions of a text, sorted by their contexts: the tokens before a position, compared from the
-    last token backwards. `previous` (T,) is the token before each position. The counts, at most `max_context`, are
-    written to `shared` (T + 1,).
+    The context of a position is the sequence of tokens before it.
+
+    - `previous` (T,): the token before each of the T positions of the text.
+    - `rows` (T,): the positions, sorted by their contexts, which are compared from the last token backwards.
+    - `shared` (T + 1,): array to which the counts, at most `max_context`, are written.
 
     Algorithm of Kasai et al. (2001): a context without its last token is the context of the position before. So the
     count for the position before is at least the count for this position minus 1.
@@ -190,11 +195,15 @@ def _compare_neighbours(previous, rows, max_context, shared):
 
 @kernel(read(_I32), read(_U16), _I64, _I64, write(_I32))
 def _count_types(next_ids, shared, max_context, vocab_size, n_types):
-    """Counts the different tokens that follow each context in a text; writes the counts to `n_types` (T + 1,).
+    """Counts the different tokens that follow each context, a sequence of tokens, in a text.
 
-    The T positions of the text, called rows, are sorted by the tokens before them, so every context is an interval of
-    rows. `next_ids` (T,) is the token at each row. `shared` (T + 1,) is the number of last tokens, at most
-    `max_context`, that the contexts of a row and of the row before have in common.
+    The T positions of the text are sorted by the tokens before them. In this order, a position is called a row, and the
+    positions after a context are consecutive rows.
+
+    - `next_ids` (T,): the token at each row.
+    - `shared` (T + 1,): how many of the tokens before it, at most `max_context`, a row has in common with the previous
+      row.
+    - `n_types` (T + 1,): array to which the counts are written, as described in `ContextIndex`.
 
     The number of different tokens is the number of rows minus the number of repeated tokens. A row repeats a token in
     the smallest context that contains this row and the previous row with the same next token, and in all larger

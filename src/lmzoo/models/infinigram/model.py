@@ -31,10 +31,10 @@ _NO_ROWS = np.empty((0, 0))
 class InfinigramModel(LanguageModel[NDArray[np.int64]]):
     """An n-gram language model of unbounded order.
 
-    Its state lists every suffix of the text so far that also occurs in the training text, one in each row of an array
-    (n, 3). The three numbers of a suffix are its first row in the sorted index of the training text, the row after its
-    last one, and its length. The learned `discounts` (16, 12) depend on the length of a context and on the logarithm of
-    its count.
+    The state of the model lists every sequence of last tokens of the text so far that also occurs in the training text.
+    It is an array (n, 3) with one row for each sequence: the first row of its occurrences in the sorted index of the
+    training text, the row after the last one, and the length of the sequence. After `fit`, `discounts` (16, 12) holds
+    the discount for each of 16 ranges of this length and 12 ranges of the number of occurrences.
     """
 
     def __init__(self, vocab_size: int, *, max_context: int) -> None:
@@ -70,10 +70,11 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return self
 
     def _learned_discounts(self, valid: TokenStream) -> NDArray[np.float64]:
-        """Learns the discounts that maximise the likelihood of the first tokens of the validation set.
+        """Learns the discounts of the model from the first tokens of the validation set `valid`.
 
-        The number of tokens is limited by the memory for their training counts. The prior of each discount D is D (1 -
-        D), which keeps D above 0 and below 1, and gives 1/2 for discounts without validation tokens.
+        Maximises the product of the likelihood of these tokens and a prior D (1 - D) for each discount D. The prior
+        keeps D above 0 and below 1, and gives 1/2 for a discount that no validation token uses. The number of tokens is
+        limited, so that their training counts fit in memory.
         """
         from lmzoo.models.infinigram.reading import score
 
@@ -128,9 +129,10 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return matches[:n_matches].copy()
 
     def _with_room(self, state: NDArray[np.int64], n_tokens: int) -> NDArray[np.int64]:
-        """Returns a copy of the state with free rows for the contexts that may match after `n_tokens` more tokens.
+        """Returns a copy of a model state with enough unused rows to update it with `n_tokens` more tokens.
 
-        The number of matching contexts grows by at most one per token.
+        Each row of a state is a sequence of last tokens that occurs in the training text. The number of these sequences
+        grows by at most one per token.
         """
         room = np.empty((min(len(state) + n_tokens, self._max_context) + 2, 3), np.int64)
         room[: len(state)] = state
@@ -182,12 +184,15 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             yield np.arange(start, stop), np.log(rows, out=rows)
 
     def _read(self, stream: TokenStream) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
-        """Yields the training counts from which tokens are predicted, for consecutive parts of a stream.
+        """Yields the training counts from which the tokens of a stream are predicted, for successive parts of it.
 
-        Each item is a tuple of arrays (evidence, ends, longest) for a part with T tokens. The rows of `evidence` (N, 4)
-        are counts for one token and one of its contexts. The rows of token t end before row `ends[t]`; the first token
-        begins at row 0. `longest` (T,) is the length of the longest n-gram that ends with each token and occurs in
-        training. The next item overwrites `evidence`. See `reading.collect` for the four columns.
+        A token is predicted from several contexts, sequences of tokens before it. Each item is a tuple of three arrays
+        for a part of T tokens:
+
+        - `evidence` (N, 4): in each row, counts for one token and one of its contexts; see `reading.collect` for the
+          columns. The next item overwrites this array.
+        - `ends` (T,): the rows of token t end before row ends[t]; the first token begins at row 0.
+        - `longest` (T,): length of the longest n-gram that ends with each token and occurs in training.
         """
         from lmzoo.models.infinigram.reading import collect
 

@@ -40,11 +40,11 @@ def discount_of(length, n_rows):
 
 @kernel(_I64, _I64, read(_U16), read(_I32), returns=_I64)
 def _types_after(low, high, shared, n_types):
-    """Returns the number of different tokens that follow a context in the training text.
+    """Returns the number of different tokens that follow a context, a sequence of tokens, in the training text.
 
-    In the context index, the positions of the text are sorted by the tokens before them and called rows. The context is
-    given by its rows, which are `low` to `high` - 1. `shared` and `n_types` are arrays of the index: together they give
-    the stored number of different tokens for every context with several rows.
+    The positions of the training text are sorted by the tokens before them. In this order, the positions that follow
+    the context have the indices `low` to `high` - 1. The number is looked up in `shared` and `n_types`, arrays of the
+    index of the training text (`ContextIndex`).
     """
     if high - low == 1:
         return 1
@@ -55,11 +55,16 @@ def _types_after(low, high, shared, n_types):
 
 @kernel(_MATCHES, _I64, write(types.boolean))
 def _choose(matches, n_matches, chosen):
-    """Chooses the contexts that are used for a prediction, among all matches (contexts that occur in training).
+    """Chooses the contexts from which a token is predicted, among the contexts that occur in the training text.
 
-    Chosen are the longest match, then each shorter one that occurs at least `RARER` times as often as the last chosen
-    one, and the empty context. The matches in between were followed by nearly the same tokens as a longer one. At most
-    17 matches are chosen, so that the product of their left-over probabilities cannot become 0 in floating point.
+    - `matches`: the `n_matches` contexts, from the shortest to the longest, with the range of their occurrences in the
+      index of the training text.
+    - `chosen`: array to which True is written for each chosen context, and False for the others.
+
+    Chosen are the longest context, then each shorter context that occurs at least `RARER` times as often as the last
+    chosen one, and the empty context. The contexts in between were followed by nearly the same tokens as a longer one.
+    At most 17 contexts are chosen, so that the product of their left-over probabilities cannot become 0 in floating
+    point.
     """
     n_rows = 0
     for k in range(n_matches - 1, -1, -1):
@@ -71,12 +76,12 @@ def _choose(matches, n_matches, chosen):
 
 @kernel(read(_I64), _MATCHES, returns=_I64)
 def start(starts, matches):
-    """Writes to `matches` the contexts that can be used at the start of a document; returns their number, 1 or 2.
+    """Writes the contexts of the first token of a document to `matches`: the empty context and the document start.
 
-    The contexts are the empty context and the context that consists of the document start alone. Each is written as
-    three numbers: its first row in the context index, the row after its last row, and its length. `starts` (V + 1,) is
-    the first row in the index of the contexts that end in each of V tokens. If every document is empty, both contexts
-    have the same rows, and only the second is written.
+    Each context is written as three numbers: the first row of its occurrences in the sorted index of the training text,
+    the row after the last one, and the length of the context. `starts` (V + 1,) is the first row of the contexts that
+    end in each of V tokens. If every document is empty, both contexts have the same rows, and only the second is
+    written. Returns the number of contexts, 1 or 2.
     """
     n_starts, n_rows = starts[EOT + 1], starts[-1]
     matches[0, 0], matches[0, 1], matches[0, 2] = 0, n_rows, 0
@@ -87,12 +92,15 @@ def start(starts, matches):
 
 @kernel(read(_I32), read(_I64), _I64, _MATCHES, _I64, write(_I64, 2))
 def follow(by_next, starts, token, matches, n_matches, followed):
-    """Finds the occurrences in training of each matching context that are followed by `token`.
+    """Finds the occurrences of each context in the training text that are followed by `token`.
 
-    Each of the `n_matches` contexts in `matches` is a range of rows in the context index. `by_next` contains the rows
-    sorted by the token that follows, and `starts` the index in `by_next` at which the rows of each following token
-    begin. For each context, a begin and an end index in `by_next` are written to `followed`; the rows between them
-    belong to the context and are followed by `token`.
+    A row is a position of the training text, when the positions are sorted by the tokens before them.
+
+    - `matches`: the `n_matches` contexts, each given by the range of its rows.
+    - `by_next` (T,): the rows, sorted by the token that follows.
+    - `starts` (V + 1,): index in `by_next` at which the rows followed by each of V tokens begin.
+    - `followed`: array to which a begin and an end index in `by_next` are written for each context. The rows between
+      them are occurrences of the context that are followed by `token`.
     """
     low, high = starts[token], starts[token + 1]
     for k in range(n_matches):
@@ -114,12 +122,16 @@ def follow(by_next, starts, token, matches, n_matches, followed):
 
 @kernel(read(_I64), _I64, _I64, write(_I64, 2), _MATCHES, _I64, returns=_I64)
 def lengthen(starts, max_context, token, followed, matches, n_matches):
-    """Updates the contexts that match the end of a text, after `token` is appended to the text; returns their number.
+    """Updates the contexts from which the next token is predicted after `token` is appended to a text.
 
-    A context matches if the text ends with it and it occurs in training. The first `n_matches` rows of `matches` are
-    the contexts that match before `token`, from the shortest to the longest. They are overwritten with the contexts
-    that match after `token`, which have at most `max_context` tokens. `followed` is the result of `follow` for this
-    token, and `starts` the array of the context index.
+    A context is a sequence of at most `max_context` last tokens of the text that also occurs in the training text.
+
+    - `matches`: the first `n_matches` rows are the contexts before `token` is appended, from the shortest to the
+      longest. They are overwritten with the contexts after `token`.
+    - `followed`: the occurrences of the contexts that are followed by `token`, from the function `follow`.
+    - `starts`: an array of the index of the training text (`ContextIndex`).
+
+    Returns the number of contexts after `token`.
     """
     if token == EOT:
         return start(starts, matches)
@@ -144,15 +156,17 @@ def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_match
             evidence, ends, longest):  # fmt: skip
     """Collects the training counts from which the probability of each token of the text `ids` is computed.
 
-    A token is predicted from several contexts before it that occur in training, from the empty context to the longest.
-    For each of these contexts, one row of `evidence` gets four numbers: how often the token followed the context, how
-    often the context occurs, how many different tokens followed it, and the index of its discount. `ends[t]` is the end
-    of the rows of token t. `longest[t]` is the length of the longest n-gram that ends with token t and occurs in
-    training.
+    A token is predicted from several contexts: sequences of tokens before it that occur in the training text. The
+    results are written to three arrays:
 
-    `matches` and `n_matches` are the contexts that match before the text, and are updated. `by_next`, `starts`,
-    `shared` and `n_types` are the arrays of the context index. Stops if `evidence` is full; returns the number of
-    tokens that were read.
+    - `evidence` (N, 4): one row for each token and context, with four numbers: how often the token followed the
+      context, how often the context occurs, how many different tokens followed it, and the index of its discount.
+    - `ends`: the rows of token t end before row ends[t].
+    - `longest`: length of the longest n-gram that ends with each token and occurs in training.
+
+    `matches` and `n_matches` are the contexts before the text, and are updated. `by_next`, `starts`, `shared` and
+    `n_types` are the arrays of the index of the training text (`ContextIndex`). Stops if `evidence` is full; returns
+    the number of tokens that were read.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen = np.empty(matches.shape[0], np.bool_)
@@ -182,12 +196,18 @@ def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_match
 
 @kernel(types.Array(_I32, 2, "C", readonly=True), read(_I64), read(_F64), _I64, write(_F64), write(_F64))
 def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
-    """Computes the log-probability of each token of a text from training counts and discounts.
+    """Computes the log-probability of each token of a text by absolute discounting, from the counts of its contexts.
 
-    Each row of `evidence` contains the counts for one token and one of its contexts, as `collect` writes them. The rows
-    of token t end before row `ends[t]`. Row by row, from the empty context to the longest, absolute discounting
-    interpolates the counts with the probability from the rows before; the first row uses 1 / `vocab_size`. Unless
-    `gradient` is empty, the derivatives of the sum of all log-probabilities by each discount are added to it.
+    - `evidence`: each row holds the counts for one token and one context (a sequence of tokens before it), from the
+      empty context to the longest, as `collect` writes them.
+    - `ends`: the rows of token t end before row ends[t].
+    - `discounts`: all discounts; the last column of `evidence` holds their indices.
+    - `log_probs`: array to which the log-probabilities are written.
+    - `gradient`: array to which the derivatives of the sum of the log-probabilities by each discount are added; empty
+      if they are not needed.
+
+    For each row, the counts are interpolated with the probability from the rows before. The first row uses 1 /
+    `vocab_size`.
     """
     below = np.empty(1)
     begin = 0
@@ -215,10 +235,15 @@ def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
 @kernel(_MATCHES, _I64, read(_I32), read(_U16), read(_I32), read(_F64), read(_F64), write(_F64),
         write(types.boolean), write(_I32))  # fmt: skip
 def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, row, chosen, counts):
-    """Writes the probabilities of all V tokens after a text to `row` (V,).
+    """Writes the probability of each of V tokens after a text to `row` (V,).
 
-    `matches` are the contexts at the end of the text that occur in training, and `unigram` (V,) the probabilities after
-    the empty context. `chosen` and `counts` (V,) are working memory; `counts` must be 0.
+    - `matches`: the first `n_matches` rows are the sequences of last tokens of the text that occur in the training
+      text.
+    - `discounts`: the discounts of the model.
+    - `unigram` (V,): probabilities after the empty context.
+    - `chosen`, `counts`: working memory; `counts` (V,) must be 0.
+
+    `next_ids`, `shared` and `n_types` are arrays of the index of the training text (`ContextIndex`).
     """
     row[:] = unigram
     _choose(matches, n_matches, chosen)
@@ -243,10 +268,14 @@ def fill_rows(ids, next_ids, by_next, starts, shared, n_types, max_context, disc
               matches, n_matches, rows):  # fmt: skip
     """Writes the next-token distribution before each of the T tokens `ids` to `rows` (T, V), unless `rows` is empty.
 
-    The first `n_matches` rows of `matches` are the training contexts with which the preceding text ends. They are
-    updated to the contexts with which the text ends after the last of the T tokens; their number is returned. `unigram`
-    (V,) is the distribution after the empty context, `discounts` are the learned discounts, and `max_context` is the
-    maximum length of a context. The other arguments are the arrays of the context index.
+    - `matches`: the first `n_matches` rows are the sequences of last tokens of the text before `ids` that occur in the
+      training text. They are updated to the sequences after the last of `ids`.
+    - `max_context`: maximum length of these sequences.
+    - `discounts`: the discounts of the model.
+    - `unigram` (V,): distribution over V tokens after the empty context.
+
+    The other arguments are the arrays of the index of the training text (`ContextIndex`). Returns the updated number of
+    sequences.
     """
     followed = np.empty((matches.shape[0], 2), np.int64)
     chosen, counts = np.empty(matches.shape[0], np.bool_), np.zeros(unigram.size, np.int32)

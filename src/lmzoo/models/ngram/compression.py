@@ -48,9 +48,10 @@ def prune(trie: Trie, weights: Weights, threshold: float) -> tuple[Trie, Weights
 
 
 def quantise(trie: Trie, weights: Weights) -> Weights:
-    """Replaces the log-probabilities of an n-gram model by one-byte codes, each used for equally many n-grams.
+    """Replaces the log-probabilities of the n-grams of length 2 or more by one-byte codes.
 
-    The back-off weights are recomputed so that every distribution sums to 1.
+    The n-grams are divided by log-probability into groups of about equal size, and each group has a code. The back-off
+    weights are recomputed so that every distribution sums to 1.
     """
     first = trie.level(1).stop
     exact, longer = np.split(weights.values, [first])
@@ -90,11 +91,14 @@ def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
 
 
 def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64], ...]:
-    """Computes the probabilities that pruning needs, for all n-grams of length `order` and their contexts.
+    """Computes the probabilities of all n-grams of length `order`, after their contexts and after shorter contexts.
 
-    An n-gram h w is a token w after a context h, and h' is h without its first token. Returns four arrays. For each
-    context h: the total probability, after h, of all tokens that never followed h; and the total probability of the
-    same tokens after h'. For each n-gram h w: the probability p(w | h); and the probability p(w | h').
+    An n-gram h w is a token w after a context h, and h' is h without its first token. Returns four arrays:
+
+    - for each context h, the total probability after h of all tokens that never followed h;
+    - for each context h, the total probability after h' of the same tokens;
+    - for each n-gram h w, the probability p(w | h);
+    - for each n-gram h w, the probability p(w | h').
     """
     nodes, contexts = trie.level(order), trie.level(order - 1)
     parents = trie.parents(order) - contexts.start

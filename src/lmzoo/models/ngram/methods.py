@@ -126,9 +126,9 @@ class TunedDiscounting(Discounting):
 
 
 class FromOccurrences:
-    """Base class of the smoothing methods that use the occurrences of n-grams at every order.
+    """Base class of the smoothing methods that use the number of occurrences of each n-gram as its count.
 
-    Methods without parameters inherit `learn`, which returns an empty array.
+    Methods without learned parameters inherit `learn`, which returns an array with no columns.
     """
 
     form: Form = "interpolated"
@@ -220,8 +220,8 @@ class Additive(FromOccurrences):
     def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
         """Returns the counts of all n-grams of length `order`, with 0 for n-grams that additive smoothing does not use.
 
-        It uses the n-grams of the highest order n. At the start of a document, where the context has fewer than n - 1
-        tokens, it also uses shorter n-grams.
+        Additive smoothing uses the n-grams of the highest order n. Shorter n-grams are used only if they begin at the
+        start of a document, where the context has fewer than n - 1 tokens.
         """
         observed = counted.observed(order)
         if order < counted.trie.order:
@@ -278,10 +278,14 @@ class JelinekMercer(FromOccurrences):
     ) -> NDArray[np.float64]:
         """Performs one EM step for the interpolation weights `lambdas` (n, 20); returns the updated weights.
 
-        Each of the orders 1 .. n has 20 weights, one for each range of context counts. For each of T validation tokens
-        and each order, `ratios` (n, T) is the relative frequency of the token after its context, `buckets` (n, T) the
-        index of the context's range, and `seen` (n, T) True if the context occurred in training. `uniform` is the
-        probability of a token below the unigram model.
+        Each of the orders 1 .. n has 20 weights, one for each range of context counts. For each order and each of T
+        validation tokens:
+
+        - `ratios` (n, T): relative frequency of the token after its context in training.
+        - `buckets` (n, T): index of the range of the context's count.
+        - `seen` (n, T): True if the context occurred in training.
+
+        `uniform` is the probability 1 / V of each of V tokens, with which the unigram model is interpolated.
         """
         mix = np.where(seen, np.take_along_axis(lambdas, buckets, axis=1), 0)  # (n, T)
         probs = np.empty_like(mix)
@@ -315,10 +319,11 @@ Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]
 def _held_out(counted: CountedNgrams, valid: TokenStream) -> Iterator[tuple[NDArray[np.int32], Bounds]]:
     """Looks up the n-grams of a validation text in the sorted list of training n-grams, for each order 1 .. n.
 
-    Yields three arrays (T,) for each order, as (indices, (begins, ends)), with a number for each of T validation
-    tokens. `indices` is the position in the list of the n-gram that ends with the token, or -1 if it does not occur in
-    training. The list holds all n-grams with the same context from position `begins` to `ends` - 1; both are equal if
-    the context does not occur in training.
+    Yields (indices, (begins, ends)) for each order: three arrays with an element for each of the T validation tokens.
+
+    - `indices` (T,): index in the list of the n-gram that ends with the token; -1 if it does not occur in training.
+    - `begins`, `ends` (T,): range of the training n-grams with the same context as this n-gram, which are consecutive
+      in the list. Both are equal if the context does not occur in training.
     """
     from lmzoo.models.ngram.scoring import Matcher  # imports numba, which only a fit may load
 

@@ -112,13 +112,18 @@ class Reference:
         return (discounted[token] if token in counts else left_over * self._lower(context, token) / unseen) / total
 
     def _lower(self, context: Ngram, token: Token) -> float:
-        """Returns p(token | h'), where h' is the context without its first token, or 1 / V after the empty context."""
+        """Returns the probability of `token` after the context without its first token.
+
+        Returns 1 / V, for a vocabulary of V tokens, if the context is empty.
+        """
         return self.prob(context[1:], token) if context else 1 / len(self.vocabulary)
 
     def score(self, context: Ngram, token: Token) -> float:
-        """Returns the score of stupid back-off: c(h w) / c(h), or 0.4 times the score after the shorter context.
+        """Returns the score of stupid back-off for the token w = `token` after the context h = `context`.
 
-        The score below the empty context is 1 / V for all V tokens (Brants et al. 2007, equation 5).
+        The score is c(h w) / c(h), where c is the count in training, or 0.4 times the score after the shorter context
+        if the token never followed h. The score below the empty context is 1 / V for all V tokens (Brants et al. 2007,
+        equation 5).
         """
         counts = self.counts_after(context)
         if token in counts:
@@ -126,10 +131,10 @@ class Reference:
         return 0.4 * (self.score(context[1:], token) if context else 1 / len(self.vocabulary))
 
     def counts_after(self, context: Ngram) -> dict[Token, int]:
-        """Returns the count of each token that followed `context`.
+        """Returns the count of each token that followed `context` in training.
 
-        Additive smoothing uses no lower orders: it has counts only after contexts of `order` - 1 tokens, and after
-        shorter ones that reach back to the start of the document.
+        Additive smoothing uses no lower orders. With this method, the result is empty for a context of fewer than
+        `order` - 1 tokens, unless the context begins at the start of a document.
         """
         order = len(context) + 1
         if self.smoothing in ("additive", "mle") and order < self.order and context[:1] != (self.start,):
@@ -138,9 +143,10 @@ class Reference:
         return {token: counts[*context, token] for token in self.vocabulary if counts[*context, token]}
 
     def discount(self, context: Ngram, counts: dict[Token, int]) -> tuple[dict[Token, float], float]:
-        """Discounts the counts of the tokens that followed `context`.
+        """Discounts the counts of the tokens that followed `context`, by the smoothing method of the model.
 
-        Returns the discounted count of each token, and the count that is left over for the shorter context.
+        Returns the discounted count of each token, and the count that is left over for the distribution after the
+        shorter context.
         """
         order, total = len(context) + 1, sum(counts.values())
         match self.smoothing:
@@ -163,7 +169,8 @@ class Reference:
     def _continuations(self, occurrences: dict[int, Counter[Ngram]], order: int) -> Counter[Ngram]:
         """Returns, for each n-gram of length `order`, the number of different tokens before it (Kneser & Ney 1995).
 
-        The longest n-grams, and those at the start of a document, keep the number of their occurrences.
+        `occurrences` holds the number of occurrences of the n-grams of each length. This number is returned instead for
+        n-grams of the highest order, and for n-grams at the start of a document.
         """
         if order == self.order:
             return occurrences[order]
@@ -192,8 +199,8 @@ class Reference:
     def _katz_factors(self, order: int) -> Sequence[float]:
         """Returns the factors by which Katz smoothing multiplies the counts 0, 1 .. 5, and 6 or more.
 
-        The factors are for n-grams of length `order`. They are computed by Katz (1987), the equation for d_r with k =
-        5.
+        The factors are for n-grams of length `order`. They are computed by the equation for d_r in Katz (1987), with k
+        = 5.
         """
         t = Counter(self.counts[order].values())
         x = 6 * t[6] / t[1] if t[1] else 1

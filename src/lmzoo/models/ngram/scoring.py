@@ -65,10 +65,10 @@ class Matcher:
         return nodes
 
     def log_probs(self, ids: NDArray[np.int32], weights: Weights) -> NDArray[np.float64]:
-        """Returns the (T,) log-probability of each token of a text, in nats.
+        """Returns the log-probability (T,) of each of the T tokens of a text under an n-gram model, in nats.
 
-        It is the log-probability of the longest n-gram in the trie that ends with the token, plus the back-off weights
-        of the longer contexts.
+        The log-probability of a token is that of the longest n-gram in the trie that ends with it, plus the back-off
+        weights of the longer contexts.
         """
         total = np.empty(ids.size)
         for start in range(0, ids.size, _BLOCK):
@@ -181,11 +181,11 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """Returns two signatures of a compiled function, for the two ways to store the log-probabilities of n-grams.
+    """Returns two signatures of a compiled function: one for log-probabilities as float32, one for one-byte codes.
 
-    Each signature is a tuple of numba types, one for each argument of the function. In `arguments`, the type `VALUES`
-    is a placeholder for the array of log-probabilities. It is replaced by the type of float32 arrays in the first
-    signature, and of one-byte codes in the second.
+    These are the two ways in which the log-probabilities of n-grams are stored. `arguments` are the numba types of the
+    function's arguments, with the placeholder `VALUES` for the array of log-probabilities. The placeholder is replaced
+    by the type of float32 arrays in the first signature, and by the type of arrays of codes in the second.
     """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
@@ -219,10 +219,11 @@ def _score(nodes, values, codebook, backoffs, total):
     )
 )  # fmt: skip
 def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs, path, weights, rows):
-    """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V).
+    """Writes the log-probabilities of all V tokens after each of B contexts of an n-gram model to `rows` (B, V).
 
-    First writes the unigrams plus the back-off weights of all contexts. Then overwrites the children of each context,
-    from the shortest context to the longest.
+    The contexts are the trie nodes `states` (B,). All tokens first get their unigram log-probabilities plus the
+    back-off weights of the context and its suffixes. Then the tokens that followed the context or a suffix in training
+    are overwritten, from the shortest suffix to the whole context.
     """
     vocab_size = rows.shape[1]
     for b in range(states.size):

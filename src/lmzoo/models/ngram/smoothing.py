@@ -47,7 +47,7 @@ or, for stupid back-off, over these tokens by a fixed factor, after which all sc
 
 @dataclass(frozen=True, eq=False)
 class Successors:
-    """The tokens that followed some contexts of one length, with their counts."""
+    """The counts of the tokens that followed each of H contexts of the same length in the training text."""
 
     counts: NDArray[np.int32]
     """(N,) counts of the N n-grams (a context and a token that followed it), sorted by context."""
@@ -70,15 +70,20 @@ DiscountedCounts = tuple[NDArray[Any], NDArray[Any]]
 
 
 class Smoothing(Protocol):
-    """A smoothing method for n-gram models: its counts, its discounts, and the distribution of the left-over count."""
+    """The interface of the smoothing methods for n-gram models.
+
+    A smoothing method defines the counts of the n-grams, the discounts of these counts, and the form in which the
+    left-over count of a context is distributed over tokens.
+    """
 
     @property
     def form(self) -> Form:
-        """The way in which a smoothing method uses the distribution after the shorter context.
+        """The way in which a smoothing method uses the distribution after the context without its first token.
 
-        The shorter context lacks the first token. "interpolated" adds a share of this distribution to the probability
-        of every token. "back-off" uses it only for the tokens that never followed the context. "renormalised" (stupid
-        back-off) does the same with a fixed factor, and then divides all scores by their sum.
+        - "interpolated" adds a share of this distribution to the probability of every token.
+        - "back-off" uses this distribution only for the tokens that never followed the whole context.
+        - "renormalised" (stupid back-off) also uses it only for these tokens, but with a fixed factor, and then divides
+          all scores by their sum.
         """
         ...
 
@@ -137,12 +142,14 @@ def _estimate_order(
     log_probs: NDArray[np.float32],
     backoffs: NDArray[np.float32],
 ) -> _Order:
-    """Writes the log-probabilities of all n-grams of length `order` and the log back-off weights of their contexts.
+    """Computes the log-probabilities of all n-grams of length `order` and the log back-off weights of their contexts.
 
-    The results are written to `log_probs` and `backoffs`, at the trie nodes of the n-grams and contexts. `parameters`
-    are the learned parameters of the smoothing method for this order. `lower_order` is the result of this function for
-    the order below: the probabilities of its n-grams and the sums of the scores after their contexts, in double
-    precision.
+    - `log_probs`, `backoffs`: arrays to which the results are written, at the trie nodes of the n-grams and contexts.
+    - `parameters`: learned parameters of the smoothing method for this order.
+    - `lower_order`: the result of this function for the order below.
+
+    Returns the probabilities of the n-grams and, for stupid back-off, the sum of the scores after each context, in
+    double precision. The probabilities of the highest order are not returned.
     """
     trie, workspace = counted.trie, counted.workspace
     contexts, nodes, first_shorter = trie.level(order - 1), trie.level(order), trie.level(max(0, order - 2)).start
@@ -181,9 +188,11 @@ def _combine(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Computes the probabilities of N n-grams and the back-off weights of their H contexts by the smoothing formula.
 
-    `form` is the way in which the left-over counts are distributed: "interpolated", "back-off" or "renormalised".
-    `discounted` (N,) are the discounted counts of the n-grams, `left_over` (H,) the counts that the contexts give to
-    their shorter contexts, and `lower` (N,) the probability of the last token of each n-gram after the shorter context.
+    - `form`: the way in which left-over counts are distributed: "interpolated", "back-off" or "renormalised".
+    - `discounted` (N,): the discounted counts of the n-grams.
+    - `left_over` (H,): the count of each context that is left over for the shorter context.
+    - `lower` (N,): the probability of the last token of each n-gram after the shorter context.
+
     Returns the probabilities (N,), the back-off weights (H,), and the sums (H,) of all scores after each context before
     they were normalised, which only the form "renormalised" uses.
 
@@ -210,7 +219,10 @@ def _combine(
 
 
 def _blocks(first_child: NDArray[np.int32], contexts: slice) -> Iterator[slice]:
-    """Yields slices of the contexts of one order such that the contexts of a slice have about `_BLOCK` children."""
+    """Yields slices of the contexts of one order, each with about `_BLOCK` children in total.
+
+    The children of a context are the n-grams that continue it by one token.
+    """
     starts = first_child[contexts.start : contexts.stop + 1]
     cuts = np.searchsorted(starts, np.arange(starts[0] + _BLOCK, starts[-1], _BLOCK)).tolist()
     edges = sorted({0, *cuts, starts.size - 1})

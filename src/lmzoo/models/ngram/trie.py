@@ -116,9 +116,9 @@ class Trie:
 
     @cached_property
     def n_at_document_start(self) -> list[int]:
-        """The number of n-grams of each order 0 .. n that begin at a document start.
+        """The number of n-grams of each order 0 .. n that begin at the start of a document.
 
-        They are the first nodes of their order, because EOT has the lowest id.
+        These n-grams are the first nodes of their order, because EOT (the end-of-text token) has the lowest id.
         """
         counts, end = [0, 1], 2 + EOT
         for order in range(2, self.order + 1):
@@ -139,8 +139,8 @@ class Trie:
     def from_arrays(cls, arrays: Arrays, vocab_size: int, order: int) -> Trie:
         """Returns the n-gram trie that is saved in `arrays`.
 
-        Raises SavedModelError if compiled code that uses the trie could read outside the arrays or never end. The check
-        reads each array once.
+        Raises SavedModelError if the arrays do not match each other, so that compiled code could read outside them or
+        run forever. The check reads each array once.
         """
         levels = take_array(arrays, "levels", shape=(order + 2,), dtype=np.int64)
         start = [0, 1, 1 + vocab_size]

@@ -15,10 +15,13 @@ def _read_2d(dtype: types.Type) -> types.Type:
 
 @kernel(_read_2d(_I64), _read_2d(_F64), read(_I64), read(_I32), read(_F64), write(_F64, 2))
 def add_predictions(contexts, weights, starts, tokens, probs, rows):
-    """Adds the weighted predictions of P contexts to each of B distributions over V tokens.
+    """Adds the predictions of P contexts, multiplied by their weights, to each of B distributions over V tokens.
 
-    `contexts` (P, B) are the contexts of each distribution, `weights` (P, B) their weights, and `rows` (B, V) the
-    distributions. Context c is followed by `tokens[starts[c]:starts[c + 1]]`, with the probabilities `probs`.
+    - `contexts` (P, B): index of each context of each distribution.
+    - `weights` (P, B): weights of the contexts.
+    - `starts`, `tokens`, `probs`: context c predicts tokens[starts[c] : starts[c + 1]] with the probabilities
+      probs[starts[c] : starts[c + 1]].
+    - `rows` (B, V): the distributions, updated in place.
     """
     for b in range(rows.shape[0]):
         for pattern in range(contexts.shape[0]):

@@ -25,12 +25,13 @@ _ENOUGH = 1e-6
 
 
 def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Computes interpolation weights for B predictions, each of which combines P contexts and the uniform distribution.
+    """Computes the interpolation weights of P contexts and the uniform distribution, for each of B predictions.
 
-    The contexts are used in turn, from the last row to the first: each makes the prediction with the probability in
-    `lambdas` (P, B), and otherwise the next does. For example, the lambdas 0.5 (used first), 0.4 and 0.2 give the
-    weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06, and the uniform distribution has the weight 0.24. Returns
-    the weights of the contexts (P, B) and of the uniform distribution (B,).
+    The contexts are used in turn, from the last row of `lambdas` (P, B) to the first. Each context makes the prediction
+    with its probability in `lambdas`; otherwise the next context is used, and finally the uniform distribution. For
+    example, the lambdas 0.5 (used first), 0.4 and 0.2 give the weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06,
+    and the uniform distribution has the weight 0.24. Returns the weights of the contexts (P, B) and of the uniform
+    distribution (B,).
     """
     passed_on = np.cumprod(1 - lambdas[::-1], axis=0)[::-1]
     reached = np.concatenate([passed_on[1:], np.ones((1, lambdas.shape[1]))])
@@ -40,12 +41,16 @@ def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def _learn_lambdas(
     tables: ContextTables, left_over: NDArray[np.float64], valid: TokenStream, order: int
 ) -> NDArray[np.float64]:
-    """Learns by expectation-maximisation the probability (lambda) with which each context makes a prediction.
+    """Learns the interpolation weights of the C contexts of a skip n-gram model on the validation set, by EM.
 
-    Returns the lambdas (C + 1,) of C contexts and, as the last one, 0 for unseen contexts. `left_over` (C + 1,) is the
-    fraction of its counts that discounting removed from each context. For each lambda, one pseudo-token is added to the
-    validation set, for which the context makes the prediction with a probability of about 1 - `left_over`. The
-    pseudo-token determines a lambda without validation tokens, and keeps all lambdas above 0 and below 1.
+    A weight (lambda) is the probability that the context makes the prediction, given that no context before it in a
+    fixed order has made the prediction. `left_over` (C + 1,) is the fraction of the counts of each context that
+    discounting has removed. Contexts with the same pattern of tokens and a similar fraction share a lambda. Returns the
+    lambdas (C + 1,); the last one is 0, for all contexts that do not occur in training.
+
+    For each lambda, one pseudo-token is added to the validation set, for which the context makes the prediction with a
+    probability of about 1 - `left_over`. The pseudo-token determines a lambda without validation tokens, and keeps all
+    lambdas above 0 and below 1.
     """
     n_patterns = tables.first.size - 1
     patterns = np.repeat(np.arange(n_patterns), np.diff(tables.first))

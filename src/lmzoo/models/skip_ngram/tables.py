@@ -23,9 +23,10 @@ def _without_farthest(pattern: int) -> int:
 
 
 def _farthest(pattern: int, order: int) -> int:
-    """Returns the distance to the farthest token that a pattern uses, from 1 to `order` - 1, or 0 if it uses no token.
+    """Returns the distance to the farthest of the tokens that a pattern selects, or 0 if it selects no token.
 
-    A pattern is a number of `order` - 1 bits, one for each of the last tokens; its highest bit is for the last token.
+    A pattern selects some of the last `order` - 1 tokens. It is a number with one bit for each of them, which is 1 if
+    the token is selected. The highest bit is for the last token, which has the distance 1.
     """
     return order - (pattern & -pattern).bit_length() if pattern else 0
 
@@ -45,8 +46,9 @@ def recent_tokens(stream: TokenStream, order: int) -> NDArray[np.int64]:
 class ContextTables:
     """The contexts of a skip n-gram model that occur in a text, with the probabilities of the tokens that followed.
 
-    A context consists of the tokens that one of P patterns selects from the last n - 1 tokens. The C contexts are
-    numbered pattern by pattern. The number C stands for every context that does not occur; no token follows it.
+    A context consists of the tokens that one of P patterns selects from the last n - 1 tokens. The C contexts that
+    occur have the numbers 0 to C - 1, pattern by pattern. The number C stands for all other contexts, which no token
+    follows.
     """
 
     first: NDArray[np.int64]
@@ -88,7 +90,10 @@ class ContextTables:
 
     @cached_property
     def _pairs(self) -> NDArray[np.int64]:
-        """The N pairs of a context and a token that followed it, as increasing numbers context * V + token."""
+        """The N pairs of a context and a token that followed it, as increasing numbers context * V + token.
+
+        V is the size of the vocabulary.
+        """
         return np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts)) * self.vocab_size + self.tokens
 
 
@@ -101,11 +106,12 @@ def _search(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.
 def count_contexts(
     stream: TokenStream, vocab_size: int, order: int, on_progress: OnProgress | None
 ) -> tuple[ContextTables, NDArray[np.float64]]:
-    """Counts the tokens that followed each context of a text, for all patterns of a skip n-gram model.
+    """Computes the probability of each token that followed each context of a text, for a skip n-gram model.
 
-    A pattern is a subset of the last `order` - 1 tokens, and a context is the tokens that a pattern selects. The counts
-    are discounted. Returns the tables with the C contexts, and the fraction (C + 1,) of the counts that discounting
-    removed from each context. The last fraction is 1, for contexts that do not occur.
+    A context consists of the tokens that a pattern, a subset of the last `order` - 1 positions, selects. Each
+    probability is a relative frequency after discounting. Returns tables with the probabilities after C contexts, and
+    the fraction (C + 1,) of the counts of each context that discounting removed. The last fraction is 1, for all
+    contexts that do not occur in the text.
     """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)
