@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,13 @@ def test_discounts_fall_back_order_by_order() -> None:
     np.testing.assert_allclose(model.parameters, [[1 / 3, 1, 3], Discounting.FALLBACK])
 
 
+class WithDiscounts(Reference):
+    """The reference implementation with the discounts that are given as parameters."""
+
+    def _discounts(self, order: int) -> Sequence[float]:
+        return 0, *self.parameters[order - 1]
+
+
 @pytest.mark.parametrize(
     ("smoothing", "discounts"),
     [
@@ -108,7 +116,8 @@ def test_discounts_that_are_given(smoothing: str, discounts: tuple[float, ...]) 
     model = ngram(6, order=3, smoothing=smoothing).fit(data)
     assert model.parameters.tolist() == [list(discounts)] * 3
     assert model.largest_sum_error() < 1e-5
-    plain = reference_of(model, data.train, smoothing.partition(":")[0])
+    documents = [document.tolist() for document in data.train.documents()]
+    plain = WithDiscounts(documents, range(6), 3, smoothing.partition(":")[0], model.parameters.tolist())
     for context in ([], [2], [3, 4], [5, 5]):
         expected = [plain.prob((EOT, *context), token) for token in range(6)]
         np.testing.assert_allclose(probs_after(model, *context), expected, atol=SINGLE)
