@@ -202,7 +202,8 @@ def _guard_writes(folder: Path, outside: list[str]) -> None:
                 return
             paths: tuple[Any, ...] = (path,)
         elif event in watched:
-            paths = arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]
+            two = event in ("os.rename", "os.link")
+            paths = arguments[1:2] if event == "os.symlink" else arguments[:2] if two else arguments[:1]
         else:
             return
         for path in paths:
@@ -233,7 +234,7 @@ def _work(kind: Kind, folder: Path, seed: int, numbers: range, connection: Conne
         outside.clear()
         outcome = _outcome(kind, home, np.random.default_rng([seed, number]))
         used = _memory("VmHWM:") - before
-        if outside:
+        if outside and outcome[0] in ("refused", "accepted"):
             outcome = "wrote outside", outside[0]
         elif used > MAX_BYTES:
             outcome = "memory", f"{used / 1e9:.1f} GB"

@@ -82,7 +82,8 @@ def test_other_readers_check_their_records(run: Path) -> None:
 
 
 def test_an_unknown_machine_is_reported(run: Path) -> None:
-    edit(run, lambda record: record.update(machine={}))
+    path = run / "results.jsonl"
+    write_records(path, [replace(record, machine={}) for record in read_records(path)])
     write_report(run)
     assert "machine: unknown, unknown cores" in (run / "report.md").read_text(encoding="utf-8")
 

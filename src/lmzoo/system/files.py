@@ -88,7 +88,7 @@ def describe_os_error(error: OSError, path: str | Path) -> str:
         if blocking:
             return f"{shown}: {blocking} is a file, not a folder; choose another place"
     reason = error.strerror or str(error)
-    return f"{shown}: {reason}; {_HINTS.get(error.errno or 0, 'choose another place')}"
+    return f"{shown}: {reason}; {_HINTS.get(error.errno or errno.ENOSPC, 'choose another place')}"
 
 
 @contextmanager
