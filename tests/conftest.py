@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from sample_texts import small_texts
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of text files, one document each."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for number, text in enumerate(small_texts()):
-        (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
+def corpus_folder() -> Path:
+    """A folder of text files, one document each, with the same path for all workers."""
+    folder = Path(os.environ["TMPDIR"]) / "corpus"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            for number, text in enumerate(small_texts()):
+                (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
     return folder
 
 

@@ -210,7 +210,7 @@ def test_a_failed_save_leaves_the_old_one(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lmzoo.arrays.save_file", full_disk)
+    monkeypatch.setattr("lmzoo.predictor.save_arrays", full_disk)
     with pytest.raises(LmzooError, match="No space left on device; free some space"):
         markov_predictor.save(home)
     assert [path.name for path in tmp_path.iterdir()] == ["home"]

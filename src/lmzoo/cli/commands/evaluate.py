@@ -56,7 +56,7 @@ def evaluate(
     for folder, name in zip(predictors, distinct_names(predictors), strict=True):
         predictor = Predictor.load(folder, device=device)
         if no_bos:
-            predictor = predictor.without_start()
+            predictor, name = predictor.without_start(), f"{name}, no start"
         text = text_of(predictor)
         if text.split == "all" and text.name == predictor.provenance.corpus:
             terminal.note(f"{name} was trained on an earlier version of {text.name}, or on a part of it.")
