@@ -14,7 +14,7 @@ from lmzoo.errors import ConfigurationError, TokenIdError
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
 
-NO_WHOLE_NUMBERS: list[Any] = [math.nan, math.inf, 1.5, 2.0, 1e308, True, np.bool_(True), "1", b"1", [1], 1j, dict()]
+NO_WHOLE_NUMBERS: list[Any] = [math.nan, math.inf, 1.5, 2.0, 1e308, True, np.bool_(True), "1", b"1", [1], 1j, {}]
 NO_NUMBERS: list[Any] = [math.nan, math.inf, True, np.bool_(True), "1", None, [1], 1j, 10**400]
 NO_IDS: dict[str, Any] = {
     "fractions": [1.7, 2.2], "whole floats": [1.0, 2.0], "texts": ["1", "2"], "truth values": [True, False],
