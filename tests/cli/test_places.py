@@ -87,4 +87,5 @@ def test_names_of_300_characters(
     status, line = ends(words, capsys)
     assert status == 1
     assert line.endswith(": File name too long; choose a shorter name")
+    assert f"{'x' * 80}..." in line
     assert "[Errno" not in line

@@ -34,17 +34,14 @@ WRONG_OF: dict[str, list[Any]] = {
 }
 
 
-def wrong_settings() -> list[Any]:
-    """Returns pairs (species, settings) with one invalid value each, for all settings of all species."""
-    cases = []
-    for species in zoo.names():
-        hints = typing.get_type_hints(zoo.card(species).resolve())
-        for setting in zoo.defaults(species):
-            cases += [(species, {setting: value}) for value in _wrong(setting, hints[setting])]
-        if "training" in hints:
-            hints = typing.get_type_hints(TrainConfig)
-            for name in (field.name for field in fields(TrainConfig)):
-                cases += [(species, {"training": {name: value}}) for value in _wrong(name, hints[name])]
+def wrong_settings(species: str) -> list[dict[str, Any]]:
+    """Returns settings of a species with one invalid value each, for all of its settings."""
+    hints = typing.get_type_hints(zoo.card(species).resolve())
+    cases = [{setting: value} for setting in zoo.defaults(species) for value in _wrong(setting, hints[setting])]
+    if "training" in hints:
+        hints = typing.get_type_hints(TrainConfig)
+        for name in (field.name for field in fields(TrainConfig)):
+            cases += [{"training": {name: value}} for value in _wrong(name, hints[name])]
     return cases
 
 
@@ -56,14 +53,16 @@ def _wrong(setting: str, hint: Any) -> list[Any]:
     return [value for value in WRONG[kind] if not (value is None and NoneType in kinds)]
 
 
-@pytest.mark.parametrize(("species", "settings"), wrong_settings(), ids=lambda value: str(value)[:60])
-def test_wrong_values_are_refused_in_one_line(species: str, settings: dict[str, Any]) -> None:
-    with pytest.raises((ConfigurationError, UnknownNameError)) as refused:
-        zoo.create(species, V, **settings)
-    message = str(refused.value)
-    assert "\n" not in message
-    reasons = (" must be ", " is ", "needs", "known: ", "did you mean", "cannot read")
-    assert any(reason in message for reason in reasons), message
+@pytest.mark.parametrize("species", [name for name in zoo.names() if zoo.defaults(name)])
+def test_wrong_values_are_refused_in_one_line(species: str) -> None:
+    for settings in wrong_settings(species):
+        with pytest.raises((ConfigurationError, UnknownNameError)) as refused:
+            zoo.create(species, V, **settings)
+            pytest.fail(f"accepted: {settings}")
+        message = str(refused.value)
+        assert "\n" not in message, settings
+        reasons = (" must be ", " is ", "needs", "known: ", "did you mean", "cannot read")
+        assert any(reason in message for reason in reasons), (settings, message)
 
 
 @pytest.mark.parametrize("species", zoo.names())

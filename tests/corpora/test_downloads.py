@@ -130,8 +130,7 @@ def remote(server: Server, data_folder: Path, *urls: str) -> CorpusCard:
 
 
 def cached() -> list[str]:
-    folder = downloads.cache_folder()
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in downloads.cache_folder().glob("*"))
 
 
 def test_download_is_kept_and_not_repeated(server: Server, data_folder: Path) -> None:
