@@ -74,6 +74,7 @@ def test_python_code_runs(
         assert not output or printed == output
 
 
+@pytest.mark.slow
 def test_the_tutorial_builds_two_species(tmp_path: Path) -> None:
     names = iter(re.findall(r"Save this as `(\w+\.py)`", text_of(TUTORIAL)))
     rest = []

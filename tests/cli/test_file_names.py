@@ -42,7 +42,10 @@ def test_names_as_text_and_back() -> None:
     printable_json(json.dumps(LATIN, ensure_ascii=False)).encode()
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(NAMES[kind], id=kind, marks=[pytest.mark.slow] if kind != "latin-1" else []) for kind in NAMES],
+)
 def test_a_model_of_a_folder_with_such_names(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

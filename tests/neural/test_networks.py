@@ -210,6 +210,7 @@ def test_a_widened_network_keeps_the_predictions_of_the_old_tokens(name: str) ->
     assert len(list(wider.parameters())) == len(list(network.parameters())), "tied weights stay tied"
 
 
+@pytest.mark.slow
 def test_a_model_around_a_widened_network_learns_the_new_tokens() -> None:
     cycle = TokenStream.from_documents([np.tile(np.arange(1, V), 20)])
     training = {"tokens": 6_000, "batch_size": 4, "chunk_size": 16, "learning_rate": 2e-2}
