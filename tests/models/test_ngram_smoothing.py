@@ -215,3 +215,13 @@ def test_tuned_discounts_make_the_valid_split_most_likely() -> None:
                 worse += moved < best
     assert worse >= 8
     assert best > likelihood(ngram(12, order=3).fit(data).parameters)
+
+
+def test_undefined_discounts_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="lmzoo"):
+        once = TokenStream.from_documents([[1, 2, 3]])
+        ngram(5, order=2).fit(TrainingData(once, once))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the counts of this text define no discounts for the order(s) 1, 2: (0.5, 1.0, 1.5) are used, as by lmplz with "
+        "--discount_fallback"
+    ]

@@ -338,8 +338,8 @@ def _checked(text: str) -> str:
             text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
-            f"character {error.start} of the text is half of a surrogate pair ({text[error.start]!r}), which is no "
-            "Unicode text: read files as UTF-8, not with 'surrogateescape'"
+            f"character {error.start} of the text is half of a surrogate pair ({text[error.start]!r}), as a byte that "
+            "is not UTF-8 becomes one: give a text that is valid Unicode"
         ) from error
     return text
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +18,8 @@ from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
     from lmzoo.models.ngram.counting.protocol import CountedNgrams
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,15 @@ class Discounting:
         orders = range(1, counted.trie.order + 1)
         if self.fixed:
             return np.array([self.fixed for _ in orders])
-        return np.array([self._discounts(self.counts(counted, order)) for order in orders])
+        discounts = [self._discounts(self.counts(counted, order)) for order in orders]
+        if undefined := [order for order, values in zip(orders, discounts, strict=True) if values == self.FALLBACK]:
+            _logger.info(
+                "the counts of this text define no discounts for the order(s) %s: %s are used, as by lmplz with "
+                "--discount_fallback",
+                ", ".join(map(str, undefined)),
+                self.FALLBACK,
+            )
+        return np.array(discounts)
 
     def _discounts(self, counts: NDArray[np.int32]) -> tuple[float, float, float]:
         """Computes the discounts of the counts 1, 2, and 3 or more, from the counts of all n-grams of one order."""
