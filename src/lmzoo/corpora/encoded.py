@@ -135,9 +135,10 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
 
 
 def evenly_sampled(texts: Sequence[str], n_characters: int) -> Sequence[str]:
-    """Returns about `n_characters` characters of texts, in passages from the first text to the last at equal distances.
+    """Samples about `n_characters` characters of a list of texts, evenly from the first text to the last.
 
-    Texts that have no more characters in total are returned unchanged.
+    Returns the sample as a list of passages at equal distances. If the texts have at most `n_characters` characters in
+    total, they are returned unchanged.
     """
     total = sum(map(len, texts))
     if total <= n_characters:

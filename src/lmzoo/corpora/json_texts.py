@@ -20,11 +20,11 @@ _SPACE = re.compile(r"\s*")
 
 
 def is_json(text: str, suffix: str) -> bool:
-    """Returns True if a text holds documents in JSON.
+    """Returns True if a text contains documents in JSON.
 
-    `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A text named `.jsonl`, `.json` or
-    `.ndjson` is always JSON. Another text is JSON if it begins with a JSON object, or is one JSON array of objects; a
-    text named `.txt` only if these objects have the field "text".
+    `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A file with the suffix `.jsonl`,
+    `.json` or `.ndjson` is always JSON. Any other text is JSON if it begins with a JSON object, or if it is one JSON
+    array of objects. In a file with the suffix `.txt`, these objects must have the field "text".
     """
     if suffix in SUFFIXES:
         return True

@@ -40,9 +40,10 @@ def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
 
 
 def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
-    """Returns the name of a published corpus as text, and the names of the user's own files as a list.
+    """Determines if `spec` names a published corpus or files of the user.
 
-    Raises UnknownNameError or CorpusError if `spec` names neither.
+    Returns the name of the published corpus as a string, or the names of the files as a list. Raises UnknownNameError
+    or CorpusError if `spec` names neither.
     """
     if isinstance(spec, Path):
         return [spec]

@@ -26,7 +26,7 @@ _ENTITY = re.compile(r"&#?\w+;")
 def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
     """Reads the Brown Corpus; each document is a sentence, and "ca01:1" is the first sentence of the file ca01.
 
-    With `tags`, each word is replaced by its part of speech.
+    If `tags` is True, each word is replaced by its part of speech.
     """
     documents = []
     for name, paragraphs in _brown_texts(card, tags):
@@ -103,8 +103,8 @@ def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
 def shakespeare_scenes(card: CorpusCard) -> Splits:
     """Reads NLTK's eight plays by Shakespeare; each document is a scene or a prologue.
 
-    An example of its name is "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the speakers,
-    and the lines they speak.
+    A document has a name such as "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the
+    speakers, and the spoken lines.
     """
     from nltk.corpus.reader import XMLCorpusReader
 
@@ -147,8 +147,9 @@ def texts(card: CorpusCard) -> Splits:
 
 
 def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "latin-1") -> Splits:
-    """Reads every text of an NLTK corpus, or only `file`, and cuts each text into passages, which are the documents.
+    """Reads the texts of an NLTK corpus, and cuts each text into passages, which are the documents.
 
+    If `file` is the name of a file, only this file is read. Files that are not valid UTF-8 are decoded as `encoding`.
     The first 80 % of the passages of each text are for training, the next 10 % for validation, the last 10 % for test.
     """
     documents = [
@@ -167,7 +168,10 @@ def is_present(card: CorpusCard) -> bool:
 
 
 def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
-    """Downloads and verifies a corpus by NLTK, into the first writable folder of NLTK's search path."""
+    """Downloads a corpus with NLTK's downloader, which also verifies the file.
+
+    The file is written to the first writable folder of NLTK's search path.
+    """
     from nltk.downloader import Downloader, ErrorMessage, ProgressMessage
 
     try:

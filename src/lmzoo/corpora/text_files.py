@@ -47,7 +47,10 @@ def read_text(path: Path) -> str:
 
 
 def read_standard_input() -> str:
-    """Reads all text of standard input, as `read_text` reads a file: decompressed, and with the same size limit."""
+    """Reads all text of standard input, decompressed if necessary.
+
+    The size limit for the text and the exceptions are those of `read_text` for a compressed file.
+    """
     return decode(_read(sys.stdin.buffer, "standard input", is_regular=False), "standard input")
 
 

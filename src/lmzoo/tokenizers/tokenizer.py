@@ -138,10 +138,10 @@ class Tokenizer:
         return encoded
 
     def encode_parts(self, texts: Iterable[str]) -> Iterator[tuple[Part, NDArray[np.int32]]]:
-        """Yields consecutive parts of texts with their token ids, in memory that does not grow with the texts.
+        """Encodes texts one part at a time, so that the memory needed does not depend on the length of the texts.
 
-        A part is a whole text, or a part of a text with more than a million characters. Raises TokenizerError for an
-        unknown word if the vocabulary is closed, that is, has no `<unk>`.
+        Yields each part with its token ids. A part is a whole text or, if the text has more than a million characters,
+        a section of it. Raises TokenizerError for an unknown word if the vocabulary is closed, that is, has no `<unk>`.
         """
         encode = SegmentEncoder(self._encoded).encode if self._has_segments else self._encoded
         for batch in _batches(texts, in_parts=self._has_segments):
@@ -154,7 +154,11 @@ class Tokenizer:
 
     @contextmanager
     def _closed_vocabulary(self, texts: list[str]) -> Iterator[None]:
-        """Raises a TokenizerError that names the first unknown word, if the vocabulary has no `<unk>`."""
+        """Converts an encoding error inside the `with` block to a TokenizerError that names the unknown word.
+
+        Such an error occurs if one of `texts` has a word outside a closed vocabulary, that is, a vocabulary without
+        `<unk>`.
+        """
         try:
             yield
         except Exception as error:  # the library raises Exception itself
@@ -317,7 +321,10 @@ class Tokenizer:
 
 
 def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
-    """Yields texts or, with `in_parts`, the parts of long texts, in batches of about a million characters or more."""
+    """Groups texts into batches of at least a million characters; only the last batch may have fewer.
+
+    If `in_parts` is True, long texts are cut into parts of about a million characters first.
+    """
     batch: list[Part] = []
     size = 0
     for text in map(_checked, texts):
@@ -345,7 +352,7 @@ def _checked(text: str) -> str:
 
 
 def special_entry(name: str) -> str:
-    """Returns the vocabulary entry of the special token `name`; like the entry of EOT, no text can produce it."""
+    """Returns the vocabulary entry of the special token `name`. No text is ever encoded as this entry."""
     return _SPECIAL_ENTRY.format(name)
 
 
@@ -376,9 +383,10 @@ def _keeps_all(step: dict[str, Any]) -> bool:
 
 
 def _cuts_at_white_space(description: dict[str, Any]) -> bool:
-    """Returns True if the pre-tokenizer is known to split each text where `lmzoo.tokenizers.segments` cuts it.
+    """Returns True if a tokenizer is known to encode each word of a text independently of the words before and after.
 
-    `description` is the parsed `tokenizer.json`. The splitting must depend on nothing outside the segments.
+    Such a tokenizer splits each text before any space or line feed that follows another character than white space.
+    `description` is the parsed `tokenizer.json`, of which the pre-tokenizer is compared with a list of known ones.
     """
     match _steps(description["pre_tokenizer"]):
         case [{"type": "WhitespaceSplit" | "Whitespace"}]:

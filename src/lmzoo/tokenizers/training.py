@@ -132,9 +132,10 @@ def _trained_byte_pairs(texts: Iterable[str], vocab_size: int) -> tokenizers.Tok
 
 
 def _cut_long_runs(text: str) -> Iterator[str]:
-    """Yields consecutive parts of a text, cut inside runs of more than 1,000 characters with or without white space.
+    """Cuts a text inside very long words and very long stretches of white space, after each 1,000 characters.
 
-    The learner of byte pairs takes a time that grows with the square of the longest run. Other text is not cut.
+    Yields the consecutive parts of the text. The time for learning byte pairs grows with the square of the length of
+    the longest word, so without this cut a single long word could take hours.
     """
     start = 0
     for run in _LONG_RUN.finditer(text):
