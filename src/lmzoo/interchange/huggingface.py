@@ -140,7 +140,7 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
-    """Reads a GPT-2 model in a folder of Hugging Face as a predictor of the species `gpt2`.
+    """Reads a GPT-2 model in the folder format of Hugging Face as lmzoo's own model `gpt2`, with its tokenizer.
 
     The logits are the same as in transformers, except for rounding errors. The EOT (end-of-text) token and the token
     with id 0 exchange their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the

@@ -65,9 +65,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tokenizer(folder: Path, *, eot_id: int, vocab_size: int) -> Tokenizer:
-    """Returns the tokenizer in a model folder, for a model with `vocab_size` ids of which `eot_id` ends texts.
+    """Reads the tokenizer of a pretrained model from its folder.
 
-    Raises SavedModelError if the file `tokenizer.json` is missing, and TokenizerError if lmzoo cannot use it.
+    `vocab_size` is the number of token ids of the model, and `eot_id` the id of its end-of-text token. Raises
+    SavedModelError if the file `tokenizer.json` is missing, and TokenizerError if lmzoo cannot use it.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
