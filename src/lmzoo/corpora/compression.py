@@ -34,7 +34,7 @@ class DecompressionMemoryError(Exception):
 
 @dataclass(frozen=True)
 class _Format:
-    """A format of compressed data: a pattern of its first bytes, and a function that creates a decompressor."""
+    """A format of compressed data, with a regular expression for its first bytes and a function for decompression."""
 
     start: re.Pattern[bytes]
     new: Callable[[int], Any]

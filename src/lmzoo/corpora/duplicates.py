@@ -99,7 +99,7 @@ class _WordHasher:
         self._on_read = on_read
 
     def hashes(self, text: str) -> NDArray[np.uint64]:
-        """Returns the hash of each word of a text, in order."""
+        """Returns the 64-bit hash of each word of a text, in the order of the words."""
         found: list[NDArray[np.int32]] = []
         for part, _ in parts(text, _BATCH_CHARACTERS):
             words = cast(list[str], _WORD.findall(part.lower()))

@@ -45,12 +45,18 @@ class EncodedSplit:
 
     @property
     def bytes_by_token(self) -> NDArray[np.float64]:
-        """The bytes of each document divided evenly among its tokens, as an array (T,) for T tokens."""
+        """The number of bytes of text per token, for each of the T tokens of the split, as an array (T,).
+
+        It is an average: the bytes of each document are divided evenly among the tokens of the document.
+        """
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
 
     def is_recovered_by(self, tokenizer: Tokenizer) -> bool:
-        """Returns True if the tokenizer that encoded the documents decodes their token ids to exactly their texts."""
+        """Returns True if the texts can be recovered exactly by decoding their token ids.
+
+        `tokenizer` is the tokenizer that encoded the documents.
+        """
         return tokenizer.lossless or (tokenizer.kind != "word" and not self.alteration)
 
 
@@ -159,7 +165,8 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encodes the documents of a corpus as token ids.
 
-    `tokenizer` is a tokenizer, or the spec of one that is trained on the corpus first (see `tokenizer_for`).
+    `tokenizer` is a Tokenizer, or the specification of a tokenizer, such as "bpe:4096", which is then trained on the
+    corpus first. If it is None, the corpus determines the specification (see `tokenizer_for`).
     """
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
@@ -182,7 +189,7 @@ def encode_documents(
 ) -> EncodedSplit:
     """Encodes documents as token ids, and records their sizes; raises CorpusError if there are no documents.
 
-    `on_encoded` is called with the number of characters of each part of the text that has been encoded.
+    The text is encoded in parts. After each part, `on_encoded` is called with its number of characters.
     """
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")

@@ -18,19 +18,21 @@ from lmzoo.system.progress import OnProgress
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
-    Own files are given as a path, a folder, a glob, a list of these, or "-" for standard input. If a file has the name
-    of a corpus, the name means the corpus, and "./kjv" the file. Nothing is downloaded: see `fetch_corpus`. Raises
-    CorpusError if the text is missing, damaged or too short, and UnknownNameError if the name is unknown.
+    Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard input. The name "kjv"
+    always means the published corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see
+    `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no
+    such corpus and no such file.
     """
     found = _found(spec)
     return _load_known(found) if isinstance(found, str) else load_own(found)
 
 
 def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
-    """Loads all documents of a text, which is given as for `load_corpus`, without dividing them into splits.
+    """Loads all documents of a corpus, or of the user's own files, without dividing them into splits.
 
-    The splits of a published corpus follow each other in the order train, valid, test. A text of the user's own may
-    have a single document. Raises CorpusError and UnknownNameError as `load_corpus` does.
+    `spec` is the name of a published corpus, such as "kjv", or names own files as for `load_corpus`. The splits of a
+    published corpus follow each other in the order train, valid, test. A text of the user's own may have a single
+    document. Raises CorpusError and UnknownNameError as `load_corpus` does.
     """
     found = _found(spec)
     if not isinstance(found, str):
@@ -73,9 +75,9 @@ def load_tags(spec: str) -> Splits | None:
 
 
 def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
-    """Downloads a corpus if it is not on this machine, verifies its files, and returns its card.
+    """Downloads a corpus if it is not on this machine, verifies its files, and returns its description (card).
 
-    Raises CorpusError if the network cannot be reached, or if a file differs from the registry's checksum. A failed
+    Raises CorpusError if the network cannot be reached, or if a file differs from the published checksum. A failed
     download never leaves an incomplete file in place of the corpus.
     """
     card = corpus_card(name)

@@ -38,9 +38,9 @@ def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
 def brown_bengio2003(card: CorpusCard, *, tags: bool = False) -> Splits:
     """Reads the Brown Corpus with the splits of Bengio et al. (2003, section 4.1); each document is a paragraph.
 
-    A paragraph that crosses the end of a split is cut there. The paper's stream of 1,181,041 tokens has separators
-    between paragraphs and between texts; here the end of a document takes their place, with 1,161,192 words and 15,667
-    paragraphs. With `tags`, each word is replaced by its part of speech.
+    A paragraph that crosses the end of a split is cut there. If `tags` is True, each word is replaced by its part of
+    speech. The corpus has 1,161,192 words in 15,667 paragraphs. The paper counts 1,181,041 tokens, which include
+    separators between paragraphs and between files; here, each paragraph is followed by an end-of-text token instead.
     """
     train, valid, test = [], [], []
     start = 0  # of the paragraph, in words
@@ -190,8 +190,8 @@ def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
 def _texts(card: CorpusCard, names: str, encoding: str = "latin-1") -> Iterator[tuple[str, str]]:
     """Yields the name and text of every file of a corpus whose name matches the regular expression `names`.
 
-    Files are decoded as UTF-8, and those that are not valid UTF-8 in `encoding`, because NLTK's corpora mix encodings,
-    even within one corpus. Character entities such as `&lt;` are resolved.
+    NLTK's corpora mix encodings, even within one corpus, so a file that is not valid UTF-8 is decoded as `encoding`.
+    Character entities such as `&lt;` are replaced by the characters.
     """
     from nltk.corpus.reader.util import find_corpus_fileids
 

@@ -76,7 +76,7 @@ def wikitext_articles(card: CorpusCard) -> Splits:
 def wikitext_words(card: CorpusCard) -> Splits:
     """Reads a WikiText corpus of words; each document is an article with the word `<eos>` at every line end.
 
-    This is how the papers count words.
+    Published results count words in this way.
     """
     return Splits(
         *([Document(article.name, _words_of_lines(article.text)) for article in split] for split in _wikitext(card))

@@ -17,8 +17,8 @@ _logger = logging.getLogger(__name__)
 def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
     """Logs a warning if a text for a word tokenizer contains the words `<s>`, `</s>` or `<unk>`.
 
-    lmzoo reads `<s>` and `</s>` as ordinary words, and marks the start and the end of documents itself. Texts for other
-    programs may contain these words. The warning says how often each word occurs, and how the tokenizer encodes it.
+    lmzoo reads these as ordinary text, and marks the start and the end of documents itself. Texts for other programs
+    may contain these words. The warning says how often each word occurs, and how the tokenizer encodes it.
     """
     if tokenizer.kind != "word":
         return

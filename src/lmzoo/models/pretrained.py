@@ -225,10 +225,11 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                     yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
-        """Reads W ids of each of B sequences in pieces of w ids, after the ids in the KV cache.
+        """Computes the logits of the next token after each of W ids of B sequences, in pieces of w ids.
 
-        `inputs` (B, W) are the ids. Yields for each piece the index of its first id and the logits (B, w, V) of all V
-        tokens after each id.
+        The pieces are so small that their logits fit in memory. `inputs` (B, W) are the ids, which continue the text
+        whose keys and values are in `cache`. Yields for each piece the index of its first id, and the logits (B, w, V)
+        of the V tokens of the vocabulary.
         """
         width = max(1, _BLOCK_ELEMENTS // (len(inputs) * self.vocab_size))
         for begin in range(0, inputs.shape[1], width):
@@ -236,7 +237,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     @torch.inference_mode()
     def _after(self, inputs: NDArray[np.int64]) -> PretrainedState:
-        """Returns the state of the model after it has read the token ids `inputs`, a window without earlier context."""
+        """Computes the state of the model after the token ids `inputs`, which are one window without prior text."""
         cache = self._empty_cache()
         *_, (_, logits) = self._read(inputs[None], cache)
         return PretrainedState(inputs, cache, logits[0, -1].clone())

@@ -50,12 +50,12 @@ Types = Sequence[types.Type]
 
 
 def read(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that a kernel only reads, such as a memory-mapped array."""
+    """Returns the numba type of an array that compiled code only reads, such as a read-only memory-mapped array."""
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
 def write(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that a kernel writes."""
+    """Returns the numba type of an array that compiled code writes."""
     return types.Array(dtype, ndim, "C")
 
 

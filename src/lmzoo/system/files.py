@@ -180,10 +180,10 @@ def private_folder() -> tuple[Path | None, bool]:
 
 @contextmanager
 def _place_for(path: Path) -> Iterator[Path]:
-    """Yields the path to which a file or folder is written before it is moved to `path`.
+    """Yields the path to which a file is written before it is moved to `path`.
 
-    It lies in a new temporary folder. If `path` itself lies in such a folder, because the folder around it is being
-    written atomically, then it is `path`.
+    This path lies in a new temporary folder. Only if `path` is inside a folder that is itself being written atomically,
+    the file is written to `path` directly.
     """
     if any(map(is_workspace, path.parents)):
         yield path

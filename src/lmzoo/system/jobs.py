@@ -47,7 +47,7 @@ class Job(Protocol[Record_co]):
         ...
 
     def do(self, on_progress: OnProgress) -> Record_co:
-        """Runs the job, and returns its record."""
+        """Runs the job, and returns its result, which is called its record."""
         ...
 
 

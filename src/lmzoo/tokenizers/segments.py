@@ -24,7 +24,7 @@ _MEMORY_CHARACTERS = 1 << 22
 
 
 class Part(NamedTuple):
-    """A part of a text, or a whole text, with the information if the text ends there."""
+    """A part of a text, with a flag that tells if it is the last part."""
 
     text: str
     is_last: bool

@@ -67,8 +67,8 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, spec: str = "") -> None:
         """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others.
 
-        `spec` is the specification that the tokenizer was trained with, such as "word:50"; if it is empty, the
-        specification is read off the tokenizer, as far as its file tells.
+        `spec` is the specification that the tokenizer was trained with, such as "word:50". If it is empty, the
+        specification is inferred from the tokenizer, as far as possible.
         """
         self._backend = backend
         description = json.loads(backend.to_str())
@@ -174,7 +174,7 @@ class Tokenizer:
     def decode(self, ids: ArrayLike, *, show_special: bool = False) -> str:
         """Returns the text of token ids. Bytes that are not valid UTF-8 become U+FFFD.
 
-        EOT and other special tokens add nothing to the text, or their names if `show_special` is True. Raises
+        EOT and other special tokens are omitted, or written as their names if `show_special` is True. Raises
         TokenIdError for ids outside the vocabulary.
         """
         checked = as_ids(np.reshape(ids, -1) if isinstance(ids, np.ndarray) else ids)
@@ -191,7 +191,7 @@ class Tokenizer:
     def alteration(self, texts: Sequence[str], encoded: Sequence[NDArray[np.int32]]) -> str:
         """Describes the first difference between texts and the texts that their token ids decode to.
 
-        `encoded` holds the token ids of each text. Returns "" if all texts come back exactly.
+        `encoded` holds the token ids of each text. Returns "" if all texts are recovered exactly.
         """
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), start=1):
             decoded = self.decode(ids)
@@ -215,7 +215,7 @@ class Tokenizer:
     def token_text(self, token_id: int) -> str:
         """Returns the text of one token for display.
 
-        A special token gives its name; bytes of an incomplete character are written as \\xe3.
+        The text of a special token is its name; bytes of an incomplete character are written as \\xe3.
         """
         token_id = as_id(token_id, self.vocab_size)
         if token_id in self._special_names:
@@ -225,7 +225,7 @@ class Tokenizer:
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Returns the UTF-8 bytes of one token; EOT and other special tokens have none."""
+        """Returns the UTF-8 bytes of one token, or no bytes for EOT and other special tokens."""
         token_id = as_id(token_id, self.vocab_size)
         entry = self.entries[token_id]
         if token_id in self._special_names:

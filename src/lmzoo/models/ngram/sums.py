@@ -13,9 +13,9 @@ from lmzoo.stream import EOT
 def distribution_sums(trie: Trie, weights: Weights) -> NDArray[np.float64]:
     """Computes the sum of the next-token distribution after each of the C contexts of an n-gram trie; returns (C,).
 
-    The sum is 1 unless the back-off weights are wrong, as they may be in a file of another program. Let alpha be the
-    back-off weight of a context h, and h' be h without its first token. The tokens w that followed h in training have
-    the probability p(w | h), all others alpha p(w | h'). So
+    The sums are 1 for a model that lmzoo fitted, but may differ from 1 for a model from a file of another program. Let
+    alpha be the back-off weight of a context h, and h' be h without its first token. The tokens w that followed h in
+    training have the probability p(w | h), all others alpha p(w | h'). So
 
         sum(h) = sum_w p(w | h) + alpha (sum(h') - sum_w p(w | h'))
 

@@ -114,7 +114,7 @@ class _Section:
         return cls(np.empty((size, order), np.int32), np.empty(size), np.empty(size), np.empty(size, np.int64))
 
     def select(self, which: slice | NDArray[Any]) -> _Section:
-        """Returns the n-grams that a slice or a mask selects, as a new section."""
+        """Returns a new section of an ARPA file that has only the n-grams at the given indices, a slice or a mask."""
         return _Section(self.words[which], self.log_probs[which], self.backoffs[which], self.lines[which])
 
     def within_sentences(self) -> _Section:

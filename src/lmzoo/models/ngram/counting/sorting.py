@@ -85,7 +85,7 @@ def _padded(
     """Joins the parts of a text (shards) to one array of token ids, and adds padding at both ends.
 
     Before the text, one EOT token represents the start of the first document. After the text, the id `vocab_size`,
-    which no token has, is repeated `order` times, so that the end of the text is recognised in every n-gram.
+    which no token has, is repeated `order` times, so that no n-gram extends beyond the end of the text.
     """
     padded = workspace.empty(n_tokens + 1 + order, np.int32)
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
