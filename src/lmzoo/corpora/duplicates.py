@@ -182,7 +182,7 @@ class _Index:
         for batch in _batches(documents):
             words = _Words.of(documents[batch], hasher)
             hashes, starts = words.ngrams()
-            is_wanted = _occur(hashes, wanted)
+            is_wanted = _is_in(hashes, wanted)
             kept_hashes.append(hashes[is_wanted])
             kept_documents.append(words.document[starts[is_wanted]] + np.int32(batch.start))
             for index, _, key in words.short_documents():
@@ -220,14 +220,14 @@ def _batches(documents: Sequence[Document]) -> Iterator[slice]:
             start, size = index + 1, 0
 
 
-def _occur(hashes: NDArray[np.uint64], in_sorted: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tests for each hash in `hashes` if it also occurs in the sorted array `in_sorted`; returns a boolean array."""
-    if not in_sorted.size:
+def _is_in(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Returns a mask that is True for each of the `hashes` that also occurs in the sorted array `sorted_hashes`."""
+    if not sorted_hashes.size:
         return np.zeros(hashes.shape, np.bool_)
     order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
     occurs = np.empty(hashes.shape, np.bool_)
-    indices = np.searchsorted(in_sorted, hashes[order])
-    occurs[order] = in_sorted[np.minimum(indices, in_sorted.size - 1)] == hashes[order]
+    indices = np.searchsorted(sorted_hashes, hashes[order])
+    occurs[order] = sorted_hashes[np.minimum(indices, sorted_hashes.size - 1)] == hashes[order]
     return occurs
 
 
@@ -239,7 +239,7 @@ def _compare(
     n_worst: int,
 ) -> NearDuplicates:
     hashes, starts = words.ngrams()
-    in_train = _occur(hashes, train.hashes)
+    in_train = _is_in(hashes, train.hashes)
     shared_hashes, shared_starts = hashes[in_train], starts[in_train]
     # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
     steps = np.zeros(len(words.hashes) + N_WORDS, np.int32)

@@ -23,7 +23,7 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no
     such corpus and no such file.
     """
-    found = _found(spec)
+    found = _name_or_files(spec)
     return _load_known(found) if isinstance(found, str) else load_own(found)
 
 
@@ -34,14 +34,14 @@ def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
     published corpus follow each other in the order train, valid, test. A text of the user's own may have a single
     document. Raises CorpusError and UnknownNameError as `load_corpus` does.
     """
-    found = _found(spec)
+    found = _name_or_files(spec)
     if not isinstance(found, str):
         return load_own_text(found)
     corpus = _load_known(found)
     return Text(corpus.name, [document for part in corpus.splits.values() for document in part], lambda: corpus)
 
 
-def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
+def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
     """Determines if `spec` names a published corpus or files of the user.
 
     Returns the name of the published corpus as a string, or the names of the files as a list. Raises UnknownNameError
@@ -50,7 +50,7 @@ def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path
     if isinstance(spec, Path):
         return [spec]
     if not isinstance(spec, str):
-        return _found(spec[0]) if len(spec) == 1 else spec
+        return _name_or_files(spec[0]) if len(spec) == 1 else spec
     if is_known(spec):
         return spec
     if exists(spec):

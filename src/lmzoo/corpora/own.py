@@ -129,7 +129,7 @@ def _path(spec: str | Path) -> Path:
 def _expand(spec: str | Path) -> _Found:
     path = _path(spec)
     if path.is_dir():
-        inside = sorted(_inside(path), key=lambda file: file.relative_to(path).as_posix())
+        inside = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
         kept = [file for file in inside if _is_corpus_file(file)]
         skipped = [file for file in inside if not _is_corpus_file(file)]
         if not kept:
@@ -150,7 +150,7 @@ def _expand(spec: str | Path) -> _Found:
     raise CorpusError(f"there is no file or folder {path}")
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _visible_files(folder: Path) -> Iterator[Path]:
     """Yields the paths of all files in a folder and its subfolders, without hidden files and folders.
 
     A symbolic link to a folder is yielded like a file, and its target is not searched. Raises OSError for a folder that

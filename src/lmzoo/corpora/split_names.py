@@ -62,7 +62,7 @@ def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None
     """
     found = _splits_in(names)
     if not any(found):
-        _check_words_without_marks(names, corpus)
+        _check_joined_split_words(names, corpus)
         return None
     for name, splits in zip(names, found, strict=True):
         if len(splits) > 1:
@@ -133,7 +133,7 @@ def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> 
     return split_of
 
 
-def _check_words_without_marks(names: Sequence[str], corpus: str) -> None:
+def _check_joined_split_words(names: Sequence[str], corpus: str) -> None:
     """Raises CorpusError for file names such as "mytrain.txt" and "mytest.txt".
 
     They look like the names of two splits, but the words "train" and "test" are recognised only if no letters adjoin
