@@ -34,7 +34,7 @@ class DecompressionMemoryError(Exception):
 
 @dataclass(frozen=True)
 class _Format:
-    """A format of compressed data: a pattern of its first bytes, and a function that creates a decompressor."""
+    """A format of compressed data, with a regular expression for its first bytes and a function for decompression."""
 
     start: re.Pattern[bytes]
     new: Callable[[int], Any]
@@ -47,12 +47,13 @@ def is_compressed(head: bytes | bytearray) -> bool:
 
 
 def decompress(blocks: Iterable[bytes], *, max_memory: int) -> Iterator[bytes]:
-    """Decompresses data that are given in blocks; data in an unknown format, such as plain text, are not changed.
+    """Yields the decompressed bytes of data that are given as consecutive blocks of bytes.
 
-    Streams that follow each other, as `cat a.gz b.gz` makes them, are decompressed one after the other. `max_memory` is
-    the memory in bytes that a decompressor may use; 128 MiB are always allowed. Raises DamagedDataError if the data are
-    damaged, DecompressionMemoryError if they need more memory, and MissingExtraError if the package for Zstandard is
-    not installed.
+    The formats are gzip, Zstandard, xz and bzip2. Data in another format, such as plain text, are yielded unchanged. If
+    several compressed streams follow each other, as in the output of `cat a.gz b.gz`, all of them are decompressed.
+    `max_memory` is the memory in bytes that a decompressor may use; 128 MiB are always allowed. Raises DamagedDataError
+    if the data are damaged, DecompressionMemoryError if they need more memory, and MissingExtraError if the package for
+    Zstandard is not installed.
     """
     blocks = iter(blocks)
     head = next(blocks, b"")

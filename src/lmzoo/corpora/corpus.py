@@ -14,7 +14,7 @@ from lmzoo.tokenizers.words import count_words
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A named text. A model predicts each document from an empty context, including its end."""
+    """A named text. A language model predicts each document, including its end, without the documents before it."""
 
     name: str
     text: str

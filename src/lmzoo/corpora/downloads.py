@@ -23,16 +23,16 @@ _TIMEOUT = (10, 60)
 def local_file(file: DataFile) -> Path | None:
     """Returns the path of a corpus file on this machine, or None if there is no copy.
 
-    The folder LMZOO_DATA is searched first, then the cache folder.
+    The folder that the environment variable LMZOO_DATA names is searched first, then the folder for downloads.
     """
     folders = [Path(os.environ[DATA_VARIABLE]).expanduser()] if os.environ.get(DATA_VARIABLE) else []
     return next((folder / file.name for folder in [*folders, cache_folder()] if (folder / file.name).is_file()), None)
 
 
 def read_file(card: CorpusCard, file: DataFile) -> bytes:
-    """Reads a corpus file on this machine, and verifies its SHA-256 checksum.
+    """Reads a file of a corpus from this machine, and verifies its SHA-256 checksum.
 
-    Raises CorpusError if the file is missing, or its checksum differs from the registry's.
+    Raises CorpusError if the file is missing, or if its checksum differs from the published checksum.
     """
     path = local_file(file)
     if path is None:
@@ -105,7 +105,7 @@ def _fetch_file(card: CorpusCard, file: DataFile, path: Path, on_progress: OnPro
 
 
 def _resume(url: str, part: Path, file: DataFile, on_progress: OnProgress | None) -> None:
-    """Downloads the missing rest of a file and appends it to the partial file `part`.
+    """Downloads the part of a file that is still missing, and appends it to the partial file `part`.
 
     Raises requests.RequestException for network errors, and OSError for errors of the file system.
     """

@@ -62,9 +62,10 @@ def near_duplicates(
 ) -> dict[str, NearDuplicates]:
     """Measures how much of the splits "valid" and "test" of a corpus also occurs in its training set.
 
-    Returns one result per split, each with the `n_worst` documents that repeat most. 8-grams are compared by 64-bit
-    hashes: the probability of any false match in 100 MB is about one in a million. The training set is read in batches,
-    of which only the 8-grams that also occur in the other splits are kept.
+    Two texts overlap if they share a sequence of 8 words (an 8-gram). The result for each of the two splits includes
+    the `n_worst` documents that overlap most with the training set. 8-grams are compared by 64-bit hashes: the
+    probability of any false match in 100 MB is about one in a million. To save memory, the training set is read in
+    batches, and only its 8-grams that also occur in the other two splits are kept.
     """
     n_read, total = 0, sum(len(document.text) for documents in corpus.splits.values() for document in documents)
 
@@ -84,7 +85,10 @@ def near_duplicates(
 
 
 class _WordHasher:
-    """Gives each different word a random 64-bit number, its hash; `on_read` is called with the length of each text."""
+    """Assigns a random 64-bit hash to each different word.
+
+    `on_read` is called with the number of characters that have been read since its last call, for a progress report.
+    """
 
     def __init__(self, on_read: Callable[[int], None]) -> None:
         self._ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
@@ -95,7 +99,7 @@ class _WordHasher:
         self._on_read = on_read
 
     def hashes(self, text: str) -> NDArray[np.uint64]:
-        """Returns the hash of each word of a text, in order."""
+        """Returns the 64-bit hash of each word of a text, in the order of the words."""
         found: list[NDArray[np.int32]] = []
         for part, _ in parts(text, _BATCH_CHARACTERS):
             words = cast(list[str], _WORD.findall(part.lower()))
@@ -110,7 +114,7 @@ class _WordHasher:
 
 @dataclass(frozen=True, eq=False)
 class _Words:
-    """The hashes of the words of D documents, in one array."""
+    """The words of D documents as 64-bit hashes, with all documents concatenated into one sequence of T words."""
 
     hashes: NDArray[np.uint64]  # (T,)
     document: NDArray[np.int32]  # (T,) index of the document of each word
@@ -123,7 +127,11 @@ class _Words:
         return cls(np.concatenate(hashes), np.repeat(np.arange(len(hashes), dtype=np.int32), lengths), lengths)
 
     def ngrams(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-        """Returns the hashes (R,) of all R 8-grams inside documents, and the index (R,) of the first word of each."""
+        """Computes the 64-bit hashes of all 8-grams (sequences of 8 words) that lie within one document.
+
+        Returns two arrays for R 8-grams: their hashes (R,), and the index (R,) of the first word of each 8-gram in the
+        sequence of all words.
+        """
         n = len(self.hashes) - N_WORDS + 1
         if n <= 0:
             return np.empty(0, np.uint64), np.empty(0, np.intp)
@@ -135,7 +143,11 @@ class _Words:
         return hashes[starts], starts
 
     def short_documents(self) -> Iterator[tuple[int, slice, bytes]]:
-        """Yields the index, the positions and the word hashes (as bytes) of each document that has 1 to 7 words."""
+        """Finds the documents of 1 to 7 words, which are too short to contain an 8-gram.
+
+        Yields for each of them its index, the slice of its words in the sequence of all words, and the bytes of its
+        word hashes, which identify its text.
+        """
         ends = np.cumsum(self.lengths)
         for index in np.flatnonzero((self.lengths > 0) & (self.lengths < N_WORDS)).tolist():
             positions = slice(int(ends[index] - self.lengths[index]), int(ends[index]))
@@ -144,7 +156,10 @@ class _Words:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The 8-grams of the training set that also occur in other splits, sorted by their hashes, and short documents."""
+    """The text of the training set that also occurs in the validation or test set.
+
+    It consists of 8-grams (sequences of 8 words), sorted by their hashes, and of whole documents of 1 to 7 words.
+    """
 
     hashes: NDArray[np.uint64]  # (R,) sorted
     document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
@@ -154,7 +169,12 @@ class _Index:
 
     @classmethod
     def of(cls, documents: Sequence[Document], hasher: _WordHasher, held_out: Sequence[_Words]) -> _Index:
-        """Returns the 8-grams and the short documents of the training set that also occur in the held-out splits."""
+        """Finds the 8-grams and the short documents of the training set that also occur in the validation or test set.
+
+        - `documents`: the documents of the training set.
+        - `hasher`: assigns a hash to each word.
+        - `held_out`: the words of the validation set and of the test set.
+        """
         wanted = np.unique(np.concatenate([words.ngrams()[0] for words in held_out]))
         wanted_short = {key for words in held_out for _, _, key in words.short_documents()}
         short: dict[bytes, str] = {}
@@ -162,7 +182,7 @@ class _Index:
         for batch in _batches(documents):
             words = _Words.of(documents[batch], hasher)
             hashes, starts = words.ngrams()
-            is_wanted = _occur(hashes, wanted)
+            is_wanted = _is_in(hashes, wanted)
             kept_hashes.append(hashes[is_wanted])
             kept_documents.append(words.document[starts[is_wanted]] + np.int32(batch.start))
             for index, _, key in words.short_documents():
@@ -174,9 +194,9 @@ class _Index:
         return cls(hashes[order], np.concatenate(kept_documents)[order], names, short)
 
     def nearest(self, hashes: NDArray[np.uint64]) -> str:
-        """Returns the name of the training document that contains most of R given 8-grams.
+        """Returns the name of the training document that shares the most 8-grams with another document.
 
-        The 8-grams are given by their hashes (R,), all of which must occur in the training set.
+        `hashes` (R,) are the hashes of the R 8-grams of the other document that also occur in the training set.
         """
         # Each different 8-gram is looked up once: R occurrences times their occurrences in training could be very many.
         hashes, weights = np.unique(hashes, return_counts=True)
@@ -188,7 +208,10 @@ class _Index:
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[slice]:
-    """Yields consecutive ranges of documents, with about a million characters in each or one longer document."""
+    """Splits a list of documents into batches of at least a million characters; only the last may have fewer.
+
+    Yields each batch as a slice of the list.
+    """
     start = size = 0
     for index, document in enumerate(documents):
         size += len(document.text)
@@ -197,14 +220,14 @@ def _batches(documents: Sequence[Document]) -> Iterator[slice]:
             start, size = index + 1, 0
 
 
-def _occur(hashes: NDArray[np.uint64], in_sorted: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Returns a mask (R,) that is True where one of R hashes occurs in a sorted array of hashes."""
-    if not in_sorted.size:
+def _is_in(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Returns a mask that is True for each of the `hashes` that also occurs in the sorted array `sorted_hashes`."""
+    if not sorted_hashes.size:
         return np.zeros(hashes.shape, np.bool_)
     order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
     occurs = np.empty(hashes.shape, np.bool_)
-    indices = np.searchsorted(in_sorted, hashes[order])
-    occurs[order] = in_sorted[np.minimum(indices, in_sorted.size - 1)] == hashes[order]
+    indices = np.searchsorted(sorted_hashes, hashes[order])
+    occurs[order] = sorted_hashes[np.minimum(indices, sorted_hashes.size - 1)] == hashes[order]
     return occurs
 
 
@@ -216,7 +239,7 @@ def _compare(
     n_worst: int,
 ) -> NearDuplicates:
     hashes, starts = words.ngrams()
-    in_train = _occur(hashes, train.hashes)
+    in_train = _is_in(hashes, train.hashes)
     shared_hashes, shared_starts = hashes[in_train], starts[in_train]
     # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
     steps = np.zeros(len(words.hashes) + N_WORDS, np.int32)

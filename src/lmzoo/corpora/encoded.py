@@ -45,12 +45,18 @@ class EncodedSplit:
 
     @property
     def bytes_by_token(self) -> NDArray[np.float64]:
-        """The bytes of each document divided evenly among its tokens, as an array (T,) for T tokens."""
+        """The number of bytes of text per token, for each of the T tokens of the split, as an array (T,).
+
+        It is an average: the bytes of each document are divided evenly among the tokens of the document.
+        """
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
 
     def is_recovered_by(self, tokenizer: Tokenizer) -> bool:
-        """Returns True if the tokenizer that encoded the documents decodes their token ids to exactly their texts."""
+        """Returns True if the texts can be recovered exactly by decoding their token ids.
+
+        `tokenizer` is the tokenizer that encoded the documents.
+        """
         return tokenizer.lossless or (tokenizer.kind != "word" and not self.alteration)
 
 
@@ -135,9 +141,10 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
 
 
 def evenly_sampled(texts: Sequence[str], n_characters: int) -> Sequence[str]:
-    """Returns about `n_characters` characters of texts, in passages from the first text to the last at equal distances.
+    """Samples about `n_characters` characters of a list of texts, evenly from the first text to the last.
 
-    Texts that have no more characters in total are returned unchanged.
+    Returns the sample as a list of passages at equal distances. If the texts have at most `n_characters` characters in
+    total, they are returned unchanged.
     """
     total = sum(map(len, texts))
     if total <= n_characters:
@@ -158,7 +165,8 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encodes the documents of a corpus as token ids.
 
-    `tokenizer` is a tokenizer, or the spec of one that is trained on the corpus first (see `tokenizer_for`).
+    `tokenizer` is a Tokenizer, or the specification of a tokenizer, such as "bpe:4096", which is then trained on the
+    corpus first. If it is None, the corpus determines the specification (see `tokenizer_for`).
     """
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
@@ -181,7 +189,7 @@ def encode_documents(
 ) -> EncodedSplit:
     """Encodes documents as token ids, and records their sizes; raises CorpusError if there are no documents.
 
-    `on_encoded` is called with the number of characters of each part of the text that has been encoded.
+    The text is encoded in parts. After each part, `on_encoded` is called with its number of characters.
     """
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")

@@ -14,9 +14,9 @@ _SEED = 0
 
 
 def documents(card: CorpusCard, *, name: str) -> Splits:
-    """Samples the documents of a generated corpus from the source with the given name, with a fixed seed.
+    """Samples the documents of a generated corpus from a probabilistic source, with a fixed seed.
 
-    The documents are named "copying 1", "copying 2", and so on.
+    `name` is the name of the source, such as "copying". The documents are named "copying 1", "copying 2", and so on.
     """
     text_source = source(name)
     sampled = text_source.sample(sum(_N_DOCUMENTS), np.random.default_rng(_SEED)).documents()

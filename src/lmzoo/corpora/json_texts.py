@@ -20,11 +20,11 @@ _SPACE = re.compile(r"\s*")
 
 
 def is_json(text: str, suffix: str) -> bool:
-    """Returns True if a text holds documents in JSON.
+    """Returns True if a text contains documents in JSON.
 
-    `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A text named `.jsonl`, `.json` or
-    `.ndjson` is always JSON. Another text is JSON if it begins with a JSON object, or is one JSON array of objects; a
-    text named `.txt` only if these objects have the field "text".
+    `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A file with the suffix `.jsonl`,
+    `.json` or `.ndjson` is always JSON. Any other text is JSON if it begins with a JSON object, or if it is one JSON
+    array of objects. In a file with the suffix `.txt`, these objects must have the field "text".
     """
     if suffix in SUFFIXES:
         return True
@@ -76,7 +76,10 @@ def _is_one_per_line(text: str) -> bool:
 
 
 def _entries(text: str, path: str) -> Iterator[Any]:
-    """Yields the JSON values of a text one after the other, and the elements of an array instead of the array."""
+    """Yields the JSON values of a text one after the other; an array is replaced by its elements.
+
+    `path` is the name of the file in error messages. Raises CorpusError if the text is not JSON.
+    """
     end = _after_space(text, 0)
     while end < len(text):
         try:
@@ -108,7 +111,10 @@ def _parsed(line: str, location: str) -> Any:
 
 
 def _text_of(entry: Any, location: str, shown: str) -> str:
-    """Returns the field "text" of a JSON object; raises CorpusError, which names `location`, if it is not a string."""
+    """Returns the field "text" of a JSON object; raises CorpusError if the field is missing or not a string.
+
+    `location` is the position of the object, and `shown` its JSON text, for error messages.
+    """
     if isinstance(entry, dict) and "text" not in entry:
         raise CorpusError(f'{location} has no field "text"; its fields are: {", ".join(entry or ["none"])[:200]}')
     if not isinstance(entry, dict) or not isinstance(entry["text"], str):

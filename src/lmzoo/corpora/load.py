@@ -18,36 +18,39 @@ from lmzoo.system.progress import OnProgress
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
-    Own files are given as a path, a folder, a glob, a list of these, or "-" for standard input. If a file has the name
-    of a corpus, the name means the corpus, and "./kjv" the file. Nothing is downloaded: see `fetch_corpus`. Raises
-    CorpusError if the text is missing, damaged or too short, and UnknownNameError if the name is unknown.
+    Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard input. The name "kjv"
+    always means the published corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see
+    `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no
+    such corpus and no such file.
     """
-    found = _found(spec)
+    found = _name_or_files(spec)
     return _load_known(found) if isinstance(found, str) else load_own(found)
 
 
 def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
-    """Loads all documents of a text, which is given as for `load_corpus`, without dividing them into splits.
+    """Loads all documents of a corpus, or of the user's own files, without dividing them into splits.
 
-    The splits of a published corpus follow each other in the order train, valid, test. A text of the user's own may
-    have a single document. Raises CorpusError and UnknownNameError as `load_corpus` does.
+    `spec` is the name of a published corpus, such as "kjv", or names own files as for `load_corpus`. The splits of a
+    published corpus follow each other in the order train, valid, test. A text of the user's own may have a single
+    document. Raises CorpusError and UnknownNameError as `load_corpus` does.
     """
-    found = _found(spec)
+    found = _name_or_files(spec)
     if not isinstance(found, str):
         return load_own_text(found)
     corpus = _load_known(found)
     return Text(corpus.name, [document for part in corpus.splits.values() for document in part], lambda: corpus)
 
 
-def _found(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
-    """Returns the name of a published corpus as text, and the names of the user's own files as a list.
+def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:
+    """Determines if `spec` names a published corpus or files of the user.
 
-    Raises UnknownNameError or CorpusError if `spec` names neither.
+    Returns the name of the published corpus as a string, or the names of the files as a list. Raises UnknownNameError
+    or CorpusError if `spec` names neither.
     """
     if isinstance(spec, Path):
         return [spec]
     if not isinstance(spec, str):
-        return _found(spec[0]) if len(spec) == 1 else spec
+        return _name_or_files(spec[0]) if len(spec) == 1 else spec
     if is_known(spec):
         return spec
     if exists(spec):
@@ -72,9 +75,9 @@ def load_tags(spec: str) -> Splits | None:
 
 
 def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
-    """Downloads a corpus if it is not on this machine, verifies its files, and returns its card.
+    """Downloads a corpus if it is not on this machine, verifies its files, and returns its description (card).
 
-    Raises CorpusError if the network cannot be reached, or if a file differs from the registry's checksum. A failed
+    Raises CorpusError if the network cannot be reached, or if a file differs from the published checksum. A failed
     download never leaves an incomplete file in place of the corpus.
     """
     card = corpus_card(name)

@@ -26,7 +26,7 @@ _ENTITY = re.compile(r"&#?\w+;")
 def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
     """Reads the Brown Corpus; each document is a sentence, and "ca01:1" is the first sentence of the file ca01.
 
-    With `tags`, each word is replaced by its part of speech.
+    If `tags` is True, each word is replaced by its part of speech.
     """
     documents = []
     for name, paragraphs in _brown_texts(card, tags):
@@ -38,9 +38,9 @@ def brown_sentences(card: CorpusCard, *, tags: bool = False) -> Splits:
 def brown_bengio2003(card: CorpusCard, *, tags: bool = False) -> Splits:
     """Reads the Brown Corpus with the splits of Bengio et al. (2003, section 4.1); each document is a paragraph.
 
-    A paragraph that crosses the end of a split is cut there. The paper's stream of 1,181,041 tokens has separators
-    between paragraphs and between texts; here the end of a document takes their place, with 1,161,192 words and 15,667
-    paragraphs. With `tags`, each word is replaced by its part of speech.
+    A paragraph that crosses the end of a split is cut there. If `tags` is True, each word is replaced by its part of
+    speech. The corpus has 1,161,192 words in 15,667 paragraphs. The paper counts 1,181,041 tokens, which include
+    separators between paragraphs and between files; here, each paragraph is followed by an end-of-text token instead.
     """
     train, valid, test = [], [], []
     start = 0  # of the paragraph, in words
@@ -103,8 +103,8 @@ def treebank_articles(card: CorpusCard, *, tags: bool = False) -> Splits:
 def shakespeare_scenes(card: CorpusCard) -> Splits:
     """Reads NLTK's eight plays by Shakespeare; each document is a scene or a prologue.
 
-    An example of its name is "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the speakers,
-    and the lines they speak.
+    A document has a name such as "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the
+    speakers, and the spoken lines.
     """
     from nltk.corpus.reader import XMLCorpusReader
 
@@ -147,8 +147,9 @@ def texts(card: CorpusCard) -> Splits:
 
 
 def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "latin-1") -> Splits:
-    """Reads every text of an NLTK corpus, or only `file`, and cuts each text into passages, which are the documents.
+    """Reads the texts of an NLTK corpus, and cuts each text into passages, which are the documents.
 
+    If `file` is the name of a file, only this file is read. Files that are not valid UTF-8 are decoded as `encoding`.
     The first 80 % of the passages of each text are for training, the next 10 % for validation, the last 10 % for test.
     """
     documents = [
@@ -167,7 +168,10 @@ def is_present(card: CorpusCard) -> bool:
 
 
 def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
-    """Downloads and verifies a corpus by NLTK, into the first writable folder of NLTK's search path."""
+    """Downloads a corpus with NLTK's downloader, which also verifies the file.
+
+    The file is written to the first writable folder of NLTK's search path.
+    """
     from nltk.downloader import Downloader, ErrorMessage, ProgressMessage
 
     try:
@@ -186,8 +190,8 @@ def fetch(card: CorpusCard, on_progress: OnProgress | None = None) -> None:
 def _texts(card: CorpusCard, names: str, encoding: str = "latin-1") -> Iterator[tuple[str, str]]:
     """Yields the name and text of every file of a corpus whose name matches the regular expression `names`.
 
-    Files are decoded as UTF-8, and those that are not valid UTF-8 in `encoding`, because NLTK's corpora mix encodings,
-    even within one corpus. Character entities such as `&lt;` are resolved.
+    NLTK's corpora mix encodings, even within one corpus, so a file that is not valid UTF-8 is decoded as `encoding`.
+    Character entities such as `&lt;` are replaced by the characters.
     """
     from nltk.corpus.reader.util import find_corpus_fileids
 

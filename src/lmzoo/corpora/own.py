@@ -38,7 +38,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Found:
-    """The files that a path or a glob pattern names."""
+    """The files that match one path or one glob pattern given by the user."""
 
     paths: Sequence[Path]
     folder: Path
@@ -65,9 +65,9 @@ def is_written_like_a_path(spec: str) -> bool:
 
 
 def load_own(specs: Sequence[str | Path]) -> Corpus:
-    """Loads a corpus from files, folders and globs, or from standard input if the only spec is "-".
+    """Loads a corpus from the user's files, folders and glob patterns, or from standard input if `specs` is ["-"].
 
-    Raises CorpusError, which names the file and the position of the fault.
+    Raises CorpusError, which names the file and the position of the error, if the text cannot be read.
     """
     name = _name(specs)
     if _is_standard_input(specs):
@@ -80,9 +80,10 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
 
 
 def load_own_text(specs: Sequence[str | Path]) -> Text:
-    """Loads the documents of files, folders and globs, or of standard input, without dividing them into splits.
+    """Loads the user's files, folders and glob patterns, or standard input, as documents without splits.
 
-    One document is enough. Raises CorpusError as `load_own` does.
+    A single document is enough. Raises CorpusError, which names the file and the position of the error, if the text
+    cannot be read.
     """
     name = _name(specs)
     if _is_standard_input(specs):
@@ -116,7 +117,11 @@ def _is_standard_input(specs: Sequence[str | Path]) -> bool:
 
 
 def _path(spec: str | Path) -> Path:
-    """Returns the path of a file or folder; `spec` is its name, or the name as printable text (see `name_text`)."""
+    """Returns the path of a file or folder from its name as the user or a report gives it.
+
+    If no file has the name `spec`, then `spec` is read as printable text, in which escape sequences such as \\xe9
+    replace bytes that are not UTF-8.
+    """
     path = Path(spec)
     return path if path.exists() else Path(name_from_text(str(spec)))
 
@@ -124,7 +129,7 @@ def _path(spec: str | Path) -> Path:
 def _expand(spec: str | Path) -> _Found:
     path = _path(spec)
     if path.is_dir():
-        inside = sorted(_inside(path), key=lambda file: file.relative_to(path).as_posix())
+        inside = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
         kept = [file for file in inside if _is_corpus_file(file)]
         skipped = [file for file in inside if not _is_corpus_file(file)]
         if not kept:
@@ -145,10 +150,11 @@ def _expand(spec: str | Path) -> _Found:
     raise CorpusError(f"there is no file or folder {path}")
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    """Yields all files below a folder that are not hidden, and links to folders, which are not followed.
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Yields the paths of all files in a folder and its subfolders, without hidden files and folders.
 
-    Raises OSError for a folder that cannot be read.
+    A symbolic link to a folder is yielded like a file, and its target is not searched. Raises OSError for a folder that
+    cannot be read.
     """
 
     def fail(error: OSError) -> None:
@@ -171,10 +177,11 @@ def _suffix(path: Path) -> str:
 
 
 def _files(specs: Sequence[str | Path]) -> tuple[list[_File], bool, list[str]]:
-    """Returns the files of a corpus, True if it is given as one file, and the names of the files that are not read.
+    """Finds the files that the user names by file names, folder names and glob patterns.
 
-    Each of `specs` is the name of a file or a folder, or a glob pattern. A file occurs once, in the given order, with
-    its name relative to the folder that all files share. Raises CorpusError if a file or folder cannot be read.
+    Returns the files, True if they were given as the name of a single file, and the names of the files in the folders
+    that are not read because of their type. No file occurs twice. The name of each file is relative to the folder that
+    contains all files. Raises CorpusError if a file or folder cannot be read.
     """
     try:
         found = [_expand(spec) for spec in specs]
@@ -200,7 +207,11 @@ def _shown(name: str | Path) -> str:
 
 
 def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits]:
-    """Reads the files of a corpus; returns the rule that divides them into splits, in one line, and the splits."""
+    """Reads the files of a corpus, and divides them into splits.
+
+    Returns a one-line description of the rule by which the text was divided, and the splits. If the names of the files
+    contain words such as "train" and "test", they decide the split of each file.
+    """
     files, is_one_file, skipped = _files(specs)
     names = [_shown(file.name) for file in files]
     split_of = None if is_one_file else splits_by_name(names, _shown(name))
@@ -220,10 +231,12 @@ def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits]:
 
 
 def _divided(documents: Sequence[Document], name: str, *, is_one_text: bool) -> tuple[str, Splits]:
-    """Divides documents into splits; returns the rule in one line, and the splits.
+    """Divides documents into training, validation and test set.
 
-    The passages of one text are divided in order, and other documents by `every_tenth`. Raises CorpusError if there are
-    fewer than three documents.
+    If `is_one_text` is True, the documents are passages of one text: the first 80 % are for training, the next 10 % for
+    validation, the last 10 % for test. Otherwise, every tenth document is for test, and the document before it for
+    validation. Returns a one-line description of this rule, and the splits. Raises CorpusError if there are fewer than
+    three documents.
     """
     if is_one_text and len(documents) < 3:
         n_characters = sum(len(document.text) for document in documents)
@@ -247,21 +260,28 @@ def _divided(documents: Sequence[Document], name: str, *, is_one_text: bool) -> 
 
 
 def _documents(files: Sequence[_File]) -> tuple[list[Document], bool]:
-    """Reads the documents of the files of a corpus; returns True with them if they are the passages of one text."""
+    """Reads the documents of files. A single plain text is cut into passages, which are then the documents.
+
+    Returns the documents, and True if they are passages of one text.
+    """
     if len(files) > 1:
         return _whole_documents(files), False
     return _documents_of_input(read_text(files[0].path), files[0])
 
 
 def _documents_of_standard_input() -> tuple[list[Document], bool]:
-    """Reads the documents of standard input; returns True with them if they are the passages of a text."""
+    """Reads the documents of standard input. Plain text is cut into passages, which are then the documents.
+
+    Returns the documents, and True if they are passages of one text.
+    """
     return _documents_of_input(read_standard_input(), _File(Path("standard input"), "stdin"))
 
 
 def _documents_of_input(text: str, file: _File) -> tuple[list[Document], bool]:
-    """Returns the documents of the only input; returns True with them if they are the passages of a text.
+    """Divides a text into documents: the documents in JSON, or the passages of plain text.
 
-    Raises CorpusError if they are all empty.
+    Returns the documents, and True if they are passages of plain text. `file` is the file that contains the text.
+    Raises CorpusError if all documents are empty.
     """
     is_text = not is_json(text, _suffix(file.path))
     documents = passages(file.name, text) if is_text else json_documents(text, file.name, str(file.path))
@@ -269,7 +289,10 @@ def _documents_of_input(text: str, file: _File) -> tuple[list[Document], bool]:
 
 
 def _whole_documents(files: Sequence[_File]) -> list[Document]:
-    """Reads the documents of files, of which each text is one document; raises CorpusError if they are all empty."""
+    """Reads the documents of files: the documents in a JSON file, or a whole plain text as one document.
+
+    Raises CorpusError if all documents are empty.
+    """
     documents: list[Document] = []
     for file in files:
         text = read_text(file.path)
@@ -282,7 +305,10 @@ def _whole_documents(files: Sequence[_File]) -> list[Document]:
 
 
 def _not_empty(documents: Iterable[Document], place: str | Path) -> list[Document]:
-    """Returns the documents that have other characters than white space; raises CorpusError if there are none."""
+    """Removes documents that are empty or consist of white space only.
+
+    Raises CorpusError if no document is left. `place` is the name of the input in the error message.
+    """
     kept = [document for document in documents if document.text and not document.text.isspace()]
     if not kept:
         raise CorpusError(f"there is no text in {place}")

@@ -16,10 +16,10 @@ _ARTICLE_TITLE = re.compile(r"^ = (?!=)(.+)(?<!=) = $", re.MULTILINE)
 
 
 def one_text(card: CorpusCard, *, ends: Sequence[float]) -> Splits:
-    """Reads a corpus of one text, and cuts it into splits at the fractions `ends` of its characters.
+    """Reads a corpus that is one text, and divides it into splits; each split is one document.
 
-    Each split is one document. With a single fraction there is no test split, and the validation split is also used as
-    the test split.
+    `ends` are the ends of the training and validation splits, as fractions of the characters of the text. If `ends` has
+    only one number, there is no test split, and the validation split is also used as the test split.
     """
     text = read_file(card, card.files[0]).decode()
     cuts = [0, *(int(len(text) * end) for end in ends), len(text)]
@@ -45,10 +45,10 @@ def lines(card: CorpusCard) -> Splits:
 
 
 def byte_runs(card: CorpusCard, *, ends: Sequence[int], run: int) -> Splits:
-    """Reads a corpus of one text in a zip archive, and cuts it into documents of `run` bytes.
+    """Reads a corpus that is one text in a zip archive, and cuts it into documents of `run` bytes each.
 
-    `ends` are the byte positions at which the training and validation splits end. Papers treat each split as one
-    stream; documents can be tokenised one at a time, but each adds one end-of-text token.
+    `ends` are the positions, in bytes, at which the training and validation splits end. Published results treat each
+    split as one stream. Separate documents can be tokenised one at a time, but each adds one end-of-text token.
     """
     data = _members(card)[card.name]
     starts = range(0, len(data), run)
@@ -76,7 +76,7 @@ def wikitext_articles(card: CorpusCard) -> Splits:
 def wikitext_words(card: CorpusCard) -> Splits:
     """Reads a WikiText corpus of words; each document is an article with the word `<eos>` at every line end.
 
-    This is how the papers count words.
+    Published results count words in this way.
     """
     return Splits(
         *([Document(article.name, _words_of_lines(article.text)) for article in split] for split in _wikitext(card))

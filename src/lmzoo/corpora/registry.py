@@ -79,7 +79,7 @@ class CorpusCard:
 
     @property
     def specs(self) -> list[str]:
-        """The names by which `load_corpus` knows the corpus: "name", and "name:protocol" for each further protocol.
+        """The names that can be given to `load_corpus`: "name", and "name:protocol" for each further protocol.
 
         A protocol is one way to divide the text of the corpus into documents and splits.
         """

@@ -15,9 +15,10 @@ _logger = logging.getLogger(__name__)
 
 
 def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
-    """Logs a warning if texts for a word tokenizer have `<s>`, `</s>` or `<unk>` as words, with what they are read as.
+    """Logs a warning if a text for a word tokenizer contains the words `<s>`, `</s>` or `<unk>`.
 
-    KenLM and SRILM add `<s>` and `</s>` to each sentence themselves, and files made for them may have the words twice.
+    lmzoo reads these as ordinary text, and marks the start and the end of documents itself. Texts for other programs
+    may contain these words. The warning says how often each word occurs, and how the tokenizer encodes it.
     """
     if tokenizer.kind != "word":
         return
@@ -34,7 +35,10 @@ def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
 
 
 def _reading(mark: str, tokenizer: Tokenizer) -> str:
-    """Returns what a tokenizer makes of the word `<s>`, `</s>` or `<unk>`: a word, an unknown word, or other text."""
+    """Describes how a tokenizer encodes the word `<s>`, `</s>` or `<unk>`.
+
+    The description is "an ordinary word", "2 ordinary words" (or another number), or "an unknown word".
+    """
     ids = tokenizer.encode(mark).tolist()
     if ids == [tokenizer.unknown_id]:
         return "an unknown word"

@@ -51,16 +51,18 @@ _ABOUT_THE_CORPUS = regex.compile(r"(readme|licen[cs]e|copying|notice|changelog|
 
 
 def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None:
-    """Returns the split of each file according to its name, or None if no file has a split word in its name.
+    """Determines the split of each file of a corpus from words such as "train", "dev" and "test" in its name.
 
-    `names` are the paths of several files, relative to the folder of the corpus; `corpus` is the name of the corpus in
-    error messages. The split is "train", "valid" or "test", or None for a file such as README.txt, which describes the
-    corpus. Raises CorpusError if the names do not decide: if a name has the words of two splits, if only some names
-    have one, or if a split has no files.
+    - `names`: the paths of several files, relative to the folder of the corpus.
+    - `corpus`: the name of the corpus in error messages.
+
+    Returns "train", "valid" or "test" for each file, or None for a file such as README.txt, which describes the corpus.
+    Returns None instead of the list if no name contains such a word. Raises CorpusError if a name contains the words of
+    two splits, if only some of the names contain a word, or if a split has no files.
     """
     found = _splits_in(names)
     if not any(found):
-        _check_words_without_marks(names, corpus)
+        _check_joined_split_words(names, corpus)
         return None
     for name, splits in zip(names, found, strict=True):
         if len(splits) > 1:
@@ -82,16 +84,16 @@ def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns names as text: all of them if they are at most three, else their number and the first and last."""
+    """Joins names to one text. Of more than three names, only their number, the first two and the last are shown."""
     if len(names) <= 3:
         return ", ".join(names)
     return f"{len(names):,} files ({names[0]}, {names[1]}, ... {names[-1]})"
 
 
 def _splits_in(names: Sequence[str]) -> list[set[str]]:
-    """Returns, for each file name, the splits whose words the name has, such as {"train"} for "en_train.txt".
+    """Returns the splits that each file name mentions, such as {"train"} for "en_train.txt".
 
-    Folders that contain all files do not count, unless no other part of any name has a split word.
+    The names of folders that contain all files are ignored, unless no other part of any name mentions a split.
     """
     shared = os.path.commonpath([PurePath(name).parent for name in names])
     inside = [_splits_of(os.path.relpath(name, shared or ".")) for name in names]
@@ -105,9 +107,11 @@ def _splits_of(name: str) -> set[str]:
 
 
 def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> list[str | None]:
-    """Returns the splits of the files; held-out files belong to valid or test, whichever has no other files.
+    """Replaces the split "held-out" by "valid" or "test", and checks that each split has files.
 
-    Raises CorpusError if a split has no files, or if held-out files could belong to either split.
+    `split_of` is the split of each file according to its name. Files with a name such as "heldout.txt" or "eval.txt"
+    become the validation set or the test set, whichever has no other files. Raises CorpusError if a split has no files,
+    or if both splits are possible.
     """
     missing = [split for split in _NAMES if split not in split_of]
     held_out = [name for name, split in zip(names, split_of, strict=True) if split == _HELD_OUT]
@@ -129,8 +133,12 @@ def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> 
     return split_of
 
 
-def _check_words_without_marks(names: Sequence[str], corpus: str) -> None:
-    """Raises CorpusError for names such as "mytrain.txt" and "mytest.txt", which differ only in a split word."""
+def _check_joined_split_words(names: Sequence[str], corpus: str) -> None:
+    """Raises CorpusError for file names such as "mytrain.txt" and "mytest.txt".
+
+    They look like the names of two splits, but the words "train" and "test" are recognised only if no letters adjoin
+    them.
+    """
     known = {name.lower(): name for name in names}
     for name in known:
         for word in _SPLIT_OF:

@@ -13,9 +13,9 @@ _LEAST_PASSAGE = 100
 
 
 def every_tenth(documents: Sequence[Document]) -> Splits:
-    """Divides documents into splits: every tenth document is for test, and the one before it for validation.
+    """Divides documents into splits: every tenth document is for test, and the document before it for validation.
 
-    With fewer than ten documents, the last is for test and the one before it for validation.
+    If there are fewer than ten documents, the last is for test and the one before it for validation.
     """
     period = min(10, max(1, len(documents)))
     numbered = [(position % period, document) for position, document in enumerate(documents)]
@@ -37,11 +37,12 @@ def in_order(documents: Sequence[Document]) -> Splits:
 
 
 def passages(name: str, text: str) -> list[Document]:
-    """Cuts a text into passages, without losing a character, and returns them as documents "name:1", "name:2", ...
+    """Cuts a text into passages at blank lines, line ends or spaces; no character is lost.
 
-    Passages have about n characters: 4,000, or in a short text a twentieth of its length, but at least 100. A passage
-    ends at the first blank line between characters n and 2n; if there is none, at the first line end, or else at the
-    first space there, or else after 2n characters.
+    Returns the passages as documents with the names "name:1", "name:2", and so on. Passages have n to 2n characters,
+    where n is 4,000, or for a short text a twentieth of its length, but at least 100. A passage ends at the first blank
+    line after n characters, else at the first line end, else at the first space, else after 2n characters. A remainder
+    of fewer than n/2 characters is added to the last passage.
     """
     least = max(_LEAST_PASSAGE, min(PASSAGE_CHARACTERS, len(text) // 20))
     documents: list[Document] = []

@@ -49,11 +49,12 @@ def part_of_speech(tag: str) -> str:
 
 
 def token_tags(documents: Sequence[Document], tags: Sequence[Document], tokenizer: Tokenizer) -> NDArray[np.str_]:
-    """Returns the part-of-speech tag (T,) of each of the T tokens of the documents, including their ends.
+    """Returns the part-of-speech tag (T,) of each of the T tokens of a list of documents.
 
-    `tags` holds the same documents with each word replaced by its tag (see `load_tags`). A token has the tag of its
-    word; if it covers several words, of the last one. A token of white space has the tag "space", and the end-of-text
-    token of each document "end". Raises CorpusError if a document has more words than tags, or fewer.
+    `tags` contains the same documents with each word replaced by its tag (see `load_tags`). A token that is part of a
+    word has the tag of the word, and a token that covers several words has the tag of the last of these words. A token
+    of white space has the tag "space". Each document adds one end-of-text token, with the tag "end". Raises CorpusError
+    if a document has more words than tags, or fewer.
     """
     tags_of_tokens: list[str] = []
     for document, tagged in zip(documents, tags, strict=True):

@@ -47,7 +47,10 @@ def read_text(path: Path) -> str:
 
 
 def read_standard_input() -> str:
-    """Reads all text of standard input, as `read_text` reads a file: decompressed, and with the same size limit."""
+    """Reads all text of standard input, decompressed if necessary.
+
+    The size limit for the text and the exceptions are those of `read_text` for a compressed file.
+    """
     return decode(_read(sys.stdin.buffer, "standard input", is_regular=False), "standard input")
 
 
@@ -76,9 +79,10 @@ def decode(data: bytes | bytearray, name: str) -> str:
 
 
 def max_bytes() -> int:
-    """Returns the largest allowed number of decompressed bytes.
+    """Returns the largest allowed size, in bytes, of the text in a compressed file or a pipe.
 
-    Raises ConfigurationError if the environment variable LMZOO_MAX_BYTES is not a whole number.
+    It is 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES. Raises ConfigurationError if this value is
+    not a whole number.
     """
     value = os.environ.get(MAX_BYTES_VARIABLE, str(_DEFAULT_MAX_BYTES))
     if not value.isdecimal():
@@ -111,7 +115,10 @@ def _read(file: IO[bytes], name: str, *, is_regular: bool) -> bytearray:
 
 
 def _wide_encoding(data: bytes | bytearray) -> str | None:
-    """Returns "UTF-32" or "UTF-16" if the data have its byte-order mark, or are such text without a mark; else None."""
+    """Returns the name of the encoding if data are text in UTF-16 or UTF-32, and None otherwise.
+
+    Such text is recognised with and without a byte-order mark.
+    """
     for mark, name in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return name

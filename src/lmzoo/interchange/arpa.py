@@ -25,9 +25,9 @@ _UNWRITABLE = re.compile(rf"[{SEPARATORS}]|^\s$")
 def predictor_from_arpa(
     path: str | Path, *, tokenizer: Tokenizer | None = None, on_progress: OnProgress | None = None
 ) -> Predictor:
-    """Reads an ARPA file as a predictor with an n-gram model, whose scores equal KenLM's.
+    """Reads an ARPA file as a predictor, which is an n-gram model with its tokenizer; the scores equal KenLM's.
 
-    The tokenizer splits text into words as `word-space` does. Words that are not in the file become `<unk>`, or raise
+    The tokenizer splits text into words at white space. Words that are not in the file become `<unk>`, or raise
     TokenizerError if the file has no `<unk>`. For a file that `predictor_to_arpa` wrote, `tokenizer` can be the
     tokenizer of the original predictor. The provenance of the predictor has `largest_sum_error`, the largest difference
     between 1 and the sum of a predicted distribution. Raises SavedModelError for a damaged file.
@@ -47,10 +47,10 @@ def predictor_from_arpa(
 
 
 def predictor_to_arpa(predictor: Predictor, path: str | Path, *, on_progress: OnProgress | None = None) -> None:
-    """Writes a predictor with an n-gram model as an ARPA file, compressed by gzip if the name ends in `.gz`.
+    """Writes a trained n-gram model and its tokenizer as an ARPA file, compressed by gzip if the name ends in `.gz`.
 
-    `arpa_words` gives the spelling of its tokens. Raises ConfigurationError if the model is not an n-gram model, or if
-    a token cannot be written in an ARPA file.
+    Tokens are written as the words that `arpa_words` returns. Raises ConfigurationError if the model is not an n-gram
+    model, or if a token cannot be written in an ARPA file.
     """
     if not isinstance(predictor.model, NgramModel):
         raise ConfigurationError(

@@ -61,11 +61,12 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def predictor_to_huggingface(predictor: Predictor, folder: str | Path) -> Path:
-    """Writes a `gpt2` predictor to a new folder that `transformers.AutoModelForCausalLM` and `AutoTokenizer` can read.
+    """Writes a GPT-2 model and its tokenizer (a predictor) to a new folder in the format of Hugging Face.
 
-    Token ids are unchanged: the EOT (end-of-text) token has id 0, and the tokenizer of transformers puts it before each
-    text as the start of a document. Returns the folder. Raises ConfigurationError for a predictor of another species,
-    and UsageError if the folder exists.
+    `transformers.AutoModelForCausalLM` and `AutoTokenizer` can read the folder. Token ids are unchanged: the EOT
+    (end-of-text) token has id 0, and the tokenizer of transformers puts it before each text as the start of a document.
+    Returns the folder. Raises ConfigurationError for a predictor whose model is not a `gpt2`, and UsageError if the
+    folder exists.
     """
     folder = Path(folder)
     if predictor.species != "gpt2":
@@ -116,7 +117,7 @@ def _config(vocab_size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _huggingface_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns the tokenizer as a `tokenizer.json` of Hugging Face, with EOT as a special token before each text."""
+    """Returns a tokenizer as JSON for the library of Hugging Face, which then puts the EOT token before each text."""
     mark = {"content": EOT_TEXT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     description = json.loads(tokenizer.to_json())
     start, text = {"SpecialToken": {"id": EOT_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
@@ -139,7 +140,7 @@ def _write_json(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def predictor_from_huggingface(folder: str | Path) -> Predictor:
-    """Reads a GPT-2 model in a folder of Hugging Face as a predictor of the species `gpt2`.
+    """Reads a GPT-2 model in the folder format of Hugging Face as lmzoo's own model `gpt2`, with its tokenizer.
 
     The logits are the same as in transformers, except for rounding errors. The EOT (end-of-text) token and the token
     with id 0 exchange their ids. Only safetensors files are read, never a pickle. Raises ConfigurationError if the
@@ -173,8 +174,9 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
 
 
 def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Returns the settings of `gpt2`, the vocabulary size and the id of the EOT token, from a `config.json`.
+    """Reads the configuration of a GPT-2 model of Hugging Face, given as the parsed `config.json`.
 
+    Returns the settings for lmzoo's model `gpt2`, the vocabulary size, and the id of the EOT (end-of-text) token.
     Raises ConfigurationError if the configuration describes another architecture.
     """
     kind = config.get("model_type")

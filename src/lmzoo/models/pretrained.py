@@ -56,9 +56,9 @@ class PretrainedState(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """A window of a stream: the positions `start` to `stop` - 1, which a pretrained model reads at once.
+    """A range of positions in a token stream that a pretrained model reads at once: `start` to `stop` - 1.
 
-    The tokens at the positions `first` to `stop` - 1 are predicted; the earlier ones are only context.
+    The model predicts the tokens at the positions `first` to `stop` - 1; the earlier tokens are only context.
     """
 
     start: int
@@ -70,9 +70,9 @@ class _Window(NamedTuple):
 class PretrainedLM(LanguageModel[PretrainedState]):
     """A pretrained causal language model of the transformers library.
 
-    `start_id` and `eot_id` are the ids of the start token and the end-of-text token in the pretrained model. `window`
-    is the largest number of tokens that the model reads at once. In lmzoo, end-of-text has the id 0, so the ids 0 and
-    `eot_id` are exchanged.
+    `start_id` and `eot_id` are the ids of the start token and the end-of-text token, as the pretrained model numbers
+    them. `window` is the largest number of tokens that the model reads at once. In lmzoo, end-of-text has the id 0, so
+    the ids 0 and `eot_id` are exchanged.
     """
 
     fitted = True
@@ -164,7 +164,12 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     # ---- Windows --------------------------------------------------------------------------------
 
     def _window_start(self, position: int) -> int:
-        """Returns the start of the window that contains a position; both are counted from the document start."""
+        """Returns the position at which a model starts to read in order to predict the token at `position`.
+
+        Texts longer than `window` tokens are read in overlapping windows, which start at multiples of `window` // 2
+        tokens. The first window that contains the position is used, because it has the longest context. Both positions
+        are counted from the start of the document.
+        """
         return self._step * max(0, -((self.window - 1 - position) // self._step))
 
     def _all_windows(self, stream: TokenStream) -> Iterator[_Window]:
@@ -177,13 +182,13 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                 first = after
 
     def _windows_at(self, stream: TokenStream, positions: NDArray[np.intp]) -> Iterator[_Window]:
-        """Yields the window of each of the positions (N,)."""
+        """Yields, for each of N positions of a stream, the window that a model reads to predict the token there."""
         starts = stream.starts[np.searchsorted(stream.starts, positions, side="right") - 1]
         for start, position in zip(starts.tolist(), positions.tolist(), strict=True):
             yield _Window(start + self._window_start(position - start), position, position + 1)
 
     def _with_start(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns ids of windows with the start token inserted as first id, if the model has a start token.
+        """Replaces the first id of each window by the start token, if the model has one that differs from end-of-text.
 
         `inputs` (.., W) are the W ids of each window.
         """
@@ -198,9 +203,10 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def _predictions(
         self, stream: TokenStream, windows: Iterable[_Window]
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-        """Reads windows of a stream in batches, and predicts the tokens in them.
+        """Predicts tokens of a stream; `windows` are the parts of the stream that the model reads at once, in batches.
 
-        Yields the positions (N,) of N tokens and the logits (N, V) for them over the vocabulary of V tokens.
+        Yields the positions (N,) of N predicted tokens, and the logits (N, V) of the V tokens of the vocabulary at each
+        position.
         """
         read = self._swapped(stream.previous_ids().astype(np.int64))
         read[stream.starts] = self._start_id
@@ -219,10 +225,11 @@ class PretrainedLM(LanguageModel[PretrainedState]):
                     yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
-        """Reads W ids of each of B sequences in pieces of w ids, after the ids in the KV cache.
+        """Computes the logits of the next token after each of W ids of B sequences, in pieces of w ids.
 
-        `inputs` (B, W) are the ids. Yields for each piece the index of its first id and the logits (B, w, V) of all V
-        tokens after each id.
+        The pieces are so small that their logits fit in memory. `inputs` (B, W) are the ids, which continue the text
+        whose keys and values are in `cache`. Yields for each piece the index of its first id, and the logits (B, w, V)
+        of the V tokens of the vocabulary.
         """
         width = max(1, _BLOCK_ELEMENTS // (len(inputs) * self.vocab_size))
         for begin in range(0, inputs.shape[1], width):
@@ -230,15 +237,16 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     @torch.inference_mode()
     def _after(self, inputs: NDArray[np.int64]) -> PretrainedState:
-        """Returns the state of the model after it has read the token ids `inputs`, a window without earlier context."""
+        """Computes the state of the model after the token ids `inputs`, which are one window without prior text."""
         cache = self._empty_cache()
         *_, (_, logits) = self._read(inputs[None], cache)
         return PretrainedState(inputs, cache, logits[0, -1].clone())
 
     def _forward(self, inputs: NDArray[np.int64], cache: Any) -> Tensor:
-        """Returns the logits (B, W, V) of all V tokens after each id of B sequences, and adds the ids to the KV cache.
+        """Computes the logits (B, W, V) of the V possible next tokens after each id of B sequences of W ids.
 
-        `inputs` (B, W) are ids of the pretrained model. The logits are in the order of lmzoo's ids.
+        `inputs` (B, W) are ids of the pretrained model; the logits are in the order of lmzoo's ids. The keys and values
+        of the ids are added to the KV cache.
         """
         ids = torch.from_numpy(inputs.astype(np.int64))
         logits: Tensor = self._network(ids, use_cache=True, **{self._cache_argument: cache}).logits
@@ -257,9 +265,9 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     @torch.inference_mode()
     def _check_causal(self) -> None:
-        """Raises ConfigurationError if reading a text in two pieces gives other logits than reading it at once.
+        """Raises ConfigurationError if the logits change when a text is read in two pieces instead of at once.
 
-        Evaluation and generation read texts in pieces, which is exact only for a causal model with a complete cache.
+        Evaluation and generation read texts in pieces, which is exact only for a causal model with a complete KV cache.
         """
         inputs = np.arange(min(6, self.window))[None] % self.vocab_size
         half = inputs.shape[1] // 2
@@ -331,7 +339,7 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
 
 
 def _n_positions(config: Any) -> int:
-    """Returns the maximum length, in tokens, of the texts for which a model was trained, from its configuration."""
+    """Returns the maximum length, in tokens, of the texts that a pretrained model can read, from its configuration."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     limits = [getattr(config, "max_position_embeddings", None)]
     if rope.get("rope_type") == "longrope":  # longer inputs change the rotation of all positions

@@ -24,11 +24,12 @@ class SpecialIds(NamedTuple):
 
 
 def special_ids(path: Path, vocab_size: int, *, eos_token_id: Any, bos_token_id: Any) -> SpecialIds:
-    """Returns the ids of the start token and the end-of-text token of a pretrained model with `vocab_size` token ids.
+    """Determines the ids of the start token and the end-of-text token of a pretrained model.
 
-    `eos_token_id` and `bos_token_id` are the values in the file `config.json` at `path`. If the first is a list of ids,
-    its first id ends texts. If the second is None, the id that ends texts also starts documents. Raises SavedModelError
-    if an id is missing, not a whole number, or outside the vocabulary.
+    `eos_token_id` and `bos_token_id` are the values in the file `config.json` at `path`, and `vocab_size` is the number
+    of token ids. The end-of-text token is `eos_token_id`, or its first element if it is a list. The start token is
+    `bos_token_id`, or the end-of-text token if that is None. Raises SavedModelError if an id is missing, not a whole
+    number, or outside the vocabulary.
     """
     ends = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
     eot = _checked(path, "eos_token_id", ends[0] if ends else None, vocab_size)
@@ -65,9 +66,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tokenizer(folder: Path, *, eot_id: int, vocab_size: int) -> Tokenizer:
-    """Returns the tokenizer in a model folder, for a model with `vocab_size` ids of which `eot_id` ends texts.
+    """Reads the tokenizer of a pretrained model from its folder.
 
-    Raises SavedModelError if the file `tokenizer.json` is missing, and TokenizerError if lmzoo cannot use it.
+    `vocab_size` is the number of token ids of the model, and `eot_id` the id of its end-of-text token. Raises
+    SavedModelError if the file `tokenizer.json` is missing, and TokenizerError if lmzoo cannot use it.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -76,7 +78,10 @@ def read_tokenizer(folder: Path, *, eot_id: int, vocab_size: int) -> Tokenizer:
 
 
 def check_safe_weights(folder: Path) -> None:
-    """Raises SavedModelError if a folder has no safetensors file. Pickled weights, which can run code, are refused."""
+    """Raises SavedModelError if a folder has no weights in the safetensors format.
+
+    Pickled weights are not accepted, because a pickle can run any code when it is opened.
+    """
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))

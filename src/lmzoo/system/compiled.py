@@ -50,24 +50,25 @@ Types = Sequence[types.Type]
 
 
 def read(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that a kernel only reads, such as a memory-mapped array."""
+    """Returns the numba type of an array that compiled code only reads, such as a read-only memory-mapped array."""
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
 def write(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that a kernel writes."""
+    """Returns the numba type of an array that compiled code writes."""
     return types.Array(dtype, ndim, "C")
 
 
 def kernel(
     *arguments: types.Type | Types, returns: types.Type = types.void, reassociate: bool = False
 ) -> Callable[[Function], Any]:
-    """Returns a decorator that compiles a function by numba, for the given types of its arguments.
+    """Returns a decorator that compiles a function with numba.
 
-    If `arguments` are several sequences of types, the kernel accepts each of them. The machine code is cached on disk:
-    beside the source, in the cache folder of the user, or else in the folder of `private_folder`. The kernel runs
-    without the interpreter lock, so that several threads can run it in parallel. With `reassociate`, sums may be
-    computed in a different order, which allows vector instructions.
+    `arguments` are the numba types of the arguments of the function, or several sequences of such types, each of which
+    the compiled function then accepts. The machine code is cached on disk: beside the source, in the cache folder of
+    the user, or else in a private temporary folder. The compiled function runs without the interpreter lock, so that
+    several threads can run it in parallel. With `reassociate`, sums may be computed in a different order, which allows
+    vector instructions.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
@@ -89,7 +90,8 @@ def kernel(
 def _cache_elsewhere() -> bool:
     """Makes numba cache machine code in the temporary folder of this user; returns False if that is not possible.
 
-    Warns if a later process will have to compile again, and if the folder is new.
+    It is called if neither the folder of the program nor the user's cache folder can be written. Warns if nothing can
+    be cached, or if the temporary folder is new.
     """
     where = "neither beside the program nor in the home folder; set NUMBA_CACHE_DIR to a folder of your own"
     folder, is_new = private_folder()

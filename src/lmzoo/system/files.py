@@ -93,10 +93,10 @@ def describe_os_error(error: OSError, path: str | Path) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file inside a `with` block and deletes it afterwards; creates its folder if that does not exist.
+    """Holds a lock on the file `path` inside the `with` block, and deletes the file afterwards.
 
-    Folders that it created are deleted again if they are empty at the end. The lock of a killed process is free. Raises
-    UsageError if another process holds the lock.
+    Missing folders are created for the file, and deleted again at the end if they are empty. If a process is killed,
+    its lock is released. Raises UsageError if another process holds the lock.
     """
     with writing(path):
         new_folders = [folder for folder in path.parents if not folder.exists()]
@@ -120,8 +120,8 @@ def locked(path: Path) -> Iterator[None]:
 def remove_remains(folder: Path, *, recursive: bool = False) -> None:
     """Deletes the temporary files that killed processes left in a folder, or with `recursive` also in its subfolders.
 
-    Files of living processes are not touched. If a process was killed while it replaced a folder, the new folder is
-    moved to its place first.
+    Files of running processes are not deleted. If a process was killed while it replaced a folder by a new one, the
+    replacement is completed first.
     """
     pattern = f"{_PREFIX}*{_SUFFIX}"
     for workspace in [*(folder.rglob(pattern) if recursive else folder.glob(pattern))]:
@@ -135,7 +135,7 @@ def is_workspace(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and the missing folders above it, so that they survive a power cut."""
+    """Creates a folder and its missing parent folders, and waits until they are on the disk."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -159,10 +159,10 @@ def sync(path: Path) -> None:
 
 
 def private_folder() -> tuple[Path | None, bool]:
-    """Returns a folder for files that only this user may write, and True if it is new.
+    """Returns a folder for temporary files to which no other user can write, and True if it was created by this call.
 
-    The folder is in the temporary folder of the system. It is None if it cannot be created, or if another user owns it
-    or may write into it: such a user could plant code.
+    None is returned in place of the folder if it cannot be created, or if another user owns it or may write to it. Such
+    a user could put malicious code into the folder.
     """
     user = os.getuid() if sys.platform != "win32" else getpass.getuser()
     try:
@@ -180,7 +180,11 @@ def private_folder() -> tuple[Path | None, bool]:
 
 @contextmanager
 def _place_for(path: Path) -> Iterator[Path]:
-    """Yields the path at which a file is written first: `path` itself if the folder around it is written atomically."""
+    """Yields the path to which a file is written before it is moved to `path`.
+
+    This path lies in a new temporary folder. Only if `path` is inside a folder that is itself being written atomically,
+    the file is written to `path` directly.
+    """
     if any(map(is_workspace, path.parents)):
         yield path
     else:
@@ -190,7 +194,10 @@ def _place_for(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _workspace(parent: Path) -> Iterator[Path]:
-    """Yields a new temporary folder in the folder `parent`, locked by this process, and deletes it at the end."""
+    """Yields a new temporary folder inside the folder `parent`, and deletes it at the end of the `with` block.
+
+    This process locks the folder, so that other processes do not delete it as the leftover of a killed process.
+    """
     make_folder(parent)
     remove_remains(parent)
     workspace = lock = None
@@ -207,7 +214,10 @@ def _workspace(parent: Path) -> Iterator[Path]:
 
 
 def _final(path: Path) -> Path:
-    """Returns the path that a file in the workspace of a folder gets in the end."""
+    """Returns the path that a file will have after the temporary folder that contains it has been moved.
+
+    A path outside such folders is returned unchanged.
+    """
     for parent in path.parents:
         if is_workspace(parent):
             return parent.parent / path.relative_to(parent / "new")
@@ -215,7 +225,11 @@ def _final(path: Path) -> Path:
 
 
 def _clear(workspace: Path) -> None:
-    """Deletes a workspace. The replacement of a folder that ended between its two renames is completed first."""
+    """Deletes a temporary folder that was used to replace a file or folder.
+
+    A folder is replaced by two renames. If the process was killed between them, the second one is done first; if that
+    fails, the old folder is restored.
+    """
     old = workspace / "old"
     if old.exists():
         for new in (workspace / "new").iterdir():  # empty if the second rename was done

@@ -31,11 +31,11 @@ _last = -math.inf
 
 
 def handle_interrupts(*always: int) -> None:
-    """Makes each signal of `SIGNALS` raise KeyboardInterrupt in this process.
+    """Makes the signals SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in this process.
 
-    A signal that the process ignores stays ignored, as under nohup, unless it is one of `always`. Another signal within
-    `SECONDS_TO_SAVE` seconds has no effect, because Ctrl-C reaches the process of a job twice: from the terminal, and
-    from its parent process.
+    Signals that the process ignores, as under nohup, remain ignored, except those in `always`. A further signal within
+    5 seconds has no effect, because a process that was started by another one receives Ctrl-C twice: from the terminal
+    and from its parent.
     """
     for number in SIGNALS:
         if number in always or signal.getsignal(number) != signal.SIG_IGN:
@@ -43,9 +43,9 @@ def handle_interrupts(*always: int) -> None:
 
 
 def end_on_interrupt() -> None:
-    """Makes each signal of `SIGNALS` print `MESSAGE` and end this process at once, unless the signal is ignored.
+    """Makes the signals SIGINT, SIGTERM and SIGHUP end this process at once, with a message, unless they are ignored.
 
-    While modules are imported, an exception could be lost or become another exception.
+    This is used while modules are imported, because an exception raised during an import could be lost or replaced.
     """
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -64,7 +64,10 @@ def was_interrupted() -> bool:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Defers interrupts to the end of the `with` block. In a thread other than the main one it does nothing."""
+    """Delays signals that arrive inside the `with` block, such as Ctrl-C, until the block ends.
+
+    In a thread other than the main thread this has no effect, because only the main thread receives signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives interrupts
         return

@@ -47,13 +47,13 @@ class Job(Protocol[Record_co]):
         ...
 
     def do(self, on_progress: OnProgress) -> Record_co:
-        """Runs the job, and returns its record."""
+        """Runs the job, and returns its result, which is called its record."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Record]):
-    """The outcome of a job: its record, or the error message if it failed."""
+    """The outcome of a job: the result that the job returned (its record), or the error message if it failed."""
 
     name: str
     record: Record | None = None
@@ -117,11 +117,12 @@ def resume(
     on_outcome: Callable[[Outcome[Record]], None],
     on_progress: Callable[[str, Progress], None] | None = None,
 ) -> list[Outcome[Record]]:
-    """Runs the jobs that have no record from an earlier run, and returns the outcomes of all jobs in the given order.
+    """Runs the jobs that have no result from an earlier run, and returns the outcomes of all jobs in the given order.
 
-    `known` maps the name of a job to its record from an earlier run, which is reused. `on_outcome` is called with the
-    outcome of each reused job first, and then with the outcome of each other job when it ends. The other arguments are
-    those of `run_jobs`.
+    - `known`: maps the name of a job to its result from an earlier run, which is reused.
+    - `at_a_time`: the number of jobs that run in parallel.
+    - `on_outcome`: called with the outcome of each reused job first, and then of each other job when it ends.
+    - `on_progress`: called with the name of a job and its progress.
     """
     outcomes: dict[str, Outcome[Record]] = {}
 

@@ -92,12 +92,15 @@ def _first_error(error: Any) -> str:
 
 
 def _short(text: str) -> str:
-    """Returns a text for an error message: without control characters, and shortened if it is long."""
+    """Prepares a text for an error message: replaces control characters, and shortens a long text."""
     return printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...", keep="")
 
 
 def read_text(path: Path, what: str, error: type[LmzooError] = SavedModelError) -> str:
-    """Returns the text of a UTF-8 file; raises `error` if it cannot be read. `what` describes what the file holds."""
+    """Returns the text of a UTF-8 file; raises the exception class `error` if the file cannot be read.
+
+    `what` describes the expected content of the file, for the error message.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as cause:
@@ -107,7 +110,7 @@ def read_text(path: Path, what: str, error: type[LmzooError] = SavedModelError) 
 
 
 def check_name(name: str) -> str:
-    """Returns a name that is used as the name of a file or folder.
+    """Returns the name unchanged if it can be used as the name of a file or folder.
 
     Raises ValueError if the name is empty, too long, "." or "..", or holds a path separator or a control character.
     """

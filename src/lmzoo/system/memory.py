@@ -7,10 +7,10 @@ import sys
 
 
 def return_freed_memory() -> None:
-    """Returns memory that the process has freed to the operating system.
+    """Gives memory that the process has freed back to the operating system.
 
-    The C library of Linux (glibc) keeps much of the freed memory for later use: after a text of 100 MB in small
-    documents was read, encoded and deleted, 176 MB. Does nothing on other systems.
+    The C library of Linux (glibc) keeps much of the freed memory for later use: 176 MB in a test that read, encoded and
+    deleted a text of 100 MB in small documents. On other systems this function does nothing.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack this function

@@ -11,7 +11,7 @@ DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
 
 
 class Process(NamedTuple):
-    """The rank of this process among the processes that train one network together, and their number."""
+    """The rank of this process among all processes that train the same network, and the number of these processes."""
 
     rank: int = 0
     """Number of this process, from 0."""
@@ -23,10 +23,10 @@ class Process(NamedTuple):
 
 
 def this_process() -> Process:
-    """Returns the rank of this process among those that train a network together, and the number of these processes.
+    """Returns the rank of this process among all processes that train the same network, and their number.
 
-    Both are read from the environment variables that the launcher torchrun sets. Without torchrun, the process has rank
-    0 and is the only one.
+    Rank and number are read from the environment variables that the launcher torchrun sets. Without torchrun, the
+    process has rank 0 and is the only one.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():

@@ -20,8 +20,8 @@ _MAX_GROWTH = 100
 def backend_from_json(text: str) -> tokenizers.Tokenizer:
     """Creates a tokenizer of the Hugging Face library from the text of a `tokenizer.json`.
 
-    Raises TokenizerError for text that is damaged, and for declared ids or replacements that would take far more
-    memory than the text itself.
+    Raises TokenizerError if the text is damaged, or if the tokenizer would need far more memory than the text itself,
+    because an id is very large or a replacement very long.
     """
     try:
         _check(parse_json(text))
@@ -33,7 +33,11 @@ def backend_from_json(text: str) -> tokenizers.Tokenizer:
 
 
 def _check(description: Any) -> None:
-    """Raises ValueError if a tokenizer declares sizes that its text does not have."""
+    """Raises ValueError if a tokenizer is malformed or could use far more memory than its `tokenizer.json`.
+
+    `description` is the parsed `tokenizer.json`. The largest token id may exceed the number of entries by at most a
+    million, and replacements may make a text at most 100 times as long.
+    """
     model = description.get("model") if isinstance(description, dict) else None
     if not isinstance(model, dict):
         raise ValueError("it must be an object with the field 'model'")
@@ -53,7 +57,10 @@ def _check(description: Any) -> None:
 
 
 def _check_merges(model: dict[str, Any]) -> None:
-    """Raises ValueError if the prefix of parts within words is longer than a part that follows another."""
+    """Raises ValueError if the right part of a BPE merge lacks the prefix of parts inside words, such as "##".
+
+    `model` is the field "model" of a `tokenizer.json`. A model without such a prefix needs no check.
+    """
     prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
     if isinstance(prefix, str) and prefix and isinstance(merges, list):
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
@@ -62,7 +69,7 @@ def _check_merges(model: dict[str, Any]) -> None:
 
 
 def _steps(component: Any) -> Iterator[dict[str, Any]]:
-    """Yields all steps of a normalizer, pre-tokenizer or decoder, at any depth."""
+    """Yields all steps of a normalizer, pre-tokenizer or decoder, including the steps nested in other steps."""
     if isinstance(component, list):
         for part in component:
             yield from _steps(part)

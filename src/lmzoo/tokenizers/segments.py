@@ -24,7 +24,7 @@ _MEMORY_CHARACTERS = 1 << 22
 
 
 class Part(NamedTuple):
-    """A part of a text."""
+    """A part of a text, with a flag that tells if it is the last part."""
 
     text: str
     is_last: bool
@@ -32,7 +32,10 @@ class Part(NamedTuple):
 
 
 def parts(text: str, n_characters: int) -> Iterator[Part]:
-    """Yields consecutive parts of a text, each ending at the first segment end after `n_characters` characters."""
+    """Cuts a text into consecutive parts of at least `n_characters` characters; only the last part may have fewer.
+
+    A part ends where a word ends: before the first space or line feed that follows another character than white space.
+    """
     start = 0
     while len(text) - start > n_characters and (cut := _CUT.search(text, start + n_characters)):
         yield Part(text[start : cut.start()], is_last=False)
@@ -42,9 +45,10 @@ def parts(text: str, n_characters: int) -> Iterator[Part]:
 
 @final
 class SegmentEncoder:
-    """Encodes texts in segments, and remembers the token ids of all segments that it has encoded.
+    """Encodes texts as token ids faster than `encode` alone, because repeated words are encoded only once.
 
-    `encode` is the function that encodes new segments: it returns an array of token ids for each text in a list.
+    A text is cut into segments, most of which are a word with the space before it. `encode` is a function that returns
+    the token ids of each text in a list. It is called for new segments only, and its results are stored.
     """
 
     def __init__(self, encode: Callable[[list[str]], list[NDArray[np.int32]]]) -> None:
@@ -72,7 +76,7 @@ class SegmentEncoder:
         return [ids[start:end] for start, end in itertools.pairwise(text_ends)]
 
     def _encode_unknown(self) -> None:
-        """Encodes the segments that have a number but no token ids yet."""
+        """Encodes the segments that have been seen in texts but have no stored token ids yet."""
         n_new = len(self._numbers) - (len(self._ends) - 1)
         new = list(itertools.islice(reversed(self._numbers), n_new))[::-1]
         encoded = self._encode_new(new)

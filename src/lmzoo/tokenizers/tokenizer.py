@@ -67,8 +67,8 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, spec: str = "") -> None:
         """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others.
 
-        `spec` is the specification that the tokenizer was trained with, such as "word:50"; if it is empty, the
-        specification is read off the tokenizer, as far as its file tells.
+        `spec` is the specification that the tokenizer was trained with, such as "word:50". If it is empty, the
+        specification is inferred from the tokenizer, as far as possible.
         """
         self._backend = backend
         description = json.loads(backend.to_str())
@@ -138,10 +138,10 @@ class Tokenizer:
         return encoded
 
     def encode_parts(self, texts: Iterable[str]) -> Iterator[tuple[Part, NDArray[np.int32]]]:
-        """Yields consecutive parts of texts with their token ids, in memory that does not grow with the texts.
+        """Encodes texts one part at a time, so that the memory needed does not depend on the length of the texts.
 
-        A part is a whole text, or a part of a text with more than a million characters. Raises TokenizerError for an
-        unknown word if the vocabulary is closed, that is, has no `<unk>`.
+        Yields each part with its token ids. A part is a whole text or, if the text has more than a million characters,
+        a section of it. Raises TokenizerError for an unknown word if the vocabulary is closed, that is, has no `<unk>`.
         """
         encode = SegmentEncoder(self._encoded).encode if self._has_segments else self._encoded
         for batch in _batches(texts, in_parts=self._has_segments):
@@ -154,7 +154,11 @@ class Tokenizer:
 
     @contextmanager
     def _closed_vocabulary(self, texts: list[str]) -> Iterator[None]:
-        """Raises a TokenizerError that names the first unknown word, if the vocabulary has no `<unk>`."""
+        """Converts an encoding error inside the `with` block to a TokenizerError that names the unknown word.
+
+        Such an error occurs if one of `texts` has a word outside a closed vocabulary, that is, a vocabulary without
+        `<unk>`.
+        """
         try:
             yield
         except Exception as error:  # the library raises Exception itself
@@ -170,7 +174,7 @@ class Tokenizer:
     def decode(self, ids: ArrayLike, *, show_special: bool = False) -> str:
         """Returns the text of token ids. Bytes that are not valid UTF-8 become U+FFFD.
 
-        EOT and other special tokens add nothing to the text, or their names if `show_special` is True. Raises
+        EOT and other special tokens are omitted, or written as their names if `show_special` is True. Raises
         TokenIdError for ids outside the vocabulary.
         """
         checked = as_ids(np.reshape(ids, -1) if isinstance(ids, np.ndarray) else ids)
@@ -187,7 +191,7 @@ class Tokenizer:
     def alteration(self, texts: Sequence[str], encoded: Sequence[NDArray[np.int32]]) -> str:
         """Describes the first difference between texts and the texts that their token ids decode to.
 
-        `encoded` holds the token ids of each text. Returns "" if all texts come back exactly.
+        `encoded` holds the token ids of each text. Returns "" if all texts are recovered exactly.
         """
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), start=1):
             decoded = self.decode(ids)
@@ -211,7 +215,7 @@ class Tokenizer:
     def token_text(self, token_id: int) -> str:
         """Returns the text of one token for display.
 
-        A special token gives its name; bytes of an incomplete character are written as \\xe3.
+        The text of a special token is its name; bytes of an incomplete character are written as \\xe3.
         """
         token_id = as_id(token_id, self.vocab_size)
         if token_id in self._special_names:
@@ -221,7 +225,7 @@ class Tokenizer:
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Returns the UTF-8 bytes of one token; EOT and other special tokens have none."""
+        """Returns the UTF-8 bytes of one token, or no bytes for EOT and other special tokens."""
         token_id = as_id(token_id, self.vocab_size)
         entry = self.entries[token_id]
         if token_id in self._special_names:
@@ -317,7 +321,10 @@ class Tokenizer:
 
 
 def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
-    """Yields texts or, with `in_parts`, the parts of long texts, in batches of about a million characters or more."""
+    """Groups texts into batches of at least a million characters; only the last batch may have fewer.
+
+    If `in_parts` is True, long texts are cut into parts of about a million characters first.
+    """
     batch: list[Part] = []
     size = 0
     for text in map(_checked, texts):
@@ -345,7 +352,7 @@ def _checked(text: str) -> str:
 
 
 def special_entry(name: str) -> str:
-    """Returns the vocabulary entry of the special token `name`; like the entry of EOT, no text can produce it."""
+    """Returns the vocabulary entry of the special token `name`. No text is ever encoded as this entry."""
     return _SPECIAL_ENTRY.format(name)
 
 
@@ -376,9 +383,10 @@ def _keeps_all(step: dict[str, Any]) -> bool:
 
 
 def _cuts_at_white_space(description: dict[str, Any]) -> bool:
-    """Returns True if the pre-tokenizer is known to split each text where `lmzoo.tokenizers.segments` cuts it.
+    """Returns True if a tokenizer is known to encode each word of a text independently of the words before and after.
 
-    `description` is the parsed `tokenizer.json`. The splitting must depend on nothing outside the segments.
+    Such a tokenizer splits each text before any space or line feed that follows another character than white space.
+    `description` is the parsed `tokenizer.json`, of which the pre-tokenizer is compared with a list of known ones.
     """
     match _steps(description["pre_tokenizer"]):
         case [{"type": "WhitespaceSplit" | "Whitespace"}]:

@@ -108,7 +108,12 @@ def _characters(texts: Iterable[str]) -> tokenizers.Tokenizer:
 def _byte_pairs(
     byte_entries: Sequence[str], merged: Sequence[str], merges: list[tuple[str, str]]
 ) -> tokenizers.Tokenizer:
-    """Builds a byte-level BPE tokenizer from the entries of the 256 bytes, the merges, and the entries they create."""
+    """Builds a byte-level BPE tokenizer.
+
+    - `byte_entries`: the vocabulary entries of the bytes.
+    - `merged`: the entries that the merges create, in the order of their ids.
+    - `merges`: the pairs of entries that are merged, in the order of their application.
+    """
     entries = [EOT_TEXT, *byte_entries, *merged]
     vocab = {entry: token_id for token_id, entry in enumerate(entries)}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
@@ -132,9 +137,10 @@ def _trained_byte_pairs(texts: Iterable[str], vocab_size: int) -> tokenizers.Tok
 
 
 def _cut_long_runs(text: str) -> Iterator[str]:
-    """Yields consecutive parts of a text, cut inside runs of more than 1,000 characters with or without white space.
+    """Cuts a text inside very long words and very long stretches of white space, after each 1,000 characters.
 
-    The learner of byte pairs takes a time that grows with the square of the longest run. Other text is not cut.
+    Yields the consecutive parts of the text. This limits the time for learning byte pairs, which grows with the square
+    of the length of the longest word or stretch of white space.
     """
     start = 0
     for run in _LONG_RUN.finditer(text):
@@ -156,7 +162,7 @@ def _trained_words(
 
 
 def word_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """Returns a tokenizer that splits text as `word-space` does and gives the words of a list the ids 1, 2, 3, ...
+    """Returns a tokenizer that splits text into words at white space, and gives `words` the ids 1, 2, 3, ...
 
     Words outside the list are encoded as `<unk>` if the list contains `<unk>`; otherwise encoding them raises
     TokenizerError. Raises TokenizerError for a word that is empty, contains a separator or occurs twice.

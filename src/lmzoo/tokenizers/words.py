@@ -31,9 +31,9 @@ _FOR_SPLIT = bytes.maketrans(b"\0\v\f", b" xx")
 
 
 def split_words(text: str) -> list[str]:
-    """Returns the words of a text: the longest sequences of characters without NUL, tab, line feed, return and space.
+    """Returns the words of a text, which are separated by NUL, tab, line feed, carriage return and space.
 
-    They are the tokens of the tokenizer `word-space`.
+    The tokenizer `word-space` has these words as its tokens.
     """
     return _WORD.findall(text)
 
@@ -41,7 +41,7 @@ def split_words(text: str) -> list[str]:
 def split_bytes(text: bytes) -> list[bytes]:
     """Returns the words of a text that is given as bytes, in UTF-8 or another encoding that contains ASCII.
 
-    Words are the longest sequences of bytes without NUL, tab, line feed, carriage return and space.
+    Words are separated by NUL, tab, line feed, carriage return and space.
     """
     return _WORD_IN_BYTES.findall(text)
 

@@ -65,9 +65,9 @@ def hmm(
 def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
     """Converts a Markov chain, or any model whose context is one token, to an equivalent hidden Markov model.
 
-    State k emits only token k, so the last token determines the state and nothing is hidden. This is the special case
-    that remains when a hidden Markov model is simplified to "the next state depends on the last token". The result has
-    2 V^2 parameters for a vocabulary of V tokens. Raises ConfigurationError if the context is not one token.
+    The hidden Markov model has one state for each of the V tokens of the vocabulary. State k emits only token k, so the
+    last token determines the state, and nothing is hidden. The result has 2 V^2 parameters. Raises ConfigurationError
+    if the context of the model is not one token.
     """
     if chain.context_size != 1:
         sees = "all of the document" if chain.context_size is None else f"{chain.context_size} tokens"
@@ -85,14 +85,14 @@ def from_markov(chain: LanguageModel[Any]) -> HiddenMarkovModel:
 def from_hmmlearn(
     model: CategoricalHMM, *, end_symbol: int | Literal["unknown"] | None = "unknown"
 ) -> HiddenMarkovModel:
-    """Converts a fitted `hmmlearn.hmm.CategoricalHMM` to a lmzoo model.
+    """Converts a fitted `hmmlearn.hmm.CategoricalHMM` to a hidden Markov model of lmzoo.
 
-    `end_symbol` is the symbol that ends each sequence; it exchanges its number with 0, the id of EOT (end of text).
-    With None, no symbol ends sequences: the symbol k gets the id k + 1, and EOT has the probability 0. It must be given
-    unless `to_hmmlearn` created the model. Probabilities of zero stay zero: an impossible token has log-probability
-    -inf and leaves the state distribution unchanged. Rows of zeros, which hmmlearn gives to states that it never
-    visited, become uniform. Raises ConfigurationError if the model is of another kind, is not fitted, or has arrays
-    that are not probabilities.
+    `end_symbol` is the symbol that ends each sequence. It exchanges its number with symbol 0, because lmzoo's EOT
+    (end-of-text) token has id 0. If `end_symbol` is None, no symbol ends sequences: symbol k gets the id k + 1, and EOT
+    has the probability 0. The argument can be omitted only if `to_hmmlearn` created the model. Probabilities of zero
+    stay zero: an impossible token has log-probability -inf and leaves the state distribution unchanged. Rows of zeros,
+    which hmmlearn gives to states that it never visited, become uniform. Raises ConfigurationError if the model is of
+    another kind, is not fitted, or has arrays that are not probabilities.
     """
     from lmzoo.models.hmm.hmmlearn_models import arrays_of
 

@@ -14,9 +14,11 @@ from lmzoo.stream import EOT
 
 
 def arrays_of(model: CategoricalHMM, end_symbol: int | Literal["unknown"] | None) -> dict[str, NDArray[np.float64]]:
-    """Returns the arrays of a CategoricalHMM in the format of `HiddenMarkovModel.load_arrays`.
+    """Returns the probabilities of a CategoricalHMM of hmmlearn as arrays in the order of lmzoo's token ids.
 
-    The arguments are those of `from_hmmlearn`. Raises ConfigurationError if the model or its arrays do not fit.
+    The result is a dictionary with the arrays "startprob", "transmat" and "emissionprob". `end_symbol` is the symbol
+    that ends each sequence, None if no symbol does, or "unknown" if the model itself stores the symbol. Raises
+    ConfigurationError if the model is of another kind, or if its arrays are not valid.
     """
     if not isinstance(model, CategoricalHMM):
         raise ConfigurationError(
@@ -46,10 +48,11 @@ def arrays_of(model: CategoricalHMM, end_symbol: int | Literal["unknown"] | None
 
 
 def _probabilities(model: CategoricalHMM, name: str, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
-    """Returns a copy of the attribute `name` of a model, an array whose rows are distributions.
+    """Returns a copy of an array of probabilities in an hmmlearn model, after checking its shape and its rows.
 
-    A size of None in `shape` may be any number above 0. Rows of zeros become uniform, and rows that sum to 1 within the
-    tolerance of hmmlearn are normalised.
+    `name` is the name of the attribute that contains the array. `shape` is the required shape, in which None stands for
+    any size. Each row must sum to 1 within the tolerance of hmmlearn, and is normalised; a row of zeros becomes
+    uniform. Raises ConfigurationError if the array does not fit.
     """
     if not hasattr(model, name):
         raise ConfigurationError(f"this hmmlearn model has no attribute {name}: fit it first, or set its probabilities")

@@ -32,10 +32,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Given(FromOccurrences):
-    """A placeholder for the smoothing method of an n-gram model that was read from a file; it cannot be fitted.
-
-    Another program estimated the probabilities in the file.
-    """
+    """The smoothing method of an n-gram model whose probabilities were read from a file, and which cannot be fitted."""
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
         """Raises ConfigurationError, because a model that was read from a file cannot be fitted."""
@@ -65,11 +62,11 @@ SMOOTHINGS: dict[str, Smoothing] = {
 
 
 def smoothing_from(spec: str) -> Smoothing:
-    """Returns the smoothing method with the name `spec`, such as "katz", or with numbers, such as "absolute:0.75".
+    """Returns the smoothing method with the name `spec`, such as "katz"; parameters can follow, as in "absolute:0.75".
 
-    "additive:ALPHA" adds ALPHA to every count. The methods with constant discounts, except "kneser-ney-tuned", take one
-    discount D for all counts, or, if they are modified, three for the counts 1, 2, and 3 or more. Raises
-    UnknownNameError for an unknown name, and ConfigurationError for numbers that are not allowed.
+    "additive:ALPHA" adds ALPHA to every count. Methods with constant discounts, except "kneser-ney-tuned", accept one
+    discount for all counts. Their modified variants also accept three discounts, for the counts 1, 2, and 3 or more.
+    Raises UnknownNameError for an unknown name, and ConfigurationError for numbers that are not allowed.
     """
     if spec == GIVEN:
         return Given()
@@ -92,7 +89,7 @@ def smoothing_from(spec: str) -> Smoothing:
 
 
 def _allowed(name: str) -> str:
-    """Returns a description of the numbers that a smoothing method takes after its name, for an error message."""
+    """Describes, for an error message, the numbers that may follow the name of a smoothing method."""
     method = SMOOTHINGS[name]
     if name == "additive":
         return "'additive' takes one number above 0, as in 'additive:0.1'"

@@ -11,14 +11,15 @@ from lmzoo.stream import EOT
 
 
 def distribution_sums(trie: Trie, weights: Weights) -> NDArray[np.float64]:
-    """Computes the sum of the distribution over the next token after each of the C contexts of a trie; returns (C,).
+    """Computes the sum of the next-token distribution after each of the C contexts of an n-gram trie; returns (C,).
 
-    For a context h with the back-off weight alpha, let h' be h without its first token. The tokens w that followed h
-    have the probability p(w | h), all others alpha p(w | h'). So
+    The sums are 1 for a model that lmzoo fitted, but may differ from 1 for a model from a file of another program. Let
+    alpha be the back-off weight of a context h, and h' be h without its first token. The tokens w that followed h in
+    training have the probability p(w | h), all others alpha p(w | h'). So
 
         sum(h) = sum_w p(w | h) + alpha (sum(h') - sum_w p(w | h'))
 
-    where both sums over w are over the tokens that followed h. The orders are computed from short to long.
+    where both sums over w are over the tokens that followed h. Shorter contexts are computed first.
     """
     sums = np.empty(trie.n_contexts)
     sums[0] = np.exp(weights.log_probs(trie.level(1)), dtype=np.float64).sum()
@@ -36,11 +37,12 @@ def distribution_sums(trie: Trie, weights: Weights) -> NDArray[np.float64]:
 
 
 def reached_contexts(trie: Trie) -> NDArray[np.bool_]:
-    """Finds the contexts of an n-gram trie from which a token can be predicted; returns a boolean array (C,).
+    """Returns a mask (C,) of the C contexts of an n-gram trie that a model can use to predict a token.
 
-    The next token of a text is predicted from the longest of the C contexts with which the text ends. So a context is
-    never used if it ends with EOT (end of text) after another token, because no token follows there, or if every token
-    before it makes a longer context.
+    A model predicts the next token from the longest context in the trie with which the text so far ends. Two kinds of
+    contexts are therefore never used. One is a context that ends with EOT (end of text) after another token, because a
+    document starts with EOT as its only context. The other is a context to which each of the V tokens can be prepended
+    within the trie, because one of these longer contexts is used instead.
     """
     n_extensions = np.bincount(trie.suffixes[: trie.n_contexts], minlength=trie.n_contexts)
     reached = n_extensions < trie.vocab_size

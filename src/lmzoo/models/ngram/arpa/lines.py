@@ -20,7 +20,7 @@ _POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
 
 
 class Lexicon:
-    """The token ids of W words, in a hash table over the bytes of the words."""
+    """A hash table that maps words, given as bytes, to their token ids."""
 
     def __init__(self, ids: Mapping[bytes, int]) -> None:
         self.spelling = np.frombuffer(b"".join(ids) + b"\n", np.uint8)  # never empty
@@ -38,11 +38,16 @@ class Lexicon:
         log_probs: NDArray[np.float64],
         backoffs: NDArray[np.float64],
     ) -> tuple[int, int]:
-        """Parses plain lines of `text` from index `at`, and writes the n-grams to the arrays from index `row`.
+        """Parses consecutive lines of an ARPA file, with n-grams of one length k, up to a line in an unusual notation.
 
-        A plain line has a number of at most 0, k words of the lexicon, and optionally a second number. `words` (N, k)
-        receives token ids, `log_probs` (N,) and `backoffs` (N,) the numbers. The text must end with a line end. Returns
-        the index of the first line that is not plain, or of the end of the text, and the next free row.
+        - `text`: the bytes of the lines, which end with a line end; `at` is the index of the first byte to parse.
+        - `words` (N, k): receives the token ids of each n-gram.
+        - `log_probs` (N,): receives the first number of each line.
+        - `backoffs` (N,): receives the second number of each line, or 0.
+        - `row`: the index in these three arrays at which the first n-gram is written.
+
+        A line must have a number of at most 0, then k known words, then optionally a second number. Returns the index
+        of the first line of another form (or the length of the text), and the index after the last n-gram written.
         """
         lexicon = self.spelling, self.ends, self.ids, self.slots
         return _parse(text, at, row, *lexicon, words, log_probs, backoffs)
@@ -58,7 +63,12 @@ def _hash(text, begin, end):
 
 @kernel(read(_U8), read(_I64), write(_I32))
 def _fill_slots(spelling, ends, slots):
-    """Fills the hash table of a lexicon (open addressing, linear probing); an entry is 1 + the index of a word."""
+    """Inserts W words into an empty hash table with open addressing and linear probing.
+
+    - `spelling`: the bytes of all words, concatenated.
+    - `ends` (W + 1,): word i is `spelling[ends[i]:ends[i + 1]]`.
+    - `slots`: the hash table, whose size is a power of 2; i + 1 is written for word i, and 0 means an empty slot.
+    """
     last = np.uint64(slots.size - 1)
     for index in range(ends.size - 1):
         slot = _hash(spelling, ends[index], ends[index + 1]) & last
@@ -69,10 +79,11 @@ def _fill_slots(spelling, ends, slots):
 
 @kernel(read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), returns=_I64)
 def _find_word(text, begin, end, spelling, ends, slots):
-    """Returns the index of the word `text[begin:end]` in a lexicon, or -1 if it is not in the lexicon.
+    """Looks up the word `text[begin:end]` in a hash table of W words; returns its index, or -1 if it is not there.
 
-    The lexicon is a hash table: `slots` holds word indices + 1, and 0 for an empty slot. `spelling` holds the bytes of
-    all words one after another, and `ends` the positions at which words begin and end.
+    - `spelling`: the bytes of all words of the table, concatenated.
+    - `ends` (W + 1,): word i of the table is `spelling[ends[i]:ends[i + 1]]`.
+    - `slots`: the hash table, which contains i + 1 for word i, and 0 in an empty slot.
     """
     last = np.uint64(slots.size - 1)
     slot = _hash(text, begin, end) & last
@@ -91,9 +102,9 @@ def _find_word(text, begin, end, spelling, ends, slots):
 
 @kernel(read(_U8), _I64, returns=types.Tuple((_F64, _I64)))
 def _number(text, begin):
-    """Parses a decimal number at index `begin` of a text; returns the number and the index after it.
+    """Parses the decimal number that begins at index `begin` of a text; returns its value and the index after it.
 
-    The returned index is `begin` if there is no number, or a number whose exponent is too large for exact conversion.
+    If there is no number, or if its exponent is too large for exact conversion, the returned index is `begin`.
     """
     at, digits, mantissa, exponent, after_point = begin, 0, 0, 0, False
     if text[at] == _MINUS or text[at] == _PLUS:

@@ -31,13 +31,19 @@ def link(
     vocab_size: int,
     on_order: Callable[[int], None] = lambda done: None,
 ) -> tuple[Trie, NDArray[np.float64], NDArray[np.float64]]:
-    """Builds the trie of lists of n-grams, one list for each order 1 .. n.
+    """Builds an n-gram trie from lists of n-grams, and adds n-grams that the trie needs but the lists lack.
 
-    For each order k: `ngrams` (N, k) are the tokens, `log_probs` (N,) the log-probabilities, and `backoffs` (N,) the
-    logarithms of the back-off weights. All V unigrams must be given. An n-gram that the trie needs but the lists lack
-    gets the probability that backing off gives and a back-off weight of 1, so that no distribution changes.
+    There is one list for each length k = 1 .. n, with N n-grams in any order:
 
-    Returns the trie with the (M,) log-probabilities of its nodes and the (C,) log back-off weights of its contexts;
+    - `ngrams[k - 1]` (N, k): token ids.
+    - `log_probs[k - 1]` (N,): log-probabilities of the last tokens.
+    - `backoffs[k - 1]` (N,): logarithms of the back-off weights.
+
+    All V unigrams must be given. The trie needs, for each n-gram, also the n-gram without its last token and the n-gram
+    without its first token. An added n-gram gets the probability that backing off gives and a back-off weight of 1, so
+    that no predicted distribution changes.
+
+    Returns the trie with the (M,) log-probabilities of its M nodes and the (C,) log back-off weights of its C contexts;
     both are 0 for the root. Raises RepeatedNgramError for an n-gram that occurs twice.
     """
     n = len(ngrams)
@@ -81,10 +87,11 @@ def link(
 
 
 def _sorted(ngrams: NDArray[np.int32], vocab_size: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Sorts n-grams, given as rows of token ids; equal n-grams keep their order.
+    """Sorts n-grams by their tokens, where `ngrams` has one row of token ids for each n-gram.
 
-    Returns the indices that sort them, and an array that is True for each sorted n-gram that differs from the one
-    before it. As many tokens as fit in 63 bits are compared as one number.
+    Returns two arrays: the indices of the n-grams in sorted order, and a boolean array that is True for each sorted
+    n-gram that differs from the one before it. The sort is stable. To save time, several token ids are packed into one
+    64-bit integer, and compared at once.
     """
     n_bits = vocab_size.bit_length()
     keys = []

@@ -37,12 +37,12 @@ _LONGEST_PREAMBLE = 1000
 def read_arpa(
     path: str | Path, vocabulary: Sequence[str] | None = None, on_progress: OnProgress | None = None
 ) -> tuple[list[str], NgramModel]:
-    """Reads an ARPA file, plain or compressed by gzip; returns the vocabulary, one word per token id, and the model.
+    """Reads an ARPA file, plain or compressed by gzip; returns the vocabulary (one word per token id) and the model.
 
-    Id 0 is `</s>` (end-of-text). With `vocabulary`, the one with which `write_arpa` wrote the file, the words have the
-    same ids again. Otherwise id 1 is `<unk>`, if the file has it, and the other words follow in the order of the file.
-    The scores of the model equal KenLM's. Raises SavedModelError, with the line number, if the file is not a valid ARPA
-    file or its words are not those of `vocabulary`.
+    Id 0 is `</s>` (end-of-text). By default, id 1 is `<unk>` if the file has it, and the other words follow in the
+    order of the file. For a file that `write_arpa` wrote, the same `vocabulary` can be given again, so that each word
+    keeps its id. The scores of the model equal KenLM's. Raises SavedModelError, with the line number, if the file is
+    not a valid ARPA file or its words are not those of `vocabulary`.
     """
     from lmzoo.models.ngram.arpa.lines import Lexicon  # imports numba, which writing does not need
 
@@ -61,9 +61,10 @@ def read_arpa(
 
 
 def _read_counts(file: ArpaFile) -> list[int]:
-    """Reads the header of an ARPA file; returns the number of n-grams of each order that it states.
+    """Reads the header of an ARPA file; returns the number of n-grams that it states for each order.
 
-    The numbers are compared with the number of lines that follow, but no memory is allocated by them.
+    Because the header may be wrong, these numbers never determine how much memory is allocated; they are only compared
+    with the numbers of n-grams that follow. Raises SavedModelError if the header is not valid.
     """
     for _ in range(_LONGEST_PREAMBLE):
         line = file.line().removeprefix(b"\xef\xbb\xbf")
@@ -113,13 +114,14 @@ class _Section:
         return cls(np.empty((size, order), np.int32), np.empty(size), np.empty(size), np.empty(size, np.int64))
 
     def select(self, which: slice | NDArray[Any]) -> _Section:
-        """Returns the n-grams that a slice or a mask selects, as a new section."""
+        """Returns a new section of an ARPA file that has only the n-grams at the given indices, a slice or a mask."""
         return _Section(self.words[which], self.log_probs[which], self.backoffs[which], self.lines[which])
 
     def within_sentences(self) -> _Section:
-        """Returns the n-grams that do not cross the end of a sentence, with EOT in place of `<s>`.
+        """Returns the n-grams that lie within one sentence, with the EOT (end-of-text) token in place of `<s>`.
 
-        In these n-grams, `<s>` occurs only as the first and `</s>` only as the last word.
+        N-grams in which `<s>` is not the first word, or `</s>` not the last word, extend over two sentences and are
+        removed.
         """
         words = self.words
         crosses = (words[:, 1:] < 0).any(axis=1) | (words[:, :-1] == EOT).any(axis=1)
@@ -131,9 +133,13 @@ class _Section:
 def _read_unigrams(
     file: ArpaFile, counts: list[int], vocabulary: Sequence[str] | None
 ) -> tuple[list[str], dict[bytes, int], _Section]:
-    """Reads the 1-grams of an ARPA file.
+    """Reads the words of an ARPA file with their unigram probabilities, and assigns token ids to the words.
 
-    Returns the vocabulary, the id of each word as it is spelled in the file, and the unigrams in the order of the ids.
+    - `counts`: the numbers of n-grams of each order, from the header.
+    - `vocabulary`: the words in the order of their ids, or None for the order of the file.
+
+    Returns the vocabulary, a dictionary from the bytes of each word to its id, and the unigrams in the order of the
+    ids.
     """
     unigrams = _unigram_lines(file, counts)
     if b"<UNK>" in unigrams:
@@ -160,7 +166,11 @@ def _read_unigrams(
 
 
 def _unigram_lines(file: ArpaFile, counts: list[int]) -> dict[bytes, tuple[float, float, int]]:
-    """Returns log10 probability, log10 back-off weight and line number of each word in the 1-grams of an ARPA file."""
+    """Reads the unigrams of an ARPA file; returns a dictionary whose keys are the words.
+
+    Its values are the log10 probability, the log10 back-off weight and the line number of the word. `counts` are the
+    numbers of n-grams of each order, from the header.
+    """
     file.expect("\\1-grams:")
     unigrams: dict[bytes, tuple[float, float, int]] = {}
     for number, block in file.blocks():
@@ -197,7 +207,10 @@ def _decoded(file: ArpaFile, word: bytes, line: int) -> str:
 def _read_section(
     file: ArpaFile, order: int, counts: list[int], ids: Mapping[bytes, int], lexicon: Lexicon
 ) -> _Section:
-    """Reads the n-grams of one order, 2 or above, of an ARPA file.
+    """Reads the n-grams of length `order`, which is 2 or more, from an ARPA file.
+
+    - `counts`: the number of n-grams of each order, from the header.
+    - `ids` and `lexicon`: the token id of each word, for Python code and for compiled code.
 
     Compiled code parses almost all lines. It stops at each line with an unusual notation or an error, which is then
     parsed in Python.
@@ -239,10 +252,14 @@ def _read_section(
 def _parsed(
     file: ArpaFile, fields: list[bytes], line: int, order: int, highest: int
 ) -> tuple[float, list[bytes], float]:
-    """Returns log10 probability, words and log10 back-off weight of one line of an ARPA file, given as its fields.
+    """Parses a line of an ARPA file; returns the log10 probability, words and log10 back-off weight of an n-gram.
 
-    `order` is the length of the n-gram and `highest` the highest order of the file. Raises SavedModelError if a field
-    is wrong or missing.
+    - `fields`: the parts of the line that are separated by white space.
+    - `line`: the line number, for error messages.
+    - `order`: the length of the n-gram.
+    - `highest`: the length of the longest n-grams of the file, which have no back-off weight.
+
+    Raises SavedModelError if a field is wrong or missing.
     """
     if not order + 1 <= len(fields) <= order + 2:
         needed = f"{order + 1} or {order + 2} (log10 probability, words, log10 back-off weight)"

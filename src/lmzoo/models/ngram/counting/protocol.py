@@ -22,7 +22,7 @@ from lmzoo.system.compiled import kernel, read, write
 
 @dataclass(frozen=True, eq=False)
 class CountedNgrams:
-    """All n-grams of a text, as a trie, with the number of times that each of them occurs."""
+    """All n-grams of a text, stored as a trie, with their numbers of occurrences."""
 
     trie: Trie
     counts: NDArray[np.int32]
@@ -30,15 +30,16 @@ class CountedNgrams:
     workspace: Workspace
 
     def observed(self, order: int) -> NDArray[np.int32]:
-        """Returns the number of occurrences of each n-gram of length `order`, in the order of the trie."""
+        """Returns the number of occurrences of each n-gram of length `order`, sorted by the tokens of the n-grams."""
         return self.counts[self.trie.level(order)]
 
     def continuations(self, order: int) -> NDArray[np.int32]:
         """Returns, for each n-gram of length `order`, the number of different tokens that precede it in the text.
 
-        These continuation counts replace occurrences in Kneser-Ney smoothing (Kneser & Ney 1995). Two kinds of n-grams
-        keep their occurrences: the longest ones, whose preceding tokens are not counted, and those at a document start,
-        which nothing precedes. As in KenLM, a document start counts as one preceding token.
+        Kneser-Ney smoothing uses these continuation counts instead of numbers of occurrences (Kneser & Ney 1995). For
+        two kinds of n-grams the number of occurrences is returned: n-grams of the maximal length, because longer
+        n-grams were not counted, and n-grams at the start of a document, because no token precedes them. As in KenLM,
+        the start of a document counts as one preceding token of other n-grams.
         """
         observed, trie = self.observed(order), self.trie
         if order == trie.order:
@@ -55,9 +56,9 @@ class CountedNgrams:
 
 
 class Counter(Protocol):
-    """The interface of functions that count all n-grams of a text and return them with their counts.
+    """The interface of functions that count all n-grams of a text.
 
-    The text is given as one or several shards, which are parts that end with a document.
+    A large text can be given in several parts (shards), each of which consists of whole documents.
     """
 
     def __call__(
@@ -68,16 +69,23 @@ class Counter(Protocol):
         workspace: Workspace,
         on_step: Callable[[str], None],
     ) -> CountedNgrams:
-        """Returns the n-grams of length 1 to `order` in all shards, with their counts.
+        """Counts all n-grams of length 1 to `order` in a text.
 
-        The shards are consecutive parts of the text, cut between documents. Large arrays are allocated in `workspace`,
-        and `on_step` is called with a message at the start of each step of the work.
+        - `shards`: the text as consecutive parts, each of which ends at the end of a document.
+        - `vocab_size`: the number of different token ids.
+        - `workspace`: allocates large arrays, in memory or in temporary files.
+        - `on_step`: called with a message at the start of each step of the work.
+
+        Returns the n-grams with their counts.
         """
         ...
 
 
 @kernel(read(types.int32), types.int64, write(types.int32))
 def add_counts(values, first, counts):
-    """Adds 1 to `counts[value - first]` for each value, like numpy's bincount but without a copy of the values."""
+    """Counts values as numpy's bincount does: for each value, adds 1 to `counts[value - first]`.
+
+    Unlike bincount, it makes no copy of the values, and adds to the numbers that are already in `counts`.
+    """
     for value in values:
         counts[value - first] += 1

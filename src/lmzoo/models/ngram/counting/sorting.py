@@ -45,11 +45,16 @@ def count_ngrams(
     workspace: Workspace | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> CountedNgrams:
-    """Counts all n-grams of length 1 to `order` in a text by sorting its positions.
+    """Counts all n-grams of length 1 to `order` in a text.
 
-    `shards` are consecutive parts of the text, cut between documents. Large arrays are allocated in `workspace`
-    (default: in memory). `on_step` is called with a message at the start of each step. Raises CorpusError if there are
-    more than 2^31 tokens or different n-grams.
+    The positions of the text are sorted by the n-grams that begin there, so that equal n-grams are neighbours.
+
+    - `shards`: the text as consecutive parts, each of which ends at the end of a document.
+    - `vocab_size`: the number of different token ids.
+    - `workspace`: allocates large arrays, by default in memory.
+    - `on_step`: called with a message at the start of each step.
+
+    Raises CorpusError if the text has more than 2^31 tokens or different n-grams.
     """
     workspace = workspace or Workspace()
     n_tokens = sum(map(len, shards))
@@ -77,10 +82,10 @@ def count_ngrams(
 def _padded(
     shards: Sequence[TokenStream], n_tokens: int, vocab_size: int, order: int, workspace: Workspace
 ) -> NDArray[np.int32]:
-    """Joins the shards of a text into one array, and adds padding at both ends.
+    """Joins the parts of a text (shards) to one array of token ids, and adds padding at both ends.
 
-    One EOT token before the text stands for the start of the first document. After the text, the id `vocab_size`, which
-    no token has, is repeated `order` times, so that no n-gram extends beyond the end of the text.
+    Before the text, one EOT token represents the start of the first document. After the text, the id `vocab_size`,
+    which no token has, is repeated `order` times, so that no n-gram extends beyond the end of the text.
     """
     padded = workspace.empty(n_tokens + 1 + order, np.int32)
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
@@ -101,12 +106,21 @@ def _build_levels(
     workspace: Workspace,
     on_step: Callable[[str], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Builds the n-gram trie of a text, without suffix links; returns the arrays (levels, tokens, counts, first_child).
+    """Counts the n-grams of a text, and builds their trie: M nodes, one for each n-gram of length 0 to `order`.
 
-    `padded` contains an EOT token, the `n_tokens` tokens of the text, and then padding. The trie has M nodes, one per
-    n-gram of length 0 to `order`, sorted by length and then by tokens. `levels` contains the first node of each length,
-    and M. `tokens` (M,) is the last token of each n-gram, `counts` (M,) its number of occurrences, and `first_child`
-    the first of the nodes that continue it by one token. Raises CorpusError if there are too many n-grams.
+    - `padded`: the text of `n_tokens` token ids, with an EOT token before it and padding after it.
+    - `workspace`: allocates large arrays.
+    - `on_step`: called with a message at the start of each step.
+
+    The nodes are sorted by the length of their n-grams and then by tokens. Returns four arrays:
+
+    - `levels` (`order` + 2,): the index of the first node of each length, and at the end M.
+    - `tokens` (M,): the last token of each n-gram.
+    - `counts` (M,): the number of occurrences of each n-gram.
+    - `first_child`: for each n-gram shorter than `order`, the first of the nodes that extend it by one token; at the
+      end M.
+
+    Raises CorpusError if there are too many n-grams.
     """
     n_positions = n_tokens + 1
     token_counts = np.zeros(vocab_size, np.int32)
@@ -159,10 +173,11 @@ def _build_levels(
 
 
 def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
-    """Splits the positions of a text, sorted by the token at each position, into buckets of about equal size.
+    """Divides the vocabulary into ranges of tokens that occur about equally often in a text.
 
-    Yields two ranges for each bucket: its tokens, and the indices of its positions in the sorted array. All positions
-    with the same token are in one bucket. `ends` (V,) is the index after the last position of each of V tokens.
+    The positions of the text, sorted by the token at each position, are thereby divided into buckets that can be
+    processed in parallel. `ends` (V,) is, for each id of V tokens, the number of positions whose token has this or a
+    smaller id. Yields the range of tokens of each bucket, and the range of its positions in the sorted array.
     """
     first, start = 0, 0
     while first < ends.size:
@@ -173,11 +188,12 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
 
 @kernel(read(_I32), _I64, write(_I64), write(_I32))
 def _group(block, start, free, positions):
-    """Sorts the positions of a text by the token at each position, with one pass of a counting sort.
+    """Sorts the positions of a text by the token at each position (counting sort), for one block of the text at a time.
 
-    `block` is a block of the text, which begins at the position `start`. `free` (V,) is the index at which the next
-    position of each of V tokens is written to `positions`; it is increased by one for each position written. After the
-    last block, `positions` is sorted.
+    - `block`: token ids of the block.
+    - `start`: the position of the block in the text.
+    - `free` (V,): for each of V tokens, the index in `positions` at which its next position is written; updated.
+    - `positions`: the result, which is complete and sorted after the last block.
     """
     for offset in range(block.size):
         token = block[offset]
@@ -187,10 +203,12 @@ def _group(block, start, free, positions):
 
 @kernel(read(_I32), write(_I32), _I64, _I64)
 def _sort_bucket(padded, positions, order, vocab_size):
-    """Sorts positions of a text by the `order` tokens that begin at each of them.
+    """Sorts positions of a text by the n-grams of length `order` that begin there.
 
-    `padded` is the text, and `positions` are the positions to be sorted in place. A stable counting sort is done for
-    each of the `order` tokens, the last token first. Positions with the same first token must be in increasing order.
+    - `padded`: the token ids of the text, with padding after the end.
+    - `positions`: the positions, which are sorted in place.
+
+    The method is a radix sort: a stable counting sort for each token of the n-grams, the last token first.
     """
     bounds = np.empty(vocab_size + 2, np.int64)
     now, then = positions, np.empty_like(positions)
@@ -211,11 +229,13 @@ def _sort_bucket(padded, positions, order, vocab_size):
 
 @kernel(read(_I32), read(_I32), _I64, write(_U8), write(_U8), write(_I64))
 def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes):
-    """Compares each n-gram in a sorted list of n-grams with the n-gram before it.
+    """Compares each n-gram in a sorted list of N n-grams with the n-gram before it, and counts the new trie nodes.
 
-    The n-grams begin at `positions` of the text `padded`. For each n-gram, its number of tokens is written to
-    `lengths`, and the number of first tokens that it has in common with the n-gram before it to `shared`. Adds the
-    number of new trie nodes of each order 0 .. n to `n_nodes` (n + 1,).
+    - `padded`: the token ids of the text, with padding after the end.
+    - `positions` (N,): the positions of the text at which the n-grams begin.
+    - `shared` (N,): receives the number of first tokens that each n-gram has in common with the n-gram before it.
+    - `lengths` (N,): receives the number of tokens of each n-gram, which is smaller than n at the end of a document.
+    - `n_nodes` (n + 1,): the number of new trie nodes of each length 0 .. n is added.
     """
     order = n_nodes.size - 1
     for i in range(positions.size):
@@ -239,13 +259,15 @@ def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes)
     read(_I32), read(_I32), read(_U8), read(_U8), _I64, _I64, read(_I64), write(_I32), write(_I32), write(_I32)
 )  # fmt: skip
 def _build(padded, positions, shared, lengths, token, last_token, first_nodes, tokens, counts, first_child):
-    """Writes a part of an n-gram trie: all n-grams that begin with the tokens `token` to `last_token` - 1.
+    """Writes the part of an n-gram trie that belongs to a range of first tokens: from `token` to `last_token` - 1.
 
-    `positions` are the positions of the text `padded` at which these n-grams begin, in sorted order. `lengths` and
-    `shared` are the results of `_compare_neighbours`: the length of each n-gram, and the number of first tokens that it
-    has in common with the n-gram before it. `first_nodes` is the first node of this part for each order. The nodes of
-    order 2 and above are written to `tokens`, `counts` and `first_child`; for unigrams, only the first child is
-    written.
+    - `padded`: the token ids of the text, with padding after the end.
+    - `positions` (N,): the positions of the text at which the N n-grams of this part begin, sorted by n-gram.
+    - `shared` (N,): the number of first tokens that each n-gram has in common with the n-gram before it.
+    - `lengths` (N,): the number of tokens of each n-gram.
+    - `first_nodes`: the index of the first trie node of this part, for each length of n-grams.
+    - `tokens`, `counts`, `first_child`: arrays of the trie, to which the results are written. For unigrams, only the
+      first child is written.
     """
     order = first_nodes.size - 1
     free = first_nodes.copy()  # the next free node of each order
@@ -271,11 +293,11 @@ def _build(padded, positions, shared, lengths, token, last_token, first_nodes, t
 
 @kernel(read(_I32), read(_I32), write(_I32), _I64, _I64)
 def _link(tokens, first_child, suffixes, start, stop):
-    """Writes the suffix links of the n-grams whose contexts are the trie nodes `start` to `stop` - 1.
+    """Computes the suffix links of an n-gram trie for all children of the nodes `start` to `stop` - 1.
 
-    The suffix of an n-gram is the n-gram without its first token. If the n-gram continues the context h by the token w,
-    then its suffix continues h' by w, where h' is the suffix of h. So the links of the contexts must be written
-    already. The continuations of h and of h' are both sorted by token, so each search begins at the previous result.
+    The suffix link of an n-gram is the index of the n-gram without its first token. If an n-gram extends a context h by
+    a token w, then its suffix extends the suffix of h by w, so the suffix links of the contexts must be computed
+    already. The children of each node are sorted by token, so each search continues where the previous one ended.
     """
     for context in range(start, stop):
         shorter = suffixes[context]

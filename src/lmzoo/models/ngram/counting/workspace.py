@@ -39,10 +39,10 @@ def parse_bytes(size: str) -> int:
 
 
 class Workspace:
-    """Allocates arrays, in memory or in temporary files.
+    """Allocates arrays in memory or, if `on_disk` is True, in temporary files that are mapped into memory.
 
-    With `on_disk`, each array is a temporary file that is mapped into memory. The file is deleted together with the
-    last array that uses it. While `run` processes pieces of work, `on_share` is called with the share that is done.
+    A file is deleted when no array uses it any longer. `on_share` is called during `run` with the fraction of the work
+    that is done.
     """
 
     def __init__(self, on_disk: bool = False, on_share: Callable[[float], None] = lambda share: None) -> None:
@@ -76,7 +76,10 @@ class Workspace:
         return self.empty(size, dtype) if self.on_disk else np.zeros(size, dtype)
 
     def run(self, work: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-        """Calls `work` on every piece, in parallel threads, and drops the pages of mapped arrays after each piece."""
+        """Calls the function `work` for each item of `pieces`, in parallel threads.
+
+        After each item, the data of arrays in temporary files are removed from memory; they remain in the files.
+        """
         from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
 
         pieces = list(pieces)
@@ -86,13 +89,16 @@ class Workspace:
                 self._on_share(n_done / len(pieces))
 
     def release(self) -> None:
-        """Drops the pages of all mapped arrays from memory; their content stays in the files."""
+        """Removes the data of arrays in temporary files from memory.
+
+        The data remain in the files, and are read from there when they are next used.
+        """
         if hasattr(mmap, "MADV_DONTNEED"):  # other systems drop pages themselves when memory is short
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def blocks(whole: slice, size: int = _BLOCK) -> Iterator[slice]:
-    """Yields consecutive slices of at most `size` elements that cover the slice `whole`."""
+    """Divides the slice `whole` into consecutive slices of `size` elements, of which the last may be shorter."""
     for start in range(whole.start, whole.stop, size):
         yield slice(start, min(start + size, whole.stop))
