@@ -84,8 +84,10 @@ def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_fold
     try:
         while not (tmp_path / "run" / "encoded").exists():
             time.sleep(0.05)
-        time.sleep(8 if whole_group else 0)  # the jobs are training, or starting
         jobs = psutil.Process(process.pid).children(recursive=True)
+        while whole_group and sum(seconds_of(job) > 8 for job in jobs) < 2:  # until both networks are training
+            time.sleep(0.2)
+            jobs = psutil.Process(process.pid).children(recursive=True)
         (os.killpg if whole_group else os.kill)(process.pid, number)
         _, errors = process.communicate(timeout=120)
     finally:
@@ -97,6 +99,12 @@ def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_fold
         path.name for path in (tmp_path / "run").rglob("*") if "checkpoints" in path.parts and path.is_file()
     )
     assert not whole_group or saved == ["gru.safetensors", "lstm.safetensors"]
+
+
+def seconds_of(process: psutil.Process) -> float:
+    """Returns the processor time that a process has used."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

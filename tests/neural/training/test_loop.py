@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,28 @@ def test_an_interruption_inside_an_update_keeps_the_checkpoint_before(
         with pytest.raises(KeyboardInterrupt):
             fitted(checkpoint)
     assert load_arrays(checkpoint.path)[1]["n_steps"] == 4
+    assert_same(fitted(Checkpoint(checkpoint.path)), fitted(None))
+
+
+def test_a_signal_inside_an_update_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, calls, original = Checkpoint(tmp_path / "checkpoint"), 0, torch.optim.AdamW.step
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def half_a_step(optimizer: torch.optim.AdamW) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            signal.raise_signal(signal.SIGINT)
+        original(optimizer)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.optim.AdamW, "step", half_a_step)
+            with pytest.raises(KeyboardInterrupt):
+                fitted(checkpoint)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert load_arrays(checkpoint.path)[1]["n_steps"] == 5
     assert_same(fitted(Checkpoint(checkpoint.path)), fitted(None))
 
 

@@ -152,18 +152,19 @@ class Training(Generic[Batch]):
         nats = group.backward(step.total, step.weight, self._parameters.values())
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
         tokens = counters.tokens + round(group.sum(self._batches.n_tokens(batch)))
-        self._consistent = False
-        if math.isfinite(nats) and math.isfinite(norm):
-            self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
-            self._state = tuple(part.detach() for part in step.state)
-            recent = counters.recent_nats
-            counters.recent_nats = nats if recent is None else 0.95 * recent + 0.05 * nats
-            self._weights.update_average(counters.n_steps + 1)
-        else:
-            self._roll_back(nats, norm)
-        counters.n_steps += 1
-        counters.tokens = tokens
-        self._consistent = True
+        with deferred():  # a signal waits, so that the checkpoint includes this step
+            self._consistent = False
+            if math.isfinite(nats) and math.isfinite(norm):
+                self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
+                self._state = tuple(part.detach() for part in step.state)
+                recent = counters.recent_nats
+                counters.recent_nats = nats if recent is None else 0.95 * recent + 0.05 * nats
+                self._weights.update_average(counters.n_steps + 1)
+            else:
+                self._roll_back(nats, norm)
+            counters.n_steps += 1
+            counters.tokens = tokens
+            self._consistent = True
 
     def _is_finished(self) -> bool:
         """Evaluates the network if an evaluation is due, and returns True if training is finished."""
