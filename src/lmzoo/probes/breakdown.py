@@ -152,7 +152,7 @@ def disagreements(
 
 
 def _documents(stream: TokenStream) -> NDArray[np.intp]:
-    """Returns the index of the document of each token, (T,)."""
+    """Returns the index of the document that contains each of the T tokens of a stream, an array (T,)."""
     return np.repeat(np.arange(stream.n_documents), stream.ends - stream.starts)
 
 

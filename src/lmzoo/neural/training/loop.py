@@ -206,9 +206,9 @@ class Training(Generic[Batch]):
         counters.lr_scale /= 2
 
     def _spent(self, tokens: int) -> float:
-        """Returns the fraction of the training budget that is used up after `tokens` tokens.
+        """Returns the fraction of the training budget that is used up after training on `tokens` tokens.
 
-        With a time budget, this is the larger of the fractions of tokens and of time.
+        If training time is limited too, the result is the larger of two fractions: used tokens and used time.
         """
         fraction = tokens / self._config.tokens if self._config.tokens else 1.0
         if self._config.seconds is None:
@@ -216,7 +216,7 @@ class Training(Generic[Batch]):
         return max(fraction, self._seconds / self._config.seconds)
 
     def _read_clock(self) -> float:
-        """Returns the seconds since training started, on the clock of the first process, for all processes."""
+        """Returns the seconds since training started, measured by the first process and returned in every process."""
         self._seconds = self._group.from_first(time.perf_counter() - self._started)
         return self._seconds
 
