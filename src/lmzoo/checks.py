@@ -62,7 +62,7 @@ def check_positive(*, none_means: str | None = None, **settings: object) -> None
 
 
 def check_at_least(low: float, /, *, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all keyword arguments (settings by name) are finite numbers of at least `low`."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are finite and at least `low`."""
     _check(settings, f"a finite number of at least {low:g}", none_means, lambda value: low <= value <= _LARGEST)
 
 

@@ -141,7 +141,10 @@ def one_truth(specimen: Specimen) -> None:
 
 
 def window(specimen: Specimen) -> None:
-    """Checks that ids before the last `context_size` ids of a context do not change the prediction of the model."""
+    """Checks that token ids too far back to be visible to the model do not change its prediction.
+
+    Also checks that reading a context id by id gives the prediction for the whole context.
+    """
     model = specimen.fitted
     for context in specimen.contexts():
         state = model.initial_state()

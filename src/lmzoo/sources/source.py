@@ -25,8 +25,9 @@ FIRST_WORD = 2
 class Source(LanguageModel[State]):
     """A rule that generates random text, with the exact probabilities of this rule as a language model.
 
-    No other model predicts the text better on average. The probabilities are given, not learned, so `fit` only marks the model as fitted. Tokens that the rule does not
-    allow have probability 0. Reading such a token does not change the state, so that every context has a prediction.
+    No other model predicts the text better on average. The probabilities are given, not learned, so `fit` only marks
+    the model as fitted. Tokens that the rule does not allow have probability 0. Reading such a token does not change
+    the state, so that every context has a prediction.
     """
 
     context_size = None

@@ -60,7 +60,7 @@ def layer_norm(x, weight, bias, y):
 
 @kernel(read(_F32), _I64, write(_F32), reassociate=True)
 def rms_norm(x, size, y):
-    """Divides each block of `size` successive numbers of `x` by the root mean square of the block, and writes it to `y`."""
+    """Divides each block of `size` numbers of `x` by its root mean square, and writes the result to `y`."""
     for start in range(0, x.size, size):
         square = _ZERO
         for i in range(start, start + size):
