@@ -26,9 +26,8 @@ def as_whole(value: object) -> int | None:
 def check_count(low: int, /, *, none_means: str | None = None, **arguments: object) -> None:
     """Raises ConfigurationError unless all keyword arguments are integers, of Python or NumPy, of at least `low`.
 
-    The name of each keyword argument is used in the error message.
-
-    Settings are checked by `check_whole` instead, because NumPy's numbers cannot be saved as JSON.
+    The name of each keyword argument is used in the error message. Settings are checked by `check_whole` instead,
+    because NumPy's numbers cannot be saved as JSON.
     """
     for name, value in arguments.items():
         check_whole(low, none_means=none_means, **{name: value if (whole := as_whole(value)) is None else whole})

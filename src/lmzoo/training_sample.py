@@ -24,7 +24,7 @@ _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """Hashes of sampled n-grams of a training text, from which the overlap of another text can be estimated.
+    """Hashes of sampled runs of tokens (n-grams) of a training text, to estimate its overlap with another text.
 
     The sample holds the smallest hashes of all runs (Broder 1997, "On the resemblance and containment of documents"),
     so it selects the same runs in every text. A run has about eight words and lies within one document.
