@@ -24,45 +24,49 @@ def as_whole(value: object) -> int | None:
 
 
 def check_count(low: int, /, *, none_means: str | None = None, **arguments: object) -> None:
-    """Raises ConfigurationError unless all arguments are whole numbers of at least `low`, of Python or NumPy.
+    """Raises ConfigurationError unless all keyword arguments are integers, of Python or NumPy, of at least `low`.
 
-    Settings are checked by `check_whole` instead, because NumPy's numbers cannot be saved as JSON.
+    The name of each keyword argument is used in the error message. Settings are checked by `check_whole` instead,
+    because NumPy's numbers cannot be saved as JSON.
     """
     for name, value in arguments.items():
         check_whole(low, none_means=none_means, **{name: value if (whole := as_whole(value)) is None else whole})
 
 
 def check_seed(*, none_means: str | None = None, **seeds: object) -> None:
-    """Raises ConfigurationError unless all seeds are whole numbers from 0 to 2^63 - 1, of Python or NumPy."""
+    """Raises ConfigurationError unless all keyword arguments, which are seeds, are integers from 0 to 2^63 - 1."""
     for name, value in seeds.items():
         whole = as_whole(value)
         check_whole(0, 2**63 - 1, none_means=none_means, **{name: value if whole is None else whole})
 
 
 def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all settings are whole numbers from `low` to `high` (None: no upper limit)."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are integers from `low` to `high`.
+
+    If `high` is None, there is no upper limit.
+    """
     allowed = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     most = math.inf if high is None else high
     _check(settings, allowed, none_means, lambda value: isinstance(value, int) and low <= value <= most)
 
 
 def check_share(*, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all settings are numbers from 0 to 1."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are numbers from 0 to 1."""
     _check(settings, "a number from 0 to 1", none_means, lambda value: 0 <= value <= 1)
 
 
 def check_positive(*, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all settings are finite numbers above 0."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are finite numbers above 0."""
     _check(settings, "a finite number above 0", none_means, lambda value: 0 < value <= _LARGEST)
 
 
 def check_at_least(low: float, /, *, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all settings are finite numbers of at least `low`."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are finite and at least `low`."""
     _check(settings, f"a finite number of at least {low:g}", none_means, lambda value: low <= value <= _LARGEST)
 
 
 def check_flag(*, none_means: str | None = None, **settings: object) -> None:
-    """Raises ConfigurationError unless all settings are True or False."""
+    """Raises ConfigurationError unless all keyword arguments (settings by name) are True or False."""
     for name, value in settings.items():
         if not (isinstance(value, bool) or (value is None and none_means)):
             raise _refusal(name, value, "true or false", none_means)

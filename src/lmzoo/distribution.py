@@ -168,7 +168,7 @@ class Distribution:
         return self._only(np.flatnonzero(self.log_probs >= self.log_probs.max() + math.log(p)))
 
     def _best(self, k: int) -> NDArray[np.intp]:
-        """Returns the ids of the k most likely tokens, most likely first; ties are ordered by id."""
+        """Returns the ids of the `k` most likely tokens, most likely first; equally likely tokens are ordered by id."""
         if k < len(self) // 8:
             threshold = -np.partition(-self.log_probs, k - 1)[k - 1] if k > 0 else np.inf
             candidates = np.flatnonzero(self.log_probs >= threshold)

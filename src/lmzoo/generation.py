@@ -79,7 +79,7 @@ def generate_batch(
     decoding: Decoding | None = None,
     max_tokens: int | None = None,
 ) -> list[list[SampledToken]]:
-    """Continues B prompts at a time and returns one list of sampled tokens for each; networks read them as one batch.
+    """Continues B prompts in parallel and returns a list of sampled tokens for each; networks read them as one batch.
 
     Continuation b equals the tokens of `generate` with the random generator `rng.spawn(B)[b]`, except for rounding.
     `rng` is a NumPy random generator or a seed. Each continuation ends with EOT, or after `max_tokens`.

@@ -296,7 +296,10 @@ def _as_ids(context: ArrayLike) -> NDArray[np.integer]:
 
 
 def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Returns the rank (B,) of the observed id in each row of log-probabilities (B, V); ties are ordered by id."""
+    """Returns the rank of the observed token in each of B predictions over V tokens, as an array (B,).
+
+    `block` (B, V) holds log-probabilities, and equally likely tokens are ranked by id.
+    """
     observed_log_probs = block[np.arange(len(observed)), observed][:, None]  # (B, 1)
     above = np.count_nonzero(block > observed_log_probs, axis=1)
     tied = np.flatnonzero(np.count_nonzero(block >= observed_log_probs, axis=1) > above + 1)

@@ -344,7 +344,7 @@ def _read_description(path: Path) -> _Description:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Returns the folder as a path; raises UsageError unless it is new, empty, or a saved predictor.
+    """Returns the path of a folder to save in; raises UsageError unless the folder is new, empty, or a saved predictor.
 
     The current folder and mount points are refused as well, because they cannot be replaced.
     """

@@ -78,7 +78,7 @@ class TokenStream:
             yield self.ids[start:end]
 
     def mask(self, positions: NDArray[np.integer] | None) -> NDArray[np.bool_]:
-        """Returns a (T,) array that is True at the given positions of the stream; at all T positions for None."""
+        """Returns a mask (T,) of the T tokens of the stream, True at the given positions; None means all positions."""
         if positions is None:
             return np.ones(len(self), bool)
         mask = np.zeros(len(self), bool)

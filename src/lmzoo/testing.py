@@ -33,7 +33,7 @@ Factory = Callable[[int], LanguageModel[Any]]
 
 @dataclass(eq=False)
 class Specimen:
-    """A model under test: a function that creates it, its numerical tolerance, and a model trained on a toy text."""
+    """A language model under test, with the function that creates it and the numerical tolerance of the tests."""
 
     make: Factory
     """Function that takes the vocabulary size and returns an untrained model."""
@@ -45,12 +45,12 @@ class Specimen:
 
     @cached_property
     def data(self) -> TrainingData:
-        """The toy text on which `fitted` is trained."""
+        """Random training data on which the model under test is trained."""
         return toy_data(self.vocab_size)
 
     @cached_property
     def fitted(self) -> LanguageModel[Any]:
-        """A model that is trained on the toy text with seed 1."""
+        """The model under test, trained on random data with seed 1."""
         return self.make(self.vocab_size).fit(self.data, seed=1)
 
     def contexts(self) -> list[NDArray[np.int32]]:
@@ -141,7 +141,10 @@ def one_truth(specimen: Specimen) -> None:
 
 
 def window(specimen: Specimen) -> None:
-    """Checks that ids beyond the model's context have no influence, whether read one by one or truncated."""
+    """Checks that token ids too far back to be visible to the model do not change its prediction.
+
+    Also checks that reading a context id by id gives the prediction for the whole context.
+    """
     model = specimen.fitted
     for context in specimen.contexts():
         state = model.initial_state()
@@ -329,7 +332,7 @@ LAWS: tuple[Law, ...] = (
 
 
 def check_language_model(make: Factory, *, tolerance: float = 1e-9, nonzero_probabilities: bool = True) -> None:
-    """Checks that a language model satisfies all laws; raises AssertionError that names the first violated law.
+    """Runs tests that every language model must pass; raises AssertionError that names the first failed test.
 
     `make(vocab_size)` returns an untrained model. `tolerance` is the largest allowed difference of log-probabilities in
     nats. `nonzero_probabilities` is False for unsmoothed models, which may give a token probability 0.

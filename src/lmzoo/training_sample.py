@@ -24,7 +24,7 @@ _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """Hashes of a sample of the runs of successive tokens in a training text.
+    """Hashes of sampled runs of tokens (n-grams) of a training text, to estimate its overlap with another text.
 
     The sample holds the smallest hashes of all runs (Broder 1997, "On the resemblance and containment of documents"),
     so it selects the same runs in every text. A run has about eight words and lies within one document.
@@ -98,5 +98,5 @@ def _run_hashes(stream: TokenStream, length: int) -> Iterator[NDArray[np.uint64]
 
 
 def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spreads the information of each hash over all of its bits (the first half of the mixer of SplitMix64)."""
+    """Mixes the bits of each hash, so that each bit depends on many others (first half of the mixer of SplitMix64)."""
     return (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -13,9 +13,9 @@ from lmzoo.stream import EOT
 def flops_per_token(network: Network, *, n_tokens: int) -> float:
     """Counts the floating-point operations per token, as the mean over the first `n_tokens` tokens of a text.
 
-    The tokens are read one by one and the next token is predicted after each. Counted are the multiplications and
-    additions of matrix products, two for each weight, and of attention. Not counted are embedding lookups,
-    normalization, activation functions and the softmax.
+    The tokens are read one by one, and the next token is predicted after each. The count includes matrix products
+    (a multiplication and an addition for each weight) and attention. It excludes embedding lookups, normalization,
+    activation functions and the softmax.
     """
     ids = torch.full((n_tokens, 1, 1), EOT + 1, device=network.device)
     ids[0] = EOT  # where a text begins

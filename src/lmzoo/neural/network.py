@@ -115,7 +115,7 @@ class Network(nn.Module, ABC):
         return ParameterGroups(hidden_matrices, [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2])
 
     def initialize_output_bias(self, log_frequencies: Tensor) -> None:
-        """Sets the output bias to the log-frequencies (V,) of the tokens.
+        """Sets the bias of the output layer to the logarithms of the relative frequencies of the V tokens, (V,).
 
         A new network then predicts each token as often as it occurs, which would otherwise take many steps to learn.
         """

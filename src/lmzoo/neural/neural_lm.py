@@ -235,7 +235,7 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     @torch.inference_mode()
     def _read(self, ids: NDArray[np.integer], network_state: State) -> NeuralState:
-        """Reads T ids (T,) of one sequence with torch, after the given state of the network."""
+        """Runs the network on T ids (T,) of one sequence, from the given state, and returns the new state."""
         inputs = torch.from_numpy(ids.astype(np.int64))[None].to(self.device)  # (1, T)
         hidden, network_state = self.network(inputs, network_state)  # (1, T, D)
         return NeuralState(network_state, hidden[0, -1])
@@ -309,7 +309,7 @@ def _as_array(parameter: Tensor) -> NDArray[Any]:
 
 
 def _documents_of(stream: TokenStream, group: ProcessGroup) -> TokenStream:
-    """Returns the documents of a token stream that this process scores, when several processes divide the work."""
+    """Returns the documents of a token stream that this process scores, if several processes share the scoring."""
     if group.size == 1:
         return stream
     return TokenStream(np.concatenate([np.empty(0, np.int32), *list(stream.documents())[group.rank :: group.size]]))

@@ -26,7 +26,7 @@ _REGISTRATIONS = 4
 
 
 def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
-    """Raises SavedModelError unless the arrays have the shapes of the parameters of the network that the settings give.
+    """Raises SavedModelError unless the arrays of a saved network have the shapes that its settings imply.
 
     `make_network` creates the network from its settings. It is called on the meta device, which allocates no memory.
     """

@@ -152,7 +152,7 @@ def disagreements(
 
 
 def _documents(stream: TokenStream) -> NDArray[np.intp]:
-    """Returns the index of the document of each token, (T,)."""
+    """Returns the index of the document that contains each of the T tokens of a stream, an array (T,)."""
     return np.repeat(np.arange(stream.n_documents), stream.ends - stream.starts)
 
 
@@ -165,7 +165,7 @@ def _step(values: NDArray[np.integer], steps: Sequence[int]) -> NDArray[np.intp]
 
 
 def _names(steps: Sequence[int]) -> list[str]:
-    """Returns the names of the ranges of numbers that begin at the given steps, such as "0", "1–9", "10 or more"."""
+    """Returns names of ranges of numbers, such as "0", "1–9", "10 or more"; `steps` are the starts of the ranges."""
     ranges = [f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}" for low, high in itertools.pairwise(steps)]
     return [*ranges, f"{steps[-1]:,} or more"]
 

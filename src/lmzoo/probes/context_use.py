@@ -61,7 +61,7 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class ContextUse:
-    """The loss of a model, in nats, on N passages of D + 1 tokens, and its increase with less or shuffled context.
+    """The loss of a model on N passages of D + 1 tokens, and its increase if the context is truncated or shuffled.
 
     A passage is a part of a document. Its loss with the full context is compared with the loss if the tokens before the
     passage are removed ("cut") or shuffled ("shuffled").
@@ -85,9 +85,9 @@ class ContextUse:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The K context lengths, (K,), at which losses are averaged: 0 .. 11, then eight for every doubling.
+        """The K context lengths at which mean losses are reported, (K,): 0 .. 11, then eight per doubling.
 
-        Each length represents all lengths up to the next one.
+        The mean loss at one of these lengths is taken over all lengths from it to just below the next.
         """
         octaves = math.log2(self.max_context + 1) - 1 / _STEPS_PER_OCTAVE  # the last step must be complete
         steps = 2.0 ** (np.arange(max(0, math.floor(octaves * _STEPS_PER_OCTAVE)) + 1) / _STEPS_PER_OCTAVE)
@@ -194,7 +194,7 @@ def context_use(
 
 
 def _longest(stream: TokenStream, limit: int) -> int:
-    """Returns the largest D, at most `limit`, such that documents of 2 D + 1 tokens or more hold half of the text."""
+    """Returns the largest D <= `limit` for which documents of at least 2 D + 1 tokens hold half of the text."""
     sizes = np.sort(stream.ends - stream.starts)[::-1]
     half = np.searchsorted(sizes.cumsum(), len(stream) / 2)
     longest = min(limit, (int(sizes[half]) - 1) // 2) if sizes.size else 0

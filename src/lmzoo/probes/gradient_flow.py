@@ -85,9 +85,9 @@ def gradient_flow(
 
 
 def _candidates(stream: TokenStream, distance: int) -> NDArray[np.int64]:
-    """Returns, for each document, the number of tokens whose prediction can be measured at this distance.
+    """Returns the number of tokens in each document that have at least `distance` + 1 earlier tokens in the document.
 
-    These tokens have at least `distance` + 1 earlier tokens in their document. At most `_DEEPEST` tokens per document
+    Only for these tokens can gradients be measured at this distance. At most `_DEEPEST` tokens per document
     are counted.
     """
     # The input before the first token is EOT, not a token of the document.

@@ -19,7 +19,7 @@ class GradientFlow:
 
     @property
     def max_distance(self) -> int:
-        """The largest distance D, in tokens."""
+        """The largest distance D, in tokens, between the last token read and a token whose gradient was measured."""
         return self.norms.shape[1] - 1
 
     def quantile(self, q: float) -> NDArray[np.float64]:
@@ -31,7 +31,7 @@ class GradientFlow:
         return np.quantile(self.norms, q, axis=0)
 
     def reached(self) -> NDArray[np.float64]:
-        """Returns, for each distance 0 .. D, the share of predictions with a non-zero gradient norm, (D + 1,)."""
+        """Returns the share of predictions with a non-zero gradient norm at each distance 0 .. D, (D + 1,)."""
         return (self.norms > 0).mean(axis=0)
 
     def left(self) -> NDArray[np.float64]:

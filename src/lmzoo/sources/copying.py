@@ -50,7 +50,7 @@ class Repetition(Source[RepetitionState]):
 
     @abstractmethod
     def _advance_first(self, state: RepetitionState, token_id: int) -> RepetitionState:
-        """Returns the state of a document after one more token, if the document has not started to repeat its words.
+        """Returns the state after one more token of a document that has not started to repeat its words.
 
         The token is a further word of the list, or the token that starts the repetition.
         """

@@ -9,7 +9,7 @@ from lmzoo.sources.rules import Rules
 
 
 def counting() -> Grammar:
-    """Creates the source of n steps up followed by n steps down: the language a^n b^n.
+    """Creates the source of n words such as "climb" followed by n words such as "slide": the language a^n b^n.
 
     n is at least 1 and has a geometric distribution with mean 6 2/3.
     """

@@ -74,7 +74,7 @@ class Rules:
         )
 
     def expansions(self, stack: Stack) -> Mapping[Stack, float]:
-        """Returns the stacks that can result from expanding a stack until the next word is known, with probabilities.
+        """Expands a stack of the grammar until its next word is known; returns the possible results with probabilities.
 
         A stack holds the symbols and words that are still to be written, the next one first. Its first symbol is
         replaced by each alternative of its rule, repeatedly, until a word is first or the stack is empty.

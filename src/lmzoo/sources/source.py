@@ -23,10 +23,11 @@ FIRST_WORD = 2
 
 
 class Source(LanguageModel[State]):
-    """A rule that generates text, as a language model: no other model predicts the text better on average.
+    """A rule that generates random text, with the exact probabilities of this rule as a language model.
 
-    The probabilities are given, not learned, so `fit` only marks the model as fitted. Tokens that the rule does not
-    allow have probability 0. Reading such a token does not change the state, so that every context has a prediction.
+    No other model predicts the text better on average. The probabilities are given, not learned, so `fit` only marks
+    the model as fitted. Tokens that the rule does not allow have probability 0. Reading such a token does not change
+    the state, so that every context has a prediction.
     """
 
     context_size = None

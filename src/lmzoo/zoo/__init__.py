@@ -102,7 +102,7 @@ def check_choice_of_settings(
     """Checks the names of settings that are grouped by species (model family), for a run with the given `species`.
 
     Raises UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is not part
-    of the run. `of` is the word for the run in the error message.
+    of the run. `of` is what the error message calls the run.
     """
     for name in species:
         card(name)  # so that a misspelt species is reported first

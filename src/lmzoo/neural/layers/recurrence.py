@@ -121,7 +121,10 @@ class _Recurrence(torch.autograd.Function):
 
 
 class RNNCell(Cell):
-    """The step of a tanh recurrent network, h = tanh(x + u), with its derivative."""
+    """The step of a tanh recurrent network, h = tanh(x + u), with its derivative.
+
+    x is the contribution of the input (W input + b), and u the contribution of the previous output (U h_before).
+    """
 
     n_gates, state_size = 1, 1
 

@@ -9,9 +9,9 @@ from lmzoo.stream import EOT
 
 
 def context_windows(ids: Tensor, previous_ids: Tensor) -> Tensor:
-    """Returns the context window of each position: its own id and the n - 1 ids before it, newest first (B, T, n).
+    """Returns the n-gram that ends at each position, newest id first: an array (B, T, n).
 
-    `ids` (B, T) are T ids of B sequences and `previous_ids` (B, n - 1) the ids before them. A window does not reach
+    `ids` (B, T) are T ids of B sequences and `previous_ids` (B, n - 1) the ids before them. An n-gram does not reach
     across the start of its document: ids before an EOT (end-of-text) id are replaced by EOT.
     """
     history = torch.cat([previous_ids, ids], dim=1)  # (B, n - 1 + T)

@@ -42,5 +42,8 @@ def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, St
 
 
 def _reset(part: Tensor, initial: Tensor, resets: Tensor) -> Tensor:
-    """Returns `part` (B, ..) with the rows of `initial` where `resets` (B,) is True."""
+    """Resets the states of some of B sequences: returns `part` (B, ..) with rows replaced by those of `initial`.
+
+    Row b is replaced if `resets[b]` is True.
+    """
     return torch.where(resets.view(-1, *(1,) * (part.ndim - 1)), initial.to(part.dtype), part)

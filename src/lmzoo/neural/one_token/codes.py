@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Activation(IntEnum):
-    """The activation function that the compiled `affine` kernel applies to its result."""
+    """The activation function that a compiled kernel applies to the result W x + b of a linear layer."""
 
     NONE = 0
     RELU = 1

@@ -60,7 +60,7 @@ def layer_norm(x, weight, bias, y):
 
 @kernel(read(_F32), _I64, write(_F32), reassociate=True)
 def rms_norm(x, size, y):
-    """Writes `x` into `y` with every `size` successive numbers divided by their root mean square."""
+    """Divides each block of `size` numbers of `x` by its root mean square, and writes the result to `y`."""
     for start in range(0, x.size, size):
         square = _ZERO
         for i in range(start, start + size):

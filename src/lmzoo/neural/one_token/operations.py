@@ -80,7 +80,7 @@ def shift_in(recent: NDArray[Any], newest: object) -> NDArray[Any]:
 
 
 def context_window(token_id: int, previous_ids: NDArray[np.int64]) -> list[int]:
-    """Returns the context window of one token: its id and the n - 1 ids before it, newest first.
+    """Returns the n-gram that ends with one token: its id and the n - 1 ids before it, newest first.
 
     `previous_ids` (1, n - 1) are the ids before the token. Ids before an EOT (end-of-text) id are replaced by EOT.
     """

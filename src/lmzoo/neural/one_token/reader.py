@@ -44,7 +44,7 @@ def _resolve(path: str) -> ReadToken:
 class TokenReader:
     """Reads a text token by token with compiled kernels, which need less time for one token than torch.
 
-    Only network types with a registered function for reading single tokens can be read in this way.
+    Only networks of a type with a registered function for single tokens are read by these kernels.
     """
 
     def __init__(self, network: Network) -> None:

@@ -36,7 +36,7 @@ class Batches(Protocol[Batch]):
         ...
 
     def arrays(self) -> Arrays:
-        """Returns the arrays from which a checkpoint restores the batches; {} if they can be computed again."""
+        """Returns the arrays that a checkpoint must store to restore the batches; {} if nothing need be stored."""
         ...
 
     def load_arrays(self, arrays: Arrays) -> None:
@@ -102,12 +102,12 @@ class StreamBatches(Batches[Chunk]):
 
 
 def widest_chunk(n_ids: int, config: TrainConfig) -> int:
-    """Returns the length, in ids per sequence, of the longest chunk of a training text of `n_ids` ids."""
+    """Returns the number of ids per sequence in the longest chunk (batch) that is cut from a text of `n_ids` ids."""
     length, n_chunks = _shape(n_ids, config)
     return -(-length // n_chunks)
 
 
 def _shape(n_ids: int, config: TrainConfig) -> tuple[int, int]:
-    """Returns the length of each sequence of the batch, and the number of chunks in which it is read."""
+    """Returns the length of the sequences into which a text of `n_ids` ids is cut, and the number of chunks in each."""
     length = max(config.chunk_size, -(-n_ids // config.batch_size))
     return length, round(length / config.chunk_size)

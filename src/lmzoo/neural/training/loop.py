@@ -103,8 +103,8 @@ class Training(Generic[Batch]):
     ) -> int:
         """Trains until the budget is used up or the validation loss stops improving.
 
-        Leaves the network with its best weights. Returns the number of tokens it was trained on, by all processes and
-        before an interruption as well.
+        At the end, the network has its best weights. Returns the number of tokens that it was trained on, including
+        other processes and the time before an interruption.
 
         The checkpoint is saved every half minute and on an interrupt such as Ctrl-C, and a saved one with the same
         `fingerprint` is resumed. Several processes share the checkpoint of the first one, and save nothing on an
@@ -207,9 +207,9 @@ class Training(Generic[Batch]):
         counters.lr_scale /= 2
 
     def _spent(self, tokens: int) -> float:
-        """Returns the fraction of the training budget that is used up after `tokens` tokens.
+        """Returns the fraction of the training budget that is used up after training on `tokens` tokens.
 
-        With a time budget, this is the larger of the fractions of tokens and of time.
+        If training time is limited too, the result is the larger of two fractions: used tokens and used time.
         """
         fraction = tokens / self._config.tokens if self._config.tokens else 1.0
         if self._config.seconds is None:
@@ -217,7 +217,7 @@ class Training(Generic[Batch]):
         return max(fraction, self._seconds / self._config.seconds)
 
     def _read_clock(self) -> float:
-        """Returns the seconds since training started, on the clock of the first process, for all processes."""
+        """Returns the seconds since training started, measured by the first process and returned in every process."""
         self._seconds = self._group.from_first(time.perf_counter() - self._started)
         return self._seconds
 
@@ -247,7 +247,7 @@ class Training(Generic[Batch]):
             checkpoint.save(arrays, {"fingerprint": fingerprint, **asdict(self._counters)})
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Restores the training run from the arrays and facts of a checkpoint."""
+        """Restores the training run from a checkpoint: its named arrays, and its JSON object `facts`."""
         tensors = {name: torch.from_numpy(array).to(self._network.device) for name, array in arrays.items()}
         n_parts = len(_with_prefix("state.", arrays))
         rows = self._group.rows_of(self._config.batch_size)
@@ -259,5 +259,5 @@ class Training(Generic[Batch]):
 
 
 def _with_prefix(prefix: str, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the entries whose names begin with `prefix`, under their names without the prefix."""
+    """Returns the entries of a mapping whose names begin with `prefix`, and removes the prefix from the names."""
     return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}

@@ -39,7 +39,7 @@ class ProcessGroup:
     size: int = 1
 
     def rows_of(self, batch_size: int) -> slice:
-        """Returns the sequences of a batch that this process reads.
+        """Returns the slice of the `batch_size` sequences of a batch that this process reads.
 
         Raises ConfigurationError if the batch cannot be divided evenly among the processes.
         """
@@ -88,9 +88,9 @@ class ProcessGroup:
         return values[0]
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Concatenates the rows of all processes, for the first process.
+        """Concatenates the arrays `rows` of all processes in the first process, and returns the result there.
 
-        Returns all rows in the first process, and in any other process the rows it passed.
+        In all other processes, returns `rows` unchanged.
         """
         if self.size == 1:
             return rows

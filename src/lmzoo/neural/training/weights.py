@@ -29,9 +29,9 @@ class KeptWeights:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """A `with` statement inside which the network has its averaged weights, if an average is kept.
+        """Returns a context in which the network has its averaged weights, if a moving average is kept.
 
-        At the end of the statement, the network has its current weights again.
+        When the context ends, the network gets its current weights back.
         """
         if not self._average:
             yield
