@@ -200,15 +200,18 @@ def _guard_writes(folder: Path, outside: list[str]) -> None:
             path, _, flags = arguments
             if not (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
                 return
-            paths: tuple[Any, ...] = (path,)
+            places: list[tuple[Any, int]] = [(path, -1)]
+        elif event in ("os.rename", "os.link"):
+            places = [(arguments[0], arguments[2]), (arguments[1], arguments[3])]
         elif event in watched:
-            two = event in ("os.rename", "os.link")
-            paths = arguments[1:2] if event == "os.symlink" else arguments[:2] if two else arguments[:1]
+            has_folder = event not in ("os.truncate",)
+            places = [(arguments[event == "os.symlink"], arguments[-1] if has_folder else -1)]
         else:
             return
-        for path in paths:
+        for path, open_folder in places:
             if isinstance(path, str | bytes | os.PathLike):
-                name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+                start = os.readlink(f"/proc/self/fd/{open_folder}") if open_folder >= 0 else ""  # noqa: PTH115
+                name = os.path.abspath(os.path.join(start, os.fsdecode(path)))  # noqa: PTH100, PTH118
                 if not (name + os.sep).startswith(inside) and not name.startswith(("/proc/", "/dev/")):
                     outside.append(f"{event} {name}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,9 +61,8 @@ def test_an_old_run_is_completed_without_training(run_folder: Path, tmp_path: Pa
         assert "no model is trained again" in page
         for section in ("One prompt", "How far gradients", "How much context", "All models combined", "Inside the"):
             assert section not in page
-    again = compare(
-        folder, species=SPECIES, corpus=run_folder.parent / "corpus", tokenizer="bpe:300", settings=SETTINGS
-    )
+    corpus = json.loads((folder / "run.json").read_text(encoding="utf-8"))["corpus"]
+    again = compare(folder, species=SPECIES, corpus=corpus, tokenizer="bpe:300", settings=SETTINGS)
     assert not again.failures
     assert {record.name: record.total_nats for record in again.records} == before
     assert (folder / "predictors" / "rnn" / "arrays.safetensors").stat().st_mtime_ns == saved

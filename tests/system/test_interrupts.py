@@ -137,6 +137,7 @@ def test_fit_saves_its_checkpoint(number: int, corpus_folder: Path, tmp_path: Pa
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, errors) == (128 + number, LINE)
+    said = [line for line in errors.splitlines() if not line.startswith("corpus ")]
+    assert (process.returncode, said) == (128 + number, [interrupts.MESSAGE])
     assert checkpoint.path.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["lstm.checkpoint.safetensors"]
