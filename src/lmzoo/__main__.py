@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from lmzoo.system.interrupts import end_on_interrupt
+import os
+import sys
+
+from lmzoo.system.interrupts import end_on_interrupt, was_interrupted
 
 
 def main() -> None:
@@ -12,6 +15,13 @@ def main() -> None:
 
     try:
         run_command()
+    except SystemExit as ended:
+        if was_interrupted() and isinstance(ended.code, int):
+            # Python would replace the exit status by that of SIGINT if the interrupt had passed through `exec`, for
+            # example in an import.
+            sys.stdout.flush()
+            os._exit(ended.code)
+        raise
     finally:
         end_on_interrupt()  # Python would print a traceback for an interrupt while it shuts down
 

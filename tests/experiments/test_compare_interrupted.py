@@ -92,7 +92,7 @@ def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_fold
         _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, errors
     said = [line for line in errors.splitlines() if not line.startswith("corpus ")]
     assert said == [MESSAGE]
     assert not psutil.wait_procs(jobs, timeout=5)[1]
