@@ -281,10 +281,7 @@ class CodeRecord(Record):
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
-    """Writes records to a file as JSON lines, atomically.
-
-    Raises ValueError for a figure that is infinite or NaN.
-    """
+    """Writes records to a file as JSON lines, atomically; raises ValueError for a figure that is infinite or NaN."""
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]
     with atomic_file(path) as temporary:
         temporary.write_text(
@@ -395,10 +392,7 @@ def _parsed(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
 
 
 def _check_not_negative(record: Record) -> None:
-    """Raises ValueError if a number of a record is negative, except for rounding errors.
-
-    Counts, times, sizes and losses are never negative.
-    """
+    """Raises ValueError if a count, time, size or loss of a record is negative, except for rounding errors."""
     for entry in fields(record):
         value = getattr(record, entry.name)
         for number in value if isinstance(value, list) else [value]:
