@@ -19,6 +19,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_count, check_seed
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
+from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.distribution import Distribution
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
@@ -35,7 +36,6 @@ from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
-from lmzoo.training_sample import TrainingSample
 
 FORMAT_VERSION = 1
 DEFAULT_CORPUS = "kjv"

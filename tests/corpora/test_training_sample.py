@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmzoo import Predictor, training_sample
+from lmzoo import Predictor
 from lmzoo.arrays import save_arrays
+from lmzoo.corpora import training_sample
+from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.errors import SavedModelError
 from lmzoo.stream import TokenStream
-from lmzoo.training_sample import TrainingSample
 
 
 def stream(n_tokens: int, seed: int) -> TokenStream:
