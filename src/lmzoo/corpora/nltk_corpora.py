@@ -149,8 +149,9 @@ def texts(card: CorpusCard) -> Splits:
 def passages_of_texts(card: CorpusCard, *, file: str = "", encoding: str = "latin-1") -> Splits:
     """Reads the texts of an NLTK corpus, and cuts each text into passages, which are the documents.
 
-    If `file` is the name of a file, only this file is read. Files that are not valid UTF-8 are decoded as `encoding`.
-    The first 80 % of the passages of each text are for training, the next 10 % for validation, the last 10 % for test.
+    Keyword arguments: `file` is the name of the only file to read; empty for all files. `encoding` is used for files
+    that are not valid UTF-8. The first 80 % of the passages of each text are for training, the next 10 % for
+    validation, the last 10 % for test.
     """
     documents = [
         in_order(passages(name.removesuffix(".txt"), text))

@@ -40,7 +40,7 @@ class RunResult(Generic[AnyRecord]):
 
     @property
     def records(self) -> list[AnyRecord]:
-        """The records of all evaluated models, in the order of the request."""
+        """The evaluation results of all models that did not fail, in the order in which the models were requested."""
         return [outcome.record for outcome in self.outcomes if outcome.record is not None]
 
     @property

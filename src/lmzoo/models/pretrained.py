@@ -237,7 +237,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     @torch.inference_mode()
     def _after(self, inputs: NDArray[np.int64]) -> PretrainedState:
-        """Computes the state of the model after the token ids `inputs`, which are one window without prior text."""
+        """Computes the state of the model after `inputs`, the token ids of everything read so far."""
         cache = self._empty_cache()
         *_, (_, logits) = self._read(inputs[None], cache)
         return PretrainedState(inputs, cache, logits[0, -1].clone())

@@ -44,10 +44,11 @@ class GradientFlow:
         return median / median[0] if median[0] > 0 else np.zeros_like(median)
 
     def last_distance_with(self, share: float) -> int | None:
-        """Returns the largest distance at which the median gradient norm is at least `share` of the norm at distance 0.
+        """Returns how many tokens back the gradient of the loss reaches: the largest distance with a considerable norm.
 
-        The distance of a token is its number of steps before the last token read. Returns None if no distance
-        qualifies.
+        The gradient is that of the loss of the next token, with respect to the embedding of an earlier token. At the
+        returned distance its median norm is at least `share` of the median norm at the last token read (distance 0).
+        Returns None if there is no such distance.
         """
         distances = np.flatnonzero(self.left() >= share)
         return int(distances[-1]) if distances.size else None

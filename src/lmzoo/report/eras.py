@@ -43,7 +43,7 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
 
 
 def write_references(path: Path, records: Sequence[EvalRecord]) -> None:
-    """Writes the papers of the models, and lmzoo itself with the corpus, as BibTeX."""
+    """Writes a bibliography in BibTeX, with the papers of the models and entries for lmzoo and for the corpus."""
     cards = [zoo.card(record.species) for record in records if record.species in zoo.names()]
     first = records[0]
     software = _SOFTWARE.format(

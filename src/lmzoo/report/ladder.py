@@ -38,7 +38,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the ladder, a set of generated texts of known entropy, with the results of the models."""
+    """One task of `lmzoo ladder`, a generated text of known entropy, with the results of the models on it."""
 
     card: sources.SourceCard
     samples: list[str]

@@ -167,8 +167,9 @@ def copying() -> Copying:
 
 
 def induction() -> Induction:
-    """Creates the source of lists of 8 to 16 distinct words, each of which is then repeated from one of its words on.
+    """Creates the source of texts that list distinct words and then repeat the end of the list.
 
-    An example with a shorter list is "fig dog cat hen dog cat hen".
+    Each text lists 8 to 16 words. A random word of the list follows, and after it the words that followed it in the
+    list. An example with a shorter list is "fig dog cat hen dog cat hen".
     """
     return Induction(_THINGS.split(), range(8, 17))

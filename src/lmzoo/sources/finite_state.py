@@ -141,7 +141,7 @@ class FiniteState(Source[NDArray[np.float64]]):
 
 
 def _nats(masses: NDArray[np.float64]) -> float:
-    """Returns the total cross-entropy, in nats, of tokens predicted by their relative frequencies in each context.
+    """Returns the sum of the surprisals, in nats, of tokens that are predicted by their relative frequencies.
 
     Each row of `masses` (C, V) holds the expected counts of V tokens in one of C contexts.
     """

@@ -57,9 +57,10 @@ def _check(description: Any) -> None:
 
 
 def _check_merges(model: dict[str, Any]) -> None:
-    """Raises ValueError if the right part of a BPE merge lacks the prefix of parts inside words, such as "##".
+    """Raises ValueError if a BPE merge joins a token with one that cannot stand inside a word.
 
-    `model` is the field "model" of a `tokenizer.json`. A model without such a prefix needs no check.
+    `model` is the field "model" of a `tokenizer.json`. In some models, tokens inside words have a prefix such as "##";
+    the second token of each merge must have it. Models without a prefix need no check.
     """
     prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
     if isinstance(prefix, str) and prefix and isinstance(merges, list):

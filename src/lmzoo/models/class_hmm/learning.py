@@ -303,7 +303,9 @@ class Fit:
                 return parameters, score
 
     def _maximise_and_score(self, state: SplittingState, strengths: Strengths) -> tuple[Parameters, float]:
-        """Returns the parameters of an M-step with priors of the given strengths, and their validation score.
+        """Computes the parameters of a hidden Markov model from expected counts (M-step), and their validation score.
+
+        `strengths` are the weights of the priors of the parameters, in counts.
 
         The score is the mean log-probability of the tokens of the validation set, in nats.
         """

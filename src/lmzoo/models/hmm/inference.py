@@ -140,10 +140,9 @@ def _scales(likelihoods: Floats) -> Floats:
 def predictive_at_cuts(text: PackedText, parameters: Parameters, run: Map = map) -> Floats:
     """Computes the predictive distribution over the hidden states at each position where a long document is cut.
 
-    Long documents are cut into blocks, which are processed in parallel. The distributions at the cuts are recomputed
-    until they no longer change. Returns an array (C + 1, K) for C cuts and K states. The last row is the distribution
-    at the start of a document, so that the index -1 selects it for blocks that do not start at a cut. `run` applies a
-    function to batches of blocks, like the built-in `map`.
+    Long documents are cut into blocks, which are processed in parallel and repeatedly, until the distributions at the
+    cuts no longer change. Returns an array (C + 1, K) for C cuts and K states; its last row is the distribution at the
+    start of a document. `run` applies a function to batches of blocks, like the built-in `map`.
     """
     at_cuts = np.tile(parameters.startprob, (text.n_cuts + 1, 1))
 

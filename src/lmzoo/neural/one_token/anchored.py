@@ -17,9 +17,9 @@ def read_in_window(
 ) -> tuple[Array, RowState] | None:
     """Runs a transformer on one token, with the KV cache of the current context window.
 
-    `embed(position)` returns the input (D,) of the first block for a position in the window, and `block` runs one
-    block. Returns the output (D,) of the last block and the new state of the network, or None if the token starts a new
-    window.
+    Returns the output (D,) of the last block and the new state of the network, or None if the token starts a new
+    window. Keyword arguments: `embed` is a function that returns the input (D,) of the first block for a position in
+    the window, and `block` is a function that runs one block.
     """
     recent, count, *caches = state
     position = int(count[0])

@@ -108,6 +108,6 @@ def widest_chunk(n_ids: int, config: TrainConfig) -> int:
 
 
 def _shape(n_ids: int, config: TrainConfig) -> tuple[int, int]:
-    """Returns the length of the sequences into which a text of `n_ids` ids is cut, and the number of chunks in each."""
+    """Returns the length of the sequences into which a text is cut, and the number of chunks per sequence."""
     length = max(config.chunk_size, -(-n_ids // config.batch_size))
     return length, round(length / config.chunk_size)

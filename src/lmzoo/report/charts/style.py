@@ -71,7 +71,7 @@ def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str,
 
 
 def apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Returns positions of labels that are at least `gap` apart and closest to `positions` in least squares."""
+    """Moves labels as little as possible, in least squares, so that their positions are at least `gap` apart."""
     from scipy.optimize import isotonic_regression  # slow to import
 
     order = np.argsort(positions, kind="stable")
