@@ -141,7 +141,10 @@ def progress(description: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
-    """Shows one progress bar per running job on stderr, and yields the callback that updates the bar of a name."""
+    """Shows a progress bar for each running job on stderr.
+
+    Yields a function `update(name, progress)`, which draws the progress of the job `name`.
+    """
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 

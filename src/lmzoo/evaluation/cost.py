@@ -38,7 +38,7 @@ class InferenceCost:
 
 
 def measure_cost(model: LanguageModel[Any], text: TokenStream) -> InferenceCost:
-    """Measures prediction time, generation speed, size and arithmetic of a trained model.
+    """Measures what predictions of a trained model cost: time, generation speed, size and floating-point operations.
 
     The context of the timed predictions is the beginning of the longest document of `text`. Times depend on this
     machine and on the number of threads of this process.

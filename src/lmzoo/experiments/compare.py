@@ -149,7 +149,7 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 
 
 def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
-    """Yields the jobs of a plan, one for each combination of species, swept value and seed."""
+    """Yields the jobs of a plan. Each job trains and evaluates one model with one choice of settings and one seed."""
     for name in dict.fromkeys([*plan.species, *plan.sweeps]):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []

@@ -195,9 +195,9 @@ def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
 
 
 def _deciding_excess(excess: float | None, relative_excess: float | None) -> float:
-    """Returns the excess by which a task is passed: `relative_excess`, or `excess` in nats if there is none.
+    """Returns the number that decides if a model passes a task: `relative_excess`, or `excess` in nats if it is None.
 
-    Returns infinity if the model gave a token probability 0.
+    Returns infinity if both are None, because the model gave a token the probability 0.
     """
     deciding = excess if relative_excess is None else relative_excess
     return math.inf if deciding is None else deciding

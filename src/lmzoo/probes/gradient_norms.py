@@ -19,7 +19,7 @@ class GradientFlow:
 
     @property
     def max_distance(self) -> int:
-        """The largest distance D, in tokens, between the last token read and a token whose gradient was measured."""
+        """The largest number of tokens back for which gradients were measured, counted from the last token read."""
         return self.norms.shape[1] - 1
 
     def quantile(self, q: float) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def _markdown_code(text: object) -> str:
 
 
 def _machine(facts: Mapping[str, Any]) -> str:
-    """Describes the machine of a record in words."""
+    """Describes the machine on which results were measured: processor, cores, memory and operating system."""
     known = {name: facts.get(name, "unknown") for name in ("processor", "n_cores", "n_threads", "platform")}
     memory = facts.get("memory_bytes")
     size = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"

@@ -50,9 +50,9 @@ class Repetition(Source[RepetitionState]):
 
     @abstractmethod
     def _advance_first(self, state: RepetitionState, token_id: int) -> RepetitionState:
-        """Returns the state after one more token of a document that has not started to repeat its words.
+        """Returns the state of the source after one more token, in the part of a document that lists words.
 
-        The token is a further word of the list, or the token that starts the repetition.
+        The token is another word of the list, or the token that starts the repetition of the list.
         """
 
     @abstractmethod

@@ -28,8 +28,9 @@ StackDistribution = Mapping[Stack, float]
 class Grammar(Source[StackDistribution]):
     """A source that generates text by the rules of a probabilistic context-free grammar.
 
-    The target tokens are the words in `targets`, and the end of the text if `end_is_target`. If the grammar is
-    `ambiguous`, so that a text can have several derivations, there is no closed form of its entropy.
+    The tokens on which models are judged (target tokens) are the words in `targets` and, if `end_is_target`, the end of
+    the text. If the grammar is `ambiguous`, so that a text can have several derivations, its entropy has no closed
+    form.
     """
 
     def __init__(

@@ -74,11 +74,11 @@ def card(name: str) -> Card:
 
 
 def create(name: str, vocab_size: int, /, *, device: Device = "cpu", **settings: Any) -> LanguageModel[Any]:
-    """Creates an unfitted model of a species, for a vocabulary of `vocab_size` tokens.
+    """Creates an unfitted model of the kind `name`, such as "lstm", for a vocabulary of `vocab_size` tokens.
 
-    `settings` are keyword arguments of the factory of the species. A network computes on `device`: "cpu", "cuda",
-    "mps", or "auto" for the fastest device present; other models ignore it. Raises UnknownNameError for an unknown
-    species or setting, and ConfigurationError for a value that is not allowed or a device that is not present.
+    `settings` are the settings that `lmzoo show` lists for this kind of model. A network computes on `device`: "cpu",
+    "cuda", "mps", or "auto" for the fastest device present; other models ignore it. Raises UnknownNameError for an
+    unknown species or setting, and ConfigurationError for a value that is not allowed or a device that is not present.
     """
     check_settings(name, settings)
     check_choice(DEVICES, device=device)

@@ -322,8 +322,9 @@ def _smooth(
 def _decode(ids, classes, first_state, first_emission, transmat, emissions, offsets, came_from, path):
     """Writes the most likely sequence of hidden states for the tokens `ids` to `path` (Viterbi 1967).
 
-    `came_from` is working memory for the best previous state of each possible state of each token; the entries for
-    token t are came_from[offsets[t] : offsets[t + 1]]. The other arguments are those of the forward filter `_filter`.
+    `came_from` is working memory. For each state that a token can have, it receives the best state of the token before;
+    its entries from offsets[t] to offsets[t + 1] - 1 belong to token t. The other arguments describe the model, as in
+    the function `_filter`.
     """
     best, before = np.zeros(1), 0
     for t in range(ids.size):

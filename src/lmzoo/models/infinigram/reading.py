@@ -126,8 +126,8 @@ def lengthen(starts, max_context, token, followed, matches, n_matches):
 
     A context is a sequence of at most `max_context` last tokens of the text that also occurs in the training text.
 
-    - `matches`: the first `n_matches` rows are the contexts before `token` is appended, from the shortest to the
-      longest. They are overwritten with the contexts after `token`.
+    - `matches`: an array with a context in each row, from the shortest to the longest. The first `n_matches` rows are
+      the contexts before `token` is appended; the contexts after it are written over them.
     - `followed`: the occurrences of the contexts that are followed by `token`, from the function `follow`.
     - `starts`: an array of the index of the training text (`ContextIndex`).
 

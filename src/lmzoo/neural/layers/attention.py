@@ -28,8 +28,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 class _Attention(torch.autograd.Function):
     """Scaled dot-product attention that keeps its weights P for the backward pass.
 
-    With y = P v, the gradients are dv = P' dy, dP = dy v' and dS = P * (dP - s), where s (T, 1) are the row sums of
-    dP * P.
+    Let S be the scaled products of queries and keys, P = softmax(S), y = P v the output, and dx the gradient of the
+    loss with respect to x. Then dv = P^T dy, dP = dy v^T, and dS = P * (dP - s), where s (T, 1) holds the sums of the
+    rows of dP * P.
     """
 
     @staticmethod

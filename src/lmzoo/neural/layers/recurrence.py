@@ -24,8 +24,9 @@ _sigmoid_backward, _tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.a
 class Cell(ABC):
     """One time step of a recurrent layer with G gates, and the derivative of this step.
 
-    The step reads x = W input + b and u = U h_before (+ b'), both (B, G H), for B sequences and H hidden units. It
-    returns the new state of the layer, whose first tensor is the output h (B, H).
+    For B sequences and H hidden units, the step gets two arrays of B rows and G x H columns: the product of the input
+    with its weights, and the product of the previous output with its weights, both with their biases. It returns the
+    new state of the layer, whose first tensor is the output (B, H).
     """
 
     n_gates: ClassVar[int]

@@ -76,9 +76,10 @@ def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> Chart:
 
 
 def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
-    """Returns the ends of an arrow between two points, its head at two thirds of the length, and the head's angle.
+    """Returns the values that a figure needs to draw an arrow from `start` to `end`.
 
-    The angle is in degrees, clockwise from the upward direction.
+    They are the coordinates of both ends and of the head, which lies at two thirds of the length, the angle of the head
+    in degrees, clockwise from the upward direction, and `flow`, which determines the width.
     """
     (x, y), (x2, y2) = start, end
     angle = math.degrees(math.atan2(x2 - x, y2 - y))
