@@ -41,7 +41,7 @@ class Record:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Versions, machine, date and command of this record, as keyword arguments for another record."""
+        """Where the record comes from: a dictionary of the versions, the machine, the date and the command."""
         return {name: getattr(self, name) for name in _ORIGIN}
 
     def check(self) -> None:

@@ -68,7 +68,7 @@ def _check(folder: Path, request: Mapping[str, Any]) -> None:
 
 
 def read_request(folder: Path) -> dict[str, Any]:
-    """Reads the request of a run from `run.json`; returns {} if the folder has no such file.
+    """Reads `run.json`, which describes what a run was asked to do; returns {} if the folder has no such file.
 
     Raises SavedModelError if the file is damaged.
     """

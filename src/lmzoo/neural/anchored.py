@@ -85,8 +85,8 @@ class Attention(nn.Module):
 class _Windows(NamedTuple):
     """The windows in which a transformer with absolute positions reads a chunk of T inputs from each of B sequences.
 
-    Positions in the text are given as columns of the chunk: column 0 is the first input of the chunk, and inputs that
-    were read before have negative columns.
+    Positions are counted from the first input of the chunk, which has position 0. Inputs of earlier chunks have
+    negative positions.
     """
 
     start: Tensor

@@ -206,9 +206,10 @@ def _longest(stream: TokenStream, limit: int) -> int:
 def _sampled_positions(
     stream: TokenStream, max_context: int, n_positions: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Samples passages and returns the index in the stream of the first token of each, and the document of each.
+    """Samples passages of a text, each preceded by at least `max_context` tokens of its document.
 
-    A passage is preceded by at least `max_context` tokens of its document. The passages are sorted by this number.
+    Returns the position of the first token of each passage and the index of its document. The passages are sorted by
+    the number of tokens that precede them in their documents.
     """
     sizes = stream.ends - stream.starts
     # A passage starts after D to 2 D tokens of its document.

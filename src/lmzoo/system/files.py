@@ -227,8 +227,8 @@ def _final(path: Path) -> Path:
 def _clear(workspace: Path) -> None:
     """Deletes a temporary folder that was used to replace a file or folder.
 
-    A folder is replaced by two renames. If the process was killed between them, the second one is done first; if that
-    fails, the old folder is restored.
+    A folder is replaced by two renames: the old folder moves away, and the new one takes its place. If the process was
+    killed between the two, this function completes the second rename, or restores the old folder if that fails.
     """
     old = workspace / "old"
     if old.exists():

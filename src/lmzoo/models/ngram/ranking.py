@@ -96,7 +96,7 @@ class Ranker:
 def _rank(
     ids, states, tokens, first_child, suffixes, values, codebook, backoffs, unigrams, unigram_ids, covered, ranks, tops
 ):  # fmt: skip
-    """Computes the rank of each of T tokens `ids` after its context, and the highest log-probability there.
+    """Computes the rank of each of T tokens `ids` in its predicted distribution, and the highest log-probability in it.
 
     `states` (T,) are the contexts, as nodes of the n-gram trie. The results are written to `ranks` (T,) and `tops`
     (T,). `unigrams` and `unigram_ids` are the log-probabilities and ids of the V unigrams, from the most to the least
