@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +83,20 @@ class SegmentEncoder:
         self._n_characters += sum(map(len, new))
         self._ids = np.concatenate([self._ids, *encoded])
         self._ends = np.append(self._ends, self._ends[-1] + np.cumsum([*map(len, encoded)], dtype=np.int64))
+
+
+def cuts_at_white_space(steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns True if a tokenizer is known to encode each word of a text independently of the words before and after.
+
+    Such a tokenizer splits each text before any space or line feed that follows another character than white space.
+    `steps` are the steps of its pre-tokenizer, as in `tokenizer.json`, which are compared with a list of known ones.
+    """
+    match steps:
+        case [{"type": "WhitespaceSplit" | "Whitespace"}]:
+            return True
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
+            return True
+        case [{"type": "Split", "pattern": {"Regex": r"[\s\S]{1,32}" | r"[^\x00\t\n\r ]+"}}]:
+            return True
+        case _:
+            return False

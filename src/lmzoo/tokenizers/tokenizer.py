@@ -36,7 +36,7 @@ from lmzoo.system.json_files import read_text
 from lmzoo.system.printable import printable
 from lmzoo.tokenizers.byte_alphabet import BYTE_OF, byte_entries
 from lmzoo.tokenizers.damage import backend_from_json
-from lmzoo.tokenizers.segments import Part, SegmentEncoder, parts
+from lmzoo.tokenizers.segments import Part, SegmentEncoder, cuts_at_white_space, parts
 
 EOT_TEXT = "<|end of text|>"
 """Vocabulary entry of id 0. No text produces this entry: it contains spaces, and no merge creates it."""
@@ -103,7 +103,11 @@ class Tokenizer:
         self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
         self._as_written = {token["content"] for token in added}
         has_all_bytes = all(entry in vocab for entry in byte_entries(in_bytes=self._in_bytes))
-        self._has_segments = description["normalizer"] is None and not added and _cuts_at_white_space(description)
+        self._has_segments = (
+            description["normalizer"] is None
+            and not added
+            and cuts_at_white_space(_steps(description["pre_tokenizer"]))
+        )
         self.lossless: bool = (
             self.kind != "word"
             and has_all_bytes
@@ -378,23 +382,6 @@ def _keeps_all(step: dict[str, Any]) -> bool:
             return True
         case "Split" | "Punctuation":
             return step["behavior"] != "Removed"
-        case _:
-            return False
-
-
-def _cuts_at_white_space(description: dict[str, Any]) -> bool:
-    """Returns True if a tokenizer is known to encode each word of a text independently of the words before and after.
-
-    Such a tokenizer splits each text before any space or line feed that follows another character than white space.
-    `description` is the parsed `tokenizer.json`, of which the pre-tokenizer is compared with a list of known ones.
-    """
-    match _steps(description["pre_tokenizer"]):
-        case [{"type": "WhitespaceSplit" | "Whitespace"}]:
-            return True
-        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
-            return True
-        case [{"type": "Split", "pattern": {"Regex": r"[\s\S]{1,32}" | r"[^\x00\t\n\r ]+"}}]:
-            return True
         case _:
             return False
 
