@@ -81,3 +81,9 @@ def test_listing_imports_nothing_heavy() -> None:
     code = "import sys, lmzoo; lmzoo.zoo.names(); print(sorted({'torch', 'numpy', 'numba'} & set(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "half \ud800"])
+def test_names_that_no_file_can_have_are_unknown(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        zoo.card(name)

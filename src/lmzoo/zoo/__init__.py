@@ -8,11 +8,11 @@ notebook calls `zoo.register(card)`.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import typing
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from lmzoo.checks import check_choice
@@ -63,7 +63,7 @@ def card(name: str) -> Card:
     Raises UnknownNameError, with the nearest match, for an unknown name, and UsageError for the path of a folder.
     """
     cards = _all_cards()
-    if name not in cards and Path(name).is_dir():
+    if name not in cards and os.path.isdir(name):  # noqa: PTH112 - a name of any length is allowed here
         raise UsageError(
             f"'{name}' is a folder, not the name of a species, so it cannot be trained here: to compare a saved model "
             f"with others, use lmzoo evaluate {name} OTHER_FOLDER --corpus TEXT"
