@@ -193,9 +193,9 @@ class EvalRecord(Record):
         """The reason why the record has no bits per byte, or an empty string if it has."""
         if self.bits_per_byte is not None:
             return ""
-        if not self.lossless:
-            return self.alteration or "a word tokenizer does not keep unknown words and white space"
-        return f"the model gave probability 0 to {self.n_impossible:,} of {self.n_tokens:,} tokens"
+        if self.n_impossible:  # which also leaves no perplexity
+            return f"the model gave probability 0 to {self.n_impossible:,} of {self.n_tokens:,} tokens"
+        return self.alteration or "a word tokenizer does not keep unknown words and white space"
 
     @property
     def is_ranked(self) -> bool:
