@@ -38,7 +38,7 @@ def plain_table(
 
 
 def leaderboard_table(records: Sequence[EvalRecord], width: int) -> Group:
-    """Returns the leaderboard for a terminal of `width` characters, with as many columns as fit, from the first.
+    """Returns the leaderboard for a terminal of `width` characters; columns at the right that do not fit are left out.
 
     Each measured text has a line with its size above its tables. Models that adapt to the test text, and models whose
     perplexities are not comparable, have tables of their own.
@@ -91,7 +91,7 @@ def ladder_tables(task_results: Sequence[TaskResult], width: int) -> Group:
 
 
 def code_length_table(records: Sequence[CodeRecord]) -> Table:
-    """Returns the table of compressed lengths, with compressors in bold type."""
+    """Returns the table of a text's compressed lengths under models and compressors; compressors are in bold type."""
     from lmzoo.report.prequential import HEADER, ranked, rows
 
     bold = [number for number, record in enumerate(ranked(records)) if record.kind == "compressor"]

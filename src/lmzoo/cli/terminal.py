@@ -90,7 +90,10 @@ def note(message: str) -> None:
 
 
 class _NoteHandler(logging.Handler):
-    """A log handler that prints each different message once on stderr; of several processes, the first one prints."""
+    """A log handler that prints each different message once on stderr.
+
+    If several processes train one model, only the first process prints.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -58,7 +58,7 @@ def _context(text: TokenStream) -> NDArray[np.int32]:
 
 
 def _predict_seconds(model: LanguageModel[Any], context: NDArray[np.int32]) -> float:
-    """Returns the median duration, in seconds, of one prediction from the token ids of a context."""
+    """Returns the median duration, in seconds, of predicting the next token after a context of token ids."""
     model.predict_distribution(context)  # the first call may compile kernels
     times: list[float] = []
     while not times or (len(times) < _MAX_PREDICTIONS and sum(times) < _PREDICTION_SECONDS):
@@ -84,9 +84,9 @@ def _sampled_forever(model: LanguageModel[Any]) -> Iterator[int]:
 
 
 def _consume(tokens: Iterator[int], max_tokens: int, max_seconds: float) -> tuple[int, float]:
-    """Takes tokens from an iterator until a limit is reached; returns the number of tokens and the seconds that passed.
+    """Takes tokens from an iterator until `max_tokens` tokens are taken or `max_seconds` seconds have passed.
 
-    The limits are a number of tokens and a duration. At least one token is taken.
+    Takes at least one token. Returns the number of tokens and the seconds that passed.
     """
     started, passed, n_tokens = time.perf_counter(), 0.0, 0
     while n_tokens < max_tokens and passed < max_seconds:

@@ -32,7 +32,10 @@ MIXTURE, BEST, DYNAMIC = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """A mixture of M models on one test text, compared with its members and with M ablations."""
+    """A mixture of M models, and the losses of the mixture, of the best single model and of M ablations on one text.
+
+    An ablation is the mixture without one of the models.
+    """
 
     names: list[str]
     """Names of the M models."""
@@ -55,12 +58,16 @@ def evaluate_ensemble(
     sizes: NDArray[np.floating],
     units: ResamplingUnits,
 ) -> Ensemble | None:
-    """Evaluates the mixture of M models, and compares it with the best model and with M ablations.
+    """Measures the loss of a mixture of M models on a test text, and compares it with other predictors.
 
-    Returns None if the test text is too short for a comparison.
+    The other predictors are the best single model, a mixture whose weights adapt to the test text, and M ablations,
+    which are mixtures without one of the models.
 
-    `valid` (M, T'), `test` (M, T): log-probabilities that the M models gave the tokens of the validation and the test
-    set, in nats. `sizes` (T,) and `units` describe the test set, as in `compare_pairs`.
+    `names`: names of the M models. `valid` (M, T'), `test` (M, T): log-probability, in nats, that each model gave each
+    token of the validation and of the test text. `sizes` (T,): size of each test token in the unit of the losses, as in
+    `compare_pairs`. `units`: the parts of the test text that the bootstrap resamples.
+
+    Returns None if the test text has fewer than two such parts.
     """
     valid, test = np.asarray(valid, np.float64), np.asarray(test, np.float64)
     n_models = len(names)
@@ -84,11 +91,12 @@ def mixed(log_probs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
 
 
 def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
-    """Returns the share for `dynamically_mixed` that minimises the loss on a text.
+    """Learns how quickly a mixture of M models with adaptive weights should forget old evidence.
 
-    The share is the part of the total weight that returns to the prior weights after each token.
+    After each token, Bayes' rule updates the weights, and then a share of the total weight returns to the prior
+    weights. Returns the share between 0 and 1 with the lowest loss on a text of T tokens.
 
-    `log_probs` (M, T): log-probability of each of T tokens under each of M models. `prior` (M,): static weights.
+    `log_probs` (M, T): log-probability of each token under each model. `prior` (M,): prior weights of the models.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 
@@ -100,11 +108,13 @@ def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> f
 
 
 def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Returns the log-probabilities (T,) of T tokens under a mixture whose weights adapt to the text.
+    """Returns the log-probabilities (T,) of T tokens under a mixture of M models whose weights adapt to the text.
 
-    Each token is predicted before the weights are updated with it. `log_probs` (M, T): log-probability of each token
-    under each of M models. `prior` (M,): initial weights. `share`: part of the weight that returns to the prior after
-    each token.
+    After each token, Bayes' rule updates the weights, and then a share of the total weight returns to the prior
+    weights. Each token is predicted before this update.
+
+    `log_probs` (M, T): log-probability of each token under each model. `prior` (M,): initial weights of the models.
+    `share`: the share of the total weight that returns, between 0 and 1.
     """
     weights, mixture = prior, np.empty(log_probs.shape[1])
     peaks = log_probs.max(axis=0)

@@ -125,9 +125,10 @@ def evaluate(
 def _measured(
     predictor: Predictor, corpus: AnyCorpus | MeasuredText | None, split: MeasuredSplit | None
 ) -> MeasuredText:
-    """Returns the text on which a predictor is measured; `corpus` None means its training corpus.
+    """Returns the text on which a predictor is evaluated: one split of a corpus, or the whole corpus.
 
-    Raises CorpusError for a corpus that was encoded with another tokenizer.
+    If `corpus` is None, the corpus is the one on which the predictor was trained. Raises CorpusError for a corpus that
+    is already encoded with another tokenizer than the predictor's.
     """
     if isinstance(corpus, MeasuredText):
         return corpus
@@ -142,7 +143,10 @@ def _measured(
 
 
 def _ratio(metric: Callable[[float, int], float], total_nats: float | None, n_units: int) -> float | None:
-    """Returns `metric(total_nats, n_units)`, or None for an undefined or infinite value, which JSON cannot hold."""
+    """Computes a loss per unit of text, such as bits per byte: `metric(total_nats, n_units)`.
+
+    Returns None if the loss is undefined or infinite, because JSON cannot hold such a value.
+    """
     if total_nats is None or n_units == 0:
         return None
     value = metric(total_nats, n_units)

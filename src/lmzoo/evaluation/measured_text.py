@@ -25,7 +25,7 @@ WHOLE = "the whole text, not divided into splits"
 
 @dataclass(frozen=True, eq=False)
 class MeasuredText:
-    """A text on which predictors are measured: its documents, its name, and the split that they are."""
+    """A text on which predictors are evaluated: one split of a corpus, or a text as a whole."""
 
     name: str
     fingerprint: str
@@ -52,10 +52,10 @@ class MeasuredText:
     def of_predictor(
         cls, predictor: Predictor, split: MeasuredSplit | None = None, default: Literal["valid", "test"] = "test"
     ) -> Self:
-        """Reads again the corpus on which a predictor was trained; `split` None means the split `default`.
+        """Reads the training corpus of a predictor again, and returns the part of the corpus to evaluate on.
 
-        Raises UsageError if the corpus is unknown or was read from standard input, and CorpusError if its text has
-        changed since the training.
+        The part is `split`, or `default` if `split` is None. Raises UsageError if the corpus is unknown or was read
+        from standard input, and CorpusError if its text has changed since the training.
         """
         name, fingerprint = predictor.provenance.corpus, predictor.provenance.corpus_fingerprint
         about = f"'{predictor.label or predictor.species}'"
@@ -85,12 +85,13 @@ class MeasuredText:
         split: MeasuredSplit | None = None,
         default: Literal["valid", "test"] = "test",
     ) -> Self:
-        """Reads the part of a corpus on which one or several predictors are measured.
+        """Returns the part of a corpus on which one or several predictors are evaluated.
 
-        `corpus` is a name, a path, or a corpus that is already loaded or encoded. `trained_on` holds the fingerprints
-        of the training corpora of all these predictors. With `split` None, the part is the split `default` if the
-        corpus is one of them, and otherwise the whole text. Raises CorpusError if the text cannot be read, or cannot be
-        divided into splits although `split` asks for one.
+        `corpus` is a name, a path, or a corpus that is already loaded or encoded. The part is `split`. If `split` is
+        None and one of the predictors was trained on this corpus, the part is the split `default`, so that no training
+        text is measured. Otherwise, None stands for the whole text. `trained_on`: fingerprints (hashes) of the
+        predictors' training corpora. Raises CorpusError if the text cannot be read, or cannot be divided into splits
+        although `split` asks for one.
         """
         if isinstance(corpus, Corpus | EncodedCorpus):
             was_trained_on = corpus.fingerprint in trained_on
@@ -129,7 +130,10 @@ class MeasuredText:
 
 
 def _divided(text: Text) -> Corpus | None:
-    """Returns a text divided into splits, or None if it cannot be divided, so that no predictor was trained on it."""
+    """Divides a text into the splits train, valid and test.
+
+    Returns None if the text cannot be divided. No predictor can have been trained on such a text.
+    """
     try:
         return text.divided()
     except CorpusError:
@@ -137,7 +141,7 @@ def _divided(text: Text) -> Corpus | None:
 
 
 def _joined(splits: Sequence[EncodedSplit]) -> EncodedSplit:
-    """Joins encoded splits to one."""
+    """Concatenates encoded splits into one encoded split."""
     return EncodedSplit(
         TokenStream(np.concatenate([split.stream.ids for split in splits])),
         np.concatenate([split.document_bytes for split in splits]),

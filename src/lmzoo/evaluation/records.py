@@ -27,7 +27,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base class of all records of measurements: software versions, machine, date and command."""
+    """Base class of all records: the software versions, machine, date and command of a measurement."""
 
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of lmzoo, Python and the packages that compute."""
@@ -218,7 +218,7 @@ class EvalRecord(Record):
 class CodeRecord(Record):
     """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
-    A general compressor reads the whole text as one block. All lengths are stored in nats, those of compressors too.
+    A general compressor reads the whole text as one block. The lengths of blocks are in nats, also for compressors.
     """
 
     name: str

@@ -33,7 +33,10 @@ _MAX_FLOOR = 1 - 1e-6
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A power law L(x) = floor + scale x^-exponent, with intervals at the confidence level `CONFIDENCE`."""
+    """A power law L(x) = floor + scale x^-exponent that was fitted to losses, with 95 % intervals.
+
+    The floor is the irreducible loss, which the law predicts for infinite x.
+    """
 
     floor: float
     """Irreducible loss E, in the unit of the loss."""
@@ -59,10 +62,11 @@ class PowerLaw:
 
 
 def fit_power_law(x: ArrayLike, losses: ArrayLike) -> PowerLaw | None:
-    """Fits a power law to n points: `x` (n,) and `losses` (n,), all above 0.
+    """Fits a power law L(x) = floor + scale x^-exponent to n measured losses.
 
-    Returns None for fewer than four different x, or if the losses do not fall. Raises UsageError for other shapes, and
-    for numbers that are not finite and positive.
+    `x` (n,): the quantity on which the loss depends, such as the number of training tokens. `losses` (n,): loss at each
+    x. Returns None for fewer than four different x, or if the loss falls by less than 0.5 %. Raises UsageError for
+    other shapes, and for numbers that are not finite and positive.
 
     The fit minimises the squared errors of log L, so that each point counts by its relative error. The intervals are
     those of the jackknife over the points (Tukey 1958): they measure how much the parameters change when one point is
@@ -105,10 +109,11 @@ def _checked(x: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.float64], NDAr
 def _least_squares(
     x: NDArray[np.float64], losses: NDArray[np.float64], starts: Sequence[tuple[float, float, float]]
 ) -> tuple[float, float, float]:
-    """Fits a power law by least squares from several starting points; returns the parameters of the best fit.
+    """Fits a power law L(x) = floor + scale x^-exponent by least squares; returns floor, scale and exponent.
 
-    The parameters are the irreducible loss, the reducible loss at x = 1, and the exponent. `x`, `losses` (n,): the n
-    points. `starts`: initial values of the three parameters.
+    The squared errors of log L are minimised from several starting points, and the best solution is returned.
+
+    `x`, `losses` (n,): the n points. `starts`: initial values of the three parameters, for each starting point.
     """
     from scipy.optimize import least_squares  # slow to import
 
@@ -136,9 +141,10 @@ def _least_squares(
 
 
 def _jackknife_intervals(whole: tuple[float, ...], leave_one_out: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Returns the jackknife interval of each of P parameters; lower ends are at least 0.
+    """Returns the 95 % jackknife intervals (Tukey 1958) of P parameters that cannot be negative, as pairs (low, high).
 
-    `whole` (P,): estimates from all n points. `leave_one_out` (n, P): estimates without one of the points.
+    `whole` (P,): estimates of the parameters from all n points. `leave_one_out` (n, P): estimates from all points but
+    one; row i leaves out point i.
     """
     n = len(leave_one_out)
     errors = np.sqrt((n - 1) / n * ((leave_one_out - leave_one_out.mean(0)) ** 2).sum(0))
@@ -173,12 +179,14 @@ def crossings(
     second: ArrayLike,
     resampled: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> list[Crossing]:
-    """Returns the crossings of two curves, in the order of x.
+    """Returns the points at which two curves of losses cross, in the order of x.
 
     `x` (n,): increasing positions of the points. `first`, `second` (n,): losses of the two curves; between two points,
-    their difference is linear in log x. `resampled`: losses (R, n) of both curves on R resamples of the test text, the
-    same resamples for both. The interval of a crossing is taken over the nearest crossing of the same direction in each
-    resample.
+    their difference is linear in log x.
+
+    `resampled`: two arrays (R, n), the losses of the first and of the second curve on the same R bootstrap resamples of
+    the test text. They give each crossing a 95 % interval, for which the nearest crossing of the same direction is
+    taken from each resample.
     """
     x, first = _checked(x, first)
     x, second = _checked(x, second)
@@ -194,7 +202,11 @@ def crossings(
 
 
 def _signs(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the signs (R, n) of differences (R, n); a zero is given the sign of the value before it, or after it."""
+    """Returns the signs (R, n), -1 or 1, of the differences (R, n) between two curves at n points, on R resamples.
+
+    A difference of 0 has the sign of the last nonzero difference before it in its row, or else of the first one after
+    it.
+    """
     signs = np.sign(differences)
     for column in range(1, signs.shape[1]):
         signs[:, column] = np.where(signs[:, column] == 0, signs[:, column - 1], signs[:, column])
@@ -204,11 +216,11 @@ def _signs(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _positions(log_x: NDArray[np.float64], differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns log x of the crossing of two curves in each segment between two neighbouring points: an array (R, n - 1).
+    """Returns the positions, as log x, at which pairs of curves cross: an array (R, n - 1) for R pairs of curves.
 
-    The value is NaN where the curves do not cross.
+    Column i belongs to the segment between the points i and i + 1, and is NaN if the curves do not cross there.
 
-    `log_x` (n,): positions of the points. `differences` (R, n): differences of the losses of R pairs of curves.
+    `log_x` (n,): log x of the n points. `differences` (R, n): difference of the two losses of each pair at each point.
     """
     signs = _signs(differences)
     left, right = differences[:, :-1], differences[:, 1:]
@@ -220,10 +232,12 @@ def _positions(log_x: NDArray[np.float64], differences: NDArray[np.float64]) -> 
 def _interval(
     log_x: NDArray[np.float64], differences: NDArray[np.float64], position: float, ahead: bool
 ) -> tuple[float, float]:
-    """Returns the interval of the crossing at `position` (log x) from the crossings of R resamples.
+    """Returns the 95 % interval of x for one crossing of two curves, from R bootstrap resamples of their losses.
 
-    `log_x` (n,): positions of the points. `differences` (R, n): differences of the losses in each resample. `ahead`:
-    True if the first curve is lower before the crossing; crossings of the other direction are ignored.
+    `log_x` (n,): log x of the n points. `differences` (R, n): loss of the first curve minus loss of the second curve,
+    in each resample. `position`: log x of the crossing without resampling. `ahead`: True if the first curve is lower
+    before the crossing. Each resample contributes its nearest crossing of the same direction; if it has none, it
+    contributes 0 or infinity.
     """
     positions, signs = _positions(log_x, differences), _signs(differences)
     same = ~np.isnan(positions) & ((signs[:, :-1] < 0) == ahead)

@@ -52,7 +52,8 @@ def resampling_units(stream: TokenStream) -> ResamplingUnits:
 def document_units(n_documents: int) -> ResamplingUnits | None:
     """Divides a sequence of documents into units for the bootstrap; returns None for fewer than 10 documents.
 
-    The starts of the units are indices of documents. More than 1000 documents are combined into 1000 groups.
+    More than 1000 documents are combined into 1000 groups of neighbours. The `starts` of the result are indices of
+    documents, not of tokens.
     """
     if n_documents > _MAX_UNITS:
         first = np.linspace(0, n_documents, _MAX_UNITS, endpoint=False).astype(np.intp)
@@ -100,10 +101,11 @@ def compare_pairs(
     seed: int = 0,
     n_resamples: int = _N_RESAMPLES,
 ) -> PairedComparison | None:
-    """Compares S models on one text of T tokens; returns None if there are fewer than two resampling units.
+    """Compares the losses of S models on one text of T tokens, with intervals and significance tests.
 
     `log_probs` (S, T): log-probability of each token under each model, in nats. `sizes` (T,): size of each token in the
-    unit of the losses, such as its share of the bytes of its document; 1 for losses per token.
+    unit of the losses, such as its share of the bytes of its document; 1 for losses per token. `units`: the parts of
+    the text that the bootstrap resamples. Returns None if there are fewer than two of these parts.
 
     Intervals are percentiles of the bootstrap (Efron 1979). P-values are those of a paired permutation test that flips
     the signs of differences at random (Fisher 1935).
@@ -149,10 +151,11 @@ def compare_pairs(
 
 
 def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Returns two-sided p-values (P,) of the paired sign-flip test, for P pairs of models with G differences each.
+    """Tests P pairs of models for a difference of their losses; returns the two-sided p-values (P,).
 
-    `differences` (P, G): difference of the two models on each resampling unit; if the models are equally good, its sign
-    is random. All pairs are tested with the same flips, in one matrix product.
+    `differences` (P, G): difference of the two losses of each pair on each of G parts of the text. If both models are
+    equally good, the sign of each difference is random. The test therefore flips signs at random, and counts how often
+    the absolute sum of the differences is at least as large as without flips. All pairs are tested with the same flips.
 
     With 9,999 flips the smallest p-value is 1e-4, which is too coarse after Holm's correction for many pairs.
     Hoeffding's bound (1963) holds for the same statistic, so the smaller of the two values is returned.
@@ -173,7 +176,11 @@ def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int, seed
 
 
 def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Applies Holm's step-down correction to p-values (P,): times P for the smallest, P - 1 for the next, and so on."""
+    """Corrects P p-values for multiple testing by Holm's step-down method, and returns them as an array (P,).
+
+    The smallest p-value is multiplied by P, the next one by P - 1, and so on. A corrected value is at most 1, and at
+    least the corrected value of any smaller p-value.
+    """
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty_like(p_values)
@@ -190,10 +197,10 @@ def _square(
     mirror: float,
     diagonal: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Returns a square matrix from the P values of its upper triangle.
+    """Returns a matrix (size, size) that is filled from the P values above its diagonal.
 
-    `values` (P,): the values. `rows`, `columns` (P,): positions of the values. The value at (j, i) is `mirror` times
-    the value at (i, j), and `diagonal` is the value at (i, i).
+    `values` (P,): the values above the diagonal. `rows`, `columns` (P,): row and column of each value. `mirror`: 1 for
+    a symmetric matrix, -1 if the values below the diagonal have the opposite sign. `diagonal`: value on the diagonal.
     """
     square = np.full((size, size), diagonal)
     square[rows, columns] = values
@@ -204,9 +211,10 @@ def _square(
 def _square_of_intervals(
     ends: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp], size: int
 ) -> NDArray[np.float64]:
-    """Returns the intervals of the differences of all ordered pairs of models: an array (size, size, 2).
+    """Returns an array (size, size, 2) with the interval of the loss difference of every ordered pair of models.
 
-    `ends` (P, 2): intervals of the P pairs in the upper triangle. `rows`, `columns` (P,): positions of the pairs.
+    `ends` (P, 2): lower and upper end of the interval of each of P pairs. `rows`, `columns` (P,): indices of the first
+    and of the second model of each pair. If the models are exchanged, the ends change their signs and places.
     """
     square = np.zeros((size, size, 2))
     square[rows, columns] = ends

@@ -57,7 +57,7 @@ def scaled(settings: Any, scale: Callable[[int], int]) -> Any:
 
 
 def as_assignments(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns settings as names and values of the option `--set`.
+    """Returns settings as a dictionary of names and values for the command-line option `--set NAME=VALUE`.
 
     Nested names are joined by a dot: {"training": {"tokens": 5}} becomes {"training.tokens": "5"}.
     """

@@ -159,7 +159,10 @@ def _n_bytes(corpus: Corpus) -> int:
 
 
 def _with_training_tokens(name: str, plan: RunPlan) -> dict[str, Any]:
-    """Returns the settings of a species in the plan; for a network, the number of training tokens is added."""
+    """Returns the settings that a plan gives a species; for a network, the number of training tokens is added.
+
+    The number is needed because training on a share of the text uses the same share of the training tokens.
+    """
     settings = dict(plan.settings.get(name, {}))
     if "training" not in zoo.defaults(name):
         return settings

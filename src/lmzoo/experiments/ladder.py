@@ -117,11 +117,11 @@ def ladder(
     on_task: Callable[[str], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[TaskResult]:
-    """Trains the models of a plan on the tasks of the ladder, and measures their excess cross-entropy.
+    """Trains the models of a plan on generated texts of known entropy, and measures their excess cross-entropy.
 
-    `tasks` names the tasks; by default, all tasks. If the plan names no species, `SPECIES` are trained. Corpus and
-    tokenizer of the plan are not used. Each task is a run of `compare`. `on_task` is called with the name of each task
-    when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
+    Each text is a task of the ladder, and each task is a run of `compare`. `tasks` names the tasks; by default, all
+    tasks. If the plan names no species, `SPECIES` are trained. Corpus and tokenizer of the plan are not used. `on_task`
+    is called with the name of each task when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
 
     Returns the outcomes task by task, the easiest task first. Raises UsageError for a wrong argument.
     """
@@ -224,7 +224,7 @@ class _TestText:
 
     @classmethod
     def of(cls, task: str, stream: TokenStream) -> Self:
-        """Scores the test text of a task with the source that generated it."""
+        """Returns the test text of a task, with the log-probability of each token under the text's source."""
         source = sources.source(task)
         return cls(task, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
 
@@ -286,7 +286,7 @@ def _results(folder: Path, task: str) -> list[TaskResult]:
 
 
 def _outcomes(task: str, comparison: RunResult[EvalRecord], results: Sequence[TaskResult]) -> list[Outcome[TaskResult]]:
-    """Converts the outcomes of a comparison on one task: task results replace the evaluation records of the models."""
+    """Converts the outcomes of models on one task of the ladder: task results replace the evaluation records."""
     known = {(result.species, result.seed): result for result in results}
     outcomes = []
     for outcome in comparison.outcomes:

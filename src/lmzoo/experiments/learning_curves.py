@@ -71,7 +71,7 @@ class Curves:
 
     @property
     def protocol(self) -> str:
-        """How the corpus was split, without the choice of documents for a share."""
+        """The rule by which the corpus was divided into splits, without the sampling of documents for a share."""
         return self.records[-1].protocol.partition(SHARE_MARK)[0]
 
     @cached_property
@@ -199,9 +199,10 @@ def _resampled(folder: Path, names: Sequence[str], shares: Sequence[float], *, l
 def _frontier(
     records: Sequence[EvalRecord], expense: Callable[[EvalRecord], float | None]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the expenses and losses, each (n,), of the n records with a lower loss than all cheaper records.
+    """Returns the Pareto-optimal records by loss and by an expense, such as training FLOPs, as two arrays (n,).
 
-    Expenses are increasing. Records without an expense are left out.
+    The arrays hold the expenses, increasing, and the losses of the n records that have a lower loss than all cheaper
+    records. `expense` returns the expense of a record, or None; records without an expense are left out.
     """
     figures = np.array(sorted((expense(record) or 0, loss_of(record) or 0) for record in records), np.float64)
     figures = figures[figures[:, 0] > 0]

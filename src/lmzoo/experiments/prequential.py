@@ -172,10 +172,10 @@ def _same(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
 
 
 def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], command: str) -> Outcome[CodeRecord]:
-    """Compresses a text with a general compressor, and returns its record.
+    """Compresses a text with a general compressor such as gzip, and returns the outcome with its record.
 
-    `facts` are fields of the record. If the package of the compressor is not installed, the outcome is marked as
-    skipped.
+    `data`: the text as bytes. `facts`: fields of the record that describe the text. `command`: the command line to
+    record. If the package of the compressor is not installed, the outcome is marked as skipped.
     """
     started = time.perf_counter()
     try:
@@ -213,7 +213,7 @@ class BlockLength:
 
 @dataclass(frozen=True)
 class _SavedBlocks:
-    """The blocks of a text that a model has compressed so far, as the run folder stores them."""
+    """The compressed lengths of the blocks that a model has finished, from which an interrupted run continues."""
 
     settings: dict[str, Any]
     blocks: list[BlockLength]

@@ -40,8 +40,8 @@ def write_report(folder: str | Path) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder and returns their paths. Trains and measures nothing.
 
     Also writes the figures (`figures/`), the records as a table (`results.csv`), the comparison of each pair of models
-    (`pairs.csv`) and the papers (`references.bib`). A run without stored probes gets a report without their sections.
-    Raises SavedModelError if the folder holds no results.
+    (`pairs.csv`) and the papers (`references.bib`). If the folder stores no probes, which are measurements such as the
+    use of context, the report has no sections about them. Raises SavedModelError if the folder holds no results.
     """
     folder, figures = Path(folder), Figures()
     everything = read_run(folder)
@@ -108,7 +108,7 @@ def _encoded(folder: Path) -> EncodedCorpus | None:
 
 
 def _overview(records: Sequence[EvalRecord], figures: Figures) -> list[Figure]:
-    """Draws bits per byte by year for wide screens and print, and as bars for narrow screens."""
+    """Draws two figures of bits per byte for all models: by year for wide screens, and as bars for narrow screens."""
     return [
         figures.draw("years", charts.by_year(records)),
         figures.draw("species", charts.by_species(records, width=_NARROW)),

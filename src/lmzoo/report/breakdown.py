@@ -55,7 +55,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The losses of all models, by one property of the tokens."""
+    """The losses of all models on groups of tokens that one property defines, such as rare and frequent tokens."""
 
     title: str
     about: str
@@ -183,7 +183,11 @@ def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, 
 
 
 def _tags(encoded: EncodedCorpus) -> NDArray[np.str_] | None:
-    """Returns the part of speech (T,) of each of the T test tokens; None if the corpus has none or cannot be read."""
+    """Returns the part of speech (T,) of each of the T test tokens.
+
+    Returns None if the corpus is not annotated with parts of speech, cannot be read or has changed since it was
+    encoded.
+    """
     try:
         tags = load_tags(encoded.name)
         if tags is None:
@@ -225,7 +229,11 @@ def _calibration(bins: Mapping[str, list[ConfidenceBin]], figures: Figures) -> C
 def _disagreements(
     stream: TokenStream, tokenizer: Tokenizer, log_probs: Mapping[str, NDArray[np.floating]]
 ) -> list[Disagreement]:
-    """Returns passages on which the first of two models is better, then passages on which the second is better."""
+    """Returns the passages of a text on which the losses of two models differ most.
+
+    `log_probs` maps the names of the two models to the log-probabilities (T,) of the T tokens of `stream`. Passages on
+    which the first model is better precede passages on which the second model is better.
+    """
     (first, of_first), (second, of_second) = log_probs.items()
     passages = []
     for better, left, worse, right in ((first, of_first, second, of_second), (second, of_second, first, of_first)):

@@ -33,7 +33,7 @@ MAIN = ("model", "1 token", "whole document", "effective context", "order matter
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """The measured use of context of one model, under the name that the report gives it."""
+    """Measurements of how much of its context one model uses, with the model's name in the report."""
 
     name: str
     year: int | None
@@ -45,9 +45,9 @@ class Use:
         return cls(name, zoo.year(species), context)
 
     def bits(self, kind: Kind) -> dict[int, float]:
-        """Returns the mean surprisal in bits per token, by the number of context tokens.
+        """Returns the mean surprisal, in bits per token, as a dictionary by the number N of the nearest context tokens.
 
-        For `kind` "cut", the context has this many tokens; for "shuffled", this many tokens are in order.
+        `kind` says what is done to all older tokens of the context: they are removed ("cut") or shuffled ("shuffled").
         """
         return dict(zip(self.context.lengths.tolist(), map(bits, self.context.loss(kind).tolist()), strict=True))
 
@@ -61,7 +61,11 @@ class Use:
         return {kind: self.context.reach(kind, tolerance=TOLERANCE) for kind in ("cut", "shuffled")}
 
     def reach_text(self, kind: Kind) -> str:
-        """Returns a length with its 95 % interval as text, such as "4", "37 (28–49)" or "over 256"."""
+        """Returns a context length with its 95 % interval as text, such as "4", "37 (28–49)" or "over 256".
+
+        For `kind` "cut", the length is the effective context length of the model. For "shuffled", it is the number of
+        context tokens whose order matters.
+        """
         longest, reach = self.context.max_context, self.reaches[kind]
         tokens, low, high = (
             str(end) if end <= longest else f"over {longest}" for end in (reach.tokens, reach.low, reach.high)

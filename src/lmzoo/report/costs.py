@@ -83,10 +83,11 @@ def priced_records(records: Sequence[EvalRecord], cost: CostColumn) -> list[tupl
 
 
 def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRecord]:
-    """Returns the Pareto-optimal records, the cheapest first.
+    """Returns the records that are Pareto-optimal in bits per byte and one kind of cost, the cheapest first.
 
-    A record is Pareto-optimal if no other record is at least as good and at least as cheap, and better in one of the
-    two. Two records that are equal in both are both included.
+    `cost` is the column of the cost table, such as training time. A record is Pareto-optimal if no other record is at
+    least as good and at least as cheap, and better in one of the two. Two records that are equal in both are both
+    included.
     """
     sign = -1 if cost.is_rate else 1
     points = [(sign * value, record.bits_per_byte or 0.0, record) for record, value in priced_records(records, cost)]
@@ -102,12 +103,12 @@ def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRe
 
 
 def measured_costs(records: Sequence[EvalRecord]) -> list[CostColumn]:
-    """Returns the costs that at least one of the records has."""
+    """Returns the columns of the cost table in which at least one of the records has a value."""
     return [cost for cost in COSTS if any(cost.value(record) is not None for record in records)]
 
 
 def header(records: Sequence[EvalRecord]) -> list[str]:
-    """Returns the column titles of the cost table."""
+    """Returns the titles of the cost table's columns; a cost that no record has is left out."""
     return ["model", "bits/byte", *(cost.title for cost in measured_costs(records))]
 
 

@@ -62,7 +62,7 @@ def best_by_size(curves: Curves) -> list[str]:
 
 
 def crossings(curves: Curves) -> list[CrossingText]:
-    """Returns a sentence for every two models whose curves cross, the crossing at the smallest text first."""
+    """Returns one sentence for each pair of models whose learning curves cross, the smallest number of tokens first."""
     texts = []
     for first, second in itertools.combinations(curves.static, 2):
         of_pair = curves.crossings(first, second)
@@ -128,7 +128,7 @@ def _law_row(one: Law) -> list[str]:
 
 
 def as_json(curves: Curves) -> dict[str, Any]:
-    """Returns points, best models, crossings and power laws as plain values for JSON."""
+    """Returns learning curves as plain values for JSON, with the best models, the crossings and the power laws."""
     return {
         "unit": curves.unit,
         "n_train_tokens": [int(size) for size in curves.n_train_tokens],

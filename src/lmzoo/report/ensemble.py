@@ -16,7 +16,7 @@ HEADER = ("model", "weight", "bits/byte without it", "increase", "95 % of the in
 
 @dataclass(frozen=True)
 class EnsembleSection:
-    """The report's section about the ensemble."""
+    """The report's section about the ensemble, a weighted average of the predictions of a run's models."""
 
     verdict: str
     """One sentence: the gain over the best single model."""

@@ -29,7 +29,7 @@ _SOFTWARE = """@software{{lmzoo,
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     """Returns the rows of the table of models, one for each species (model family), the oldest first.
 
-    `records` has the best first; a species with several records is shown with its best one.
+    `records`: evaluation records, best first. A species with several records is shown with its best one.
     """
     ranked = [record for record in records if record.is_ranked]
     best = {record.species: record for record in reversed(records) if record.species in zoo.names()}

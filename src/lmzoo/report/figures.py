@@ -35,9 +35,10 @@ class Figures:
         self._error = ""
 
     def draw(self, name: str, chart: Chart) -> Figure:
-        """Draws a chart, keeps it under the name and returns it. If it cannot be drawn, the page says so instead.
+        """Draws a chart as a figure of the page and returns the figure.
 
-        Raises ValueError for a name that cannot be a file name, because files have the names of their figures.
+        If the chart cannot be drawn, the figure consists of a caption with the reason. `name` becomes the name of the
+        figure's files, so ValueError is raised if it cannot be a file name.
         """
         check_name(name)
         title = title_of(chart)

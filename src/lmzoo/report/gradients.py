@@ -22,9 +22,9 @@ HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"at leas
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient norms of one network, with its name in the report.
+    """The gradient norms of one network by distance in tokens, with the network's name in the report.
 
-    The norms are norms of the loss gradient with respect to the embeddings of earlier tokens.
+    The gradient is that of a prediction's loss with respect to the embedding of an earlier token.
     """
 
     name: str
@@ -60,9 +60,10 @@ def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> Gradient
 
 
 def rows(flows: Sequence[Flow]) -> list[list[str]]:
-    """Returns the rows of the gradient table: relative gradient norms of each network at some distances, and its reach.
+    """Returns the rows of a table with the relative gradient norms of each network at some distances, and its reach.
 
-    The reach is the largest distance at which the relative gradient norm is at least 1 %.
+    A relative gradient norm is the norm of the loss gradient with respect to the embedding of an earlier token, divided
+    by the norm for the last token read. The reach is the largest distance, in tokens, at which it is at least 1 %.
     """
     table = []
     for flow in flows:

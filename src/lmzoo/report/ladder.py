@@ -139,7 +139,10 @@ def _first(task_results: Sequence[TaskResult]) -> str:
 
 
 def _registry_order(species: str) -> tuple[int, str]:
-    """Returns a sort key for the order of the registry; species that are no longer registered come last."""
+    """Returns a sort key that puts model families into the order of `zoo.names()`.
+
+    Families that are no longer registered come last, in alphabetical order.
+    """
     names = zoo.names()
     return (names.index(species) if species in names else len(names)), species
 

@@ -164,10 +164,10 @@ def seen_in_train(records: Sequence[EvalRecord]) -> str:
 
 
 def columns(records: Sequence[EvalRecord]) -> list[Column]:
-    """Returns the columns of a leaderboard of the given records, without the columns that tell nothing about them.
+    """Returns the columns of a leaderboard, without those that are of no use for the given records.
 
-    These are unknown words if no tokenizer has any, memory if it was not measured, and the tokenizer if there is only
-    one.
+    Left out are the share of unknown words if no tokenizer has any, the memory if it was not measured, and the
+    tokenizer if all records have the same.
     """
     left_out = {title for title in _IF_MEASURED if all(_COLUMN[title].text(record) == "–" for record in records)}
     if len({record.tokenizer_fingerprint for record in records}) < 2:
@@ -181,10 +181,10 @@ def rows(records: Sequence[EvalRecord], shown: Sequence[Column]) -> list[list[st
 
 
 def titled_tables(records: Sequence[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
-    """Returns title, note and records of each leaderboard that is not empty; in each, the best model is first.
+    """Divides evaluation records into leaderboards; returns the title, the note and the records of each, best first.
 
-    Models that adapt to the test text have a table of their own. Under different tokenizers, models without bits per
-    byte have one table for each tokenizer, because their perplexities are not comparable.
+    Models that adapt to the test text have a leaderboard of their own. Under different tokenizers, models without bits
+    per byte have one leaderboard for each tokenizer, because their perplexities are not comparable.
     """
     both = ranked(records)
     tables = _comparable("Leaderboard", "", [one for one in both if not one.adapts_on_test])
@@ -195,7 +195,11 @@ def titled_tables(records: Sequence[EvalRecord]) -> list[tuple[str, str, list[Ev
 
 
 def _comparable(title: str, note: str, records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
-    """Divides the records of a leaderboard into tables, within which bits per byte or perplexities are comparable."""
+    """Divides the records of a leaderboard into tables of comparable models, as triples (title, note, records).
+
+    Bits per byte are comparable under all tokenizers. Perplexities are not, so that models without bits per byte have
+    one table for each tokenizer.
+    """
     names = tokenizer_names(records)
     if len(names) < 2:
         return [(title, note, records)]
@@ -230,7 +234,7 @@ def _caption(records: Sequence[EvalRecord]) -> str:
 
 
 def tokenizer_names(records: Sequence[EvalRecord]) -> dict[str, str]:
-    """Returns the names of the tokenizers of evaluation records by their fingerprints, such as "word:50".
+    """Returns a dictionary from the fingerprint (hash) of each tokenizer in the records to its name, such as "word:50".
 
     Different tokenizers of the same name get the sizes of their vocabularies appended, or else their fingerprints.
     """
@@ -248,9 +252,10 @@ def tokenizer_names(records: Sequence[EvalRecord]) -> dict[str, str]:
 
 
 def notes(records: Sequence[EvalRecord]) -> list[str]:
-    """Returns sentences about the figures of a table: why there are no bits per byte, and what the models have seen.
+    """Returns sentences that explain a leaderboard: why models lack bits per byte, and which had seen much of the text.
 
-    Text of which a model has seen at least a fifth in training is mentioned, because its loss is too low.
+    A model had seen much of the text if at least a fifth of it also occurs in the training text, so that its loss is
+    lower than on new text.
     """
     reasons: dict[str, list[str]] = {}
     for record in records:

@@ -193,10 +193,11 @@ def _text(
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Compares the loss of each pair of models on one text statistically, for all ranked entries with stored scores.
+    """Tests the differences between all pairs of models on one text for significance.
 
-    Returns None if there are fewer than two such entries. Returns None also if the tokenizers differ and the documents
-    are too few for a comparison by document.
+    `found`: leaderboard entries of the text. Entries without stored scores, and models that are not ranked, are left
+    out. Returns None for fewer than two entries, and for different tokenizers with too few documents for a comparison
+    by document.
     """
     names, scores, splits = [], [], []
     for entry in found:
@@ -228,10 +229,10 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
 
 
 def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
-    """Returns bits per byte of each model on each corpus.
+    """Returns the rows of a table with the bits per byte of each model on each corpus.
 
-    Models with results on more corpora come first. Models with equally many results are sorted by the sum of their
-    bits per byte, the lowest first.
+    Models with results on more corpora come first. Models with equally many results are sorted by the sum of their bits
+    per byte, the lowest first.
     """
     figures: dict[str, dict[str, float]] = {}
     for text, of_text in entries_by_text.items():

@@ -18,7 +18,10 @@ from lmzoo.zoo.citations import bibtex
 
 
 def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) -> list[Path]:
-    """Fills the templates of these names with the context, writes the pages into a folder and returns their paths."""
+    """Fills the page templates `names` with the values of `context`, and writes the pages into a folder.
+
+    Returns the paths of the pages.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
         # Text of a corpus is untrusted: HTML escapes all of it, and Markdown shows it as code.

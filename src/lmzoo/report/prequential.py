@@ -47,7 +47,7 @@ def _row(record: CodeRecord) -> list[str]:
 def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -> list[Path]:
     """Writes `prequential.md` and `prequential.html` into a run folder and returns their paths.
 
-    `left_out` holds pairs of a coder without a record and the reason.
+    `left_out`: models and compressors that have no compressed length, as pairs of the name and the reason.
     """
     from lmzoo.report import charts  # imported here because the table in the terminal needs no figures
     from lmzoo.report.figures import Figures

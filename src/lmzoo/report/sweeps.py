@@ -9,7 +9,7 @@ from lmzoo.evaluation.records import EvalRecord
 
 
 def swept_settings(records: Sequence[EvalRecord]) -> dict[str, list[tuple[float, EvalRecord]]]:
-    """Returns, for each numeric setting that was varied, pairs of its value and the record of that value.
+    """Returns each numeric setting that a run varied, with pairs of a value and the evaluation record for this value.
 
     A setting is included if it has at least two values. Records without a perplexity are left out: their model gave
     some token probability 0.
@@ -27,10 +27,11 @@ def swept_settings(records: Sequence[EvalRecord]) -> dict[str, list[tuple[float,
 
 
 def reference_record(swept: Sequence[tuple[float, EvalRecord]], records: Sequence[EvalRecord]) -> EvalRecord | None:
-    """Returns the best model outside a sweep, which is a set of models that differ in one setting, as its reference.
+    """Returns the best model that does not belong to a sweep, as a reference for the models of the sweep.
 
-    `records` holds all evaluation records, the best first. A model that adapts to the test text is comparable
-    only with other models that adapt. Returns None if there is no comparable model.
+    A sweep is a set of models that differ in one setting: `swept` holds pairs of the value and the evaluation record.
+    `records` holds all evaluation records, the best first. A model that adapts to the test text is comparable only with
+    other models that adapt. Returns None if there is no comparable model.
     """
     inside = [record for _, record in swept]
     adaptive = {record.adapts_on_test for record in inside}

@@ -27,7 +27,7 @@ def fit(
     device: Device = "auto",
     json: bool = False,
 ) -> None:
-    """Trains one species on a corpus and saves the predictor, which is the trained model with its tokenizer.
+    """Trains one species (model family) on a corpus and saves the predictor: the trained model with its tokenizer.
 
     A training that was interrupted continues when the command is repeated. With
     torchrun --nproc-per-node 4 -m lmzoo fit ..., four processes train one network in data-parallel mode.

@@ -30,11 +30,11 @@ def prequential(
     out: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Computes the length of a text that is compressed by a species while the species learns it.
+    """Computes the compressed length of a text under models that learn the text while they compress it.
 
     The text (all splits of the corpus) is compressed block by block: each block is predicted by a model that was
-    trained on the blocks before it. No text is held out, so the lengths compare with those of the compressors gzip,
-    bzip2, xz, zstd and PPMd, which are measured as well.
+    trained on the blocks before it. No text is held out, so the lengths can be compared with the lengths that
+    the compressors gzip, bzip2, xz, zstd and PPMd give, which are measured as well.
 
     A run that was interrupted continues with the block at which it stopped. The exit status is 1 if a species failed.
 

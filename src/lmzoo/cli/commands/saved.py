@@ -35,7 +35,7 @@ def default_predictors() -> list[Path]:
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """Returns the names of folders, each with as many of its parent folders as tell it from the other folders."""
+    """Returns short names of folders, with as many parent folders in each name as make it differ from the others."""
     paths = [folder.resolve() for folder in folders]
 
     def name(path: Path) -> str:
@@ -50,10 +50,11 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
 def text_finder(
     folders: Sequence[Path], corpus: str | None, split: MeasuredSplit | None, default: Literal["valid", "test"]
 ) -> Callable[[Predictor], MeasuredText]:
-    """Returns a function that returns the text on which a predictor is measured.
+    """Returns a function that takes a predictor and returns the text on which the predictor is measured.
 
-    All predictors are measured on the same part of a given `corpus`. Without a corpus, each is measured on the split
-    `split` of its own training corpus, or on the split `default` if `split` is None.
+    If `corpus` is given, the text is the same for all predictors, which are saved in `folders`. Otherwise, each
+    predictor is measured on a split of its own training corpus. `split` names the split; None stands for the split
+    `default`.
     """
     from lmzoo.evaluation.measured_text import MeasuredText
     from lmzoo.predictor import training_fingerprint

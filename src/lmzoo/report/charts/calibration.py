@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def by_confidence(bins: Mapping[str, Sequence[ConfidenceBin]]) -> Chart:
     """Draws a reliability diagram for each model: accuracy of the most likely token against its mean probability.
 
-    `bins` maps the name of each model to its bins of confidence.
+    `bins` maps the name of each model to its predictions, grouped by the probability of the most likely token.
     """
     rows = [
         {"species": name, "confidence": one.confidence, "accuracy": one.accuracy, "n": one.n}

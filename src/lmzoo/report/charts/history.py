@@ -127,11 +127,11 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
 
 
 def _place_labels(rows: list[dict[str, Any]], low: float, high: float) -> None:
-    """Adds to each row, which describes one model, a position for the model's name in the chart.
+    """Chooses where a chart of models shows the name of each model, and adds the positions to `rows`.
 
-    The chosen position is close to the model's dot and covers as little as possible of other names, dots and intervals.
-    Models in crowded regions are placed first. `low` and `high` are the ends of the vertical axis, in bits per byte.
-    Positions are added as years and bits per byte.
+    Each row is a dictionary that describes one model. The chosen position is close to the model's dot and covers as
+    little as possible of other names, dots and intervals. Models in crowded regions are placed first. `low` and `high`
+    are the ends of the vertical axis, in bits per byte. Positions are added as years and bits per byte.
     """
     to_pixel = _HEIGHT / (high - low)
     dots = [(_x(row["year"]), (high - row["bits"]) * to_pixel) for row in rows]

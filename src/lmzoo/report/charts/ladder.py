@@ -16,9 +16,10 @@ _EXCESS_UNIT = "nats/token"
 
 
 def ladder(task_results: Sequence[TaskResult]) -> Chart:
-    """Draws the excess cross-entropy of every model on every task as a table of colours; ✓ marks tasks that it passed.
+    """Draws a heat map of excess cross-entropy, the loss above the entropy of the text, for each model and task.
 
-    A darker cell has a larger excess. `task_results` has one result for each model and task.
+    A darker cell has a larger excess; ✓ marks a task that the model passed. `task_results` has one result for each
+    model and task.
     """
     rows = [
         {

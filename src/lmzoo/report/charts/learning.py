@@ -28,7 +28,7 @@ def by_train_tokens(curves: Curves) -> Chart:
 
 
 def by_training_flops(curves: Curves) -> Chart | None:
-    """Draws the test loss of each network against its training FLOPs; None if no network has them."""
+    """Draws the test loss of each network against its training FLOPs; returns None if no model has training FLOPs."""
     lines = {
         name: [(record.training_flops, record) for record in curves.records if record.name == name]
         for name in curves.names
@@ -62,7 +62,11 @@ def _has_points(lines: Lines) -> bool:
 
 
 def _loss_curves(lines: Lines, unit: str, x_title: str, title: str) -> Chart:
-    """Draws losses on two logarithmic axes, on which power laws are straight lines, with names at the ends of lines."""
+    """Draws the losses of models as lines on two logarithmic axes, with a name at the end of each line.
+
+    On these axes, a power law without irreducible loss is a straight line. `lines` maps each name to its points. `unit`
+    is the unit of the losses, and `x_title` the title of the horizontal axis.
+    """
     rows, last = [], []
     for name, line in lines.items():
         points = sorted(((x, record) for x, record in line if x), key=lambda point: point[0])

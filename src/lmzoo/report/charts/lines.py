@@ -23,9 +23,10 @@ _LOWEST_NORM = 1e-6
 
 
 def by_distance(flows: Sequence[Flow]) -> Chart:
-    """Draws the relative gradient norm of each network against distance in tokens.
+    """Draws the relative gradient norm of each network against the distance of a token from the last token read.
 
-    Lines of untrained networks are dashed.
+    The gradient is that of the loss of a prediction with respect to the embedding of the token. Its norm is relative to
+    the norm at distance 0. Lines of untrained networks are dashed.
     """
     rows = [
         {"network": flow.name, "kind": "untrained" if flow.untrained else "trained", "distance": distance, "left": left}
@@ -59,9 +60,10 @@ def by_distance(flows: Sequence[Flow]) -> Chart:
 
 
 def by_text_read(records: Sequence[CodeRecord]) -> Chart:
-    """Draws bits per byte of each block against the length of the text before it, with dashes for compressors.
+    """Draws, for each model, the bits per byte of each block of a text against the bytes of text before the block.
 
-    The first block is left out, since there is no text before it, and so are models that gave a token probability 0.
+    A compressor is a dashed line at its bits per byte for the whole text. The first block is left out, since there is
+    no text before it. Models that gave a token probability 0 are left out too.
     """
     rows = []
     for record in records:

@@ -48,9 +48,10 @@ def shown_name(record: EvalRecord) -> str:
 
 
 def names_at_ends(lines: altair.Chart, field: str, scale: altair.Scale) -> tuple[altair.Chart, altair.Chart]:
-    """Returns two layers that write names at the ends of lines: a dot in the colour of the line, and the name.
+    """Returns two chart layers that write names at the ends of lines: a dot in the colour of the line, and the name.
 
-    A name is drawn for each row with a "label_y", its position on the y axis.
+    `lines`: the chart of the lines, whose data have a "label_y", the vertical position of the name, at the end of each
+    line. `field`: the column of the data that holds the names. `scale`: the scale of the vertical axis.
     """
     ends = lines.transform_filter("isValid(datum.label_y)").encode(y=altair.Y("label_y:Q", scale=scale))
     spots = ends.mark_text(text="●", align="left", dx=6)
@@ -66,7 +67,7 @@ def label_room(names: Sequence[str]) -> int:
 
 
 def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str, float]:
-    """Returns the padding around a figure with names at its left or right side."""
+    """Returns the padding around a figure, with room for the names `left` at its left and `right` at its right side."""
     return {"left": label_room(left), "top": 5, "bottom": 5, "right": label_room(right)}
 
 
@@ -105,8 +106,8 @@ def as_svg(chart: Chart) -> str:
 def _has_address_space() -> bool:
     """Returns True if the JavaScript engine of vl-convert, which draws the charts, can start in this process.
 
-    The engine reserves tens of gigabytes of addresses, and would end the process if it could not have them. So if there
-    is a limit, another process with the rest of the addresses tries first.
+    The engine reserves tens of gigabytes of addresses, and ends its process if it cannot have them. If this process has
+    a limit of address space, a child process that may use what is left of it therefore tries first.
     """
     if sys.platform == "win32":
         return True
