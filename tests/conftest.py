@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from filelock import FileLock
 from sample_texts import small_texts
+from shared_folders import shared_folder
 
 if TYPE_CHECKING:
     from lmzoo import Predictor
@@ -37,13 +37,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def corpus_folder() -> Path:
     """A folder of text files, one document each, with the same path for all workers."""
-    folder = Path(os.environ["TMPDIR"]) / "corpus"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            for number, text in enumerate(small_texts()):
-                (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for number, text in enumerate(small_texts()):
+            (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
+
+    return shared_folder("corpus", make)
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from sample_texts import small_texts
+from shared_folders import shared_folder
 
 from lmzoo.experiments.compare import compare
 from lmzoo.report import write_report
@@ -25,11 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def made_once(name: str, make: Callable[[Path], object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns this worker's copy of a folder, which the first worker that needs it makes by `make(folder)`."""
-    shared = Path(os.environ["TMPDIR"]) / name
-    with FileLock(f"{shared}.lock"):
-        if not shared.exists():
-            make(shared)
-    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("shared") / name))
+    return Path(shutil.copytree(shared_folder(name, make), tmp_path_factory.mktemp("shared") / name))
 
 
 def make_run_and_corpus(home: Path) -> None:

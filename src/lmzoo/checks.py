@@ -23,21 +23,20 @@ def as_whole(value: object) -> int | None:
     return None if isinstance(value, bool) or not isinstance(value, numbers.Integral) else int(value)
 
 
-def check_count(low: int, /, *, none_means: str | None = None, **arguments: object) -> None:
-    """Raises ConfigurationError unless all keyword arguments are integers, of Python or NumPy, of at least `low`.
+def check_count(low: int, high: int | None = None, /, *, none_means: str | None = None, **arguments: object) -> None:
+    """Raises ConfigurationError unless all keyword arguments are integers, of Python or NumPy, from `low` to `high`.
 
-    The name of each keyword argument is used in the error message. Settings are checked by `check_whole` instead,
-    because NumPy's numbers cannot be saved as JSON.
+    If `high` is None, there is no upper limit. The name of each argument is used in the error message. Settings are
+    checked by `check_whole` instead, because NumPy's numbers cannot be saved as JSON.
     """
     for name, value in arguments.items():
-        check_whole(low, none_means=none_means, **{name: value if (whole := as_whole(value)) is None else whole})
+        whole = as_whole(value)
+        check_whole(low, high, none_means=none_means, **{name: value if whole is None else whole})
 
 
 def check_seed(*, none_means: str | None = None, **seeds: object) -> None:
     """Raises ConfigurationError unless all keyword arguments, which are seeds, are integers from 0 to 2^63 - 1."""
-    for name, value in seeds.items():
-        whole = as_whole(value)
-        check_whole(0, 2**63 - 1, none_means=none_means, **{name: value if whole is None else whole})
+    check_count(0, 2**63 - 1, none_means=none_means, **seeds)
 
 
 def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:

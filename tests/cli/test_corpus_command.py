@@ -9,18 +9,7 @@ from typing import Any
 import pytest
 
 from lmzoo import cli
-from lmzoo.cli import terminal
 from lmzoo.corpora import downloads, list_corpora
-
-
-@pytest.fixture(autouse=True)
-def consoles_of_this_test() -> Any:
-    """Clears the cached consoles, which would write to the streams of an earlier test."""
-    terminal.stdout.cache_clear()
-    terminal.stderr.cache_clear()
-    yield
-    terminal.stdout.cache_clear()
-    terminal.stderr.cache_clear()
 
 
 @pytest.fixture

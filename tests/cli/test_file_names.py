@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lmzoo.cli import run, terminal
+from lmzoo.cli import run
 from lmzoo.corpora import load_corpus
 from lmzoo.errors import CorpusError
 from lmzoo.system.printable import name_from_text, name_text, printable, printable_json
@@ -21,16 +21,6 @@ LATIN = os.fsdecode(b"caf\xe9")
 NAMES = {"latin-1": LATIN, "new line": "a\nb", "escape": "\x1b[31mred", "backslash": r"a\xe9"}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
-
-
-@pytest.fixture(autouse=True)
-def consoles_of_this_test() -> Any:
-    """Clears the cached consoles, which would write to the streams of an earlier test."""
-    terminal.stdout.cache_clear()
-    terminal.stderr.cache_clear()
-    yield
-    terminal.stdout.cache_clear()
-    terminal.stderr.cache_clear()
 
 
 def test_names_as_text_and_back() -> None:

@@ -46,7 +46,7 @@ class Corpus:
     licence: str
     citation: str
     protocol: str
-    """How the text was divided into documents and splits, in one line."""
+    """Description, in one line, of how the text was divided into documents and splits."""
     train: Sequence[Document]
     valid: Sequence[Document]
     test: Sequence[Document]
@@ -73,11 +73,16 @@ class Corpus:
         digest = hashlib.sha256()
         for name, documents in self.splits.items():
             digest.update(f"{name} {len(documents)}\n".encode())
-            for document in documents:
-                for field in (document.name.encode("utf-8", "surrogatepass"), document.text.encode()):
-                    digest.update(len(field).to_bytes(8, "little"))  # so that different corpora give different input
-                    digest.update(field)
+            digest_documents(documents, digest)
         return digest.hexdigest()
+
+
+def digest_documents(documents: Sequence[Document], digest: hashlib._Hash) -> None:
+    """Adds the names and the texts of documents to the input of a checksum that is being computed."""
+    for document in documents:
+        for field in (document.name.encode("utf-8", "surrogatepass"), document.text.encode()):
+            digest.update(len(field).to_bytes(8, "little"))  # so that different documents give different input
+            digest.update(field)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.segments import parts
+from lmzoo.tokenizers.words import LEXICAL
 
 N_WORDS: Final = 8
 """Length of the n-grams of words that are compared."""
-_WORD = regex.compile(r"\w+")  # unlike the module re, it counts combining marks as parts of words
 _BATCH_CHARACTERS = 1 << 20
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no factor is lost; 2^64 divided by the golden ratio
 
@@ -102,7 +101,7 @@ class _WordHasher:
         """Returns the 64-bit hash of each word of a text, in the order of the words."""
         found: list[NDArray[np.int32]] = []
         for part, _ in parts(text, _BATCH_CHARACTERS):
-            words = cast(list[str], _WORD.findall(part.lower()))
+            words = cast(list[str], LEXICAL.findall(part.lower()))
             found.append(np.fromiter(map(self._ids.__getitem__, words), np.int32, len(words)))
             self._on_read(len(part))
         n_missing = len(self._ids) - self._hashes.size

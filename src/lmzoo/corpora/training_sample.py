@@ -13,8 +13,10 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
 from lmzoo.stream import TokenStream
 
+MUCH_SEEN = 0.2
+"""Share of a text that also occurs in the training text, from which on a note says so."""
 _WORDS_PER_RUN = 8
-"""As in the report's figure of near-duplicates (Brown et al. 2020, appendix C, with n = 8)."""
+"""Number of words in a run, the same as in the search for near-duplicates (Brown et al. 2020, appendix C, n = 8)."""
 _N_HASHES = 1 << 14
 _BLOCK = 1 << 16
 """Number of tokens that are hashed at a time."""

@@ -11,6 +11,7 @@ from typing import Literal, Self
 import numpy as np
 
 from lmzoo.corpora import Corpus, Document, Text, load_corpus, load_text
+from lmzoo.corpora.corpus import digest_documents
 from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_documents
 from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.errors import CorpusError, UsageError
@@ -31,7 +32,7 @@ class MeasuredText:
     fingerprint: str
     """Hash of the corpus, or of all documents if the text is not divided into splits."""
     protocol: str
-    """How the text was divided into documents and splits."""
+    """Description of how the text was divided into documents and splits."""
     split: MeasuredSplit
     documents: Sequence[Document] | None
     """The documents; None if the text is already encoded."""
@@ -153,8 +154,5 @@ def _joined(splits: Sequence[EncodedSplit]) -> EncodedSplit:
 def _fingerprint(documents: Sequence[Document]) -> str:
     """Returns the SHA-256 checksum (hex) of the names and the texts of documents."""
     digest = hashlib.sha256()
-    for document in documents:
-        for field in (document.name.encode(errors="surrogateescape"), document.text.encode()):
-            digest.update(len(field).to_bytes(8, "little"))
-            digest.update(field)
+    digest_documents(documents, digest)
     return digest.hexdigest()

@@ -41,7 +41,7 @@ class Record:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the record comes from: a dictionary of the versions, the machine, the date and the command."""
+        """The origin of the record, as a dictionary of versions, machine, date and command."""
         return {name: getattr(self, name) for name in _ORIGIN}
 
     def check(self) -> None:

@@ -22,7 +22,7 @@ _STATE_BYTES = 256_000_000
 _STATE_RATIO = 16
 """The state of one text may take 256 MB, and 16 times the memory of the arrays: windows are not sizes of arrays."""
 _REGISTRATIONS = 4
-"""How often a parameter may be registered while a network is created: tied and replaced ones are registered again."""
+"""Number of registrations allowed for each array: PyTorch registers tied and replaced parameters more than once."""
 
 
 def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lmzoo.corpora.training_sample import MUCH_SEEN
 from lmzoo.evaluation.ranking import grouped_by_seed, ranked
 from lmzoo.evaluation.records import EvalRecord
 
@@ -118,9 +119,6 @@ ADAPTIVE_NOTE = "These models learn from the test text while they read it, so th
 
 TOKENIZERS_NOTE = "Perplexities under different tokenizers are not comparable."
 """The reason why models without bits per byte have one table for each tokenizer."""
-
-_MUCH_SEEN = 0.2
-"""Share of a text that also occurs in the training text, from which on a note says so."""
 
 SEEDS_HEADER = ("model", "seeds", "mean bits/byte", "standard deviation", "lowest", "highest")
 
@@ -265,7 +263,7 @@ def notes(records: Sequence[EvalRecord]) -> list[str]:
         f"No bits per byte{_of(names) if len(names) < len(records) else ''}: {reason}."
         for reason, names in reasons.items()
     ]
-    seen = [record for record in records if (record.seen_in_train or 0) >= _MUCH_SEEN]
+    seen = [record for record in records if (record.seen_in_train or 0) >= MUCH_SEEN]
     shares = {f"{record.seen_in_train:.0%}" for record in seen}
     if seen:
         share = f"{min(shares)} to {max(shares)}" if len(shares) > 1 else shares.pop()

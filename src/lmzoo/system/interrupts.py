@@ -24,7 +24,7 @@ SIGNALS = tuple(
 """The signals that interrupt a command."""
 
 MESSAGE = "lmzoo: interrupted; repeat the command to continue from the last checkpoint (without one, it starts again)"
-"""What a command prints after an interrupt."""
+"""The message that a command prints after an interrupt."""
 
 _received: list[int] = []
 _last = -math.inf

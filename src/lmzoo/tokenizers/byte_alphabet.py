@@ -1,4 +1,4 @@
-"""How tokenizers spell single bytes in their vocabularies."""
+"""The vocabulary entries by which tokenizers represent single bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands about saved predictors share: the default folders, their names, and the texts to measure on."""
+"""Helpers of the commands that use saved predictors: they find the folders, their names, and the texts to measure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RUN = Path("runs/quick/predictors")
 """The folder in which `make compare` saves its predictors."""
-_MUCH_SEEN = 0.2
 
 
 def default_predictors() -> list[Path]:
@@ -71,10 +70,12 @@ def read_stream(name: str, predictor: Predictor, text: MeasuredText) -> TokenStr
 
     `name` is the name of the predictor in the note.
     """
+    from lmzoo.corpora.training_sample import MUCH_SEEN
+
     stream = text.encode(predictor).stream
     sample = predictor.training_sample
     seen = sample and sample.share_in(stream)
-    if seen and seen >= _MUCH_SEEN:
+    if seen and seen >= MUCH_SEEN:
         terminal.note(f"{name}: about {seen:.0%} of this text also occurs in the training text.")
     return stream
 
