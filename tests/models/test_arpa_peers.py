@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from arpa_files import PRUNED, WORDS, kenlm_scores, needs_kenlm, written
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from test_arpa_reading import Ngrams, files_with_gaps
 
 from lmzoo import Predictor
@@ -222,7 +222,15 @@ def test_weights_of_contexts_that_no_text_has_are_no_error(tmp_path: Path, capsy
     assert "do not sum to 1" not in capsys.readouterr().err
 
 
+WORST_AT_THE_START: list[Ngrams] = [
+    {(word,): (0.0, 0.0) for word in ("<s>", "</s>", *"abc")},
+    {("<s>", "</s>"): (0.0, 0.0)} | {(word, "</s>"): (-0.001, 0.0) for word in "abc"},
+    {},
+]
+
+
 @given(orders=files_with_gaps())
+@example(orders=WORST_AT_THE_START)
 @settings(max_examples=40, deadline=None)
 def test_the_largest_sum_error_is_that_of_all_texts(
     orders: list[Ngrams], tmp_path_factory: pytest.TempPathFactory

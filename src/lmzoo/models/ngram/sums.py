@@ -42,12 +42,12 @@ def reached_contexts(trie: Trie) -> NDArray[np.bool_]:
     A model predicts the next token from the longest context in the trie with which the text so far ends. Two kinds of
     contexts are therefore never used. One is a context that ends with EOT (end of text) after another token, because a
     document starts with EOT as its only context. The other is a context to which each of the V tokens can be prepended
-    within the trie, because one of these longer contexts is used instead.
+    within the trie, because one of these longer contexts is used instead. The start of a document is always used.
     """
     n_extensions = np.bincount(trie.suffixes[: trie.n_contexts], minlength=trie.n_contexts)
     reached = n_extensions < trie.vocab_size
     if trie.order > 1:
-        ends = trie.tokens[: trie.n_contexts] == EOT
-        ends[[0, trie.document_start]] = True, False  # after any token there is a longer context than the empty one
-        reached &= ~ends
+        reached &= trie.tokens[: trie.n_contexts] != EOT
+        reached[0] = False  # after any token there is a longer context than the empty one
+        reached[trie.document_start] = True  # contexts that extend it end with EOT and are never used
     return reached
