@@ -1,0 +1,145 @@
+"""Conversations: lists of messages by a system, a user and an assistant, and their files.
+
+A file of conversations has one JSON object per line, with a list of messages in its field "messages". This is the form
+that the fine-tuning of OpenAI and the library TRL read:
+
+    {"messages": [{"role": "user", "content": "last word of: light upon waters"},
+                  {"role": "assistant", "content": "waters"}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmzoo.errors import CorpusError, UsageError
+from lmzoo.system.files import atomic_file
+from lmzoo.system.json_files import parse_json
+
+ROLES = ("system", "user", "assistant")
+"""The roles of the speakers: who sets the rules, who asks and who answers."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation: the role of the speaker and the text."""
+
+    role: str
+    """"system", "user" or "assistant"."""
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise UsageError(f"unknown role {self.role!r}: a message is by {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+
+
+Conversation = tuple[Message, ...]
+"""The messages of a conversation in their order. Only the first one may be by the system."""
+
+
+def user(content: str) -> Message:
+    """Returns a message by the user."""
+    return Message("user", content)
+
+
+def assistant(content: str) -> Message:
+    """Returns a message by the assistant."""
+    return Message("assistant", content)
+
+
+def check_conversation(messages: Sequence[Message]) -> Conversation:
+    """Returns messages as a conversation.
+
+    Raises UsageError if there is no message, or if a message after the first one is by the system.
+    """
+    if not messages:
+        raise UsageError("a conversation must have at least one message")
+    for number, message in enumerate(messages[1:], start=2):
+        if message.role == "system":
+            raise UsageError(f"message {number} is by the system: only the first message of a conversation may be")
+    return tuple(messages)
+
+
+def parse_messages(value: Any, name: str = "messages") -> Conversation:
+    """Converts a list of JSON objects, each with the fields "role" and "content", to a conversation.
+
+    `name` is the field of the list in error messages. Raises UsageError if the list is empty or something else, if a field is missing or not a string, for an unknown
+    role, for a system message that is not the first, and for an assistant message without text.
+    """
+    if not isinstance(value, list) or not value:
+        raise UsageError(f'"{name}" must be a list of at least one object with "role" and "content"')
+    messages: list[Message] = []
+    for number, entry in enumerate(value, start=1):
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("role", "content")):
+            raise UsageError(f'message {number} must be an object with strings in "role" and "content"')
+        message = Message(entry["role"], entry["content"])
+        if message.role == "assistant" and not message.content.strip():
+            raise UsageError(f"message {number} is an empty reply of the assistant, from which nothing can be learned")
+        try:
+            message.content.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"message {number} has half of a surrogate pair at character {error.start}") from error
+        messages.append(message)
+    return check_conversation(messages)
+
+
+def as_json(conversation: Conversation) -> list[dict[str, str]]:
+    """Returns the messages of a conversation as a list of dictionaries with "role" and "content"."""
+    return [{"role": message.role, "content": message.content} for message in conversation]
+
+
+def read_conversations(path: str | Path) -> list[Conversation]:
+    """Reads a file of conversations in JSON lines.
+
+    Raises CorpusError, with the number of the line, if the file is missing, empty or not UTF-8, or if a line is not a
+    conversation.
+    """
+    path = Path(path)
+    conversations: list[Conversation] = []
+    for number, entry in read_objects(path, "conversations"):
+        try:
+            conversations.append(parse_messages(entry.get("messages")))
+        except UsageError as error:
+            raise CorpusError(f"{path} line {number}: {error}") from error
+    if not conversations:
+        raise CorpusError(f'{path} has no conversations: each line must be an object with the field "messages"')
+    return conversations
+
+
+def read_objects(
+    path: Path, content: str, *, ignore_incomplete: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the JSON objects of a file of JSON lines, each with the number of its line; empty lines are skipped.
+
+    `content` says in error messages what the file should hold. With `ignore_incomplete`, a last line without a line end
+    is skipped if it is not JSON, as a killed program leaves it. Raises CorpusError if the file cannot be read, or if a line is not a JSON object.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"cannot read {content} from {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = parse_json(line)
+        except ValueError as error:
+            if ignore_incomplete and number == len(lines):
+                return
+            raise CorpusError(f"{path} line {number} is not JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise CorpusError(f"{path} line {number} must be a JSON object, got {line.strip()[:60]}")
+        yield number, entry
+
+
+def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> None:
+    """Writes conversations to a file of JSON lines, atomically: after an error, no incomplete file is left."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for conversation in conversations:
+            file.write(json.dumps({"messages": as_json(conversation)}, ensure_ascii=False) + "\n")

@@ -1,0 +1,194 @@
+"""A generated set of instructions with answers that a program can check, for learning to chat on a small scale.
+
+Each task is a question about words that stand in the prompt, such as
+
+    last word of: light upon waters         waters
+    backwards: light upon waters            waters upon light
+    lamb red, goat blue. goat?              blue
+
+The words are frequent words of the text that the base model was trained on. A fifth of them are held out: they occur in
+no prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
+the task rather than the prompts. The exception is spelling: a model of byte pairs cannot see the letters of a token, so
+it can only learn them by heart. There, every word is known, and what is held out are the pairs of words.
+
+The demonstrations, from which a model is fine-tuned, are correct, but their manner is mixed: some are polite, some are
+long-winded. So a model that imitates them answers in all manners, and rankings can teach it to prefer one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmzoo.chat.conversation import Conversation, assistant, user
+from lmzoo.errors import CorpusError
+
+_NUMBERS = ("one", "two", "three", "four", "five", "six")
+_N_WORDS = 2_000
+_N_SPELLED = 300
+"""Number of words to spell; a model learns their letters by heart."""
+_POLITE = "verily, "
+_LONG = "the answer to thy question is "
+MANNERS = ("", _POLITE, _LONG, _POLITE + _LONG)
+"""What a demonstration puts before the answer, with equal probability: nothing, a polite word, many words, or both."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A prompt for a chat model, with the correct answer."""
+
+    task: str
+    """Name of the task, such as "reverse"."""
+    prompt: str
+    answer: str
+
+    @property
+    def conversation(self) -> Conversation:
+        """The prompt as a conversation that waits for the reply of the assistant."""
+        return (user(self.prompt),)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of which prompts are made."""
+
+    prompts: Sequence[str]
+    """Words of most tasks, in the order of their frequency."""
+    spelled: Sequence[str]
+    """Short words, to be spelled."""
+
+
+def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
+    """Returns the words for training prompts and the words for test prompts, taken from the most frequent of a text.
+
+    Raises CorpusError if the text has too few different words.
+    """
+    counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{2,8}\b", text))
+    words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_N_WORDS]]
+    if len(words) < 200:
+        raise CorpusError(f"instructions need a text with at least 200 different words of 2 to 8 letters, got {len(words)}")
+    spelled = [word for word in words if len(word) <= 5][:_N_SPELLED]
+    return Words([word for i, word in enumerate(words) if i % 5], spelled), Words(words[::5], spelled)
+
+
+def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int) -> list[str]:
+    """Returns a random number of different words, at least `low` and at most `high`."""
+    n = int(rng.integers(low, high + 1))
+    while True:  # many times faster than a choice without replacement, as words rarely occur twice
+        indices = rng.integers(len(words), size=n).tolist()
+        if len(set(indices)) == n:
+            return [words[index] for index in indices]
+
+
+def _repeat(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    text = " ".join(_several(rng, words.prompts, 2, 5))
+    return f"say: {text}", text
+
+
+def _first(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.prompts, 2, 5)
+    return f"first word of: {' '.join(picked)}", picked[0]
+
+
+def _last(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.prompts, 2, 5)
+    return f"last word of: {' '.join(picked)}", picked[-1]
+
+
+def _reverse(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.prompts, 2, 4)
+    return f"backwards: {' '.join(picked)}", " ".join(reversed(picked))
+
+
+def _count(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.prompts, 1, len(_NUMBERS))
+    return f"how many words: {' '.join(picked)}", _NUMBERS[len(picked) - 1]
+
+
+def _look_up(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.prompts, 4, 6)
+    pairs = list(zip(picked[::2], picked[1::2], strict=False))
+    name, thing = pairs[rng.integers(len(pairs))]
+    return f"{', '.join(f'{a} {b}' for a, b in pairs)}. {name}?", thing
+
+
+def _contains(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    *listed, other = _several(rng, words.prompts, 3, 5)
+    is_in = bool(rng.integers(2))
+    asked = listed[rng.integers(len(listed))] if is_in else other
+    return f"is {asked} in: {' '.join(listed)}", "yes" if is_in else "no"
+
+
+def _spell(rng: np.random.Generator, words: Words) -> tuple[str, str]:
+    picked = _several(rng, words.spelled, 2, 2)
+    return f"spell: {' '.join(picked)}", ", ".join(" ".join(word) for word in picked)
+
+
+TASKS: dict[str, Callable[[np.random.Generator, Words], tuple[str, str]]] = {
+    "repeat": _repeat,
+    "first": _first,
+    "last": _last,
+    "reverse": _reverse,
+    "count": _count,
+    "look up": _look_up,
+    "contains": _contains,
+    "spell": _spell,
+}
+"""The tasks by name: functions that return a random prompt and its answer."""
+
+
+def instructions(words: Words, n: int, rng: np.random.Generator, exclude: Iterable[str] = ()) -> list[Instruction]:
+    """Returns `n` different random instructions, with the tasks in turn; none has a prompt that is in `exclude`."""
+    seen = set(exclude)
+    found: list[Instruction] = []
+    names = list(TASKS)
+    while len(found) < n:
+        task = names[len(found) % len(names)]
+        prompt, answer = TASKS[task](rng, words)
+        if prompt not in seen:
+            seen.add(prompt)
+            found.append(Instruction(task, prompt, answer))
+    return found
+
+
+def demonstrations(
+    instructions: Sequence[Instruction], rng: np.random.Generator, second_turn: float = 0.25
+) -> list[Conversation]:
+    """Returns conversations in which the assistant answers instructions correctly, in a random manner.
+
+    A conversation has one instruction or, with probability `second_turn`, two.
+    """
+    conversations: list[Conversation] = []
+    turns: list[Conversation] = []
+    for instruction in instructions:
+        reply = MANNERS[rng.integers(len(MANNERS))] + instruction.answer
+        turns.append((*instruction.conversation, assistant(reply)))
+        if len(turns) == 2 or rng.random() >= second_turn:
+            conversations.append(tuple(message for turn in turns for message in turn))
+            turns = []
+    return [*conversations, *turns]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a program finds out about a reply to an instruction."""
+
+    correct: bool
+    polite: bool
+    n_words: int
+
+    @property
+    def score(self) -> float:
+        """The grade of the reply: 2 if it is correct, plus 1 if it is polite, minus 0.05 per word."""
+        return 2.0 * self.correct + 1.0 * self.polite - 0.05 * self.n_words
+
+
+def judge(instruction: Instruction, reply: str) -> Verdict:
+    """Grades a reply: a correct answer counts most, then a polite manner, then a short text."""
+    polite = reply.startswith(_POLITE)
+    answer = reply.removeprefix(_POLITE).removeprefix(_LONG)
+    return Verdict(answer == instruction.answer, polite, len(reply.split()))

@@ -1,0 +1,56 @@
+"""Replies of a chat model to prompts, sampled in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.chat.conversation import Conversation
+from lmzoo.chat.template import decode_message, end_id, render_prompt
+from lmzoo.generation import Decoding, generate_batch
+from lmzoo.language_model import LanguageModel
+from lmzoo.stream import EOT
+from lmzoo.tokenizers import Tokenizer
+
+GREEDY = Decoding(temperature=0)
+"""Always takes the most likely token."""
+_AT_A_TIME = 256
+
+
+class Reply(NamedTuple):
+    """A sampled reply of the assistant."""
+
+    ids: NDArray[np.int32]
+    """Token ids of the reply, with the token that ends it, if it ended."""
+    text: str
+    ended: bool
+    """True if the model ended the reply itself; False if it was cut off after the largest number of tokens."""
+    log_prob: float
+    """Log-probability of all tokens of the reply under the model, in nats."""
+
+
+def sample_replies(
+    model: LanguageModel[Any],
+    tokenizer: Tokenizer,
+    prompts: Sequence[Conversation],
+    *,
+    rng: np.random.Generator,
+    decoding: Decoding | None = None,
+    max_tokens: int,
+) -> list[Reply]:
+    """Returns one sampled reply to each prompt. `tokenizer` has the chat tokens, as the model was trained with it."""
+    end = end_id(tokenizer)
+    replies: list[Reply] = []
+    for start in range(0, len(prompts), _AT_A_TIME):
+        ids = [render_prompt(prompt, tokenizer) for prompt in prompts[start : start + _AT_A_TIME]]
+        for tokens in generate_batch(
+            model, ids, rng=rng, decoding=decoding, max_tokens=max_tokens, end_ids=(EOT, end)
+        ):
+            sampled = np.array([token.token_id for token in tokens], np.int32)
+            ended = bool(len(sampled)) and int(sampled[-1]) in (EOT, end)
+            text = decode_message(sampled, tokenizer)
+            replies.append(Reply(sampled, text, ended, sum(token.log_prob for token in tokens)))
+    return replies
