@@ -1,0 +1,122 @@
+"""Supervised fine-tuning: a language model learns to predict the assistant's messages in conversations.
+
+The loss is that of language modelling, but only the tokens that the assistant produces count (Ouyang et al. 2022,
+section 3.5). Documents of the base's training text can be mixed in ("replay"), so that the model does not forget them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.chat.conversation import Conversation
+from lmzoo.chat.template import render
+from lmzoo.chat.tuning import neural_model, tuned_predictor, weights_fingerprint, with_chat_vocabulary
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_share
+from lmzoo.errors import CorpusError
+from lmzoo.neural.objectives.next_token import next_token
+from lmzoo.neural.scoring import observed_log_probs
+from lmzoo.neural.training.batches import StreamBatches
+from lmzoo.neural.training.loop import Training
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.predictor import Predictor
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress
+from lmzoo.tokenizers import Tokenizer
+
+FINE_TUNING = TrainConfig(
+    tokens=3_000_000, batch_size=16, chunk_size=128, learning_rate=2e-3, schedule="wsd", patience=1000
+)
+"""Default settings of fine-tuning."""
+
+
+class WeightedStream(NamedTuple):
+    """A token stream with T tokens, and the weight of each token in the loss."""
+
+    stream: TokenStream
+    weights: NDArray[np.float32]
+    """(T,)"""
+
+
+def fine_tune(
+    base: Predictor,
+    conversations: Sequence[Conversation],
+    valid: Sequence[Conversation],
+    *,
+    replay: TokenStream | None = None,
+    replay_share: float = 0.2,
+    training: TrainConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Predictor:
+    """Trains a copy of a language model on the assistant's messages of conversations, and returns the new predictor.
+
+    `valid` holds other conversations, on which training stops early. `replay` holds documents of the text that the base
+    was trained on; the share `replay_share` of the tokens that are read is taken from them. Raises ConfigurationError
+    if the base is not a neural network, and CorpusError if no message is by the assistant.
+    """
+    check_share(replay_share=replay_share)
+    predictor, config = with_chat_vocabulary(base), FINE_TUNING.changed(training)
+    train = render_all(conversations, predictor.tokenizer)
+    if replay is not None:
+        train = _with_replay(train, replay, replay_share, np.random.default_rng([seed, 1]))
+    held_out = render_all(valid, predictor.tokenizer)
+    network = copy.deepcopy(neural_model(predictor).network)
+    facts = [seed, repr(config), weights_fingerprint(network), float(train.weights.sum())]
+    started = time.perf_counter()
+    n_tokens_read = Training(
+        network,
+        StreamBatches(train.stream, config, seed, weights=train.weights),
+        config,
+        objective=next_token,
+        evaluate=lambda: _weighted_nats(observed_log_probs(network, held_out.stream), held_out.weights),
+        evaluation_tokens=len(held_out.stream),
+        seed=seed,
+    ).run(
+        fingerprint=TrainingData(train.stream, held_out.stream).fingerprint(facts),
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    return tuned_predictor(predictor, network, "gpt-3.5", n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+
+
+def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> WeightedStream:
+    """Returns conversations as a token stream, one document each; only what the assistant produces has a weight.
+
+    Raises CorpusError if no message is by the assistant.
+    """
+    rendered = [render(conversation, tokenizer) for conversation in conversations]
+    if not any(weights.any() for _, weights in rendered):
+        raise CorpusError("none of the conversations has a message by the assistant, so nothing can be learned")
+    ids = np.concatenate([np.append(ids, EOT) for ids, _ in rendered]).astype(np.int32)
+    weights = np.concatenate([np.append(weights, 0) for _, weights in rendered]).astype(np.float32)
+    return WeightedStream(TokenStream(ids), weights)
+
+
+def _with_replay(train: WeightedStream, replay: TokenStream, share: float, rng: np.random.Generator) -> WeightedStream:
+    """Appends random documents of the text `replay` to a stream, with weight 1, until they make up the given share."""
+    documents = list(replay.documents())
+    missing = len(train.stream) * share / (1 - share) if share < 1 else len(replay)
+    added: list[NDArray[np.int32]] = []
+    while missing > 0:
+        for index in rng.permutation(len(documents)):
+            added.append(documents[index])
+            missing -= len(documents[index])
+            if missing <= 0:
+                break
+    if not added:
+        return train
+    ids = np.concatenate([train.stream.ids, *added])
+    return WeightedStream(TokenStream(ids), np.append(train.weights, np.ones(len(ids) - len(train.weights), np.float32)))
+
+
+def _weighted_nats(log_probs: NDArray[np.float64], weights: NDArray[np.float32]) -> float:
+    return float(-(log_probs * weights).sum() / weights.sum())

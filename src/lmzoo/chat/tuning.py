@@ -1,0 +1,75 @@
+"""What all stages of learning from conversations share: a base with chat tokens, and the predictor that comes out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from lmzoo.chat.template import with_chat_tokens
+from lmzoo.errors import ConfigurationError
+from lmzoo.neural.network import Network
+from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.predictor import Predictor
+from lmzoo.provenance import Provenance
+from lmzoo.system.placement import this_process
+from lmzoo.system.provenance import machine, versions
+
+
+def neural_model(predictor: Predictor) -> NeuralLM:
+    """Returns the model of a predictor; raises ConfigurationError if it is not a neural network of lmzoo."""
+    if not isinstance(predictor.model, NeuralLM):
+        raise ConfigurationError(
+            f"'{predictor.species}' cannot learn from conversations, because it is not a neural network of lmzoo: "
+            "choose a base such as transformer, gpt2 or lstm"
+        )
+    return predictor.model
+
+
+def with_chat_vocabulary(base: Predictor) -> Predictor:
+    """Returns a copy of a predictor whose tokenizer and network have the tokens of the chat template.
+
+    A predictor that has them already is returned unchanged.
+    """
+    model, tokenizer = neural_model(base), with_chat_tokens(base.tokenizer)
+    n_new = tokenizer.vocab_size - base.tokenizer.vocab_size
+    if not n_new:
+        return base
+    return replace(base, tokenizer=tokenizer, model=NeuralLM.of(model.network.widened(n_new), like=model))
+
+
+def tuned_predictor(
+    parent: Predictor, network: Network, species: str, *, n_tokens_read: int, seed: int, seconds: float
+) -> Predictor:
+    """Returns the predictor around a network that was trained further, saved as a chat model of the given species.
+
+    `parent` is the predictor that training started from, and has the chat tokens. `species` is "gpt-3.5", "chat" or
+    "gpt-4". `n_tokens_read` and `seconds` are the cost of this stage alone.
+    """
+    model = neural_model(parent)
+    is_chat_model = {"base", "settings"} == set(parent.settings)
+    settings = parent.settings if is_chat_model else {"base": parent.species, "settings": dict(parent.settings)}
+    computer = machine() | {"n_processes": this_process().n_processes, "device": str(model.device)}
+    provenance = Provenance(
+        corpus=parent.provenance.corpus,
+        corpus_fingerprint=parent.provenance.corpus_fingerprint,
+        parent=weights_fingerprint(model.network),
+        n_train_tokens=parent.provenance.n_train_tokens,
+        n_tokens_read=n_tokens_read,
+        seed=seed,
+        fit_seconds=round(seconds, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        machine=computer,
+    )
+    return replace(
+        parent, model=NeuralLM.of(network, like=model), species=species, settings=settings, provenance=provenance
+    )
+
+
+def weights_fingerprint(network: Network) -> str:
+    """Returns the SHA-256 hash, in hexadecimal, of the weights of a network."""
+    digest = sha256()
+    for parameter in network.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
