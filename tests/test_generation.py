@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lmzoo import zoo
+from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, TokenIdError
-from lmzoo.generation import Decoding, SampledToken, generate, generate_batch
+from lmzoo.generation import Decoding, SampledToken, _sample_each, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM, NeuralStates
 from lmzoo.stream import EOT
@@ -100,6 +101,36 @@ def test_empty_batches_and_wrong_arguments() -> None:
         generate(model, max_tokens=-1)  # before the first token is asked for
     with pytest.raises(TokenIdError, match="token id 12 is outside"):
         generate_batch(model, [[1], [V]], rng=rng)
+
+
+def test_many_distributions_are_sampled_as_one_is() -> None:
+    """Sampling all rows at once gives the same tokens and the same log-probabilities, bit for bit."""
+    rng = np.random.default_rng(0)
+    log_probs = 3 * rng.normal(size=(300, 500))
+    log_probs[:, 7:20] = -np.inf
+    rngs = [[np.random.default_rng([seed, row]) for row in range(300)] for seed in (1, 1)]
+    expected = []
+    for row, own in zip(log_probs, rngs[0], strict=True):
+        token_id = Distribution(row).sample(own)
+        expected.append(SampledToken(token_id, Distribution(row).log_prob(token_id)))
+    assert list(_sample_each(log_probs, rngs[1], Decoding())) == expected
+    assert len({token.token_id for token in expected}) > 50
+
+
+@every_species
+def test_a_text_ends_with_any_of_the_given_ids(species: str) -> None:
+    """The same random numbers give the same texts, cut off after the first ending."""
+    model, prompts = fitted(species), [[1], [2], [3, 4]] * 8
+    whole = list(map(ids_of, generate_batch(model, prompts, rng=5, max_tokens=40, end_ids=())))
+    ended = list(map(ids_of, generate_batch(model, prompts, rng=5, max_tokens=40, end_ids=(3, 5))))
+    for text, cut in zip(whole, ended, strict=True):
+        ends = [index for index, token_id in enumerate(text) if token_id in (3, 5)]
+        assert cut == text[: ends[0] + 1 if ends else None]
+    assert any(EOT in text for text in ended), "EOT ends a document, and no longer the text"
+    assert all(len(text) == 40 for text in whole)
+    assert ids_of(generate(model, [1], rng=0, max_tokens=40, end_ids=range(model.vocab_size)))[1:] == []
+    with pytest.raises(TokenIdError, match="token id 12 is outside"):
+        generate(model, [1], end_ids=(V,))
 
 
 def test_the_model_reads_no_token_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:

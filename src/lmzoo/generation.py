@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.checks import check_count, check_seed
 from lmzoo.distribution import Distribution
 from lmzoo.language_model import LanguageModel
-from lmzoo.stream import EOT
+from lmzoo.stream import EOT, as_id
 
 
 class SampledToken(NamedTuple):
@@ -59,15 +59,17 @@ def generate(
     rng: np.random.Generator | int | None = None,
     decoding: Decoding | None = None,
     max_tokens: int | None = None,
+    end_ids: Collection[int] = (EOT,),
 ) -> Iterator[SampledToken]:
     """Continues a prompt with a model: yields one sampled token after the other, each with its log-probability.
 
-    `prompt_ids` is an array of token ids; an empty one starts a new document. The last token is EOT (end of text),
-    unless `max_tokens` is reached first. `rng` is a NumPy random generator or a seed. Raises ConfigurationError for a
-    negative `max_tokens`, TokenIdError for ids outside the vocabulary.
+    `prompt_ids` is an array of token ids; an empty one starts a new document. The text ends with the first token whose
+    id is in `end_ids`, by default EOT (end of text), unless `max_tokens` is reached first. This token is yielded too.
+    `rng` is a NumPy random generator or a seed. Raises ConfigurationError for a negative `max_tokens`, TokenIdError for
+    ids outside the vocabulary.
     """
-    contexts = _checked_prompts(model, [prompt_ids], max_tokens)
-    tokens = _sample(model, contexts, [_generator(rng)], decoding, max_tokens)
+    contexts = _checked_prompts(model, [prompt_ids], max_tokens, end_ids)
+    tokens = _sample(model, contexts, [_generator(rng)], decoding, max_tokens, frozenset(end_ids))
     return (token for _, token in tokens)
 
 
@@ -78,16 +80,18 @@ def generate_batch(
     rng: np.random.Generator | int | None = None,
     decoding: Decoding | None = None,
     max_tokens: int | None = None,
+    end_ids: Collection[int] = (EOT,),
 ) -> list[list[SampledToken]]:
     """Continues B prompts in parallel and returns a list of sampled tokens for each; networks read them as one batch.
 
     Continuation b equals the tokens of `generate` with the random generator `rng.spawn(B)[b]`, except for rounding.
-    `rng` is a NumPy random generator or a seed. Each continuation ends with EOT, or after `max_tokens`.
+    `rng` is a NumPy random generator or a seed. Each continuation ends with the first token whose id is in `end_ids`,
+    by default EOT (end of text), or after `max_tokens`.
     """
-    contexts = _checked_prompts(model, prompts, max_tokens)
+    contexts = _checked_prompts(model, prompts, max_tokens, end_ids)
     continuations: list[list[SampledToken]] = [[] for _ in prompts]
     rngs = _generator(rng).spawn(len(prompts))
-    for row, token in _sample(model, contexts, rngs, decoding, max_tokens):
+    for row, token in _sample(model, contexts, rngs, decoding, max_tokens, frozenset(end_ids)):
         continuations[row].append(token)
     return continuations
 
@@ -101,9 +105,11 @@ def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
 
 
 def _checked_prompts(
-    model: LanguageModel[Any], prompts: Sequence[ArrayLike], max_tokens: int | None
+    model: LanguageModel[Any], prompts: Sequence[ArrayLike], max_tokens: int | None, end_ids: Collection[int]
 ) -> list[NDArray[np.int32]]:
     check_count(0, none_means="for no limit", max_tokens=max_tokens)
+    for end_id in end_ids:
+        as_id(end_id, model.vocab_size)
     return [model.visible(prompt) for prompt in prompts]
 
 
@@ -113,10 +119,11 @@ def _sample(
     rngs: Sequence[np.random.Generator],
     decoding: Decoding | None,
     max_tokens: int | None,
+    end_ids: frozenset[int],
 ) -> Iterator[tuple[int, SampledToken]]:
     """Samples one token after the other for each of several texts, and yields pairs (index of the text, sampled token).
 
-    At each step, every text that has not ended gets its next token.
+    At each step, every text that has not ended gets its next token. A text ends with a token in `end_ids`.
     """
     decoding = decoding or Decoding()
     state_of: dict[bytes, Any] = {}  # equal prompts are read once
@@ -126,15 +133,43 @@ def _sample(
     states: Sequence[Any] = [state_of[context.tobytes()] for context in contexts]
     rows, token_ids = list(range(len(contexts))), list[int]()
     for step in itertools.count() if max_tokens is None else range(max_tokens):
-        if EOT in token_ids:
-            unfinished = [index for index, token_id in enumerate(token_ids) if token_id != EOT]
+        if not end_ids.isdisjoint(token_ids):
+            unfinished = [index for index, token_id in enumerate(token_ids) if token_id not in end_ids]
             rows, states, token_ids = ([values[index] for index in unfinished] for values in (rows, states, token_ids))
         if not rows:
             return
         if step:
             states = model.advance_batch(states, token_ids)
+        tokens = _sample_each(model.next_log_probs_batch(states), [rngs[row] for row in rows], decoding)
         token_ids = []
-        for row, log_probs in zip(rows, model.next_log_probs_batch(states), strict=True):
-            distribution = Distribution(log_probs)
-            token_ids.append(decoding(distribution).sample(rngs[row]))
-            yield row, SampledToken(token_ids[-1], distribution.log_prob(token_ids[-1]))
+        for row, token in zip(rows, tokens, strict=True):
+            token_ids.append(token.token_id)
+            yield row, token
+
+
+def _sample_each(
+    log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator], decoding: Decoding
+) -> Iterator[SampledToken]:
+    """Samples a token from each of B distributions, given as log-probabilities (B, V), with B random generators."""
+    if decoding == Decoding() and len(log_probs) > 1:
+        yield from _sample_unchanged(log_probs, rngs)
+        return
+    for row, rng in zip(log_probs, rngs, strict=True):
+        distribution = Distribution(row)
+        token_id = decoding(distribution).sample(rng)
+        yield SampledToken(token_id, distribution.log_prob(token_id))
+
+
+def _sample_unchanged(log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator]) -> Iterator[SampledToken]:
+    """Samples a token from each of B distributions (B, V), computing all of them at once.
+
+    The arithmetic is the same as in `Distribution.__init__` and `Distribution.sample`, and so are the tokens.
+    """
+    peaks = log_probs.max(1, keepdims=True)
+    log_probs = log_probs - (peaks + np.log(np.exp(log_probs - peaks).sum(1, keepdims=True)))
+    cumulative = np.exp(log_probs).cumsum(1)  # (B, V)
+    for row, sums, rng in zip(log_probs, cumulative, rngs, strict=True):
+        token_id = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
+        if token_id == len(row):  # the product was rounded up to the total
+            token_id = int(np.flatnonzero(np.isfinite(row))[-1])
+        yield SampledToken(token_id, float(row[token_id]))

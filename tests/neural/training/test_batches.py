@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from lmzoo.errors import ConfigurationError
 from lmzoo.models.nplm import NPLM
 from lmzoo.neural.objectives.next_token import Chunk, read_chunk
 from lmzoo.neural.training.batches import StreamBatches
@@ -49,6 +51,35 @@ def test_an_open_end_joins_no_documents() -> None:
         (EOT, 3),
         (3, 4),
     }
+
+
+def test_weights_stay_with_their_targets() -> None:
+    rng = np.random.default_rng(0)
+    stream = TokenStream.from_documents([rng.integers(1, 9, 5) for _ in range(20)])
+    weights = stream.ids / 8  # the weight of a target tells which id it is
+    config = TrainConfig(batch_size=3, chunk_size=7)
+    batches = StreamBatches(stream, config, seed=0, rows=slice(1, 3), weights=weights)
+    plain = StreamBatches(stream, config, seed=0, rows=slice(1, 3))
+    for step in range(2 * batches.n_chunks):
+        chunk = batches.batch(step, NETWORK)
+        assert chunk.weights is not None
+        assert torch.equal(chunk.weights * 8, chunk.targets.float())
+        assert torch.equal(chunk.targets, plain.batch(step, NETWORK).targets)
+    assert plain.batch(0, NETWORK).weights is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(3), r"one number for each of 4 ids, got shape \(3,\)"),
+        (np.array([1, 1, -2.0, 1]), "at least 0, got -2.0"),
+        (np.array([1, 1, np.nan, 1]), "finite numbers of at least 0, got nan"),
+        (np.zeros(4), "nothing to learn"),
+    ],
+)
+def test_unusable_weights_are_refused(weights: NDArray[np.float64], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        StreamBatches(TokenStream([1, 2, 3, EOT]), TrainConfig(), seed=0, weights=weights)
 
 
 @pytest.mark.parametrize("n_ids", [1, 2, 70, 1000])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmzoo import zoo
 from lmzoo.arrays import load_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import TrainingError
+from lmzoo.errors import TrainingError, UnknownNameError
 from lmzoo.neural import neural_lm
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, next_token
@@ -27,6 +27,7 @@ from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system.progress import Progress
 
 V = 9
 
@@ -129,6 +130,62 @@ def test_predictions_of_weight_zero_are_not_learned_from() -> None:
     with torch.no_grad():
         probs = network.logits(network.embedding.weight).softmax(-1)  # (V, V)
     assert probs[:, 3].max() < 0.5 * probs[:, 1:3].mean()
+
+
+def test_the_last_weights_are_kept_and_nothing_stops_early() -> None:
+    """The loss rises at every evaluation, so the best weights would be the first ones, and patience would end it."""
+    reports: list[Progress] = []
+    settings = {"evaluate": itertools.count().__next__, "keep": "last", "unit": "nats/answer"}
+
+    def objective(network: Network, chunk: Chunk, state: State) -> Step:
+        return next_token(network, chunk, state)._replace(figures={"kl": 0.25})
+
+    config = TrainConfig(tokens=2_000, batch_size=2, chunk_size=10, patience=1)
+    run, network = training(config, objective=objective, **settings)
+    weights: list[Tensor] = []
+
+    def report(progress: Progress) -> None:
+        reports.append(progress)
+        weights.append(network.head.weight.detach().clone())
+
+    run.run(on_progress=report)
+    assert run._counters.tokens >= 2_000
+    assert torch.equal(network.head.weight, weights[-1])
+    assert not torch.equal(weights[-1], weights[-2])
+    assert reports[-1].message.endswith(" nats/answer, kl 0.25")
+
+
+def test_an_unknown_choice_of_weights_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown keep 'first': known: best, last"):
+        training(TrainConfig(), keep="first")
+
+
+def test_a_batch_of_weight_zero_changes_nothing() -> None:
+    """Only the first half of the text has weights, so some batches have none; that is no divergence."""
+    stream = text()
+    weights = np.zeros(len(stream))
+    weights[: len(stream) // 2] = 1
+    config = TrainConfig(tokens=2 * len(stream), batch_size=1, chunk_size=5)
+    batches = StreamBatches(stream, config, seed=0, weights=weights)
+    torch.manual_seed(0)
+    network = Tiny()
+    run = Training(
+        network, batches, config, objective=next_token, evaluate=lambda: 0.0, evaluation_tokens=1, seed=0
+    )  # fmt: skip
+    n_empty = 0
+    for step in range(2 * batches.n_chunks):
+        chunk = batches.batch(step, network)
+        assert chunk.weights is not None
+        before = network.head.weight.detach().clone()
+        run.step()
+        is_empty = not chunk.weights.any()
+        n_empty += is_empty
+        assert torch.equal(network.head.weight, before) == is_empty
+        assert run._state, "the text is read all the same"
+    assert 0 < n_empty < 2 * batches.n_chunks
+    assert run._counters.tokens == 2 * len(stream), "the budget counts all tokens that are read"
+    assert not run._counters.divergences
+    assert network.head.weight.isfinite().all()
 
 
 def test_a_time_budget_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

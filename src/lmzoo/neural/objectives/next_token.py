@@ -22,12 +22,30 @@ class Chunk(NamedTuple):
     """True if the sequences start here; False if they continue those of the previous chunk."""
     resets: Tensor | None = None
     """(B,): True for sequences whose state is reset before the chunk, in addition; None = no sequence."""
+    weights: Tensor | None = None
+    """(B, T): weight of each target in the loss; None = weight 1. A target of weight 0 is read, but not learned."""
 
 
 def next_token(network: Network, chunk: Chunk, state: State) -> Step:
-    """Computes the sum of the cross-entropies of all target tokens of a chunk, in nats."""
+    """Computes the weighted sum of the cross-entropies of all target tokens of a chunk, in nats.
+
+    If all weights are 0, the sum is 0 and has a gradient of 0.
+    """
     hidden, state = read_chunk(network, chunk, state)
-    return Step(network.cross_entropy(hidden, chunk.targets.flatten()), chunk.targets.numel(), state)
+    if chunk.weights is None:
+        return Step(network.cross_entropy(hidden, chunk.targets.flatten()), chunk.targets.numel(), state)
+    hidden, targets, weights = weighted_targets(hidden, chunk.targets, chunk.weights)
+    return Step(network.cross_entropy(hidden, targets, weights), weights.sum(), state)
+
+
+def weighted_targets(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Selects the N positions whose weight is not 0, so that the output layer is not computed for the others.
+
+    `hidden` (B T, D) are the hidden vectors of a chunk, `targets` (B, T) its targets and `weights` (B, T) their
+    weights. Returns hidden vectors (N, D), targets (N,) and weights (N,).
+    """
+    kept = weights.flatten().nonzero()[:, 0]  # (N,)
+    return hidden[kept], targets.flatten()[kept], weights.flatten()[kept]
 
 
 def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, State]:

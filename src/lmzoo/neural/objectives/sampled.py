@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lmzoo.neural.layers.cross_entropy import linear_cross_entropy
 from lmzoo.neural.network import Network, State
-from lmzoo.neural.objectives.next_token import Chunk, read_chunk
+from lmzoo.neural.objectives.next_token import Chunk, read_chunk, weighted_targets
 from lmzoo.neural.objectives.objective import Step
 
 
@@ -29,7 +29,10 @@ class SampledSoftmax:
 
     def __call__(self, network: Network, chunk: Chunk, state: State) -> Step:
         hidden, state = read_chunk(network, chunk, state)  # (N, D)
-        wanted, index = chunk.targets.flatten().unique(return_inverse=True)  # (U,), (N,)
+        targets, weights = chunk.targets.flatten(), None
+        if chunk.weights is not None:
+            hidden, targets, weights = weighted_targets(hidden, targets, chunk.weights)
+        wanted, index = targets.unique(return_inverse=True)  # (U,), (N,)
         sampled = torch.multinomial(self._proposal, self._n_samples, replacement=True)  # (S,)
         log_weights = -(self._n_samples * self._proposal[sampled]).log()
         log_weights[torch.isin(sampled, wanted)] = -math.inf  # these are in the sum already
@@ -37,4 +40,5 @@ class SampledSoftmax:
         offsets = torch.cat([log_weights.new_zeros(len(wanted)), log_weights])  # (U + S,)
         head = network.head
         bias = offsets if head.bias is None else head.bias[ids] + offsets
-        return Step(linear_cross_entropy(hidden, head.weight[ids], bias, index), len(hidden), state)
+        total = linear_cross_entropy(hidden, head.weight[ids], bias, index, weights)
+        return Step(total, len(hidden) if weights is None else weights.sum(), state)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays
+from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Network
 from lmzoo.neural.objectives.next_token import Chunk
 from lmzoo.neural.training.settings import TrainConfig
@@ -51,11 +52,22 @@ class StreamBatches(Batches[Chunk]):
     In each epoch the documents are shuffled and joined, the result is rotated by a random number of ids and cut into B
     sequences of equal length L. So no id is padding, and a text of one long document fills all sequences too. A text
     too short for B chunks is repeated. A sequence starts somewhere in a document, with the initial state. `rows` is the
-    part of the B sequences that this process reads.
+    part of the B sequences that this process reads. `weights` (T,) holds the weight of each of the T ids of the stream
+    as a target, at least 0; None = weight 1. Raises ConfigurationError for other weights.
     """
 
-    def __init__(self, stream: TokenStream, config: TrainConfig, seed: int, rows: slice = slice(None)) -> None:
+    def __init__(
+        self,
+        stream: TokenStream,
+        config: TrainConfig,
+        seed: int,
+        rows: slice = slice(None),
+        weights: NDArray[np.floating] | None = None,
+    ) -> None:
+        if weights is not None:
+            _check_weights(weights, len(stream))
         self._stream, self._config, self._seed, self._rows = stream, config, seed, rows
+        self._weights = weights
         length, self.n_chunks = _shape(len(stream), config)
         self._shape = config.batch_size, length
         # All chunks have the same size, or differ by one: a short last one would be a step with a noisy gradient.
@@ -76,7 +88,10 @@ class StreamBatches(Batches[Chunk]):
             # Drawn for the whole batch, so that the same sequences are reset however many processes share it.
             draws = np.random.default_rng([self._seed, step]).random(self._config.batch_size)
             resets = torch.from_numpy(draws < self._config.reset_rate)[self._rows].to(network.device)
-        return Chunk(inputs, targets, chunk == 0, resets)
+        weights = None
+        if self._target_weights is not None:
+            weights = torch.from_numpy(self._target_weights[:, columns].astype(np.float32)).to(network.device)
+        return Chunk(inputs, targets, chunk == 0, resets, weights)
 
     def n_tokens(self, batch: Chunk) -> int:
         return batch.targets.numel()
@@ -98,7 +113,19 @@ class StreamBatches(Batches[Chunk]):
         positions = positions[self._rows]
         self._inputs: NDArray[np.int32] = self._stream.previous_ids()[positions]
         self._targets: NDArray[np.int32] = self._stream.ids[positions]
+        self._target_weights = None if self._weights is None else self._weights[positions]
         self._epoch = epoch
+
+
+def _check_weights(weights: NDArray[np.floating], n_ids: int) -> None:
+    """Raises ConfigurationError unless `weights` has one finite weight of at least 0 for each of `n_ids` ids."""
+    if weights.shape != (n_ids,):
+        raise ConfigurationError(f"weights must have one number for each of {n_ids} ids, got shape {weights.shape}")
+    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if len(wrong):
+        raise ConfigurationError(f"weights must be finite numbers of at least 0, got {wrong[0]}")
+    if not weights.any():
+        raise ConfigurationError("all weights are 0, so there is nothing to learn: give some ids a weight above 0")
 
 
 def widest_chunk(n_ids: int, config: TrainConfig) -> int:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, final
+from typing import Any, Generic, Literal, final
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_choice
 from lmzoo.errors import TrainingError
 from lmzoo.neural.devices import autocast, preserved_rng_state
 from lmzoo.neural.network import Network, State
@@ -49,10 +50,10 @@ class _Counters:
     """Number of tokens after which the network is evaluated next."""
     n_worse: int = 0
     """Successive evaluations without a better loss."""
-    best_nats: float | None = None
-    """Lowest validation loss so far, in nats per token."""
-    recent_nats: float | None = None
-    """Moving average of the training loss, in nats per token, for the progress display."""
+    best_loss: float | None = None
+    """Validation loss of the weights that are kept."""
+    recent_loss: float | None = None
+    """Moving average of the training loss, for the progress display."""
     lr_scale: float = 1.0
     """Factor on the learning rate, halved after each divergence."""
     divergences: list[str] = field(default_factory=list)
@@ -63,8 +64,9 @@ class _Counters:
 class Training(Generic[Batch]):
     """A training run: minimises an objective over batches and keeps the weights that are best on validation data.
 
-    `evaluate` returns the validation loss in nats per token, and scores `evaluation_tokens` tokens. With a `group` of
-    several processes, each has its own part of the batches.
+    `evaluate` returns the validation loss, and scores `evaluation_tokens` tokens. `unit` is the unit of the losses in
+    progress reports. With `keep` = "last", the weights of the last step are kept instead of the best ones, and training
+    never stops early. With a `group` of several processes, each has its own part of the batches.
     """
 
     def __init__(
@@ -78,10 +80,15 @@ class Training(Generic[Batch]):
         evaluation_tokens: int,
         seed: int,
         group: ProcessGroup | None = None,
+        keep: Literal["best", "last"] = "best",
+        unit: str = "nats/token",
     ) -> None:
+        check_choice(("best", "last"), keep=keep)
         self._network, self._batches, self._config = network, batches, config
         self._objective, self._evaluate, self._seed = objective, evaluate, seed
         self._group = group or ProcessGroup()
+        self._keep, self._unit = keep, unit
+        self._figures: Mapping[str, float] = {}  # of the last step
         self._parameters = dict(network.named_parameters())
         self._optimizers = Optimizers(network, config)
         self._weights = KeptWeights(self._parameters, config.ema_fraction)
@@ -103,15 +110,15 @@ class Training(Generic[Batch]):
     ) -> int:
         """Trains until the budget is used up or the validation loss stops improving.
 
-        At the end, the network has its best weights. Returns the number of tokens that it was trained on, including
-        other processes and the time before an interruption.
+        At the end, the network has the weights that are kept. Returns the number of tokens that it was trained on,
+        including other processes and the time before an interruption.
 
         The checkpoint is saved every half minute and on an interrupt such as Ctrl-C, and a saved one with the same
         `fingerprint` is resumed. Several processes share the checkpoint of the first one, and save nothing on an
         interrupt, which reaches them at different steps.
 
-        If the loss or its gradient becomes infinite or NaN, training returns to the best weights and continues at half
-        the learning rate. Raises TrainingError the fourth time.
+        If the loss or its gradient becomes infinite or NaN, training returns to the weights that were best, or last, at
+        an evaluation, and continues at half the learning rate. Raises TrainingError the fourth time.
         """
         group = self._group
         is_kept = group.from_first(checkpoint is not None)
@@ -140,7 +147,10 @@ class Training(Generic[Batch]):
         return self._counters.tokens
 
     def step(self) -> None:
-        """Takes one training step: computes the loss of the next batch and its gradient, and updates the weights."""
+        """Takes one training step: computes the loss of the next batch and its gradient, and updates the weights.
+
+        A batch in which all predictions have weight 0 is read, and changes no weights.
+        """
         config, group, counters = self._config, self._group, self._counters
         batch = self._batches.batch(counters.n_steps, self._network)
         seed = np.random.SeedSequence([self._seed, counters.n_steps, group.rank])
@@ -149,19 +159,22 @@ class Training(Generic[Batch]):
         with autocast(config.bf16, self._network.device):
             step = self._objective(self._network, batch, self._state)
         self._network.zero_grad()
-        nats = group.backward(step.total, step.weight, self._parameters.values())
+        weight = group.sum(float(step.weight))
+        loss = group.backward(step.total, weight, self._parameters.values())
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
         tokens = counters.tokens + round(group.sum(self._batches.n_tokens(batch)))
         with deferred():  # a signal waits, so that the checkpoint includes this step
             self._consistent = False
-            if math.isfinite(nats) and math.isfinite(norm):
-                self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
-                self._state = tuple(part.detach() for part in step.state)
-                recent = counters.recent_nats
-                counters.recent_nats = nats if recent is None else 0.95 * recent + 0.05 * nats
-                self._weights.update_average(counters.n_steps + 1)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._roll_back(loss, norm)
             else:
-                self._roll_back(nats, norm)
+                self._state = tuple(part.detach() for part in step.state)
+                self._figures = step.figures
+                if weight:
+                    self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
+                    recent = counters.recent_loss
+                    counters.recent_loss = loss if recent is None else 0.95 * recent + 0.05 * loss
+                    self._weights.update_average(counters.n_steps + 1)
             counters.n_steps += 1
             counters.tokens = tokens
             self._consistent = True
@@ -172,30 +185,33 @@ class Training(Generic[Batch]):
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
         if spent or counters.tokens >= counters.next_evaluation:
-            self._evaluate_and_keep_best()
+            self._evaluate_and_keep()
         return spent or counters.n_worse >= self._config.patience
 
-    def _evaluate_and_keep_best(self) -> None:
-        """Computes the validation loss, and keeps the weights if their loss is the lowest so far."""
+    def _evaluate_and_keep(self) -> None:
+        """Computes the validation loss, and keeps the weights if their loss is the lowest so far.
+
+        With `keep` = "last" the weights are kept in any case.
+        """
         counters = self._counters
         self._network.eval()
         with self._weights.averaged():
             with eager_evaluation(self._config.compiled):
-                nats = self._evaluate()
-            if counters.best_nats is None or nats < counters.best_nats:
+                loss = self._evaluate()
+            if self._keep == "last" or counters.best_loss is None or loss < counters.best_loss:
                 self._weights.keep()
-                counters.best_nats, counters.n_worse = nats, 0
+                counters.best_loss, counters.n_worse = loss, 0
             else:
                 counters.n_worse += 1
         counters.next_evaluation = counters.tokens + self._evaluate_every
 
-    def _roll_back(self, nats: float, norm: float) -> None:
-        """Returns to the best weights after a divergence, with new optimizers and half the learning rate.
+    def _roll_back(self, loss: float, norm: float) -> None:
+        """Returns to the kept weights after a divergence, with new optimizers and half the learning rate.
 
         Raises TrainingError if training has diverged too often.
         """
         counters = self._counters
-        counters.divergences.append(f"diverged at step {counters.n_steps + 1}: loss {nats}, gradient norm {norm}")
+        counters.divergences.append(f"diverged at step {counters.n_steps + 1}: loss {loss}, gradient norm {norm}")
         if len(counters.divergences) > _MAX_ROLLBACKS:
             raise TrainingError(
                 f"training {counters.divergences[-1]}, for the {len(counters.divergences)}th time; "
@@ -223,11 +239,12 @@ class Training(Generic[Batch]):
 
     def _progress(self) -> Progress:
         counters = self._counters
-        train = "" if counters.recent_nats is None else f"train {counters.recent_nats:.3f}"
-        valid = "" if counters.best_nats is None else f", valid {counters.best_nats:.3f}"
+        train = "" if counters.recent_loss is None else f"train {counters.recent_loss:.3f}"
+        valid = "" if counters.best_loss is None else f", valid {counters.best_loss:.3f}"
         diverged = f" ({counters.divergences[-1]}; went back)" if counters.divergences else ""
         done = self._config.tokens * min(1.0, self._spent(counters.tokens))
-        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} nats/token{diverged}")
+        figures = "".join(f", {name} {value:.3g}" for name, value in self._figures.items())
+        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} {self._unit}{figures}{diverged}")
 
     # ---- Checkpoints ----------------------------------------------------------------------------
 

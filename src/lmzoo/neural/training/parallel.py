@@ -51,18 +51,17 @@ class ProcessGroup:
         n_rows = batch_size // self.size
         return slice(self.rank * n_rows, (self.rank + 1) * n_rows)
 
-    def backward(self, total: Tensor, weight: Tensor | float, parameters: Iterable[Tensor]) -> float:
+    def backward(self, total: Tensor, weight: float, parameters: Iterable[Tensor]) -> float:
         """Computes the gradient of the weighted mean loss over all processes, and returns this mean.
 
-        `total` is the weighted sum of the losses in this process and `weight` the sum of their weights. The gradient of
-        sum(total) / sum(weight) is left in `parameters`, which must all depend on `total`.
+        `total` is the weighted sum of the losses in this process, and `weight` the sum of the weights in all processes.
+        The gradient of sum(total) / weight is left in `parameters`, which must all depend on `total`. If `weight` is 0,
+        the mean and its gradient are 0.
         """
-        if self.size == 1:
-            mean = total / weight
-            mean.backward()
-            return mean.item()
-        mean = total / self.sum(float(weight))  # the part of this process
+        mean = total / (weight or 1.0)  # the part of this process
         mean.backward()
+        if self.size == 1:
+            return mean.item()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([mean.detach().reshape(1), *(gradient.flatten() for gradient in gradients)])
         dist.all_reduce(flat)
