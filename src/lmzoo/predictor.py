@@ -86,6 +86,7 @@ class Predictor:
         available. The validation split is used for tuning only, and the test split is never read.
         """
         check_seed(seed=seed)
+        zoo.check_learns_from_text(species)
         if not isinstance(corpus, Corpus | EncodedCorpus):
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):

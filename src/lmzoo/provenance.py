@@ -19,6 +19,8 @@ class Provenance:
     """Name of the training corpus."""
     corpus_fingerprint: str | None = None
     """SHA-256 hash of the training corpus, in hexadecimal."""
+    parent: str | None = None
+    """SHA-256 hash, in hexadecimal, of the weights of the model that training started from; None for a new model."""
     n_train_tokens: int | None = None
     """Number of tokens in the train split."""
     n_tokens_read: int | None = None

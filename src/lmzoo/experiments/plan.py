@@ -59,8 +59,10 @@ class RunPlan:
         check_whole(1, seeds=self.seeds)
         check_seed(seed=self.seed)
         check_budget(self.budget)
-        species = tuple(dict.fromkeys(self.species)) or tuple(zoo.built_in_names())
+        species = tuple(dict.fromkeys(self.species)) or tuple(zoo.text_species())
         zoo.check_choice_of_settings(self.settings, {*species, *self.sweeps})
+        for name in {*species, *self.sweeps}:
+            zoo.check_learns_from_text(name)
         for name, sweep in self.sweeps.items():
             zoo.check_settings(name, [setting.partition(".")[0] for setting in sweep])
         if isinstance(self.tokenizer, str):

@@ -40,7 +40,7 @@ def chat(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "chat": {
-        "tiny": {"base": "lstm", "settings": {"d_embedding": 8, "d_hidden": 12, "training": {"tokens": 2000}}},
+        "tiny": {"base": "lstm", "settings": {"d_embed": 8, "d_hidden": 12, "training": {"tokens": 2000}}},
     }
 }
 """Settings of the factory of this file under each preset; see `lmzoo.zoo.presets`."""

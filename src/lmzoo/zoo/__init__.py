@@ -57,6 +57,20 @@ def built_in_names() -> list[str]:
     return [card.name for card in CARDS]
 
 
+def text_species() -> list[str]:
+    """Returns the names of the built-in species that learn from text alone, in order of year.
+
+    The others, chat models, learn from conversations too: `lmzoo align` trains them.
+    """
+    return [card.name for card in CARDS if card.learns_from == "text"]
+
+
+def check_learns_from_text(name: str) -> None:
+    """Raises UsageError if a species (a model family) does not learn from text alone, and so cannot be fitted to it."""
+    if card(name).learns_from != "text":
+        raise UsageError(f"'{name}' learns from {card(name).learns_from}, not from text alone: train it with lmzoo align")
+
+
 def card(name: str) -> Card:
     """Returns the description (card) of a species, which is a model family.
 

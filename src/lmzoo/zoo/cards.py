@@ -310,6 +310,61 @@ CARDS = (
         tolerance=1e-4,
     ),
     Card(
+        name="gpt-3.5",
+        factory="lmzoo.models.chat:chat",
+        title="GPT-3.5-style completion model",
+        year=2022,
+        people="Ouyang, Wu, Jiang, Almeida, Wainwright et al.",
+        idea="A model of text learns from demonstrations: it predicts the assistant's messages in conversations.",
+        sees="what its base sees",
+        changed="A model that follows instructions instead of merely continuing a text.",
+        limits="It imitates the average of its teachers, and does not learn which of its own replies are better.",
+        paper=(
+            "L. Ouyang et al., Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022, "
+            "step 1."
+        ),
+        cites=("ouyang2022",),
+        beware="The models of OpenAI have billions of weights; this one goes through the same training on a small scale.",
+        tolerance=1e-4,
+        learns_from="conversations",
+    ),
+    Card(
+        name="chat",
+        factory="lmzoo.models.chat:chat",
+        title="ChatGPT-style chat model",
+        year=2022,
+        people="Ouyang, Wu, Jiang, Almeida et al.; Christiano et al.; Schulman et al.; Rafailov et al.",
+        idea="Rankings of replies teach the model to write the replies that people prefer, by PPO or by DPO.",
+        sees="what its base sees",
+        changed="Learning from rankings: people need not write good replies, only recognise them.",
+        limits="It learns what the ranking rewards, which need not be the truth, and predicts text worse than its base.",
+        paper=(
+            "P. Christiano et al., Deep Reinforcement Learning from Human Preferences, NIPS 2017; L. Ouyang et al., "
+            "Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022; R. Rafailov et al., "
+            "Direct Preference Optimization, NeurIPS 2023."
+        ),
+        cites=("christiano2017", "schulman2017", "ouyang2022", "rafailov2023"),
+        beware="Bits per byte of text do not measure what this model was trained for.",
+        tolerance=1e-4,
+        learns_from="conversations",
+    ),
+    Card(
+        name="gpt-4",
+        factory="lmzoo.models.chat:chat",
+        title="GPT-4-style chat model",
+        year=2023,
+        people="OpenAI",
+        idea="A new and better base goes through the same school: the same conversations and the same rankings.",
+        sees="what its base sees",
+        changed="Showed that the recipe carries over: a better base gives a better chat model.",
+        limits="What its base does not know, the school does not teach.",
+        paper="OpenAI, GPT-4 Technical Report, arXiv:2303.08774, 2023.",
+        cites=("openai2023",),
+        beware="Bits per byte of text do not measure what this model was trained for.",
+        tolerance=1e-4,
+        learns_from="conversations",
+    ),
+    Card(
         name="transformer",
         factory="lmzoo.models.transformer:transformer",
         title="Transformer, as small ones are made today",

@@ -36,6 +36,8 @@ class Card:
     """Keys of the papers in `references.bib`."""
     beware: str = ""
     """A common misconception about the model; empty if there is none."""
+    learns_from: str = "text"
+    """What the model learns from: "text", or "conversations" for models that `lmzoo align` trains."""
     tolerance: float = 1e-9
     """Largest difference of two log-probabilities, in nats, that rounding alone explains; used by `lmzoo.testing`."""
 
