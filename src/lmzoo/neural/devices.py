@@ -40,19 +40,21 @@ def find_device(name: Device) -> torch.device:
     return torch.device("cuda", process.local_rank)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Returns True if a device has instructions for bfloat16, and False if it would have to emulate them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # since Ampere
+    # Older versions of torch do not report the capabilities of the CPU.
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
 def autocast(bf16: bool | None, device: torch.device = CPU) -> AbstractContextManager[Any]:
     """Returns a context in which torch multiplies matrices in bfloat16 if `bf16` is True.
 
-    None means True if the device has instructions for bfloat16, and False if it would have to emulate them.
+    None means True if the device has instructions for bfloat16.
     """
-    if bf16 is None:
-        if device.type == "cuda":
-            bf16 = torch.cuda.get_device_capability(device) >= (8, 0)  # since Ampere
-        else:
-            # Older versions of torch do not report the capabilities of the CPU.
-            features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            bf16 = device.type == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device) if bf16 is None else bf16)
 
 
 def preserved_rng_state(device: torch.device) -> AbstractContextManager[Any]:

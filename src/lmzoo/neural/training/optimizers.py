@@ -8,7 +8,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from lmzoo.neural.devices import has_bfloat16
 from lmzoo.neural.network import Network
+from lmzoo.neural.training.muon import Muon
 from lmzoo.neural.training.settings import TrainConfig
 
 
@@ -34,13 +36,12 @@ class Optimizers:
             )
         ]
         if use_muon:
-            # Steps as long as AdamW's, so that one learning rate serves both (Liu et al. 2025).
             self._optimizers.append(
-                torch.optim.Muon(
+                Muon(
                     groups.hidden_matrices,
                     lr=config.learning_rate,
                     weight_decay=config.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
+                    dtype=torch.bfloat16 if has_bfloat16(network.device) else torch.float32,
                 )
             )
 
