@@ -142,6 +142,14 @@ class AnchoredNetwork(Network):
         hidden, caches = self._read_windows(inputs, windows, count, caches)
         return hidden, (inputs[:, n_new:], n_new - windows.start[:, -1], *caches)
 
+    def read_rows(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > self.window:
+            raise ConfigurationError(
+                f"a row of {ids.shape[1]} ids is longer than the window of the network, {self.window}: shorten the "
+                "texts, or train a network with a larger window"
+            )
+        return self._read_chunk(ids)  # one window for each row, where `forward` may read one for each EOT
+
     def stack_states(self, states: Sequence[State]) -> State:
         size = max(cache.shape[3] for state in states for cache in state[2:])
         return super().stack_states([(*state[:2], *(_resized(cache, size) for cache in state[2:])) for state in states])

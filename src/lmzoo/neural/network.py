@@ -75,6 +75,14 @@ class Network(nn.Module, ABC):
         The tensors of `state` are not modified.
         """
 
+    def read_rows(self, ids: Tensor) -> Tensor:
+        """Reads R rows of T ids each, (R, T) int64, from the initial state: returns hidden vectors (R, T, D).
+
+        Each row starts with EOT, so it starts a document. A network with absolute positions raises ConfigurationError
+        if the rows are longer than its window.
+        """
+        return self(ids, self.initial_state(len(ids)))[0]
+
     def stack_states(self, states: Sequence[State]) -> State:
         """Returns one batched state that holds the sequences of all given states, in order."""
         return tuple(torch.cat(parts) for parts in zip(*states, strict=True))

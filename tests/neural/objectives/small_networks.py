@@ -11,7 +11,7 @@ from lmzoo.neural.network import Network
 from lmzoo.neural.neural_lm import NeuralLM
 
 V = 11
-_DECODER = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 16, "training": {"chunk_size": 16}}
+_DECODER = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 16, "dropout": 0.0, "training": {"chunk_size": 16}}
 SETTINGS: dict[str, dict[str, Any]] = {
     "nplm": {"order": 4, "d_embed": 4, "d_hidden": 8},
     "rnn": {"d_embed": 4, "d_hidden": 8},

@@ -1,0 +1,119 @@
+"""Batches of comparisons: pairs of texts of which one was preferred, from rankings of two or more texts.
+
+A ranking of K answers to one prompt gives up to K (K - 1) / 2 comparisons. They are correlated, so they are always in
+the same batch, and together they count as much as a ranking of two answers (Ouyang et al. 2022, section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lmzoo.arrays import Arrays
+from lmzoo.checks import check_whole
+from lmzoo.errors import ConfigurationError
+from lmzoo.neural.network import Network
+from lmzoo.neural.objectives.sequences import Rows
+from lmzoo.neural.training.batches import Batches
+
+Ranking = Sequence[Sequence[int]]
+"""Indices of texts from the best to the worst, in levels: the texts of one level are equally good."""
+
+
+class Comparisons(NamedTuple):
+    """A batch of B comparisons between R texts. A text may take part in several comparisons, and is read once."""
+
+    rows: Rows
+    """The R texts."""
+    chosen: Tensor
+    """(B,): row of the preferred text."""
+    rejected: Tensor
+    """(B,): row of the other text."""
+    weights: Tensor
+    """(B,): weight of each comparison."""
+    reference_log_probs: Tensor | None = None
+    """(R,): log-probability of each answer under a reference model, computed before training, if it is needed."""
+
+    def mean(self, values: Tensor) -> float:
+        """Returns the weighted mean of a number or truth value of each of the B comparisons (B,)."""
+        return float((values.detach() * self.weights).sum() / self.weights.sum().clamp_min(1e-9))
+
+
+def ranking_pairs(ranking: Ranking) -> list[tuple[int, int]]:
+    """Returns all comparisons of a ranking as pairs (preferred text, other text); equally good texts have none."""
+    return [
+        (better, worse)
+        for index, level in enumerate(ranking)
+        for better in level
+        for lower_level in ranking[index + 1 :]
+        for worse in lower_level
+    ]
+
+
+@final
+class ComparisonBatches(Batches[Comparisons]):
+    """Batches of all comparisons of some rankings, with the texts that are compared.
+
+    `texts` are pairs of token ids (n,) and their weights as targets (n,), as in `Rows.of`, and `rankings` refer to them
+    by index. A batch has the comparisons of `n_rankings` rankings; the weights of each ranking sum to 1. Each epoch has
+    all rankings in a new order. `reference_log_probs` has one number for each text. `rows` is the part of the rankings
+    of a batch that this process reads. Raises ConfigurationError for a ranking without a comparison.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[tuple[ArrayLike, ArrayLike]],
+        rankings: Sequence[Ranking],
+        *,
+        n_rankings: int,
+        seed: int,
+        reference_log_probs: NDArray[np.floating] | None = None,
+        rows: slice = slice(None),
+    ) -> None:
+        check_whole(1, n_rankings=n_rankings)
+        if not rankings:
+            raise ConfigurationError("there are no rankings to learn from")
+        self._pairs = [ranking_pairs(ranking) for ranking in rankings]
+        if [] in self._pairs:
+            raise ConfigurationError(
+                f"ranking {self._pairs.index([])} has no comparison: it needs at least two texts that are not equally "
+                "good; leave it out"
+            )
+        self._texts, self._reference_log_probs = texts, reference_log_probs
+        self._n_rankings, self._seed, self._rows = n_rankings, seed, rows
+        self._epoch, self._order = -1, np.empty(0, np.intp)
+
+    def batch(self, step: int, network: Network) -> Comparisons:
+        first = step * self._n_rankings
+        wanted = [self._ranking_at(first + index) for index in range(self._n_rankings)[self._rows]]
+        pairs = [pair for ranking in wanted for pair in self._pairs[ranking]]
+        weights = [1 / len(self._pairs[ranking]) for ranking in wanted for _ in self._pairs[ranking]]
+        used, index = np.unique(np.array(pairs), return_inverse=True)  # (R,), (B, 2)
+        chosen, rejected = torch.from_numpy(index.reshape(-1, 2)).to(network.device).unbind(1)
+        references = None
+        if self._reference_log_probs is not None:
+            references = torch.from_numpy(self._reference_log_probs[used].astype(np.float32)).to(network.device)
+        rows = Rows.of([self._texts[text] for text in used.tolist()], network.device)
+        return Comparisons(rows, chosen, rejected, torch.tensor(weights, device=network.device), references)
+
+    def _ranking_at(self, position: int) -> int:
+        """Returns the ranking at a position of the sequence of all epochs, each of which is a permutation."""
+        epoch, index = divmod(position, len(self._pairs))
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
+            self._epoch = epoch
+        return int(self._order[index])
+
+    def n_tokens(self, batch: Comparisons) -> int:
+        return batch.rows.n_tokens
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        """Does nothing, as all batches can be computed from the rankings, the seed and the number of the step."""
