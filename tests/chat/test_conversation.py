@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lmzoo.chat.conversation import Message, assistant, check_conversation, read_conversations, user, write_conversations
+from lmzoo.chat.conversation import (
+    Message,
+    assistant,
+    check_conversation,
+    read_conversations,
+    user,
+    write_conversations,
+)
 from lmzoo.errors import CorpusError, UsageError
 
 CONVERSATION = (Message("system", "be kind"), user("a\u2028b"), assistant("c"))

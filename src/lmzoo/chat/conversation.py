@@ -66,8 +66,9 @@ def check_conversation(messages: Sequence[Message]) -> Conversation:
 def parse_messages(value: Any, name: str = "messages") -> Conversation:
     """Converts a list of JSON objects, each with the fields "role" and "content", to a conversation.
 
-    `name` is the field of the list in error messages. Raises UsageError if the list is empty or something else, if a field is missing or not a string, for an unknown
-    role, for a system message that is not the first, and for an assistant message without text.
+    `name` is the field of the list in error messages. Raises UsageError if the list is empty or something else, if a
+    field is missing or not a string, for an unknown role, for a system message that is not the first, and for an
+    assistant message without text.
     """
     if not isinstance(value, list) or not value:
         raise UsageError(f'"{name}" must be a list of at least one object with "role" and "content"')
@@ -109,13 +110,12 @@ def read_conversations(path: str | Path) -> list[Conversation]:
     return conversations
 
 
-def read_objects(
-    path: Path, content: str, *, ignore_incomplete: bool = False
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the JSON objects of a file of JSON lines, each with the number of its line; empty lines are skipped.
 
     `content` says in error messages what the file should hold. With `ignore_incomplete`, a last line without a line end
-    is skipped if it is not JSON, as a killed program leaves it. Raises CorpusError if the file cannot be read, or if a line is not a JSON object.
+    is skipped if it is not JSON, as a killed program leaves it. Raises CorpusError if the file cannot be read, or if a
+    line is not a JSON object.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

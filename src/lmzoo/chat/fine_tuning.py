@@ -115,7 +115,9 @@ def _with_replay(train: WeightedStream, replay: TokenStream, share: float, rng: 
     if not added:
         return train
     ids = np.concatenate([train.stream.ids, *added])
-    return WeightedStream(TokenStream(ids), np.append(train.weights, np.ones(len(ids) - len(train.weights), np.float32)))
+    return WeightedStream(
+        TokenStream(ids), np.append(train.weights, np.ones(len(ids) - len(train.weights), np.float32))
+    )
 
 
 def _weighted_nats(log_probs: NDArray[np.float64], weights: NDArray[np.float32]) -> float:

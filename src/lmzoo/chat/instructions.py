@@ -70,7 +70,9 @@ def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{2,8}\b", text))
     words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_N_WORDS]]
     if len(words) < 200:
-        raise CorpusError(f"instructions need a text with at least 200 different words of 2 to 8 letters, got {len(words)}")
+        raise CorpusError(
+            f"instructions need a text with at least 200 different words of 2 to 8 letters, got {len(words)}"
+        )
     spelled = [word for word in words if len(word) <= 5][:_N_SPELLED]
     return Words([word for i, word in enumerate(words) if i % 5], spelled), Words(words[::5], spelled)
 
@@ -79,7 +81,7 @@ def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int
     """Returns a random number of different words, at least `low` and at most `high`."""
     n = int(rng.integers(low, high + 1))
     while True:  # many times faster than a choice without replacement, as words rarely occur twice
-        indices = rng.integers(len(words), size=n).tolist()
+        indices: list[int] = rng.integers(len(words), size=n).tolist()
         if len(set(indices)) == n:
             return [words[index] for index in indices]
 

@@ -12,6 +12,7 @@ only ever appended. If a rater compares the same two replies again, the later li
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -110,6 +111,14 @@ def agreement(rankings: Sequence[Ranking]) -> tuple[float, int] | None:
             votes.setdefault((ranking.prompt, frozenset(ranking.replies)), {})[ranking.rater] = winner
     outcomes = [one == other for by_rater in votes.values() for one, other in combinations(by_rater.values(), 2)]
     return (sum(outcomes) / len(outcomes), len(outcomes)) if outcomes else None
+
+
+def rankings_fingerprint(rankings: Iterable[Ranking]) -> str:
+    """Returns the SHA-256 hash of rankings, in hexadecimal."""
+    digest = hashlib.sha256()
+    for ranking in rankings:
+        digest.update(json.dumps(_as_json(ranking)).encode())
+    return digest.hexdigest()
 
 
 def _as_json(ranking: Ranking) -> dict[str, Any]:

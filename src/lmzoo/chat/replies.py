@@ -46,9 +46,7 @@ def sample_replies(
     replies: list[Reply] = []
     for start in range(0, len(prompts), _AT_A_TIME):
         ids = [render_prompt(prompt, tokenizer) for prompt in prompts[start : start + _AT_A_TIME]]
-        for tokens in generate_batch(
-            model, ids, rng=rng, decoding=decoding, max_tokens=max_tokens, end_ids=(EOT, end)
-        ):
+        for tokens in generate_batch(model, ids, rng=rng, decoding=decoding, max_tokens=max_tokens, end_ids=(EOT, end)):
             sampled = np.array([token.token_id for token in tokens], np.int32)
             ended = bool(len(sampled)) and int(sampled[-1]) in (EOT, end)
             text = decode_message(sampled, tokenizer)

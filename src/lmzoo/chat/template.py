@@ -78,6 +78,32 @@ def render_prompt(conversation: Conversation, tokenizer: Tokenizer) -> NDArray[n
     return np.append(render(conversation, tokenizer).ids, np.int32(tokenizer.special_tokens["<|assistant|>"]))
 
 
+class RenderedReply(NamedTuple):
+    """A prompt with a reply as T token ids."""
+
+    ids: NDArray[np.int32]
+    """(T,)"""
+    start: int
+    """Position of the first token of the reply."""
+
+    @property
+    def answer(self) -> NDArray[np.int32]:
+        """The token ids of the reply, its end included."""
+        return self.ids[self.start :]
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(T,): 1 for the tokens of the reply, 0 for the tokens of the prompt."""
+        return (np.arange(len(self.ids)) >= self.start).astype(np.float32)
+
+
+def render_reply(prompt: Conversation, reply: str, tokenizer: Tokenizer) -> RenderedReply:
+    """Returns a prompt and a complete reply of the assistant as token ids."""
+    before = render_prompt(prompt, tokenizer)
+    answer = np.append(encode_message(reply, tokenizer), np.int32(end_id(tokenizer)))
+    return RenderedReply(np.concatenate([before, answer]), len(before))
+
+
 def encode_message(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
     """Returns the token ids of the text of a message, without the tokens for its role and its end."""
     return tokenizer.encode(f" {text}" if text else "")

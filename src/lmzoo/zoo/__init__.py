@@ -68,7 +68,9 @@ def text_species() -> list[str]:
 def check_learns_from_text(name: str) -> None:
     """Raises UsageError if a species (a model family) does not learn from text alone, and so cannot be fitted to it."""
     if card(name).learns_from != "text":
-        raise UsageError(f"'{name}' learns from {card(name).learns_from}, not from text alone: train it with lmzoo align")
+        raise UsageError(
+            f"'{name}' learns from {card(name).learns_from}, not from text alone: train it with lmzoo align"
+        )
 
 
 def card(name: str) -> Card:

@@ -324,7 +324,7 @@ CARDS = (
             "step 1."
         ),
         cites=("ouyang2022",),
-        beware="The models of OpenAI have billions of weights; this one goes through the same training on a small scale.",
+        beware="The models of OpenAI have billions of weights; here, small models go through the same training.",
         tolerance=1e-4,
         learns_from="conversations",
     ),
@@ -337,7 +337,7 @@ CARDS = (
         idea="Rankings of replies teach the model to write the replies that people prefer, by PPO or by DPO.",
         sees="what its base sees",
         changed="Learning from rankings: people need not write good replies, only recognise them.",
-        limits="It learns what the ranking rewards, which need not be the truth, and predicts text worse than its base.",
+        limits="It learns what rankings reward, which need not be the truth, and predicts text worse than its base.",
         paper=(
             "P. Christiano et al., Deep Reinforcement Learning from Human Preferences, NIPS 2017; L. Ouyang et al., "
             "Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022; R. Rafailov et al., "

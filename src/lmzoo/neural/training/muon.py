@@ -1,7 +1,7 @@
 """The optimizer Muon, which makes the update of each matrix orthogonal (Jordan et al. 2024).
 
-The momentum B of the gradient, with singular value decomposition B = U S V^T, is replaced by nearly U V^T, so that every
-direction is learned at the same rate. A few Newton-Schulz iterations compute it with matrix products alone.
+The momentum B of the gradient, with singular value decomposition B = U S V^T, is replaced by nearly U V^T, so that
+every direction is learned at the same rate. A few Newton-Schulz iterations compute it with matrix products alone.
 
 This is `torch.optim.Muon` with Nesterov momentum, except for speed: matrices of one shape are multiplied together, and
 in float32 where the device has no instructions for bfloat16. There, torch's bfloat16 takes ten times as long.
@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns M matrices (M, R, C) with all singular values moved close to 1, by Newton-Schulz iterations in `dtype`."""
+    """Returns matrices (M, R, C) with all singular values moved close to 1, by Newton-Schulz iterations in `dtype`."""
     a, b, c = _COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.mT if is_tall else matrices).to(dtype)

@@ -1,0 +1,134 @@
+"""Learning to write the replies that rankings prefer: by reinforcement learning (PPO), or directly (DPO).
+
+PPO samples replies, has the reward model grade them, and makes tokens of well graded replies more likely, with a
+penalty for leaving the model that it started from (Ziegler et al. 2019; Ouyang et al. 2022). DPO raises the probability
+of the better reply of each comparison over that of the worse one, without a reward model (Rafailov et al. 2023).
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lmzoo.chat.conversation import Conversation
+from lmzoo.chat.preferences import Ranking, rankings_fingerprint
+from lmzoo.chat.ranked_texts import ranked_texts
+from lmzoo.chat.reward_model import RewardModel
+from lmzoo.chat.template import end_id, render_prompt
+from lmzoo.chat.tuning import neural_model, tuned_predictor, weights_fingerprint
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import CorpusError
+from lmzoo.neural.objectives.comparisons import ComparisonBatches
+from lmzoo.neural.objectives.dpo import dpo_objective, text_log_probs
+from lmzoo.neural.objectives.ppo import ActorCritic, Ppo, PpoSettings
+from lmzoo.neural.objectives.rollouts import RolloutBatches, RolloutFigures, network_rewards
+from lmzoo.neural.training.batches import StreamBatches
+from lmzoo.neural.training.loop import Training
+from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.predictor import Predictor
+from lmzoo.stream import TokenStream
+from lmzoo.system.progress import OnProgress
+
+DPO_TRAINING = TrainConfig(tokens=600_000, batch_size=16, learning_rate=1e-4, schedule="wsd")
+"""Default settings of DPO; `batch_size` is the number of rankings in a batch."""
+PPO_TRAINING = TrainConfig(tokens=1_500_000, batch_size=16, chunk_size=64, learning_rate=2e-4, warmup=0.02)
+"""Default settings of PPO; `batch_size` and `chunk_size` are those of the text for PPO-ptx."""
+
+
+def dpo(
+    start: Predictor,
+    rankings: Sequence[Ranking],
+    *,
+    beta: float = 0.1,
+    species: str = "chat",
+    training: TrainConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Predictor:
+    """Trains a copy of a chat model on rankings by DPO, and returns the new predictor.
+
+    `beta` is the strength with which the model is kept near `start`. Raises CorpusError if all rankings are ties.
+    """
+    model, config = neural_model(start), DPO_TRAINING.changed(training)
+    rankings = [ranking for ranking in rankings if ranking.pairs]
+    if not rankings:
+        raise CorpusError("DPO needs rankings that are not ties")
+    texts, levels = ranked_texts(rankings, start.tokenizer)
+    network = copy.deepcopy(model.network)
+    references = text_log_probs(model.network, texts, bf16=config.bf16)
+    started = time.perf_counter()
+    run = Training(
+        network,
+        ComparisonBatches(texts, levels, n_rankings=config.batch_size, seed=seed, reference_log_probs=references),
+        config,
+        objective=dpo_objective(beta),
+        evaluate=lambda: 0.0,
+        evaluation_tokens=0,
+        seed=seed,
+        keep="last",
+        unit="nats/comparison",
+    )
+    facts = [seed, beta, repr(config), weights_fingerprint(network), rankings_fingerprint(rankings)]
+    n_tokens_read = run.run(fingerprint=repr(facts), checkpoint=checkpoint, on_progress=on_progress)
+    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    return tuned_predictor(start, network, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+
+
+def ppo(
+    start: Predictor,
+    reward_model: RewardModel,
+    prompts: Sequence[Conversation],
+    *,
+    settings: PpoSettings | None = None,
+    text: TokenStream | None = None,
+    species: str = "chat",
+    training: TrainConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Predictor, Sequence[RolloutFigures]]:
+    """Trains a copy of a chat model by PPO, and returns the new predictor and the figures of all rollouts.
+
+    The model answers `prompts`, and `reward_model` grades the replies. `text` is training text of the base, from which
+    the model goes on learning (PPO-ptx) if the setting `text_weight` is above 0.
+    """
+    settings, config = settings or PpoSettings(), PPO_TRAINING.changed(training)
+    model = neural_model(start)
+    network = ActorCritic(copy.deepcopy(model.network), copy.deepcopy(reward_model.network))
+    batches = RolloutBatches(
+        [render_prompt(prompt, start.tokenizer) for prompt in prompts],
+        partial(network_rewards, reward_model.network),
+        model.network,
+        settings,
+        like=model,
+        end_id=end_id(start.tokenizer),
+        seed=seed,
+        bf16=config.bf16,
+        text=StreamBatches(text, config, seed) if text is not None and settings.text_weight else None,
+    )
+    started = time.perf_counter()
+    run = Training(
+        network,
+        batches,
+        config,
+        objective=Ppo(settings),
+        evaluate=lambda: 0.0,
+        evaluation_tokens=0,
+        seed=seed,
+        keep="last",
+        unit="loss",
+    )
+    facts = [
+        seed, repr(config), repr(settings), weights_fingerprint(network), len(prompts),
+        0 if text is None else int(np.asarray(text.ids, np.int64).sum()),
+    ]  # fmt: skip
+    n_tokens_read = run.run(fingerprint=repr(facts), checkpoint=checkpoint, on_progress=on_progress)
+    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    tuned = tuned_predictor(start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+    return tuned, batches.history
