@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from lmzoo.chat.conversation import Conversation, as_json, parse_messages, read_objects, user
 from lmzoo.errors import CorpusError, UsageError
+from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_json
 
 
@@ -80,13 +81,23 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(_as_json(ranking), ensure_ascii=False) + "\n" for ranking in rankings)
+    lines = "".join(map(_line, rankings))
     with FileLock(f"{path}.lock"), path.open("ab+") as file:
         n_bytes, separator = _complete_part(path.read_bytes())
         file.truncate(n_bytes)
         file.write((separator + lines).encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
+    """Writes rankings to a new file, or replaces a file: after an error, no incomplete file is left."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_line(ranking) for ranking in rankings)
+
+
+def _line(ranking: Ranking) -> str:
+    return json.dumps(_as_json(ranking), ensure_ascii=False) + "\n"
 
 
 def _complete_part(data: bytes) -> tuple[int, str]:
@@ -117,7 +128,7 @@ def rankings_fingerprint(rankings: Iterable[Ranking]) -> str:
     """Returns the SHA-256 hash of rankings, in hexadecimal."""
     digest = hashlib.sha256()
     for ranking in rankings:
-        digest.update(json.dumps(_as_json(ranking)).encode())
+        digest.update(_line(ranking).encode())
     return digest.hexdigest()
 
 

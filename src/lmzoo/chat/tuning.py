@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from lmzoo import zoo
 from lmzoo.chat.template import with_chat_tokens
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Network
@@ -14,6 +15,11 @@ from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.placement import this_process
 from lmzoo.system.provenance import machine, versions
+
+
+def is_neural(species: str) -> bool:
+    """Returns True if the models of a species are neural networks of lmzoo, which can learn from conversations."""
+    return isinstance(zoo.create(species, 2), NeuralLM)
 
 
 def neural_model(predictor: Predictor) -> NeuralLM:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.metrics import bits_per_byte
@@ -289,12 +289,20 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
         )
 
 
-def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[str]) -> None:
+class NamedRecord(Protocol):
+    """A record with the name of what was measured, which is unique in its file."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def update_records(path: Path, record: NamedRecord, order: Sequence[str]) -> None:
     """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
 
     Records are sorted by the position of their names in `order`; records with other names follow them.
     """
-    known = {earlier.name: earlier for earlier in read_lines(path, type(record))}
+    kind: type[Any] = type(record)
+    known = {earlier.name: earlier for earlier in read_lines(path, kind)}
     known[record.name] = record
     write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
 

@@ -1,0 +1,73 @@
+"""Voting: people compare two replies to a prompt, without knowing which model wrote them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmzoo.chat.conversation import Conversation, as_json, parse_messages, read_objects
+from lmzoo.chat.preferences import Ranking
+from lmzoo.errors import CorpusError, UsageError
+from lmzoo.system.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A prompt and two replies, of which people say which is better."""
+
+    prompt: Conversation
+    first: str
+    second: str
+
+    def vote(self, choice: str, rater: str) -> Ranking:
+        """Returns the vote of a rater as a ranking; `choice` is "1", "2" or "tie"."""
+        if choice not in ("1", "2", "tie"):
+            raise UsageError(f"a vote must be 1, 2 or tie, got {choice!r}")
+        replies = (self.second, self.first) if choice == "2" else (self.first, self.second)
+        return Ranking(self.prompt, replies, tie=choice == "tie", rater=rater)
+
+
+def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> None:
+    """Writes comparisons to a file of JSON lines, each with the fields "prompt" and "replies"."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for one in comparisons:
+            entry = {"prompt": as_json(one.prompt), "replies": [one.first, one.second]}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def read_comparisons(path: str | Path) -> list[Comparison]:
+    """Reads a file of comparisons; raises CorpusError, with the number of the line, if the file is damaged."""
+    path = Path(path)
+    found: list[Comparison] = []
+    for number, entry in read_objects(path, "comparisons"):
+        try:
+            prompt, replies = parse_messages(entry.get("prompt"), "prompt"), entry.get("replies")
+        except UsageError as error:
+            raise CorpusError(f"{path} line {number}: {error}") from error
+        if not isinstance(replies, list) or len(replies) != 2 or not all(isinstance(reply, str) for reply in replies):
+            raise CorpusError(f'{path} line {number}: "replies" must be a list of two strings')
+        found.append(Comparison(prompt, *replies))
+    return found
+
+
+def open_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:
+    """Returns the comparisons on which a rater has not voted yet, in an order and with sides that are random.
+
+    The order depends on the name of the rater alone, so an interrupted session goes on where it ended, and other raters
+    see other orders.
+    """
+    done = {(vote.prompt, frozenset(vote.replies)) for vote in votes if vote.rater == rater}
+    seed = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    shown = [comparisons[index] for index in rng.permutation(len(comparisons))]
+    swaps = rng.random(len(shown)) < 0.5
+    return [
+        Comparison(one.prompt, one.second, one.first) if swap else one
+        for one, swap in zip(shown, swaps.tolist(), strict=True)
+        if (one.prompt, frozenset((one.first, one.second))) not in done
+    ]

@@ -1,0 +1,153 @@
+"""The files of a run from which its stages learn, and on which they are tested.
+
+    run/encoded/                      the corpus as token ids, with the tokens of the chat template
+    run/data/demonstrations.jsonl     conversations for fine-tuning
+    run/data/valid.jsonl              conversations for early stopping
+    run/data/prompts.jsonl            prompts whose replies are ranked, and that PPO answers
+    run/data/test.jsonl               held-out prompts
+
+A prompt of a generated instruction has its task and its answer beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmzoo.chat.conversation import (
+    Conversation,
+    as_json,
+    parse_messages,
+    read_conversations,
+    read_objects,
+    write_conversations,
+)
+from lmzoo.chat.instructions import Instruction, demonstrations, instructions, word_lists
+from lmzoo.chat.template import with_chat_tokens
+from lmzoo.corpora import Corpus
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
+from lmzoo.errors import CorpusError
+from lmzoo.experiments.align.plan import AlignPlan
+from lmzoo.predictor import Predictor
+from lmzoo.system.files import atomic_file, atomic_folder
+
+_N_VALID = 400
+_SEEDS = {"demonstrations": 1, "prompts": 2, "test": 3}
+"""Each file has random numbers of its own; those of the test set do not depend on the seed of the run."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The texts of a run."""
+
+    encoded: EncodedCorpus
+    demonstrations: Sequence[Conversation]
+    valid: Sequence[Conversation]
+    prompts: Sequence[Conversation]
+    """Prompts whose replies are ranked, and that PPO answers."""
+    instructions: Sequence[Instruction]
+    """The same prompts with their answers; empty if the run learns from the user's own conversations."""
+    test: Sequence[Instruction]
+    """Held-out instructions; empty if the run learns from the user's own conversations."""
+
+    @classmethod
+    def load(cls, folder: Path) -> RunData:
+        """Reads the texts of a run from its folder."""
+        data = folder / "data"
+        prompts = _read_prompts(data / "prompts.jsonl")
+        return cls(
+            EncodedCorpus.load(folder / "encoded"),
+            read_conversations(data / "demonstrations.jsonl"),
+            read_conversations(data / "valid.jsonl"),
+            [prompt for prompt, _ in prompts],
+            [instruction for _, instruction in prompts if instruction],
+            [instruction for _, instruction in _read_prompts(data / "test.jsonl") if instruction],
+        )
+
+
+def prepare(folder: Path, plan: AlignPlan, corpus: Corpus) -> None:
+    """Writes the files of a run to its folder, unless they are there already."""
+    if not (folder / "encoded").exists():
+        tokenizer = Predictor.load(plan.base).tokenizer if plan.is_saved_base else tokenizer_for(corpus, plan.tokenizer)
+        encode_corpus(corpus, with_chat_tokens(tokenizer)).save(folder / "encoded")
+    if (folder / "data").exists():
+        return
+    with atomic_folder(folder / "data") as data:
+        data.mkdir()
+        if plan.conversations is None:
+            _write_instructions(data, plan, corpus)
+        else:
+            _write_own(data, read_conversations(plan.conversations))
+
+
+def _write_instructions(data: Path, plan: AlignPlan, corpus: Corpus) -> None:
+    """Writes generated instructions: demonstrations, prompts and the test set have no prompt in common."""
+    amounts = plan.amounts
+    learned, held_out = word_lists(document.text for document in corpus.train)
+    rng = np.random.default_rng([plan.seed, _SEEDS["demonstrations"]])
+    shown = instructions(learned, amounts.n_instructions, rng)
+    conversations = demonstrations(shown, rng)
+    n_valid = min(_N_VALID, len(conversations) // 10)
+    write_conversations(data / "demonstrations.jsonl", conversations[n_valid:])
+    write_conversations(data / "valid.jsonl", conversations[:n_valid])
+    known = {instruction.prompt for instruction in shown}
+    rng = np.random.default_rng([plan.seed, _SEEDS["prompts"]])
+    _write_prompts(data / "prompts.jsonl", instructions(learned, amounts.n_ranked_prompts, rng, exclude=known))
+    test = instructions(held_out, amounts.n_test, np.random.default_rng(_SEEDS["test"]), exclude=known)
+    _write_prompts(data / "test.jsonl", test)
+
+
+def _write_own(data: Path, conversations: Sequence[Conversation]) -> None:
+    """Writes a user's conversations: every tenth is for early stopping, and all beginnings of a reply are prompts.
+
+    Raises CorpusError for fewer than two conversations in which the assistant replies to a user.
+    """
+    usable = [one for one in conversations if any(_prompts_of(one))]
+    if len(usable) < 2:
+        raise CorpusError(
+            f"fine-tuning needs at least 2 conversations with a reply of the assistant, got {len(usable)}"
+        )
+    valid = usable[::10]
+    train = [one for index, one in enumerate(usable) if index % 10]
+    write_conversations(data / "demonstrations.jsonl", train)
+    write_conversations(data / "valid.jsonl", valid)
+    prompts = [prompt for conversation in train for prompt in _prompts_of(conversation)]
+    _write_lines(data / "prompts.jsonl", ({"prompt": as_json(prompt)} for prompt in dict.fromkeys(prompts)))
+    _write_lines(data / "test.jsonl", ())
+
+
+def _prompts_of(conversation: Conversation) -> list[Conversation]:
+    """Returns all beginnings of a conversation after which the assistant replies to the user."""
+    return [
+        conversation[:index]
+        for index in range(1, len(conversation))
+        if conversation[index].role == "assistant" and conversation[index - 1].role == "user"
+    ]
+
+
+def _write_prompts(path: Path, prompts: Iterable[Instruction]) -> None:
+    _write_lines(
+        path,
+        ({"prompt": as_json(one.conversation), "task": one.task, "answer": one.answer} for one in prompts),
+    )
+
+
+def _write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for entry in entries:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _read_prompts(path: Path) -> list[tuple[Conversation, Instruction | None]]:
+    """Reads prompts, each with its instruction; None for prompts that have no known answer."""
+    found: list[tuple[Conversation, Instruction | None]] = []
+    for _, entry in read_objects(path, "prompts"):
+        prompt = parse_messages(entry.get("prompt"), "prompt")
+        instruction = Instruction(entry["task"], prompt[-1].content, entry["answer"]) if "answer" in entry else None
+        found.append((prompt, instruction))
+    return found

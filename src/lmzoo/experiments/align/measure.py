@@ -1,0 +1,161 @@
+"""Measures what the model of a stage can do, on held-out prompts and on the test text of its base.
+
+The replies are stored in the run folder, as `replies/STAGE.jsonl`, so that later stages are compared with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.chat.conversation import read_objects
+from lmzoo.chat.instructions import Instruction, judge
+from lmzoo.chat.replies import GREEDY, Reply, sample_replies
+from lmzoo.chat.reward_model import RewardModel
+from lmzoo.chat.template import render_prompt
+from lmzoo.chat.tuning import neural_model
+from lmzoo.corpora.encoded import EncodedSplit
+from lmzoo.experiments.align.records import WinRate
+from lmzoo.generation import Decoding, generate_batch
+from lmzoo.metrics import bits_per_byte
+from lmzoo.neural.objectives.dpo import text_log_probs
+from lmzoo.predictor import Predictor
+from lmzoo.system.files import atomic_file, make_folder
+
+_SEED = 4
+"""Seed of the sampled replies, the same for all stages, so that their differences are not due to chance alone."""
+_N_RESAMPLES = 9_999
+
+
+@dataclass(frozen=True)
+class Replies:
+    """The replies of a model to all held-out instructions."""
+
+    likeliest: Sequence[Reply]
+    """Replies for which the most likely token is always taken."""
+    sampled: Sequence[Reply]
+    """Replies sampled from the unchanged distribution."""
+
+
+def replies_path(folder: Path, stage: str) -> Path:
+    """Returns the path, in a run folder, of the replies of a stage."""
+    return folder / "replies" / f"{stage}.jsonl"
+
+
+def reply_to(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> Replies:
+    """Returns the replies of a chat model to held-out instructions."""
+    model, tokenizer = predictor.model, predictor.tokenizer
+    prompts = [instruction.conversation for instruction in test]
+    rng = np.random.default_rng(_SEED)
+    return Replies(
+        sample_replies(model, tokenizer, prompts, rng=rng, decoding=GREEDY, max_tokens=max_tokens),
+        sample_replies(model, tokenizer, prompts, rng=rng, max_tokens=max_tokens),
+    )
+
+
+def continue_prompts(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> Replies:
+    """Returns the replies of a base, which knows no conversations: it continues each prompt as a text.
+
+    The first line of the continuation counts as the reply.
+    """
+    model, tokenizer = predictor.model, predictor.tokenizer
+    prompts = [tokenizer.encode(instruction.prompt) for instruction in test]
+
+    def continuations(decoding: Decoding | None) -> list[Reply]:
+        replies: list[Reply] = []
+        for tokens in generate_batch(model, prompts, rng=_SEED, decoding=decoding, max_tokens=max_tokens):
+            ids = np.array([token.token_id for token in tokens], np.int32)
+            lines = tokenizer.decode(ids).strip().splitlines()
+            log_prob = sum(token.log_prob for token in tokens)
+            replies.append(Reply(ids, lines[0] if lines else "", len(ids) < max_tokens, log_prob))
+        return replies
+
+    return Replies(continuations(GREEDY), continuations(None))
+
+
+def accuracies(test: Sequence[Instruction], replies: Sequence[Reply]) -> dict[str, float]:
+    """Returns the share of correct replies by task."""
+    by_task: dict[str, list[bool]] = {}
+    for instruction, reply in zip(test, replies, strict=True):
+        by_task.setdefault(instruction.task, []).append(judge(instruction, reply.text).correct)
+    return {task: float(np.mean(outcomes)) for task, outcomes in by_task.items()}
+
+
+def scores(test: Sequence[Instruction], replies: Sequence[Reply]) -> NDArray[np.float64]:
+    """Returns the judge's grades (N,) of the replies to N instructions."""
+    return np.array([judge(instruction, reply.text).score for instruction, reply in zip(test, replies, strict=True)])
+
+
+def win_rate(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> WinRate:
+    """Returns how often the grades `ours` (N,) are higher than `theirs` (N,), with an interval over the N prompts."""
+    wins = np.where(ours == theirs, 0.5, ours > theirs)
+    rng = np.random.default_rng(0)
+    means = [wins[rng.integers(len(wins), size=len(wins))].mean() for _ in range(_N_RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return WinRate(rate=float(wins.mean()), low=float(low), high=float(high), n_prompts=len(wins))
+
+
+def divergence(
+    predictor: Predictor, reference: Predictor, test: Sequence[Instruction], replies: Sequence[Reply]
+) -> float:
+    """Returns the mean of log p(reply) - log reference(reply) over sampled replies, in nats: an estimate of the KL."""
+    tokenizer = predictor.tokenizer
+    texts = []
+    for instruction, reply in zip(test, replies, strict=True):
+        prompt = render_prompt(instruction.conversation, tokenizer)
+        texts.append((np.append(prompt, reply.ids), np.repeat([0.0, 1.0], [len(prompt), len(reply.ids)])))
+    of_model, of_reference = (text_log_probs(neural_model(one).network, texts) for one in (predictor, reference))
+    return float((of_model - of_reference).mean(dtype=np.float64))
+
+
+def text_loss(predictor: Predictor, test: EncodedSplit) -> float:
+    """Returns the loss of a predictor on the test text of its base, in bits per byte.
+
+    The ids of the text are the same with and without the tokens of the chat template.
+    """
+    return bits_per_byte(float(-predictor.model.log_probs(test.stream).sum()), int(test.document_bytes.sum()))
+
+
+def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies: Replies) -> None:
+    """Writes the replies of a stage to the run folder, one held-out instruction in each line."""
+    path = replies_path(folder, stage)
+    make_folder(path.parent)
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for instruction, likeliest, sampled in zip(test, replies.likeliest, replies.sampled, strict=True):
+            entry: dict[str, Any] = {
+                "task": instruction.task,
+                "prompt": instruction.prompt,
+                "answer": instruction.answer,
+                "likeliest": likeliest.text,
+                "sampled": sampled.text,
+                "score": judge(instruction, sampled.text).score,
+            }
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
+    """Reads the judge's grades of the sampled replies of a stage, in the order of the held-out instructions."""
+    return np.array([entry["score"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
+
+
+def best_of_n(
+    predictor: Predictor, reward_model: RewardModel, test: Sequence[Instruction], n: int, max_tokens: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Samples `n` replies to each of N instructions, and grades the one of the highest reward and the first one.
+
+    Returns the judge's grades of the chosen replies (N,) and of the first replies (N,).
+    """
+    prompts = [instruction.conversation for instruction in test for _ in range(n)]
+    replies = sample_replies(
+        predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng([_SEED, n]), max_tokens=max_tokens
+    )
+    rewards = reward_model.rewards(prompts, [reply.text for reply in replies]).reshape(-1, n)
+    rows = [replies[start : start + n] for start in range(0, len(replies), n)]
+    chosen = [row[best] for row, best in zip(rows, rewards.argmax(1).tolist(), strict=True)]
+    return scores(test, chosen), scores(test, [row[0] for row in rows])

@@ -1,0 +1,64 @@
+"""Presets of `lmzoo align`: how much each stage learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmzoo.errors import UnknownNameError
+from lmzoo.neural.objectives.ppo import PpoSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The settings of all stages of a run. Settings of the training are changes of the defaults of each stage."""
+
+    n_instructions: int
+    """Number of generated instructions with demonstrations, for fine-tuning."""
+    fine_tuning: Mapping[str, Any]
+    """Training settings of the fine-tuning."""
+    replay_share: float
+    """Share of the tokens of the fine-tuning that come from the text of the base."""
+    n_ranked_prompts: int
+    """Number of prompts whose replies are ranked."""
+    n_replies: int
+    """Number of replies that are sampled for each of these prompts."""
+    reward: Mapping[str, Any]
+    """Training settings of the reward model."""
+    dpo: Mapping[str, Any]
+    """Training settings of DPO."""
+    beta: float
+    """Strength with which DPO keeps the model near the fine-tuned one."""
+    ppo: Mapping[str, Any]
+    """Training settings of PPO."""
+    ppo_settings: PpoSettings = field(default_factory=PpoSettings)
+    max_tokens: int = 32
+    """Largest number of tokens of a reply."""
+    n_test: int = 640
+    """Number of held-out instructions on which accuracy and wins are measured."""
+    n_best_of: int = 16
+    """Number of replies of the fine-tuned model from which the reward model chooses, as a baseline of PPO and DPO."""
+
+
+PRESETS: dict[str, Preset] = {
+    "quick": Preset(
+        n_instructions=60_000,
+        fine_tuning={"tokens": 2_500_000},
+        replay_share=0.2,
+        n_ranked_prompts=1_500,
+        n_replies=4,
+        reward={},
+        dpo={},
+        beta=0.1,
+        ppo={},
+        ppo_settings=PpoSettings(text_weight=0.05),
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """Returns a preset by its name; raises UnknownNameError, with the nearest name, if there is none."""
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name]

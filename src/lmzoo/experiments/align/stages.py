@@ -1,0 +1,351 @@
+"""The stages of a run: each trains one model in a process of its own, measures it, and returns a record.
+
+base       a language model learns from text, or a saved one is taken
+sft        it learns from demonstrations in conversations
+rankings   replies of the fine-tuned model are ranked
+reward     a reward model learns from the rankings
+dpo        the fine-tuned model learns from the rankings directly
+ppo        the fine-tuned model learns from the reward model
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmzoo.chat.conversation import Conversation
+from lmzoo.chat.fine_tuning import fine_tune
+from lmzoo.chat.instructions import Instruction, judge
+from lmzoo.chat.preference_learning import dpo, ppo
+from lmzoo.chat.preferences import Ranking, rankings_fingerprint, read_rankings, write_rankings
+from lmzoo.chat.replies import sample_replies
+from lmzoo.chat.reward_model import RewardModel, fit_reward_model, normalised
+from lmzoo.chat.voting import Comparison, write_comparisons
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.evaluation.records import new_origin
+from lmzoo.experiments.align import measure
+from lmzoo.experiments.align.data import RunData
+from lmzoo.experiments.align.plan import AlignPlan
+from lmzoo.experiments.align.records import StageRecord
+from lmzoo.neural.objectives.rollouts import RolloutFigures
+from lmzoo.predictor import Predictor
+from lmzoo.system.files import atomic_file
+from lmzoo.system.progress import OnProgress, Progress
+
+COMPARISONS, RANKINGS, VOTES, HISTORY = "comparisons.jsonl", "rankings.jsonl", "votes.jsonl", "ppo.csv"
+"""Files of a run folder: pairs of replies for people to compare, rankings by the judge or from a file, votes of people,
+and the figures of all rollouts of PPO."""
+_PROMPTS_AT_A_TIME = 64
+CHAT_STAGES = ("sft", "dpo", "ppo")
+"""The stages whose models can chat."""
+
+
+def predictor_folder(folder: Path, stage: str) -> Path:
+    """Returns the folder of the saved predictor of a stage, in a run folder."""
+    return folder / "predictors" / stage
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """The job of one stage of a run."""
+
+    folder: Path
+    plan: AlignPlan
+    stage: str
+
+    @property
+    def name(self) -> str:
+        """Name of the stage."""
+        return self.stage
+
+    def do(self, on_progress: OnProgress) -> StageRecord:
+        """Trains and measures the model of the stage, and writes it to the run folder.
+
+        A stage that was killed continues from its checkpoint.
+        """
+        context = _Context(self.folder, self.plan, RunData.load(self.folder), self.stage, on_progress)
+        record = _STAGES[self.stage](context)
+        context.checkpoint.discard()
+        return record
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What the functions of all stages have in common."""
+
+    folder: Path
+    plan: AlignPlan
+    data: RunData
+    stage: str
+    on_progress: OnProgress
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.folder / "checkpoints" / f"{self.stage}.safetensors")
+
+    def load(self, stage: str) -> Predictor:
+        return Predictor.load(predictor_folder(self.folder, stage), device=self.plan.device)
+
+    def rankings(self) -> tuple[list[Ranking], list[Ranking]]:
+        """Returns the rankings to learn from, and those for early stopping, which are of other prompts."""
+        return split_rankings(read_rankings(rankings_path(self.folder, self.plan)))
+
+    @property
+    def rankings_fingerprint(self) -> str:
+        """Hash of the rankings from which the run learns."""
+        return rankings_fingerprint(read_rankings(rankings_path(self.folder, self.plan)))
+
+    def training(self, changes: Any) -> dict[str, Any]:
+        """Returns the arguments that the training of all stages takes."""
+        return {
+            "training": changes,
+            "seed": self.plan.seed,
+            "on_progress": self.on_progress,
+            "checkpoint": self.checkpoint,
+        }
+
+    def record(self, predictor: Predictor, **figures: Any) -> StageRecord:
+        """Saves the predictor of the stage, and returns its record with the loss on the test text of the base."""
+        predictor = replace(predictor, label=self.stage)
+        predictor.save(predictor_folder(self.folder, self.stage))
+        return StageRecord(
+            stage=self.stage,
+            base=self.plan.base_name,
+            seed=self.plan.seed,
+            seconds=predictor.provenance.fit_seconds or 0.0,
+            n_tokens_read=predictor.provenance.n_tokens_read,
+            n_parameters=predictor.model.n_parameters,
+            bits_per_byte=measure.text_loss(predictor, self.data.encoded.test),
+            **figures,
+            **new_origin(self.plan.command),
+        )
+
+    def measured(self, predictor: Predictor) -> dict[str, Any]:
+        """Returns the figures of a chat model's replies to the held-out instructions, and saves the replies."""
+        test, amounts = self.data.test, self.plan.amounts
+        if not test:
+            return {}
+        if self.stage == "base":
+            replies = measure.continue_prompts(predictor, test, amounts.max_tokens)
+        else:
+            replies = measure.reply_to(predictor, test, amounts.max_tokens)
+        measure.save_replies(self.folder, self.stage, test, replies)
+        accuracy = measure.accuracies(test, replies.likeliest)
+        scores = measure.scores(test, replies.sampled)
+        figures: dict[str, Any] = {
+            "accuracy": accuracy,
+            "mean_accuracy": float(np.mean(list(accuracy.values()))),
+            "score": float(scores.mean()),
+            "ended": float(np.mean([reply.ended for reply in replies.sampled])),
+            "distinct": len({reply.text for reply in replies.sampled}) / len(replies.sampled),
+        }
+        if self.stage in ("dpo", "ppo"):
+            figures["against_sft"] = measure.win_rate(scores, measure.saved_scores(self.folder, "sft"))
+            figures["kl"] = measure.divergence(predictor, self.load("sft"), test, replies.sampled)
+            if self.plan.against is not None:
+                figures["against_earlier"] = measure.win_rate(
+                    scores, measure.saved_scores(self.plan.against, self.stage)
+                )
+        return figures
+
+
+def _base(context: _Context) -> StageRecord:
+    plan = context.plan
+    if plan.is_saved_base:
+        predictor = Predictor.load(plan.base, device=plan.device)
+    else:
+        predictor = Predictor.fit(
+            plan.base,
+            context.data.encoded,
+            seed=plan.seed,
+            on_progress=context.on_progress,
+            checkpoint=context.checkpoint,
+            device=plan.device,
+            **plan.base_settings,
+        )
+    return context.record(predictor, settings=dict(predictor.settings), **context.measured(predictor))
+
+
+def _sft(context: _Context) -> StageRecord:
+    amounts, data = context.plan.amounts, context.data
+    predictor = fine_tune(
+        context.load("base"),
+        data.demonstrations,
+        data.valid,
+        replay=data.encoded.train.stream,
+        replay_share=amounts.replay_share,
+        **context.training(amounts.fine_tuning),
+    )
+    return context.record(predictor, settings=dict(amounts.fine_tuning), **context.measured(predictor))
+
+
+def _rankings(context: _Context) -> StageRecord:
+    """Samples replies of the fine-tuned model to prompts, for people to compare, and has the judge rank them."""
+    amounts, plan, folder = context.plan.amounts, context.plan, context.folder
+    started = time.perf_counter()
+    candidates = _candidates(context, context.data.prompts[: amounts.n_ranked_prompts])
+    write_comparisons(folder / COMPARISONS, [Comparison(prompt, *replies[:2]) for prompt, replies in candidates])
+    rankings: list[Ranking] = []
+    if plan.ranker == "judge":
+        answers = {instruction.conversation: instruction for instruction in context.data.instructions}
+        for prompt, replies in candidates:
+            ranked = sorted(replies, key=lambda reply: -judge(answers[prompt], reply).score)
+            rankings.append(Ranking(prompt, tuple(ranked), rater="judge"))
+        write_rankings(folder / RANKINGS, rankings)
+    elif plan.ranker != "people":
+        rankings = read_rankings(plan.ranker)
+        write_rankings(folder / RANKINGS, rankings)
+    return StageRecord(
+        stage=context.stage,
+        base=plan.base_name,
+        seed=plan.seed,
+        seconds=time.perf_counter() - started,
+        n_tokens_read=None,
+        n_parameters=0,
+        n_rankings=len(rankings),
+        **new_origin(plan.command),
+    )
+
+
+def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tuple[Conversation, list[str]]]:
+    """Samples several replies to each prompt; returns the prompts with at least two different ones, and the replies."""
+    amounts, plan = context.plan.amounts, context.plan
+    predictor, rng = context.load("sft"), np.random.default_rng([plan.seed, 5])
+    found: list[tuple[Conversation, list[str]]] = []
+    for start in range(0, len(prompts), _PROMPTS_AT_A_TIME):
+        part = prompts[start : start + _PROMPTS_AT_A_TIME]
+        repeated = [prompt for prompt in part for _ in range(amounts.n_replies)]
+        replies = sample_replies(predictor.model, predictor.tokenizer, repeated, rng=rng, max_tokens=amounts.max_tokens)
+        for row, prompt in enumerate(part):
+            of_prompt = replies[row * amounts.n_replies : (row + 1) * amounts.n_replies]
+            texts = list(dict.fromkeys(reply.text for reply in of_prompt if reply.ended))
+            if len(texts) > 1:
+                found.append((prompt, texts))
+        context.on_progress(Progress(start + len(part), len(prompts), "prompts", ""))
+    return found
+
+
+def _reward(context: _Context) -> StageRecord:
+    amounts, data, plan = context.plan.amounts, context.data, context.plan
+    train, valid = context.rankings()
+    sft = context.load("sft")
+    started = time.perf_counter()
+    model = fit_reward_model(sft, train, valid, **context.training(amounts.reward))
+    model = normalised(model, [one.prompt for one in valid], [one.replies[-1] for one in valid])
+    seconds = time.perf_counter() - started
+    model.save(context.folder / "reward")
+    figures: dict[str, Any] = {"reward_accuracy": model.accuracy(valid)}
+    if data.test:
+        chosen, first = measure.best_of_n(sft, model, data.test, amounts.n_best_of, amounts.max_tokens)
+        figures["best_of_n"], figures["n_best_of"] = measure.win_rate(chosen, first), amounts.n_best_of
+        figures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, amounts.max_tokens))
+    return StageRecord(
+        stage=context.stage,
+        base=plan.base_name,
+        seed=plan.seed,
+        seconds=seconds,
+        n_tokens_read=None,
+        n_parameters=sum(weights.numel() for weights in model.network.parameters()),
+        settings=dict(amounts.reward),
+        n_rankings=len(train) + len(valid),
+        rankings=context.rankings_fingerprint,
+        **figures,
+        **new_origin(plan.command),
+    )
+
+
+def _dpo(context: _Context) -> StageRecord:
+    amounts = context.plan.amounts
+    train, _ = context.rankings()
+    predictor = dpo(
+        context.load("sft"),
+        train,
+        beta=amounts.beta,
+        species=context.plan.chat_species,
+        **context.training(amounts.dpo),
+    )
+    return context.record(
+        predictor,
+        settings={**amounts.dpo, "beta": amounts.beta},
+        n_rankings=len(train),
+        rankings=context.rankings_fingerprint,
+        **context.measured(predictor),
+    )
+
+
+def _ppo(context: _Context) -> StageRecord:
+    amounts, data, plan = context.plan.amounts, context.data, context.plan
+    reward_model = RewardModel.load(context.folder / "reward")
+    predictor, history = ppo(
+        context.load("sft"),
+        reward_model,
+        data.prompts,
+        settings=amounts.ppo_settings,
+        text=data.encoded.train.stream,
+        species=plan.chat_species,
+        **context.training(amounts.ppo),
+    )
+    _save_history(context.folder / HISTORY, history)
+    return context.record(
+        predictor,
+        settings={**amounts.ppo, **asdict(amounts.ppo_settings)},
+        rankings=context.rankings_fingerprint,
+        **context.measured(predictor),
+    )
+
+
+_STAGES: dict[str, Callable[[_Context], StageRecord]] = {
+    "base": _base,
+    "sft": _sft,
+    "rankings": _rankings,
+    "reward": _reward,
+    "dpo": _dpo,
+    "ppo": _ppo,
+}
+
+
+def is_complete(folder: Path, stage: str) -> bool:
+    """Returns True if a run folder holds what a stage leaves there besides its record."""
+    if stage == "rankings":
+        return (folder / COMPARISONS).exists()
+    return (folder / "reward" if stage == "reward" else predictor_folder(folder, stage)).is_dir()
+
+
+def rankings_path(folder: Path, plan: AlignPlan) -> Path:
+    """Returns the path of the rankings from which a run learns: those that people collect, or those of the run."""
+    return folder / (VOTES if plan.ranker == "people" else RANKINGS)
+
+
+def split_rankings(rankings: Sequence[Ranking]) -> tuple[list[Ranking], list[Ranking]]:
+    """Divides rankings by their prompts: those of every eighth prompt are for early stopping."""
+    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(one.prompt for one in rankings))}
+    train = [one for one in rankings if prompts[one.prompt] % 8]
+    return train, [one for one in rankings if not prompts[one.prompt] % 8]
+
+
+def _save_history(path: Path, history: Sequence[RolloutFigures]) -> None:
+    """Writes the figures of all rollouts to a CSV file, one rollout in each row."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(RolloutFigures._fields)
+        writer.writerows(history)
+
+
+def _judged(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> list[Ranking]:
+    """Samples two replies to each held-out instruction, and returns the pairs that the judge grades differently."""
+    prompts = [instruction.conversation for instruction in test for _ in range(2)]
+    replies = sample_replies(
+        predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng(6), max_tokens=max_tokens
+    )
+    rankings: list[Ranking] = []
+    for index, instruction in enumerate(test):
+        pair = sorted(replies[2 * index : 2 * index + 2], key=lambda reply: -judge(instruction, reply.text).score)
+        if judge(instruction, pair[0].text).score > judge(instruction, pair[1].text).score:
+            rankings.append(Ranking(instruction.conversation, (pair[0].text, pair[1].text), rater="judge"))
+    return rankings
