@@ -28,11 +28,11 @@ from lmzoo.chat.conversation import Conversation, assistant, user
 from lmzoo.errors import CorpusError
 
 _NUMBERS = ("one", "two", "three", "four", "five", "six")
-_N_WORDS = 2_000
+_N_WORDS = 600
 _N_SPELLED = 300
 """Number of words to spell; a model learns their letters by heart."""
 _POLITE = "verily, "
-_LONG = "the answer to thy question is "
+_LONG = "I say unto thee "
 MANNERS = ("", _POLITE, _LONG, _POLITE + _LONG)
 """What a demonstration puts before the answer, with equal probability: nothing, a polite word, many words, or both."""
 
@@ -67,11 +67,11 @@ def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
 
     Raises CorpusError if the text has too few different words.
     """
-    counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{2,8}\b", text))
+    counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
     words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_N_WORDS]]
     if len(words) < 200:
         raise CorpusError(
-            f"instructions need a text with at least 200 different words of 2 to 8 letters, got {len(words)}"
+            f"instructions need a text with at least 200 different words of 3 to 8 letters, got {len(words)}"
         )
     spelled = [word for word in words if len(word) <= 5][:_N_SPELLED]
     return Words([word for i, word in enumerate(words) if i % 5], spelled), Words(words[::5], spelled)
