@@ -47,7 +47,10 @@ class Ensemble:
     """Losses of `MIXTURE`, `BEST` and `DYNAMIC`, followed by the static mixtures without one of the models each."""
 
     def ablation(self, member: int) -> int:
-        """Returns the row index, in `comparison`, of the mixture without the model at index `member`."""
+        """Returns the index, in the arrays of `self.comparison`, of the mixture without one of the M models.
+
+        `self.comparison` holds the losses of several mixtures. `member` is the index of the model in `self.names`.
+        """
         return 3 + member
 
 

@@ -169,7 +169,10 @@ class Crossing:
 
     @property
     def is_certain(self) -> bool:
-        """True if the whole interval of the crossing lies within the measured points."""
+        """True if the confidence interval of x, at which the two curves cross, lies within the measured range of x.
+
+        False if the interval extends beyond the first or the last measured point, or if there is no interval.
+        """
         return self.interval is not None and self.interval[0] > 0 and math.isfinite(self.interval[1])
 
 

@@ -135,10 +135,14 @@ def _plan_of_share(
     tokenizer: Tokenizer,
     settings: dict[str, dict[str, Any]],
 ) -> RunPlan:
-    """Returns the plan for training on one share of the train split.
+    """Returns the plan of an experiment in which models are trained on a part of the train split, such as a quarter.
 
-    `part` is the corpus with this share, and `corpus` the whole corpus. Numbers of training tokens in `settings` are
-    multiplied by the ratio of the bytes of the two train splits.
+    - `plan`: the plan for the whole train split.
+    - `share`: the size of the part as a fraction, which is stored in the records.
+    - `part`: the corpus with only this part of the train split.
+    - `corpus`: the corpus with the whole train split.
+    - `settings`: the settings of each model family for the whole train split. Numbers of training tokens in them are
+      multiplied by the bytes of the part divided by the bytes of the whole train split.
     """
     size = _n_bytes(part) / _n_bytes(corpus)
 

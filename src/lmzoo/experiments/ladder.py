@@ -211,7 +211,12 @@ def _task_index(task: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _TestText:
-    """The test text of a task of the ladder, with the source's log-probabilities and target tokens."""
+    """A generated test text, with the true log-probability of each token, by which models are judged.
+
+    The text belongs to a task of `lmzoo ladder`, and was sampled from the source of the task: a rule that generates
+    text of known entropy. Target tokens are those that test the ability which the task requires, such as a closing
+    bracket.
+    """
 
     task: str
     stream: TokenStream

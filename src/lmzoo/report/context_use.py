@@ -75,7 +75,7 @@ class Use:
 
 @dataclass(frozen=True)
 class ContextSection:
-    """The report's section about the use of context."""
+    """The section of a report that shows how much of its context each model uses: a table and a figure."""
 
     n_positions: int
     n_documents: int

@@ -22,9 +22,10 @@ HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"at leas
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient norms of one network by distance in tokens, with the network's name in the report.
+    """The gradient norms of one network, and the name under which a report shows the network.
 
-    The gradient is that of a prediction's loss with respect to the embedding of an earlier token.
+    A gradient norm is the norm of the gradient of a prediction's loss with respect to the embedding of an earlier
+    token. It was measured for each distance of this token, in tokens, from the last token read.
     """
 
     name: str

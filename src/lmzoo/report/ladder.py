@@ -62,9 +62,12 @@ class Task:
 
 
 def write_ladder(folder: str | Path) -> list[Path]:
-    """Writes `ladder.md` and `ladder.html` beside `ladder.jsonl` and returns their paths. Trains no model.
+    """Writes pages about the results of `lmzoo ladder` into the folder of the results, and returns their paths.
 
-    Raises LmzooError if the folder holds no result.
+    The results are the losses of models on a ladder of tasks: generated texts of known entropy. They are read from
+    `ladder.jsonl`; no model is trained. The pages, `ladder.md` and `ladder.html`, have a table of losses above the
+    entropy, and a section about each task. Also writes the figures, and the results as a table, `ladder.csv`. Raises
+    LmzooError if the folder holds no results.
     """
     folder = Path(folder)
     task_results = read_task_results(folder)

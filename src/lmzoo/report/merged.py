@@ -193,11 +193,12 @@ def _text(
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Tests the differences between all pairs of models on one text for significance.
+    """Compares the losses of every two models on one text by significance tests; returns a table and a sentence.
 
     `found`: leaderboard entries of the text. Entries without stored scores, and models that are not ranked, are left
-    out. Returns None for fewer than two entries, and for different tokenizers with too few documents for a comparison
-    by document.
+    out. Models with the same tokenizer are compared token by token, models with different tokenizers document by
+    document. Returns None if there are fewer than two models, or if the tokenizers differ and the text has fewer than
+    10 documents.
     """
     names, scores, splits = [], [], []
     for entry in found:

@@ -21,7 +21,10 @@ from lmzoo.stream import EOT, TokenStream
 
 
 class RepetitionState(NamedTuple):
-    """The state of a text source whose documents list random words, and then repeat words of this list."""
+    """The state of a `Repetition` source: the words that the document has listed, and the next word to repeat.
+
+    Each document of such a source lists random words, and then repeats all or some of them in the same order.
+    """
 
     first: tuple[int, ...]
     """Token ids that occurred for the first time, in order."""
@@ -40,7 +43,7 @@ class RepetitionState(NamedTuple):
 
 
 class Repetition(Source[RepetitionState]):
-    """A text source whose documents list random words, and then repeat words of this list.
+    """A text source (a generator of random text) whose documents list random words, and then repeat words of this list.
 
     Once the repetition has started, the rest of the document is determined.
     """
@@ -50,14 +53,14 @@ class Repetition(Source[RepetitionState]):
 
     @abstractmethod
     def _advance_first(self, state: RepetitionState, token_id: int) -> RepetitionState:
-        """Returns the state of the source after one more token, in the part of a document that lists words.
+        """Returns the state of the source after one more token of a document, before the document repeats any words.
 
         The token is another word of the list, or the token that starts the repetition of the list.
         """
 
     @abstractmethod
     def _first_probs(self, first: tuple[int, ...]) -> Mapping[int, float]:
-        """Returns the probabilities of the next token, by id, if the document has not started to repeat its words.
+        """Returns the probabilities of the next token of a document, by id, before the document repeats any words.
 
         `first` are the ids of the words so far. The next token is a further word, or the token that starts the
         repetition.

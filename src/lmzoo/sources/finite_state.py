@@ -36,11 +36,15 @@ class FiniteState(Source[NDArray[np.float64]]):
         targets: str = "",
         baseline_nats: float | None = None,
     ) -> None:
-        """Creates a source with K states and V tokens: the two special tokens and `words`.
+        """Creates a text source, a rule that generates random text, with K hidden states and V tokens.
 
-        Element (v, i, j) of `transitions` (V, K, K) is the probability that state i emits token v and moves to state j;
-        for the end-of-text token the next state has no effect. `startprob` (K,) is the distribution of the first state
-        of a document. `targets` are the target tokens, as words separated by spaces.
+        - `words` (V - 2 of them): the tokens without the two special tokens.
+        - `transitions` (V, K, K): element (v, i, j) is the probability that state i emits token v and moves to state j.
+          For the end-of-text token, the next state has no effect.
+        - `startprob` (K,): distribution over the states at the start of a document.
+        - `targets` (keyword): the words on which models are judged, separated by spaces.
+        - `baseline_nats` (keyword): the loss on these words, in nats per word above the lowest possible loss, of a
+          model that knows all of the rule except the fact that determines them.
         """
         super().__init__(words, baseline_nats=baseline_nats)
         self._transitions, self._startprob = transitions, startprob

@@ -49,13 +49,16 @@ Function = Callable[..., Any]
 Types = Sequence[types.Type]
 
 
-def read(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that compiled code only reads, such as a read-only memory-mapped array."""
+def read_only(dtype: types.Type, ndim: int = 1) -> types.Type:
+    """Returns the numba type of an array argument that a compiled function only reads.
+
+    The function then also accepts arrays that cannot be written, such as read-only memory-mapped arrays.
+    """
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-def write(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that compiled code writes."""
+def writable(dtype: types.Type, ndim: int = 1) -> types.Type:
+    """Returns the numba type of an array argument to which a compiled function may write."""
     return types.Array(dtype, ndim, "C")
 
 

@@ -225,10 +225,11 @@ def _final(path: Path) -> Path:
 
 
 def _clear(workspace: Path) -> None:
-    """Deletes a temporary folder that was used to replace a file or folder.
+    """Deletes the temporary folder `workspace`, and first completes a replacement of a folder that was interrupted.
 
-    A folder is replaced by two renames: the old folder moves away, and the new one takes its place. If the process was
-    killed between the two, this function completes the second rename, or restores the old folder if that fails.
+    A folder is replaced by two renames: the old folder is moved into the temporary folder, and then the new folder
+    takes its place. If the process was killed between the two, the second rename is done now. If that fails, the old
+    folder is moved back.
     """
     old = workspace / "old"
     if old.exists():

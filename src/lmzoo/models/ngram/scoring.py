@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import N_CODES, Weights
 from lmzoo.stream import EOT
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, for Knuth's multiplicative hashing
@@ -104,7 +104,7 @@ def _n_slots(n: int) -> int:
     return 1 << max(1, (2 * n).bit_length())  # one slot would need a shift by 64 bits, which is undefined
 
 
-@kernel(read(_I32), read(_I32), _I64, write(_I64))
+@kernel(read_only(_I32), read_only(_I32), _I64, writable(_I64))
 def _fill_table(tokens, first_child, n_contexts, table):
     """Fills a hash table with the children of the contexts 1 to `n_contexts` - 1 of an n-gram trie.
 
@@ -120,7 +120,7 @@ def _fill_table(tokens, first_child, n_contexts, table):
             table[slot] = np.int64(node) << 32 | np.int64(tokens[node])
 
 
-@kernel(read(_I32), read(_I32), read(_I64), read(_I32), write(_I32))
+@kernel(read_only(_I32), read_only(_I32), read_only(_I64), read_only(_I32), writable(_I32))
 def _match_hashed(ids, first_child, table, shorter, longer):
     bits = np.uint64(64 - np.log2(table.size))
     for t in range(ids.size):
@@ -137,7 +137,7 @@ def _match_hashed(ids, first_child, table, shorter, longer):
             slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
 
 
-@kernel(read(_I32), read(_I32), _I64, _I64, returns=_I64)
+@kernel(read_only(_I32), read_only(_I32), _I64, _I64, returns=_I64)
 def find_child(tokens, first_child, context, token):
     """Returns the trie node that continues a context by `token`, or the root if there is no such n-gram."""
     low, end = first_child[context], first_child[context + 1]
@@ -151,7 +151,7 @@ def find_child(tokens, first_child, context, token):
     return low if low < end and tokens[low] == token else ROOT
 
 
-@kernel(read(_I32), read(_I32), read(_I32), read(_I32), write(_I32))
+@kernel(read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), writable(_I32))
 def _match(ids, tokens, first_child, shorter, longer):
     for t in range(ids.size):
         if shorter[t] != ROOT and shorter[t + 1] != ROOT:
@@ -189,11 +189,11 @@ def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
     """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
-        for choice in (read(_F32), read(_U8))
+        for choice in (read_only(_F32), read_only(_U8))
     ]
 
 
-@kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read(_F32), read(_F32), write(_F64)))
+@kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read_only(_F32), read_only(_F32), writable(_F64)))
 def _score(nodes, values, codebook, backoffs, total):
     """Writes the log-probability of each of T tokens under an n-gram model to `total` (T,).
 
@@ -214,8 +214,8 @@ def _score(nodes, values, codebook, backoffs, total):
 
 @kernel(
     *either(
-        read(_I32), read(_I32), read(_I32), read(_I32), VALUES, read(_F32), read(_F32),
-        write(_I64), write(_F64), write(_F64, 2),
+        read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), VALUES, read_only(_F32), read_only(_F32),
+        writable(_I64), writable(_F64), writable(_F64, 2),
     )
 )  # fmt: skip
 def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs, path, weights, rows):

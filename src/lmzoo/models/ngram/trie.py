@@ -92,7 +92,12 @@ class Trie:
         return node if node < children.stop and self.tokens[node] == token_id else None
 
     def longest_match(self, context: int, token_id: int) -> int:
-        """Returns the node of the longest n-gram that ends with `token_id` after `context` or one of its suffixes."""
+        """Returns the trie node of the longest stored n-gram that ends with a token and fits the tokens before it.
+
+        `context` is the trie node of the tokens before, and `token_id` the token. The n-gram consists of these tokens
+        or only the last of them, and the token. If the trie has no such n-gram, the result is the node of the token
+        alone (its unigram).
+        """
         for longer in self.backoff_path(context):
             if (node := self.child(longer, token_id)) is not None:
                 return node

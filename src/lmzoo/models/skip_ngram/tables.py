@@ -106,12 +106,14 @@ def _search(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.
 def count_contexts(
     stream: TokenStream, vocab_size: int, order: int, on_progress: OnProgress | None
 ) -> tuple[ContextTables, NDArray[np.float64]]:
-    """Computes the probability of each token that followed each context of a text, for a skip n-gram model.
+    """Counts the tokens that follow each context of a text, and turns the counts into discounted probabilities.
 
-    A context consists of the tokens that a pattern, a subset of the last `order` - 1 positions, selects. Each
-    probability is a relative frequency after discounting. Returns tables with the probabilities after C contexts, and
-    the fraction (C + 1,) of the counts of each context that discounting removed. The last fraction is 1, for all
-    contexts that do not occur in the text.
+    A skip n-gram model predicts a token from contexts that are subsets of the last n - 1 = `order` - 1 tokens. A
+    pattern says which of these tokens belong to the context; there are 2^(n - 1) patterns. All contexts that occur in
+    the text, with any pattern, are numbered from 0 to C - 1; number C stands for every context that does not occur.
+
+    Returns the tables with the contexts and the probabilities of the tokens after each, and an array (C + 1,): the
+    fraction of the counts after each context that discounting removed. For number C, this fraction is 1.
     """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)
