@@ -32,9 +32,10 @@ MIXTURE, BEST, DYNAMIC = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """A mixture of M models, and the losses of the mixture, of the best single model and of M ablations on one text.
+    """The results of mixtures of M models on one text: weights, losses and significance tests.
 
-    An ablation is the mixture without one of the models.
+    The losses are those of the mixture of all M models, with constant and with adaptive weights, of the best single
+    model, and of M ablations, each of which is the mixture without one of the models.
     """
 
     names: list[str]

@@ -41,11 +41,14 @@ class Record:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """The origin of the record, as a dictionary of versions, machine, date and command."""
+        """The software versions, machine, date and command of the measurement, as a dictionary."""
         return {name: getattr(self, name) for name in _ORIGIN}
 
     def check(self) -> None:
-        """Raises ValueError if the record, which was read from a file, holds values that no measurement gives."""
+        """Raises ValueError if a field of the record, which was read from a file, has a value that cannot be measured.
+
+        Counts, times and sizes, for example, must not be negative.
+        """
 
 
 _ORIGIN = tuple(entry.name for entry in fields(Record))
@@ -56,7 +59,8 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
     """Returns the versions, machine, date and command of a new record, as keyword arguments of a record class.
 
-    `packages` names packages whose versions are recorded besides the usual ones.
+    The positional arguments after `command`, `packages`, name packages whose versions are recorded besides the usual
+    ones.
     """
     return {
         "versions": versions(*packages),
@@ -302,9 +306,9 @@ def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[
 def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
     """Writes dataclass instances of one class to a CSV file, one row each; lists and dictionaries become JSON text.
 
-    `records` must not be empty. Each of `columns` has one value per record; these columns precede the fields of the
-    records. Control characters in texts become visible symbols, and a text that a spreadsheet would take for a formula
-    is preceded by an apostrophe.
+    `records` must not be empty. Keyword arguments, `columns`, are further columns that precede the fields of the
+    records, with one value per record. Control characters in texts become visible symbols, and a text that a
+    spreadsheet would take for a formula is preceded by an apostrophe.
     """
     rows = [
         dict(zip(columns, values, strict=True)) | as_row(record)

@@ -53,7 +53,7 @@ class PowerLaw:
 
     @property
     def has_floor(self) -> bool:
-        """True if the irreducible loss is significantly above 0."""
+        """True if the floor of the power law, the irreducible loss, is significantly above 0."""
         return self.floor_interval[0] > 0
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float64]:

@@ -48,12 +48,13 @@ def curves(
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[float, Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[EvalRecord]:
-    """Trains and evaluates the models of a plan on the shares 1/`shares`, ..., 1/2 and 1 of the train split.
+    """Trains and evaluates models on the shares 1/`shares`, ..., 1/2 and 1 of the train split, for learning curves.
 
-    `shares` is a power of two. Each share is a run of `compare`. Each value in `plan.sweeps` has a curve of its own.
-    Budget and settings of the plan apply to the whole text; on a share, networks train on proportionally fewer tokens.
-    `on_outcome` is called with the share and the outcome of each model. Results of an earlier call are reused. From a
-    script, call this function under `if __name__ == "__main__":`.
+    `shares` is a power of two. `plan` says which models are trained, and on which corpus. Each value in `plan.sweeps`
+    has a curve of its own. Budget and settings of the plan apply to the whole train split; on a share, networks train
+    on proportionally fewer tokens. Each share is a run of `compare`. `on_outcome` is called with the share and the
+    outcome of each model. Results of an earlier call are reused. From a script, call this function under `if __name__
+    == "__main__":`.
 
     Returns the outcomes of all shares, the smallest share first. Raises UsageError for a wrong argument.
     """

@@ -47,7 +47,7 @@ _N_CASES = 3
 
 
 class CacheState(NamedTuple):
-    """The state of a cache model: the state of the model that is combined with the caches, and the document so far."""
+    """The state of a cache model: the document so far, and the state of the model that is combined with the caches."""
 
     static: Any
     document: NDArray[np.int32]

@@ -39,7 +39,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class GradientSection:
-    """The report's section about gradients."""
+    """The section of a report that shows how far gradients flow back in each network: a table and a figure."""
 
     n_positions: int
     header: tuple[str, ...]
@@ -50,7 +50,10 @@ class GradientSection:
 
 
 def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> GradientSection | None:
-    """Returns the report's section about gradients; None if no model's gradients were measured."""
+    """Returns the section of a report that shows how far gradients flow back in each network.
+
+    Returns None if gradients were measured for none of the models.
+    """
     flows = [
         Flow(model.record.name, model.probes.gradients) for model in models if model.probes and model.probes.gradients
     ]

@@ -100,7 +100,7 @@ class Repetition(Source[RepetitionState]):
 
 @final
 class Copying(Repetition):
-    """A text source whose documents are a list of random words, a separator, and the same list again.
+    """A random generator of documents that are a list of random words, a separator, and the same list again.
 
     The separator is the last of `words`. The length of the list is chosen uniformly from `lengths`. A word can occur
     several times in a list.
@@ -128,7 +128,7 @@ class Copying(Repetition):
 
 @final
 class Induction(Repetition):
-    """A text source whose documents list distinct random words, and then repeat the list from one of its words on.
+    """A random generator of documents that list distinct words, and then repeat the list from one of its words on.
 
     An example is "fig dog cat hen dog cat hen". The repetition starts at a random word of the list, but not at the last
     one. The length of the list is chosen uniformly from `lengths`.
@@ -165,14 +165,14 @@ _THINGS = (
 
 
 def copying() -> Copying:
-    """Creates the source of lists of 5 to 12 words, each followed by the word "again" and the same list."""
+    """Creates a random generator of documents that are a list of 5 to 12 words, the word "again" and the same list."""
     return Copying([*_THINGS.split()[:16], "again"], range(5, 13))
 
 
 def induction() -> Induction:
-    """Creates the source of texts that list distinct words and then repeat the end of the list.
+    """Creates a random generator of documents that list distinct words and then repeat the end of the list.
 
-    Each text lists 8 to 16 words. A random word of the list follows, and after it the words that followed it in the
+    Each document lists 8 to 16 words. A random word of the list follows, and after it the words that followed it in the
     list. An example with a shorter list is "fig dog cat hen dog cat hen".
     """
     return Induction(_THINGS.split(), range(8, 17))

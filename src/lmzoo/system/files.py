@@ -180,10 +180,10 @@ def private_folder() -> tuple[Path | None, bool]:
 
 @contextmanager
 def _place_for(path: Path) -> Iterator[Path]:
-    """Yields the path to which a file is written before it is moved to `path`.
+    """Yields the path to which the new content of the file `path` is written, before it is moved to `path`.
 
     This path lies in a new temporary folder. Only if `path` is inside a folder that is itself being written atomically,
-    the file is written to `path` directly.
+    the content is written to `path` directly.
     """
     if any(map(is_workspace, path.parents)):
         yield path

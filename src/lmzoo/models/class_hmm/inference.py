@@ -42,10 +42,10 @@ _MANY_COUNTS: Final = 1 << 28
 
 
 class Filtered(NamedTuple):
-    """The filtered state distributions of a hidden Markov model after each of N tokens.
+    """The distribution over the hidden states of a Markov model after each of N tokens, given the tokens so far.
 
-    Each token allows only the states of its class, so the distributions have different sizes. They are stored one after
-    another in the flat array `probs`.
+    After a token, only the states of its class have a probability above 0, and only these probabilities are stored. The
+    distributions have different sizes, and follow each other in the flat array `probs`.
     """
 
     ids: NDArray[np.int32]

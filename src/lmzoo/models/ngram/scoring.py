@@ -42,11 +42,12 @@ class Matcher:
         self._n_hashed = sizes[self._hashed_order - 1]
 
     def nodes(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the trie nodes (n, 1 + T) of the n-grams of each order 1 .. n that end at each position of a text.
+        """Looks up the n-grams that end at each position of a text, and returns their trie nodes (n, 1 + T).
 
-        Column 0 is the position before the text, which is a document start; columns 1 .. T are its T tokens. Node 0
-        means that the trie has no such n-gram. Document ends need no special treatment: n-grams that end with EOT have
-        no children, and the unigram of EOT is the context at a document start.
+        Row k - 1 is for the n-grams of length k = 1 .. n. Column 0 is the position before the text, which is a document
+        start; columns 1 .. T are its T tokens. Node 0 means that the trie has no such n-gram. Document ends need no
+        special treatment: n-grams that end with EOT have no children, and the unigram of EOT is the context at a
+        document start.
         """
         trie = self.trie
         nodes = np.zeros((trie.order, ids.size + 1), np.int32)
@@ -79,7 +80,10 @@ class Matcher:
         return total
 
     def states(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the trie nodes (T + 1,) of the longest context before each of T tokens and after the last token."""
+        """Returns the model states (T + 1,) before each of T tokens of a text and after the last token, as trie nodes.
+
+        A state is the node of the longest sequence of last tokens that is a context in the trie.
+        """
         states = np.full(ids.size + 1, ROOT, np.int32)
         for nodes in self.nodes(ids)[: self.trie.order - 1]:
             np.copyto(states, nodes, where=nodes != ROOT)
@@ -87,9 +91,10 @@ class Matcher:
         return states
 
     def fill_rows(self, states: NDArray[np.int32], weights: Weights, rows: NDArray[np.float64]) -> None:
-        """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V).
+        """Writes the log-probabilities of all V tokens after each of B contexts of an n-gram model to `rows` (B, V).
 
-        `states` (B,) are the trie nodes of the contexts, and `weights` the log-probabilities and back-off weights.
+        `states` (B,) are the trie nodes of the contexts. `weights` holds the log-probabilities of all n-grams of the
+        trie, and the back-off weights of all contexts.
         """
         trie = self.trie
         path, path_weights = np.empty(trie.order, np.int64), np.empty(trie.order)
@@ -181,9 +186,9 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """Returns two signatures of a compiled function: one for log-probabilities as float32, one for one-byte codes.
+    """Returns two signatures of a compiled function, for the two ways in which log-probabilities of n-grams are stored.
 
-    These are the two ways in which the log-probabilities of n-grams are stored. `arguments` are the numba types of the
+    These ways are float32 numbers and one-byte codes. The positional arguments, `arguments`, are the numba types of the
     function's arguments, with the placeholder `VALUES` for the array of log-probabilities. The placeholder is replaced
     by the type of float32 arrays in the first signature, and by the type of arrays of codes in the second.
     """

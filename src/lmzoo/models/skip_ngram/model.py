@@ -79,9 +79,10 @@ def _learn_lambdas(
 
 @final
 class SkipNgramModel(LanguageModel[tuple[int, ...]]):
-    """A skip n-gram language model, whose state is the tuple of the last n - 1 token ids, the last one first.
+    """A language model that predicts a token from all subsets of the last n - 1 tokens.
 
-    Positions before the start of the document have the id EOT.
+    The state of the model is the tuple of the last n - 1 token ids, the last one first. Positions before the start of
+    the document have the id EOT.
     """
 
     def __init__(self, vocab_size: int, *, order: int) -> None:
