@@ -52,7 +52,7 @@ class TrainingSample:
         return cls(length, kept)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Returns the hashes of the sample, and the length of its runs of tokens, as named arrays to store in a file."""
+        """Returns the hashes of the sample, and the length of its runs of tokens, as named arrays for a file."""
         return {"hashes": self.hashes, "length": np.array([self.length], np.int64)}
 
     @classmethod

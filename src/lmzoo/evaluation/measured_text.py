@@ -135,9 +135,9 @@ class MeasuredText:
 
 
 def _divided(text: Text) -> Corpus | None:
-    """Divides a text into the splits train, valid and test, as a corpus to train on; returns None if it is too short.
+    """Divides a text into the splits train, valid and test, like a corpus on which a predictor is trained.
 
-    No predictor can have been trained on a text that cannot be divided.
+    Returns None if the text cannot be divided. No predictor can have been trained on such a text.
     """
     try:
         return text.divided()

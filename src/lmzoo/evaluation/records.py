@@ -45,10 +45,7 @@ class Record:
         return {name: getattr(self, name) for name in _ORIGIN}
 
     def check(self) -> None:
-        """Raises ValueError if a field of the record, which was read from a file, has a value that cannot be measured.
-
-        Counts, times and sizes, for example, must not be negative.
-        """
+        """Raises ValueError if a field of the record has a value that no measurement gives, such as -1 tokens."""
 
 
 _ORIGIN = tuple(entry.name for entry in fields(Record))
@@ -59,8 +56,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
     """Returns the versions, machine, date and command of a new record, as keyword arguments of a record class.
 
-    The positional arguments after `command`, `packages`, name packages whose versions are recorded besides the usual
-    ones.
+    `packages`, the arguments after `command`, name packages whose versions are recorded besides the usual ones.
     """
     return {
         "versions": versions(*packages),
@@ -306,9 +302,9 @@ def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[
 def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
     """Writes dataclass instances of one class to a CSV file, one row each; lists and dictionaries become JSON text.
 
-    `records` must not be empty. Keyword arguments, `columns`, are further columns that precede the fields of the
-    records, with one value per record. Control characters in texts become visible symbols, and a text that a
-    spreadsheet would take for a formula is preceded by an apostrophe.
+    `records` must not be empty. The keyword arguments, `columns`, are more columns, with one value per record, which
+    come first. Control characters in texts become visible symbols, and a text that a spreadsheet would take for a
+    formula is preceded by an apostrophe.
     """
     rows = [
         dict(zip(columns, values, strict=True)) | as_row(record)

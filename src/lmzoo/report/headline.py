@@ -28,8 +28,8 @@ def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Hea
     """Returns a sentence that names the best model of a run, its bits per byte and its lead over the next model.
 
     `records`: evaluation records, best first. `comparison`: the significance tests between the models; if None, the
-    sentence has no lead. If no model has bits per byte, and the models have different tokenizers, the sentence says
-    that they cannot be ranked.
+    sentence has no lead. If no model has bits per byte, the sentence names the model with the lowest perplexity, or no
+    model if their tokenizers differ.
     """
     best = records[0]
     if best.bits_per_byte is None and len({record.tokenizer_fingerprint for record in records}) > 1:

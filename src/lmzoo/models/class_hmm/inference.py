@@ -42,7 +42,7 @@ _MANY_COUNTS: Final = 1 << 28
 
 
 class Filtered(NamedTuple):
-    """The distribution over the hidden states of a Markov model after each of N tokens, given the tokens so far.
+    """The probabilities of the states of a hidden Markov model after each of N tokens, given the tokens so far.
 
     After a token, only the states of its class have a probability above 0, and only these probabilities are stored. The
     distributions have different sizes, and follow each other in the flat array `probs`.

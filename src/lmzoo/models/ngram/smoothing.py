@@ -188,9 +188,9 @@ def _combine(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Computes the probabilities of N n-grams, and the back-off weights of their H contexts, from discounted counts.
 
-    Let d(h w) be the discounted count of the n-gram with the context h and the token w, r(h) the count that discounting
-    has taken from the tokens after h (the left-over count), and p(w | h') the probability of w after h' = h without its
-    first token. For the form "interpolated",
+    Let d(h w) be the discounted count of the n-gram with the context h and the token w, r(h) the left-over count of h,
+    which discounting has made free, and p(w | h') the probability of w after h' = h without its first token. For the
+    form "interpolated",
 
         p(w | h) = (d(h w) + r(h) p(w | h')) / (sum_v d(h v) + r(h))
 
