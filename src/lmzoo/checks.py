@@ -81,11 +81,12 @@ def check_choice(choices: Collection[str], /, **settings: object) -> None:
 
 
 def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:
-    """Raises ConfigurationError unless all settings are numbers for which the function `fits` returns True.
+    """Raises ConfigurationError unless the value of each setting is a number for which `fits` returns True.
 
-    `settings` maps names to values. True and False do not count as numbers, although Python's bool is a kind of int.
-    Two arguments are for the error message: `allowed` describes the allowed values, and `none_means` says what None
-    does. None is a wrong value if `none_means` is None.
+    - `settings`: values by the names of the settings. True and False do not count as numbers.
+    - `allowed`: description of the allowed values in the error message, such as "a number from 0 to 1".
+    - `none_means`: the effect of the value None, such as "for no limit", which the error message mentions. If this
+      argument is itself None, the value None is not allowed.
     """
     for name, value in settings.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

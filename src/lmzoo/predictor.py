@@ -229,11 +229,12 @@ class Predictor:
     # ---- Saving ---------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Saves the predictor in a new folder and returns its path; an existing folder must hold a saved predictor.
+        """Saves the predictor in a folder, and returns the path of the folder.
 
-        The folder gets `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, and for a model that
-        lmzoo trained `training_sample.safetensors`: all of them or, after an error, none. Raises UsageError for a model
-        family that is not registered, or a folder with other files.
+        The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets
+        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, and for a model that lmzoo trained
+        `training_sample.safetensors`: all of them or, after an error, none. Raises UsageError if the folder holds other
+        files, or if the model family is not registered.
         """
         if self.species not in zoo.names():
             raise UsageError(

@@ -33,7 +33,7 @@ Factory = Callable[[int], LanguageModel[Any]]
 
 @dataclass(eq=False)
 class Specimen:
-    """A language model under test, with the function that creates it and the numerical tolerance of the tests."""
+    """A language model under test, and what the tests must know about it, such as its numerical tolerance."""
 
     make: Factory
     """Function that takes the vocabulary size and returns an untrained model."""
@@ -84,7 +84,10 @@ def toy_data(vocab_size: int, n_documents: int = 40, seed: int = 0) -> TrainingD
 
 
 def boundaries(specimen: Specimen) -> None:
-    """Checks that the model predicts after EOT as at a document start, and that documents do not affect each other."""
+    """Checks that a model predicts after EOT (end of text) as at the start of a document.
+
+    Also checks that documents do not affect each other.
+    """
     model = specimen.fitted
     start = model.predict_distribution().log_probs
     specimen.assert_close(
@@ -197,14 +200,14 @@ def normalised(specimen: Specimen) -> None:
 
 
 def same_seed(specimen: Specimen) -> None:
-    """Checks that training twice with the same data and seed gives equal parameters, bit for bit."""
+    """Checks that training a model twice with the same data and seed gives equal parameters, bit for bit."""
     again = specimen.make(specimen.vocab_size).fit(specimen.data, seed=1)
     _equal_arrays(again, specimen.fitted, "same seed, same model")
     _equal_arrays(again.fit(specimen.data, seed=1), specimen.fitted, "a second fit must start from scratch")
 
 
 def resumes(specimen: Specimen) -> None:
-    """Checks that interrupted and resumed training gives the same parameters as uninterrupted training."""
+    """Checks that training that is interrupted and resumed gives the same parameters as uninterrupted training."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "checkpoint.safetensors")
         calls = 0
@@ -258,7 +261,11 @@ def survives_saving(specimen: Specimen) -> None:
 
 
 def generates_what_it_predicts(specimen: Specimen) -> None:
-    """Checks that generated tokens follow the predicted distribution (chi-square test) and end with EOT."""
+    """Checks that the tokens that a model generates follow its predicted distributions (chi-square test).
+
+    Also checks that a generated document ends at the first EOT (end of text), and that the same seed gives the same
+    text.
+    """
     model, rng, n_samples = specimen.fitted, np.random.default_rng(3), 600
     prompt = np.array([2, 3], np.int32)
     sampled = [next(generate(model, prompt, rng=rng)).token_id for _ in range(n_samples)]
@@ -283,7 +290,7 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
 
 
 def refuses_bad_input(specimen: Specimen) -> None:
-    """Checks that predicting before training, ids outside the vocabulary and empty data raise the right errors."""
+    """Checks that a model raises the right errors for wrong token ids, for empty data and before training."""
     unfitted = specimen.make(specimen.vocab_size)
     _raises_from(NotFittedError, lambda: unfitted.predict_distribution())
     _raises_from(NotFittedError, lambda: unfitted.token_stats([1]))

@@ -108,7 +108,7 @@ class Size:
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> Size:
-        """Computes the total size of a list of documents."""
+        """Computes the total number of documents, bytes, characters and words of a list of documents."""
         return cls(
             len(documents),
             sum(document.n_bytes for document in documents),

@@ -44,7 +44,7 @@ class DuplicateDocument:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """The overlap of one split of a corpus with its training set."""
+    """The amount of text that one split of a corpus, the validation or test set, shares with the training set."""
 
     share: float
     """Fraction of the split's words that lie in an 8-gram that also occurs in the training set, or in a document of
@@ -155,9 +155,9 @@ class _Words:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The text of the training set that also occurs in the validation or test set.
+    """The parts of the training set that also occur in the validation or test set.
 
-    It consists of 8-grams (sequences of 8 words), sorted by their hashes, and of whole documents of 1 to 7 words.
+    These are 8-grams (sequences of 8 words), sorted by their hashes, and whole documents of 1 to 7 words.
     """
 
     hashes: NDArray[np.uint64]  # (R,) sorted

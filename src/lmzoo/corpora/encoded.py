@@ -62,7 +62,7 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class _Facts:
-    """The content of `corpus.json`, the description of an encoded corpus."""
+    """The description of an encoded corpus, which is stored in `corpus.json`."""
 
     name: str
     fingerprint: str

@@ -52,7 +52,7 @@ class Protocol:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> Callable[..., Splits]:
-        """Imports and returns the function that reads the corpus."""
+        """Imports and returns the function that reads a corpus and divides its text by this protocol."""
         module, _, name = self.reader.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -101,10 +101,10 @@ def corpus_card(spec: str) -> CorpusCard:
 
 
 def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
-    """Returns the description (card) of a corpus and one of its protocols, given as "name" or "name:protocol".
+    """Returns the description (card) of a corpus, and the rule by which its text is divided into documents and splits.
 
-    A protocol is one way to divide the text into documents and splits. Raises UnknownNameError, with the nearest match,
-    if there is no such corpus or protocol.
+    Such a rule is called a protocol. `spec` names both, as "name:protocol", or "name" for the default protocol. Raises
+    UnknownNameError, with the nearest match, if there is no such corpus or protocol.
     """
     name, _, protocol = spec.partition(":")
     if name not in _cards():

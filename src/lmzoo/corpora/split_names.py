@@ -91,7 +91,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _splits_in(names: Sequence[str]) -> list[set[str]]:
-    """Returns the splits that each file name mentions, such as {"train"} for "en_train.txt".
+    """Returns the splits that the name of each file mentions, as sets such as {"train"} for "en_train.txt".
 
     The names of folders that contain all files are ignored, unless no other part of any name mentions a split.
     """
@@ -107,11 +107,11 @@ def _splits_of(name: str) -> set[str]:
 
 
 def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> list[str | None]:
-    """Replaces the split "held-out" by "valid" or "test", and checks that each split has files.
+    """Replaces the split "held-out" of files by "valid" or "test", and checks that each split has files.
 
-    `split_of` is the split of each file according to its name. Files with a name such as "heldout.txt" or "eval.txt"
-    become the validation set or the test set, whichever has no other files. Raises CorpusError if a split has no files,
-    or if both splits are possible.
+    `split_of` is the split of each file according to its name; it is "held-out" for a name such as "heldout.txt" or
+    "eval.txt". These files become the validation set or the test set, whichever has no other files. Raises CorpusError
+    if a split has no files, or if both are possible.
     """
     missing = [split for split in _NAMES if split not in split_of]
     held_out = [name for name, split in zip(names, split_of, strict=True) if split == _HELD_OUT]

@@ -26,7 +26,7 @@ _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """Hashes of sampled runs of tokens (n-grams) of a training text, to estimate its overlap with another text.
+    """A sample of the runs of tokens (n-grams) of a training text, as hashes, to estimate its overlap with other texts.
 
     The sample holds the smallest hashes of all runs (Broder 1997, "On the resemblance and containment of documents"),
     so it selects the same runs in every text. A run has about eight words and lies within one document.
@@ -39,7 +39,10 @@ class TrainingSample:
 
     @classmethod
     def of(cls, stream: TokenStream, n_words: int) -> Self:
-        """Samples the runs of a training text; `n_words` is the number of words in the text."""
+        """Samples runs of tokens (n-grams) of a training text, and returns their hashes as a new sample.
+
+        `n_words` is the number of words in the text.
+        """
         length = 1 << round(np.log2(np.clip(_WORDS_PER_RUN * len(stream) / max(1, n_words), 4, 64)))
         kept = np.empty(0, np.uint64)
         for hashes in _run_hashes(stream, length):
@@ -49,7 +52,7 @@ class TrainingSample:
         return cls(length, kept)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Returns the sample as named arrays, for a file."""
+        """Returns the hashes of the sample, and the length of its runs of tokens, as named arrays for a file."""
         return {"hashes": self.hashes, "length": np.array([self.length], np.int64)}
 
     @classmethod
@@ -62,9 +65,10 @@ class TrainingSample:
         return cls(length, hashes)
 
     def share_in(self, stream: TokenStream) -> float | None:
-        """Estimates the share of the runs of a text that also occur in the training text, from 0 to 1.
+        """Estimates which share of a text, from 0 to 1, also occurs in the training text.
 
-        The estimate compares the runs that the sample can contain. Returns None if the text has no such run.
+        The share is that of the runs of tokens (n-grams) of the text, and is estimated from those runs that the sample
+        of the training text can contain. Returns None if the text has no such run.
         """
         largest = self.hashes[-1] if len(self.hashes) == _N_HASHES else np.uint64(2**64 - 1)
         n_compared = n_found = 0

@@ -32,9 +32,10 @@ MIXTURE, BEST, DYNAMIC = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """A mixture of M models, and the losses of the mixture, of the best single model and of M ablations on one text.
+    """The results of mixtures of M models on one text: weights, losses and significance tests.
 
-    An ablation is the mixture without one of the models.
+    The losses are those of the mixture of all M models, with constant and with adaptive weights, of the best single
+    model, and of M ablations, each of which is the mixture without one of the models.
     """
 
     names: list[str]
@@ -47,7 +48,10 @@ class Ensemble:
     """Losses of `MIXTURE`, `BEST` and `DYNAMIC`, followed by the static mixtures without one of the models each."""
 
     def ablation(self, member: int) -> int:
-        """Returns the row index, in `comparison`, of the mixture without the model at index `member`."""
+        """Returns the index, in the arrays of `self.comparison`, of the mixture without one of the M models.
+
+        `self.comparison` holds the losses of several mixtures. `member` is the index of the model in `self.names`.
+        """
         return 3 + member
 
 

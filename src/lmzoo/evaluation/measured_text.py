@@ -41,22 +41,22 @@ class MeasuredText:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The name, the fingerprint and the split of the text, for JSON."""
+        """The name, the fingerprint (hash) and the split of the text, as a dictionary for a JSON file."""
         return {"corpus": self.name, "corpus_fingerprint": self.fingerprint, "split": self.split}
 
     @property
     def described(self) -> str:
-        """The name of the text and its split, in a few words."""
+        """The name of the text and its split, in a few words, such as "kjv, test split" or "kjv, whole text"."""
         return f"{self.name}, {'whole text' if self.split == 'all' else f'{self.split} split'}"
 
     @classmethod
     def of_predictor(
         cls, predictor: Predictor, split: MeasuredSplit | None = None, default: Literal["valid", "test"] = "test"
     ) -> Self:
-        """Reads the training corpus of a predictor again, and returns the part of the corpus to evaluate on.
+        """Returns the text on which a predictor is evaluated by default: a part of the corpus on which it was trained.
 
-        The part is `split`, or `default` if `split` is None. Raises UsageError if the corpus is unknown or was read
-        from standard input, and CorpusError if its text has changed since the training.
+        The corpus is read again. The part is `split`, or `default` if `split` is None. Raises UsageError if the corpus
+        is unknown or was read from standard input, and CorpusError if its text has changed since the training.
         """
         name, fingerprint = predictor.provenance.corpus, predictor.provenance.corpus_fingerprint
         about = f"'{predictor.label or predictor.species}'"
@@ -86,13 +86,14 @@ class MeasuredText:
         split: MeasuredSplit | None = None,
         default: Literal["valid", "test"] = "test",
     ) -> Self:
-        """Returns the part of a corpus on which one or several predictors are evaluated.
+        """Returns the text of a corpus on which one or several predictors are evaluated: one split, or all documents.
 
-        `corpus` is a name, a path, or a corpus that is already loaded or encoded. The part is `split`. If `split` is
-        None and one of the predictors was trained on this corpus, the part is the split `default`, so that no training
-        text is measured. Otherwise, None stands for the whole text. `trained_on`: fingerprints (hashes) of the
-        predictors' training corpora. Raises CorpusError if the text cannot be read, or cannot be divided into splits
-        although `split` asks for one.
+        - `corpus`: a name, a path, or a corpus that is already loaded or encoded.
+        - `trained_on`: fingerprints (hashes) of the corpora on which the predictors were trained.
+        - `split`: the split to return. If it is None, this is the split `default` for a corpus on which one of the
+          predictors was trained, so that no training text is measured; for any other corpus, it is the whole text.
+
+        Raises CorpusError if the text cannot be read, or cannot be divided into splits although `split` asks for one.
         """
         if isinstance(corpus, Corpus | EncodedCorpus):
             was_trained_on = corpus.fingerprint in trained_on
@@ -113,7 +114,10 @@ class MeasuredText:
 
     @classmethod
     def _part(cls, corpus: Corpus | EncodedCorpus, split: MeasuredSplit) -> Self:
-        """Returns one split of a corpus, or all of its documents, in the order train, valid, test."""
+        """Returns one split of a corpus as a text to measure.
+
+        For the split "all", the text consists of all documents in the order train, valid, test.
+        """
         if isinstance(corpus, Corpus):
             parts = corpus.splits
             documents = [document for part in parts.values() for document in part] if split == "all" else parts[split]
@@ -131,7 +135,7 @@ class MeasuredText:
 
 
 def _divided(text: Text) -> Corpus | None:
-    """Divides a text into the splits train, valid and test.
+    """Divides a text into the splits train, valid and test, like a corpus on which a predictor is trained.
 
     Returns None if the text cannot be divided. No predictor can have been trained on such a text.
     """

@@ -9,7 +9,7 @@ from lmzoo.evaluation.records import EvalRecord
 
 
 def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
-    """Returns records sorted by bits per byte, the lowest first.
+    """Returns evaluation records sorted by bits per byte, the lowest first.
 
     Records without bits per byte follow, sorted by perplexity. Models that adapt to the test text are last.
     """
@@ -25,7 +25,10 @@ def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
 
 
 def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
-    """Returns groups of records that differ only in their seed; within a group, the lowest seed is first."""
+    """Returns groups of evaluation records that differ only in the random seed of the training.
+
+    Within a group, the record with the lowest seed is first.
+    """
     groups: dict[str, list[EvalRecord]] = {}
     for record in sorted(records, key=lambda record: record.seed or 0):
         key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
@@ -34,7 +37,7 @@ def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
 
 
 def entries(records: Sequence[EvalRecord]) -> list[EvalRecord]:
-    """Returns the records of a leaderboard, best first.
+    """Returns the evaluation records that a leaderboard shows, the best model first.
 
     Of records that differ only in their seed, only the record with the lowest seed is returned.
     """

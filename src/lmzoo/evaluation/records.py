@@ -41,11 +41,11 @@ class Record:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """The origin of the record, as a dictionary of versions, machine, date and command."""
+        """The software versions, machine, date and command of the measurement, as a dictionary."""
         return {name: getattr(self, name) for name in _ORIGIN}
 
     def check(self) -> None:
-        """Raises ValueError if the record, which was read from a file, holds values that no measurement gives."""
+        """Raises ValueError if a field of the record has a value that no measurement gives, such as -1 tokens."""
 
 
 _ORIGIN = tuple(entry.name for entry in fields(Record))
@@ -56,7 +56,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
     """Returns the versions, machine, date and command of a new record, as keyword arguments of a record class.
 
-    `packages` names packages whose versions are recorded besides the usual ones.
+    `packages`, the arguments after `command`, name packages whose versions are recorded besides the usual ones.
     """
     return {
         "versions": versions(*packages),
@@ -310,9 +310,9 @@ def update_records(path: Path, record: NamedRecord, order: Sequence[str]) -> Non
 def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:
     """Writes dataclass instances of one class to a CSV file, one row each; lists and dictionaries become JSON text.
 
-    `records` must not be empty. Each of `columns` has one value per record; these columns precede the fields of the
-    records. Control characters in texts become visible symbols, and a text that a spreadsheet would take for a formula
-    is preceded by an apostrophe.
+    `records` must not be empty. The keyword arguments, `columns`, are more columns, with one value per record, which
+    come first. Control characters in texts become visible symbols, and a text that a spreadsheet would take for a
+    formula is preceded by an apostrophe.
     """
     rows = [
         dict(zip(columns, values, strict=True)) | as_row(record)

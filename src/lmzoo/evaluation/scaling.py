@@ -53,7 +53,7 @@ class PowerLaw:
 
     @property
     def has_floor(self) -> bool:
-        """True if the irreducible loss is significantly above 0."""
+        """True if the floor of the power law, the irreducible loss, is significantly above 0."""
         return self.floor_interval[0] > 0
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float64]:
@@ -169,7 +169,10 @@ class Crossing:
 
     @property
     def is_certain(self) -> bool:
-        """True if the whole interval of the crossing lies within the measured points."""
+        """True if the confidence interval of x, at which the two curves cross, lies within the measured range of x.
+
+        False if the interval extends beyond the first or the last measured point, or if there is no interval.
+        """
         return self.interval is not None and self.interval[0] > 0 and math.isfinite(self.interval[1])
 
 

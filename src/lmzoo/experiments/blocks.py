@@ -45,9 +45,10 @@ def cut_into_blocks(stream: TokenStream, document_bytes: NDArray[np.int64], grow
 
 
 def training_data(past: TokenStream) -> TrainingData:
-    """Divides the text before a block into a train split and a validation split, which is about the last tenth.
+    """Divides a text into a train split and a validation split, which is about the last tenth, to train a model on it.
 
-    The validation split starts at the beginning of a document, if one starts in the second half of the text.
+    `past` is the text before the block that the model compresses. The validation split starts at the beginning of a
+    document, if one starts in the second half of the text.
     """
     tenth = len(past) * 9 // 10
     start = int(past.starts[np.searchsorted(past.starts, tenth, side="right") - 1])

@@ -48,12 +48,13 @@ def curves(
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[float, Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[EvalRecord]:
-    """Trains and evaluates the models of a plan on the shares 1/`shares`, ..., 1/2 and 1 of the train split.
+    """Trains and evaluates models on the shares 1/`shares`, ..., 1/2 and 1 of the train split, for learning curves.
 
-    `shares` is a power of two. Each share is a run of `compare`. Each value in `plan.sweeps` has a curve of its own.
-    Budget and settings of the plan apply to the whole text; on a share, networks train on proportionally fewer tokens.
-    `on_outcome` is called with the share and the outcome of each model. Results of an earlier call are reused. From a
-    script, call this function under `if __name__ == "__main__":`.
+    `shares` is a power of two. `plan` says which models are trained, and on which corpus. Each value in `plan.sweeps`
+    has a curve of its own. Budget and settings of the plan apply to the whole train split; on a share, networks train
+    on proportionally fewer tokens. Each share is a run of `compare`. `on_outcome` is called with the share and the
+    outcome of each model. Results of an earlier call are reused. From a script, call this function under `if __name__
+    == "__main__":`.
 
     Returns the outcomes of all shares, the smallest share first. Raises UsageError for a wrong argument.
     """
@@ -135,10 +136,14 @@ def _plan_of_share(
     tokenizer: Tokenizer,
     settings: dict[str, dict[str, Any]],
 ) -> RunPlan:
-    """Returns the plan for training on one share of the train split.
+    """Returns the plan of an experiment in which models are trained on a part of the train split, such as a quarter.
 
-    `part` is the corpus with this share, and `corpus` the whole corpus. Numbers of training tokens in `settings` are
-    multiplied by the ratio of the bytes of the two train splits.
+    - `plan`: the plan for the whole train split.
+    - `share`: the size of the part as a fraction, which is stored in the records.
+    - `part`: the corpus with only this part of the train split.
+    - `corpus`: the corpus with the whole train split.
+    - `settings`: the settings of each model family for the whole train split. Numbers of training tokens in them are
+      multiplied by the bytes of the part divided by the bytes of the whole train split.
     """
     size = _n_bytes(part) / _n_bytes(corpus)
 

@@ -60,7 +60,10 @@ too, and take larger steps or more of them."""
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult(Record):
-    """The result of one model on one task of the ladder; losses are in nats per token of the test text."""
+    """The result of one model on one task of `lmzoo ladder`, a generated text of known entropy.
+
+    Losses are in nats per token of the test text.
+    """
 
     task: str
     """Name of the source that generated the text."""
@@ -117,11 +120,12 @@ def ladder(
     on_task: Callable[[str], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[TaskResult]:
-    """Trains the models of a plan on generated texts of known entropy, and measures their excess cross-entropy.
+    """Trains the models of a plan on generated texts of known entropy, and measures their losses above the entropy.
 
-    Each text is a task of the ladder, and each task is a run of `compare`. `tasks` names the tasks; by default, all
-    tasks. If the plan names no species, `SPECIES` are trained. Corpus and tokenizer of the plan are not used. `on_task`
-    is called with the name of each task when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
+    The difference is the excess cross-entropy of a model. Each text is a task, and the tasks form a ladder from easy to
+    hard. Each task is a run of `compare`. `tasks` names the tasks; by default, all tasks. If the plan names no species,
+    `SPECIES` are trained. Corpus and tokenizer of the plan are not used. `on_task` is called with the name of each task
+    when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
 
     Returns the outcomes task by task, the easiest task first. Raises UsageError for a wrong argument.
     """
@@ -153,10 +157,11 @@ def ladder(
 
 
 def settings_of(task: str, species: str, budget: str) -> dict[str, Any]:
-    """Returns the settings that a species has on a task of the ladder, in addition to its settings under the budget.
+    """Returns the settings of a species for a task of `lmzoo ladder` that differ from its settings under the budget.
 
-    The presets "ladder", "ladder/BUDGET" and "ladder/TASK" of the species apply in this order. Networks train on a
-    number of tokens that depends on the budget alone. Raises UnknownNameError for an unknown species or budget.
+    They are taken from the presets "ladder", "ladder/BUDGET" and "ladder/TASK" of the species, of which a later one
+    overrides an earlier one. Networks train on a number of tokens that depends on the budget alone. Raises
+    UnknownNameError for an unknown species or budget.
     """
     check_budget(budget)
     presets = zoo.presets(species)
@@ -169,12 +174,18 @@ def settings_of(task: str, species: str, budget: str) -> dict[str, Any]:
 
 
 def read_task_results(folder: str | Path) -> list[TaskResult]:
-    """Reads the results of all tasks in the folder of a ladder, the easiest task first; [] if there are none."""
+    """Reads all results that `lmzoo ladder` has stored in a folder, the easiest task first.
+
+    There is one result for each model and task. Returns [] if there are none.
+    """
     return read_lines(Path(folder) / RECORDS, TaskResult)
 
 
 def by_species(results: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
-    """Groups the results of one task by species; within a species, the seed with the lowest excess comes first."""
+    """Groups the results of models on one task of `lmzoo ladder` by species (model family).
+
+    Within a species, the result with the lowest loss comes first; the results differ in the random seed.
+    """
     groups: dict[str, list[TaskResult]] = {}
     for result in results:
         groups.setdefault(result.species, []).append(result)
@@ -184,9 +195,9 @@ def by_species(results: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
 
 
 def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
-    """Returns the result of the earliest species, by year, that passed a task with any seed; None if no species passed.
+    """Returns the result of the oldest model family that passed a task of `lmzoo ladder` with any seed, or None.
 
-    Models that adapt to the test text are ignored, as are species that are not installed.
+    Models that adapt to the test text are ignored, as are families that are not installed.
     """
     passed = [
         result for result in results if result.passed and not result.adapts_on_test and result.species in zoo.names()
@@ -195,23 +206,33 @@ def first_to_pass(results: Sequence[TaskResult]) -> TaskResult | None:
 
 
 def _deciding_excess(excess: float | None, relative_excess: float | None) -> float:
-    """Returns the number that decides if a model passes a task: `relative_excess`, or `excess` in nats if it is None.
+    """Returns the loss above the optimum by which `lmzoo ladder` decides if a model passes a task.
 
-    Returns infinity if both are None, because the model gave a token the probability 0.
+    This is `relative_excess`, the loss on target tokens relative to a baseline, or, if it is None because the task has
+    no target tokens, `excess`, the loss on all tokens in nats. Returns infinity if both are None, because the model
+    gave a token the probability 0.
     """
     deciding = excess if relative_excess is None else relative_excess
     return math.inf if deciding is None else deciding
 
 
 def _task_index(task: str) -> int:
-    """Returns the position of a task in the order of difficulty; raises UnknownNameError for an unknown task."""
+    """Returns the position of a task of `lmzoo ladder` in the order of difficulty, from 0 for the easiest.
+
+    Raises UnknownNameError for an unknown task.
+    """
     sources.card(task)
     return sources.names().index(task)
 
 
 @dataclass(frozen=True, eq=False)
 class _TestText:
-    """The test text of a task of the ladder, with the source's log-probabilities and target tokens."""
+    """A generated test text, with the true log-probability of each token, by which models are judged.
+
+    The text belongs to a task of `lmzoo ladder`, and was sampled from the source of the task: a rule that generates
+    text of known entropy. Target tokens are those that test the ability which the task requires, such as a closing
+    bracket.
+    """
 
     task: str
     stream: TokenStream
@@ -224,12 +245,12 @@ class _TestText:
 
     @classmethod
     def of(cls, task: str, stream: TokenStream) -> Self:
-        """Returns the test text of a task, with the log-probability of each token under the text's source."""
+        """Creates the test text of a task, with the log-probability of each token under the rule that generated it."""
         source = sources.source(task)
         return cls(task, stream, source.log_probs(stream), source.target_mask(stream), source.baseline_nats)
 
     def result(self, record: EvalRecord, log_probs: NDArray[np.floating]) -> TaskResult:
-        """Returns the result of a model on a task of the ladder.
+        """Returns the result of a model on a task of `lmzoo ladder`: its loss above the optimum, and whether it passed.
 
         `record`: evaluation of the model. `log_probs` (T,): log-probability of each of the T tokens of the test text
         under the model, in nats.
@@ -267,10 +288,10 @@ class _TestText:
 
 
 def _results(folder: Path, task: str) -> list[TaskResult]:
-    """Returns the results of all models on one task of the ladder benchmark, computed from their stored token scores.
+    """Returns the results of all models on one task of `lmzoo ladder`, computed from their stored log-probabilities.
 
     If a model family was trained with several settings, only the results with the newest settings are returned. Models
-    whose scores are missing in the run folder are left out; the next run evaluates them again.
+    whose log-probabilities are missing in the run folder are left out; the next run evaluates them again.
     """
     text = _TestText.of(task, EncodedCorpus.load(folder / "encoded").test.stream)
     records = read_records(folder / "results.jsonl")
@@ -286,7 +307,11 @@ def _results(folder: Path, task: str) -> list[TaskResult]:
 
 
 def _outcomes(task: str, comparison: RunResult[EvalRecord], results: Sequence[TaskResult]) -> list[Outcome[TaskResult]]:
-    """Converts the outcomes of models on one task of the ladder: task results replace the evaluation records."""
+    """Returns the outcomes of the models that were trained on one task of `lmzoo ladder`, with their task results.
+
+    `comparison` holds the outcomes with an evaluation record for each model; `results` are the results that replace
+    these records.
+    """
     known = {(result.species, result.seed): result for result in results}
     outcomes = []
     for outcome in comparison.outcomes:

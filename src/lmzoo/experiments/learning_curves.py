@@ -32,9 +32,10 @@ Against = Literal["tokens", "parameters", "FLOPs"]
 
 @dataclass(frozen=True)
 class Law:
-    """A power law for the loss as a function of training tokens, parameters or training FLOPs.
+    """A power law for the losses of models, as a function of training tokens, parameters or training FLOPs.
 
-    The law describes the losses of one model on several shares of the text, or of several models of a species.
+    The losses to which it was fitted are those of one model on several shares of the text, or of several models of a
+    species.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Curves:
 
     @property
     def protocol(self) -> str:
-        """The rule by which the corpus was divided into splits, without the sampling of documents for a share."""
+        """The rule by which the documents of the corpus were divided into train, validation and test split."""
         return self.records[-1].protocol.partition(SHARE_MARK)[0]
 
     @cached_property
@@ -81,7 +82,7 @@ class Curves:
         return [name for name in self.names if name not in adaptive]
 
     def leaders(self) -> list[tuple[float, str]]:
-        """Returns the best model in each range of training tokens, as pairs (start of the range, name).
+        """Returns the model with the lowest loss in each range of training tokens, as pairs (start of the range, name).
 
         Models without a loss on one of the shares, and models that adapt to the test text, are left out.
         """
@@ -92,7 +93,10 @@ class Curves:
         return [(tokens, complete[row]) for tokens, row in leaders(self.n_train_tokens, rows)]
 
     def crossings(self, first: str, second: str) -> list[Crossing]:
-        """Returns the crossings of the learning curves of two models, in numbers of training tokens, with intervals."""
+        """Returns the numbers of training tokens at which the learning curves of two models cross, with 95 % intervals.
+
+        `first` and `second` are the names of the models. The intervals are None if the scores of a model are missing.
+        """
         rows = [self.names.index(first), self.names.index(second)]
         measured = np.isfinite(self.losses[rows]).all(axis=0)
         one, other = self.losses[rows][:, measured]
@@ -101,10 +105,11 @@ class Curves:
         return crossings(self.n_train_tokens[measured], one, other, resampled)
 
     def laws(self) -> list[Law]:
-        """Fits power laws to the losses of each model against tokens, and of each species against parameters and FLOPs.
+        """Fits power laws to the losses of models, as functions of training tokens, parameters and training FLOPs.
 
-        A species has a law against parameters if models of several sizes were trained on the whole text, and a law
-        against FLOPs if its models are networks.
+        The losses of each model on all shares are fitted as a function of training tokens. The losses of all models of
+        a species are fitted as a function of the number of parameters, if models of several sizes were trained on the
+        whole text, and as a function of training FLOPs, if the models are networks.
         """
         laws = []
         for name, row in zip(self.names, self.losses, strict=True):
@@ -136,7 +141,10 @@ def share_name(share: float) -> str:
 
 
 def share_folder(folder: Path, share: float) -> Path:
-    """Returns the run folder of one share of the train split: share-64 for 1/64, in the folder of all curves."""
+    """Returns the folder with the models that were trained on one share of the train split.
+
+    For the share 1/64, this is `share-64` in `folder`, the folder of all learning curves.
+    """
     return folder / f"share-{1 / share:.0f}"
 
 
@@ -199,10 +207,11 @@ def _resampled(folder: Path, names: Sequence[str], shares: Sequence[float], *, l
 def _frontier(
     records: Sequence[EvalRecord], expense: Callable[[EvalRecord], float | None]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the Pareto-optimal records by loss and by an expense, such as training FLOPs, as two arrays (n,).
+    """Returns the expenses and the losses of the records that are Pareto-optimal in both, as two arrays (n,).
 
-    The arrays hold the expenses, increasing, and the losses of the n records that have a lower loss than all cheaper
-    records. `expense` returns the expense of a record, or None; records without an expense are left out.
+    An expense is a cost of a model, such as training FLOPs: `expense` returns it for a record, or None, and records
+    without an expense are left out. The n records are those with a lower loss than all cheaper records; the cheapest is
+    first.
     """
     figures = np.array(sorted((expense(record) or 0, loss_of(record) or 0) for record in records), np.float64)
     figures = figures[figures[:, 0] > 0]

@@ -50,9 +50,10 @@ class RunPlan:
     """Share of the whole train split that `corpus` holds, for a point of a learning curve; None outside of curves."""
 
     def checked(self) -> Self:
-        """Returns a copy of the plan with defaults in place of an empty `species` and of `jobs` None.
+        """Returns a copy of the plan in which the model families and the number of parallel jobs are filled in.
 
-        Raises UsageError for an unknown name, an invalid number or an unknown setting. Mistakes are thus reported
+        An empty `species` is replaced by all families that come with lmzoo, and `jobs` None by the default number.
+        Raises UsageError for an unknown name, an invalid number or an unknown setting, so that mistakes are reported
         before any model is trained.
         """
         jobs = check_jobs(self.jobs)
@@ -70,10 +71,10 @@ class RunPlan:
         return replace(self, species=species, jobs=jobs)
 
     def settings_of(self, species: str, *presets: str) -> dict[str, Any]:
-        """Returns the settings with which the plan trains a species.
+        """Returns the settings with which the models of a species (model family) are trained under the plan.
 
-        The settings of the budget are updated with the named `presets` of the species, and then with the plan's own
-        settings.
+        These are the settings of the budget, updated with the named `presets` of the species, and then with the plan's
+        own settings.
         """
         settings = settings_for(species, self.budget)
         for preset in presets:
@@ -81,13 +82,14 @@ class RunPlan:
         return merged(settings, self.settings.get(species, {}))
 
     def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan; a corpus that is given by name or path is read first."""
+        """Returns the corpus on which the models of the plan are trained; reads it if it is given by name or path."""
         return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:
-        """Returns the values that identify a run of the plan on a corpus: corpus, tokenizer, seed and lmzoo's version.
+        """Returns the values that identify a run of the plan: corpus, tokenizer, seed and lmzoo's version.
 
-        The run folder stores these values, and a run can only be continued with the same values.
+        The run folder stores these values, and a run can only be continued with the same values. `corpus` is the corpus
+        of the plan.
         """
         return {
             "corpus": corpus.name,
@@ -98,7 +100,7 @@ class RunPlan:
         }
 
     def default_folder(self, experiment: str = "") -> Path:
-        """Returns the default run folder of the plan: runs/EXPERIMENT-CORPUS-BUDGET.
+        """Returns the folder to which the results of the plan are written by default: runs/EXPERIMENT-CORPUS-BUDGET.
 
         If `experiment` is empty, the folder is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus.
         """

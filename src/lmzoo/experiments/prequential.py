@@ -213,14 +213,17 @@ class BlockLength:
 
 @dataclass(frozen=True)
 class _SavedBlocks:
-    """The compressed lengths of the blocks that a model has finished, from which an interrupted run continues."""
+    """The compressed lengths of the blocks of a text that a model has compressed so far, stored in a file.
+
+    An interrupted run continues after these blocks if the settings of the model are the same.
+    """
 
     settings: dict[str, Any]
     blocks: list[BlockLength]
 
 
 def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any) -> CodeRecord:
-    """Returns the record of a compressed text.
+    """Creates the record of the compressed length of a text under one model, from the lengths of its blocks.
 
     `block_bytes`: UTF-8 bytes of the text of each block. `blocks`: compressed length of each block. `facts`: the other
     fields of the record.
@@ -255,11 +258,14 @@ class _Job:
 
     @property
     def name(self) -> str:
-        """Name of the species."""
+        """Name of the species (model family) that compresses the text."""
         return self.card.name
 
     def matches(self, record: CodeRecord) -> bool:
-        """Returns True if a record of the same species has the settings of this job."""
+        """Returns True if a compressed length of an earlier run was reached with the settings of this job.
+
+        `record` holds the compressed length, under a model of the same species.
+        """
         return _same(record.settings, self.settings)
 
     def do(self, on_progress: OnProgress) -> CodeRecord:
@@ -313,7 +319,10 @@ class _Job:
         return self.folder / "blocks" / f"{self.name}.json"
 
     def _load_blocks(self) -> list[BlockLength]:
-        """Returns the blocks that an interrupted run compressed with the same settings; [] if there are none."""
+        """Returns the compressed lengths of the blocks that an interrupted run compressed with the same settings.
+
+        Returns [] if there are none.
+        """
         try:
             saved = parse_as(_SavedBlocks, read_text(self._blocks_path, "the blocks of a run"))
         except (SavedModelError, ValueError):  # the file is missing or damaged

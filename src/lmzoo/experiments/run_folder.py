@@ -48,10 +48,10 @@ def open_run(folder: Path, request: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _check(folder: Path, request: Mapping[str, Any]) -> None:
-    """Checks that a run folder is new, or holds a run of the same request.
+    """Raises UsageError unless a run folder is new or empty, or holds a run with the values in `request`.
 
-    The request consists of the values that identify the run, such as the corpus and the seed. Raises UsageError or
-    SavedModelError as `open_run` does.
+    These values identify a run, such as its corpus and its seed. Raises SavedModelError if the file with the values of
+    the earlier run is damaged.
     """
     earlier = read_request(folder)
     if not earlier:
@@ -68,9 +68,9 @@ def _check(folder: Path, request: Mapping[str, Any]) -> None:
 
 
 def read_request(folder: Path) -> dict[str, Any]:
-    """Reads `run.json`, which describes what a run was asked to do; returns {} if the folder has no such file.
+    """Returns the values that identify the run in a run folder, such as its corpus and its seed, from `run.json`.
 
-    Raises SavedModelError if the file is damaged.
+    Returns {} if the folder has no such file. Raises SavedModelError if the file is damaged.
     """
     path = folder / _REQUEST
     if not path.exists():
@@ -85,5 +85,8 @@ def read_request(folder: Path) -> dict[str, Any]:
 
 
 def scores_path(folder: Path, name: str, split: str) -> Path:
-    """Returns the path, in a run folder, of the file with a model's scores of each token of a split."""
+    """Returns the path of the file in a run folder that holds a model's log-probability of each token of a split.
+
+    `name` is the name of the model, and `split` is "valid" or "test".
+    """
     return folder / "scores" / name / f"{split}.safetensors"

@@ -282,7 +282,10 @@ def _open(path: Path) -> Any:
 
 
 def _names(n_layers: int) -> Iterator[tuple[str, str]]:
-    """Yields the names of each parameter of GPT-2: in lmzoo, and in `transformers.GPT2Model`."""
+    """Yields the names of each parameter of a GPT-2 with `n_layers` layers, as pairs.
+
+    The first name is the one in lmzoo, the second the one in `transformers.GPT2Model`.
+    """
     inner = (
         (f"blocks.{number}.{ours}", f"h.{number}.{name}")
         for number in range(n_layers)
@@ -295,7 +298,10 @@ def _names(n_layers: int) -> Iterator[tuple[str, str]]:
 
 
 def _is_transposed(name: str) -> bool:
-    """Returns True for the name of a weight matrix of `Conv1D`, which is the transpose of a matrix of `Linear`."""
+    """Returns True if `transformers` stores the transpose of the weight matrix with this name.
+
+    `transformers` uses the layer `Conv1D` for it, in place of `Linear`.
+    """
     return ".c_" in name and name.endswith("weight")
 
 

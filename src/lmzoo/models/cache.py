@@ -47,7 +47,7 @@ _N_CASES = 3
 
 
 class CacheState(NamedTuple):
-    """The state of a cache model: the state of the model that is combined with the caches, and the document so far."""
+    """The state of a cache model: the document so far, and the state of the model that is combined with the caches."""
 
     static: Any
     document: NDArray[np.int32]
@@ -112,10 +112,10 @@ def _kernel() -> Any:
     """Returns the compiled function `_read`, compiled at its first use because numba is slow to import."""
     from numba import types
 
-    from lmzoo.system.compiled import kernel, read, write
+    from lmzoo.system.compiled import kernel, read_only, writable
 
-    ids, powers = read(types.int32), read(types.float64)
-    weights, output = types.Array(types.float64, 2, "C", readonly=True), write(types.float64, 2)
+    ids, powers = read_only(types.int32), read_only(types.float64)
+    weights, output = types.Array(types.float64, 2, "C", readonly=True), writable(types.float64, 2)
     return kernel(ids, ids, ids, powers, weights, types.int64, types.int64, output, output)(_read)
 
 

@@ -13,7 +13,7 @@ from lmzoo.stream import TokenStream
 
 
 class StateSummary(NamedTuple):
-    """A summary of one hidden state of a model."""
+    """The frequency of one hidden state of a model, with its most likely tokens and next states."""
 
     state: int
     mass: float
@@ -28,7 +28,7 @@ class StateSummary(NamedTuple):
 
 @runtime_checkable
 class HasHiddenStates(Protocol):
-    """A model with discrete hidden states that can be listed, inferred and sampled."""
+    """The interface of a model with discrete hidden states, which can be listed, inferred from a text, and sampled."""
 
     def state_table(self, k: int = 10) -> list[StateSummary]:
         """Returns a summary of every hidden state, with its `k` most likely tokens and next states."""
@@ -58,12 +58,12 @@ def summaries(
     top_tokens: Callable[[int], list[tuple[int, float]]],
     n_next: int,
 ) -> list[StateSummary]:
-    """Returns a summary of each of the K hidden states of a model.
+    """Returns the frequency, the most likely tokens and the most likely next states of each of K hidden states.
 
     - `masses` (K,): fraction of all tokens that each state emits.
     - `transmat` (K, K): transition probabilities.
     - `top_tokens`: function that returns the most likely tokens of the state with a given index.
-    - `n_next`: number of most likely next states to include in each summary.
+    - `n_next`: number of most likely next states to include for each state.
     """
     check_count(0, k=n_next)
     return [

@@ -115,7 +115,7 @@ def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
 def read_band(
     model: LanguageModel[Any], stream: TokenStream, band: Band
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-    """Yields the predictions of a model for a range of positions of a stream, in blocks of B positions.
+    """Yields a model's predictions of the tokens in a range of positions of a stream, in blocks of B positions.
 
     Each block is a tuple: the indices (B,) of the positions, counted from the start of the range `band`, and the
     log-probabilities (B, V) of all V tokens at these positions. The model also reads the tokens of the document before

@@ -121,7 +121,11 @@ class AnchoredNetwork(Network):
 
     @abstractmethod
     def finish(self, x: Tensor) -> Tensor:
-        """Returns the hidden vectors of N windows of W tokens (N, W, D) from the output `x` of the last block."""
+        """Returns the hidden vectors (N, W, D), from which the next tokens are predicted, of N windows of W tokens.
+
+        `x` (N, W, D) is the output of the last block. A network with a final layer normalization applies it to `x`
+        here; a network without one returns `x`.
+        """
 
     def initial_state(self, batch_size: int) -> State:
         recent = torch.full((batch_size, self.window), EOT, device=self.device)

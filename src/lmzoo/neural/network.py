@@ -154,5 +154,8 @@ class Network(nn.Module, ABC):
 
     @staticmethod
     def _with_new_rows(rows: Tensor, n_new: int) -> Tensor:
-        """Returns the rows (V, ..) of V tokens followed by the rows of `n_new` new tokens."""
+        """Returns the rows (V, ..) of V tokens, followed by `n_new` rows for new tokens, each the mean of the V rows.
+
+        A row holds the parameters of one token, such as its embedding.
+        """
         return torch.cat([rows, rows.mean(0, keepdim=True).expand(n_new, *rows.shape[1:])])

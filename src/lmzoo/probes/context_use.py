@@ -50,7 +50,7 @@ _N_RESAMPLES = 400
 class Reach:
     """The number of context tokens that a model uses, with a 95 % confidence interval.
 
-    If a number exceeds the longest context D that was measured, D + 1 is stored.
+    D + 1 is stored for a number above D, the length of the longest context that was measured.
     """
 
     tokens: int
@@ -99,20 +99,21 @@ class ContextUse:
         return len(np.unique(self.documents))
 
     def loss(self, kind: Kind) -> NDArray[np.float64]:
-        """Returns the mean loss of the model at each of the K context lengths, (K,), in nats per token.
+        """Returns the mean loss (K,) of the model, in nats per token, at each of K lengths of the intact context.
 
-        `kind` is "cut" if the older tokens are removed and "shuffled" if they are shuffled. It is assumed that a longer
-        context has no higher loss: the result is the decreasing curve closest to the measured means (isotonic
-        regression).
+        The tokens before the intact context are removed for `kind` "cut", and shuffled for "shuffled". It is assumed
+        that a longer context has no higher loss: the result is the decreasing curve closest to the measured means
+        (isotonic regression).
         """
         return self.whole.mean() + _decreasing(getattr(self, kind).mean(0), self.lengths)
 
     def reach(self, kind: Kind, *, tolerance: float = 0.01, seed: int = 0) -> Reach:
-        """Returns the smallest context length at which the perplexity is almost as low as with the full context.
+        """Returns the number of context tokens that the model uses: more tokens hardly lower its perplexity.
 
-        The perplexity may be higher by the fraction `tolerance`, such as 0.01 for 1 %. For `kind` "cut", older tokens
-        are removed and the result is the effective context length. For "shuffled", older tokens are shuffled and the
-        result is the number of tokens whose order matters. The 95 % interval is a bootstrap with random `seed`.
+        At the returned number, the perplexity is higher than with the full context by at most the fraction `tolerance`,
+        such as 0.01 for 1 %. For `kind` "cut", the older tokens are removed, and the result is the effective context
+        length. For "shuffled", they are shuffled, and the result is the number of tokens whose order matters. The 95 %
+        interval is a bootstrap with random `seed`.
         """
         check_positive(tolerance=tolerance)
         lengths = self.lengths

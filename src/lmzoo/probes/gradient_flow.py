@@ -85,10 +85,10 @@ def gradient_flow(
 
 
 def _candidates(stream: TokenStream, distance: int) -> NDArray[np.int64]:
-    """Returns the number of tokens in each document that have at least `distance` + 1 earlier tokens in the document.
+    """Returns, for each document, the number of tokens for which gradients can be measured up to a given distance.
 
-    Only for these tokens can gradients be measured at this distance. At most `_DEEPEST` tokens per document
-    are counted.
+    These tokens have at least `distance` + 1 earlier tokens in the document. At most `_DEEPEST` tokens per document are
+    counted.
     """
     # The input before the first token is EOT, not a token of the document.
     return np.clip(stream.ends - stream.starts - distance - 1, 0, _DEEPEST)

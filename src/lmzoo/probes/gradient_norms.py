@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class GradientFlow:
-    """Norms of the gradients of N predictions with respect to the embeddings of the tokens up to D steps back."""
+    """The norms of the gradients of N predictions' losses with respect to the embeddings of the tokens before.
+
+    The tokens are the last token read (distance 0) and those up to D tokens before it (distances 1 to D).
+    """
 
     positions: NDArray[np.int64]
     """(N,): indices in the stream of the predicted tokens."""
@@ -31,14 +34,17 @@ class GradientFlow:
         return np.quantile(self.norms, q, axis=0)
 
     def reached(self) -> NDArray[np.float64]:
-        """Returns the share of predictions with a non-zero gradient norm at each distance 0 .. D, (D + 1,)."""
+        """Returns the share of predictions whose loss has a gradient other than 0 at each distance 0 .. D, (D + 1,).
+
+        The gradient is taken with respect to the embedding of the token that is d tokens before the last token read.
+        """
         return (self.norms > 0).mean(axis=0)
 
     def left(self) -> NDArray[np.float64]:
-        """Returns the median norm of the loss gradient at each distance, relative to distance 0, (D + 1,).
+        """Returns the median gradient norm at each distance 0 .. D, divided by the median at distance 0, (D + 1,).
 
-        The gradient is taken with respect to the embedding of the token d = 0 .. D steps before the last token read.
-        The result is 0 at every distance if the median at distance 0 is 0.
+        The gradient of a prediction's loss is taken with respect to the embedding of the token that is d tokens before
+        the last token read. The result is 0 at every distance if the median at distance 0 is 0.
         """
         median = self.quantile(0.5)
         return median / median[0] if median[0] > 0 else np.zeros_like(median)

@@ -40,7 +40,7 @@ _N_TOKENS_OF_STATE = 8
 
 @dataclass(frozen=True)
 class State:
-    """One hidden state of a model, with its most likely tokens as text."""
+    """One hidden state of a model: its frequency, its most likely tokens and next states, and the tokens as text."""
 
     summary: StateSummary
     tokens: list[str]
@@ -81,7 +81,7 @@ def probes_path(folder: Path, name: str) -> Path:
 
 
 def are_stored(home: Path) -> bool:
-    """Returns True if the folder `home` holds the stored measurements of a model."""
+    """Returns True if the folder `home` holds the measurements of a model that `measure` has written."""
     return (home / "predictions.json").exists()
 
 

@@ -27,7 +27,7 @@ _NARROW = 260
 
 @dataclass(frozen=True)
 class CostSection:
-    """The report's section about costs: the table and the figure of quality against cost."""
+    """The section of a report about the costs of models: a table, and a figure of bits per byte against each cost."""
 
     columns: list[costs.CostColumn]
     header: list[str]

@@ -68,7 +68,7 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of all models: a table, and a reliability diagram."""
+    """A table and a figure of how well predicted probabilities agree with observed frequencies, for all models."""
 
     header: tuple[str, ...]
     rows: list[list[str]]
@@ -90,7 +90,7 @@ class ShadedToken:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A passage on which one model has a much lower loss than another."""
+    """A passage of the test text on which one model has a much lower loss than another, with the loss of each token."""
 
     better: str
     worse: str
@@ -103,7 +103,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Differences:
-    """The report's section about where the models differ."""
+    """The section of a report that shows on which kinds of tokens and in which passages models differ."""
 
     breakdowns: list[Breakdown]
     calibration: Calibration
@@ -113,11 +113,12 @@ class Differences:
 def differences(
     folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus, figures: Figures
 ) -> Differences | None:
-    """Returns the report's section on where models differ: losses by kind of token, calibration, and passages.
+    """Returns the section of a report that shows on which kinds of tokens and in which passages models differ.
 
-    The passages are the parts of the test text on which two models differ most. `records` are the evaluation records,
-    best first; only records with stored log-probabilities are used, and None is returned if there are none. Models that
-    give some token probability 0 are left out, and models that adapt to the test text have no passages.
+    The section has the losses by kind of token, the calibration of each model, and the parts of the test text on which
+    two models differ most. `records` are the evaluation records, best first; only records with stored log-probabilities
+    are used, and None is returned if there are none. Models that give some token probability 0 are left out, and models
+    that adapt to the test text have no passages.
     """
     stream = encoded.test.stream
     scores: dict[str, TokenStats] = {}
@@ -183,7 +184,7 @@ def most_different(log_probs: Mapping[str, NDArray[np.floating]]) -> tuple[str, 
 
 
 def _tags(encoded: EncodedCorpus) -> NDArray[np.str_] | None:
-    """Returns the part of speech (T,) of each of the T test tokens.
+    """Returns the part of speech of each of the T tokens of a corpus's test split, such as "noun", as an array (T,).
 
     Returns None if the corpus is not annotated with parts of speech, cannot be read or has changed since it was
     encoded.

@@ -33,7 +33,7 @@ MAIN = ("model", "1 token", "whole document", "effective context", "order matter
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """Measurements of how much of its context one model uses, with the model's name in the report."""
+    """Measurements of how much of its context one model uses, and the name under which a report shows the model."""
 
     name: str
     year: int | None
@@ -75,7 +75,7 @@ class Use:
 
 @dataclass(frozen=True)
 class ContextSection:
-    """The report's section about the use of context."""
+    """The section of a report that shows how much of its context each model uses: a table and a figure."""
 
     n_positions: int
     n_documents: int
@@ -86,7 +86,10 @@ class ContextSection:
 
 
 def context_section(models: Sequence[ModelEntry], figures: Figures) -> ContextSection | None:
-    """Returns the report's section about the models' use of context; None if it was measured for no model."""
+    """Returns the section of a report that shows how much of its context each model uses.
+
+    Returns None if this was measured for none of the models.
+    """
     uses = [
         Use.of(model.record.name, model.record.species, model.probes.context)
         for model in models
@@ -99,10 +102,10 @@ def context_section(models: Sequence[ModelEntry], figures: Figures) -> ContextSe
 
 
 def rows(uses: Sequence[Use]) -> list[list[str]]:
-    """Returns the rows of the table of context use, one for each model.
+    """Returns the rows of a table that shows how much of its context each model uses, one row for each model.
 
-    A row has bits per token by context length, the effective context length, and the length within which order matters,
-    both with 95 % intervals.
+    A row has the bits per token at several context lengths, the effective context length, and the number of tokens
+    whose order matters, both with 95 % intervals.
     """
     table = []
     for use in uses:

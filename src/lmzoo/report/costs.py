@@ -15,7 +15,7 @@ MARK: Final = "◆"
 
 @dataclass(frozen=True)
 class CostColumn:
-    """A column of the cost table: one kind of cost, such as training time."""
+    """One kind of cost of a model, such as training time, as a column of a table of costs."""
 
     title: str
     meaning: str
@@ -29,7 +29,7 @@ class CostColumn:
 
     @property
     def axis(self) -> str:
-        """The title of a figure's axis: the column's title with its unit."""
+        """The title of a figure's axis for this kind of cost, with the unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
@@ -85,9 +85,8 @@ def priced_records(records: Sequence[EvalRecord], cost: CostColumn) -> list[tupl
 def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRecord]:
     """Returns the records that are Pareto-optimal in bits per byte and one kind of cost, the cheapest first.
 
-    `cost` is the column of the cost table, such as training time. A record is Pareto-optimal if no other record is at
-    least as good and at least as cheap, and better in one of the two. Two records that are equal in both are both
-    included.
+    `cost` is the kind of cost, such as training time. A record is Pareto-optimal if no other record is at least as good
+    and at least as cheap, and better in one of the two. Two records that are equal in both are both included.
     """
     sign = -1 if cost.is_rate else 1
     points = [(sign * value, record.bits_per_byte or 0.0, record) for record, value in priced_records(records, cost)]
@@ -103,17 +102,21 @@ def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRe
 
 
 def measured_costs(records: Sequence[EvalRecord]) -> list[CostColumn]:
-    """Returns the columns of the cost table in which at least one of the records has a value."""
+    """Returns the kinds of cost, such as training time, for which at least one of the records has a value."""
     return [cost for cost in COSTS if any(cost.value(record) is not None for record in records)]
 
 
 def header(records: Sequence[EvalRecord]) -> list[str]:
-    """Returns the titles of the cost table's columns; a cost that no record has is left out."""
+    """Returns the column titles of a table of the costs of models; kinds of cost that no record has are left out."""
     return ["model", "bits/byte", *(cost.title for cost in measured_costs(records))]
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the rows of the cost table, one for each model; the costs of Pareto-optimal models are marked."""
+    """Returns the rows of a table of costs, such as training time, one row for each model.
+
+    The costs of Pareto-optimal models are marked: no other model is at least as good and at least as cheap, and better
+    in one of the two.
+    """
     costs = measured_costs(records)
     fronts = [pareto_front(records, cost) for cost in costs]
     return [

@@ -20,7 +20,7 @@ LAW_HEADER = ("model", "against", "E", "95 %", "α", "95 %", "A", "misfit")
 
 @dataclass(frozen=True)
 class CrossingText:
-    """A sentence about two models whose learning curves cross."""
+    """A sentence that says with how much training text the learning curves of two models cross."""
 
     tokens: float
     """Training tokens at the crossing; at the last crossing if there are several."""
@@ -35,15 +35,18 @@ def tokens(number: float) -> str:
 
 
 def header(curves: Curves) -> list[str]:
-    """Returns the column titles of the table of losses: the model, then each share of the training split."""
+    """Returns the column titles of a table of test losses: "model", and each share of the train split.
+
+    The title of a share contains its number of tokens.
+    """
     shares = zip(curves.shares, curves.n_train_tokens.tolist(), strict=True)
     return ["model", *(f"{share_name(n)}: {short_number(size)}" for n, size in shares)]
 
 
 def rows(curves: Curves) -> list[list[str]]:
-    """Returns the rows of the table of test losses: one row per model, one column per share of the training split.
+    """Returns the rows of a table of test losses: one row for each model, one column for each share of the train split.
 
-    The model with the lowest loss on the whole text is first.
+    The model with the lowest loss on the whole train split is first.
     """
     return [
         [name, *("–" if math.isnan(loss) else f"{loss:.3f}" for loss in losses)]
@@ -52,7 +55,10 @@ def rows(curves: Curves) -> list[list[str]]:
 
 
 def best_by_size(curves: Curves) -> list[str]:
-    """Returns one sentence for each range of text sizes, from the smallest: the model with the lowest loss."""
+    """Returns one sentence for each range of training text sizes that names the model with the lowest test loss in it.
+
+    The smallest range is first, as in "below 210 k tokens: ngram".
+    """
     ranges = curves.leaders()
     names, ends = [name for _, name in ranges], [start for start, _ in ranges[1:]]
     if len(names) < 2:
@@ -62,7 +68,10 @@ def best_by_size(curves: Curves) -> list[str]:
 
 
 def crossings(curves: Curves) -> list[CrossingText]:
-    """Returns one sentence for each pair of models whose learning curves cross, the smallest number of tokens first."""
+    """Returns sentences about the amounts of training text at which the losses of two models are equal.
+
+    There is one sentence for each pair of models whose learning curves cross; the smallest amount is first.
+    """
     texts = []
     for first, second in itertools.combinations(curves.static, 2):
         of_pair = curves.crossings(first, second)
@@ -103,7 +112,11 @@ def _interval(crossing: Crossing) -> str:
 
 
 def law_rows(laws: Sequence[Law]) -> list[list[str]]:
-    """Returns the rows of the table of power laws, with dashes for models without a fitted law."""
+    """Returns the rows of a table of the power laws that were fitted to the losses of models.
+
+    A law has the form E + A x^-α, where x is an expense such as training tokens. A model for which no law could be
+    fitted has dashes.
+    """
     return [_law_row(one) for one in laws]
 
 

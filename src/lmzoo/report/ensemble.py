@@ -16,7 +16,7 @@ HEADER = ("model", "weight", "bits/byte without it", "increase", "95 % of the in
 
 @dataclass(frozen=True)
 class EnsembleSection:
-    """The report's section about the ensemble, a weighted average of the predictions of a run's models."""
+    """The section of a report about the ensemble of a run: a weighted average of the predictions of its models."""
 
     verdict: str
     """One sentence: the gain over the best single model."""
@@ -27,7 +27,10 @@ class EnsembleSection:
 
 
 def ensemble_section(folder: Path, records: Sequence[EvalRecord]) -> EnsembleSection | None:
-    """Returns the section about the ensemble; None if the run folder stores no ensemble of these records."""
+    """Returns the section of a report about the ensemble of a run, a weighted average of its models' predictions.
+
+    Returns None if the run folder stores no ensemble of the models in `records`.
+    """
     try:
         stored = load_ensemble(folder, records)
     except LmzooError:

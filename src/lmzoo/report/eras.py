@@ -27,7 +27,7 @@ _SOFTWARE = """@software{{lmzoo,
 
 
 def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
-    """Returns the rows of the table of models, one for each species (model family), the oldest first.
+    """Returns the rows of a table of model families (species): year, authors, idea and result, the oldest first.
 
     `records`: evaluation records, best first. A species with several records is shown with its best one.
     """

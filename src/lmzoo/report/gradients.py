@@ -22,9 +22,10 @@ HEADER = ("network", *(f"{distance} back" for distance in _DISTANCES), f"at leas
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient norms of one network by distance in tokens, with the network's name in the report.
+    """The gradient norms of one network, and the name under which a report shows the network.
 
-    The gradient is that of a prediction's loss with respect to the embedding of an earlier token.
+    A gradient norm is the norm of the gradient of a prediction's loss with respect to the embedding of an earlier
+    token. It was measured for each distance of this token, in tokens, from the last token read.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class GradientSection:
-    """The report's section about gradients."""
+    """The section of a report that shows how far gradients flow back in each network: a table and a figure."""
 
     n_positions: int
     header: tuple[str, ...]
@@ -49,7 +50,10 @@ class GradientSection:
 
 
 def gradient_section(models: Sequence[ModelEntry], figures: Figures) -> GradientSection | None:
-    """Returns the report's section about gradients; None if no model's gradients were measured."""
+    """Returns the section of a report that shows how far gradients flow back in each network.
+
+    Returns None if gradients were measured for none of the models.
+    """
     flows = [
         Flow(model.record.name, model.probes.gradients) for model in models if model.probes and model.probes.gradients
     ]

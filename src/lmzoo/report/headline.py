@@ -25,10 +25,11 @@ def text_name(record: EvalRecord) -> str:
 
 
 def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Headline:
-    """Returns the sentence that names the best model, its bits per byte and its lead over the next model.
+    """Returns a sentence that names the best model of a run, its bits per byte and its lead over the next model.
 
     `records`: evaluation records, best first. `comparison`: the significance tests between the models; if None, the
-    sentence has no lead. If no model has bits per byte, models with different tokenizers are not ranked.
+    sentence has no lead. If no model has bits per byte, the sentence names the model with the lowest perplexity, or no
+    model if their tokenizers differ.
     """
     best = records[0]
     if best.bits_per_byte is None and len({record.tokenizer_fingerprint for record in records}) > 1:

@@ -38,7 +38,10 @@ Rows = tuple[list[str], list[list[str]]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task of `lmzoo ladder`, a generated text of known entropy, with the results of the models on it."""
+    """The results of all models on one task of `lmzoo ladder`, a generated text of known entropy.
+
+    Also holds facts about the text, such as its entropy and some samples.
+    """
 
     card: sources.SourceCard
     samples: list[str]
@@ -62,9 +65,12 @@ class Task:
 
 
 def write_ladder(folder: str | Path) -> list[Path]:
-    """Writes `ladder.md` and `ladder.html` beside `ladder.jsonl` and returns their paths. Trains no model.
+    """Writes pages about the results of `lmzoo ladder` into the folder of the results, and returns their paths.
 
-    Raises LmzooError if the folder holds no result.
+    The results are the losses of models on a ladder of tasks: generated texts of known entropy. They are read from
+    `ladder.jsonl`; no model is trained. The pages, `ladder.md` and `ladder.html`, have a table of losses above the
+    entropy, and a section about each task. Also writes the figures, and the results as a table, `ladder.csv`. Raises
+    LmzooError if the folder holds no results.
     """
     folder = Path(folder)
     task_results = read_task_results(folder)
@@ -93,18 +99,20 @@ def write_ladder(folder: str | Path) -> list[Path]:
 
 
 def excess(task_results: Sequence[TaskResult]) -> Rows:
-    """Returns the table of excess cross-entropy: every model on every task, in nats per token above the entropy.
+    """Returns a table of the excess cross-entropy of every model on every task: its loss above the entropy of the text.
 
-    The second column names the oldest model that passed. Of several seeds the best is shown; "✓ 2/3" means that two
-    of three seeds passed.
+    A task is a generated text of known entropy; the unit is nats per token. The second column names the oldest model
+    that passed the task. Of several seeds of a model, the best is shown; "✓ 2/3" means that two of three seeds passed.
     """
     return _table(task_results, lambda result: figure(result.excess_nats, ".3f"))
 
 
 def shares(task_results: Sequence[TaskResult]) -> Rows:
-    """Returns the table of excess cross-entropy on the target tokens, as a share of the baseline loss.
+    """Returns a table of the loss of every model on the target tokens of every task, relative to a baseline.
 
-    Tasks without target tokens are left out.
+    A task is a generated text of known entropy, and its target tokens test one ability. 0 % is the lowest possible
+    loss, and 100 % the loss of a model that knows all except the fact that determines these tokens. Tasks without
+    target tokens are left out.
     """
     return _table(
         [result for result in task_results if result.n_target_tokens],
@@ -126,7 +134,10 @@ def _best(task_results: Sequence[TaskResult]) -> list[TaskResult]:
 
 
 def _mark(seeds: Sequence[TaskResult]) -> str:
-    """Returns "✓" if all seeds of a model passed, "✓ 2/3" if two of three did, and "" if none did."""
+    """Returns the mark of a model on a task: "✓" if it passed with all seeds, "✓ 2/3" if it passed with two of three.
+
+    The mark is empty if the model passed with no seed.
+    """
     n_passed = sum(result.passed for result in seeds)
     if not n_passed:
         return ""

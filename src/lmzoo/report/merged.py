@@ -28,7 +28,7 @@ from lmzoo.system.printable import name_text
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder with its evaluation records, and the name of the run in a report about several runs."""
+    """One of the runs that a report compares: its folder, its evaluation records and its name in the report."""
 
     name: str
     folder: Path
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """One evaluation record of one run, with a name that is unique in a report about several runs."""
+    """The evaluation of one model in one of several runs, with a name of the model that is unique among these runs."""
 
     run: Run
     record: EvalRecord
@@ -65,13 +65,13 @@ class Entry:
 
     @property
     def shown(self) -> EvalRecord:
-        """The evaluation record, with its unique name in the report as the label."""
+        """The evaluation record, in which the unique name of the model replaces the label."""
         return replace(self.record, label=self.name)
 
 
 @dataclass(frozen=True)
 class Text:
-    """One corpus, and all results on its test split."""
+    """The section of a report about several runs that shows all results on the test split of one corpus."""
 
     name: str
     headline: Headline
@@ -86,11 +86,12 @@ class Text:
 
 
 def write_merged(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
-    """Writes `merged.md` and `merged.html` about several runs into the folder `out` and returns their paths.
+    """Writes a page that compares the models of several runs into the folder `out`, and returns its paths.
 
-    Also writes the figures (`figures/`), the records (`merged.csv`) and the comparison of each pair of models on each
-    text (`pairs.csv`). Runs on one corpus are compared document by document, so their tokenizers may differ.
-    Raises UsageError if a run is named twice, and SavedModelError if a folder holds no results.
+    The page is written twice, as `merged.md` and as `merged.html`. Also writes the figures (`figures/`), the records
+    (`merged.csv`) and the comparison of each pair of models on each text (`pairs.csv`). Runs on one corpus are compared
+    document by document, so their tokenizers may differ. Raises UsageError if a run is named twice, and SavedModelError
+    if a folder holds no results.
     """
     out, figures = Path(out), Figures()
     runs = _runs([Path(folder) for folder in folders])
@@ -154,7 +155,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
-    """Returns the leaderboard entries of several runs on the same text, the best model first.
+    """Returns the evaluations of all models of several runs on the same text, the best model first.
 
     `records` are the evaluation records of these runs. A model that several runs trained in the same way is included
     once. Different models of the same name get the name of their run appended.
@@ -193,11 +194,12 @@ def _text(
 
 
 def _standings(found: list[Entry]) -> standings.Standings | None:
-    """Tests the differences between all pairs of models on one text for significance.
+    """Compares the losses of every two models on one text by significance tests; returns a table and a sentence.
 
     `found`: leaderboard entries of the text. Entries without stored scores, and models that are not ranked, are left
-    out. Returns None for fewer than two entries, and for different tokenizers with too few documents for a comparison
-    by document.
+    out. Models with the same tokenizer are compared token by token, models with different tokenizers document by
+    document. Returns None if there are fewer than two models, or if the tokenizers differ and the text has fewer than
+    10 documents.
     """
     names, scores, splits = [], [], []
     for entry in found:

@@ -15,7 +15,7 @@ from lmzoo.probes.stored import StoredProbes, load_probes, probes_path
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of a run: its description (card), its evaluation record and its stored measurements."""
+    """What a report shows about one model: its description (card), its results and its stored measurements."""
 
     card: zoo.Card
     record: EvalRecord

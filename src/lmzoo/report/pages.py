@@ -18,9 +18,10 @@ from lmzoo.zoo.citations import bibtex
 
 
 def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) -> list[Path]:
-    """Fills the page templates `names` with the values of `context`, and writes the pages into a folder.
+    """Writes pages of a report, such as "report.md" and "report.html", into a folder, and returns their paths.
 
-    Returns the paths of the pages.
+    `names` are the names of the pages and of the templates from which they are made; `context` holds the values for the
+    templates, by name.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmzoo.report"),
@@ -42,7 +43,7 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
 
 
 def _headings(page: str) -> list[tuple[str, str]]:
-    """Returns the anchor and the title of each second-level heading of an HTML page: its list of contents."""
+    """Returns the anchor and the title of each second-level heading of an HTML page, for a table of contents."""
     return [
         (anchor, Markup(title).striptags())
         for anchor, title in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page, re.DOTALL)

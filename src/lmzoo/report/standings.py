@@ -28,7 +28,7 @@ MAIN = ("model", "bits/byte", "behind the best", "95 % of the difference", "no s
 
 @dataclass(frozen=True)
 class Pair:
-    """The comparison of two models, the better one first. Differences are in bits per byte."""
+    """The difference between the losses of two models in bits per byte, with its significance."""
 
     better: str
     worse: str
@@ -43,7 +43,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Standings:
-    """The comparison of all ranked models with each other, the best model first."""
+    """The comparison of all ranked models with each other, as a table, a sentence and a list of pairs.
+
+    Models that adapt to the test text are not ranked. The best model is first.
+    """
 
     unit: str
     """What the bootstrap resamples, such as "118 documents"."""
@@ -55,7 +58,7 @@ class Standings:
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
-    """Compares the losses of every two models of a run statistically and returns the comparison as text.
+    """Compares the losses of every two models of a run by significance tests, and returns a table and a sentence.
 
     `records` are the evaluation records, best first. Only ranked models whose log-probabilities are stored in `folder`
     are compared; models that adapt to the test text are not ranked. Returns None if there are fewer than two.
@@ -71,9 +74,10 @@ def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpu
 
 
 def describe(names: Sequence[str], comparison: PairedComparison | None) -> Standings | None:
-    """Describes a statistical comparison of models in a table and a sentence; returns None if there is no comparison.
+    """Returns the result of significance tests between models as a table, a sentence, and a list of pairs of models.
 
-    `names` holds the names of the models in the same order as in `comparison`.
+    `names` are the names of the models in the order of `comparison`, the result of the tests. Returns None if
+    `comparison` is None.
     """
     if comparison is None:
         return None

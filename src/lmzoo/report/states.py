@@ -16,7 +16,10 @@ _N_LABEL_TOKENS = 3
 
 @dataclass(frozen=True)
 class StatesSection:
-    """The hidden states of one model that emit the largest shares of the text, and a graph of their transitions."""
+    """The section of a report about the hidden states of one model: a list of states, and a graph of their transitions.
+
+    The states are those that emit the largest shares of the text.
+    """
 
     name: str
     n_states: int
@@ -25,7 +28,7 @@ class StatesSection:
 
 
 def states_section(models: Sequence[ModelEntry], figures: Figures) -> StatesSection | None:
-    """Returns the report's section about hidden states, for the model with the fewest of them.
+    """Returns the section of a report about the hidden states of one model: the model with the fewest of them.
 
     A model with few states is the easiest to read. Returns None if no model has hidden states.
     """

@@ -27,11 +27,12 @@ def swept_settings(records: Sequence[EvalRecord]) -> dict[str, list[tuple[float,
 
 
 def reference_record(swept: Sequence[tuple[float, EvalRecord]], records: Sequence[EvalRecord]) -> EvalRecord | None:
-    """Returns the best model that does not belong to a sweep, as a reference for the models of the sweep.
+    """Returns the record of the best model with which the models of a sweep can be compared in a figure.
 
-    A sweep is a set of models that differ in one setting: `swept` holds pairs of the value and the evaluation record.
-    `records` holds all evaluation records, the best first. A model that adapts to the test text is comparable only with
-    other models that adapt. Returns None if there is no comparable model.
+    A sweep is a set of models that differ in one setting. `swept` holds the setting's value and the evaluation record
+    of each. `records` holds all evaluation records of the run, the best first. The model must not belong to the sweep.
+    If the models of the sweep adapt to the test text, it must adapt, too; otherwise it must not. Returns None if there
+    is no such model.
     """
     inside = [record for _, record in swept]
     adaptive = {record.adapts_on_test for record in inside}

@@ -13,10 +13,11 @@ from lmzoo.sources.rules import Rules
 
 
 def agreement(n_phrases: int) -> FiniteState:
-    """Creates the source of sentences such as "the keys near the door today are old", whose verb agrees with its noun.
+    """Creates a random generator of sentences in which a verb agrees with a noun that is farther back.
 
-    `n_phrases` phrases of three words, such as "near the door", separate them. The word "today" always precedes the
-    verb, so that only the number of the verb (singular or plural) has to be remembered.
+    An example is "the keys near the door today are old". The noun and the verb are separated by `n_phrases` phrases of
+    three words, such as "near the door". The word "today" always precedes the verb, so that only the number of the verb
+    (singular or plural) has to be remembered.
     """
     return FiniteState.of_rules(agreement_rules(n_phrases), targets="is was are were", baseline_nats=math.log(2))
 
@@ -41,7 +42,10 @@ def agreement_rules(n_phrases: int) -> Rules:
 
 
 def tense() -> FiniteState:
-    """Creates the source of sentences such as "she went to the store and bought bread", with two verbs in one tense."""
+    """Creates a random generator of sentences in which two verbs have the same tense.
+
+    An example is "she went to the store and bought bread".
+    """
     return FiniteState.of_rules(
         tense_rules(), targets="bought found ate sold buys finds eats sells", baseline_nats=math.log(2)
     )

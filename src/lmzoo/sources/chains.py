@@ -17,9 +17,10 @@ _SHARPNESS = 2
 
 
 def markov(order: int) -> FiniteState:
-    """Creates the source of melodies from a Markov chain of the given order, with fixed random probabilities.
+    """Creates a random generator of melodies: a Markov chain of the given order over notes.
 
-    Order 3 has fewer notes, so that all probabilities can be estimated from some thousand documents.
+    Its probabilities are random but fixed. The chain of order 3 has fewer notes, so that all its probabilities can be
+    estimated from some thousand melodies.
     """
     notes = _NOTES[: {1: 7, 2: 7, 3: 5}[order]]
     contexts = [context for n in range(order + 1) for context in itertools.product(range(len(notes)), repeat=n)]
@@ -47,7 +48,7 @@ _SELF_TRANSITION = 0.85
 
 
 def weather() -> FiniteState:
-    """Creates the source of activities that depend on a hidden weather: a hidden Markov model.
+    """Creates a random generator of sequences of activities that depend on a hidden weather: a hidden Markov model.
 
     Each of four kinds of weather has its own probabilities of activities. Every hour, the weather stays the same with
     probability 0.85, and otherwise changes to one of the other three. A fifth state, the night, ends the document.

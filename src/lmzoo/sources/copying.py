@@ -21,7 +21,10 @@ from lmzoo.stream import EOT, TokenStream
 
 
 class RepetitionState(NamedTuple):
-    """The state of a text source whose documents list random words, and then repeat words of this list."""
+    """The state of a `Repetition` source: the words that the document has listed, and the next word to repeat.
+
+    Each document of such a source lists random words, and then repeats all or some of them in the same order.
+    """
 
     first: tuple[int, ...]
     """Token ids that occurred for the first time, in order."""
@@ -40,7 +43,7 @@ class RepetitionState(NamedTuple):
 
 
 class Repetition(Source[RepetitionState]):
-    """A text source whose documents list random words, and then repeat words of this list.
+    """A text source (a generator of random text) whose documents list random words, and then repeat words of this list.
 
     Once the repetition has started, the rest of the document is determined.
     """
@@ -50,14 +53,14 @@ class Repetition(Source[RepetitionState]):
 
     @abstractmethod
     def _advance_first(self, state: RepetitionState, token_id: int) -> RepetitionState:
-        """Returns the state of the source after one more token, in the part of a document that lists words.
+        """Returns the state of the source after one more token of a document, before the document repeats any words.
 
         The token is another word of the list, or the token that starts the repetition of the list.
         """
 
     @abstractmethod
     def _first_probs(self, first: tuple[int, ...]) -> Mapping[int, float]:
-        """Returns the probabilities of the next token, by id, if the document has not started to repeat its words.
+        """Returns the probabilities of the next token of a document, by id, before the document repeats any words.
 
         `first` are the ids of the words so far. The next token is a further word, or the token that starts the
         repetition.
@@ -97,7 +100,7 @@ class Repetition(Source[RepetitionState]):
 
 @final
 class Copying(Repetition):
-    """A text source whose documents are a list of random words, a separator, and the same list again.
+    """A random generator of documents that are a list of random words, a separator, and the same list again.
 
     The separator is the last of `words`. The length of the list is chosen uniformly from `lengths`. A word can occur
     several times in a list.
@@ -125,7 +128,7 @@ class Copying(Repetition):
 
 @final
 class Induction(Repetition):
-    """A text source whose documents list distinct random words, and then repeat the list from one of its words on.
+    """A random generator of documents that list distinct words, and then repeat the list from one of its words on.
 
     An example is "fig dog cat hen dog cat hen". The repetition starts at a random word of the list, but not at the last
     one. The length of the list is chosen uniformly from `lengths`.
@@ -162,14 +165,14 @@ _THINGS = (
 
 
 def copying() -> Copying:
-    """Creates the source of lists of 5 to 12 words, each followed by the word "again" and the same list."""
+    """Creates a random generator of documents that are a list of 5 to 12 words, the word "again" and the same list."""
     return Copying([*_THINGS.split()[:16], "again"], range(5, 13))
 
 
 def induction() -> Induction:
-    """Creates the source of texts that list distinct words and then repeat the end of the list.
+    """Creates a random generator of documents that list distinct words and then repeat the end of the list.
 
-    Each text lists 8 to 16 words. A random word of the list follows, and after it the words that followed it in the
+    Each document lists 8 to 16 words. A random word of the list follows, and after it the words that followed it in the
     list. An example with a shorter list is "fig dog cat hen dog cat hen".
     """
     return Induction(_THINGS.split(), range(8, 17))

@@ -22,9 +22,10 @@ from lmzoo.stream import EOT, TokenStream
 
 @final
 class FiniteState(Source[NDArray[np.float64]]):
-    """A source with finitely many states, each of which emits a token and moves to the next state.
+    """A random generator of text with K hidden states, each of which emits a token and moves to the next state.
 
-    Its prediction state is an array (K,): the probability of each of the K states, given the tokens so far.
+    As a language model, its prediction state is an array (K,): the probability of each hidden state, given the tokens
+    so far.
     """
 
     def __init__(
@@ -36,11 +37,15 @@ class FiniteState(Source[NDArray[np.float64]]):
         targets: str = "",
         baseline_nats: float | None = None,
     ) -> None:
-        """Creates a source with K states and V tokens: the two special tokens and `words`.
+        """Creates a text source, a rule that generates random text, with K hidden states and V tokens.
 
-        Element (v, i, j) of `transitions` (V, K, K) is the probability that state i emits token v and moves to state j;
-        for the end-of-text token the next state has no effect. `startprob` (K,) is the distribution of the first state
-        of a document. `targets` are the target tokens, as words separated by spaces.
+        - `words` (V - 2 of them): the tokens without the two special tokens.
+        - `transitions` (V, K, K): element (v, i, j) is the probability that state i emits token v and moves to state j.
+          For the end-of-text token, the next state has no effect.
+        - `startprob` (K,): distribution over the states at the start of a document.
+        - `targets` (keyword): the words on which models are judged, separated by spaces.
+        - `baseline_nats` (keyword): the loss on these words, in nats per word above the lowest possible loss, of a
+          model that knows all of the rule except the fact that determines them.
         """
         super().__init__(words, baseline_nats=baseline_nats)
         self._transitions, self._startprob = transitions, startprob
@@ -49,12 +54,12 @@ class FiniteState(Source[NDArray[np.float64]]):
 
     @classmethod
     def of_rules(cls, rules: Rules, *, targets: str, baseline_nats: float) -> Self:
-        """Creates a finite-state source from a grammar.
+        """Creates a finite-state generator of the texts of a grammar, given by its rules.
 
         A derivation of the grammar is described by its stack: the symbols and words that are still to be written. Each
-        possible stack becomes a state of the source, so the grammar must have finitely many. `targets` are the target
-        tokens, which test the ability of a model, as words separated by spaces; `baseline_nats` is the baseline loss on
-        them.
+        stack that can occur becomes a hidden state, so the number of different stacks must be finite. `targets` are the
+        words on which models are judged, separated by spaces. `baseline_nats` is the loss on these words, in nats per
+        word above the lowest possible loss, of a model that lacks only the fact that determines them.
         """
         words, states = rules.words, [START]
         edges: list[tuple[int, int, int, float]] = []
@@ -99,10 +104,10 @@ class FiniteState(Source[NDArray[np.float64]]):
         return (nats + _nats(anywhere @ self._emissions)) / self.visits.sum()
 
     def _extend(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Extends each of C contexts by every word, and returns the expected visits after the longer contexts.
+        """Appends every word to each of C contexts, and returns the expected state visits after the longer contexts.
 
-        `masses` (C, K) are the expected numbers of visits to K states after each context. Contexts that never occur are
-        left out of the result.
+        `masses` (C, K): for each context and each of K hidden states, the expected number of times that a document is
+        in the state after the context. The result has the same form; contexts that never occur are left out.
         """
         after = np.concatenate([masses @ of_token for of_token in self._transitions[EOT + 1 :]])
         return after[after.any(axis=1)]

@@ -26,11 +26,12 @@ StackDistribution = Mapping[Stack, float]
 
 @final
 class Grammar(Source[StackDistribution]):
-    """A source that generates text by the rules of a probabilistic context-free grammar.
+    """A random generator of text by the rules of a probabilistic context-free grammar.
 
-    The tokens on which models are judged (target tokens) are the words in `targets` and, if `end_is_target`, the end of
-    the text. If the grammar is `ambiguous`, so that a text can have several derivations, its entropy has no closed
-    form.
+    Models are judged on the target tokens: the words in `targets`, which are separated by spaces, and the end of the
+    text if `end_is_target` is True. If the grammar is `ambiguous`, so that a text can have several derivations, its
+    entropy has no closed form. `baseline_nats` is the loss on the target tokens, in nats per token above the lowest
+    possible loss, of a model that lacks only the fact that determines them.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ from lmzoo.sources.rules import Rules
 
 
 def counting() -> Grammar:
-    """Creates the source of n words such as "climb" followed by n words such as "slide": the language a^n b^n.
+    """Creates a random generator of texts with n words such as "climb" followed by n words such as "slide".
 
-    n is at least 1 and has a geometric distribution with mean 6 2/3.
+    This is the formal language a^n b^n. n is at least 1 and has a geometric distribution with mean 6 2/3.
     """
     turns = 0.15
     rules = Rules(
@@ -31,7 +31,7 @@ def counting() -> Grammar:
 
 
 def brackets() -> Grammar:
-    """Creates the source of brackets of three kinds, nested to any depth.
+    """Creates a random generator of correctly nested brackets of three kinds, to any depth.
 
     This is a Dyck language (Chomsky & Schützenberger 1963).
     """
@@ -47,7 +47,7 @@ def brackets() -> Grammar:
 
 
 def english() -> Grammar:
-    """Creates the source of sentences such as "the farmer that the dogs see likes the cat in the garden".
+    """Creates a random generator of sentences such as "the farmer that the dogs see likes the cat in the garden".
 
     Verbs agree with their nouns, which may be many words earlier. The grammar is ambiguous: "in the garden" can belong
     to the noun or to the verb.

@@ -18,7 +18,10 @@ from lmzoo.stream import EOT, TokenStream
 
 
 class Facts(NamedTuple):
-    """The state of a recall source: the pairs of a name and a thing that a document contains so far."""
+    """The state of a `Recall` source: the things that a document has assigned to names, and the name read last.
+
+    The documents of such a source are pairs of a name and a thing, such as "anna red".
+    """
 
     things: Mapping[int, int]
     """Token id of the thing of each name, by the token id of the name."""
@@ -30,10 +33,10 @@ class Facts(NamedTuple):
 
 @final
 class Recall(Source[Facts]):
-    """A text source whose documents are pairs such as "anna red"; a name is followed by the same thing each time.
+    """A random generator of documents with pairs such as "anna red", in which each name keeps its thing.
 
-    Names are random. The thing is random when its name occurs for the first time in a document. The number of pairs is
-    chosen uniformly from `lengths`.
+    Names are random. The thing is random when its name occurs for the first time in a document, and the same each
+    further time. The number of pairs is chosen uniformly from `lengths`.
     """
 
     def __init__(self, names: Sequence[str], things: Sequence[str], lengths: range) -> None:
@@ -92,7 +95,7 @@ _COLOURS = "red orange yellow green blue purple black white brown pink gold grey
 
 
 def recall() -> Recall:
-    """Creates the source of pairs such as "anna red", in which a name has the same colour throughout a document.
+    """Creates a random generator of pairs such as "anna red", in which each name keeps its colour in a document.
 
     A document has 8 to 16 pairs, of 4 names and 12 colours. With twice as many names, a small transformer needs more
     than a few million tokens to learn to look up colours.

@@ -54,7 +54,7 @@ class Rules:
 
     @property
     def mean_length(self) -> float:
-        """Mean number of words of a text."""
+        """Mean number of words of the texts that the grammar generates."""
         return sum(
             self.counts[symbol] * prob * sum(one not in self._rules for one in sequence)
             for symbol, alternatives in self._rules.items()
@@ -63,7 +63,7 @@ class Rules:
 
     @property
     def entropy(self) -> float:
-        """Entropy of the derivation of a text, in nats (Grenander 1976).
+        """Entropy, in nats, of the derivation of a text that the grammar generates (Grenander 1976).
 
         This is the entropy of the text if the grammar is unambiguous.
         """

@@ -43,17 +43,20 @@ class Source(LanguageModel[State]):
     @property
     @abstractmethod
     def entropy(self) -> float | None:
-        """The entropy of the source in nats per token, end-of-text tokens included; None if there is no closed form."""
+        """The entropy of the generated text in nats per token, end-of-text tokens included.
+
+        None if there is no closed form.
+        """
 
     @abstractmethod
     def target_mask(self, stream: TokenStream) -> NDArray[np.bool_]:
-        """Returns a mask (T,) that is True at the target tokens of a stream of T tokens.
+        """Returns a mask (T,) that is True at those of the T tokens of a stream on which models are judged.
 
-        Target tokens are the ones that test the ability of the source, such as a verb that must agree with its subject.
+        These target tokens test one ability, such as a verb that must agree with its subject.
         """
 
     def sample(self, n_documents: int, rng: np.random.Generator) -> TokenStream:
-        """Samples documents from the source, all in parallel."""
+        """Samples `n_documents` random documents by the rule of the source, and returns them as one token stream."""
         documents: list[list[int]] = [[] for _ in range(n_documents)]
         unfinished = list(range(n_documents))
         states: Sequence[State] = [self.initial_state()] * n_documents

@@ -49,13 +49,16 @@ Function = Callable[..., Any]
 Types = Sequence[types.Type]
 
 
-def read(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that compiled code only reads, such as a read-only memory-mapped array."""
+def read_only(dtype: types.Type, ndim: int = 1) -> types.Type:
+    """Returns the numba type of an array argument that a compiled function only reads.
+
+    The function then also accepts arrays that cannot be written, such as read-only memory-mapped arrays.
+    """
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-def write(dtype: types.Type, ndim: int = 1) -> types.Type:
-    """Returns the numba type of an array that compiled code writes."""
+def writable(dtype: types.Type, ndim: int = 1) -> types.Type:
+    """Returns the numba type of an array argument to which a compiled function may write."""
     return types.Array(dtype, ndim, "C")
 
 
@@ -64,11 +67,12 @@ def kernel(
 ) -> Callable[[Function], Any]:
     """Returns a decorator that compiles a function with numba.
 
-    `arguments` are the numba types of the arguments of the function, or several sequences of such types, each of which
-    the compiled function then accepts. The machine code is cached on disk: beside the source, in the cache folder of
-    the user, or else in a private temporary folder. The compiled function runs without the interpreter lock, so that
-    several threads can run it in parallel. With `reassociate`, sums may be computed in a different order, which allows
-    vector instructions.
+    The positional arguments, `arguments`, are the numba types of the arguments of the function, or several sequences of
+    such types, each of which the compiled function then accepts. The keyword arguments are the numba type of the
+    result, `returns`, and `reassociate`: if it is True, sums may be computed in a different order, which allows vector
+    instructions. The machine code is cached on disk: beside the source, in the cache folder of the user, or else in a
+    private temporary folder. The compiled function runs without the interpreter lock, so that several threads can run
+    it in parallel.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments

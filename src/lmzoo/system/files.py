@@ -180,10 +180,10 @@ def private_folder() -> tuple[Path | None, bool]:
 
 @contextmanager
 def _place_for(path: Path) -> Iterator[Path]:
-    """Yields the path to which a file is written before it is moved to `path`.
+    """Yields the path to which the new content of the file `path` is written, before it is moved to `path`.
 
     This path lies in a new temporary folder. Only if `path` is inside a folder that is itself being written atomically,
-    the file is written to `path` directly.
+    the content is written to `path` directly.
     """
     if any(map(is_workspace, path.parents)):
         yield path
@@ -225,10 +225,11 @@ def _final(path: Path) -> Path:
 
 
 def _clear(workspace: Path) -> None:
-    """Deletes a temporary folder that was used to replace a file or folder.
+    """Deletes the temporary folder `workspace`, and first completes a replacement of a folder that was interrupted.
 
-    A folder is replaced by two renames: the old folder moves away, and the new one takes its place. If the process was
-    killed between the two, this function completes the second rename, or restores the old folder if that fails.
+    A folder is replaced by two renames: the old folder is moved into the temporary folder, and then the new folder
+    takes its place. If the process was killed between the two, the second rename is done now. If that fails, the old
+    folder is moved back.
     """
     old = workspace / "old"
     if old.exists():

@@ -33,9 +33,9 @@ _last = -math.inf
 def handle_interrupts(*always: int) -> None:
     """Makes the signals SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in this process.
 
-    Signals that the process ignores, as under nohup, remain ignored, except those in `always`. A further signal within
-    5 seconds has no effect, because a process that was started by another one receives Ctrl-C twice: from the terminal
-    and from its parent.
+    Signals that the process ignores, as under nohup, remain ignored, except for those that are given as positional
+    arguments, `always`. A further signal within 5 seconds has no effect, because a process that was started by another
+    one receives Ctrl-C twice: from the terminal and from its parent.
     """
     for number in SIGNALS:
         if number in always or signal.getsignal(number) != signal.SIG_IGN:

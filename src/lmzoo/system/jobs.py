@@ -39,7 +39,7 @@ Record_co = TypeVar("Record_co", covariant=True)
 
 
 class Job(Protocol[Record_co]):
-    """A task that can be sent to another process and run there."""
+    """A piece of work, such as the training of one model, that can be sent to another process and run there."""
 
     @property
     def name(self) -> str:
@@ -47,13 +47,13 @@ class Job(Protocol[Record_co]):
         ...
 
     def do(self, on_progress: OnProgress) -> Record_co:
-        """Runs the job, and returns its result, which is called its record."""
+        """Runs the job in the current process, and returns its result, which is called its record."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Record]):
-    """The outcome of a job: the result that the job returned (its record), or the error message if it failed."""
+    """The outcome of a job that has ended: the result that it returned, called its record, or an error message."""
 
     name: str
     record: Record | None = None

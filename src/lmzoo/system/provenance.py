@@ -17,7 +17,7 @@ from lmzoo.system.version import __version__
 def versions(*others: str) -> dict[str, str]:
     """Returns the installed versions of lmzoo, Python, and the packages that affect numerical results.
 
-    `others` are the names of further packages; packages that are not installed are left out.
+    The positional arguments, `others`, are the names of further packages; packages that are not installed are left out.
     """
     installed = {"lmzoo": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "torch", "tokenizers", "numba", "transformers", *others):

@@ -356,7 +356,10 @@ def _checked(text: str) -> str:
 
 
 def special_entry(name: str) -> str:
-    """Returns the vocabulary entry of the special token `name`. No text is ever encoded as this entry."""
+    """Returns the string that stands for the special token `name` in the vocabulary of a tokenizer.
+
+    No text is ever encoded as the special token, not even a text that contains this string.
+    """
     return _SPECIAL_ENTRY.format(name)
 
 
@@ -371,9 +374,10 @@ def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _keeps_all(step: dict[str, Any]) -> bool:
-    """Returns True if every text can be recovered exactly after a given step of a normalizer or pre-tokenizer.
+    """Returns True if a step of a normalizer or pre-tokenizer loses no information about any text.
 
-    Unicode normalisation (NFC) and marks for spaces ("▁") change some texts only, so they count as changes here.
+    The text before the step can then be recovered exactly. Steps that lose something in some texts only, such as
+    Unicode normalisation (NFC) or a mark for spaces ("▁"), give False.
     """
     match step["type"]:
         case "ByteLevel":

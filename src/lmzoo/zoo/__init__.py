@@ -115,10 +115,10 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
 def check_choice_of_settings(
     settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
 ) -> None:
-    """Checks the names of settings that are grouped by species (model family), for a run with the given `species`.
+    """Raises an error if settings that are grouped by species (model family) do not fit a run of the given `species`.
 
-    Raises UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is not part
-    of the run. `of` is what the error message calls the run.
+    The error is UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is
+    not part of the run. The message calls the run `of`.
     """
     for name in species:
         card(name)  # so that a misspelt species is reported first
@@ -131,9 +131,9 @@ def check_choice_of_settings(
 
 
 def year(species: str) -> int | None:
-    """Returns the year in which a model family was introduced, or None if no family of this name is registered.
+    """Returns the year in which a model family was introduced; None for a family that is not registered.
 
-    A name may be unregistered because the package that provided its model family was removed.
+    This is the case if the package that provided the family was removed.
     """
     return card(species).year if species in names() else None
 

@@ -42,9 +42,9 @@ class Card:
     """Largest difference of two log-probabilities, in nats, that rounding alone explains; used by `lmzoo.testing`."""
 
     def resolve(self) -> Callable[..., LanguageModel[Any]]:
-        """Imports and returns the factory function of the species.
+        """Imports and returns the function that creates an untrained model of the family which the card describes.
 
-        Raises ConfigurationError if it cannot be imported.
+        Raises ConfigurationError if the function cannot be imported.
         """
         module, _, function = self.factory.partition(":")
         try:

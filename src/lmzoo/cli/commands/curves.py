@@ -108,7 +108,7 @@ def curves(
 
 
 def _finish(share: float, outcome: Outcome[EvalRecord]) -> None:
-    """Prints one line on stderr about one point of a learning curve: a model that was trained on one share."""
+    """Prints one line on stderr about a model that was trained on one share of the text."""
     from lmzoo.experiments.learning_curves import share_name
 
     note_fit(outcome, name=f"{share_name(share)} · {outcome.name}", quality=_quality)

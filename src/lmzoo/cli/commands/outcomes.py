@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 def note_fit(
     outcome: Outcome[EvalRecord], *, name: str = "", quality: Callable[[EvalRecord], str] | None = None
 ) -> None:
-    """Prints one line on stderr about a model that was trained: the error, or the quality and the training time.
+    """Prints one line on stderr about a model whose training has ended.
 
-    `name` is the label of the line (default: the name of the job). `quality` turns the record of the job into text,
-    such as "1.311 bits/byte"; None leaves the quality out.
+    The line has the error, or the quality, if a function `quality` is given that describes it, and the training time.
     """
     name, record = name or outcome.name, outcome.record
     if record is None:

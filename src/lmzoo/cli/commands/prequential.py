@@ -101,7 +101,7 @@ def prequential(
 
 
 def _finish(outcome: Outcome[CodeRecord]) -> None:
-    """Prints one line on stderr about the compressed length that a model or a compressor has reached."""
+    """Prints one line on stderr when a model or a general compressor has compressed the text."""
     record = outcome.record
     if record is None:
         terminal.note(f"  {outcome.name}: left out: {outcome.error}")

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from lmzoo.models.class_hmm.layout import EOT_CLASS, EOT_STATE, START, Counts, Layout, Parameters, StateDistribution
 from lmzoo.stream import TokenStream
-from lmzoo.system.compiled import N_THREADS, kernel, read, write
+from lmzoo.system.compiled import N_THREADS, kernel, read_only, writable
 
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
-_LAYOUT = (read(_I32), read(_I64), read(_I64))  # classes, first states, first emissions
-_PARAMETERS = (read(_F32, 2), read(_F32))
-_FILTERED = (write(_I64), write(_F32), write(_F32))  # offsets, probabilities, likelihoods
+_LAYOUT = (read_only(_I32), read_only(_I64), read_only(_I64))  # classes, first states, first emissions
+_PARAMETERS = (read_only(_F32, 2), read_only(_F32))
+_FILTERED = (writable(_I64), writable(_F32), writable(_F32))  # offsets, probabilities, likelihoods
 
 _BLOCK: Final = 4096
 """Tokens per block; a block of short documents is extended to the end of its last document."""
@@ -42,10 +42,10 @@ _MANY_COUNTS: Final = 1 << 28
 
 
 class Filtered(NamedTuple):
-    """The filtered state distributions of a hidden Markov model after each of N tokens.
+    """The probabilities of the states of a hidden Markov model after each of N tokens, given the tokens so far.
 
-    Each token allows only the states of its class, so the distributions have different sizes. They are stored one after
-    another in the flat array `probs`.
+    After a token, only the states of its class have a probability above 0, and only these probabilities are stored. The
+    distributions have different sizes, and follow each other in the flat array `probs`.
     """
 
     ids: NDArray[np.int32]
@@ -236,7 +236,7 @@ def _in_threads(work: Callable[[Any], Any], parts: Iterable[Any], n_threads: int
         yield from pool.map(work, parts)
 
 
-@kernel(read(_I32), _I64, write(_F32), *_LAYOUT, *_PARAMETERS, *_FILTERED, reassociate=True)
+@kernel(read_only(_I32), _I64, writable(_F32), *_LAYOUT, *_PARAMETERS, *_FILTERED, reassociate=True)
 def _filter(
     ids, class_before, previous, classes, first_state, first_emission, transmat, emissions,
     offsets, filtered, likelihoods,
@@ -275,7 +275,8 @@ def _filter(
 
 
 @kernel(
-    read(_I32), types.boolean, _I64, write(_F32, 2), *_LAYOUT, *_PARAMETERS, *_FILTERED, write(_F32, 2), write(_F64),
+    read_only(_I32), types.boolean, _I64, writable(_F32, 2), *_LAYOUT, *_PARAMETERS, *_FILTERED, writable(_F32, 2),
+    writable(_F64),
     returns=_I64, reassociate=True,
 )  # fmt: skip
 def _smooth(
@@ -318,7 +319,7 @@ def _smooth(
     return row
 
 
-@kernel(read(_I32), *_LAYOUT, *_PARAMETERS, read(_I64), write(_I64), write(_I64))
+@kernel(read_only(_I32), *_LAYOUT, *_PARAMETERS, read_only(_I64), writable(_I64), writable(_I64))
 def _decode(ids, classes, first_state, first_emission, transmat, emissions, offsets, came_from, path):
     """Writes the most likely sequence of hidden states for the tokens `ids` to `path` (Viterbi 1967).
 

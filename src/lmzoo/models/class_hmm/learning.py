@@ -137,9 +137,10 @@ class Prior(NamedTuple):
 
 @dataclass
 class SplittingState:
-    """The state of an unfinished fit of a large hidden Markov model, with all that is needed to resume it.
+    """What is needed to resume an interrupted fit of a large hidden Markov model: counts, parameters and scores.
 
-    Scores are mean log-probabilities of the tokens of the validation set, in nats.
+    The fit starts with few hidden states, and splits them until it has the requested number. Scores are mean
+    log-probabilities of the tokens of the validation set, in nats.
     """
 
     layout: Layout
@@ -166,7 +167,10 @@ class SplittingState:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, fingerprint: str) -> SplittingState | None:
-        """Loads the state of an interrupted fit from a checkpoint; returns None if there is no checkpoint."""
+        """Loads the state of an interrupted fit of a large hidden Markov model from a checkpoint.
+
+        Returns None if there is no checkpoint.
+        """
         saved = checkpoint.load(fingerprint)
         if saved is None:
             return None
@@ -232,7 +236,7 @@ def split(state: SplittingState, n_states: int, rng: np.random.Generator) -> Spl
 
 @final
 class Fit:
-    """One fit of a large hidden Markov model to training data."""
+    """The training of a large hidden Markov model on given data, with given settings and random seed."""
 
     def __init__(self, data: TrainingData, vocab_size: int, settings: Settings, seed: int) -> None:
         self._data, self._vocab_size, self._settings, self._seed = data, vocab_size, settings, seed
@@ -303,11 +307,10 @@ class Fit:
                 return parameters, score
 
     def _maximise_and_score(self, state: SplittingState, strengths: Strengths) -> tuple[Parameters, float]:
-        """Computes the parameters of a hidden Markov model from expected counts (M-step), and their validation score.
+        """Computes new parameters of a hidden Markov model from expected counts (M-step), and their validation score.
 
-        `strengths` are the weights of the priors of the parameters, in counts.
-
-        The score is the mean log-probability of the tokens of the validation set, in nats.
+        `strengths` are the weights of the priors of the parameters, as pseudo-counts. The score is the mean
+        log-probability of the tokens of the validation set, in nats.
         """
         from lmzoo.models.class_hmm.inference import log_likelihood  # numba is slow to import
 

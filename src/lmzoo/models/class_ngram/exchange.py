@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lmzoo.errors import TrainingError
 from lmzoo.stream import EOT, TokenStream
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 from lmzoo.system.progress import OnProgress, Progress
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
@@ -119,23 +119,32 @@ def cluster(stream: TokenStream, vocab_size: int, n_classes: int, on_progress: O
     return clustering
 
 
-@kernel(_I64, read(_F64), returns=_F64)
+@kernel(_I64, read_only(_F64), returns=_F64)
 def _n_log_n(n, table):
     return table[n] if n < table.size else n * np.log(np.float64(n))
 
 
 @kernel(
-    _I64, _I64, read(_I32), read(_I64, 2), read(_I32, 2), read(_I32, 2), write(_I64, 2), write(_I64, 2), write(_I64),
+    _I64, _I64, read_only(_I32), read_only(_I64, 2), read_only(_I32, 2), read_only(_I32, 2), writable(_I64, 2),
+    writable(_I64, 2), writable(_I64),
     returns=_I64,
 )  # fmt: skip
 def _look_around(side, token, classes, starts, neighbours, pair_counts, near, near_classes, n_near):
-    """Counts the classes of the tokens that follow (`side` = 0) or precede (`side` = 1) a token in a text.
+    """Counts the classes of the tokens that follow a token in a text (`side` = 0) or precede it (`side` = 1).
 
-    The results are written to three arrays: the count of each class to near[side], the classes with a count above 0 to
-    near_classes[side], and the number of these classes to n_near[side]. The text is given by its pairs of neighbouring
-    tokens: neighbours[side, i] is a neighbour of token w for i from starts[side, w] to starts[side, w + 1] - 1, and
-    pair_counts[side, i] the number of times that it occurs there. Occurrences of the token beside itself are not
-    counted; their number is returned.
+    Occurrences of the token beside itself are left out of the counts; their number is returned. Inputs:
+
+    - `classes` (V,): class of each of the V tokens of the vocabulary.
+    - `neighbours` (2, P): on each side, the different neighbours of token 0, then of token 1, and so on.
+    - `starts` (2, V + 1): on each side, the neighbours of token w have the indices from starts[side, w] to
+      starts[side, w + 1] - 1.
+    - `pair_counts` (2, P): number of times that the text contains each pair of a token and a neighbour.
+
+    Results, for G classes; `near` and `n_near` must be 0 before the call:
+
+    - `near` (2, G): near[side, g] receives the number of neighbours with the class g.
+    - `near_classes` (2, G): near_classes[side] receives the classes with a number above 0.
+    - `n_near` (2,): n_near[side] receives the number of these classes.
     """
     itself = 0
     for i in range(starts[side, token], starts[side, token + 1]):
@@ -151,8 +160,9 @@ def _look_around(side, token, classes, starts, neighbours, pair_counts, near, ne
 
 
 @kernel(
-    _I64, _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2)
-)
+    _I64, _I64, _I64, _I64, writable(_I64, 2), writable(_I64, 2), writable(_I64), read_only(_I64, 2), writable(_I32, 3),
+    writable(_I64, 2),
+)  # fmt: skip
 def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, counts, totals):
     """Updates the class counts when a token is added to the class `home` (`sign` = 1) or removed from it (`sign` = -1).
 
@@ -173,8 +183,8 @@ def _shift(sign, token, home, itself, near, near_classes, n_near, token_counts, 
 
 
 @kernel(
-    _I64, _I64, _I64, write(_I64, 2), write(_I64, 2), write(_I64), read(_I64, 2), write(_I32, 3), write(_I64, 2),
-    read(_F64), write(_F64), returns=_I64,
+    _I64, _I64, _I64, writable(_I64, 2), writable(_I64, 2), writable(_I64), read_only(_I64, 2), writable(_I32, 3),
+    writable(_I64, 2), read_only(_F64), writable(_F64), returns=_I64,
 )  # fmt: skip
 def _best_class(token, previous, itself, near, near_classes, n_near, token_counts, counts, totals, table, gains):
     """Returns the class to which a token must be added to maximise the likelihood of the text.
@@ -210,8 +220,8 @@ def _best_class(token, previous, itself, near, near_classes, n_near, token_count
 
 
 @kernel(
-    read(_I32), write(_I32), write(_I32, 3), write(_I64, 2), read(_I64, 2), read(_I64, 2), read(_I32, 2), read(_I32, 2),
-    read(_F64), returns=_I64,
+    read_only(_I32), writable(_I32), writable(_I32, 3), writable(_I64, 2), read_only(_I64, 2), read_only(_I64, 2),
+    read_only(_I32, 2), read_only(_I32, 2), read_only(_F64), returns=_I64,
 )  # fmt: skip
 def _exchange(tokens, classes, counts, totals, token_counts, starts, neighbours, pair_counts, table):
     n_classes = totals.shape[1]

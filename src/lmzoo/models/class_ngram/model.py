@@ -130,7 +130,10 @@ class ClassNgramModel(LanguageModel[int]):
         return self._to_tokens(self._class_model.next_log_probs(state))
 
     def _to_tokens(self, class_log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Converts log-probabilities of G classes (.., G) to log-probabilities of V tokens (.., V)."""
+        """Converts log-probabilities (.., G) of the class of the next token to log-probabilities (.., V) of the token.
+
+        There are G classes and V tokens.
+        """
         log_probs = np.take(class_log_probs, self.classes, axis=-1)
         log_probs += self._log_in_class
         return log_probs

@@ -73,7 +73,7 @@ _GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": P
 
 @dataclass
 class EMState:
-    """The state of an unfinished Baum-Welch fit, with all that is needed to resume it.
+    """What is needed to resume an interrupted Baum-Welch fit: parameters, scores and numbers of iterations.
 
     Scores are mean log-probabilities of the tokens of the validation set, in nats.
     """
@@ -97,7 +97,7 @@ class EMState:
     best_parameters: Parameters | None = None
 
     def accept(self, parameters: Parameters, objective: float, slack: float) -> None:
-        """Replaces the current parameters by those of a new M-step, and counts the iteration.
+        """Replaces the current parameters by new ones, which an M-step has computed, and counts the iteration.
 
         `objective`, in nats, is the objective of the current parameters, which the E-step has just computed. Raises
         TrainingError if it is more than `slack` below the objective that was stored in the previous iteration.
@@ -129,7 +129,10 @@ class EMState:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, fingerprint: str) -> EMState | None:
-        """Loads the EM state of an interrupted fit from a checkpoint; returns None if there is no checkpoint."""
+        """Loads the state of an interrupted Baum-Welch fit from a checkpoint.
+
+        Returns None if there is no checkpoint.
+        """
         saved = checkpoint.load(fingerprint)
         if saved is None:
             return None

@@ -67,9 +67,14 @@ class Counts(NamedTuple):
 def filter_batch(batch: Batch, at_starts: Floats, parameters: Parameters) -> tuple[Floats, Floats, Floats]:
     """Runs the forward filter of a hidden Markov model over a batch of B text blocks with P tokens in total.
 
-    `at_starts` (B, K) holds the predictive distribution over the K states at the start of each block. Returns the
-    predictive distributions (P, K) before the tokens, the likelihoods (P,) of the tokens, and the predictive
-    distributions (C, K) after the C blocks that end within a document.
+    A block is a document, or a part of a long document. A predictive distribution is the probability of each of the K
+    hidden states at a position, given the tokens before it in the document. `at_starts` (B, K) holds the predictive
+    distribution at the first token of each block. Returns three arrays:
+
+    - (P, K): the predictive distribution at each token.
+    - (P,): the probability of each token, given the tokens before it in the document (likelihood).
+    - (C, K): for each of the C blocks after which their document continues, the predictive distribution at the next
+      token.
     """
     _, transmat, emissions = parameters
     n_states, n_tokens, dtype = len(transmat), len(batch.tokens), transmat.dtype

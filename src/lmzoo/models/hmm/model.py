@@ -187,9 +187,10 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         return self
 
     def to_hmmlearn(self) -> CategoricalHMM:
-        """Converts the model to an `hmmlearn.hmm.CategoricalHMM`.
+        """Returns the model as an `hmmlearn.hmm.CategoricalHMM`, whose symbols are the token ids.
 
-        Its sequences are documents, each with an EOT (end-of-text, symbol 0) token at the end.
+        The sequences that the returned object scores must be documents that end with symbol 0, the EOT (end-of-text)
+        token.
         """
         from hmmlearn.hmm import CategoricalHMM
 

@@ -33,10 +33,11 @@ _MANY_ELEMENTS: Final = 1 << 25
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch of B blocks of text with P tokens in total, which are processed in parallel, one step at a time.
+    """A batch of B blocks of text with P tokens in total, which are processed in parallel, one token of each at a time.
 
-    The blocks are sorted by length, the longest first. Step t processes token t of every block that has one. The tokens
-    are stored in the order of the steps: first token 0 of every block, then token 1, and so on.
+    A block is a document, or a part of a long document. The blocks are sorted by length, the longest first. Step t
+    processes token t of every block that has one. The tokens are stored in the order of the steps: first token 0 of
+    every block, then token 1, and so on.
     """
 
     starts: NDArray[np.int64]

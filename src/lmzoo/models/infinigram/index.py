@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import EOT, TokenStream
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U16 = types.int32, types.int64, types.uint16
 
@@ -163,15 +163,17 @@ def _sorted_contexts(stream: TokenStream, previous: NDArray[np.int32]) -> NDArra
     return np.argsort(ranks, kind="stable").astype(np.int32)
 
 
-@kernel(read(_I32), read(_I32), _I64, write(_U16))
-def _compare_neighbours(previous, rows, max_context, shared):
-    """Counts how many last tokens each context of a text has in common with the previous context in sorted order.
+@kernel(read_only(_I32), read_only(_I32), _I64, writable(_U16))
+def _compare_neighbours(ids_before, rows, max_context, shared):
+    """Counts the last tokens that each context in a sorted list of contexts has in common with the context before it.
 
-    The context of a position is the sequence of tokens before it.
+    The list holds the contexts of all T positions of a text. The context of a position is the sequence of tokens before
+    it. Contexts are sorted by comparing them from the last token backwards.
 
-    - `previous` (T,): the token before each of the T positions of the text.
-    - `rows` (T,): the positions, sorted by their contexts, which are compared from the last token backwards.
-    - `shared` (T + 1,): array to which the counts, at most `max_context`, are written.
+    - `ids_before` (T,): the id of the token before each position of the text.
+    - `rows` (T,): the positions, in the order of the sorted list.
+    - `shared` (T + 1,): element i receives the number of last tokens, at most `max_context`, that the contexts i - 1
+      and i of the list have in common. Elements 0 and T are not changed.
 
     Algorithm of Kasai et al. (2001): a context without its last token is the context of the position before. So the
     count for the position before is at least the count for this position minus 1.
@@ -185,15 +187,15 @@ def _compare_neighbours(previous, rows, max_context, shared):
             common = 0
             continue
         other = rows[row_of[position] - 1]
-        while (common == 0 or previous[position - common + 1] != EOT) and (
-            previous[position - common] == previous[other - common]
+        while (common == 0 or ids_before[position - common + 1] != EOT) and (
+            ids_before[position - common] == ids_before[other - common]
         ):
             common += 1
         shared[row_of[position]] = min(common, max_context)
         common = max(0, common - 1)
 
 
-@kernel(read(_I32), read(_U16), _I64, _I64, write(_I32))
+@kernel(read_only(_I32), read_only(_U16), _I64, _I64, writable(_I32))
 def _count_types(next_ids, shared, max_context, vocab_size, n_types):
     """Counts the different tokens that follow each context, a sequence of tokens, in a text.
 

@@ -29,7 +29,7 @@ _NO_ROWS = np.empty((0, 0))
 
 @final
 class InfinigramModel(LanguageModel[NDArray[np.int64]]):
-    """An n-gram language model of unbounded order.
+    """An n-gram language model of unbounded order: it uses contexts of any length that occur in the training text.
 
     The state of the model lists every sequence of last tokens of the text so far that also occurs in the training text.
     It is an array (n, 3) with one row for each sequence: the first row of its occurrences in the sorted index of the
@@ -115,9 +115,9 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         return np.log(rows[0])
 
     def _walk(self, state: NDArray[np.int64], ids: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Returns the state of the model after it has read the tokens `ids` (T,), starting in `state`.
+        """Reads the tokens `ids` (T,), starting in the model state `state`, and returns the state after them.
 
-        Writes the next-token distribution before each token to `rows` (T, V), unless `rows` is empty.
+        Also writes the next-token distribution before each token to `rows` (T, V), unless `rows` is empty.
         """
         from lmzoo.models.infinigram.reading import fill_rows
 

@@ -12,10 +12,10 @@ import numpy as np
 from numba import types
 
 from lmzoo.stream import EOT
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U16, _F64 = types.int32, types.int64, types.uint16, types.float64
-_MATCHES = write(_I64, 2)
+_MATCHES = writable(_I64, 2)
 RARER = 4
 """How many times as often as a context the next shorter context must occur. Of 2, 3, 4 and 8, this value is best by
 half a percent on the validation sets of Brown and the King James Bible."""
@@ -38,7 +38,7 @@ def discount_of(length, n_rows):
     return min(length, N_LENGTHS - 1) * N_SIZES + size
 
 
-@kernel(_I64, _I64, read(_U16), read(_I32), returns=_I64)
+@kernel(_I64, _I64, read_only(_U16), read_only(_I32), returns=_I64)
 def _types_after(low, high, shared, n_types):
     """Returns the number of different tokens that follow a context, a sequence of tokens, in the training text.
 
@@ -53,7 +53,7 @@ def _types_after(low, high, shared, n_types):
     return n_types[low if shared[low] >= shared[high] else high - 1]
 
 
-@kernel(_MATCHES, _I64, write(types.boolean))
+@kernel(_MATCHES, _I64, writable(types.boolean))
 def _choose(matches, n_matches, chosen):
     """Chooses the contexts from which a token is predicted, among the contexts that occur in the training text.
 
@@ -74,7 +74,7 @@ def _choose(matches, n_matches, chosen):
             n_rows = size
 
 
-@kernel(read(_I64), _MATCHES, returns=_I64)
+@kernel(read_only(_I64), _MATCHES, returns=_I64)
 def start(starts, matches):
     """Writes the contexts of the first token of a document to `matches`: the empty context and the document start.
 
@@ -90,7 +90,7 @@ def start(starts, matches):
     return n + 1
 
 
-@kernel(read(_I32), read(_I64), _I64, _MATCHES, _I64, write(_I64, 2))
+@kernel(read_only(_I32), read_only(_I64), _I64, _MATCHES, _I64, writable(_I64, 2))
 def follow(by_next, starts, token, matches, n_matches, followed):
     """Finds the occurrences of each context in the training text that are followed by `token`.
 
@@ -120,7 +120,7 @@ def follow(by_next, starts, token, matches, n_matches, followed):
         followed[k, 0], followed[k, 1] = low, high
 
 
-@kernel(read(_I64), _I64, _I64, write(_I64, 2), _MATCHES, _I64, returns=_I64)
+@kernel(read_only(_I64), _I64, _I64, writable(_I64, 2), _MATCHES, _I64, returns=_I64)
 def lengthen(starts, max_context, token, followed, matches, n_matches):
     """Updates the contexts from which the next token is predicted after `token` is appended to a text.
 
@@ -150,8 +150,8 @@ def lengthen(starts, max_context, token, followed, matches, n_matches):
     return n
 
 
-@kernel(read(_I32), read(_I32), read(_I64), read(_U16), read(_I32), _I64, _MATCHES, write(_I64),
-        write(_I32, 2), write(_I64), write(_I64), returns=_I64)  # fmt: skip
+@kernel(read_only(_I32), read_only(_I32), read_only(_I64), read_only(_U16), read_only(_I32), _I64, _MATCHES,
+        writable(_I64), writable(_I32, 2), writable(_I64), writable(_I64), returns=_I64)  # fmt: skip
 def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_matches,
             evidence, ends, longest):  # fmt: skip
     """Collects the training counts from which the probability of each token of the text `ids` is computed.
@@ -194,7 +194,9 @@ def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_match
     return t
 
 
-@kernel(types.Array(_I32, 2, "C", readonly=True), read(_I64), read(_F64), _I64, write(_F64), write(_F64))
+@kernel(
+    types.Array(_I32, 2, "C", readonly=True), read_only(_I64), read_only(_F64), _I64, writable(_F64), writable(_F64)
+)
 def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
     """Computes the log-probability of each token of a text by absolute discounting, from the counts of its contexts.
 
@@ -232,8 +234,8 @@ def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
         begin = ends[t]
 
 
-@kernel(_MATCHES, _I64, read(_I32), read(_U16), read(_I32), read(_F64), read(_F64), write(_F64),
-        write(types.boolean), write(_I32))  # fmt: skip
+@kernel(_MATCHES, _I64, read_only(_I32), read_only(_U16), read_only(_I32), read_only(_F64), read_only(_F64),
+        writable(_F64), writable(types.boolean), writable(_I32))  # fmt: skip
 def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, row, chosen, counts):
     """Writes the probability of each of V tokens after a text to `row` (V,).
 
@@ -262,8 +264,8 @@ def fill_row(matches, n_matches, next_ids, shared, n_types, discounts, unigram, 
                 counts[token] = 0
 
 
-@kernel(read(_I32), read(_I32), read(_I32), read(_I64), read(_U16), read(_I32), _I64, read(_F64), read(_F64),
-        _MATCHES, _I64, write(_F64, 2), returns=_I64)  # fmt: skip
+@kernel(read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I64), read_only(_U16), read_only(_I32), _I64,
+        read_only(_F64), read_only(_F64), _MATCHES, _I64, writable(_F64, 2), returns=_I64)  # fmt: skip
 def fill_rows(ids, next_ids, by_next, starts, shared, n_types, max_context, discounts, unigram,
               matches, n_matches, rows):  # fmt: skip
     """Writes the next-token distribution before each of the T tokens `ids` to `rows` (T, V), unless `rows` is empty.

@@ -91,14 +91,15 @@ def _kept(trie: Trie, weights: Weights, threshold: float) -> NDArray[np.bool_]:
 
 
 def _rests(trie: Trie, weights: Weights, order: int) -> tuple[NDArray[np.float64], ...]:
-    """Computes the probabilities of all n-grams of length `order`, after their contexts and after shorter contexts.
+    """Computes the probabilities of all n-grams of length `order`, and of the tokens that never followed a context.
 
-    An n-gram h w is a token w after a context h, and h' is h without its first token. Returns four arrays:
+    Let h w be an n-gram, a token w that followed a context h in training, and let h' be h without its first token.
+    Returns four arrays:
 
-    - for each context h, the total probability after h of all tokens that never followed h;
-    - for each context h, the total probability after h' of the same tokens;
-    - for each n-gram h w, the probability p(w | h);
-    - for each n-gram h w, the probability p(w | h').
+    - for each h, the total probability, in the distribution after h, of the tokens that never followed h;
+    - for each h, the total probability of the same tokens in the distribution after h';
+    - for each h w, the probability p(w | h);
+    - for each h w, the probability p(w | h').
     """
     nodes, contexts = trie.level(order), trie.level(order - 1)
     parents = trie.parents(order) - contexts.start

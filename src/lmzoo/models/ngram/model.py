@@ -142,9 +142,10 @@ class NgramModel(LanguageModel[int]):
         return log_probs
 
     def matched_order(self, state: int, token_id: int) -> int:
-        """Returns the length of the n-gram that determines the probability of `token_id` after the model state `state`.
+        """Returns the length of the n-gram that determines the probability of `token_id` in the model state `state`.
 
-        Meant for pages that explain a prediction; `matched_orders` returns the lengths for a whole text.
+        The length is 1 if the trie has no longer n-gram that ends with this token and fits the tokens before it. Meant
+        for pages that explain a prediction; `matched_orders` returns the lengths for a whole text.
         """
         return self._trie.order_of(self._trie.longest_match(state, token_id))
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.scoring import VALUES, either, find_child, value_at
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 
@@ -89,8 +89,8 @@ class Ranker:
 
 @kernel(
     *either(
-        read(_I32), read(_I32), read(_I32), read(_I32), read(_I32), VALUES, read(_F32), read(_F32),
-        read(_F32), read(_I32), write(_I64), write(_I32), write(_F64),
+        read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), VALUES, read_only(_F32),
+        read_only(_F32), read_only(_F32), read_only(_I32), writable(_I64), writable(_I32), writable(_F64),
     )
 )  # fmt: skip
 def _rank(

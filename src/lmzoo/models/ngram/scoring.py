@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import N_CODES, Weights
 from lmzoo.stream import EOT
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U8, _F32, _F64 = types.int32, types.int64, types.uint8, types.float32, types.float64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, for Knuth's multiplicative hashing
@@ -42,11 +42,12 @@ class Matcher:
         self._n_hashed = sizes[self._hashed_order - 1]
 
     def nodes(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the trie nodes (n, 1 + T) of the n-grams of each order 1 .. n that end at each position of a text.
+        """Looks up the n-grams that end at each position of a text, and returns their trie nodes (n, 1 + T).
 
-        Column 0 is the position before the text, which is a document start; columns 1 .. T are its T tokens. Node 0
-        means that the trie has no such n-gram. Document ends need no special treatment: n-grams that end with EOT have
-        no children, and the unigram of EOT is the context at a document start.
+        Row k - 1 is for the n-grams of length k = 1 .. n. Column 0 is the position before the text, which is a document
+        start; columns 1 .. T are its T tokens. Node 0 means that the trie has no such n-gram. Document ends need no
+        special treatment: n-grams that end with EOT have no children, and the unigram of EOT is the context at a
+        document start.
         """
         trie = self.trie
         nodes = np.zeros((trie.order, ids.size + 1), np.int32)
@@ -79,7 +80,10 @@ class Matcher:
         return total
 
     def states(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the trie nodes (T + 1,) of the longest context before each of T tokens and after the last token."""
+        """Returns the model states (T + 1,) before each of T tokens of a text and after the last token, as trie nodes.
+
+        A state is the node of the longest sequence of last tokens that is a context in the trie.
+        """
         states = np.full(ids.size + 1, ROOT, np.int32)
         for nodes in self.nodes(ids)[: self.trie.order - 1]:
             np.copyto(states, nodes, where=nodes != ROOT)
@@ -87,9 +91,10 @@ class Matcher:
         return states
 
     def fill_rows(self, states: NDArray[np.int32], weights: Weights, rows: NDArray[np.float64]) -> None:
-        """Writes the log-probabilities of all V tokens after each of B contexts to `rows` (B, V).
+        """Writes the log-probabilities of all V tokens after each of B contexts of an n-gram model to `rows` (B, V).
 
-        `states` (B,) are the trie nodes of the contexts, and `weights` the log-probabilities and back-off weights.
+        `states` (B,) are the trie nodes of the contexts. `weights` holds the log-probabilities of all n-grams of the
+        trie, and the back-off weights of all contexts.
         """
         trie = self.trie
         path, path_weights = np.empty(trie.order, np.int64), np.empty(trie.order)
@@ -104,7 +109,7 @@ def _n_slots(n: int) -> int:
     return 1 << max(1, (2 * n).bit_length())  # one slot would need a shift by 64 bits, which is undefined
 
 
-@kernel(read(_I32), read(_I32), _I64, write(_I64))
+@kernel(read_only(_I32), read_only(_I32), _I64, writable(_I64))
 def _fill_table(tokens, first_child, n_contexts, table):
     """Fills a hash table with the children of the contexts 1 to `n_contexts` - 1 of an n-gram trie.
 
@@ -120,7 +125,7 @@ def _fill_table(tokens, first_child, n_contexts, table):
             table[slot] = np.int64(node) << 32 | np.int64(tokens[node])
 
 
-@kernel(read(_I32), read(_I32), read(_I64), read(_I32), write(_I32))
+@kernel(read_only(_I32), read_only(_I32), read_only(_I64), read_only(_I32), writable(_I32))
 def _match_hashed(ids, first_child, table, shorter, longer):
     bits = np.uint64(64 - np.log2(table.size))
     for t in range(ids.size):
@@ -137,7 +142,7 @@ def _match_hashed(ids, first_child, table, shorter, longer):
             slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
 
 
-@kernel(read(_I32), read(_I32), _I64, _I64, returns=_I64)
+@kernel(read_only(_I32), read_only(_I32), _I64, _I64, returns=_I64)
 def find_child(tokens, first_child, context, token):
     """Returns the trie node that continues a context by `token`, or the root if there is no such n-gram."""
     low, end = first_child[context], first_child[context + 1]
@@ -151,7 +156,7 @@ def find_child(tokens, first_child, context, token):
     return low if low < end and tokens[low] == token else ROOT
 
 
-@kernel(read(_I32), read(_I32), read(_I32), read(_I32), write(_I32))
+@kernel(read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), writable(_I32))
 def _match(ids, tokens, first_child, shorter, longer):
     for t in range(ids.size):
         if shorter[t] != ROOT and shorter[t + 1] != ROOT:
@@ -181,19 +186,19 @@ VALUES = types.none
 
 
 def either(*arguments: types.Type) -> list[tuple[types.Type, ...]]:
-    """Returns two signatures of a compiled function: one for log-probabilities as float32, one for one-byte codes.
+    """Returns two signatures of a compiled function, for the two ways in which log-probabilities of n-grams are stored.
 
-    These are the two ways in which the log-probabilities of n-grams are stored. `arguments` are the numba types of the
+    These ways are float32 numbers and one-byte codes. The positional arguments, `arguments`, are the numba types of the
     function's arguments, with the placeholder `VALUES` for the array of log-probabilities. The placeholder is replaced
     by the type of float32 arrays in the first signature, and by the type of arrays of codes in the second.
     """
     return [
         tuple(choice if argument is VALUES else argument for argument in arguments)
-        for choice in (read(_F32), read(_U8))
+        for choice in (read_only(_F32), read_only(_U8))
     ]
 
 
-@kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read(_F32), read(_F32), write(_F64)))
+@kernel(*either(types.Array(_I32, 2, "A", readonly=True), VALUES, read_only(_F32), read_only(_F32), writable(_F64)))
 def _score(nodes, values, codebook, backoffs, total):
     """Writes the log-probability of each of T tokens under an n-gram model to `total` (T,).
 
@@ -214,8 +219,8 @@ def _score(nodes, values, codebook, backoffs, total):
 
 @kernel(
     *either(
-        read(_I32), read(_I32), read(_I32), read(_I32), VALUES, read(_F32), read(_F32),
-        write(_I64), write(_F64), write(_F64, 2),
+        read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), VALUES, read_only(_F32), read_only(_F32),
+        writable(_I64), writable(_F64), writable(_F64, 2),
     )
 )  # fmt: skip
 def _fill_rows(states, tokens, first_child, suffixes, values, codebook, backoffs, path, weights, rows):

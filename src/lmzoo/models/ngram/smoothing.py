@@ -186,19 +186,26 @@ def _combine(
     left_over: NDArray[Any],
     lower: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Computes the probabilities of N n-grams and the back-off weights of their H contexts by the smoothing formula.
+    """Computes the probabilities of N n-grams, and the back-off weights of their H contexts, from discounted counts.
 
-    - `form`: the way in which left-over counts are distributed: "interpolated", "back-off" or "renormalised".
-    - `discounted` (N,): the discounted counts of the n-grams.
-    - `left_over` (H,): the count of each context that is left over for the shorter context.
-    - `lower` (N,): the probability of the last token of each n-gram after the shorter context.
+    Let d(h w) be the discounted count of the n-gram with the context h and the token w, r(h) the left-over count of h,
+    which discounting has made free, and p(w | h') the probability of w after h' = h without its first token. For the
+    form "interpolated",
+
+        p(w | h) = (d(h w) + r(h) p(w | h')) / (sum_v d(h v) + r(h))
+
+    and the back-off weight of h is r(h) divided by the same denominator. For example, after a context with the
+    discounted counts 2 and 1 and the left-over count 1, a token with the discounted count 2 and p(w | h') = 1/8 has the
+    probability (2 + 1 * 1/8) / 4, and the back-off weight is 1/4. The other forms add the second term only for tokens
+    that never followed h.
+
+    - `form`: "interpolated", "back-off" or "renormalised".
+    - `discounted` (N,): d(h w) of each n-gram.
+    - `left_over` (H,): r(h) of each context.
+    - `lower` (N,): p(w | h') of each n-gram.
 
     Returns the probabilities (N,), the back-off weights (H,), and the sums (H,) of all scores after each context before
     they were normalised, which only the form "renormalised" uses.
-
-    For example, after a context with the discounted counts 2 and 1 and the left-over count 1, interpolation gives a
-    token with `lower` = 1/8 and the discounted count 2 the probability (2 + 1 * 1/8) / 4, and the back-off weight is
-    1/4.
     """
     sums, new = successors.sums(discounted), successors.counts == 0  # the trie also has the unigrams that never occur
     if form == "interpolated":

@@ -68,7 +68,7 @@ class Trie:
         return 1 + EOT if self.order > 1 else ROOT
 
     def level(self, order: int) -> slice:
-        """Returns the range of trie nodes that are n-grams of length `order`."""
+        """Returns the range of trie nodes whose n-grams have the length `order`."""
         return slice(int(self.levels[order]), int(self.levels[order + 1]))
 
     def order_of(self, node: int) -> int:
@@ -80,7 +80,7 @@ class Trie:
         return slice(int(self.first_child[context]), int(self.first_child[context + 1]))
 
     def parents(self, order: int) -> NDArray[np.int64]:
-        """Returns the context of each n-gram of length `order`, which is the n-gram without its last token."""
+        """Returns the context of each n-gram of length `order`, as a trie node: the n-gram without its last token."""
         contexts = self.level(order - 1)
         sizes = np.diff(self.first_child[contexts.start : contexts.stop + 1])
         return np.repeat(np.arange(contexts.start, contexts.stop), sizes)
@@ -92,7 +92,12 @@ class Trie:
         return node if node < children.stop and self.tokens[node] == token_id else None
 
     def longest_match(self, context: int, token_id: int) -> int:
-        """Returns the node of the longest n-gram that ends with `token_id` after `context` or one of its suffixes."""
+        """Returns the trie node of the longest stored n-gram that ends with a token and fits the tokens before it.
+
+        `context` is the trie node of the tokens before, and `token_id` the token. The n-gram consists of these tokens
+        or only the last of them, and the token. If the trie has no such n-gram, the result is the node of the token
+        alone (its unigram).
+        """
         for longer in self.backoff_path(context):
             if (node := self.child(longer, token_id)) is not None:
                 return node
@@ -106,9 +111,10 @@ class Trie:
         return node if node < self.n_contexts else int(self.suffixes[node])
 
     def backoff_path(self, context: int) -> Iterator[int]:
-        """Yields the trie nodes of a context and of its suffixes, from long to short, without the empty context.
+        """Yields the contexts to which an n-gram model backs off, one after the other, as trie nodes.
 
-        Each suffix lacks the first token of the context before.
+        The first is `context` itself, and each next one lacks the first token of the one before. The empty context is
+        left out.
         """
         while context != ROOT:
             yield context

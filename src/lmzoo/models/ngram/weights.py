@@ -27,7 +27,10 @@ class Weights:
     """The log-probabilities that the 256 codes denote, then those of the root and the unigrams, which have no codes."""
 
     def log_probs(self, nodes: slice) -> NDArray[np.float32]:
-        """Returns the log-probabilities of a range of trie nodes of one order."""
+        """Returns the log-probabilities, in nats, of n-grams of one length, given as the range `nodes` of trie nodes.
+
+        Log-probabilities that are stored as one-byte codes are decoded.
+        """
         if not self.codebook.size:
             return self.values[nodes]
         exact = self.codebook[N_CODES:]

@@ -25,13 +25,15 @@ _ENOUGH = 1e-6
 
 
 def _weights(lambdas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Computes the interpolation weights of P contexts and the uniform distribution, for each of B predictions.
+    """Computes the weights with which a skip n-gram model averages the distributions that it predicts from P contexts.
 
-    The contexts are used in turn, from the last row of `lambdas` (P, B) to the first. Each context makes the prediction
-    with its probability in `lambdas`; otherwise the next context is used, and finally the uniform distribution. For
-    example, the lambdas 0.5 (used first), 0.4 and 0.2 give the weights 0.5, 0.5 * 0.4 = 0.2 and 0.5 * 0.6 * 0.2 = 0.06,
-    and the uniform distribution has the weight 0.24. Returns the weights of the contexts (P, B) and of the uniform
-    distribution (B,).
+    Each of B predictions is made from one context, chosen at random. The contexts are tried in turn, from the last row
+    of `lambdas` (P, B) to the first, and `lambdas` holds the probability that a context is chosen when it is tried. If
+    none is chosen, the prediction is uniform. The weight of a context is the probability that it is chosen. For
+    example, the lambdas 0.2, 0.4 and 0.5, from the first row to the last, give the weights 0.5 * 0.6 * 0.2 = 0.06, 0.5
+    * 0.4 = 0.2 and 0.5; the uniform distribution has the weight 0.24.
+
+    Returns the weights of the contexts (P, B) and of the uniform distribution (B,).
     """
     passed_on = np.cumprod(1 - lambdas[::-1], axis=0)[::-1]
     reached = np.concatenate([passed_on[1:], np.ones((1, lambdas.shape[1]))])
@@ -77,9 +79,10 @@ def _learn_lambdas(
 
 @final
 class SkipNgramModel(LanguageModel[tuple[int, ...]]):
-    """A skip n-gram language model, whose state is the tuple of the last n - 1 token ids, the last one first.
+    """A language model that predicts a token from all subsets of the last n - 1 tokens.
 
-    Positions before the start of the document have the id EOT.
+    The state of the model is the tuple of the last n - 1 token ids, the last one first. Positions before the start of
+    the document have the id EOT.
     """
 
     def __init__(self, vocab_size: int, *, order: int) -> None:

@@ -44,11 +44,11 @@ def recent_tokens(stream: TokenStream, order: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ContextTables:
-    """The contexts of a skip n-gram model that occur in a text, with the probabilities of the tokens that followed.
+    """The contexts that occur in a text, and the probabilities of the tokens that followed each of them.
 
-    A context consists of the tokens that one of P patterns selects from the last n - 1 tokens. The C contexts that
-    occur have the numbers 0 to C - 1, pattern by pattern. The number C stands for all other contexts, which no token
-    follows.
+    A context of a skip n-gram model consists of the tokens that one of P patterns selects from the last n - 1 tokens.
+    The C contexts that occur have the numbers 0 to C - 1, pattern by pattern. The number C stands for all other
+    contexts, which no token follows.
     """
 
     first: NDArray[np.int64]
@@ -65,11 +65,11 @@ class ContextTables:
     vocab_size: int
 
     def find(self, recent: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the index (P, B) of the context that each of P patterns selects at B positions of a text.
+        """Returns the numbers (P, B) of the contexts at B positions of a text, one context for each of P patterns.
 
         A pattern selects a subset of the last n - 1 tokens, which is its context. `recent` (n - 1, B) are the last n -
-        1 tokens before each position, the last one first. The contexts that occur in the training text have the indices
-        0 to C - 1; the index C stands for all other contexts.
+        1 tokens before each position, the last one first. The contexts that occur in the training text have the numbers
+        0 to C - 1; the number C stands for all other contexts.
         """
         found = np.zeros((self.first.size - 1, recent.shape[1]), np.int64)
         for pattern in range(1, len(found)):
@@ -82,8 +82,8 @@ class ContextTables:
     def probs_of(self, ids: NDArray[np.int32], contexts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the probability (P, B) of each of B tokens `ids` after each of P contexts.
 
-        `contexts` (P, B) are indices of contexts, as `find` returns them: one context for each of P patterns, which are
-        subsets of the last n - 1 tokens. The probability is 0 if the token never followed the context.
+        `contexts` (P, B) are the numbers of the contexts, as `find` returns them: one context for each of P patterns,
+        which select subsets of the last n - 1 tokens. The probability is 0 if the token never followed the context.
         """
         index = _search(self._pairs, contexts * self.vocab_size + ids)
         return np.where(index >= 0, self.probs[index], 0)
@@ -106,12 +106,14 @@ def _search(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.
 def count_contexts(
     stream: TokenStream, vocab_size: int, order: int, on_progress: OnProgress | None
 ) -> tuple[ContextTables, NDArray[np.float64]]:
-    """Computes the probability of each token that followed each context of a text, for a skip n-gram model.
+    """Counts the tokens that follow each context of a text, and turns the counts into discounted probabilities.
 
-    A context consists of the tokens that a pattern, a subset of the last `order` - 1 positions, selects. Each
-    probability is a relative frequency after discounting. Returns tables with the probabilities after C contexts, and
-    the fraction (C + 1,) of the counts of each context that discounting removed. The last fraction is 1, for all
-    contexts that do not occur in the text.
+    A skip n-gram model predicts a token from contexts that are subsets of the last n - 1 = `order` - 1 tokens. A
+    pattern says which of these tokens belong to the context; there are 2^(n - 1) patterns. All contexts that occur in
+    the text, with any pattern, are numbered from 0 to C - 1; number C stands for every context that does not occur.
+
+    Returns the tables with the contexts and the probabilities of the tokens after each, and an array (C + 1,): the
+    fraction of the counts after each context that discounting removed. For number C, this fraction is 1.
     """
     recent, n_patterns = recent_tokens(stream, order), 1 << (order - 1)
     contexts = np.zeros((n_patterns, len(stream)), np.int64)

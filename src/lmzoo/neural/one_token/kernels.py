@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from lmzoo.neural.one_token.codes import Activation
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 # Plain integers, which numba compiles faster than members of an enumeration
 _RELU, _SQUARED_RELU, _GELU, _TANH = (
@@ -19,7 +19,7 @@ _RMS_EPSILON = np.finfo(np.float32).eps  # of torch's rms_norm
 _GELU_SCALE, _GELU_CUBE = np.float32(np.sqrt(8 / np.pi)), np.float32(0.044715)
 
 
-@kernel(read(_F32), read(_F32, 2), read(_F32), _I64, write(_F32), reassociate=True)
+@kernel(read_only(_F32), read_only(_F32, 2), read_only(_F32), _I64, writable(_F32), reassociate=True)
 def affine(x, weight, bias, activation, y):
     """Writes activation(weight x + bias) into `y`; an empty `bias` means no bias."""
     for i in range(weight.shape[0]):
@@ -44,7 +44,7 @@ def affine(x, weight, bias, activation, y):
             y[i] = np.tanh(y[i])
 
 
-@kernel(read(_F32), read(_F32), read(_F32), write(_F32), reassociate=True)
+@kernel(read_only(_F32), read_only(_F32), read_only(_F32), writable(_F32), reassociate=True)
 def layer_norm(x, weight, bias, y):
     """Writes the layer normalization of the vector `x`, with gain `weight` and `bias`, into `y`."""
     mean, square = _ZERO, _ZERO
@@ -58,7 +58,7 @@ def layer_norm(x, weight, bias, y):
         y[i] = (x[i] - mean) * scale * weight[i] + bias[i]
 
 
-@kernel(read(_F32), _I64, write(_F32), reassociate=True)
+@kernel(read_only(_F32), _I64, writable(_F32), reassociate=True)
 def rms_norm(x, size, y):
     """Divides each block of `size` numbers of `x` by its root mean square, and writes the result to `y`."""
     for start in range(0, x.size, size):
@@ -70,7 +70,7 @@ def rms_norm(x, size, y):
             y[i] = x[i] * scale
 
 
-@kernel(read(_F32, 2), read(_F32), read(_F32), write(_F32, 2), reassociate=True)
+@kernel(read_only(_F32, 2), read_only(_F32), read_only(_F32), writable(_F32, 2), reassociate=True)
 def rotate(x, cos, sin, y):
     """Writes the R vectors of `x` (R, d) into `y` with each pair (x_i, x_{i + d/2}) rotated.
 
@@ -83,7 +83,7 @@ def rotate(x, cos, sin, y):
             y[row, half + i] = x[row, half + i] * cos[i] + x[row, i] * sin[i]
 
 
-@kernel(read(_F32), read(_F32, 5), _I64, write(_F32), write(_F32, 5), reassociate=True)
+@kernel(read_only(_F32), read_only(_F32, 5), _I64, writable(_F32), writable(_F32, 5), reassociate=True)
 def attend(qkv, cache, n_visible, y, new_cache):
     """Computes the attention of one token to itself and to the last `n_visible` tokens of a KV cache.
 

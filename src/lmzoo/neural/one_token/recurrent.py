@@ -15,7 +15,8 @@ from lmzoo.stream import EOT
 def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
     """Reads one token with a recurrent network and returns the hidden vector and the new state.
 
-    Returns None (instead of both) if the token is EOT (end of text), which resets the state; torch must then read it.
+    Returns None, without a vector and a state, if the token is EOT (end of text). EOT resets the state, which only the
+    torch network does, so the caller must read the token with it instead.
     """
     if token_id == EOT:
         return None

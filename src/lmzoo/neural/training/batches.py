@@ -135,6 +135,10 @@ def widest_chunk(n_ids: int, config: TrainConfig) -> int:
 
 
 def _shape(n_ids: int, config: TrainConfig) -> tuple[int, int]:
-    """Returns the length of the sequences into which a text is cut, and the number of chunks per sequence."""
+    """Returns the length of the sequences into which a training text is cut, and the number of chunks in each sequence.
+
+    There are `config.batch_size` sequences. A chunk is the part of a sequence that is read in one training step; it has
+    about `config.chunk_size` tokens. `n_ids` is the number of tokens of the text.
+    """
     length = max(config.chunk_size, -(-n_ids // config.batch_size))
     return length, round(length / config.chunk_size)

@@ -44,7 +44,7 @@ class KeptWeights:
             self._set(current)
 
     def keep(self) -> None:
-        """Makes the current parameters the best weights."""
+        """Stores a copy of the current parameters of the network as the best weights so far."""
         for name, parameter in self._parameters.items():
             self._best[name].copy_(parameter.detach())
 

@@ -76,10 +76,11 @@ def state_graph(states: Sequence[StateSummary], labels: Sequence[str]) -> Chart:
 
 
 def _arrow(start: Any, end: Any, flow: float) -> dict[str, float]:
-    """Returns the values that a figure needs to draw an arrow from `start` to `end`.
+    """Returns the coordinates and the angle with which an arrow between two points of a figure is drawn.
 
-    They are the coordinates of both ends and of the head, which lies at two thirds of the length, the angle of the head
-    in degrees, clockwise from the upward direction, and `flow`, which determines the width.
+    `start` and `end` are the points (x, y). The dictionary has the coordinates of both ends and of the head, which lies
+    at two thirds of the length, and the angle of the head in degrees, clockwise from the upward direction. `flow`,
+    which determines the width of the arrow, is included unchanged.
     """
     (x, y), (x2, y2) = start, end
     angle = math.degrees(math.atan2(x2 - x, y2 - y))

@@ -67,7 +67,10 @@ def label_room(names: Sequence[str]) -> int:
 
 
 def padding(*, left: Sequence[str] = (), right: Sequence[str] = ()) -> dict[str, float]:
-    """Returns the padding around a figure, with room for the names `left` at its left and `right` at its right side."""
+    """Returns the padding of a figure, in pixels, that leaves room for names that are written beside the figure.
+
+    The keyword arguments `left` and `right` are the names that are written on each side.
+    """
     return {"left": label_room(left), "top": 5, "bottom": 5, "right": label_room(right)}
 
 

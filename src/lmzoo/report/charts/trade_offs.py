@@ -16,7 +16,7 @@ _FAR_BEHIND = 1.3
 
 
 def quality_and_cost(records: Sequence[EvalRecord]) -> Chart:
-    """Draws bits per byte against each cost, with a line along the Pareto-optimal models.
+    """Draws the bits per byte of models against each kind of cost, with a line along the Pareto-optimal models.
 
     Cheaper models are farther left. Models with a much higher loss than the best one are left out.
     """
@@ -65,10 +65,11 @@ def _against(cost: CostColumn, records: Sequence[EvalRecord]) -> Chart:
 
 
 def by_setting(setting: str, tried: Sequence[tuple[float, EvalRecord]], reference: EvalRecord | None) -> Chart:
-    """Draws test perplexity against a setting that was varied, one line for each species.
+    """Draws the test perplexity of models against the value of a setting in which they differ, a line for each species.
 
-    A dashed line marks the perplexity of the record `reference`. The axis of the setting is logarithmic if
-    its values are positive and span a factor of ten or more.
+    `tried`: pairs of a value and the evaluation record of the model with this value. A dashed line marks the perplexity
+    of another model, whose record is `reference`. The axis of the setting is logarithmic if its values are positive and
+    span a factor of ten or more.
     """
     rows = [
         {"species": record.species, "value": value, "perplexity": record.perplexity_per_token}

@@ -21,9 +21,10 @@ _LONGEST_LINE = 1 << 20
 
 
 class ArpaFile:
-    """An ARPA file, plain or compressed by gzip, that is read in blocks of whole lines.
+    """A file of an n-gram model in the ARPA text format, which is read in blocks of whole lines.
 
-    Use it as a context manager. Raises SavedModelError if the file cannot be read.
+    The file may be compressed by gzip. Use the object as a context manager. Raises SavedModelError if the file cannot
+    be read.
     """
 
     def __init__(self, path: Path, on_progress: OnProgress | None) -> None:

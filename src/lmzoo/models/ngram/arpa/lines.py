@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U8, _F64 = types.int32, types.int64, types.uint8, types.float64
 _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _NINE, _SMALL_E, _LARGE_E = b"\n+-.09eE"
@@ -53,7 +53,7 @@ class Lexicon:
         return _parse(text, at, row, *lexicon, words, log_probs, backoffs)
 
 
-@kernel(read(_U8), _I64, _I64, returns=types.uint64)
+@kernel(read_only(_U8), _I64, _I64, returns=types.uint64)
 def _hash(text, begin, end):
     value = _OFFSET
     for at in range(begin, end):
@@ -61,7 +61,7 @@ def _hash(text, begin, end):
     return value ^ (value >> np.uint64(32))
 
 
-@kernel(read(_U8), read(_I64), write(_I32))
+@kernel(read_only(_U8), read_only(_I64), writable(_I32))
 def _fill_slots(spelling, ends, slots):
     """Inserts W words into an empty hash table with open addressing and linear probing.
 
@@ -77,7 +77,7 @@ def _fill_slots(spelling, ends, slots):
         slots[slot] = index + 1
 
 
-@kernel(read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), returns=_I64)
+@kernel(read_only(_U8), _I64, _I64, read_only(_U8), read_only(_I64), read_only(_I32), returns=_I64)
 def _find_word(text, begin, end, spelling, ends, slots):
     """Looks up the word `text[begin:end]` in a hash table of W words; returns its index, or -1 if it is not there.
 
@@ -100,7 +100,7 @@ def _find_word(text, begin, end, spelling, ends, slots):
     return -1
 
 
-@kernel(read(_U8), _I64, returns=types.Tuple((_F64, _I64)))
+@kernel(read_only(_U8), _I64, returns=types.Tuple((_F64, _I64)))
 def _number(text, begin):
     """Parses the decimal number that begins at index `begin` of a text; returns its value and the index after it.
 
@@ -138,8 +138,8 @@ def _number(text, begin):
 
 
 @kernel(
-    read(_U8), _I64, _I64, read(_U8), read(_I64), read(_I32), read(_I32),
-    write(_I32, 2), write(_F64), write(_F64), returns=types.UniTuple(_I64, 2),
+    read_only(_U8), _I64, _I64, read_only(_U8), read_only(_I64), read_only(_I32), read_only(_I32),
+    writable(_I32, 2), writable(_F64), writable(_F64), returns=types.UniTuple(_I64, 2),
 )  # fmt: skip
 def _parse(text, at, row, spelling, ends, ids, slots, words, log_probs, backoffs):
     order = words.shape[1]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.stream import TokenStream
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Counter(Protocol):
         ...
 
 
-@kernel(read(types.int32), types.int64, write(types.int32))
+@kernel(read_only(types.int32), types.int64, writable(types.int32))
 def add_counts(values, first, counts):
     """Counts values as numpy's bincount does: for each value, adds 1 to `counts[value - first]`.
 

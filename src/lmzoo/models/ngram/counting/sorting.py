@@ -27,7 +27,7 @@ from lmzoo.models.ngram.counting.protocol import CountedNgrams, add_counts
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.stream import EOT, TokenStream
-from lmzoo.system.compiled import kernel, read, write
+from lmzoo.system.compiled import kernel, read_only, writable
 
 _I32, _I64, _U8 = types.int32, types.int64, types.uint8
 _LARGEST = 2**31 - 1
@@ -173,11 +173,14 @@ def _build_levels(
 
 
 def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
-    """Divides the vocabulary into ranges of tokens that occur about equally often in a text.
+    """Divides the V token ids of a text's vocabulary into ranges with about the same number of occurrences in the text.
 
-    The positions of the text, sorted by the token at each position, are thereby divided into buckets that can be
-    processed in parallel. `ends` (V,) is, for each id of V tokens, the number of positions whose token has this or a
-    smaller id. Yields the range of tokens of each bucket, and the range of its positions in the sorted array.
+    A range of ids selects a bucket: all positions of the text at which a token of the range occurs. In a list of all
+    positions, sorted by the token at each position, the positions of a bucket are consecutive. Buckets can be processed
+    in parallel.
+
+    `ends` (V,): for each id v, the number of positions with a token id of at most v. Yields, for each bucket, the range
+    of ids and the range of indices in the sorted list.
     """
     first, start = 0, 0
     while first < ends.size:
@@ -186,7 +189,7 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
         first, start = last, int(ends[last - 1])
 
 
-@kernel(read(_I32), _I64, write(_I64), write(_I32))
+@kernel(read_only(_I32), _I64, writable(_I64), writable(_I32))
 def _group(block, start, free, positions):
     """Sorts the positions of a text by the token at each position (counting sort), for one block of the text at a time.
 
@@ -201,7 +204,7 @@ def _group(block, start, free, positions):
         free[token] += 1
 
 
-@kernel(read(_I32), write(_I32), _I64, _I64)
+@kernel(read_only(_I32), writable(_I32), _I64, _I64)
 def _sort_bucket(padded, positions, order, vocab_size):
     """Sorts positions of a text by the n-grams of length `order` that begin there.
 
@@ -227,7 +230,7 @@ def _sort_bucket(padded, positions, order, vocab_size):
         positions[:] = now
 
 
-@kernel(read(_I32), read(_I32), _I64, write(_U8), write(_U8), write(_I64))
+@kernel(read_only(_I32), read_only(_I32), _I64, writable(_U8), writable(_U8), writable(_I64))
 def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes):
     """Compares each n-gram in a sorted list of N n-grams with the n-gram before it, and counts the new trie nodes.
 
@@ -256,7 +259,8 @@ def _compare_neighbours(padded, positions, vocab_size, shared, lengths, n_nodes)
 
 
 @kernel(
-    read(_I32), read(_I32), read(_U8), read(_U8), _I64, _I64, read(_I64), write(_I32), write(_I32), write(_I32)
+    read_only(_I32), read_only(_I32), read_only(_U8), read_only(_U8), _I64, _I64, read_only(_I64), writable(_I32),
+    writable(_I32), writable(_I32)
 )  # fmt: skip
 def _build(padded, positions, shared, lengths, token, last_token, first_nodes, tokens, counts, first_child):
     """Writes the part of an n-gram trie that belongs to a range of first tokens: from `token` to `last_token` - 1.
@@ -291,7 +295,7 @@ def _build(padded, positions, shared, lengths, token, last_token, first_nodes, t
         token += 1
 
 
-@kernel(read(_I32), read(_I32), write(_I32), _I64, _I64)
+@kernel(read_only(_I32), read_only(_I32), writable(_I32), _I64, _I64)
 def _link(tokens, first_child, suffixes, start, stop):
     """Computes the suffix links of an n-gram trie for all children of the nodes `start` to `stop` - 1.
 
