@@ -79,6 +79,23 @@ def test_a_network_reads_unfinished_texts_as_one_batch(monkeypatch: pytest.Monke
     assert [size for size in sizes[2:] if size > 1] == [n for n in n_unfinished if n > 1]
 
 
+@pytest.mark.parametrize("species", [name for name in SPECIES if name not in ("markov", "ngram")])
+def test_contexts_of_any_length_are_read_together(species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(species)
+    assert isinstance(model, NeuralLM)
+    rng = np.random.default_rng(0)
+    contexts = [rng.integers(1, V, n).astype(np.int32) for n in (5, 0, 1, 12, 7, 300, 4, 6, 11, 290)]
+    alone = np.array([model.next_log_probs(model.state_after(context)) for context in contexts])
+    sizes: list[tuple[int, int]] = []
+    forward = model.network.forward
+    monkeypatch.setattr(
+        model.network, "forward", lambda ids, memory: sizes.append(tuple(ids.shape)) or forward(ids, memory)
+    )
+    states = model.states_after(contexts)
+    np.testing.assert_allclose(model.next_log_probs_batch(states), alone, rtol=0, atol=1e-5)
+    assert sizes == [(1, 1), (1, 2), (4, 8), (2, 13), (2, 256), (2, 45)], "lengths 0, 1, 4-7, 8-15 and 256-511"
+
+
 def test_states_of_a_batch_stay_joined_while_no_text_ends() -> None:
     model = fitted("lstm")
     states: Sequence[Any] = [model.state_after(np.array([token_id], np.int32)) for token_id in (1, 2, 3)]

@@ -126,10 +126,8 @@ def _sample(
     At each step, every text that has not ended gets its next token. A text ends with a token in `end_ids`.
     """
     decoding = decoding or Decoding()
-    state_of: dict[bytes, Any] = {}  # equal prompts are read once
-    for context in contexts:
-        if context.tobytes() not in state_of:
-            state_of[context.tobytes()] = model.state_after(context)
+    different = {context.tobytes(): context for context in contexts}  # equal prompts are read once
+    state_of = dict(zip(different, model.states_after(list(different.values())), strict=True))
     states: Sequence[Any] = [state_of[context.tobytes()] for context in contexts]
     rows, token_ids = list(range(len(contexts))), list[int]()
     for step in itertools.count() if max_tokens is None else range(max_tokens):

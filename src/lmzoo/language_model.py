@@ -210,6 +210,10 @@ class LanguageModel(ABC, Generic[State]):
             state = self.advance(state, token_id)
         return state
 
+    def states_after(self, contexts: Sequence[NDArray[np.int32]]) -> Sequence[State]:
+        """Returns the states of the model after each of B contexts; see `state_after`."""
+        return [self.state_after(context) for context in contexts]
+
     def advance_batch(self, states: Sequence[State], token_ids: Sequence[int]) -> Sequence[State]:
         """Returns the states of the model after one more token each: B states and B token ids give B states."""
         return [self.advance(state, token_id) for state, token_id in zip(states, token_ids, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -37,6 +38,8 @@ from lmzoo.system.progress import OnProgress
 
 _CHUNK_SIZE = 256
 """Number of ids of a context that are read in one forward pass."""
+_CONTEXTS_AT_ONCE = 64
+"""Number of contexts that are read in parallel."""
 _KERNEL_THRESHOLD = 500
 """Number of tokens that torch reads in about the time it takes to load the compiled kernels, 0.4 s."""
 
@@ -233,6 +236,27 @@ class NeuralLM(LanguageModel[NeuralState]):
             state = self._read(context[start : start + _CHUNK_SIZE], state.network_state)
         return state
 
+    def states_after(self, contexts: Sequence[NDArray[np.int32]]) -> Sequence[NeuralState]:
+        if len(contexts) < 2:
+            return super().states_after(contexts)
+        states: dict[int, NeuralState] = {}
+        for group in _of_similar_length(contexts):
+            states |= zip(group, self._read_together([contexts[index] for index in group]), strict=True)
+        return [states[index] for index in range(len(contexts))]
+
+    @torch.inference_mode()
+    def _read_together(self, contexts: Sequence[NDArray[np.int32]]) -> NeuralStates:
+        """Reads B contexts in one batch, padded on the left with EOT, at which networks reset."""
+        width = 1 + max(map(len, contexts))
+        inputs = np.full((len(contexts), width), EOT, np.int64)
+        for row, context in zip(inputs, contexts, strict=True):
+            row[width - len(context) :] = context
+        network_state, hidden = self.network.initial_state(len(contexts)), None
+        for chunk in torch.from_numpy(inputs).to(self.device).split(_CHUNK_SIZE, dim=1):
+            hidden, network_state = self.network(chunk, network_state)  # (B, T, D)
+        assert hidden is not None
+        return NeuralStates(network_state, hidden[:, -1])
+
     @torch.inference_mode()
     def _read(self, ids: NDArray[np.integer], network_state: State) -> NeuralState:
         """Runs the network on T ids (T,) of one sequence, from the given state, and returns the new state."""
@@ -302,6 +326,15 @@ class NeuralLM(LanguageModel[NeuralState]):
                 parameter.copy_(torch.from_numpy(np.array(array)))
         self.network, self.fitted = network, True
         return self
+
+
+def _of_similar_length(contexts: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
+    """Divides contexts into groups whose lengths differ by less than a factor of 2, and yields the indices of each."""
+    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
+    for _, members in itertools.groupby(by_length, key=lambda index: len(contexts[index]).bit_length()):
+        group = list(members)
+        for start in range(0, len(group), _CONTEXTS_AT_ONCE):
+            yield group[start : start + _CONTEXTS_AT_ONCE]
 
 
 def _as_array(parameter: Tensor) -> NDArray[Any]:

@@ -96,8 +96,8 @@ def test_every_epoch_has_each_ranking_once_in_any_number_of_processes() -> None:
     )
     rankings = [[[2 * row], [2 * row + 1]] for row in range(8)]
 
-    def chosen_texts(first: int, n_steps: int, **settings: slice) -> list[list[tuple[int, ...]]]:
-        batches = ComparisonBatches(marked, rankings, n_rankings=4, seed=3, **settings)
+    def chosen_texts(first: int, n_steps: int, rows: slice = slice(None)) -> list[list[tuple[int, ...]]]:
+        batches = ComparisonBatches(marked, rankings, n_rankings=4, seed=3, rows=rows)
         steps = [batches.batch(step, network) for step in range(first, first + n_steps)]
         return [sorted(tuple(ids for ids in text if ids) for text in b.rows.inputs[b.chosen].tolist()) for b in steps]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from lmzoo import Predictor, zoo
 from lmzoo.arrays import Arrays, load_arrays
@@ -23,8 +24,8 @@ from lmzoo.experiments.compare import compare
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.nplm import NPLM
 from lmzoo.neural.network import Network, State
-from lmzoo.neural.objectives.next_token import Chunk, read_chunk
-from lmzoo.neural.objectives.objective import Step
+from lmzoo.neural.objectives.next_token import Chunk, next_token, read_chunk
+from lmzoo.neural.objectives.objective import Objective, Step
 from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.parallel import ProcessGroup, join_processes
@@ -62,18 +63,25 @@ def masked(network: Network, chunk: Chunk, state: State) -> Step:
     return Step(network.cross_entropy(hidden, chunk.targets.flatten(), weights.flatten()), weights.sum(), state)
 
 
-def fitted_with_mask() -> Arrays:
-    """The weights of a network after 30 steps with `masked`, in as many processes as there are."""
+def fitted_with_mask(objective: Objective = masked, weights: NDArray[np.float64] | None = None) -> Arrays:
+    """The weights of a network after 30 steps with an objective, in as many processes as there are."""
     group = join_processes(torch.device("cpu"))
     config = TrainConfig(tokens=30 * 32, batch_size=4, chunk_size=8, learning_rate=2e-3, bf16=False)
     torch.manual_seed(0)
     network = NPLM(V, order=3, d_embed=4, d_hidden=6, direct=False, dropout=0.0)
-    batches = StreamBatches(data().train, config, seed=0, rows=group.rows_of(config.batch_size))
+    batches = StreamBatches(data().train, config, seed=0, rows=group.rows_of(config.batch_size), weights=weights)
     Training(
-        network, batches, config, objective=masked, evaluate=itertools.count(9, -1).__next__, evaluation_tokens=1,
+        network, batches, config, objective=objective, evaluate=itertools.count(9, -1).__next__, evaluation_tokens=1,
         seed=0, group=group,
     ).run()  # fmt: skip
     return {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
+
+
+def fitted_with_rare_weights() -> Arrays:
+    """The weights of a network after 30 steps in which a process, or all of them, often has no target of weight 1."""
+    weights = np.zeros(len(data().train))
+    weights[::60] = 1
+    return fitted_with_mask(next_token, weights)
 
 
 def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -118,6 +126,7 @@ arrays["dropout"] = test_parallel.fitted("lstm", dropout=0.3).arrays()
 arrays["seconds"] = test_parallel.fitted("lstm", training={"tokens": 10**9, "seconds": 0.3}).arrays()
 
 arrays["masked"] = test_parallel.fitted_with_mask()
+arrays["rare"] = test_parallel.fitted_with_rare_weights()
 
 n_calls, real = 0, neural_lm.next_token
 def diverging(*arguments):
@@ -153,14 +162,15 @@ def test_all_processes_come_to_the_same_model(learned: list[Arrays]) -> None:
     )
 
 
-def test_two_processes_of_unequal_weights_learn_what_one_does(learned: list[Arrays]) -> None:
-    alone = fitted_with_mask()
+@pytest.mark.parametrize("weights", ["masked", "rare"])
+def test_two_processes_of_unequal_weights_learn_what_one_does(weights: str, learned: list[Arrays]) -> None:
+    alone = fitted_with_mask() if weights == "masked" else fitted_with_rare_weights()
     torch.manual_seed(0)
     untrained = NPLM(V, order=3, d_embed=4, d_hidden=6, direct=False, dropout=0.0).C.weight.detach().numpy()
     assert np.abs(alone["C.weight"] - untrained).max() > 1e-3
     for name, array in alone.items():
-        np.testing.assert_allclose(learned[0][f"masked/{name}"], array, rtol=0, atol=1e-5, err_msg=name)
-        np.testing.assert_array_equal(learned[1][f"masked/{name}"], learned[0][f"masked/{name}"])
+        np.testing.assert_allclose(learned[0][f"{weights}/{name}"], array, rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(learned[1][f"{weights}/{name}"], learned[0][f"{weights}/{name}"])
 
 
 def test_two_processes_learn_what_one_does(learned: list[Arrays]) -> None:

@@ -266,6 +266,16 @@ class Rollout(NamedTuple):
     figures: Mapping[str, float] = MappingProxyType({})
     """Figures of the whole rollout, to be reported."""
 
+    def selected(self, index: Tensor) -> Rollout:
+        """Returns the answers with the given indices (N,)."""
+        return self._replace(
+            rows=self.rows.selected(index),
+            old_log_probs=self.old_log_probs[index],
+            old_values=self.old_values[index],
+            advantages=self.advantages[index],
+            returns=self.returns[index],
+        )
+
 
 @final
 class Ppo:
@@ -280,7 +290,8 @@ class Ppo:
     def __init__(self, settings: PpoSettings) -> None:
         self._settings = settings
 
-    def __call__(self, network: ActorCritic, batch: Rollout, state: State) -> Step:
+    def __call__(self, network: Network, batch: Rollout, state: State) -> Step:
+        assert isinstance(network, ActorCritic)
         settings, mask = self._settings, batch.rows.weights > 0
         network.eval()
         log_probs = target_log_probs(network.policy, batch.rows)  # (R, T)

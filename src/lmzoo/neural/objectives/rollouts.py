@@ -72,20 +72,11 @@ def network_rewards(
         return rewards(network.eval(), rows).cpu().double().numpy()
 
 
-class _Answers(NamedTuple):
-    """All answers of one rollout, in rows, with what is needed to learn from them; see `Rollout`."""
-
-    rows: Rows
-    old_log_probs: Tensor
-    old_values: Tensor
-    advantages: Tensor
-    returns: Tensor
-
-
 class _Sampled(NamedTuple):
     """The last rollout and what later rollouts depend on: one object, so that an interrupt cannot leave half of it."""
 
-    answers: _Answers
+    answers: Rollout
+    """All answers, without text."""
     history: tuple[RolloutFigures, ...]
     """The figures of all rollouts so far."""
     kl: AdaptiveKl
@@ -148,11 +139,11 @@ class RolloutBatches(Batches[Rollout]):
         if self._sampled is None or rollout == len(self._sampled.history):
             self._sampled = self._roll_out(rollout, network)
         chosen = torch.arange(index % n_minibatches, self._settings.n_answers, n_minibatches)[self._rows]
-        rows, *parts = self._sampled.answers
-        figures = {name: getattr(self._sampled.history[-1], name) for name in ("reward", "kl", "entropy")}
-        text = self._text.batch(step, network) if self._text else None
-        chosen = chosen.to(network.device)
-        return Rollout(Rows(*(part[chosen] for part in rows)), *(part[chosen] for part in parts), text, figures)
+        figures = self._sampled.history[-1]
+        return self._sampled.answers.selected(chosen.to(network.device))._replace(
+            text=self._text.batch(step, network) if self._text else None,
+            figures={"reward": figures.reward, "kl": figures.kl, "entropy": figures.entropy},
+        )
 
     def n_tokens(self, batch: Rollout) -> int:
         return batch.rows.n_tokens + (self._text.n_tokens(batch.text) if self._text and batch.text else 0)
@@ -197,7 +188,7 @@ class RolloutBatches(Batches[Rollout]):
             distinct=len(set(map(tuple, answers))) / len(answers),
             penalty=penalty.coefficient,
         )
-        batch = _Answers(rows, old_log_probs, old_values, whiten(gains, mask), gains + old_values)
+        batch = Rollout(rows, old_log_probs, old_values, whiten(gains, mask), gains + old_values)
         return _Sampled(batch, (*self.history, figures), penalty.updated(kl, len(answers)))
 
     def _scores(self, prompts: Sequence[NDArray[np.int32]], answers: Sequence[Answer]) -> NDArray[np.float64]:
@@ -216,7 +207,7 @@ class RolloutBatches(Batches[Rollout]):
         The results equal those of the training step bit for bit, as both see the same minibatch.
         """
         n_minibatches = self._settings.n_minibatches
-        parts = [compute(Rows(*(part[first::n_minibatches] for part in rows))) for first in range(n_minibatches)]
+        parts = [compute(rows.selected(slice(first, None, n_minibatches))) for first in range(n_minibatches)]
         return torch.stack(parts, 1).flatten(0, 1)
 
     def _values(self, network: ActorCritic, rows: Rows) -> Tensor:
@@ -230,10 +221,13 @@ class RolloutBatches(Batches[Rollout]):
     def arrays(self) -> Arrays:
         if self._sampled is None:
             return {}
-        rows, *parts = self._sampled.answers
-        tensors = dict(zip((*Rows._fields, *_Answers._fields[1:]), (*rows, *parts), strict=True))
+        answers = self._sampled.answers
         return {
-            **{name: tensor.cpu().numpy() for name, tensor in tensors.items()},
+            **{name: getattr(answers.rows, name).cpu().numpy() for name in Rows._fields},
+            "old_log_probs": answers.old_log_probs.cpu().numpy(),
+            "old_values": answers.old_values.cpu().numpy(),
+            "advantages": answers.advantages.cpu().numpy(),
+            "returns": answers.returns.cpu().numpy(),
             "history": np.array(self._sampled.history, np.float64),
             "kl_coefficient": np.array([self._sampled.kl.coefficient]),
         }
@@ -245,7 +239,7 @@ class RolloutBatches(Batches[Rollout]):
         tensors = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
         rows = Rows(*(tensors[name] for name in Rows._fields))
         self._sampled = _Sampled(
-            _Answers(rows, *(tensors[name] for name in _Answers._fields[1:])),
+            Rollout(rows, tensors["old_log_probs"], tensors["old_values"], tensors["advantages"], tensors["returns"]),
             tuple(RolloutFigures(*row) for row in arrays["history"].tolist()),
             AdaptiveKl(float(arrays["kl_coefficient"][0]), settings.kl_target, settings.kl_horizon),
         )

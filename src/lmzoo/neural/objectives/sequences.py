@@ -61,6 +61,10 @@ class Rows(NamedTuple):
         arrays = (inputs, targets, all_weights, last)
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
+    def selected(self, index: Tensor | slice) -> Rows:
+        """Returns the rows with the given indices (N,), or in a slice."""
+        return Rows(self.inputs[index], self.targets[index], self.weights[index], self.last[index])
+
     @property
     def n_tokens(self) -> int:
         """Number of ids that are read, without padding."""
