@@ -211,20 +211,28 @@ class Transformer(Network):
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_state(self, batch_size: int) -> State:
-        in_document = torch.zeros(batch_size, self.n_cached, dtype=torch.bool, device=self.device)
+        return self._state_without_tokens(batch_size, self.n_cached)
+
+    def _state_without_tokens(self, batch_size: int, n_cached: int) -> State:
+        """Returns the state before the first token, with room for `n_cached` tokens in the KV cache."""
+        in_document = torch.zeros(batch_size, n_cached, dtype=torch.bool, device=self.device)
         position = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        cache = torch.zeros(batch_size, 2, self.n_heads, self.n_cached, self.d_head, device=self.device)
+        cache = torch.zeros(batch_size, 2, self.n_heads, n_cached, self.d_head, device=self.device)
         previous_ids = torch.full((batch_size, self.n_previous), EOT, device=self.device)
         return in_document, position, previous_ids, *(cache for _ in self.blocks)
 
+    def read_rows(self, ids: Tensor) -> Tensor:
+        # Without a cache, so that no token attends to keys that nothing was read into.
+        return self(ids, self._state_without_tokens(len(ids), 0))[0]
+
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         in_document, position, previous_ids, *caches = state
-        n_new, n_keys = ids.shape[1], self.n_cached + ids.shape[1]
+        n_cached, n_new = in_document.shape[1], ids.shape[1]
         # The documents of a sequence are numbered from that of the cache, 0; cached keys of earlier ones have -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
         document_of_key = torch.cat([in_document.long() - 1, document], dim=1)  # (B, M + T)
-        index = torch.arange(n_keys, device=ids.device)
-        distance = index[self.n_cached :, None] - index  # (T, M + T): from query to key
+        index = torch.arange(n_cached + n_new, device=ids.device)
+        distance = index[n_cached:, None] - index  # (T, M + T): from query to key
         mask = (distance >= 0) & (distance <= self.n_cached)
         if (document_of_key != 0).any():
             mask = (mask & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
