@@ -78,7 +78,10 @@ def test_the_word_of_the_talk(
     monkeypatch.setattr(encodings, "cache_folder", lambda: tmp_path)
     asked = ["tokenize", "anthroformerphize", "-t", "char", "-t", "bpe:4096", "-t", "tiktoken:cl100k_base"]
     assert run(asked) == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    page = Path(__file__).parents[2] / "docs" / "tokenizers.md"
+    assert f"```text\n{printed.strip()}\n```" in page.read_text(encoding="utf-8")
+    lines = printed.splitlines()
     assert "|".join("anthroformerphize") in lines
     shown = lines.index("anth|ro|former|ph|ize")
     assert lines[shown - 1].split()[0] == "tiktoken:cl100k_base"

@@ -78,12 +78,22 @@ def words() -> tokenizers.Tokenizer:
     return trained(plain, trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"], show_progress=False))
 
 
+def like_bert() -> tokenizers.Tokenizer:
+    plain = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    plain.normalizer = normalizers.BertNormalizer(lowercase=True)
+    plain.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    plain.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return trained(plain, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False))
+
+
 OTHERS = {
     "eot last": like_gpt2(["<pad>", "<|endoftext|>"]),
     "eot first": like_gpt2(["<|endoftext|>"]),
     "no eot": like_gpt2([]),
     "llama": like_llama(),
     "words": words(),
+    "bert": like_bert(),
 }
 OPENED = {}
 
@@ -129,6 +139,7 @@ def test_end_of_text_is_a_special_token_of_the_file_or_a_new_one() -> None:
         "no eot": OTHERS["no eot"].get_vocab_size(),
         "llama": 2,
         "words": OTHERS["words"].get_vocab_size(),
+        "bert": 3,
     }
     for name, opened in OPENED.items():
         size = OTHERS[name].get_vocab_size() + (name in ("no eot", "words"))
@@ -136,6 +147,26 @@ def test_end_of_text_is_a_special_token_of_the_file_or_a_new_one() -> None:
         assert opened.tokenizer.entries[0] == EOT_TEXT
         assert sorted(map(opened.original_id, range(size))) == [*range(size)]
         assert opened.original_id(0) == opened.eot_id
+
+
+def test_parts_of_words_are_shown_as_written(tmp_path: Path, corpus_folder: Path) -> None:
+    vocab = {entry: token_id for token_id, entry in enumerate(["[PAD]", "[UNK]", "the", "ship", "##s", "##wright"])}
+    plain = tokenizers.Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    plain.decoder = decoders.WordPiece()
+    plain.save(str(tmp_path / "tokenizer.json"))
+    opened = open_tokenizer(str(tmp_path))
+    assert opened is not None
+    tokenizer = opened.tokenizer
+    pieces = tokenizer.pieces("the shipwrights zoo")
+    assert [piece.text for piece in pieces] == ["the", "ship", "##wright", "##s", "<unk>"]
+    assert [opened.original_id(piece.token_id) for piece in pieces] == [2, 3, 5, 4, 1]
+    assert [tokenizer.token_bytes(piece.token_id) for piece in pieces[:4]] == [b"the", b"ship", b"wright", b"s"]
+    assert (tokenizer.kind, tokenizer.lossless, tokenizer.unknown_id) == ("wordpiece", False, 1)
+    assert tokenizer.decode(tokenizer.encode("the  shipwrights")) == "the shipwrights"
+    predictor = Predictor.fit("ngram", corpus_folder, tokenizer=tokenizer, order=2)
+    predictor.save(tmp_path / "home")
+    assert Predictor.load(tmp_path / "home").tokenizer.fingerprint == tokenizer.fingerprint
 
 
 def test_own_tokenizers_keep_their_ids(tmp_path: Path) -> None:
@@ -192,7 +223,14 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     description["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]}
     description["added_tokens"] = []
     path.write_text(json.dumps(description), encoding="utf-8")
-    with pytest.raises(TokenizerError, match="Unigram; lmzoo can read BPE and WordLevel"):
+    with pytest.raises(TokenizerError, match="Unigram; lmzoo can read BPE, WordLevel and WordPiece"):
+        check_tokenizer(str(path))
+
+
+def test_word_pieces_need_a_token_for_unknown_words(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizers.Tokenizer(models.WordPiece(vocab={"a": 0}, unk_token="[UNK]")).save(str(path))
+    with pytest.raises(TokenizerError, match=r"no token '\[UNK\]' for unknown words"):
         check_tokenizer(str(path))
 
 

@@ -44,8 +44,8 @@ def read_tokenizer(path: Path) -> OpenedTokenizer:
 
     `path` is the file or the folder that holds it. The end-of-text token of a converted tokenizer is the special token
     with one of the usual names, such as "<|endoftext|>" or "</s>"; without one, end-of-text gets an id of its own after
-    all others. Raises TokenizerError if the file is missing or damaged, or holds neither byte pairs (BPE) nor words
-    (WordLevel).
+    all others. Raises TokenizerError if the file is missing or damaged, or of another type than BPE, WordLevel and
+    WordPiece.
     """
     path = path / "tokenizer.json" if path.is_dir() else path
     if not path.is_file():
@@ -70,9 +70,12 @@ def convert(description: dict[str, Any], spec: str = "") -> OpenedTokenizer:
     """Converts a tokenizer that need not belong to a model, given as parsed `tokenizer.json`, which is modified.
 
     `spec` is the name of the tokenizer; if it is empty, the name is inferred from the tokenizer. Raises TokenizerError
-    if the tokenizer has neither byte pairs (BPE) nor words (WordLevel).
+    if the type of the tokenizer is not BPE, WordLevel or WordPiece.
     """
-    _check_type(description)
+    _check_type(description, "BPE", "WordLevel", "WordPiece")
+    model = description["model"]
+    if model["type"] == "WordPiece" and model["unk_token"] not in model["vocab"]:
+        raise TokenizerError(f"this tokenizer.json has no token '{model['unk_token']}' for unknown words")
     special = {token["content"]: token["id"] for token in description["added_tokens"] if token["special"]}
     n_ids = max(_named(description), default=-1) + 1
     eot_id = end_of_text(special, n_ids)
@@ -95,7 +98,7 @@ def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
     neither byte pairs (BPE) nor words (WordLevel).
     """
     description: dict[str, Any] = json.loads(backend_from_json(text).to_str())
-    _check_type(description)
+    _check_type(description, "BPE", "WordLevel")
     named = _named(description)
     special = {token["id"] for token in description["added_tokens"] if token["special"]}
     if not 0 <= eot_id < vocab_size or eot_id not in named:
@@ -108,10 +111,11 @@ def adopt_tokenizer(text: str, *, eot_id: int, vocab_size: int) -> Tokenizer:
     return _converted(description, eot_id, vocab_size)
 
 
-def _check_type(description: dict[str, Any]) -> None:
+def _check_type(description: dict[str, Any], *allowed: str) -> None:
     kind = description["model"]["type"]
-    if kind not in ("BPE", "WordLevel"):
-        raise TokenizerError(f"this tokenizer.json has a model of type {kind}; lmzoo can read BPE and WordLevel")
+    if kind not in allowed:
+        readable = f"{', '.join(allowed[:-1])} and {allowed[-1]}"
+        raise TokenizerError(f"this tokenizer.json has a model of type {kind}; lmzoo can read {readable}")
 
 
 def _named(description: dict[str, Any]) -> dict[int, str]:
@@ -133,7 +137,7 @@ def _converted(description: dict[str, Any], eot_id: int, vocab_size: int, spec: 
     def entry_of(token_id: int) -> str:
         if token_id == eot_id:
             return EOT_TEXT
-        if token_id == unknown_id and model["type"] == "WordLevel":
+        if token_id == unknown_id and model["type"] != "BPE":
             return UNKNOWN_TEXT
         if token_id not in named or token_id in special:
             return special_entry(named.get(token_id, str(token_id)))
