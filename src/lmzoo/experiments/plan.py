@@ -16,7 +16,7 @@ from lmzoo.system.jobs import check_jobs
 from lmzoo.system.placement import Device
 from lmzoo.system.printable import name_text
 from lmzoo.system.version import __version__
-from lmzoo.tokenizers import Tokenizer, check_tokenizer
+from lmzoo.tokenizers import Tokenizer, check_tokenizer, open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,12 @@ class RunPlan:
             zoo.check_learns_from_text(name)
         for name, sweep in self.sweeps.items():
             zoo.check_settings(name, [setting.partition(".")[0] for setting in sweep])
-        if isinstance(self.tokenizer, str):
-            check_tokenizer(self.tokenizer)
-        return replace(self, species=species, jobs=jobs)
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, str) and (opened := open_tokenizer(tokenizer)):
+            tokenizer = opened.tokenizer  # `request` then has its fingerprint, which tells if its file was changed
+        elif isinstance(tokenizer, str):
+            check_tokenizer(tokenizer)
+        return replace(self, species=species, jobs=jobs, tokenizer=tokenizer)
 
     def settings_of(self, species: str, *presets: str) -> dict[str, Any]:
         """Returns the settings with which the models of a species (model family) are trained under the plan.

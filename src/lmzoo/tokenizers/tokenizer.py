@@ -10,7 +10,8 @@
 Id 0 is end-of-text (EOT) in every kind. EOT and other special tokens are vocabulary entries that no text can produce.
 They are not "added tokens" in the sense of Hugging Face, which searches texts for the spelling of added tokens: here, a
 text that contains such a spelling is ordinary text. `lmzoo.tokenizers.foreign` converts tokenizers trained by others;
-these may build byte pairs from characters, with bytes for rare characters, and may be lossy.
+these may build byte pairs from characters, with bytes for rare characters, and may be lossy. Their kind may be
+`wordpiece`, too: parts of words, with "##" before each part that does not begin a word (Schuster and Nakajima 2012).
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ class Tokenizer:
             steps = [step["type"] for step in _steps(description["pre_tokenizer"])]
             # Before lmzoo had its own definition of words, word-space tokenizers were saved with WhitespaceSplit.
             self.kind, self.spec = "word", "word-space" if steps in (["Split"], ["WhitespaceSplit"]) else "word"
-        elif model["merges"]:
-            self.kind, self.spec = "bpe", f"bpe:{self.vocab_size - len(self.special_tokens)}"
+        elif model["type"] == "WordPiece" or model["merges"]:
+            self.kind = "wordpiece" if model["type"] == "WordPiece" else "bpe"
+            self.spec = f"{self.kind}:{self.vocab_size - len(self.special_tokens)}"
         elif model["byte_fallback"]:
             self.kind, self.spec = "char", "char"
         else:
@@ -101,6 +103,7 @@ class Tokenizer:
         self.spec = spec or self.spec
         self._in_bytes = any(step["type"] == "ByteLevel" for step in _steps(description["decoder"]))
         self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
+        self._prefix: str = model.get("continuing_subword_prefix") or "" if self.kind == "wordpiece" else ""
         self._as_written = {token["content"] for token in added}
         has_all_bytes = all(entry in vocab for entry in byte_entries(in_bytes=self._in_bytes))
         self._has_segments = (
@@ -116,7 +119,9 @@ class Tokenizer:
             and not any(token["lstrip"] or token["rstrip"] for token in added)
         )
         """True if decoding gives every text back exactly. If False, a text may still come back: see `alteration`."""
-        unknown = UNKNOWN_TEXT if self.kind == "word" else "" if has_all_bytes else model["unk_token"] or ""
+        unknown = (
+            UNKNOWN_TEXT if self.kind in ("word", "wordpiece") else "" if has_all_bytes else model["unk_token"] or ""
+        )
         self.unknown_id: int | None = backend.token_to_id(unknown)
         """The id of unknown words or characters; None if there are none, or if the vocabulary is closed."""
 
@@ -224,7 +229,7 @@ class Tokenizer:
         token_id = as_id(token_id, self.vocab_size)
         if token_id in self._special_names:
             return self._special_names[token_id]
-        if self.kind == "word":
+        if self.kind in ("word", "wordpiece"):
             return self.entries[token_id]
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
@@ -240,7 +245,7 @@ class Tokenizer:
             return bytes(map(BYTE_OF.__getitem__, entry))
         if re.fullmatch("<0x[0-9A-F]{2}>", entry):
             return bytes([int(entry[1:-1], 16)])
-        return (entry.replace("▁", " ") if self._marks_spaces else entry).encode()
+        return (entry.replace("▁", " ") if self._marks_spaces else entry.removeprefix(self._prefix)).encode()
 
     @cached_property
     def entries(self) -> list[str]:

@@ -1,4 +1,7 @@
-"""Training of tokenizers, chosen by a specification: char | byte | word[:N] | word-space[:N] | bpe:SIZE."""
+"""Training of tokenizers, chosen by a specification: char | byte | word[:N] | word-space[:N] | bpe:SIZE.
+
+A specification may also name a tokenizer that is trained already; see `lmzoo.tokenizers.opening`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
+from lmzoo.tokenizers.opening import KINDS, open_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
 from lmzoo.tokenizers.words import SEPARATED, split_words
 
@@ -27,9 +31,11 @@ _LONG_RUN = re.compile(rf"(?<!\S)\S{{{_LONGEST_RUN + 1},}}|(?<!\s)\s{{{_LONGEST_
 def check_tokenizer(spec: str) -> None:
     """Checks a tokenizer specification such as "bpe:4096".
 
-    Raises UnknownNameError for an unknown kind of tokenizer, ConfigurationError for a wrong number.
+    Raises UnknownNameError for an unknown kind of tokenizer, ConfigurationError for a wrong number, and the errors of
+    `open_tokenizer` for a tokenizer that cannot be opened.
     """
-    _parsed(spec)
+    if open_tokenizer(spec) is None:
+        _parsed(spec)
 
 
 def train_tokenizer(
@@ -49,16 +55,21 @@ def train_tokenizer(
     | `word-space:4` | like `word:4`, but the words are what stands between NUL, tab, line end and space  |
     | `bpe:4096`     | byte-pair encoding with 4,096 entries, or fewer if the texts are too short         |
 
+    Nothing is trained if `spec` names a tokenizer that exists: the path to a `tokenizer.json` or to a folder that holds
+    one, or an encoding of tiktoken, such as "tiktoken:cl100k_base" (see `open_tokenizer`, also for its errors).
+
     `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
     a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. Raises
     UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
     vocabulary that no text can produce.
     """
+    if vocabulary is not None and not spec.startswith("word"):
+        raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
+    if opened := open_tokenizer(spec):
+        return opened.tokenizer
     kind, number = _parsed(spec)
     texts = _reporting(texts, on_progress, f"training the tokenizer {spec}")
     if vocabulary is not None:
-        if not kind.startswith("word"):
-            raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
         _check_separated(vocabulary)
         return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()), spec)
     if kind == "char":
@@ -74,8 +85,9 @@ def train_tokenizer(
 def _parsed(spec: str) -> tuple[str, int]:
     """Splits a tokenizer specification into its kind and number, and checks both."""
     kind, colon, text = spec.partition(":")
-    if kind not in ("char", "byte", "word", "word-space", "bpe"):
-        raise UnknownNameError("tokenizer", spec, ["char", "byte", "word", "word:4", "word-space:4", "bpe:4096"])
+    if kind not in KINDS:
+        examples = ["char", "byte", "word", "word:4", "word-space:4", "bpe:4096", "tiktoken:cl100k_base"]
+        raise UnknownNameError("tokenizer", spec, examples)
     if kind in ("char", "byte"):
         if colon:
             raise ConfigurationError(f"tokenizer '{kind}' takes no number, got '{spec}'")

@@ -13,7 +13,7 @@ from lmzoo.cli.commands.parameters import OrStandardInput
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from lmzoo.tokenizers import Piece, Tokenizer
+    from lmzoo.tokenizers import OpenedTokenizer, Piece, Tokenizer
 
 _DEFAULT_SPECS = ("char", "byte", "word", "bpe:1024", "bpe:4096")
 _COLOURS = ("on dark_blue", "on dark_green", "on purple4", "on dark_red")
@@ -31,9 +31,11 @@ def tokenize(
 ) -> None:
     """Shows how tokenizers split a text into tokens, with token ids and counts.
 
-    A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training.
+    A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training. The ids
+    shown are those of the tokenizer itself: for a file of Hugging Face or an encoding of tiktoken, those that its own
+    library gives. (Models of lmzoo that use it see the same ids, but id 0 and the id of end-of-text are exchanged.)
 
-    Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096
+    Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096 -t tiktoken:cl100k_base
 
     Parameters
     ----------
@@ -41,8 +43,10 @@ def tokenize(
         The text to split; - reads standard input.
     tokenizers
         A tokenizer to train on the corpus: char, byte, word:N (words that occur at least N times), word-space:N (the
-        same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or a tokenizer.json file,
-        or the folder of a saved predictor. May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
+        same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or one that exists: a
+        tokenizer.json file, a folder that holds one, such as a saved predictor or a model of Hugging Face, or
+        tiktoken:NAME, such as tiktoken:cl100k_base (needs the extra lmzoo[tiktoken]). May be repeated. Default: char,
+        byte, word, bpe:1024 and bpe:4096.
     file
         Read the text from this file instead.
     corpus
@@ -52,20 +56,21 @@ def tokenize(
         Print one JSON object per tokenizer.
     """
     text = _text(text, file)
-    for name, tokenizer in _tokenizers(tokenizers or list(_DEFAULT_SPECS), corpus):
-        pieces = tokenizer.pieces(text)
-        figures = _figures(text, pieces, tokenizer)
+    for name, opened in _tokenizers(tokenizers or list(_DEFAULT_SPECS), corpus):
+        pieces = opened.tokenizer.pieces(text)
+        ids = [opened.original_id(piece.token_id) for piece in pieces]
+        figures = _figures(text, pieces, opened.tokenizer)
         if json:
             terminal.print_json(
                 {
                     "tokenizer": name,
                     **figures,
                     "pieces": [piece.text for piece in pieces],
-                    "ids": [piece.token_id for piece in pieces],
+                    "ids": ids,
                 }
             )
         else:
-            _show(name, pieces, figures)
+            _show(name, pieces, ids, figures)
 
 
 def _text(text: str | None, file: Path | None) -> str:
@@ -83,11 +88,12 @@ def _text(text: str | None, file: Path | None) -> str:
     return read_standard_input() if text == "-" else text or ""
 
 
-def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, Tokenizer]]:
+def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, OpenedTokenizer]]:
     from functools import cache
 
     from lmzoo.corpora import load_corpus
-    from lmzoo.tokenizers import Tokenizer, train_tokenizer
+    from lmzoo.stream import EOT
+    from lmzoo.tokenizers import OpenedTokenizer, open_tokenizer, train_tokenizer
 
     @cache  # the corpus is read once, and only if a tokenizer has to be trained
     def texts() -> list[str]:
@@ -95,12 +101,12 @@ def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, Tokenizer]]:
 
     tokenizers = []
     for name in names:
-        path = Path(name)
-        if path.is_dir() or path.suffix == ".json":
-            tokenizers.append((name, Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)))
-        else:
+        with terminal.progress(f"opening {name}"):
+            opened = open_tokenizer(name)
+        if opened is None:
             with terminal.progress(f"training {name}") as on_progress:
-                tokenizers.append((name, train_tokenizer(name, texts(), on_progress=on_progress)))
+                opened = OpenedTokenizer(train_tokenizer(name, texts(), on_progress=on_progress), EOT)
+        tokenizers.append((name, opened))
     return tokenizers
 
 
@@ -115,7 +121,7 @@ def _figures(text: str, pieces: list[Piece], tokenizer: Tokenizer) -> dict[str, 
     }
 
 
-def _show(name: str, pieces: list[Piece], figures: dict[str, float]) -> None:
+def _show(name: str, pieces: list[Piece], ids: list[int], figures: dict[str, float]) -> None:
     from rich.text import Text
 
     unknown = f", {figures['n_unknown']:,} unknown" if figures["n_unknown"] else ""
@@ -124,10 +130,10 @@ def _show(name: str, pieces: list[Piece], figures: dict[str, float]) -> None:
         f"{figures['characters_per_token']:.2f} characters or {figures['bytes_per_token']:.2f} bytes each{unknown}"
     )
     console = terminal.stdout()
-    console.print(Text.assemble((f"{name:<12}", "bold"), (head, "dim")))
+    console.print(Text.assemble((f"{name:<11} ", "bold"), (head, "dim")))
     shown = pieces[:_MAX_SHOWN]
     console.print(_coloured(shown))
-    console.print(Text(" ".join(str(piece.token_id) for piece in shown), style="dim"))
+    console.print(Text(" ".join(map(str, ids[:_MAX_SHOWN])), style="dim"))
     if len(pieces) > _MAX_SHOWN:
         console.print(Text(f"... and {len(pieces) - _MAX_SHOWN:,} more", style="dim"))
     console.print()
