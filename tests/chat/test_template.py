@@ -50,7 +50,8 @@ CONVERSATIONS: dict[str, tuple[Conversation, list[int], list[int]]] = {
     ),
     "two turns": (
         (user("a"), assistant("b"), user("c"), assistant("d")),
-        [USER, *_bytes(" a"), END, ASSISTANT, *_bytes(" b"), END, USER, *_bytes(" c"), END, ASSISTANT, *_bytes(" d"), END],
+        [USER, *_bytes(" a"), END, ASSISTANT, *_bytes(" b"), END]
+        + [USER, *_bytes(" c"), END, ASSISTANT, *_bytes(" d"), END],
         [0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1],
     ),
     "longer than any window here": (

@@ -11,7 +11,7 @@ from compare_runs import SPECIES
 from prequential_runs import prequential
 from shared_runs import made_once
 
-from lmzoo.evaluation.records import CodeRecord
+from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.experiments.compare import compare
 from lmzoo.experiments.result import RunResult
 from lmzoo.report import write_report

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import load_corpus
-from lmzoo.evaluation.records import CodeRecord
+from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.prequential import prequential as run_prequential
 from lmzoo.experiments.result import RunResult

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prequential_runs import prequential, record_of, texts_of
 
-from lmzoo.evaluation.records import CodeRecord
+from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.experiments.compressors import COMPRESSORS
 from lmzoo.experiments.prequential import SEPARATOR
 from lmzoo.experiments.result import RunResult

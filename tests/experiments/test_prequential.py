@@ -16,7 +16,8 @@ from prequential_runs import prequential, record_of, stops_of, texts_of
 
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
-from lmzoo.evaluation.records import CodeRecord, read_code_records, write_records
+from lmzoo.evaluation.code_records import CodeRecord, read_code_records
+from lmzoo.evaluation.records import write_records
 from lmzoo.experiments.blocks import training_data
 from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.cli import run
-from lmzoo.evaluation.records import CodeRecord, read_code_records
+from lmzoo.evaluation.code_records import CodeRecord, read_code_records
 from lmzoo.experiments.prequential import RECORDS
 from lmzoo.experiments.result import RunResult
 from lmzoo.report import charts

@@ -28,7 +28,7 @@ from lmzoo.chat.conversation import Conversation, assistant, user
 from lmzoo.errors import CorpusError
 
 _NUMBERS = ("one", "two", "three", "four", "five", "six")
-_N_WORDS = 600
+_N_WORDS = 2_500
 _N_SPELLED = 300
 """Number of words to spell; a model learns their letters by heart."""
 _POLITE = "verily, "

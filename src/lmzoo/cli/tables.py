@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
-    from lmzoo.evaluation.records import CodeRecord, EvalRecord
+    from lmzoo.evaluation.code_records import CodeRecord
+    from lmzoo.evaluation.records import EvalRecord
     from lmzoo.experiments.ladder import TaskResult
 
 _GAP = 2

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lmzoo.errors import SavedModelError
-from lmzoo.metrics import bits_per_byte
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import check_name, parse_as, parse_json, read_text
 from lmzoo.system.printable import printable
@@ -179,7 +178,7 @@ class EvalRecord(Record):
     def check(self) -> None:
         check_name(self.species)
         check_name(self.name)  # the name of folders in a run folder
-        _check_not_negative(self)
+        check_not_negative(self)
         if self.train_share is not None and not 2**-60 <= self.train_share <= 1:
             raise ValueError(f"'train_share' must be above 0 and at most 1, got {self.train_share}")
 
@@ -212,72 +211,6 @@ class EvalRecord(Record):
         if self.flops_per_token is None or self.n_tokens_read is None:
             return None
         return 3 * self.flops_per_token * self.n_tokens_read
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeRecord(Record):
-    """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
-
-    A general compressor reads the whole text as one block. The lengths of blocks are in nats, also for compressors.
-    """
-
-    name: str
-    """Name of the species or of the compressor."""
-    kind: str
-    """"species" or "compressor"."""
-    settings: dict[str, Any]
-    """Settings of the model for the whole text (on a share of the text, training is shorter), or of the compressor."""
-    seed: int | None = None
-    """Random seed of the training; None for a compressor."""
-
-    # The text
-    corpus: str
-    """Name of the corpus."""
-    corpus_fingerprint: str
-    """Hash of the documents of the corpus."""
-    protocol: str
-    """How the corpus was split into documents."""
-    tokenizer: str
-    """"byte" or "char"."""
-    n_bytes: int
-    """UTF-8 bytes of the original text."""
-    n_documents: int
-    """Number of documents of the text."""
-
-    # The length
-    header_bits: int
-    """Bits that a decoder needs before the first block: the length of the text and, for characters, the alphabet."""
-    block_bytes: list[int]
-    """UTF-8 bytes of the text of each block."""
-    block_nats: list[float | None]
-    """Sum of the surprisals of each block, EOT tokens included; None if a token of the block had probability 0."""
-    block_seconds: list[float]
-    """Time to train on the text before each block and to compress the block."""
-    n_impossible: int = 0
-    """Number of tokens to which the model gave probability 0."""
-    total_bits: float | None
-    """Length of header and blocks together; None if a token had probability 0."""
-    bits_per_byte: float | None
-    """`total_bits` divided by `n_bytes`."""
-
-    def check(self) -> None:
-        check_name(self.name)
-        _check_not_negative(self)
-        if not len(self.block_bytes) == len(self.block_nats) == len(self.block_seconds) > 0:
-            raise ValueError("'block_bytes', 'block_nats' and 'block_seconds' must have one entry per block")
-
-    @property
-    def seconds(self) -> float:
-        """Total time for all blocks, in seconds."""
-        return sum(self.block_seconds)
-
-    @property
-    def block_bits_per_byte(self) -> list[float | None]:
-        """Compressed length of each block in bits per byte; None for a block with a token of probability 0."""
-        return [
-            None if nats is None else bits_per_byte(nats, n_bytes)
-            for nats, n_bytes in zip(self.block_nats, self.block_bytes, strict=True)
-        ]
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -364,17 +297,6 @@ def read_run(folder: str | Path) -> list[EvalRecord]:
     return records
 
 
-def read_code_records(path: str | Path) -> list[CodeRecord]:
-    """Reads records of compressed lengths from a file of JSON lines, as `lmzoo prequential` writes it.
-
-    Raises SavedModelError if the file is missing, or has a line that is damaged or was written by a later lmzoo.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise SavedModelError(f"there are no compressed lengths at {path} (see: lmzoo prequential)")
-    return read_lines(path, CodeRecord)
-
-
 def read_lines(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
     """Reads a file of JSON lines as records of the class `kind`; returns [] if the file does not exist.
 
@@ -399,7 +321,7 @@ def _parsed(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
         yield record
 
 
-def _check_not_negative(record: Record) -> None:
+def check_not_negative(record: Record) -> None:
     """Raises ValueError if a count, time, size or loss of a record is negative, except for rounding errors."""
     for entry in fields(record):
         value = getattr(record, entry.name)

@@ -53,7 +53,8 @@ from lmzoo.checks import check_at_least
 from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
-from lmzoo.evaluation.records import CodeRecord, new_origin, read_lines, update_records
+from lmzoo.evaluation.code_records import CodeRecord
+from lmzoo.evaluation.records import new_origin, read_lines, update_records
 from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
 from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmzoo.evaluation.records import CodeRecord, read_code_records, write_csv
+from lmzoo.evaluation.code_records import CodeRecord, read_code_records
+from lmzoo.evaluation.records import write_csv
 from lmzoo.experiments.prequential import RECORDS
 from lmzoo.report.pages import write_pages
 

@@ -319,10 +319,7 @@ CARDS = (
         sees="what its base sees",
         changed="A model that follows instructions instead of merely continuing a text.",
         limits="It imitates the average of its teachers, and does not learn which of its own replies are better.",
-        paper=(
-            "L. Ouyang et al., Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022, "
-            "step 1."
-        ),
+        paper="L. Ouyang et al., Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022.",
         cites=("ouyang2022",),
         beware="The models of OpenAI have billions of weights; here, small models go through the same training.",
         tolerance=1e-4,

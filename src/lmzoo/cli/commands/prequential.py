@@ -12,7 +12,7 @@ from lmzoo.cli.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
-    from lmzoo.evaluation.records import CodeRecord
+    from lmzoo.evaluation.code_records import CodeRecord
     from lmzoo.system.jobs import Outcome
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import altair
 
-from lmzoo.evaluation.records import CodeRecord
+from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.report.charts.style import LINE_HEIGHT, YEAR_COLOURS, Chart, apart, label_room, names_at_ends, padding
 
 if TYPE_CHECKING:

@@ -1,0 +1,89 @@
+"""Records of compressed lengths, which `lmzoo prequential` measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmzoo.errors import SavedModelError
+from lmzoo.evaluation.records import Record, check_not_negative, read_lines
+from lmzoo.metrics import bits_per_byte
+from lmzoo.system.json_files import check_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRecord(Record):
+    """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
+
+    A general compressor reads the whole text as one block. The lengths of blocks are in nats, also for compressors.
+    """
+
+    name: str
+    """Name of the species or of the compressor."""
+    kind: str
+    """"species" or "compressor"."""
+    settings: dict[str, Any]
+    """Settings of the model for the whole text (on a share of the text, training is shorter), or of the compressor."""
+    seed: int | None = None
+    """Random seed of the training; None for a compressor."""
+
+    # The text
+    corpus: str
+    """Name of the corpus."""
+    corpus_fingerprint: str
+    """Hash of the documents of the corpus."""
+    protocol: str
+    """How the corpus was split into documents."""
+    tokenizer: str
+    """"byte" or "char"."""
+    n_bytes: int
+    """UTF-8 bytes of the original text."""
+    n_documents: int
+    """Number of documents of the text."""
+
+    # The length
+    header_bits: int
+    """Bits that a decoder needs before the first block: the length of the text and, for characters, the alphabet."""
+    block_bytes: list[int]
+    """UTF-8 bytes of the text of each block."""
+    block_nats: list[float | None]
+    """Sum of the surprisals of each block, EOT tokens included; None if a token of the block had probability 0."""
+    block_seconds: list[float]
+    """Time to train on the text before each block and to compress the block."""
+    n_impossible: int = 0
+    """Number of tokens to which the model gave probability 0."""
+    total_bits: float | None
+    """Length of header and blocks together; None if a token had probability 0."""
+    bits_per_byte: float | None
+    """`total_bits` divided by `n_bytes`."""
+
+    def check(self) -> None:
+        check_name(self.name)
+        check_not_negative(self)
+        if not len(self.block_bytes) == len(self.block_nats) == len(self.block_seconds) > 0:
+            raise ValueError("'block_bytes', 'block_nats' and 'block_seconds' must have one entry per block")
+
+    @property
+    def seconds(self) -> float:
+        """Total time for all blocks, in seconds."""
+        return sum(self.block_seconds)
+
+    @property
+    def block_bits_per_byte(self) -> list[float | None]:
+        """Compressed length of each block in bits per byte; None for a block with a token of probability 0."""
+        return [
+            None if nats is None else bits_per_byte(nats, n_bytes)
+            for nats, n_bytes in zip(self.block_nats, self.block_bytes, strict=True)
+        ]
+
+
+def read_code_records(path: str | Path) -> list[CodeRecord]:
+    """Reads records of compressed lengths from a file of JSON lines, as `lmzoo prequential` writes it.
+
+    Raises SavedModelError if the file is missing, or has a line that is damaged or was written by a later lmzoo.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SavedModelError(f"there are no compressed lengths at {path} (see: lmzoo prequential)")
+    return read_lines(path, CodeRecord)
