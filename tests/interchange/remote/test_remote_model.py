@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,3 +303,12 @@ def test_streams_count_for_the_limit_also_if_they_are_left(server: ToyServer) ->
     server.script = [events_reply({"choices": [piece]}, {"choices": [], "usage": usage}, "[DONE]")]
     assert list(model.stream("One")) == ["a"]
     assert model.tokens_used == 4 + 70
+
+
+def test_the_code_of_the_page_runs(server: ToyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[3] / "docs" / "remote.md"
+    (code,) = re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    address = "http://127.0.0.1:8000/v1#gpt2"
+    assert address in code
+    exec(compile(code.replace(address, f"{server.url}#toy"), str(page), "exec"), {})
+    assert "The None\n capital 10.0\n of 10.0\n" in capsys.readouterr().out

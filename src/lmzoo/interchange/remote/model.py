@@ -24,8 +24,8 @@ _BYTES_PER_TOKEN = 3
 """Bytes of text that are counted as one token if the server does not count; English has about four."""
 _COUNTING = "One, two, three, four, five,"
 """A text after which most models are sure of the next token."""
-_TOLERANCE = 0.05
-"""Largest difference between two probabilities of a token that is taken for a rounding error of the server."""
+_TOLERANCE = 0.5
+"""Largest relative difference between two probabilities of a token that is taken for imprecision of the server."""
 _COMPLETIONS, _CHAT, _MODELS = "/completions", "/chat/completions", "/models"
 
 
@@ -102,10 +102,9 @@ class RemoteModel:
         answer = self._complete(prompt, max_tokens=1, logprobs=int(k), temperature=1, top_p=1)
         tokens = self._scored(answer)
         if not tokens or not tokens[0].top:
-            reason = "gave no log-probabilities of the next token" if answer.choices[0].content else "ended the text"
-            raise self._error(
-                _COMPLETIONS, f"{reason}: probabilities are available only from servers that honour `logprobs`"
-            )
+            ended = "ended the text after this prompt, so it gave no next token"
+            missing = "gave no log-probabilities of the next token: it does not honour `logprobs`"
+            raise self._error(_COMPLETIONS, missing if answer.choices[0].content else ended)
         best = [(text, math.exp(log_prob)) for text, log_prob in tokens[0].top[:k]]
         return TopTokens(best, max(0.0, 1 - sum(probability for _, probability in best)))
 
@@ -132,11 +131,12 @@ class RemoteModel:
             last = self._echoed(_COUNTING + text)[-1]
             if last.text == text and last.surprisal_bits is not None:
                 echoed = 2**-last.surprisal_bits
-                if abs(echoed - predicted) > _TOLERANCE:
+                if abs(echoed - predicted) > _TOLERANCE * predicted:
                     raise self._error(
                         _COMPLETIONS,
-                        f"gives {text!r} after {_COUNTING!r} the probability {predicted:.3f} as a prediction, "
-                        f"but {echoed:.3f} in an echoed prompt: it scores the tokens of a prompt at wrong positions",
+                        f"gives {one_line(repr(text))} after {_COUNTING!r} the probability {predicted:.3f} as a "
+                        f"prediction, but {echoed:.3f} in an echoed prompt: it scores the tokens of a prompt at wrong "
+                        "positions",
                     )
                 break
         self._has_right_positions = True
