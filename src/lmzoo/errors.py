@@ -10,6 +10,7 @@
       NotFittedError               a prediction of a model that is not trained
       SavedModelError              a saved folder that is missing, damaged or of another version
       TrainingError                training that cannot continue (divergence, or a checkpoint of another run)
+      RemoteError                  a server that cannot be reached, refuses a request, or gives an unusable answer
       MissingExtraError            an optional dependency that is not installed
 
 A message says what was wrong, the value received, what is allowed, and what to do.
@@ -69,6 +70,10 @@ class SavedModelError(LmzooError):
 
 class TrainingError(LmzooError):
     """Raised when training cannot continue, for example after divergence."""
+
+
+class RemoteError(LmzooError):
+    """Raised when a server cannot be reached, refuses a request, or gives an answer that cannot be used."""
 
 
 class MissingExtraError(LmzooError):

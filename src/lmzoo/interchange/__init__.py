@@ -1,1 +1,1 @@
-"""Reads and writes models in the formats of other programs: ARPA files and folders of Hugging Face."""
+"""Exchange with other programs: ARPA files, folders of Hugging Face, and models behind an HTTP interface."""

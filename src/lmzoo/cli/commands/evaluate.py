@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmzoo.cli import terminal
+from lmzoo.cli.commands import remote
 from lmzoo.cli.commands.parameters import OrStandardInput
 from lmzoo.system.placement import Device
 
@@ -21,6 +22,7 @@ def evaluate(
     """Evaluates saved predictors on a text: bits per byte, perplexity, accuracy and speed.
 
     Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
+    Example: lmzoo evaluate http://127.0.0.1:8000/v1#MODEL --corpus my-text.txt
 
     Parameters
     ----------
@@ -49,6 +51,14 @@ def evaluate(
     from lmzoo.evaluation.evaluate import evaluate as evaluate_predictor
     from lmzoo.predictor import Predictor
 
+    folders, remote_models = remote.divided(predictors)
+    if remote_models and folders:
+        raise UsageError(
+            "remote models have no perplexity and need a table of their own: evaluate them in another call"
+        )
+    if remote_models:
+        remote.evaluate(remote_models, corpus, split, no_bos=no_bos, json=json)
+        return
     if not predictors:
         raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
     text_of = text_finder(predictors, corpus, split, "test")

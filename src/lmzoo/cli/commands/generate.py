@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from lmzoo.cli import terminal
+from lmzoo.cli.commands import remote
 from lmzoo.cli.commands.parameters import Seed
 
 
@@ -31,6 +32,7 @@ def generate(
     """Continues a text with one or several saved predictors.
 
     Example: lmzoo generate "And God said" -p runs/quick/predictors/transformer --temperature 0.8 --top-p 0.95
+    Example: lmzoo generate "And God said" -p http://127.0.0.1:8000/v1#MODEL
 
     Parameters
     ----------
@@ -61,13 +63,31 @@ def generate(
 
     from lmzoo.cli.commands.saved import default_predictors, distinct_names
     from lmzoo.corpora.sentence_marks import report_marks
+    from lmzoo.errors import UsageError
     from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
 
+    def print_texts(place: str, name: str, texts: Iterable[Iterable[str]]) -> None:
+        for number, pieces in enumerate(texts, 1):
+            if json:
+                completion = "".join(pieces)
+                terminal.print_json({"predictor": place, "prompt": prompt, "completion": completion, "seed": seed})
+                continue
+            if len(folders) + len(remote_models) > 1 or n > 1:
+                suffix = f", {number} of {n}" if n > 1 else ""
+                terminal.stdout().print(Text(f"── {name}{suffix}", style="bold"))
+            sys.stdout.write(show(prompt))
+            for piece in pieces:
+                sys.stdout.write(show(piece))
+                sys.stdout.flush()
+            sys.stdout.write("\n")
+
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
     decoding = Decoding(temperature, top_k, top_p, min_p)
-    folders = predictors or default_predictors()
+    folders, remote_models = remote.divided(predictors or default_predictors())
+    if remote_models and (top_k is not None or min_p):
+        raise UsageError("--top-k and --min-p are not in the interface of remote models: use --top-p")
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
         report_marks([prompt], predictor.tokenizer)
@@ -79,18 +99,8 @@ def generate(
                 prompt, n=n, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ()
             )
             texts = ([text] for text in completions)
-        for number, pieces in enumerate(texts, 1):
-            if json:
-                completion = "".join(pieces)
-                terminal.print_json(
-                    {"predictor": str(folder), "prompt": prompt, "completion": completion, "seed": seed}
-                )
-                continue
-            if len(folders) > 1 or n > 1:
-                suffix = f", {number} of {n}" if n > 1 else ""
-                terminal.stdout().print(Text(f"── {name}{suffix}", style="bold"))
-            sys.stdout.write(show(prompt))
-            for piece in pieces:
-                sys.stdout.write(show(piece))
-                sys.stdout.flush()
-            sys.stdout.write("\n")
+        print_texts(str(folder), name, texts)
+    for model in remote_models:
+        sampling = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop or ()}
+        address = remote.address_of(model)
+        print_texts(address, address, remote.texts(model, prompt, n=n, max_tokens=max_tokens, **sampling))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lmzoo.cli import terminal
+from lmzoo.cli.commands import remote
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +25,7 @@ def predict(
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
 
     Example: lmzoo predict "In the beginning God" -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm
+    Example: lmzoo predict "In the beginning God" -p http://127.0.0.1:8000/v1#MODEL
 
     Parameters
     ----------
@@ -47,7 +49,9 @@ def predict(
     if k < 1:
         raise UsageError(f"--k must be at least 1, got {k}")
     tables = []
-    folders = predictors or default_predictors()
+    folders, remote_models = remote.divided(predictors or default_predictors())
+    if no_bos and remote_models:
+        raise UsageError("--no-bos is for n-gram models only, not for remote models")
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         predictor = Predictor.load(folder)
         if no_bos:
@@ -63,13 +67,22 @@ def predict(
             )
         else:
             tables.append(_table(f"{name} · {entropy:.1f} bits", best))
+    for model in remote_models:
+        likely = model.top_tokens(context, k)
+        if json:
+            top = [{"token": token, "probability": prob} for token, prob in likely.tokens]
+            facts = {"predictor": remote.address_of(model), "species": "remote", "entropy_bits": None, "top": top}
+            terminal.print_json(facts | {"unassigned_probability": likely.unassigned})
+        else:
+            tables.append(_table(remote.name_of(model), likely.tokens, likely.unassigned))
     if not json:
         from rich.columns import Columns
 
         terminal.stdout().print(Columns(tables, padding=(1, 3)))
 
 
-def _table(title: str, best: list[tuple[str, float]]) -> Table:
+def _table(title: str, best: list[tuple[str, float]], unassigned: float | None = None) -> Table:
+    """Returns a table of tokens with their probabilities; `unassigned` is the probability of all others, if unknown."""
     from rich.bar import Bar
     from rich.table import Table
     from rich.text import Text
@@ -79,4 +92,6 @@ def _table(title: str, best: list[tuple[str, float]]) -> Table:
     table = Table(title=Text(title, style="bold"), box=None, show_header=False, padding=(0, 1, 0, 0))
     for token, prob in best:
         table.add_row(Text(visible(token)), f"{prob:6.1%}", Bar(best[0][1], 0, prob, width=16, color="cyan"))
+    if unassigned is not None:
+        table.add_row(Text("all other tokens", style="italic"), f"{unassigned:6.1%}")
     return table
