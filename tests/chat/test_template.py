@@ -50,8 +50,7 @@ CONVERSATIONS: dict[str, tuple[Conversation, list[int], list[int]]] = {
     ),
     "two turns": (
         (user("a"), assistant("b"), user("c"), assistant("d")),
-        [USER, *_bytes(" a"), END, ASSISTANT, *_bytes(" b"), END]
-        + [USER, *_bytes(" c"), END, ASSISTANT, *_bytes(" d"), END],
+        [USER, 33, 98, END, ASSISTANT, 33, 99, END, USER, 33, 100, END, ASSISTANT, 33, 101, END],  # " a" is 33, 98
         [0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1],
     ),
     "longer than any window here": (
