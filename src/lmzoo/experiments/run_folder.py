@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.evaluation.records import CodeRecord, EvalRecord, read_lines, write_records
 from lmzoo.system.files import atomic_file, is_workspace, make_folder, remove_remains, writing
 from lmzoo.system.json_files import parse_json, read_text
 
@@ -87,3 +88,13 @@ def read_request(folder: Path) -> dict[str, Any]:
 def scores_path(folder: Path, name: str, split: str) -> Path:
     """Returns the path, in a run folder, of the file with a model's scores of each token of a split."""
     return folder / "scores" / name / f"{split}.safetensors"
+
+
+def update_records(path: Path, record: EvalRecord | CodeRecord, order: Sequence[str]) -> None:
+    """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
+
+    Records are sorted by the position of their names in `order`; records with other names follow them.
+    """
+    known = {earlier.name: earlier for earlier in read_lines(path, type(record))}
+    known[record.name] = record
+    write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])

@@ -37,7 +37,8 @@ def generate(
     prompt
         The text to continue; "" stands for the start of a document.
     predictors
-        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
+        Folder of a saved predictor, folder of a causal model that transformers saved, GGUF file, or name of an
+        installed model, such as smollm2; may be repeated. Default: all predictors in runs/quick/predictors.
     n
         Number of continuations per predictor.
     max_tokens
@@ -59,17 +60,16 @@ def generate(
     """
     from rich.text import Text
 
-    from lmzoo.cli.commands.saved import default_predictors, distinct_names
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names, load_predictor
     from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.generation import Decoding
-    from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
 
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
     decoding = Decoding(temperature, top_k, top_p, min_p)
     folders = predictors or default_predictors()
     for folder, name in zip(folders, distinct_names(folders), strict=True):
-        predictor = Predictor.load(folder)
+        predictor = load_predictor(folder, name)
         report_marks([prompt], predictor.tokenizer)
         texts: Iterable[Iterable[str]]  # each text is a sequence of pieces
         if n == 1:
