@@ -11,7 +11,7 @@ The model is a GGUF file, a folder of Hugging Face, or the name of an installed 
   of the same documents in batches of at most 2,048 tokens. `evaluate` also encodes the text and computes ranks and
   entropies. Both take turns, and the medians over all rounds are compared.
 
-The text is by default the first documents of the test split of the King James Bible, 4,000 tokens of the model. Run
+The text is by default the first documents of the test split of the King James Bible, 2,000 tokens of the model. Run
 nothing else at the same time.
 """
 
@@ -40,7 +40,7 @@ from lmzoo.models.pretrained_gguf import converted
 from lmzoo.models.pretrained_names import installed_file
 from lmzoo.stream import TokenStream
 
-_N_TOKENS = 4000
+_N_TOKENS = 2000
 _BATCH_TOKENS = 2048
 _OPEN = """
 import sys, time

@@ -40,8 +40,8 @@ _UNLIMITED = 2048
 """Window size, in tokens, for models without a maximum length."""
 _BATCH_INPUTS = 2048
 """Number of tokens in a batch."""
-_BLOCK_ELEMENTS = 1 << 25
-"""Largest number of logits in memory at a time."""
+_BLOCK_ELEMENTS = 1 << 26
+"""Largest number of logits in memory at a time. A text that is read in several pieces takes longer."""
 
 
 class PretrainedState(NamedTuple):
@@ -229,8 +229,11 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             cache = self._empty_cache()
             for begin, logits in self._read(self._with_start(read[positions.clip(max=len(read) - 1)]), cache):
                 columns = slice(begin, begin + logits.shape[1])
-                if wanted[:, columns].any():
-                    yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
+                here = wanted[:, columns]
+                if here.all():  # a view, because a copy takes as long as a layer
+                    yield positions[:, columns].ravel(), logits.flatten(0, 1)
+                elif here.any():
+                    yield positions[:, columns][here], logits[torch.from_numpy(here)]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
         """Computes the logits of the next token after each of W ids of B sequences, in pieces of w ids.
