@@ -44,9 +44,20 @@ def _gpt2_folders(folder: Path, corpus_folder: Path) -> None:
     predictor_to_huggingface(predictor, folder / "models" / "gpt2")
 
 
+def _chat_folder(folder: Path, corpus_folder: Path) -> None:
+    from lmzoo.interchange.huggingface import predictor_to_huggingface
+
+    sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "window": 128, "training": {"tokens": 2000}}
+    predictor = Predictor.fit("gpt2", corpus_folder, tokenizer="bpe:300", device="cpu", **sizes)
+    home = predictor_to_huggingface(predictor, folder / "models" / "chat")
+    template = "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
+    (home / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
 FILES: dict[str, Callable[[Path, Path], None]] = {
     "docs/kenlm.md": _arpa_file,
     "docs/huggingface.md": _gpt2_folders,
+    "docs/pretrained.md": _chat_folder,
 }
 """Functions that write the files which the code of a page reads."""
 

@@ -26,6 +26,8 @@ from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel, short_count
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits
 from lmzoo.model_card import model_card
+from lmzoo.models.gguf_file import check_magic
+from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, as_ids
 from lmzoo.streaming import check_stop, decode_pieces, until_stop, without_first_space
@@ -263,22 +265,18 @@ class Predictor:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: Device = "cpu") -> Self:
-        """Loads a saved predictor from its folder, or a causal language model from a Hugging Face folder.
+    def load(cls, source: str | Path, *, device: Device = "cpu") -> Self:
+        """Loads a saved predictor from its folder, or a pretrained causal language model.
 
-        `device` is where a neural network computes: "cpu", "cuda", "mps" or "auto". Raises SavedModelError if a file of
-        the folder is missing, damaged or of another version.
+        `source` is the folder of a predictor, a folder of Hugging Face, a GGUF file, or the name of a pretrained model
+        that is installed as a package, such as "smollm2". `device` is where a neural network computes: "cpu", "cuda",
+        "mps" or "auto"; pretrained models compute on the CPU. Raises SavedModelError if a file is missing, damaged or
+        of another version, and MissingExtraError if a package is not installed.
         """
-        folder = Path(folder)
+        folder = find_predictor(source)
         path = folder / "predictor.json"
-        if not path.is_file() and (folder / "config.json").is_file():
-            return cls._from_huggingface(folder)
         if not path.is_file():
-            if (folder / "predictors").is_dir():
-                raise SavedModelError(
-                    f"{folder} is a run folder: choose one of the predictors in {folder / 'predictors'}"
-                )
-            raise SavedModelError(f"no saved predictor in {folder}: train one with lmzoo fit SPECIES --out {folder}")
+            return cls._pretrained(folder, default_name(source))
         saved = _read_description(path)
         tokenizer = Tokenizer.load(folder / "tokenizer.json", saved.tokenizer)
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (saved.vocab_size, saved.tokenizer_fingerprint):
@@ -299,13 +297,41 @@ class Predictor:
         return cls(tokenizer, model, saved.species, saved.settings, saved.provenance, saved.label, sample)
 
     @classmethod
-    def _from_huggingface(cls, folder: Path) -> Self:
+    def _pretrained(cls, path: Path, name: str) -> Self:
+        """Loads a folder of Hugging Face or a GGUF file."""
         from lmzoo.models.pretrained import read_pretrained
+        from lmzoo.models.pretrained_gguf import read_gguf
 
-        tokenizer, model = read_pretrained(folder)
-        name = name_text(folder.resolve().name)
-        settings = {"path": str(folder), "window": model.window}
+        tokenizer, model = read_pretrained(path) if path.is_dir() else read_gguf(path)
+        settings = {"path": str(path), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
+
+
+def find_predictor(source: str | Path) -> Path:
+    """Returns the path of a predictor: a folder that `Predictor.load` can open, or a GGUF file.
+
+    `source` is such a path, or the name of a pretrained model that is installed as a package. Raises SavedModelError if
+    there is no predictor, and MissingExtraError if the package of a named model is not installed.
+    """
+    path = installed_file(source)
+    if path.is_file() or (path.suffix == ".gguf" and not path.is_dir()):
+        check_magic(path)
+    elif (path / "predictors").is_dir():
+        raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
+    elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
+        raise SavedModelError(
+            f"no saved predictor in {path}: train one with lmzoo fit SPECIES --out {path}, or name a GGUF file or one "
+            f"of the installed models: {', '.join(PACKAGES)}"
+        )
+    return path
+
+
+def default_name(source: str | Path) -> str:
+    """Returns the name of a predictor in tables: the name of its folder or file, or of the installed model."""
+    path = Path(source)
+    if path.is_file():
+        return name_text(path.resolve().stem)
+    return name_text(path.resolve().name if path.is_dir() else source)
 
 
 def training_fingerprint(folder: str | Path) -> str | None:

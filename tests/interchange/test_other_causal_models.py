@@ -257,6 +257,14 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda home: rewritten(home, lambda weights: weights.pop("transformer.h.1.ln_2.weight")),
         "h.1.ln_2.weight is missing or of another shape",
     ),
+    "a weight is not a number": (
+        lambda home: rewritten(home, lambda weights: weights["transformer.h.1.ln_2.weight"][3].fill_(math.nan)),
+        r"the weight 'transformer\.h\.1\.ln_2\.weight' in .* holds NaN or infinity: it is damaged",
+    ),
+    "a weight is infinite": (
+        lambda home: rewritten(home, lambda weights: weights["transformer.wte.weight"][3].fill_(-math.inf)),
+        r"the weight 'transformer\.wte\.weight' in .* holds NaN or infinity",
+    ),
     "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or of another shape"),
     "no end of text": (
         lambda home: changed(home, eos_token_id=None),

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmzoo.evaluation.ranking import grouped_by_seed
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.headline import headline
-from lmzoo.report.leaderboard import columns, measured_texts, notes, rows, titled_tables, tokenizer_names
+from lmzoo.report.leaderboard import (
+    columns,
+    measured_texts,
+    notes,
+    rows,
+    seen_in_train,
+    titled_tables,
+    tokenizer_names,
+)
 
 
 def record(name: str, tokenizer: str, bits: float | None = None, ppl: float = 10.0, **changes: Any) -> EvalRecord:
@@ -84,3 +93,38 @@ def test_each_text_is_described_by_its_size() -> None:
         "t, test split: 2 documents, 20 words, 100 bytes, 50 tokens of byte, 50 tokens of word:50",
         "u, whole text: 1 document, 20 words, 7 bytes, 50 tokens",
     ]
+
+
+def test_models_trained_elsewhere_have_a_table_of_their_own() -> None:
+    elsewhere = {"trained_elsewhere": True, "training_text": "unknown text"}
+    large = record("large", "bpe", 1.0, **elsewhere)
+    old = record("old", "byte", 3.0, **elsewhere | {"training_text": "/texts/novel.txt"}, seen_in_train=0.5)
+    adaptive = record("cache", "byte", 1.5, adapts_on_test=True)
+    tables = titled_tables([large, adaptive, old, BYTES])
+    assert [[one.name for one in part] for _, _, part in tables] == [["bytes"], ["cache"], ["large", "old"]]
+    assert tables[0][1] == "", "a note of another table"
+    title, note, part = tables[2]
+    assert title == "Models trained elsewhere"
+    assert "they are not ranked with the others" in note
+    assert "Their training texts: unknown text (large); novel.txt (old)." in note
+    assert note.endswith("the training text of old, so the loss of old is lower than on new text.")
+    shown = columns([large, BYTES])
+    titles = [column.title for column in shown]
+    (first, _), (ours,) = rows(part, shown), rows([BYTES], shown)
+    hidden = [title for title, cell, of_ours in zip(titles, first, ours, strict=True) if cell == "–" != of_ours]
+    assert hidden == ["ppl/token", "top-1", "top-5"]
+
+
+def test_the_share_seen_in_train_is_about_the_models_of_the_run() -> None:
+    elsewhere = record("old", "byte", 1.0, trained_elsewhere=True, seen_in_train=0.9)
+    assert seen_in_train([elsewhere, BYTES]) == ""
+    assert seen_in_train([elsewhere, record("new", "byte", 1.0, seen_in_train=0.25)]).startswith("25.0% of the words")
+
+
+def test_seeds_and_models_trained_elsewhere_are_not_one_group() -> None:
+    ours = [record("markov", "byte", 2.0, seed=seed) for seed in (0, 1)]
+    theirs = [record("markov", "byte", 1.0, trained_elsewhere=True, predictor_digest=digest) for digest in "ab"]
+    assert [len(group) for group in grouped_by_seed([*ours, *theirs])] == [2, 1, 1]
+    assert not theirs[0].is_ranked
+    assert headline([*ours, *theirs], None).best == "markov"
+    assert headline(theirs, None).best == "No model"

@@ -42,12 +42,12 @@ def evaluate(
     text. Each token is predicted once, from the tokens before it in its document; the EOT token of each document counts
     too.
 
-    `predictor` is a Predictor or the folder of a saved one. `corpus` is the name of a corpus, a path to text, or a
-    corpus that is already loaded or encoded; by default, the corpus on which the predictor was trained. `split` is
-    "test", "valid" or "all"; None means the test split of the training corpus, and the whole of any other text. With
-    `with_costs`, the costs of predictions and the peak memory of this process are recorded too. `scores` names a file
-    that receives the log-probability of each token (see `lmzoo.evaluation.scores.load_scores`). `label` and
-    `train_share` become fields of the record.
+    `predictor` is a Predictor, or the path or name of one (see `Predictor.load`). `corpus` is the name of a corpus, a
+    path to text, or a corpus that is already loaded or encoded; by default, the corpus on which the predictor was
+    trained. `split` is "test", "valid" or "all"; None means the test split of the training corpus, and the whole of any
+    other text. With `with_costs`, the costs of predictions and the peak memory of this process are recorded too.
+    `scores` names a file that receives the log-probability of each token (see `lmzoo.evaluation.scores.load_scores`).
+    `label` and `train_share` become fields of the record.
 
     Raises UsageError if no corpus is given and the predictor was imported, so that its training corpus is unknown.
     Raises CorpusError if no corpus is given and the training corpus has changed since the training, or if an encoded

@@ -11,12 +11,14 @@ from lmzoo.evaluation.records import EvalRecord
 def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
     """Returns evaluation records sorted by bits per byte, the lowest first.
 
-    Records without bits per byte follow, sorted by perplexity. Models that adapt to the test text are last.
+    Records without bits per byte follow, sorted by perplexity. Then come models that adapt to the test text, and last
+    the models that were trained elsewhere.
     """
     infinity = float("inf")
     return sorted(
         records,
         key=lambda record: (
+            record.trained_elsewhere,
             record.adapts_on_test,
             record.bits_per_byte if record.bits_per_byte is not None else infinity,
             record.perplexity_per_token if record.perplexity_per_token is not None else infinity,
@@ -27,11 +29,14 @@ def ranked(records: Sequence[EvalRecord]) -> list[EvalRecord]:
 def grouped_by_seed(records: Sequence[EvalRecord]) -> list[list[EvalRecord]]:
     """Returns groups of evaluation records that differ only in the random seed of the training.
 
-    Within a group, the record with the lowest seed is first.
+    Within a group, the record with the lowest seed is first. Each model that was trained elsewhere is a group of its
+    own.
     """
     groups: dict[str, list[EvalRecord]] = {}
     for record in sorted(records, key=lambda record: record.seed or 0):
-        key = (record.species, record.settings, record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
+        origin = (record.trained_elsewhere, record.predictor_digest)
+        data = (record.corpus_fingerprint, record.tokenizer_fingerprint, record.split)
+        key = (record.species, record.settings, *data, *origin)
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     return list(groups.values())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
 from lmzoo.system.files import atomic_file
@@ -140,6 +140,13 @@ class EvalRecord(Record):
     """Largest number of preceding tokens on which a prediction can depend; None if it is unbounded."""
     adapts_on_test: bool = False
     """True if the model learns from the test text while it reads it; such a model is not ranked with the others."""
+    trained_elsewhere: bool = False
+    """True if the model was trained before the run, perhaps on other text; such a model is not ranked with the models
+    of the run."""
+    training_text: str = ""
+    """Name of the text on which a model that was trained elsewhere has learned; empty for the models of the run."""
+    predictor_digest: str = ""
+    """Hash of the names, sizes and times of the files of a model that was trained elsewhere; else empty."""
     n_parameters: int
     """Number of learned parameters."""
     n_train_tokens: int | None
@@ -198,8 +205,8 @@ class EvalRecord(Record):
 
     @property
     def is_ranked(self) -> bool:
-        """True if the record has bits per byte and its model did not learn from the test text."""
-        return self.bits_per_byte is not None and not self.adapts_on_test
+        """True if the record has bits per byte, and its model learned from the train split of the run only."""
+        return self.bits_per_byte is not None and not self.adapts_on_test and not self.trained_elsewhere
 
     @property
     def training_flops(self) -> float | None:
@@ -220,24 +227,6 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
         temporary.write_text(
             "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace", newline="\n"
         )
-
-
-class NamedRecord(Protocol):
-    """A record with the name of what was measured, which is unique in its file."""
-
-    @property
-    def name(self) -> str: ...
-
-
-def update_records(path: Path, record: NamedRecord, order: Sequence[str]) -> None:
-    """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
-
-    Records are sorted by the position of their names in `order`; records with other names follow them.
-    """
-    kind: type[Any] = type(record)
-    known = {earlier.name: earlier for earlier in read_lines(path, kind)}
-    known[record.name] = record
-    write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
 
 
 def write_csv(path: str | Path, records: Sequence[DataclassInstance], **columns: Sequence[object]) -> None:

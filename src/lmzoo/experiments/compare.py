@@ -32,13 +32,14 @@ from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
-from lmzoo.evaluation.records import EvalRecord, read_lines, update_records
+from lmzoo.evaluation.records import EvalRecord, read_lines
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
 from lmzoo.experiments.budgets import merged
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run, scores_path
+from lmzoo.experiments.run_folder import open_run, scores_path, update_records
 from lmzoo.experiments.stored_ensemble import measure_ensemble
+from lmzoo.experiments.trained_elsewhere import EvaluationJob, find_predictors, measured_test_split
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.probes.stored import are_stored, measure, probes_path
 from lmzoo.system.jobs import Outcome, named, resume
@@ -61,6 +62,7 @@ def compare(
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
+    with_predictors: Sequence[str | Path] = (),
     command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
@@ -73,6 +75,8 @@ def compare(
     of training length and model sizes; `settings` maps a species to settings that override the preset. `sweeps` adds a
     model for each value of a setting: {"hmm": {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in
     "training.tokens". With `seeds` above 1, each model is trained several times, with the seeds from `seed` on.
+    `with_predictors` names predictors that are already trained, as `Predictor.load` takes them: they are evaluated on
+    the same test split with their own tokenizers, and are not ranked with the models of the run.
 
     Each model is trained in a process of its own, so that a crash affects no other model. `jobs` of them run at a time
     (by default one per core, at most 4) and share the cores evenly. Networks compute on `device`. From a script, call
@@ -94,23 +98,26 @@ def compare(
         device=device,
         command=command,
     )
-    return run_comparison(folder, plan, on_progress=on_progress, on_outcome=on_outcome)
+    return run_comparison(folder, plan, with_predictors, on_progress=on_progress, on_outcome=on_outcome)
 
 
 def run_comparison(
     folder: str | Path | None,
     plan: RunPlan,
+    with_predictors: Sequence[str | Path] = (),
     *,
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[EvalRecord]], None] | None = None,
 ) -> RunResult[EvalRecord]:
     """Trains and evaluates the models of a plan, and writes models, scores and records to a run folder.
 
-    Models that an earlier run in the same folder has trained are reused. `folder` is by default the default folder of
-    the plan. `on_progress` is called with the name and the progress of each model, and `on_outcome` with the outcome of
-    each model when it ends. Raises UsageError as `compare` does, and CorpusError if the corpus has no test split.
+    Models that an earlier run in the same folder has trained are reused. `with_predictors` names predictors that are
+    already trained, to evaluate on the same test split. `folder` is by default the default folder of the plan.
+    `on_progress` is called with the name and the progress of each model, and `on_outcome` with the outcome of each
+    model when it ends. Raises UsageError as `compare` does, and CorpusError if the corpus has no test split.
     """
     plan = plan.checked()
+    found = find_predictors(with_predictors, {job.name for job in _jobs(Path(), plan, 0.0)})
     folder = Path(folder or plan.default_folder())
     corpus = plan.load_corpus()
     if not corpus.test:
@@ -120,7 +127,9 @@ def run_comparison(
         results = folder / "results.jsonl"
         known = {record.name: record for record in read_lines(results, EvalRecord)}
         seen_in_train = _seen_in_train(corpus, known.values(), named("corpus", on_progress))
-        jobs = list({job.name: job for job in _jobs(folder, plan, seen_in_train)}.values())
+        jobs: list[_Job | EvaluationJob] = [*{job.name: job for job in _jobs(folder, plan, seen_in_train)}.values()]
+        text = measured_test_split(corpus)
+        jobs += [EvaluationJob(predictor, text, plan.device, plan.command) for predictor in found]
 
         def on_done(outcome: Outcome[EvalRecord]) -> None:
             if outcome.record is not None and not outcome.reused:
@@ -131,7 +140,9 @@ def run_comparison(
         reusable = {
             job.name: known[job.name]
             for job in jobs
-            if job.name in known and job.matches(known[job.name]) and job.is_kept(encoded)
+            if job.name in known
+            and job.matches(known[job.name])
+            and (isinstance(job, EvaluationJob) or job.is_kept(encoded))
         }
         outcomes = resume(jobs, reusable, at_a_time=plan.jobs or 1, on_outcome=on_done, on_progress=on_progress)
         measure_ensemble(folder, entries(read_lines(results, EvalRecord)), encoded)
@@ -143,8 +154,8 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 
     The share is taken from an earlier record of the run, if there is one, because the corpus of a run never changes.
     """
-    measured = (record.seen_in_train for record in known if record.seen_in_train is not None)
-    share = next(measured, None)
+    ours = (record for record in known if not record.trained_elsewhere)
+    share = next((record.seen_in_train for record in ours if record.seen_in_train is not None), None)
     return near_duplicates(corpus, on_progress=on_progress)["test"].share if share is None else share
 
 
@@ -232,7 +243,12 @@ class _Job:
     def matches(self, record: EvalRecord) -> bool:
         """Returns True if a record has the same name, settings, seed and training share as this job."""
         wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed, self.train_share)
-        return wanted == (record.name, json.dumps(record.settings, sort_keys=True), record.seed, record.train_share)
+        return not record.trained_elsewhere and wanted == (
+            record.name,
+            json.dumps(record.settings, sort_keys=True),
+            record.seed,
+            record.train_share,
+        )
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
         """Trains and evaluates the model, writes predictor and scores to the run folder, and returns the record.

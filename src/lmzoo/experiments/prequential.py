@@ -54,13 +54,13 @@ from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
 from lmzoo.evaluation.code_records import CodeRecord
-from lmzoo.evaluation.records import new_origin, read_lines, update_records
+from lmzoo.evaluation.records import new_origin, read_lines
 from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
 from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run
+from lmzoo.experiments.run_folder import open_run, update_records
 from lmzoo.metrics import bits
 from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file

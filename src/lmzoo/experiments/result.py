@@ -74,11 +74,14 @@ class RunResult(Generic[AnyRecord]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{errors}"
 
 
-def _rank(record: Any) -> tuple[bool, float]:
+def _rank(record: Any) -> tuple[bool, bool, float]:
     loss = getattr(record, "bits_per_byte", 0.0)
-    return getattr(record, "adapts_on_test", False), math.inf if loss is None else loss
+    unranked = (getattr(record, "trained_elsewhere", False), getattr(record, "adapts_on_test", False))
+    return *unranked, math.inf if loss is None else loss
 
 
 def _cell(record: Any, name: str) -> str:
     value = getattr(record, name, None)
+    if name == "perplexity_per_token" and getattr(record, "trained_elsewhere", False):
+        value = None  # its tokens are others
     return "–" if value is None else _COLUMNS[name][1](value)

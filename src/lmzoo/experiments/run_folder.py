@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.evaluation.records import read_lines, write_records
 from lmzoo.system.files import atomic_file, is_workspace, make_folder, remove_remains, writing
 from lmzoo.system.json_files import parse_json, read_text
 
@@ -90,3 +91,21 @@ def scores_path(folder: Path, name: str, split: str) -> Path:
     `name` is the name of the model, and `split` is "valid" or "test".
     """
     return folder / "scores" / name / f"{split}.safetensors"
+
+
+class NamedRecord(Protocol):
+    """A record with the name of what was measured, which is unique in its file."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def update_records(path: Path, record: NamedRecord, order: Sequence[str]) -> None:
+    """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
+
+    Records are sorted by the position of their names in `order`; records with other names follow them.
+    """
+    kind: type[Any] = type(record)
+    known = {earlier.name: earlier for earlier in read_lines(path, kind)}
+    known[record.name] = record
+    write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])

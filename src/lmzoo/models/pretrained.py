@@ -40,8 +40,8 @@ _UNLIMITED = 2048
 """Window size, in tokens, for models without a maximum length."""
 _BATCH_INPUTS = 2048
 """Number of tokens in a batch."""
-_BLOCK_ELEMENTS = 1 << 25
-"""Largest number of logits in memory at a time."""
+_BLOCK_ELEMENTS = 1 << 26
+"""Largest number of logits in memory at a time. A text that is read in several pieces takes longer."""
 
 
 class PretrainedState(NamedTuple):
@@ -133,6 +133,14 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         begin = self._window_start(len(inputs) - 1)
         return self._after(self._with_start(inputs[begin:]) if begin else inputs)
 
+    def state_after_conversation(self, ids: NDArray[np.int32]) -> PretrainedState:
+        """Returns the state of the model after exactly the T token ids of a conversation, an array (T,).
+
+        In contrast to `state_after`, the model reads no start token of its own, and EOT does not end a document: in
+        many chat models it ends each message. T is at least 1 and at most `window`.
+        """
+        return self._after(self._swapped(ids.astype(np.int64)))
+
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
@@ -221,8 +229,11 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             cache = self._empty_cache()
             for begin, logits in self._read(self._with_start(read[positions.clip(max=len(read) - 1)]), cache):
                 columns = slice(begin, begin + logits.shape[1])
-                if wanted[:, columns].any():
-                    yield positions[:, columns][wanted[:, columns]], logits[torch.from_numpy(wanted[:, columns])]
+                here = wanted[:, columns]
+                if here.all():  # a view, because a copy takes as long as a layer
+                    yield positions[:, columns].ravel(), logits.flatten(0, 1)
+                elif here.any():
+                    yield positions[:, columns][here], logits[torch.from_numpy(here)]
 
     def _read(self, inputs: NDArray[np.int64], cache: Any) -> Iterator[tuple[int, Tensor]]:
         """Computes the logits of the next token after each of W ids of B sequences, in pieces of w ids.
@@ -307,7 +318,7 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
         import transformers
     except ImportError as error:
         raise MissingExtraError("transformers", "hf", "reading a model of Hugging Face") from error
-    with _quiet(transformers):
+    with quiet(transformers):
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -326,6 +337,7 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
         raise SavedModelError(
             f"the weights in {folder} do not fit its config.json: {absent[0]} is missing or of another shape"
         )
+    _check_weights(folder, network)
     config = network.config.get_text_config()
     ids = special_ids(
         folder / "config.json",
@@ -334,11 +346,18 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
         bos_token_id=getattr(config, "bos_token_id", None),
     )
     tokenizer = read_tokenizer(folder, eot_id=ids.eot, vocab_size=config.vocab_size)
-    model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=window or _n_positions(config))
+    model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=window or n_positions(config))
     return tokenizer, model
 
 
-def _n_positions(config: Any) -> int:
+def _check_weights(folder: Path, network: PreTrainedModel) -> None:
+    """Raises SavedModelError if a weight of a network is NaN or infinite. Reads each weight once."""
+    for name, parameter in network.named_parameters():
+        if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
+            raise SavedModelError(f"the weight '{name}' in {folder} holds NaN or infinity: it is damaged")
+
+
+def n_positions(config: Any) -> int:
     """Returns the maximum length, in tokens, of the texts that a pretrained model can read, from its configuration."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     limits = [getattr(config, "max_position_embeddings", None)]
@@ -350,7 +369,7 @@ def _n_positions(config: Any) -> int:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Silences the progress bars and warnings of transformers; errors are raised as exceptions anyway."""
     logging = transformers.utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -45,12 +45,13 @@ def write_report(folder: str | Path) -> list[Path]:
     """
     folder, figures = Path(folder), Figures()
     everything = read_run(folder)
-    records = entries(everything)
+    shown = entries(everything)
+    records = [record for record in shown if not record.trained_elsewhere] or shown
     encoded = _encoded(folder)
     models, without_probes = model_entries(folder, records)
     comparison = standings.standings(folder, records, encoded) if encoded else None
     comparable = [record for record in records if record.bits_per_byte is not None]
-    columns = leaderboard.columns(records)
+    columns = leaderboard.columns(shown)
     context = {
         "headline": headline(records, comparison),
         "first": records[0],
@@ -60,7 +61,7 @@ def write_report(folder: str | Path) -> list[Path]:
         "overview": _overview(comparable, figures) if comparable else [],
         "columns": columns,
         "tables": [
-            (title, note, leaderboard.rows(part, columns)) for title, note, part in leaderboard.titled_tables(records)
+            (title, note, leaderboard.rows(part, columns)) for title, note, part in leaderboard.titled_tables(shown)
         ],
         "standings": comparison,
         "ensemble": ensemble_section(folder, records),

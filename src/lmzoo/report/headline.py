@@ -32,6 +32,8 @@ def headline(records: Sequence[EvalRecord], comparison: Standings | None) -> Hea
     model if their tokenizers differ.
     """
     best = records[0]
+    if best.trained_elsewhere:
+        return Headline("No model", f"of this run was trained on {text_name(best)}.")
     if best.bits_per_byte is None and len({record.tokenizer_fingerprint for record in records}) > 1:
         return Headline("No model", f"has bits per byte on {text_name(best)}. {TOKENIZERS_NOTE}")
     if best.bits_per_byte is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lmzoo.corpora.training_sample import MUCH_SEEN
 from lmzoo.evaluation.ranking import grouped_by_seed, ranked
@@ -19,6 +20,8 @@ class Column:
     meaning: str
     text: Callable[[EvalRecord], str]
     is_number: bool = True
+    per_token: bool = False
+    """True if values are comparable under one tokenizer only."""
 
 
 def figure(value: float | None, pattern: str) -> str:
@@ -72,11 +75,13 @@ COLUMNS = (
         "ppl/token",
         "perplexity per token, EOT (end-of-text) tokens included; comparable only under one tokenizer",
         lambda record: figure(record.perplexity_per_token, ",.1f"),
+        per_token=True,
     ),
     Column(
         "unknown",
         "share of test tokens that stand for unknown words; a smaller vocabulary has more, and a lower perplexity",
         lambda record: _percent(record.unknown_share),
+        per_token=True,
     ),
     Column(
         "ppl/word",
@@ -87,11 +92,13 @@ COLUMNS = (
         "top-1",
         "share of test tokens that were the most likely prediction",
         lambda record: f"{record.top1_accuracy:.1%}",
+        per_token=True,
     ),
     Column(
         "top-5",
         "share of test tokens among the five most likely predictions",
         lambda record: f"{record.top5_accuracy:.1%}",
+        per_token=True,
     ),
     Column("context", "largest number of tokens that a prediction can depend on; ∞ = no limit", context),
     Column("parameters", "number of learned parameters", lambda record: short_number(record.n_parameters)),
@@ -116,6 +123,13 @@ MAIN = ("model", "bits/byte", "95 %", "parameters", "fit")
 
 ADAPTIVE_NOTE = "These models learn from the test text while they read it, so they are not ranked with the others."
 """The reason why models that adapt have a table of their own."""
+
+ELSEWHERE_NOTE = (
+    "These models were trained before this run, on other text or with another tokenizer, so they are not ranked with "
+    "the others. Bits per byte compare across tokenizers; figures per token do not, so they are left out. If the "
+    "training text of a model holds the test text, its loss means nothing."
+)
+"""The reason why models that were trained elsewhere have a table of their own."""
 
 TOKENIZERS_NOTE = "Perplexities under different tokenizers are not comparable."
 """The reason why models without bits per byte have one table for each tokenizer."""
@@ -150,9 +164,10 @@ def seed_rows(records: Sequence[EvalRecord]) -> list[list[str]]:
 def seen_in_train(records: Sequence[EvalRecord]) -> str:
     """Returns one sentence on the share of the test text that also occurs in the training text.
 
-    The sentence is empty if no record has this share.
+    The sentence is about the models of the run; it is empty if no record of them has this share.
     """
-    share = next((record.seen_in_train for record in records if record.seen_in_train is not None), None)
+    ours = (record for record in records if not record.trained_elsewhere)
+    share = next((record.seen_in_train for record in ours if record.seen_in_train is not None), None)
     if share is None:
         return ""
     return (
@@ -174,22 +189,40 @@ def columns(records: Sequence[EvalRecord]) -> list[Column]:
 
 
 def rows(records: Sequence[EvalRecord], shown: Sequence[Column]) -> list[list[str]]:
-    """Returns the rows of the leaderboard, the best model first, with the cells of the columns `shown`."""
-    return [[column.text(record) for column in shown] for record in ranked(records)]
+    """Returns the rows of the leaderboard, the best model first, with the cells of the columns `shown`.
+
+    Models that were trained elsewhere have no figures per token, because their tokens are others.
+    """
+    return [
+        ["–" if column.per_token and record.trained_elsewhere else column.text(record) for column in shown]
+        for record in ranked(records)
+    ]
 
 
 def titled_tables(records: Sequence[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:
     """Divides evaluation records into leaderboards; returns the title, the note and the records of each, best first.
 
-    Models that adapt to the test text have a leaderboard of their own. Under different tokenizers, models without bits
-    per byte have one leaderboard for each tokenizer, because their perplexities are not comparable.
+    Models that adapt to the test text have a leaderboard of their own, and so have models that were trained elsewhere.
+    Under different tokenizers, models without bits per byte have one leaderboard for each tokenizer, because their
+    perplexities are not comparable.
     """
-    both = ranked(records)
-    tables = _comparable("Leaderboard", "", [one for one in both if not one.adapts_on_test])
+    ours = [one for one in ranked(records) if not one.trained_elsewhere]
+    others = [one for one in ranked(records) if one.trained_elsewhere]
+    tables = _comparable("Leaderboard", "", [one for one in ours if not one.adapts_on_test])
     tables += _comparable(
-        "Models that adapt to the test text", ADAPTIVE_NOTE, [one for one in both if one.adapts_on_test]
+        "Models that adapt to the test text", ADAPTIVE_NOTE, [one for one in ours if one.adapts_on_test]
     )
+    tables.append(("Models trained elsewhere", f"{ELSEWHERE_NOTE} {_training_texts(others)}", others))
     return [(title, " ".join([*([note] if note else []), *notes(part)]), part) for title, note, part in tables if part]
+
+
+def _training_texts(records: Sequence[EvalRecord]) -> str:
+    """Returns one sentence that names the training text of each model that was trained elsewhere."""
+    by_text: dict[str, list[str]] = {}
+    for record in records:
+        by_text.setdefault(Path(record.training_text).name, []).append(record.name)
+    parts = [f"{text} ({', '.join(names)})" for text, names in by_text.items()]
+    return f"Their training texts: {'; '.join(parts)}."
 
 
 def _comparable(title: str, note: str, records: list[EvalRecord]) -> list[tuple[str, str, list[EvalRecord]]]:

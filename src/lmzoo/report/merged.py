@@ -186,9 +186,10 @@ def _text(
             [row[0], by_name[one.name].run.name, tokenizers[one.tokenizer_fingerprint], *row[1:]] for one, row in cells
         ]
         tables.append((title, note, table))
-    comparable = [entry.shown for entry in found if entry.record.bits_per_byte is not None]
+    ours = [entry for entry in found if not entry.record.trained_elsewhere]
+    comparable = [entry.shown for entry in ours if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None
-    comparison = _standings(found)
+    comparison = _standings(ours)
     best = headline([entry.shown for entry in found], comparison)
     return Text(name, best, found[0].record, tables, comparison, seed_rows(records), figure)
 
@@ -234,12 +235,12 @@ def _overview(entries_by_text: dict[str, list[Entry]]) -> list[list[str]]:
     """Returns the rows of a table with the bits per byte of each model on each corpus.
 
     Models with results on more corpora come first. Models with equally many results are sorted by the sum of their bits
-    per byte, the lowest first.
+    per byte, the lowest first. Models that were trained elsewhere are left out.
     """
     figures: dict[str, dict[str, float]] = {}
     for text, of_text in entries_by_text.items():
         for entry in of_text:
-            if entry.record.bits_per_byte is not None:
+            if entry.record.bits_per_byte is not None and not entry.record.trained_elsewhere:
                 figures.setdefault(entry.name, {})[text] = entry.record.bits_per_byte
     ordered = sorted(figures, key=lambda name: (-len(figures[name]), sum(figures[name].values())))
     return [

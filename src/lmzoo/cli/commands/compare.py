@@ -29,6 +29,7 @@ def compare(
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
+    with_predictors: Annotated[list[Path] | None, Parameter(name="--with")] = None,
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -66,6 +67,10 @@ def compare(
     device
         Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
         else cpu).
+    with_predictors
+        A predictor that is already trained, to evaluate on the same test split, in a table of its own: the folder of a
+        saved predictor, the folder of a causal model that transformers saved, a GGUF file, or the name of an installed
+        model, such as smollm2; may be repeated.
     out
         Folder for the results. Default: runs/BUDGET for the bundled corpus kjv, else runs/CORPUS-BUDGET.
     json
@@ -95,7 +100,7 @@ def compare(
         command=terminal.command_line(),
     )
     with terminal.progress_of_many() as on_progress:
-        result = run_comparison(out, plan, on_progress=on_progress, on_outcome=_finish)
+        result = run_comparison(out, plan, with_predictors or (), on_progress=on_progress, on_outcome=_finish)
     if json:
         for record in result.records:
             terminal.print_json(asdict(record))
@@ -109,7 +114,12 @@ def compare(
 
 
 def _finish(outcome: Outcome[EvalRecord]) -> None:
-    """Prints one line on stderr about a model that was trained and evaluated."""
+    """Prints one line on stderr about a model that was trained and evaluated, or only evaluated."""
+    record = outcome.record
+    if record is not None and record.trained_elsewhere:
+        how = "reused" if outcome.reused else f"evaluated in {record.evaluate_seconds:.1f} s"
+        terminal.note(f"  {outcome.name}: {_quality(record)}, {how}")
+        return
     note_fit(outcome, quality=_quality)
 
 

@@ -27,8 +27,8 @@ def evaluate(
     Parameters
     ----------
     predictors
-        Folders of saved predictors (a predictor is a trained model with its tokenizer), or of causal models that
-        transformers saved.
+        Folders of saved predictors (a predictor is a trained model with its tokenizer), folders of causal models that
+        transformers saved, GGUF files, or names of installed models, such as smollm2.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each predictor was trained.
@@ -45,11 +45,10 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from lmzoo.cli.commands.saved import distinct_names, text_finder
+    from lmzoo.cli.commands.saved import distinct_names, load_predictor, text_finder
     from lmzoo.cli.tables import leaderboard_table
     from lmzoo.errors import UsageError
     from lmzoo.evaluation.evaluate import evaluate as evaluate_predictor
-    from lmzoo.predictor import Predictor
 
     folders, remote_models = remote.divided(predictors)
     if remote_models and folders:
@@ -60,11 +59,11 @@ def evaluate(
         remote.evaluate(remote_models, corpus, split, no_bos=no_bos, json=json)
         return
     if not predictors:
-        raise UsageError("name at least one folder of a saved predictor: lmzoo evaluate FOLDER ...")
+        raise UsageError("name at least one predictor: lmzoo evaluate FOLDER ...")
     text_of = text_finder(predictors, corpus, split, "test")
     records = []
     for folder, name in zip(predictors, distinct_names(predictors), strict=True):
-        predictor = Predictor.load(folder, device=device)
+        predictor = load_predictor(folder, name, device)
         if no_bos:
             predictor, name = predictor.without_start(), f"{name}, no start"
         text = text_of(predictor)

@@ -39,7 +39,8 @@ def generate(
     prompt
         The text to continue; "" stands for the start of a document.
     predictors
-        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
+        Folder of a saved predictor, folder of a causal model that transformers saved, GGUF file, or name of an
+        installed model, such as smollm2; may be repeated. Default: all predictors in runs/quick/predictors.
     n
         Number of continuations per predictor.
     max_tokens
@@ -61,11 +62,10 @@ def generate(
     """
     from rich.text import Text
 
-    from lmzoo.cli.commands.saved import default_predictors, distinct_names
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names, load_predictor
     from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.errors import UsageError
     from lmzoo.generation import Decoding
-    from lmzoo.predictor import Predictor
     from lmzoo.system.printable import printable
 
     def print_texts(place: str, name: str, texts: Iterable[Iterable[str]]) -> None:
@@ -89,7 +89,7 @@ def generate(
     if remote_models and (top_k is not None or min_p):
         raise UsageError("--top-k and --min-p are not in the interface of remote models: use --top-p")
     for folder, name in zip(folders, distinct_names(folders), strict=True):
-        predictor = Predictor.load(folder)
+        predictor = load_predictor(folder, name)
         report_marks([prompt], predictor.tokenizer)
         texts: Iterable[Iterable[str]]  # each text is a sequence of pieces
         if n == 1:

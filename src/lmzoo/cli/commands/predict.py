@@ -32,7 +32,8 @@ def predict(
     context
         The text before the predicted token; "" stands for the start of a document.
     predictors
-        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
+        Folder of a saved predictor, folder of a causal model that transformers saved, GGUF file, or name of an
+        installed model, such as smollm2; may be repeated. Default: all predictors in runs/quick/predictors.
     k
         Number of tokens to show.
     no_bos
@@ -40,11 +41,10 @@ def predict(
     json
         Print one JSON object per predictor.
     """
-    from lmzoo.cli.commands.saved import default_predictors, distinct_names
+    from lmzoo.cli.commands.saved import default_predictors, distinct_names, load_predictor
     from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.errors import UsageError
     from lmzoo.metrics import bits
-    from lmzoo.predictor import Predictor
 
     if k < 1:
         raise UsageError(f"--k must be at least 1, got {k}")
@@ -53,7 +53,7 @@ def predict(
     if no_bos and remote_models:
         raise UsageError("--no-bos is for n-gram models only, not for remote models")
     for folder, name in zip(folders, distinct_names(folders), strict=True):
-        predictor = Predictor.load(folder)
+        predictor = load_predictor(folder, name)
         if no_bos:
             predictor = predictor.without_start()
         report_marks([context], predictor.tokenizer)

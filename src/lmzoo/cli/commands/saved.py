@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lmzoo.evaluation.measured_text import MeasuredSplit, MeasuredText
     from lmzoo.predictor import Predictor
     from lmzoo.stream import TokenStream
+    from lmzoo.system.placement import Device
 
 DEFAULT_RUN = Path("runs/quick/predictors")
 """The folder in which `make compare` saves its predictors."""
@@ -44,6 +45,17 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
         return name_text("/".join(path.parts[-n_parts:]))
 
     return [name(path) for path in paths]
+
+
+def load_predictor(source: Path, name: str, device: Device = "cpu") -> Predictor:
+    """Loads a predictor and shows progress meanwhile, because the first load of a GGUF file takes a minute or more.
+
+    `source` is a folder, a GGUF file or the name of an installed model; `name` is shown beside the progress bar.
+    """
+    from lmzoo.predictor import Predictor
+
+    with terminal.progress(f"loading {name}"):
+        return Predictor.load(source, device=device)
 
 
 def text_finder(

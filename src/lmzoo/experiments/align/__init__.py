@@ -23,13 +23,13 @@ from pathlib import Path
 from lmzoo.chat.preferences import rankings_fingerprint, read_rankings
 from lmzoo.corpora import Corpus
 from lmzoo.errors import LmzooError
-from lmzoo.evaluation.records import read_lines, update_records
+from lmzoo.evaluation.records import read_lines
 from lmzoo.experiments.align.data import prepare
 from lmzoo.experiments.align.plan import METHODS, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.experiments.align.stages import StageJob, is_complete, rankings_path
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run
+from lmzoo.experiments.run_folder import open_run, update_records
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import Outcome, resume
 from lmzoo.system.placement import Device

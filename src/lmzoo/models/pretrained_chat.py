@@ -1,0 +1,183 @@
+"""The chat format of a pretrained model: conversations as token ids, in the form that the model was trained on.
+
+A chat model comes with a template in the language Jinja, which writes a conversation as one text with control tokens,
+such as `<|im_start|>user`. transformers fills in the template in a sandbox that calls no function of Python and changes
+no value, because a template comes from outside. A message must not contain the text of a control token: the model could
+not tell such a text from the end of the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.distribution import Distribution
+from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
+from lmzoo.generation import Decoding
+from lmzoo.models.pretrained import PretrainedLM, n_positions, quiet
+from lmzoo.models.pretrained_folder import special_ids
+from lmzoo.models.pretrained_gguf import converted
+from lmzoo.models.pretrained_names import installed_file
+from lmzoo.stream import EOT
+
+_MAX_TEMPLATE: Final = 1 << 18
+"""Largest size of a template, in characters."""
+_PROBE: Final = "lmzoo"
+"""The answer of a conversation that is rendered to find out which token follows an answer."""
+
+Message = Mapping[str, str]
+"""A message of a conversation: its "role", such as "user" or "assistant", and its "content"."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChatFormat:
+    """The chat format of a pretrained model: writes conversations as token ids of lmzoo."""
+
+    end_ids: frozenset[int]
+    """Ids of the tokens that end an answer of the model."""
+    context_length: int
+    """Largest number of tokens that the model reads at once: conversation and answer together."""
+    _tokenizer: Any
+    _eot_id: int
+    """Id of the end-of-text token, as the pretrained model numbers it."""
+
+    def encode(self, messages: Sequence[Message], *, with_answer: bool = True) -> NDArray[np.int32]:
+        """Returns the token ids of a conversation, as an array (T,) of T ids.
+
+        Each message is a mapping with the texts "role" and "content". With `with_answer`, the ids end with the start of
+        an answer, which the model then continues. EOT (id 0) may occur inside, because in many chat models it ends each
+        message; `answer` reads such ids. Raises UsageError for messages that the template refuses, and for a message
+        that contains the text of a control token.
+        """
+        for message in messages:
+            if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+                raise UsageError(f"a message must have a text for 'role' and for 'content', got {dict(message)!r}")
+            for text in self._control_texts():
+                if text in message["content"] or text in message["role"]:
+                    raise UsageError(f"a message contains {text!r}, which is a control token of the model: remove it")
+        ids = self._tokenizer.encode(self._render(messages, with_answer=with_answer), add_special_tokens=False)
+        return _exchanged(np.array(ids, np.int32), self._eot_id)
+
+    def answer(
+        self,
+        model: PretrainedLM,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        decoding: Decoding | None = None,
+        rng: np.random.Generator | int | None = None,
+    ) -> Iterator[int]:
+        """Samples an answer to the last message of a conversation, and yields its token ids.
+
+        The id that ends the answer is not yielded. The answer ends after `max_tokens` tokens at the latest, and when
+        conversation and answer fill the context. Raises UsageError as `encode` does, and for a conversation that leaves
+        no room for an answer.
+        """
+        ids = self.encode(messages)
+        room = self.context_length - len(ids)
+        if room < 1:
+            raise UsageError(
+                f"the conversation has {len(ids):,} tokens, but the model reads at most {self.context_length:,}, with "
+                "the answer: leave out its first messages"
+            )
+        return self._sampled(model, ids, min(room, room if max_tokens is None else max_tokens), decoding, rng)
+
+    def _sampled(
+        self,
+        model: PretrainedLM,
+        ids: NDArray[np.int32],
+        max_tokens: int,
+        decoding: Decoding | None,
+        rng: np.random.Generator | int | None,
+    ) -> Iterator[int]:
+        decoding, rng = decoding or Decoding(), np.random.default_rng(rng)
+        state = model.state_after_conversation(ids)
+        for number in range(max_tokens):
+            token_id = decoding(Distribution(model.next_log_probs(state))).sample(rng)
+            if token_id in self.end_ids:
+                return
+            yield token_id
+            if number + 1 < max_tokens:
+                state = model.advance(state, token_id)
+
+    def _render(self, messages: Sequence[Message], *, with_answer: bool) -> str:
+        try:
+            return self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=with_answer
+            )
+        except Exception as error:  # a template can raise anything
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"the chat template of the model refuses these messages: {reason}") from error
+
+    def _control_texts(self) -> list[str]:
+        tokens = self._tokenizer.added_tokens_decoder.values()
+        return [token.content for token in tokens if token.special]
+
+
+def read_chat_format(source: str | Path) -> ChatFormat:
+    """Returns the chat format of a pretrained model.
+
+    `source` is the model's folder of Hugging Face, its GGUF file, or the name of an installed model, such as "smollm2".
+    Raises ConfigurationError if the model has no chat template, and SavedModelError if its files cannot be read.
+    """
+    path = installed_file(source)
+    folder = path if path.is_dir() else converted(path)
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("transformers", "hf", "a chat with a model of Hugging Face") from error
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet(transformers):
+        try:
+            tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **options)
+            config: Any = transformers.AutoConfig.from_pretrained(folder, **options).get_text_config()
+        except Exception as error:  # a damaged folder can raise almost anything there
+            reason = str(error).strip().partition("\n")[0]
+            raise SavedModelError(f"transformers cannot read {folder}: {type(error).__name__}: {reason}") from error
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        raise ConfigurationError(
+            f"{source} has no chat template, so it cannot hold a conversation: continue texts with lmzoo generate"
+        )
+    if len(template) > _MAX_TEMPLATE:
+        raise SavedModelError(
+            f"the chat template of {source} has {len(template):,} characters, but at most {_MAX_TEMPLATE:,} are allowed"
+        )
+    ids = special_ids(
+        folder / "config.json",
+        config.vocab_size,
+        eos_token_id=config.eos_token_id,
+        bos_token_id=getattr(config, "bos_token_id", None),
+    )
+    found = ChatFormat(frozenset(), n_positions(config), tokenizer, ids.eot)
+    ends = {EOT, *_ids_after_answer(found)}
+    if isinstance(config.eos_token_id, list):
+        ends |= set(_exchanged(np.array(config.eos_token_id, np.int32), ids.eot).tolist())
+    return ChatFormat(frozenset(ends), found.context_length, tokenizer, ids.eot)
+
+
+def _ids_after_answer(chat: ChatFormat) -> list[int]:
+    """Returns the id of the first token that the template writes after an answer, or [] if this token is ordinary text.
+
+    A template that refuses such a conversation gives [], too.
+    """
+    messages = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
+    try:
+        text = chat._render(messages, with_answer=False)
+    except UsageError:
+        return []
+    first = chat._tokenizer.encode(text.rpartition(_PROBE)[2], add_special_tokens=False)[:1]
+    control = [token_id for token_id, token in chat._tokenizer.added_tokens_decoder.items() if token.special]
+    return _exchanged(
+        np.array([token_id for token_id in first if token_id in control], np.int32), chat._eot_id
+    ).tolist()
+
+
+def _exchanged(ids: NDArray[np.int32], eot_id: int) -> NDArray[np.int32]:
+    """Exchanges the id of the end-of-text token of a pretrained model with the id of EOT."""
+    return np.where(ids == EOT, eot_id, np.where(ids == eot_id, EOT, ids)).astype(np.int32)
