@@ -78,7 +78,6 @@ def prepare(folder: Path, plan: AlignPlan, corpus: Corpus) -> None:
     if (folder / "data").exists():
         return
     with atomic_folder(folder / "data") as data:
-        data.mkdir()
         if plan.conversations is None:
             _write_instructions(data, plan, corpus)
         else:
