@@ -237,7 +237,8 @@ def _reward(context: _Context) -> StageRecord:
     sft = context.load("sft")
     started = time.perf_counter()
     model = fit_reward_model(sft, train, valid, **context.training(amounts.reward))
-    model = normalised(model, [one.prompt for one in valid], [one.replies[-1] for one in valid])
+    graded = [(one.prompt, reply) for one in valid for reply in one.replies]
+    model = normalised(model, [prompt for prompt, _ in graded], [reply for _, reply in graded])
     seconds = time.perf_counter() - started
     model.save(context.folder / "reward")
     figures: dict[str, Any] = {"reward_accuracy": model.accuracy(valid)}
