@@ -51,6 +51,10 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
             raise CorpusError(f"{path} line {number}: {error}") from error
         if not isinstance(replies, list) or len(replies) != 2 or not all(isinstance(reply, str) for reply in replies):
             raise CorpusError(f'{path} line {number}: "replies" must be a list of two strings')
+        if replies[0] == replies[1]:
+            raise CorpusError(f"{path} line {number}: the two replies are equal, so there is nothing to compare")
+        if prompt[-1].role != "user":
+            raise CorpusError(f'{path} line {number}: the last message of "prompt" must be by the user')
         found.append(Comparison(prompt, *replies))
     return found
 
