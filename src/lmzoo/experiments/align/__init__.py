@@ -25,6 +25,7 @@ from lmzoo.corpora import Corpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import read_lines
 from lmzoo.experiments.align.data import prepare
+from lmzoo.experiments.align.measure import check_same_test
 from lmzoo.experiments.align.plan import METHODS, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.experiments.align.stages import StageJob, is_complete, rankings_path
@@ -102,6 +103,8 @@ def run_alignment(
     outcomes: list[Outcome[StageRecord]] = []
     with open_run(folder, plan.request(corpus)):
         prepare(folder, plan, corpus)
+        if plan.against is not None:
+            check_same_test(folder, plan.against, plan.methods)
         results = folder / "results.jsonl"
         stages = [stage for group in _groups(plan) for stage in group]
 
@@ -120,7 +123,7 @@ def run_alignment(
             reusable = {
                 stage: known[stage]
                 for stage in group
-                if stage in known and is_complete(folder, stage) and known[stage].rankings in ("", learned_from)
+                if stage in known and is_complete(folder, stage) and _is_current(known[stage], plan, learned_from)
             }
             outcomes += resume(jobs, reusable, at_a_time=len(jobs), on_outcome=on_done, on_progress=on_progress)
             if any(outcome.error for outcome in outcomes):
@@ -134,6 +137,16 @@ def _groups(plan: AlignPlan) -> list[list[str]]:
     return [*groups, ["ppo"]] if "ppo" in plan.methods else groups
 
 
+def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool:
+    """Returns True if the result of a stage is that of the plan, whose rankings have the hash `learned_from`.
+
+    Other rankings, and another ranker, need no new run folder: the stages that depend on them are repeated.
+    """
+    if record.stage == "rankings":
+        return record.settings.get("ranker") == plan.ranker_identity
+    return record.rankings in ("", learned_from)
+
+
 def _check_rankings(folder: Path, plan: AlignPlan) -> str:
     """Returns the hash of the rankings from which a run learns.
 
@@ -143,9 +156,12 @@ def _check_rankings(folder: Path, plan: AlignPlan) -> str:
     rankings = read_rankings(path) if path.exists() else []
     n_useful = sum(bool(ranking.pairs) for ranking in rankings)
     if n_useful < _FEWEST_RANKINGS:
-        how = f"compare more replies with `lmzoo rank {folder}`" if plan.ranker == "people" else "choose another file"
+        how = {
+            "people": f"compare more replies with `lmzoo rank {folder}`, and then run the same command again",
+            "judge": "too few replies of the fine-tuned model end and differ, so choose a larger preset or base",
+        }.get(str(plan.ranker), "choose another file")
         raise LmzooError(
             f"learning from rankings needs at least {_FEWEST_RANKINGS} that are not ties, and there are {n_useful}: "
-            f"{how}, and then run the same command again"
+            f"{how}"
         )
     return rankings_fingerprint(rankings)

@@ -66,8 +66,16 @@ class RunData:
             read_conversations(data / "valid.jsonl"),
             [prompt for prompt, _ in prompts],
             [instruction for _, instruction in prompts if instruction],
-            [instruction for _, instruction in _read_prompts(data / "test.jsonl") if instruction],
+            read_instructions(data / "test.jsonl"),
         )
+
+
+def read_instructions(path: Path) -> list[Instruction]:
+    """Reads the prompts of a file whose answers are known; [] if the file does not exist.
+
+    `path` is `data/prompts.jsonl` or `data/test.jsonl` of a run folder.
+    """
+    return [instruction for _, instruction in _read_prompts(path) if instruction] if path.exists() else []
 
 
 def prepare(folder: Path, plan: AlignPlan, corpus: Corpus) -> None:

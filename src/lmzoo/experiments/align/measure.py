@@ -21,6 +21,8 @@ from lmzoo.chat.reward_model import RewardModel
 from lmzoo.chat.template import render_prompt
 from lmzoo.chat.tuning import neural_model
 from lmzoo.corpora.encoded import EncodedSplit
+from lmzoo.errors import UsageError
+from lmzoo.experiments.align.data import read_instructions
 from lmzoo.experiments.align.records import WinRate
 from lmzoo.generation import Decoding, generate_batch
 from lmzoo.metrics import bits_per_byte
@@ -142,6 +144,19 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
 def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
     """Reads the judge's grades of the sampled replies of a stage, in the order of the held-out instructions."""
     return np.array([entry["score"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
+
+
+def check_same_test(folder: Path, earlier: Path, methods: Sequence[str]) -> None:
+    """Raises UsageError unless an earlier run has replies by all `methods` to the held-out instructions of a run."""
+    for method in methods:
+        if not replies_path(earlier, method).is_file():
+            raise UsageError(f"{earlier} has no replies of a model trained by {method}: choose another run or method")
+    ours, theirs = (read_instructions(run / "data" / "test.jsonl") for run in (folder, earlier))
+    if ours != theirs:
+        raise UsageError(
+            f"{earlier} was tested on other prompts, so its replies cannot be compared: "
+            "use the same corpus, preset and seed in both runs"
+        )
 
 
 def best_of_n(

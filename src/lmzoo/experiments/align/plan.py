@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from lmzoo import zoo
-from lmzoo.chat.tuning import is_neural
+from lmzoo.chat.tuning import is_neural, neural_model
 from lmzoo.checks import check_choice, check_seed
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.errors import ConfigurationError, UsageError
 from lmzoo.experiments.align.presets import Preset, preset
 from lmzoo.experiments.budgets import merged
-from lmzoo.predictor import DEFAULT_CORPUS
+from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.system.placement import Device
 from lmzoo.system.version import __version__
 
@@ -68,6 +68,8 @@ class AlignPlan:
                     f"'{self.base}' cannot learn from conversations, because it is not a neural network: "
                     "choose a base such as transformer, gpt2 or lstm"
                 )
+        else:
+            neural_model(Predictor.load(self.base))
         if self.conversations is not None and not self.conversations.is_file():
             raise UsageError(f"there is no file {self.conversations}")
         if self.ranker not in RANKERS and not Path(self.ranker).is_file():
@@ -103,9 +105,9 @@ class AlignPlan:
 
     @property
     def base_settings(self) -> dict[str, Any]:
-        """The settings with which the base is trained: its preset "chat", or else those of its budget "quick"."""
+        """The settings with which the base is trained: those of its budget "quick", changed by its preset for chat."""
         presets = zoo.presets(self.base)
-        return merged(presets.get("quick", {}), presets.get("chat", {}))
+        return merged(presets.get("quick", {}), presets.get(self.amounts.base, {}))
 
     @property
     def chat_species(self) -> str:
@@ -130,6 +132,11 @@ class AlignPlan:
             "seed": self.seed,
             "lmzoo": __version__,
         }
+
+    @property
+    def ranker_identity(self) -> str:
+        """The ranker in records: "judge", "people", or the SHA-256 hash of a file of rankings."""
+        return str(self.ranker) if self.ranker in RANKERS else _digest(Path(self.ranker))
 
     def default_folder(self) -> Path:
         """Returns the default run folder of the plan: runs/align-BASE-PRESET."""

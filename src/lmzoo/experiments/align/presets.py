@@ -14,6 +14,8 @@ from lmzoo.neural.objectives.ppo import PpoSettings
 class Preset:
     """The settings of all stages of a run. Settings of the training are changes of the defaults of each stage."""
 
+    base: str = "chat"
+    """Name of the preset of the base's species that changes the settings of its budget "quick"."""
     n_instructions: int
     """Number of generated instructions with demonstrations, for fine-tuning."""
     fine_tuning: Mapping[str, Any]
@@ -54,7 +56,24 @@ PRESETS: dict[str, Preset] = {
         ppo={},
         ppo_settings=PpoSettings(text_weight=0.05),
     ),
+    "tiny": Preset(
+        base="tiny",
+        n_instructions=200,
+        fine_tuning={"tokens": 4000, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.03},
+        replay_share=0.2,
+        n_ranked_prompts=100,
+        n_replies=4,
+        reward={"tokens": 2000, "batch_size": 4},
+        dpo={"tokens": 2000, "batch_size": 4, "learning_rate": 0.01},
+        beta=0.1,
+        ppo={"tokens": 500, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.01},
+        ppo_settings=PpoSettings(n_answers=8, max_tokens=16, n_epochs=1, n_minibatches=2, text_weight=0.05),
+        max_tokens=16,
+        n_test=30,
+        n_best_of=2,
+    ),
 }
+"""The presets by name. "tiny" is for tests: its models learn next to nothing."""
 
 
 def preset(name: str) -> Preset:

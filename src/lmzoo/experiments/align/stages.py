@@ -209,6 +209,7 @@ def _rankings(context: _Context) -> StageRecord:
         n_tokens_read=None,
         n_parameters=0,
         n_rankings=len(rankings),
+        settings={"ranker": plan.ranker_identity},
         **new_origin(plan.command),
     )
 
