@@ -1,0 +1,177 @@
+"""A conversation with a chat model: it keeps the messages, and streams each reply as pieces of text.
+
+Nothing here reads a keyboard or prints. Any chat model can take part that has the methods of `ChatModel`, also one
+whose template is not that of lmzoo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.chat.conversation import Conversation, Message, assistant, user
+from lmzoo.chat.template import end_id, fitted, render_prompt
+from lmzoo.checks import check_count, check_seed
+from lmzoo.errors import UsageError
+from lmzoo.generation import Decoding, generate
+from lmzoo.predictor import Predictor
+from lmzoo.stream import EOT
+from lmzoo.streaming import decode_pieces, without_first_space
+
+
+class ChatModel(Protocol):
+    """A model that replies in a conversation, with the template that writes conversations as token ids."""
+
+    @property
+    def context_size(self) -> int | None:
+        """Largest number of tokens that the model sees, conversation and reply together; None for no limit."""
+        ...
+
+    def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
+        """Returns the token ids (T,) of a conversation whose next turn is the assistant's."""
+        ...
+
+    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+        """Shortens a conversation, by its earliest turns, so that its prompt has at most `n_tokens` tokens.
+
+        The system message and the last message always stay. Returns the conversation and the number of messages that
+        were left out.
+        """
+        ...
+
+    def sample(
+        self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
+    ) -> Iterator[int]:
+        """Samples a reply, and yields its token ids without the one that ends it."""
+        ...
+
+    def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """Yields the text of a reply in pieces of whole characters, as its token ids arrive."""
+        ...
+
+
+class ChatPredictor:
+    """A chat model that lmzoo trained: a predictor whose tokenizer has the tokens of the chat template.
+
+    Raises ConfigurationError for a predictor that was not trained on conversations.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._end_ids = (EOT, end_id(predictor.tokenizer))
+        self._model, self._tokenizer = predictor.model, predictor.tokenizer
+
+    @property
+    def context_size(self) -> int | None:
+        return self._model.reach
+
+    def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
+        return render_prompt(conversation, self._tokenizer)
+
+    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+        return fitted(conversation, self._tokenizer, n_tokens - 1)  # a prompt ends with the token of the assistant
+
+    def sample(
+        self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
+    ) -> Iterator[int]:
+        tokens = generate(
+            self._model, prompt_ids, rng=rng, decoding=decoding, max_tokens=max_tokens, end_ids=self._end_ids
+        )
+        for token in tokens:
+            if token.token_id not in self._end_ids:
+                yield token.token_id
+
+    def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
+        special = set(self._tokenizer.special_tokens.values())  # a token without text would hide the first space
+        return without_first_space(decode_pieces(self._tokenizer, (one for one in token_ids if one not in special)))
+
+
+class ChatSession:
+    """A conversation with a chat model.
+
+    `system` is the text of the system message, empty for none. `decoding` says how replies are sampled, and
+    `max_tokens` limits their length. The same `seed` gives the same replies to the same messages; None gives other
+    ones each time.
+
+        >>> session = ChatSession(ChatPredictor(predictor), seed=0)
+        >>> "".join(session.reply_to("last word of: light upon waters"))
+        'verily, waters'
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        system: str = "",
+        decoding: Decoding | None = None,
+        max_tokens: int = 128,
+        seed: int | None = None,
+    ) -> None:
+        check_count(1, max_tokens=max_tokens)
+        check_seed(none_means="for an unpredictable seed", seed=seed)
+        self.model = model
+        self.decoding = decoding or Decoding()
+        self.max_tokens = max_tokens
+        self.n_left_out = 0
+        """Number of earliest messages that the model did not see for its last reply, because they did not fit."""
+        self._rng = np.random.default_rng(seed)
+        self._system: Conversation = ()
+        self._turns: list[Message] = []
+        self.set_system(system)
+
+    @property
+    def messages(self) -> Conversation:
+        """All messages so far, the system message first if there is one."""
+        return (*self._system, *self._turns)
+
+    def set_system(self, text: str) -> None:
+        """Replaces the system message, or removes it if the text is empty. The other messages stay."""
+        self._system = (Message("system", text),) if text else ()
+
+    def reset(self) -> None:
+        """Forgets all messages, except for the system message."""
+        self._turns = []
+
+    def reply_to(self, text: str) -> Generator[str]:
+        """Adds a message by the user, and returns a generator of the model's reply, in pieces as they are sampled.
+
+        Each piece joins the messages before it is yielded, so that the text so far stays if the generator is closed, or
+        if an interrupt such as Ctrl-C occurs. Raises UsageError for a message that the template cannot write.
+        """
+        message = user(text)
+        tokens = self._sample([*self._turns, message])
+        self._turns.append(message)
+        return self._reply(tokens)
+
+    def retry(self) -> Generator[str]:
+        """Replaces the last reply by a new one, and returns it like `reply_to`; raises UsageError if there is none."""
+        if not self._turns:
+            raise UsageError("there is no reply yet that could be replaced: write a message first")
+        tokens = self._sample(self._turns[:-1])
+        self._turns.pop()
+        return self._reply(tokens)
+
+    def _sample(self, turns: list[Message]) -> Iterator[int]:
+        """Returns the token ids of a reply to a conversation, whose earliest turns are left out if it is too long."""
+        conversation, left_out, size = (*self._system, *turns), 0, self.model.context_size
+        if size is not None:
+            conversation, left_out = self.model.fitted(conversation, max(size - self.max_tokens, size // 2))
+        tokens = self.model.sample(
+            self.model.prompt_ids(conversation), rng=self._rng, decoding=self.decoding, max_tokens=self.max_tokens
+        )
+        self.n_left_out = left_out
+        return tokens
+
+    def _reply(self, token_ids: Iterator[int]) -> Generator[str]:
+        """Adds an empty reply to the messages, and returns a generator that fills it piece by piece."""
+        turns, index = self._turns, len(self._turns)
+        turns.append(assistant(""))
+
+        def pieces() -> Generator[str]:
+            for piece in self.model.decode(token_ids):
+                turns[index] = assistant(turns[index].content + piece)
+                yield piece
+
+        return pieces()
