@@ -1,0 +1,81 @@
+"""Conversations with a pretrained chat model, whose template came with it (see `lmzoo.models.pretrained_chat`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.chat.conversation import Conversation, as_json
+from lmzoo.distribution import Distribution
+from lmzoo.errors import UsageError
+from lmzoo.generation import Decoding
+from lmzoo.models.pretrained import PretrainedLM
+from lmzoo.models.pretrained_chat import ChatFormat
+from lmzoo.streaming import decode_pieces
+from lmzoo.tokenizers import Tokenizer
+
+
+class PretrainedChat:
+    """A pretrained chat model with its chat format and its tokenizer, for a `lmzoo.chat.session.ChatSession`."""
+
+    def __init__(self, model: PretrainedLM, tokenizer: Tokenizer, chat_format: ChatFormat) -> None:
+        self._model, self._tokenizer, self._format = model, tokenizer, chat_format
+
+    @property
+    def context_size(self) -> int | None:
+        """Largest number of tokens that the model reads, conversation and reply together."""
+        return self._format.context_length
+
+    def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
+        """Returns the token ids (T,) of a conversation whose next turn is the assistant's.
+
+        Raises UsageError for a conversation that the template of the model refuses.
+        """
+        return self._format.encode(as_json(conversation))
+
+    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+        """Shortens a conversation, by its earliest turns, so that its prompt has at most `n_tokens` tokens.
+
+        The system message and the last message always stay. Returns the conversation and the number of messages that
+        were left out.
+        """
+        first = 1 if conversation[0].role == "system" else 0
+        system, rest = conversation[:first], conversation[first:]
+        starts = [index for index, message in enumerate(rest) if message.role == "user"] or [0]
+        for start in starts:
+            if len(self.prompt_ids(system + rest[start:])) <= n_tokens:
+                return system + rest[start:], start
+        return system + rest[starts[-1] :], starts[-1]
+
+    def sample(
+        self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
+    ) -> Iterator[int]:
+        """Samples a reply, and yields its token ids without the one that ends it.
+
+        Raises UsageError for a prompt that leaves no room for a reply in the context.
+        """
+        room = self._format.context_length - len(prompt_ids)
+        if room < 1:
+            raise UsageError(
+                f"the message has {len(prompt_ids):,} tokens with its template, but the model reads at most "
+                f"{self._format.context_length:,}, with the reply: write a shorter message"
+            )
+        return self._sampled(prompt_ids, rng, decoding, min(room, max_tokens))
+
+    def _sampled(
+        self, prompt_ids: NDArray[np.int32], rng: np.random.Generator, decoding: Decoding, max_tokens: int
+    ) -> Iterator[int]:
+        state = self._model.state_after_conversation(prompt_ids)
+        for number in range(max_tokens):
+            token_id = decoding(Distribution(self._model.next_log_probs(state))).sample(rng)
+            if token_id in self._format.end_ids:
+                return
+            yield token_id
+            if number + 1 < max_tokens:
+                state = self._model.advance(state, token_id)
+
+    def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """Yields the text of a reply in pieces of whole characters, as its token ids arrive."""
+        return decode_pieces(self._tokenizer, token_ids)
