@@ -30,6 +30,7 @@ _MODULES = {
     "TokenStream": "stream",
     "Tokenizer": "tokenizers",
     "TrainingData": "stream",
+    "align": "experiments.align",
     "check_language_model": "testing",
     "compare": "experiments.compare",
     "evaluate": "evaluation.evaluate",
@@ -62,6 +63,7 @@ __all__ = [
     "Tokenizer",
     "TrainingData",
     "__version__",
+    "align",
     "check_language_model",
     "compare",
     "evaluate",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from lmzoo.errors import LmzooError
     from lmzoo.evaluation.evaluate import evaluate
     from lmzoo.evaluation.records import EvalRecord
+    from lmzoo.experiments.align import align
     from lmzoo.experiments.compare import compare
     from lmzoo.generation import Decoding, SampledToken, generate, generate_batch
     from lmzoo.interchange.arpa import predictor_from_arpa, predictor_to_arpa

@@ -30,10 +30,13 @@ COMMANDS = [
     "gradients",
     "context",
     "generate",
+    "align",
+    "chat",
     "compare",
     "ladder",
     "curves",
     "prequential",
+    "rank",
     "report",
     "convert",
 ]

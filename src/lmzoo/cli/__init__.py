@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import cyclopts
 
 from lmzoo.cli import terminal
+from lmzoo.cli.commands.align import align
+from lmzoo.cli.commands.chat import chat
 from lmzoo.cli.commands.compare import compare
 from lmzoo.cli.commands.context import context
 from lmzoo.cli.commands.convert import convert
@@ -20,6 +22,7 @@ from lmzoo.cli.commands.gradients import gradients
 from lmzoo.cli.commands.ladder import ladder
 from lmzoo.cli.commands.predict import predict
 from lmzoo.cli.commands.prequential import prequential
+from lmzoo.cli.commands.rank import rank
 from lmzoo.cli.commands.report import report
 from lmzoo.cli.commands.species import list_species, show
 from lmzoo.cli.commands.states import states
@@ -55,6 +58,9 @@ for command in (
     compare,
     ladder,
     curves,
+    align,
+    chat,
+    rank,
     report,
     convert,
 ):

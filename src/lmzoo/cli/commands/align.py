@@ -1,0 +1,127 @@
+"""The command `lmzoo align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from lmzoo.cli import terminal
+from lmzoo.cli.commands.parameters import OrStandardInput, Seed
+from lmzoo.system.placement import Device
+
+if TYPE_CHECKING:
+    from lmzoo.experiments.align.records import StageRecord
+    from lmzoo.system.jobs import Outcome
+
+
+def align(
+    *,
+    base: str = "transformer",
+    corpus: OrStandardInput = "kjv",
+    tokenizer: str = "bpe:2048",
+    preset: str = "quick",
+    methods: Annotated[list[Literal["dpo", "ppo"]] | None, Parameter(consume_multiple=(1, None))] = None,
+    conversations: Path | None = None,
+    ranker: str = "judge",
+    against: Path | None = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Teaches a language model to chat: fine-tuning on conversations, then learning from rankings of its replies.
+
+    The stages are base (next-token prediction), sft (supervised fine-tuning), rankings (of sampled replies), reward
+    (a reward model), dpo and ppo (learning to write better replies). The table shows, on held-out prompts, how many
+    replies are correct, and how often they win against those of the fine-tuned model.
+
+    A run that was interrupted continues when the command is repeated, and stages that are finished are reused. The exit
+    status is 1 if a stage failed.
+
+    Example: lmzoo align --base lstm --methods dpo --out runs/my-chat
+
+    Parameters
+    ----------
+    base
+        Name of a neural network from `lmzoo list`, which is trained first, or the folder of a saved predictor.
+    corpus
+        The text that the base learns: a name from `lmzoo corpus list`, or your own text: a file, a folder, a glob
+        pattern, or - for standard input. The loss of all stages is measured on its test split.
+    tokenizer
+        The tokenizer of a base that is trained here: char, byte, word:N or bpe:SIZE.
+    preset
+        How much each stage learns: quick.
+    methods
+        How to learn from the rankings: dpo (directly) or ppo (by reinforcement learning). Default: both.
+    conversations
+        A file of your own conversations, in JSON lines. Default: generated instructions, whose replies a program can
+        check.
+    ranker
+        Who ranks the replies: judge (a program), people (the votes that `lmzoo rank` collects), or a file of rankings.
+    against
+        Folder of an earlier run: its chat model is compared with the new one on the same prompts.
+    seed
+        Random seed. The same seed gives the same models.
+    device
+        Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
+        else cpu).
+    out
+        Folder for the models and the results. Default: runs/align-BASE-PRESET.
+    json
+        Print one JSON record per stage.
+    """
+    from dataclasses import asdict
+
+    from lmzoo.experiments.align import run_alignment
+    from lmzoo.experiments.align.plan import METHODS, AlignPlan
+    from lmzoo.report.alignment import header_and_rows
+
+    plan = AlignPlan(
+        base=base,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        preset=preset,
+        methods=methods or METHODS,
+        conversations=conversations,
+        ranker=ranker,
+        against=against,
+        seed=seed,
+        device=device,
+        command=terminal.command_line(),
+    )
+    with terminal.progress_of_many() as on_progress:
+        result = run_alignment(out, plan, on_progress=on_progress, on_outcome=_finish)
+    if json:
+        for record in result.records:
+            terminal.print_json(asdict(record))
+    elif result.records:
+        terminal.print_table(*header_and_rows(result.records))
+    if not result.failures:
+        terminal.note(f"Talk to the model: lmzoo chat -p {result.folder}")
+    return 1 if result.failures else 0
+
+
+def _finish(outcome: Outcome[StageRecord]) -> None:
+    """Prints one line on stderr about a stage that has ended."""
+    record = outcome.record
+    if record is None:
+        terminal.note(f"  {outcome.name}: failed: {outcome.error}")
+        return
+    how = "reused" if outcome.reused else f"done in {record.seconds:.1f} s"
+    terminal.note(f"  {outcome.name}: {', '.join([*_quality(record), how])}")
+
+
+def _quality(record: StageRecord) -> list[str]:
+    """Returns the most important figures of a stage in words."""
+    facts: list[str] = []
+    if record.mean_accuracy is not None:
+        facts.append(f"{record.mean_accuracy:.1%} of the replies correct")
+    if record.against_sft is not None:
+        facts.append(f"{record.against_sft.rate:.1%} wins against sft")
+    if record.reward_accuracy is not None:
+        facts.append(f"{record.reward_accuracy:.1%} of pairs ordered as ranked")
+    if record.bits_per_byte is not None:
+        facts.append(f"{record.bits_per_byte:.3f} bits/byte")
+    return facts

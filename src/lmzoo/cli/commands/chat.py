@@ -1,0 +1,239 @@
+"""The command `lmzoo chat`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from lmzoo.cli import keyboard, terminal
+from lmzoo.cli.commands.parameters import Seed
+
+if TYPE_CHECKING:
+    from lmzoo.chat.session import ChatModel, ChatSession
+    from lmzoo.predictor import Predictor
+
+_COMMANDS = {
+    "/retry": "replace the last reply by another one",
+    "/reset": "forget all messages, except for the system message",
+    "/system TEXT": "replace the system message, which stands before all others; without TEXT, remove it",
+    "/temperature X": "above 1, replies are more random; below 1, less; 0 always takes the most likely token",
+    "/top-p X": "sample from the most likely tokens whose total probability is at least X",
+    "/history": "show all messages",
+    "/help": "show this list",
+    "/quit": "end the program; Ctrl-D does so too, and Ctrl-C stops a reply",
+}
+
+
+def chat(
+    *,
+    predictor: Annotated[Path | None, Parameter(name=["--predictor", "-p"])] = None,
+    once: str | None = None,
+    system: str = "",
+    beside: Path | None = None,
+    max_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = 128,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: Seed | None = None,
+    json: bool = False,
+) -> int:
+    """Holds a conversation with a chat model in the terminal.
+
+    Each line is a message. /help lists the commands, such as /retry and /reset. If the input is not a terminal, each of
+    its lines is a message, and only the replies go to stdout.
+
+    Example: lmzoo chat -p runs/align-transformer-quick --beside runs/align-transformer-quick/predictors/base
+
+    Parameters
+    ----------
+    predictor
+        Folder of a chat model, or a run folder of `lmzoo align`, which stands for its best chat model; or a pretrained
+        chat model: its folder of Hugging Face, its GGUF file, or the name of an installed one, such as smollm2.
+        Default: the newest of the run folders runs/align-*.
+    once
+        Print the reply to this message, and end.
+    system
+        A system message, which stands before the conversation. Chat models that `lmzoo align` trained on generated
+        instructions have never seen one.
+    beside
+        Folder of a saved predictor that continues each message as a text, below the reply: for example, the base of
+        the chat model.
+    max_tokens
+        Maximum length of a reply, in tokens.
+    temperature
+        Sampling temperature: above 1 replies are more random, below 1 less; 0 always takes the most likely token.
+    top_p
+        Sample from the smallest set of most likely tokens whose total probability is at least p.
+    seed
+        Random seed. The same seed gives the same replies to the same messages. Default: other replies each time.
+    json
+        Print one JSON object per reply.
+    """
+    from lmzoo.chat.session import ChatSession
+    from lmzoo.generation import Decoding
+    from lmzoo.predictor import Predictor
+
+    decoding = Decoding(temperature, None, top_p)
+    folder = _chat_model(predictor)
+    session = ChatSession(_load(folder), system=system, decoding=decoding, max_tokens=max_tokens, seed=seed)
+    talk = _Talk(session, folder, Predictor.load(beside) if beside else None, seed, json)
+    if once is not None:
+        talk.answer(lambda: session.reply_to(once))
+        return 0
+    terminal.note(f"{folder}: /help lists the commands")
+    with keyboard.each_interrupt_counts():
+        while talk.take_turn():
+            pass
+    return 0
+
+
+def _chat_model(path: Path | None) -> Path:
+    """Returns the folder of a chat model: the given one, or the best of the given run or of the newest one."""
+    from lmzoo.experiments.align.results import best_chat_model, newest_run
+
+    run = newest_run() if path is None else path
+    is_run = not (run / "predictor.json").is_file() and (run / "results.jsonl").is_file()
+    return best_chat_model(run) if is_run or path is None else run
+
+
+def _load(source: Path) -> ChatModel:
+    """Loads a chat model of lmzoo, or a pretrained one with its own template."""
+    from lmzoo.chat.session import ChatPredictor
+    from lmzoo.cli.commands.saved import load_predictor
+
+    predictor = load_predictor(source, str(source))
+    if predictor.species != "huggingface":
+        return ChatPredictor(predictor)
+    from lmzoo.chat.pretrained import PretrainedChat
+    from lmzoo.models.pretrained import PretrainedLM
+    from lmzoo.models.pretrained_chat import read_chat_format
+
+    assert isinstance(predictor.model, PretrainedLM)
+    return PretrainedChat(predictor.model, predictor.tokenizer, read_chat_format(source))
+
+
+class _Talk:
+    """A conversation on the screen: reads messages and commands, and prints replies."""
+
+    def __init__(
+        self, session: ChatSession, folder: Path, beside: Predictor | None, seed: int | None, as_json: bool
+    ) -> None:
+        self._session, self._folder, self._beside, self._seed, self._json = session, folder, beside, seed, as_json
+        self._has_noted_length = False
+
+    def take_turn(self) -> bool:
+        """Reads one line and carries it out; returns False at the end of the conversation."""
+        from lmzoo.errors import UsageError
+
+        try:
+            line = keyboard.read_line("you> ")
+        except KeyboardInterrupt:  # of a line that is being typed, or in a pipe, where it ends the program
+            if keyboard.ends_the_program() or not keyboard.is_interactive():
+                raise
+            terminal.note("")
+            return True
+        if line is None:
+            return False
+        try:
+            return self._carry_out(line.strip())
+        except UsageError as error:  # a wrong command does not end the conversation
+            terminal.note(f"lmzoo: {error}")
+            return True
+
+    def _carry_out(self, line: str) -> bool:
+        session = self._session
+        command, _, rest = line.partition(" ")
+        match command:
+            case "":
+                pass
+            case "/quit":
+                return False
+            case "/help":
+                for name, meaning in _COMMANDS.items():
+                    terminal.note(f"  {name:<15} {meaning}")
+            case "/reset":
+                session.reset()
+                self._has_noted_length = False
+            case "/system":
+                session.set_system(rest.strip())
+            case "/history":
+                for message in session.messages:
+                    terminal.note(f"  {message.role}: {message.content}")
+            case "/temperature":
+                session.decoding = replace(session.decoding, temperature=_number(command, rest))
+            case "/top-p":
+                session.decoding = replace(session.decoding, top_p=_number(command, rest))
+            case "/retry":
+                self.answer(session.retry)
+            case _ if command.startswith("/"):
+                terminal.note(f"lmzoo: unknown command {command}: /help lists the commands")
+            case _:
+                self.answer(lambda: session.reply_to(line))
+        return True
+
+    def answer(self, reply: Callable[[], Generator[str]]) -> None:
+        """Prints the reply that the given function starts, piece by piece; Ctrl-C stops it."""
+        session, interrupted = self._session, False
+        pieces = reply()
+        if session.n_left_out and not self._has_noted_length:
+            self._has_noted_length = True
+            terminal.note("The conversation is longer than the context of the model, which no longer sees its start.")
+        try:
+            with closing(pieces):
+                for piece in pieces:
+                    if not self._json:
+                        _write(piece)
+        except KeyboardInterrupt:
+            if keyboard.ends_the_program() or not keyboard.is_interactive():
+                raise
+            interrupted = True
+        if not self._json:
+            _write("\n")
+        beside = None if self._beside is None or interrupted else self._continue_beside(session.messages[-2].content)
+        if self._json:
+            terminal.print_json(self._facts(beside))
+
+    def _continue_beside(self, prompt: str) -> str:
+        """Returns how the completion model continues a message as a text, and prints it."""
+        from rich.text import Text
+
+        assert self._beside is not None
+        session = self._session
+        text = self._beside.complete(prompt, max_tokens=session.max_tokens, decoding=session.decoding, seed=self._seed)
+        if not self._json:
+            name = self._beside.label or self._beside.species
+            terminal.stdout().print(Text(f"{name} continues: {prompt}{text}", style="dim"), soft_wrap=True)
+        return text
+
+    def _facts(self, beside: str | None) -> dict[str, Any]:
+        messages = self._session.messages
+        facts = {
+            "predictor": str(self._folder),
+            "message": messages[-2].content,
+            "reply": messages[-1].content,
+            "n_left_out": self._session.n_left_out,
+        }
+        return facts if beside is None else {**facts, "beside": beside}
+
+
+def _write(piece: str) -> None:
+    """Prints a piece of text at once; on a terminal, control characters become visible."""
+    from lmzoo.system.printable import printable
+
+    sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)
+    sys.stdout.flush()
+
+
+def _number(command: str, text: str) -> float:
+    from lmzoo.errors import UsageError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{command} needs a number, such as {command} 0.8, got '{text}'") from None

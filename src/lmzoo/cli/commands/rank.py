@@ -1,0 +1,163 @@
+"""The command `lmzoo rank`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from lmzoo.cli import keyboard, terminal
+
+if TYPE_CHECKING:
+    from lmzoo.chat.voting import Comparison
+    from lmzoo.chat.voting_session import VotingSession
+    from lmzoo.experiments.align.votes import Agreement, VoteSummary
+
+_KEYS = "1, 2, t (tie), s (skip), u (undo), q (quit)"
+
+
+def rank(
+    run: Path,
+    *,
+    rater: str | None = None,
+    n: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    summary: bool = False,
+    json: bool = False,
+) -> int:
+    """Shows two replies to a prompt at a time, and saves which of them you prefer.
+
+    You do not see which model wrote a reply. The keys are 1 and 2 for the better reply, t for a tie, s to skip, u to
+    undo the last vote, which is then asked again, and q to quit. Every vote is saved at once. At the end, you see how
+    far the votes agree among each other, with the judge, and with the reward model of the run.
+
+    Example: lmzoo rank runs/align-transformer-quick --n 50
+
+    Parameters
+    ----------
+    run
+        Run folder of `lmzoo align`, or a file of comparisons: JSON lines with a "prompt" and two "replies". The votes
+        are appended to the file votes.jsonl in the same folder.
+    rater
+        Your name, by which votes of several people are told apart. Default: your user name.
+    n
+        Number of comparisons in this session. Default: all that are left.
+    summary
+        Print the summary of the votes, without asking for more.
+    json
+        Print the summary as one JSON object.
+    """
+    from dataclasses import asdict
+
+    from lmzoo.experiments.align.votes import summarize_votes
+
+    comparisons, votes, folder = _files(run)
+    if not summary:
+        _collect(comparisons, votes, rater or _user_name(), n)
+    found = summarize_votes(votes, folder)
+    if json:
+        terminal.print_json(asdict(found))
+    else:
+        _show(found)
+    return 0
+
+
+def _files(run: Path) -> tuple[Path, Path, Path | None]:
+    """Returns the file of comparisons, the file of votes, and the run folder; None for a file outside a run."""
+    from lmzoo.errors import UsageError
+
+    if run.is_file():
+        return run, run.with_name("votes.jsonl"), None
+    if not (run / "comparisons.jsonl").is_file():
+        raise UsageError(
+            f"there are no comparisons in {run}: name a run folder of lmzoo align, which has got as far as the stage "
+            "rankings, or a file of comparisons"
+        )
+    return run / "comparisons.jsonl", run / "votes.jsonl", run
+
+
+def _collect(path: Path, votes: Path, rater: str, n: int | None) -> None:
+    """Asks for votes until there are no more comparisons, or the person quits."""
+    from lmzoo.chat.preferences import read_rankings
+    from lmzoo.chat.voting import open_comparisons, read_comparisons
+    from lmzoo.chat.voting_session import VotingSession
+
+    earlier = read_rankings(votes) if votes.exists() else []
+    unvoted = open_comparisons(read_comparisons(path), earlier, rater)
+    session = VotingSession(unvoted[:n], votes, rater)
+    with keyboard.each_interrupt_counts():
+        while session.current is not None and _ask(session, session.current):
+            pass
+    terminal.note(f"{session.n_votes} votes by {rater} in this session; {len(unvoted) - session.n_votes} left")
+
+
+def _ask(session: VotingSession, comparison: Comparison) -> bool:
+    """Shows a comparison and carries out the key that is pressed; returns False if the person quits."""
+    from lmzoo.errors import UsageError
+
+    _print_comparison(comparison)
+    while True:
+        try:
+            key = keyboard.read_key(f"{session.n_left} left. {_KEYS}: ")
+        except KeyboardInterrupt:
+            if keyboard.ends_the_program():
+                raise
+            key = None
+        choice = key if key is None else key.strip().lower()
+        try:
+            match choice:
+                case None | "q":
+                    return False
+                case "1" | "2" | "t":
+                    session.vote("tie" if choice == "t" else choice)
+                case "s":
+                    session.skip()
+                case "u":
+                    session.undo()
+                case _:
+                    terminal.note(f"lmzoo: unknown key '{choice}'")
+                    continue
+        except UsageError as error:
+            terminal.note(f"lmzoo: {error}")
+            continue
+        return True
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from rich.text import Text
+
+    console = terminal.stderr()
+    console.print(Text())
+    for message in comparison.prompt:
+        console.print(Text.assemble((f"{message.role}: ", "bold"), message.content), soft_wrap=True)
+    for number, reply in enumerate((comparison.first, comparison.second), start=1):
+        console.print(Text.assemble((f"{number}: ", "bold"), reply), soft_wrap=True)
+
+
+def _show(summary: VoteSummary) -> None:
+    """Prints how many votes there are, and with whom they agree."""
+    if not summary.n_votes:
+        terminal.note("There are no votes yet.")
+        return
+    terminal.print_table(
+        ["rater", "votes"], [[rater or "unknown", f"{votes:,}"] for rater, votes in summary.by_rater.items()]
+    )
+    _show_agreement("Raters agree with each other", summary.among_raters)
+    _show_agreement("Votes agree with the judge", summary.with_judge)
+    _show_agreement("Votes agree with the reward model", summary.with_reward_model)
+
+
+def _show_agreement(sentence: str, agreement: Agreement | None) -> None:
+    if agreement is not None:
+        terminal.note(f"{sentence} in {agreement.rate:.1%} of {agreement.n:,} comparisons.")
+
+
+def _user_name() -> str:
+    """Returns the name of the user of this computer, or "anonymous" if it is unknown."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no environment variable, and no entry in the user database
+        return "anonymous"
