@@ -44,6 +44,17 @@ def _gpt2_folders(folder: Path, corpus_folder: Path) -> None:
     predictor_to_huggingface(predictor, folder / "models" / "gpt2")
 
 
+def _chat_run(folder: Path, corpus_folder: Path) -> None:
+    from micro_models import micro_predictor
+
+    from lmzoo.chat.conversation import user
+    from lmzoo.chat.preferences import Ranking, append_rankings
+
+    run = folder / "runs" / "align-transformer-quick"
+    micro_predictor().save(run / "predictors" / "dpo")
+    append_rankings(run / "votes.jsonl", [Ranking((user("say: light"),), ("light", "dark"), rater="anna")])
+
+
 def _chat_folder(folder: Path, corpus_folder: Path) -> None:
     from lmzoo.interchange.huggingface import predictor_to_huggingface
 
@@ -57,6 +68,7 @@ def _chat_folder(folder: Path, corpus_folder: Path) -> None:
 FILES: dict[str, Callable[[Path, Path], None]] = {
     "docs/kenlm.md": _arpa_file,
     "docs/huggingface.md": _gpt2_folders,
+    "docs/chat.md": _chat_run,
     "docs/pretrained.md": _chat_folder,
 }
 """Functions that write the files which the code of a page reads."""
