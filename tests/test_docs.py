@@ -45,7 +45,7 @@ def _gpt2_folders(folder: Path, corpus_folder: Path) -> None:
 
 
 def _chat_run(folder: Path, corpus_folder: Path) -> None:
-    from micro_models import micro_predictor
+    from micro_chat_models import micro_predictor
 
     from lmzoo.chat.conversation import user
     from lmzoo.chat.preferences import Ranking, append_rankings

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
-from micro_models import micro_predictor
+from micro_chat_models import micro_predictor
 from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation, Message, assistant, user

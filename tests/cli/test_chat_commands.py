@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from align_runs import REQUEST, make_align_run
-from micro_models import micro_predictor
+from micro_chat_models import micro_predictor
 from shared_runs import made_once
 
 from lmzoo import Predictor
