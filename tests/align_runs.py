@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared_folders import shared_folder
 
 from lmzoo.experiments.align import align
 
@@ -26,5 +27,11 @@ def write_words(folder: Path) -> Path:
 
 def make_align_run(home: Path) -> None:
     """Trains a tiny chat model: `home` gets the folders `corpus` and `run`."""
+    # The name of a corpus identifies a run: copies of the run read the corpus in the original folder.
     result = align(home / "run", corpus=write_words(home / "corpus"), **REQUEST)
     assert not result.failures, result.failures
+
+
+def align_corpus() -> Path:
+    """Returns the corpus with which copies of the run can be continued."""
+    return shared_folder("align", make_align_run) / "corpus"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from align_runs import REQUEST, make_align_run
+from align_runs import REQUEST, align_corpus, make_align_run
 from micro_chat_models import micro_predictor
 from shared_runs import made_once
 
@@ -258,7 +258,7 @@ def test_align_prints_a_table_and_chat_and_rank_read_its_folder(
     home = made_once("align", make_align_run, tmp_path_factory)
     folder = home / "run"
     options = [word for name in ("base", "tokenizer", "preset", "device") for word in (f"--{name}", REQUEST[name])]
-    command = ["align", *options, "--corpus", str(home / "corpus"), "--out", str(folder)]
+    command = ["align", *options, "--corpus", str(align_corpus()), "--out", str(folder)]
     assert run(command) == 0
     out, err = capsys.readouterr()
     stages = ["base", "sft", "rankings", "reward", "dpo", "ppo"]

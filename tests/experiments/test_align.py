@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from align_runs import REQUEST, make_align_run
+from align_runs import REQUEST, align_corpus, make_align_run
 from shared_runs import made_once
 
 from lmzoo import Predictor
@@ -77,13 +77,13 @@ def test_every_stage_has_a_record_and_a_model(home: Path) -> None:
 
 
 def test_a_second_run_reuses_every_stage(home: Path, run: Path) -> None:
-    result = align(run, corpus=home / "corpus", **REQUEST)
+    result = align(run, corpus=align_corpus(), **REQUEST)
     assert [(one.name, one.reused) for one in result.outcomes] == [(stage, True) for stage in STAGES]
 
 
 def test_a_stage_after_a_kill_gives_the_same_weights(home: Path, run: Path) -> None:
     _forget(run, "dpo")
-    result = align(run, corpus=home / "corpus", **REQUEST)
+    result = align(run, corpus=align_corpus(), **REQUEST)
     assert [one.name for one in result.outcomes if not one.reused] == ["dpo"]
     _assert_same_weights(run, home / "run", "dpo")
     assert [record.stage for record in stage_records(run)] == STAGES
@@ -91,7 +91,7 @@ def test_a_stage_after_a_kill_gives_the_same_weights(home: Path, run: Path) -> N
 
 def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
     _forget(run, "sft")
-    plan = AlignPlan(corpus=home / "corpus", **REQUEST).checked()
+    plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
     reports: list[Progress] = []
 
     def interrupt(progress: Progress) -> None:
@@ -112,15 +112,15 @@ def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
 
 def test_other_requests_are_refused(home: Path, run: Path) -> None:
     with pytest.raises(UsageError, match="holds a run with seed 0, not 1"):
-        align(run, corpus=home / "corpus", **REQUEST, seed=1)
+        align(run, corpus=align_corpus(), **REQUEST, seed=1)
     with pytest.raises(UsageError, match="holds a run with tokenizer 'bpe:300', not 'byte'"):
-        align(run, corpus=home / "corpus", **REQUEST | {"tokenizer": "byte"})
+        align(run, corpus=align_corpus(), **REQUEST | {"tokenizer": "byte"})
 
 
 def test_too_few_votes_say_how_to_collect_more(home: Path, run: Path) -> None:
     write_rankings(run / "votes.jsonl", read_rankings(run / "rankings.jsonl")[:3])
     with pytest.raises(LmzooError, match=r"at least 10 that are not ties, and there are 3: compare .* `lmzoo rank"):
-        align(run, corpus=home / "corpus", **REQUEST, ranker="people")
+        align(run, corpus=align_corpus(), **REQUEST, ranker="people")
 
 
 def test_another_ranker_repeats_the_stages_that_depend_on_it(home: Path, run: Path) -> None:
@@ -129,14 +129,14 @@ def test_another_ranker_repeats_the_stages_that_depend_on_it(home: Path, run: Pa
     )
     write_rankings(run.parent / "mine.jsonl", reverse)
     request = REQUEST | {"ranker": run.parent / "mine.jsonl", "methods": ["dpo"]}
-    result = align(run, corpus=home / "corpus", **request)
+    result = align(run, corpus=align_corpus(), **request)
     assert [one.name for one in result.outcomes if not one.reused] == ["rankings", "dpo", "reward"]
     assert read_rankings(run / "rankings.jsonl") == list(reverse)
-    assert all(one.reused for one in align(run, corpus=home / "corpus", **request).outcomes)
+    assert all(one.reused for one in align(run, corpus=align_corpus(), **request).outcomes)
 
 
 def test_a_run_to_compare_with_must_have_the_same_prompts(home: Path, run: Path, tmp_path: Path) -> None:
-    request = REQUEST | {"corpus": home / "corpus", "against": run}
+    request = REQUEST | {"corpus": align_corpus(), "against": run}
     shutil.rmtree(run / "replies")
     with pytest.raises(UsageError, match="no replies of a model trained by dpo"):
         align(tmp_path / "new", **request)
