@@ -78,7 +78,10 @@ def rollout_section(folder: Path, figures: Figures) -> RolloutSection | None:
     points = {name: _averaged(values, n_averaged) for name, values in rollouts.items()}
     drawn = {
         name: figures.draw(
-            f"ppo-{name}", charts.by_rollout(title, _averaged(np.arange(n_rollouts) + 1.0, n_averaged), points[name])
+            f"ppo-{name}",
+            charts.by_rollout(
+                title, _averaged(np.arange(1, n_rollouts + 1, dtype=np.float64), n_averaged), points[name]
+            ),
         )
         for name, (title, _) in MEASURES.items()
         if name in rollouts and np.ptp(rollouts[name]) > 0
