@@ -312,6 +312,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                 "optimizer": "muon", "ema_fraction": 0.1
             },
         },
+        # The base of a chat model: it has to learn to copy from its prompt, for which vectors of n-grams are no help.
+        "chat": {
+            "n_layers": 4, "ngrams": 1, "ngram_dropout": 0.0,
+            "training": {"tokens": 1_500_000, "chunk_size": 64},
+        },
         # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.
         "ladder": {
             "d_model": 64, "n_layers": 2, "n_heads": 4, "window": 128, "dropout": 0.0, "ngrams": 1,

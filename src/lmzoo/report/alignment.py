@@ -1,54 +1,300 @@
-"""The stages of a run of `lmzoo align` as a table, which the terminal and pages share."""
+"""The results of `lmzoo align`: the table of the stages, which the terminal and the page share, and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lmzoo.errors import LmzooError, SavedModelError
+from lmzoo.evaluation.records import read_lines, write_csv
 from lmzoo.experiments.align.records import StageRecord, WinRate
+from lmzoo.experiments.run_folder import read_request
+from lmzoo.report.leaderboard import duration, figure, short_number
+from lmzoo.report.pages import write_pages
 
-_EMPTY = "–"
+if TYPE_CHECKING:
+    from lmzoo.report.figures import Figure, Figures
+
+LABELS = {
+    "base": "base",
+    "sft": "SFT",
+    "rankings": "rankings",
+    "reward": "reward model",
+    "dpo": "DPO",
+    "ppo": "PPO",
+}
+"""The stages of a run in their order, each with its name in tables and figures."""
+STAGE_MEANINGS = {
+    "base": "the language model before it learns to chat; it continues a prompt as a text",
+    "SFT": "supervised fine-tuning: the base learns from demonstrations in conversations",
+    "rankings": "replies of SFT are sampled, and ranked by the judge, by people or as a file says",
+    "reward model": "a network learns from the rankings to give a reply a reward",
+    "DPO": "direct preference optimization: SFT learns from the rankings without a reward model",
+    "PPO": "proximal policy optimization: SFT learns from the rewards of replies that it samples itself",
+}
+MAIN = ("stage", "correct", "wins against SFT", "reward accuracy", "bits/byte", "against base", "time")
+"""The columns that a page shows first."""
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table of stages: one measure of a record as text."""
+
+    title: str
+    meaning: str
+    text: Callable[[StageRecord], str]
+
+
+@dataclass(frozen=True)
+class EarlierSection:
+    """The comparison of a run with an earlier one that taught another base."""
+
+    folder: str
+    base: str
+    """Name of the earlier run's base; empty if the results of the earlier run cannot be read."""
+    same_text: bool
+    """True if both runs measured the loss on the same text."""
+    header: list[str]
+    rows: list[list[str]]
+    sentence: str
 
 
 def header_and_rows(records: Sequence[StageRecord]) -> tuple[list[str], list[list[str]]]:
-    """Returns the table of the stages: the column titles, and one row per stage.
+    """Returns the table of the stages: the column titles, and one row per stage. Empty columns are left out."""
+    shown = _columns(records)
+    return [column.title for column in shown], [[column.text(record) for column in shown] for record in records]
 
-    A column without any value is left out. Intervals are 95 % intervals over prompts.
+
+def _columns(records: Sequence[StageRecord]) -> list[_Column]:
+    """Returns the columns in which at least one of the records has a value."""
+    base = _loss(records, "base")
+    n_best = next((record.n_best_of for record in records if record.n_best_of), "n")
+    columns = [
+        _Column("stage", "", lambda record: LABELS.get(record.stage, record.stage)),
+        _Column(
+            "correct", "correct replies to held-out instructions, if the most likely token is always taken: the mean "
+            "over the tasks", lambda record: _percent(record.mean_accuracy),
+        ),
+        _Column("grade", "mean grade of sampled replies under the judge", lambda record: figure(record.score, ".2f")),
+        _Column(
+            "wins against SFT", "how often the judge grades the sampled reply higher than that of SFT to the same "
+            "prompt, ties counted as half, with a 95 % interval over prompts", lambda record: _wins(record.against_sft),
+        ),
+        _Column(
+            f"best of {n_best}", f"the same wins for the best of {n_best} replies of SFT, chosen by the reward model",
+            lambda record: _wins(record.best_of_n),
+        ),
+        _Column(
+            "wins against earlier", "the same wins against the model of this stage in the earlier run",
+            lambda record: _wins(record.against_earlier),
+        ),
+        _Column(
+            "reward accuracy", "held-out pairs of replies that the reward model orders as the judge does",
+            lambda record: _percent(record.reward_accuracy),
+        ),
+        _Column("reward", "mean reward of sampled replies", lambda record: figure(record.reward, ".2f")),
+        _Column("KL, nats/reply", "divergence of the replies from SFT", lambda record: figure(record.kl, ".2f")),
+        _Column("ended", "sampled replies that the model ended itself", lambda record: _percent(record.ended)),
+        _Column("distinct", "different sampled replies", lambda record: _percent(record.distinct)),
+        _Column("bits/byte", "loss on the test text of the base", lambda record: figure(record.bits_per_byte, ".3f")),
+        _Column(
+            "against base", "difference of this loss from the base's",
+            lambda record: _change(record.bits_per_byte, base),
+        ),
+        _Column(
+            "rankings", "number of rankings that were made or learned",
+            lambda record: _NONE if record.n_rankings is None else f"{record.n_rankings:,}",
+        ),
+        _Column(
+            "tokens read", "tokens that the network read in its training",
+            lambda record: _NONE if record.n_tokens_read is None else short_number(record.n_tokens_read),
+        ),
+        _Column(
+            "parameters", "number of learned parameters",
+            lambda record: short_number(record.n_parameters) if record.n_parameters else _NONE,
+        ),
+        _Column("time", "duration of the training, without measurements", lambda record: duration(record.seconds)),
+    ]  # fmt: skip
+    return [column for column in columns if any(column.text(record) != _NONE for record in records)]
+
+
+def headline(records: Sequence[StageRecord]) -> str:
+    """Returns one sentence on what a run shows: accuracy after fine-tuning, wins, and the cost on the base's text."""
+    stages = {record.stage: record for record in records}
+    parts = [_fine_tuned(stages), *_compared(stages), *_cost(records, stages)]
+    sentence = "; ".join(parts)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+def _fine_tuned(stages: dict[str, StageRecord]) -> str:
+    base, sft = stages.get("base"), stages.get("sft")
+    if sft is None:
+        return f"the base {next(iter(stages.values())).base} has not been fine-tuned yet"
+    if sft.mean_accuracy is None:
+        return f"{sft.base} was fine-tuned on conversations"
+    before = f" (before: {100 * base.mean_accuracy:.0f} %)" if base and base.mean_accuracy is not None else ""
+    share = f"{100 * sft.mean_accuracy:.0f} %{before}"
+    return f"after fine-tuning, {sft.base} answers {share} of the held-out instructions correctly"
+
+
+def _compared(stages: dict[str, StageRecord]) -> list[str]:
+    learned = {LABELS[stage]: stages[stage].against_sft for stage in ("ppo", "dpo") if stage in stages}
+    graded = [f"{name} {_qualified(wins)}" for name, wins in learned.items() if wins]
+    if graded:
+        text = " and ".join(graded).replace(" ", " wins ", 1)
+        return [f"under the judge, {text} of the comparisons with the fine-tuned model"]
+    return [f"then it learned from rankings by {' and '.join(learned)}"] if learned else []
+
+
+def _qualified(wins: WinRate) -> str:
+    """Returns wins as text that says if they are significantly fewer than half, or do not differ from half."""
+    if wins.low <= 0.5 <= wins.high:
+        return f"{_wins(wins)[:-1]}: no significant difference)"
+    return f"only {_wins(wins)}" if wins.high < 0.5 else _wins(wins)
+
+
+def _cost(records: Sequence[StageRecord], stages: dict[str, StageRecord]) -> list[str]:
+    base = _loss(records, "base")
+    last = next((stage for stage in ("ppo", "dpo", "sft") if stage in stages), None)
+    loss = _loss(records, last) if last else None
+    if not base or loss is None or last is None:
+        return []
+    change = round(100 * (loss / base - 1), 1)
+    how = "unchanged" if not change else f"{abs(change)} % {'higher' if change > 0 else 'lower'} than the base's"
+    return [f"on the base's text, the loss of {LABELS[last]} is {how}"]
+
+
+def write_alignment(folder: str | Path) -> list[Path]:
+    """Writes `report.md` and `report.html` into a run folder of `lmzoo align`, and returns their paths.
+
+    Also writes the figures (`figures/`) and the records as a table (`results.csv`). Trains and measures nothing. Raises
+    SavedModelError if the folder holds no results, and LmzooError for a damaged file.
     """
-    base = next((record.bits_per_byte for record in records if record.stage == "base"), None)
-    n_best = next((record.n_best_of for record in records if record.n_best_of), None)
-    columns: dict[str, Callable[[StageRecord], str]] = {
-        "stage": lambda record: record.stage,
-        "correct": lambda record: _percent(record.mean_accuracy),
-        "wins against sft": lambda record: _wins(record.against_sft),
-        f"best of {n_best}": lambda record: _wins(record.best_of_n),
-        "wins against earlier": lambda record: _wins(record.against_earlier),
-        "reward accuracy": lambda record: _percent(record.reward_accuracy),
-        "KL, nats/reply": lambda record: _number(record.kl, 2),
-        "ended": lambda record: _percent(record.ended),
-        "bits/byte": lambda record: _number(record.bits_per_byte, 3),
-        "against base": lambda record: _change(record.bits_per_byte, base),
-        "seconds": lambda record: f"{record.seconds:,.0f}",
+    from lmzoo.report.figures import Figures  # imported here because the table in the terminal needs no figures
+    from lmzoo.report.replies import read_moved_tokens, read_samples
+    from lmzoo.report.rollouts import CURVE_HEADER, HEADER, MEASURES, rollout_section
+
+    folder, figures = Path(folder), Figures()
+    records = read_stages(folder)
+    if not records:
+        raise SavedModelError(f"there are no results of lmzoo align in {folder} yet: run lmzoo align --out {folder}")
+    request = read_request(folder)
+    samples, n_test = read_samples(folder, [record.stage for record in records])
+    moved = read_moved_tokens(folder)
+    header, rows = header_and_rows(records)
+    context: dict[str, Any] = {
+        "headline": headline(records),
+        "base": records[0].base,
+        "n_test": n_test,
+        "figures": _figures(records, figures),
+        "header": header,
+        "rows": rows,
+        "main": MAIN,
+        "meanings": {column.title: column.meaning for column in _columns(records) if column.meaning},
+        "stage_meanings": {label: STAGE_MEANINGS[label] for label in (LABELS[record.stage] for record in records)},
+        "tasks": _task_table(records),
+        "earlier": _earlier(request, records),
+        "rollouts": rollout_section(folder, figures),
+        "rollouts_header": HEADER,
+        "measures": MEASURES,
+        "curve_header": CURVE_HEADER,
+        "samples": samples,
+        "labels": LABELS,
+        "moved": moved,
+        "moved_stages": [
+            stage for stage in ("sft", "dpo", "ppo") if any(getattr(one, stage) is not None for one in moved)
+        ],
+        "settings": {LABELS[record.stage]: record.settings for record in records if record.settings},
+        "request": {name: value for name, value in request.items() if value is not None and name != "experiment"},
+        "commands": sorted({record.command for record in records if record.command}),
+        "versions": ", ".join(f"{name} {version}" for name, version in records[-1].versions.items()),
+        "machine": records[-1].machine,
     }
-    shown = {
-        title: [cell(record) for record in records]
-        for title, cell in columns.items()
-        if any(cell(record) != _EMPTY for record in records)
+    figures.save(folder)
+    write_csv(folder / "results.csv", records)
+    return write_pages(folder, ["report.md", "report.html"], context, templates="alignment")
+
+
+def read_stages(folder: Path) -> list[StageRecord]:
+    """Reads the records of a run folder of `lmzoo align` in the order of the stages; [] if no stage is finished."""
+    records = {record.stage: record for record in read_lines(folder / "results.jsonl", StageRecord)}
+    return [records[stage] for stage in LABELS if stage in records]
+
+
+def _figures(records: Sequence[StageRecord], figures: Figures) -> list[Figure]:
+    """Draws accuracy by task and stage, and the wins against the fine-tuned model, where the run has them."""
+    from lmzoo.report import charts
+
+    accuracies = {LABELS[record.stage]: record.accuracy for record in records if record.accuracy}
+    best = {f"best of {one.n_best_of}": one.best_of_n for one in records if one.best_of_n}
+    rates = best | {LABELS[record.stage]: record.against_sft for record in records if record.against_sft}
+    drawn = [figures.draw("accuracy", charts.by_task(accuracies))] if accuracies else []
+    return [*drawn, figures.draw("wins", charts.wins(rates, next(iter(best), "")))] if rates else drawn
+
+
+def _task_table(records: Sequence[StageRecord]) -> tuple[list[str], list[list[str]]] | None:
+    """Returns header and rows of the table of accuracy by task and stage; None if no stage has accuracies."""
+    measured = [record for record in records if record.accuracy]
+    tasks = dict.fromkeys(task for record in measured for task in record.accuracy)
+    rows = [[task, *(_percent(record.accuracy.get(task)) for record in measured)] for task in tasks]
+    return (["task", *(LABELS[record.stage] for record in measured)], rows) if measured else None
+
+
+def _earlier(request: dict[str, Any], records: Sequence[StageRecord]) -> EarlierSection | None:
+    """Makes the comparison with the earlier run that `request` names; None if no record compares itself with it."""
+    compared = {record.stage: record.against_earlier for record in records if record.against_earlier}
+    if not compared:
+        return None
+    folder = Path(str(request.get("against", "")))
+    try:
+        earlier, text = read_stages(folder), read_request(folder).get("corpus_fingerprint")
+    except (LmzooError, OSError):
+        earlier, text = [], None
+    same_text = text is not None and text == request.get("corpus_fingerprint")
+    old = {record.stage: record for record in earlier}
+    stages = [record for record in records if record.bits_per_byte is not None]
+    columns: dict[str, list[str]] = {
+        "stage": [LABELS[record.stage] for record in stages],
+        "correct, earlier": [_percent(old[one.stage].mean_accuracy) if one.stage in old else _NONE for one in stages],
+        "correct, new": [_percent(record.mean_accuracy) for record in stages],
+        "bits/byte, earlier": [figure(_loss(earlier, record.stage), ".3f") for record in stages if same_text],
+        "bits/byte, new": [figure(record.bits_per_byte, ".3f") for record in stages if same_text],
+        "wins of the new": [_wins(record.against_earlier) for record in stages],
     }
-    return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
+    columns = {title: cells for title, cells in columns.items() if any(cell != _NONE for cell in cells)}
+    stage, wins = list(compared.items())[-1]
+    verdict = _verdict(wins)
+    return EarlierSection(
+        folder=str(folder),
+        base=earlier[0].base if earlier else "",
+        same_text=same_text,
+        header=list(columns),
+        rows=[list(row) for row in zip(*columns.values(), strict=True)],
+        sentence=f"{LABELS[stage]} of this run {verdict} {LABELS[stage]} of the earlier run: it wins {_wins(wins)}.",
+    )
+
+
+def _verdict(wins: WinRate) -> str:
+    if wins.low <= 0.5 <= wins.high:
+        return "does not differ significantly from"
+    return "is better than" if wins.low > 0.5 else "is worse than"
+
+
+def _loss(records: Iterable[StageRecord], stage: str) -> float | None:
+    return next((record.bits_per_byte for record in records if record.stage == stage), None)
 
 
 def _percent(share: float | None) -> str:
-    return _EMPTY if share is None else f"{share:.1%}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return _EMPTY if value is None else f"{value:.{digits}f}"
+    return _NONE if share is None else f"{share:.1%}"
 
 
 def _wins(wins: WinRate | None) -> str:
-    return _EMPTY if wins is None else f"{wins.rate:.1%} [{100 * wins.low:.1f}, {100 * wins.high:.1f}]"
+    return _NONE if wins is None else f"{wins.rate:.0%} ({100 * wins.low:.0f} to {wins.high:.0%})".replace("%", " %")
 
 
 def _change(loss: float | None, base: float | None) -> str:
-    """Returns by how much a loss differs from the base's, as a percentage with a sign."""
-    return _EMPTY if loss is None or not base else f"{loss / base - 1:+.1%}"
+    """Returns by how much a loss differs from the base's, in percent with a sign."""
+    return _NONE if loss is None or not base else f"{loss / base - 1:+.1%}"

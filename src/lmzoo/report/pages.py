@@ -17,7 +17,7 @@ from lmzoo.tokenizers import visible
 from lmzoo.zoo.citations import bibtex
 
 
-def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) -> list[Path]:
+def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any], templates: str = "") -> list[Path]:
     """Writes pages of a report, such as "report.md" and "report.html", into a folder, and returns their paths.
 
     `names` are the names of the pages and of the templates from which they are made; `context` holds the values for the
@@ -35,7 +35,8 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any]) 
     environment.filters |= {"headings": _headings, "zip": zip, "text": _markdown_text, "code": _markdown_code}
     pages = []
     for name in names:
-        text = printable(environment.get_template(name).render(context))
+        template = f"{templates}{Path(name).suffix}" if templates else name
+        text = printable(environment.get_template(template).render(context))
         with atomic_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
         pages.append(folder / name)

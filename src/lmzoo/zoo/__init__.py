@@ -148,9 +148,9 @@ def presets(name: str) -> dict[str, dict[str, Any]]:
     """Returns the presets of a species (a model family): groups of settings by name; {} if the species has none.
 
     `PRESETS`, beside the factory of the species, maps the name of each factory of a module to its presets. Names with a
-    meaning are "quick", "standard" and "thorough" (budgets), "bytes" (tokens are single bytes or characters), "tiny" (a
-    model for tests), and "ladder", "ladder/BUDGET" and "ladder/TASK" (tasks of `lmzoo ladder`). A name that is absent
-    leaves the defaults unchanged.
+    meaning are "quick", "standard" and "thorough" (budgets), "bytes" (tokens are single bytes or characters), "chat"
+    (changes of "quick" for the base of a chat model), "tiny" (a model for tests), and "ladder", "ladder/BUDGET" and
+    "ladder/TASK" (tasks of `lmzoo ladder`). A name that is absent leaves the defaults unchanged.
     """
     owner = card(name)
     owner.resolve()

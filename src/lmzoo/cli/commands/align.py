@@ -76,7 +76,7 @@ def align(
 
     from lmzoo.experiments.align import run_alignment
     from lmzoo.experiments.align.plan import METHODS, AlignPlan
-    from lmzoo.report.alignment import header_and_rows
+    from lmzoo.report.alignment import header_and_rows, write_alignment
 
     plan = AlignPlan(
         base=base,
@@ -98,6 +98,8 @@ def align(
             terminal.print_json(asdict(record))
     elif result.records:
         terminal.print_table(*header_and_rows(result.records))
+    if result.records:
+        terminal.note_pages(write_alignment(result.folder))
     if not result.failures:
         terminal.note(f"Talk to the model: lmzoo chat -p {result.folder}")
     return 1 if result.failures else 0

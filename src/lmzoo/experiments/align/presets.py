@@ -45,16 +45,16 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
-        n_instructions=60_000,
-        fine_tuning={"tokens": 2_500_000},
-        replay_share=0.2,
+        n_instructions=150_000,
+        fine_tuning={"tokens": 4_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
+        replay_share=0.3,
         n_ranked_prompts=1_500,
         n_replies=4,
-        reward={},
-        dpo={},
-        beta=0.1,
-        ppo={},
-        ppo_settings=PpoSettings(text_weight=0.05),
+        reward={"tokens": 250_000, "learning_rate": 1e-3},
+        dpo={"tokens": 250_000, "learning_rate": 7e-5},
+        beta=0.5,
+        ppo={"tokens": 250_000, "learning_rate": 3e-4},
+        ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.03, text_weight=0.05),
     ),
     "tiny": Preset(
         base="tiny",

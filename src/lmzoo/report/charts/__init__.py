@@ -1,5 +1,6 @@
 """The figures of the reports: one Vega-Lite specification each, drawn as SVG."""
 
+from lmzoo.report.charts.alignment import by_divergence, by_rollout, by_task, wins
 from lmzoo.report.charts.bars import by_species
 from lmzoo.report.charts.calibration import by_confidence
 from lmzoo.report.charts.history import by_year
@@ -17,9 +18,12 @@ __all__ = [
     "by_confidence",
     "by_context",
     "by_distance",
+    "by_divergence",
     "by_parameters",
+    "by_rollout",
     "by_setting",
     "by_species",
+    "by_task",
     "by_text_read",
     "by_train_tokens",
     "by_training_flops",
@@ -28,5 +32,6 @@ __all__ = [
     "quality_and_cost",
     "state_graph",
     "title_of",
+    "wins",
     "write_svg",
 ]
