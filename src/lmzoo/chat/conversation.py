@@ -1,7 +1,7 @@
 """Conversations: lists of messages by a system, a user and an assistant, and their files.
 
-A file of conversations has one JSON object per line, with a list of messages in its field "messages". This is the form
-that the fine-tuning of OpenAI and the library TRL read:
+A file of conversations has one JSON object per line, with a list of messages in its field "messages". This is also the
+format of OpenAI's fine-tuning service and of the library TRL:
 
     {"messages": [{"role": "user", "content": "last word of: light upon waters"},
                   {"role": "assistant", "content": "waters"}]}
@@ -51,7 +51,7 @@ def assistant(content: str) -> Message:
 
 
 def check_conversation(messages: Sequence[Message]) -> Conversation:
-    """Returns messages as a conversation.
+    """Checks that messages form a conversation, and returns them as a tuple.
 
     Raises UsageError if there is no message, or if a message after the first one is by the system.
     """
@@ -66,9 +66,9 @@ def check_conversation(messages: Sequence[Message]) -> Conversation:
 def parse_messages(value: Any, name: str = "messages") -> Conversation:
     """Converts a list of JSON objects, each with the fields "role" and "content", to a conversation.
 
-    `name` is the field of the list in error messages. Raises UsageError if the list is empty or something else, if a
-    field is missing or not a string, for an unknown role, for a system message that is not the first, and for an
-    assistant message without text.
+    `value` is the list, as parsed from JSON, and `name` is what error messages call it. Raises UsageError if `value` is
+    not a list or is empty, if a field is missing or not a string, for an unknown role, for a system message that is not
+    the first, and for an assistant message without text.
     """
     if not isinstance(value, list) or not value:
         raise UsageError(f'"{name}" must be a list of at least one object with "role" and "content"')
@@ -95,7 +95,7 @@ def as_json(conversation: Conversation) -> list[dict[str, str]]:
 def read_conversations(path: str | Path) -> list[Conversation]:
     """Reads a file of conversations in JSON lines.
 
-    Raises CorpusError, with the number of the line, if the file is missing, empty or not UTF-8, or if a line is not a
+    Raises CorpusError if the file is missing, empty or not UTF-8, and, with the number of the line, if a line is not a
     conversation.
     """
     path = Path(path)
@@ -113,9 +113,9 @@ def read_conversations(path: str | Path) -> list[Conversation]:
 def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the JSON objects of a file of JSON lines, each with the number of its line; empty lines are skipped.
 
-    `content` says in error messages what the file should hold. With `ignore_incomplete`, a last line without a line end
-    is skipped if it is not JSON, as a killed program leaves it. Raises CorpusError if the file cannot be read, or if a
-    line is not a JSON object.
+    `content` is a noun for error messages that says what the file should hold, such as "conversations". If
+    `ignore_incomplete` is True, a last line that has no line end and is not JSON is skipped: a program that is killed
+    while it writes leaves such a line. Raises CorpusError if the file cannot be read, or a line is not a JSON object.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

@@ -1,7 +1,8 @@
 """Supervised fine-tuning: a language model learns to predict the assistant's messages in conversations.
 
 The loss is that of language modelling, but only the tokens that the assistant produces count (Ouyang et al. 2022,
-section 3.5). Documents of the base's training text can be mixed in ("replay"), so that the model does not forget them.
+section 3.5). Documents of the text on which the language model was trained before can be mixed in ("replay"), so that
+the model does not forget them.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ def fine_tune(
     on_progress: OnProgress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Predictor:
-    """Trains a copy of a language model on the assistant's messages of conversations, and returns the new predictor.
+    """Trains a copy of a language model on the assistant's messages of conversations, and returns the trained copy.
 
-    `valid` holds other conversations, on which training stops early. `replay` holds documents of the text that the base
-    was trained on; the share `replay_share` of the tokens that are read is taken from them. Raises ConfigurationError
-    if the base is not a neural network, and CorpusError if no message is by the assistant.
+    `base` is a predictor, that is, a language model with its tokenizer; it is not changed. Tokens of the chat template
+    are added to its copy if they are missing. `valid` holds other conversations: training stops early if the loss on
+    them no longer falls. `replay` holds documents of the text on which `base` was trained; about the share
+    `replay_share` of the tokens to learn from is taken from them. `training` changes some of the default settings
+    FINE_TUNING. Raises ConfigurationError if `base` is not a neural network of lmzoo, and CorpusError if no message of
+    `conversations` or of `valid` is by the assistant.
     """
     check_share(replay_share=replay_share)
     predictor, config = with_chat_vocabulary(base), FINE_TUNING.changed(training)
@@ -89,9 +93,10 @@ def fine_tune(
 
 
 def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> WeightedStream:
-    """Returns conversations as a token stream, one document each; only what the assistant produces has a weight.
+    """Returns the token ids of conversations in one stream, in which each conversation is a document ended by EOT.
 
-    Raises CorpusError if no message is by the assistant.
+    The tokens that the assistant produces have weight 1 in the loss, and all others have weight 0. Raises CorpusError
+    if no message is by the assistant.
     """
     rendered = [render(conversation, tokenizer) for conversation in conversations]
     if not any(weights.any() for _, weights in rendered):
@@ -102,7 +107,11 @@ def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> W
 
 
 def _with_replay(train: WeightedStream, replay: TokenStream, share: float, rng: np.random.Generator) -> WeightedStream:
-    """Appends random documents of the text `replay` to a stream, with weight 1, until they make up the given share."""
+    """Returns `train` followed by random documents of `replay`, whose tokens have weight 1.
+
+    Documents are appended until the appended tokens are at least the share `share` of all tokens of the result. If
+    `share` is 1, all documents of `replay` are appended once.
+    """
     documents = list(replay.documents())
     missing = len(train.stream) * share / (1 - share) if share < 1 else len(replay)
     added: list[NDArray[np.int32]] = []

@@ -5,11 +5,13 @@ Each task is a question about words that stand in the prompt, such as
     last word of: light upon waters         waters
     backwards: light upon waters            waters upon light
     lamb red, goat blue. goat?              blue
+    spell: lamb goat                        l a m b, g o a t
 
 The words are frequent words of the text that the base model was trained on. A fifth of them are held out: they occur in
 no prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
-the task rather than the prompts. The exception is spelling: a model of byte pairs cannot see the letters of a token, so
-it can only learn them by heart. There, every word is known, and what is held out are the pairs of words.
+the task rather than the prompts. The exception is spelling: a model with a byte-pair tokenizer cannot see the letters
+of a token, so it has to learn the spelling of each word by heart. A prompt for spelling has two words. Training and
+test prompts are made of the same words, but a pair of words in a test prompt, in its order, is in no demonstration.
 
 The demonstrations, from which a model is fine-tuned, are correct, but their manner is mixed: some are polite, some are
 long-winded. So a model that imitates them answers in all manners, and rankings can teach it to prefer one.
@@ -63,9 +65,9 @@ class Words:
 
 
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
-    """Returns the words for training prompts and the words for test prompts, taken from the most frequent of a text.
+    """Returns the words for training prompts and the words for test prompts: the most frequent words of `texts`.
 
-    Raises CorpusError if the text has too few different words.
+    Words have 3 to 8 letters, all in lower case. Raises CorpusError if `texts` have fewer than 200 different ones.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
     words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_N_WORDS]]
@@ -144,7 +146,10 @@ TASKS: dict[str, Callable[[np.random.Generator, Words], tuple[str, str]]] = {
 
 
 def instructions(words: Words, n: int, rng: np.random.Generator, exclude: Iterable[str] = ()) -> list[Instruction]:
-    """Returns `n` different random instructions, with the tasks in turn; none has a prompt that is in `exclude`."""
+    """Returns `n` random instructions with different prompts, cycling through the tasks in the order of `TASKS`.
+
+    `words` are the words of the prompts, and `exclude` holds prompts that must not occur.
+    """
     seen = set(exclude)
     found: list[Instruction] = []
     names = list(TASKS)

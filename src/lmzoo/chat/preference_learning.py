@@ -93,10 +93,14 @@ def ppo(
     on_progress: OnProgress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Predictor, Sequence[RolloutFigures]]:
-    """Trains a copy of a chat model by PPO, and returns the new predictor and the figures of all rollouts.
+    """Trains a copy of a chat model by PPO, and returns the trained copy and statistics of its replies in each rollout.
 
-    The model answers `prompts`, and `reward_model` grades the replies. `text` is training text of the base, from which
-    the model goes on learning (PPO-ptx) if the setting `text_weight` is above 0.
+    `start` is a chat model with its tokenizer, and is not changed. In each rollout, the copy samples replies to some of
+    the `prompts`, `reward_model` grades them, and the copy learns from the grades. The statistics of a rollout are the
+    mean reward of the replies, their divergence from `start`, and others (see `RolloutFigures`). `text` is a token
+    stream of the text on which the language model was trained before it became a chat model; the copy goes on learning
+    to predict it (PPO-ptx) if the setting `text_weight` is above 0. `species` is the species of the trained copy, and
+    `training` changes some of the default settings PPO_TRAINING.
     """
     settings, config = settings or PpoSettings(), PPO_TRAINING.changed(training)
     model = neural_model(start)

@@ -1,13 +1,16 @@
 """Rankings of replies, as people or programs give them, and their files.
 
 A file of rankings has one JSON object per line. The replies to a prompt are ranked from the best to the worst, or two
-replies are compared, in the form that the library TRL reads:
+replies are compared:
 
     {"prompt": [{"role": "user", "content": "say: light"}], "ranking": ["verily, light", "light", "dark"]}
     {"prompt": [{"role": "user", "content": "say: light"}], "chosen": "verily, light", "rejected": "dark"}
 
-"tie": true says that the two replies of a comparison are equally good, and "rater" names who compared them. Lines are
-only ever appended. If a rater compares the same two replies again, the later line replaces the earlier one.
+"tie": true says that the two replies of a comparison are equally good, and "rater" names who ranked or compared the
+replies. If a rater judges the same replies again, the later line counts and the earlier one is ignored.
+
+Comparisons in the format of the library TRL can be read, too: "prompt" may be a string, and "chosen" and "rejected" may
+be lists with one message of the assistant.
 """
 
 from __future__ import annotations
@@ -55,10 +58,10 @@ class Ranking:
 
 
 def read_rankings(path: str | Path) -> list[Ranking]:
-    """Reads a file of rankings in JSON lines; of repeated comparisons by one rater, the last one is returned.
+    """Reads a file of rankings in JSON lines; if a rater ranked the same replies several times, the last time counts.
 
-    Raises CorpusError, with the number of the line, if the file is missing or a line is not a ranking. An incomplete
-    last line, which a killed program leaves, is ignored.
+    Raises CorpusError if the file is missing or not UTF-8, and, with the number of the line, if a line is not a
+    ranking. An incomplete last line, which a killed program leaves, is ignored.
     """
     path = Path(path)
     found: dict[object, Ranking] = {}
@@ -74,7 +77,7 @@ def read_rankings(path: str | Path) -> list[Ranking]:
 
 
 def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
-    """Appends rankings to a file, and returns when they are on the disk.
+    """Appends rankings to a file; when the function returns, they are on the disk.
 
     Several programs may append to the same file at the same time. An incomplete last line, which a killed program
     leaves, is removed first.
@@ -101,7 +104,10 @@ def _line(ranking: Ranking) -> str:
 
 
 def _complete_part(data: bytes) -> tuple[int, str]:
-    """Returns the size of a file of JSON lines without an incomplete last line, and what must precede the next line."""
+    """Returns how many bytes at the start of `data` are complete lines of JSON, and the text to write after them.
+
+    That text is the missing line end if the last line is complete except for it, or else "".
+    """
     end = data.rfind(b"\n") + 1
     try:
         parse_json(data[end:].decode())
@@ -111,9 +117,11 @@ def _complete_part(data: bytes) -> tuple[int, str]:
 
 
 def agreement(rankings: Sequence[Ranking]) -> tuple[float, int] | None:
-    """Returns how often two raters agree about the same two replies, and the number of such pairs of votes.
+    """Returns how often two raters who compared the same two replies agree, and how many such cases there are.
 
-    A tie agrees with a tie only. Returns None if no two raters compared the same replies.
+    A case is one pair of replies compared by one pair of raters. The first number is the share of all cases in which
+    both raters prefer the same reply, or both call the replies equally good. Returns None if there is no case. Rankings
+    of more than two replies are not counted.
     """
     votes: dict[object, dict[str, str | None]] = {}
     for ranking in rankings:

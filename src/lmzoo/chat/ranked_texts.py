@@ -1,4 +1,4 @@
-"""Rankings of replies as token ids, as the objectives of reward models and of DPO read them."""
+"""Rankings of replies, converted to the token ids from which reward models and DPO learn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from lmzoo.tokenizers import Tokenizer
 def ranked_texts(
     rankings: Sequence[Ranking], tokenizer: Tokenizer
 ) -> tuple[list[tuple[NDArray[np.int32], NDArray[np.float32]]], list[list[list[int]]]]:
-    """Returns the texts of rankings, and each ranking as a list of levels of text indices, the best level first.
+    """Returns the texts of rankings as token ids, and the order of the texts in each ranking.
 
-    A text is a prompt with a reply, as token ids (T,) and weights (T,): 1 for the tokens of the reply. The replies of a
-    level are equally good.
+    A text is a prompt with a reply: a pair of token ids (T,) and weights (T,), which are 1 for the tokens of the reply
+    and 0 for those of the prompt. Each ranking is a list of groups, the best first. A group lists the indices of
+    equally good texts; it has one index, or two if the ranking is a tie.
     """
     texts: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
     levels: list[list[list[int]]] = []

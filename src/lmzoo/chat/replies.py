@@ -41,7 +41,12 @@ def sample_replies(
     decoding: Decoding | None = None,
     max_tokens: int,
 ) -> list[Reply]:
-    """Returns one sampled reply to each prompt. `tokenizer` has the chat tokens, as the model was trained with it."""
+    """Returns one sampled reply to each prompt, of at most `max_tokens` tokens.
+
+    `tokenizer` is the one that the model was trained with, including the tokens of the chat template. `decoding` is the
+    way to choose the next token; None means sampling from the unchanged distribution. Raises ConfigurationError if
+    `tokenizer` has no chat tokens.
+    """
     end = end_id(tokenizer)
     replies: list[Reply] = []
     for start in range(0, len(prompts), _AT_A_TIME):

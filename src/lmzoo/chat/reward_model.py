@@ -1,8 +1,8 @@
 """The reward model: learned from rankings of replies, it grades replies that nobody has ranked.
 
-It starts as a copy of a chat model, reads a prompt with a reply, and returns one number (Ouyang et al. 2022, section
-3.5). Rewards are comparable only within one reward model: replies of the model that it started from have a mean reward
-of 0 and a standard deviation of 1.
+It starts as a copy of a chat model, reads a prompt with a reply, and returns one number, the reward (Ouyang et al.
+2022, section 3.5). The rewards of two reward models cannot be compared with each other: training on rankings determines
+only differences of rewards, and `normalised` sets their mean and scale for each reward model alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _AT_A_TIME = 256
 @final
 @dataclass(frozen=True, eq=False)
 class RewardModel:
-    """A network that gives a reply to a prompt one number, its reward, with the tokenizer of a chat model."""
+    """A network that computes one number, the reward, from a prompt and a reply, with the tokenizer of a chat model."""
 
     tokenizer: Tokenizer
     network: Network
@@ -76,7 +76,10 @@ class RewardModel:
         return float(np.mean(shares)) if shares else None
 
     def save(self, folder: str | Path) -> None:
-        """Saves the reward model in a folder, as `tokenizer.json` and `arrays.safetensors`; after an error, as none."""
+        """Saves the reward model in a folder, as the files `tokenizer.json` and `arrays.safetensors`.
+
+        What the folder held before is replaced. After an error, the folder is as it was before.
+        """
         arrays = {name: weights.detach().cpu().numpy() for name, weights in self.network.named_parameters()}
         facts = {"settings": dict(self.settings), "vocab_size": self.tokenizer.vocab_size}
         with atomic_folder(folder) as temporary:
@@ -111,10 +114,11 @@ def fit_reward_model(
     on_progress: OnProgress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> RewardModel:
-    """Trains a reward model on rankings of replies. It starts as a copy of the chat model `start`.
+    """Trains a reward model on rankings of replies, and returns it. It starts as a copy of the chat model `start`.
 
-    `valid` holds rankings of other prompts, on which training stops early. Raises CorpusError if all rankings of one
-    of the two are ties.
+    `valid` holds rankings of other prompts: training stops early if the share of their pairs of replies that the
+    rewards order wrongly no longer falls. `training` changes some of the default settings REWARD_TRAINING. Raises
+    CorpusError if `rankings` or `valid` has only ties.
     """
     config = REWARD_TRAINING.changed(training)
     network = reward_network(neural_model(start).network)
@@ -139,6 +143,10 @@ def fit_reward_model(
 
 
 def normalised(model: RewardModel, prompts: Sequence[Conversation], replies: Sequence[str]) -> RewardModel:
-    """Shifts and scales all rewards of a reward model so that the given replies have mean 0 and deviation 1."""
+    """Shifts and scales the rewards of `model` so that N given replies have mean 0 and standard deviation 1.
+
+    Each reply is to the prompt at the same index. The model is changed in place and returned. Raises ConfigurationError
+    if N is below 2, or if all N rewards are equal.
+    """
     normalize_rewards(model.network, torch.from_numpy(model.rewards(prompts, replies)).float())
     return model

@@ -119,8 +119,9 @@ def decode_message(ids: ArrayLike, tokenizer: Tokenizer) -> str:
 def fitted(conversation: Conversation, tokenizer: Tokenizer, n_tokens: int) -> tuple[Conversation, int]:
     """Shortens a conversation to at most `n_tokens` tokens by leaving out its earliest turns.
 
-    A system message is always kept, and so is the last message, even if they are longer. A turn is a message of the
-    user with the replies to it. Returns the conversation and the number of messages that were left out.
+    A turn is a message of the user with the replies to it. A system message and the last message are always kept, even
+    if these two alone have more than `n_tokens` tokens. Returns the shortened conversation and the number of messages
+    that were left out.
     """
     first = 1 if conversation[0].role == "system" else 0
     system, rest = conversation[:first], conversation[first:]

@@ -1,4 +1,7 @@
-"""What all stages of learning from conversations share: a base with chat tokens, and the predictor that comes out."""
+"""Functions that all stages of training a chat model share.
+
+They prepare the language model from which a stage starts, and join the trained network with its tokenizer again.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,18 @@ from lmzoo.system.provenance import machine, versions
 
 
 def is_neural(species: str) -> bool:
-    """Returns True if the models of a species are neural networks of lmzoo, which can learn from conversations."""
+    """Returns True if models of the species `species` are neural networks of lmzoo, which can learn from conversations.
+
+    A species is a kind of model in the zoo, such as "ngram" or "lstm".
+    """
     return isinstance(zoo.create(species, 2), NeuralLM)
 
 
 def neural_model(predictor: Predictor) -> NeuralLM:
-    """Returns the model of a predictor; raises ConfigurationError if it is not a neural network of lmzoo."""
+    """Returns the language model of a predictor, which is a language model with its tokenizer.
+
+    Raises ConfigurationError if the model is not a neural network of lmzoo.
+    """
     if not isinstance(predictor.model, NeuralLM):
         raise ConfigurationError(
             f"'{predictor.species}' cannot learn from conversations, because it is not a neural network of lmzoo: "
@@ -47,10 +56,11 @@ def with_chat_vocabulary(base: Predictor) -> Predictor:
 def tuned_predictor(
     parent: Predictor, network: Network, species: str, *, n_tokens_read: int, seed: int, seconds: float
 ) -> Predictor:
-    """Returns the predictor around a network that was trained further, saved as a chat model of the given species.
+    """Joins a network that was trained in one stage with its tokenizer, and returns the result as a chat model.
 
-    `parent` is the predictor that training started from, and has the chat tokens. `species` is "gpt-3.5", "chat" or
-    "gpt-4". `n_tokens_read` and `seconds` are the cost of this stage alone.
+    `parent` is the model with its tokenizer from which the stage started; its tokenizer has the chat tokens. `species`
+    is the kind of chat model: "gpt-3.5", "chat" or "gpt-4". `n_tokens_read`, `seed` and `seconds` are the number of
+    tokens that the network read in this stage, its random seed and its duration. Nothing is written to disk.
     """
     model = neural_model(parent)
     is_chat_model = {"base", "settings"} == set(parent.settings)

@@ -18,7 +18,7 @@ from lmzoo.system.files import atomic_file
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prompt and two replies, of which people say which is better."""
+    """A prompt and two replies to it, for people to say which reply is better."""
 
     prompt: Conversation
     first: str
@@ -60,10 +60,11 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
 
 
 def open_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:
-    """Returns the comparisons on which a rater has not voted yet, in an order and with sides that are random.
+    """Returns the comparisons on which a rater has not voted yet, in a random order.
 
-    The order depends on the name of the rater alone, so an interrupted session goes on where it ended, and other raters
-    see other orders.
+    In about half of them, chosen at random, the first and the second reply are swapped. Order and swaps are determined
+    by `rater`, the name of the rater: an interrupted session goes on where it ended, and other raters see another
+    order.
     """
     done = {(vote.prompt, frozenset(vote.replies)) for vote in votes if vote.rater == rater}
     seed = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:8], "big")
