@@ -1,4 +1,8 @@
-"""Records of compressed lengths, which `lmzoo prequential` measures."""
+"""Records of the lengths of compressed texts, which `lmzoo prequential` measures.
+
+A text is compressed by a language model that learns the text while it reads: the model is trained on the beginning of
+the text, then compresses the next block, and so on. General compressors serve as a comparison.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from lmzoo.system.json_files import check_name
 class CodeRecord(Record):
     """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
-    A general compressor reads the whole text as one block. The lengths of blocks are in nats, also for compressors.
+    The text is divided into blocks, and the record has the compressed length of each block in nats. A model is trained
+    on all blocks before the one that it compresses; a general compressor reads the whole text as one block.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Evaluates predictors that were trained before a run on the test split of the run, beside the models of the run.
+"""Evaluates, on the test split of a run, predictors that were trained before the run, beside the models of the run.
 
 Such a predictor is a saved predictor of lmzoo or a pretrained model. It reads the test split with its own tokenizer. It
 may have learned from any text, so it is not ranked with models that learned only from the train split of the run.
@@ -34,15 +34,17 @@ class FoundPredictor:
     source: str | Path
     """Folder, GGUF file or name of an installed model, as the user gave it."""
     digest: str
-    """Hash of the names, sizes and times of change of the predictor's files."""
+    """Hash of the names, sizes and modification times of the predictor's files."""
 
 
 def find_predictors(sources: Sequence[str | Path], taken: Collection[str]) -> list[FoundPredictor]:
-    """Returns the predictors at the given places, each with a name that differs from the others and from `taken`.
+    """Returns the predictors in `sources`, each with a name of its own.
 
-    A name is the name of the folder or file, preceded by as many parent folders as make it different, such as
-    "old-ngram" for the folder old/ngram. Raises SavedModelError or MissingExtraError if there is no predictor at a
-    place, UsageError if a predictor is given twice, and ConfigurationError if a name cannot be the name of a file.
+    `sources` are folders, GGUF files or names of installed models, and `taken` holds the names that are already in use.
+    The name of a predictor is that of its folder or file, preceded by the names of as many parent folders as are needed
+    to make it unique, such as "old-ngram" for the folder old/ngram. Raises SavedModelError or MissingExtraError if a
+    source is no predictor, UsageError if a predictor is given twice, and ConfigurationError if no name is left or a
+    name cannot be the name of a file.
     """
     paths = [find_predictor(source) for source in sources]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -72,7 +74,10 @@ def _possible_names(source: str | Path) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    """Returns a hash of the names, sizes and times of change of the files of a predictor."""
+    """Returns a hash, in hexadecimal, of the names, sizes and modification times of the files of a predictor.
+
+    `path` is the folder or the single file of the predictor.
+    """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     facts = [(str(file.relative_to(path)), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
     return hashlib.sha256(repr(facts).encode(errors="surrogatepass")).hexdigest()
@@ -118,7 +123,12 @@ def measured_test_split(corpus: Corpus) -> MeasuredText:
 
 
 def _training_text(provenance: Provenance, text: MeasuredText) -> str:
-    """Returns the name of the text on which a predictor was trained, for the notes of a leaderboard."""
+    """Returns a name of the text on which a predictor was trained, to be shown in the table of results of a run.
+
+    `provenance` says how the predictor was trained, and `text` is the test split of the run. If the predictor was
+    trained on the corpus of this test split, or on another version of it, the name says so. It is "unknown text" if
+    `provenance` names no corpus.
+    """
     if provenance.corpus is None:
         return UNKNOWN_TEXT
     if provenance.corpus_fingerprint == text.fingerprint:

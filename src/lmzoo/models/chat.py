@@ -1,13 +1,14 @@
 """Chat models: language models that learned from conversations and from rankings of their replies (2022).
 
-A chat model is a network of an earlier era, its base, whose vocabulary has a few more tokens: those that mark who
-speaks and where a message ends. It still predicts the next token. What changed is its training, in stages:
+A chat model is a language model of an earlier kind, such as a transformer or an LSTM, whose vocabulary has a few more
+tokens: those that mark who speaks and where a message ends. The model to which these tokens are added is called its
+base. A chat model still predicts the next token; the new thing is how it is trained, in stages:
 
 1. The base learns from text to predict the next token: a completion model.
 2. Supervised fine-tuning: it learns to predict the assistant's messages in conversations (GPT-3.5).
 3. A reward model learns from rankings to grade replies, and the model learns to write replies of high reward, by
    reinforcement learning (PPO) or directly from the rankings (DPO): ChatGPT.
-4. A new base goes through the same school: GPT-4.
+4. A newer base is trained in the same stages: GPT-4.
 
 Papers: L. Ouyang et al., Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022; R. Rafailov
 et al., Direct Preference Optimization, NeurIPS 2023. The stages are trained by `lmzoo.experiments.align`.
@@ -27,10 +28,11 @@ from lmzoo.system.placement import Device
 def chat(
     vocab_size: int, *, base: str = "transformer", settings: Mapping[str, Any] | None = None, device: Device = "cpu"
 ) -> NeuralLM:
-    """Creates a chat model with the network of the species `base`, such as "lstm", and its `settings`.
+    """Creates an untrained chat model: a network of the kind `base` in the zoo, such as "lstm".
 
-    `vocab_size` includes the special tokens of the chat template. Raises ConfigurationError if the base is not a neural
-    network.
+    `settings` are keyword arguments of the function that creates such a network. `vocab_size` includes the special
+    tokens of the chat template. `device` is where the network computes, such as "cpu" or "cuda". Raises
+    ConfigurationError if `base` is not a neural network.
     """
     model = zoo.create(base, vocab_size, device=device, **(settings or {}))
     if not isinstance(model, NeuralLM):

@@ -89,9 +89,11 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def check_complete(path: Path, header: GgufHeader, block_sizes: Mapping[int, tuple[int, int]]) -> None:
-    """Raises SavedModelError if a GGUF file is shorter than its header says, or if its sizes contradict each other.
+    """Raises SavedModelError if the header of a GGUF file does not fit the file, or contradicts itself.
 
-    `block_sizes` gives, for the number of each GGML type, the number of values in a block and the bytes of a block.
+    It does not fit if the tensors that it lists need more bytes than the file has. It contradicts itself if it names
+    more layers than tensors. A tensor of an unknown type is an error, too. `block_sizes` maps the number of each type
+    of GGML, the library that defines the format, to the pair (values in a block, bytes of a block).
     """
     end = header.data_start
     for name, tensor in header.tensors.items():

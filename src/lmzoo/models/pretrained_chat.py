@@ -36,7 +36,11 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class ChatFormat:
-    """The chat format of a pretrained model: writes conversations as token ids of lmzoo."""
+    """The chat format of a pretrained model: writes conversations as token ids, and samples answers.
+
+    The ids are those of lmzoo, where end-of-text (EOT) has id 0: the model's own id for end-of-text and id 0 are
+    swapped.
+    """
 
     end_ids: frozenset[int]
     """Ids of the tokens that end an answer of the model."""
@@ -49,10 +53,11 @@ class ChatFormat:
     def encode(self, messages: Sequence[Message], *, with_answer: bool = True) -> NDArray[np.int32]:
         """Returns the token ids of a conversation, as an array (T,) of T ids.
 
-        Each message is a mapping with the texts "role" and "content". With `with_answer`, the ids end with the start of
-        an answer, which the model then continues. EOT (id 0) may occur inside, because in many chat models it ends each
-        message; `answer` reads such ids. Raises UsageError for messages that the template refuses, and for a message
-        that contains the text of a control token.
+        Each message is a mapping with strings under the keys "role" and "content". If `with_answer` is True, the ids
+        end with the start of an answer, which the model then continues. EOT (id 0) may occur inside, because in many
+        chat models it ends each message; `PretrainedLM.state_after_conversation` reads such ids, whereas other methods
+        take EOT for the end of a text. Raises UsageError for messages that the template refuses, and for a message that
+        contains the text of a control token.
         """
         for message in messages:
             if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
@@ -122,8 +127,9 @@ class ChatFormat:
 def read_chat_format(source: str | Path) -> ChatFormat:
     """Returns the chat format of a pretrained model.
 
-    `source` is the model's folder of Hugging Face, its GGUF file, or the name of an installed model, such as "smollm2".
-    Raises ConfigurationError if the model has no chat template, and SavedModelError if its files cannot be read.
+    `source` is the model's folder in the Hugging Face format, its GGUF file, or the name of an installed model, such as
+    "smollm2". Raises ConfigurationError if the model has no chat template, SavedModelError if its files cannot be read,
+    and MissingExtraError if a package that is needed to read them is not installed.
     """
     path = installed_file(source)
     folder = path if path.is_dir() else converted(path)
@@ -162,9 +168,10 @@ def read_chat_format(source: str | Path) -> ChatFormat:
 
 
 def _ids_after_answer(chat: ChatFormat) -> list[int]:
-    """Returns the id of the first token that the template writes after an answer, or [] if this token is ordinary text.
+    """Returns a list with the id of the control token that the template writes directly after an answer.
 
-    A template that refuses such a conversation gives [], too.
+    The list is empty if the template writes ordinary text or nothing there, or refuses a conversation that ends with an
+    answer.
     """
     messages = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
     try:
@@ -179,5 +186,5 @@ def _ids_after_answer(chat: ChatFormat) -> list[int]:
 
 
 def _exchanged(ids: NDArray[np.int32], eot_id: int) -> NDArray[np.int32]:
-    """Exchanges the id of the end-of-text token of a pretrained model with the id of EOT."""
+    """Returns `ids` after swapping `eot_id`, a pretrained model's own id for end-of-text, and 0, its id in lmzoo."""
     return np.where(ids == EOT, eot_id, np.where(ids == eot_id, EOT, ids)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Pretrained models in GGUF files: each file is converted once to a folder of Hugging Face, in float32.
+"""Pretrained models in GGUF files: each file is converted once to a folder in the Hugging Face format, in float32.
 
 GGUF files store most weights in 4 to 8 bits. transformers computes the float32 values that they stand for, which takes
 about a minute per 100 million parameters. The result is therefore kept in the cache folder of the platform:
@@ -6,8 +6,9 @@ about a minute per 100 million parameters. The result is therefore kept in the c
     CACHE/lmzoo/models/SHA256-VERSION/    config.json, model.safetensors, tokenizer.json, the chat template
 
 SHA256 is the checksum of the whole file, and VERSION the version of the conversion. The checksum makes sure that a
-changed file is converted again, and that copies of a file share one conversion. A key of size and time of change would
-be faster to compute, but a copy gets another time, and a file that was changed quickly may keep it.
+changed file is converted again, and that copies of a file share one conversion. The size and the modification time of
+the file would be faster to read, but a copy has a new modification time, and two versions of a file that are written in
+quick succession can have the same one.
 """
 
 from __future__ import annotations
@@ -57,10 +58,11 @@ def read_gguf(path: str | Path, *, window: int | None = None) -> tuple[Tokenizer
 
 
 def converted(path: str | Path) -> Path:
-    """Returns the folder of Hugging Face that holds the model of a GGUF file, and converts the file if there is none.
+    """Returns the folder in the Hugging Face format that holds the model of a GGUF file.
 
-    The folder is written completely or not at all. Raises SavedModelError if the file cannot be read, and
-    MissingExtraError if a package that the conversion needs is not installed.
+    If there is no such folder yet, the file is converted first. The folder is written completely or not at all. Raises
+    SavedModelError if the file cannot be read, and MissingExtraError if a package that the conversion needs is not
+    installed.
     """
     path = Path(path)
     check_magic(path)

@@ -1,7 +1,7 @@
 """Names of pretrained models that are installed as Python packages, such as "smollm2".
 
-Such a package contains the model as a GGUF file. The file is found without importing the package, which may need a
-compiled library that is not installed, or that takes long to import.
+Such a package contains the model as a GGUF file. The file is found without importing the package, because the import
+may be slow, or may need a compiled library that is not installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Helpers of the commands that take remote models: a URL in place of the folder of a saved predictor."""
+"""Functions for commands that accept a remote model, given as a URL, in place of the folder of a saved predictor."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _URL = re.compile(r"^(https?):/+", re.IGNORECASE)
 
 
 def divided(places: Sequence[Path]) -> tuple[list[Path], list[RemoteModel]]:
-    """Divides the places of predictors, as given on the command line, into folders and remote models.
+    """Divides the command-line arguments that name predictors into the paths of folders and the remote models.
 
-    A remote model has a place such as http://127.0.0.1:8000/v1#MODEL. No request is sent.
+    `places` are the arguments, as paths. Those that begin with http: or https:, such as
+    http://127.0.0.1:8000/v1#MODEL, are URLs of remote models. No request is sent.
     """
     folders = [place for place in places if not _URL.match(place.as_posix())]
     # A path has no empty parts, so it holds one of the two slashes of a URL.
@@ -32,12 +33,12 @@ def divided(places: Sequence[Path]) -> tuple[list[Path], list[RemoteModel]]:
 
 
 def address_of(model: RemoteModel) -> str:
-    """Returns the address of a remote model, with the name of the model."""
+    """Returns the address of a remote model, with the name of the model: "http://127.0.0.1:8000/v1#MODEL"."""
     return f"{model.url}#{model.model}"
 
 
 def name_of(model: RemoteModel) -> str:
-    """Returns the name of a remote model and its server, with the name of the model first."""
+    """Returns a name of a remote model for people to read: "MODEL at 127.0.0.1:8000/v1"."""
     return f"{model.model} at {model.url.partition('://')[2]}"
 
 
@@ -70,9 +71,12 @@ def texts(
 def evaluate(
     models: Sequence[RemoteModel], corpus: str | None, split: MeasuredSplit | None, *, no_bos: bool, json: bool
 ) -> None:
-    """Evaluates remote models on a text, and prints a row for each: bits per byte, and what they are the mean of.
+    """Evaluates remote models on a text, and prints a table with a row for each.
 
-    `json` prints a JSON object for each model instead. Raises UsageError without a text.
+    A row has the bits per byte, and the numbers of tokens and bytes over which they are the mean. If `json` is True, a
+    JSON object for each model is printed instead. `corpus` is the name or the path of the text. `split` is the part of
+    it to read, "valid", "test" or "all"; None means the whole text. Raises UsageError if `corpus` is None, or if
+    `no_bos` is True, because this option is for n-gram models only.
     """
     from dataclasses import asdict
 

@@ -8,7 +8,7 @@
     run/replies/STAGE.jsonl       replies to the held-out prompts
     run/comparisons.jsonl         pairs of replies for people to compare with `lmzoo rank`
     run/votes.jsonl               their votes
-    run/rankings.jsonl            rankings of replies by the judge
+    run/rankings.jsonl            rankings by the judge (the program that grades replies), or from a file
     run/ppo.csv                   reward, divergence and other figures of each rollout of PPO
     run/results.jsonl             one record per stage
 
@@ -58,12 +58,14 @@ def align(
 ) -> RunResult[StageRecord]:
     """Teaches a language model to chat: fine-tuning on conversations, then learning from rankings of its replies.
 
-    `folder` receives the models and the results; by default it is runs/align-BASE-PRESET. `base` is the name of a
-    species, which is first trained on `corpus`, or the folder of a saved predictor. `preset` says how much each stage
-    learns. `methods` are the ways to learn from rankings, "dpo" and "ppo". `conversations` is a file of your own; by
-    default, generated instructions are learned, whose replies a program can check. `ranker` ranks the replies: "judge"
-    (this program), "people" (see `lmzoo rank`), or a file of rankings. `against` is the folder of an earlier run, with
-    which the new chat model is compared on the same prompts.
+    `folder` receives the models and the results; by default it is runs/align-BASE-PRESET. `base` is the name of a kind
+    of model in the zoo (a species), such as "transformer", which is first trained on `corpus` with `tokenizer`; or the
+    folder of a saved predictor. `preset` names the settings of all stages: how much data each stage learns from, and
+    for how long; "quick" is the default. `methods` are the ways to learn from rankings, "dpo" and "ppo".
+    `conversations` is a file of your own conversations to learn from; by default, these are generated instructions with
+    replies that a program can check. `ranker` ranks the replies: "judge" (the program that checks them), "people" (see
+    `lmzoo rank`), or a file of rankings. `against` is the folder of an earlier run; the replies of its chat model to
+    held-out prompts are compared with those of the new one.
 
     Each stage is trained in a process of its own. From a script, call this function under
     `if __name__ == "__main__":`. Returns the records of the stages, and the errors of those that failed. Raises
@@ -94,8 +96,10 @@ def run_alignment(
 ) -> RunResult[StageRecord]:
     """Runs all stages of a plan in a run folder, and reuses those that an earlier run in the folder has finished.
 
-    `on_progress` is called with the name and the progress of each stage, and `on_outcome` with its outcome when it
-    ends. Raises UsageError as `align` does, and LmzooError if people have not compared enough replies yet.
+    `folder` is the run folder; None means the default folder of the plan. `on_progress` is called with the name and the
+    progress of a stage while it runs, and `on_outcome` at its end, with its record or an error message. Returns the
+    records and errors of all stages. Raises UsageError as `align` does, and LmzooError if there are too few rankings to
+    learn from, for example because people have not compared enough replies yet.
     """
     plan = plan.checked()
     folder = Path(folder or plan.default_folder())
@@ -150,7 +154,7 @@ def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool
 def _check_rankings(folder: Path, plan: AlignPlan) -> str:
     """Returns the hash of the rankings from which a run learns.
 
-    Raises LmzooError if there are too few that are not ties.
+    Raises LmzooError if there are fewer than `_FEWEST_RANKINGS` rankings, not counting ties.
     """
     path = rankings_path(folder, plan)
     rankings = read_rankings(path) if path.exists() else []

@@ -6,7 +6,8 @@
     run/data/prompts.jsonl            prompts whose replies are ranked, and that PPO answers
     run/data/test.jsonl               held-out prompts
 
-A prompt of a generated instruction has its task and its answer beside it.
+Each line of prompts.jsonl and test.jsonl is a JSON object with the conversation up to the reply in its field "prompt".
+For generated instructions, it also has the name of the task and the correct answer, in the fields "task" and "answer".
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SEEDS = {"demonstrations": 1, "prompts": 2, "test": 3}
 
 @dataclass(frozen=True)
 class RunData:
-    """The texts of a run."""
+    """The encoded corpus, the conversations and the prompts of a run: the contents of run/encoded and run/data."""
 
     encoded: EncodedCorpus
     demonstrations: Sequence[Conversation]
@@ -110,9 +111,11 @@ def _write_instructions(data: Path, plan: AlignPlan, corpus: Corpus) -> None:
 
 
 def _write_own(data: Path, conversations: Sequence[Conversation]) -> None:
-    """Writes a user's conversations: every tenth is for early stopping, and all beginnings of a reply are prompts.
+    """Writes a user's conversations to the folder `data`, divided into those to learn from and those to validate on.
 
-    Raises CorpusError for fewer than two conversations in which the assistant replies to a user.
+    Every tenth conversation, from the first, is for early stopping. In the others, each part from the beginning up to a
+    reply of the assistant is a prompt. The test set is empty. Raises CorpusError if there are fewer than two
+    conversations in which the assistant replies to a user.
     """
     usable = [one for one in conversations if any(_prompts_of(one))]
     if len(usable) < 2:

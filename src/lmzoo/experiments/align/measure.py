@@ -95,7 +95,10 @@ def scores(test: Sequence[Instruction], replies: Sequence[Reply]) -> NDArray[np.
 
 
 def win_rate(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> WinRate:
-    """Returns how often the grades `ours` (N,) are higher than `theirs` (N,), with an interval over the N prompts."""
+    """Returns the share of N prompts on which the grade in `ours` (N,) is higher than in `theirs` (N,).
+
+    A tie counts as half a win. The result has a 95 % confidence interval, computed by resampling the prompts.
+    """
     wins = np.where(ours == theirs, 0.5, ours > theirs)
     rng = np.random.default_rng(0)
     means = [wins[rng.integers(len(wins), size=len(wins))].mean() for _ in range(_N_RESAMPLES)]
@@ -106,7 +109,11 @@ def win_rate(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> WinRate:
 def divergence(
     predictor: Predictor, reference: Predictor, test: Sequence[Instruction], replies: Sequence[Reply]
 ) -> float:
-    """Returns the mean of log p(reply) - log reference(reply) over sampled replies, in nats: an estimate of the KL."""
+    """Returns an estimate of the KL divergence of `predictor` from `reference`, in nats per reply.
+
+    It is the mean of log p(reply) - log ref(reply), where p and ref are the two models. The `replies` are those to the
+    instructions `test`, in the same order, and must have been sampled from `predictor`.
+    """
     tokenizer = predictor.tokenizer
     texts = []
     for instruction, reply in zip(test, replies, strict=True):
@@ -117,9 +124,10 @@ def divergence(
 
 
 def text_loss(predictor: Predictor, test: EncodedSplit) -> float:
-    """Returns the loss of a predictor on the test text of its base, in bits per byte.
+    """Returns the loss of a predictor on a test split, in bits per byte.
 
-    The ids of the text are the same with and without the tokens of the chat template.
+    The token ids of a text do not change when the tokens of the chat template are added to a tokenizer, so the loss of
+    a chat model can be compared with the loss of the model from which its training started.
     """
     return bits_per_byte(float(-predictor.model.log_probs(test.stream).sum()), int(test.document_bytes.sum()))
 
@@ -142,7 +150,10 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
 
 
 def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
-    """Reads the judge's grades of the sampled replies of a stage, in the order of the held-out instructions."""
+    """Reads the judge's grades (N,) of a stage's replies to the N held-out instructions, in their order.
+
+    These are the replies sampled from the model, not those made of the most likely tokens.
+    """
     return np.array([entry["score"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
 
 
@@ -162,9 +173,10 @@ def check_same_test(folder: Path, earlier: Path, methods: Sequence[str]) -> None
 def best_of_n(
     predictor: Predictor, reward_model: RewardModel, test: Sequence[Instruction], n: int, max_tokens: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Samples `n` replies to each of N instructions, and grades the one of the highest reward and the first one.
+    """Samples `n` replies to each of N instructions, and returns the judge's grades of the best and of the first ones.
 
-    Returns the judge's grades of the chosen replies (N,) and of the first replies (N,).
+    The best reply is the one with the highest reward under `reward_model`. The first reply, which nothing has selected,
+    is the baseline. Both results have the shape (N,). `max_tokens` is the largest number of tokens of a reply.
     """
     prompts = [instruction.conversation for instruction in test for _ in range(n)]
     replies = sample_replies(

@@ -100,22 +100,26 @@ class AlignPlan:
 
     @property
     def amounts(self) -> Preset:
-        """The preset of the plan."""
+        """The settings of all stages, which the plan names in `preset`."""
         return preset(self.preset)
 
     @property
     def base_settings(self) -> dict[str, Any]:
-        """The settings with which the base is trained: those of its budget "quick", changed by its preset for chat."""
+        """The settings with which the base is trained, as keyword arguments of the function that creates it.
+
+        They are those that the base's kind of model (species) has for the short training "quick", changed by those that
+        it has under the name `amounts.base`, if there are any.
+        """
         presets = zoo.presets(self.base)
         return merged(presets.get("quick", {}), presets.get(self.amounts.base, {}))
 
     @property
     def chat_species(self) -> str:
-        """Name of the species of the final model: "gpt-4" if it follows an earlier chat model, else "chat"."""
+        """Name of the kind of chat model (species) that the run makes: "gpt-4" if `against` is given, else "chat"."""
         return "chat" if self.against is None else "gpt-4"
 
     def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan; a corpus that is given by name or path is read first."""
+        """Returns the corpus of the plan, after loading it if the plan gives its name or path."""
         return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lmzoo.neural.objectives.ppo import PpoSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The settings of all stages of a run. Settings of the training are changes of the defaults of each stage."""
+    """The settings of all stages of a run. Training settings list only what differs from the defaults of the stage."""
 
     base: str = "chat"
     """Name of the preset of the base's species that changes the settings of its budget "quick"."""

@@ -23,9 +23,9 @@ class WinRate:
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord(Record):
-    """The results of one stage: what its model can do, what it costs, and how far it is from where it started.
+    """The results of one stage: the quality of its model, the cost of training, and its distance from earlier models.
 
-    Measures that do not apply to a stage are None.
+    The distance is the KL divergence from the fine-tuned model. Measures that do not apply to a stage are None.
     """
 
     stage: str

@@ -1,11 +1,11 @@
-"""The stages of a run: each trains one model in a process of its own, measures it, and returns a record.
+"""The stages of a run. Each runs in a process of its own, writes its results to the run folder, and returns a record.
 
-base       a language model learns from text, or a saved one is taken
-sft        it learns from demonstrations in conversations
-rankings   replies of the fine-tuned model are ranked
-reward     a reward model learns from the rankings
-dpo        the fine-tuned model learns from the rankings directly
-ppo        the fine-tuned model learns from the reward model
+base       trains a language model on text, or takes a saved one
+sft        fine-tunes the language model of the stage base on conversations
+rankings   samples replies of the fine-tuned model and ranks them; trains nothing
+reward     trains a reward model on the rankings
+dpo        trains a copy of the fine-tuned model on the rankings
+ppo        trains a copy of the fine-tuned model to write replies that the reward model grades highly
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def predictor_folder(folder: Path, stage: str) -> Path:
 
 @dataclass(frozen=True)
 class StageJob:
-    """The job of one stage of a run."""
+    """One stage of a run as a job: a piece of work that can be sent to another process, where its method `do` runs."""
 
     folder: Path
     plan: AlignPlan
@@ -77,7 +77,7 @@ class StageJob:
 
 @dataclass(frozen=True)
 class _Context:
-    """What the functions of all stages have in common."""
+    """The arguments shared by the functions of all stages: the run folder, the plan and the data of the run."""
 
     folder: Path
     plan: AlignPlan
@@ -102,7 +102,10 @@ class _Context:
         return rankings_fingerprint(read_rankings(rankings_path(self.folder, self.plan)))
 
     def training(self, changes: Any) -> dict[str, Any]:
-        """Returns the arguments that the training of all stages takes."""
+        """Returns the keyword arguments that the training functions of all stages take.
+
+        `changes` are the training settings that differ from the defaults of the stage.
+        """
         return {
             "training": changes,
             "seed": self.plan.seed,
@@ -127,7 +130,11 @@ class _Context:
         )
 
     def measured(self, predictor: Predictor) -> dict[str, Any]:
-        """Returns the figures of a chat model's replies to the held-out instructions, and saves the replies."""
+        """Returns measures of a model's replies to the held-out instructions, and saves the replies.
+
+        The measures are fields of StageRecord by name: the accuracy on each task, the mean grade, and others. There are
+        none, {}, if the run has no held-out instructions.
+        """
         test, amounts = self.data.test, self.plan.amounts
         if not test:
             return {}
@@ -186,7 +193,11 @@ def _sft(context: _Context) -> StageRecord:
 
 
 def _rankings(context: _Context) -> StageRecord:
-    """Samples replies of the fine-tuned model to prompts, for people to compare, and has the judge rank them."""
+    """Samples replies of the fine-tuned model to prompts, and ranks them if the judge is the ranker of the plan.
+
+    Pairs of replies are always written to a file from which people can compare them. If the ranker is a file of
+    rankings, the file is copied to the run folder.
+    """
     amounts, plan, folder = context.plan.amounts, context.plan, context.folder
     started = time.perf_counter()
     candidates = _candidates(context, context.data.prompts[: amounts.n_ranked_prompts])
@@ -313,14 +324,18 @@ _STAGES: dict[str, Callable[[_Context], StageRecord]] = {
 
 
 def is_complete(folder: Path, stage: str) -> bool:
-    """Returns True if a run folder holds what a stage leaves there besides its record."""
+    """Returns True if a run folder holds the files, other than the record, that a stage writes when it is finished."""
     if stage == "rankings":
         return (folder / COMPARISONS).exists()
     return (folder / "reward" if stage == "reward" else predictor_folder(folder, stage)).is_dir()
 
 
 def rankings_path(folder: Path, plan: AlignPlan) -> Path:
-    """Returns the path of the rankings from which a run learns: those that people collect, or those of the run."""
+    """Returns the path of the rankings from which a run learns.
+
+    It is votes.jsonl in the run folder if people rank the replies, else rankings.jsonl, which holds the rankings by the
+    judge or from the user's file.
+    """
     return folder / (VOTES if plan.ranker == "people" else RANKINGS)
 
 

@@ -85,6 +85,6 @@ def api_key() -> str:
 
 
 def without_key(text: str) -> str:
-    """Returns a text of a server in which the API key, if it occurs, is replaced by three stars."""
+    """Returns a text received from a server, in which the API key, if it occurs, is replaced by three stars."""
     key = api_key()
     return text.replace(key, "***") if key else text

@@ -139,7 +139,10 @@ def scored_tokens(logprobs: Logprobs | None) -> list[ScoredToken]:
 
 
 def _checked(log_prob: float) -> float:
-    """Returns a log-probability, or 0 if rounding made it positive; raises ValueError if it is positive otherwise."""
+    """Returns a log-probability; one that is above 0, but by no more than a rounding error, is returned as 0.
+
+    Raises ValueError if it is too far above 0 for a rounding error.
+    """
     if log_prob > ROUNDING:
         raise ValueError(f"the log-probability {log_prob:g} is above 0")
     return min(log_prob, 0.0)

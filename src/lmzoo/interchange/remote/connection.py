@@ -88,7 +88,11 @@ class Connection:
 
     @contextmanager
     def _answer(self, method: str, route: str, body: dict[str, Any] | None) -> Iterator[requests.Response]:
-        """Sends a request until it is answered with status 200, and closes the answer after the `with` block."""
+        """A context manager that sends a request, yields the answer, and closes it at the end of the `with` block.
+
+        The request is sent again after temporary errors. Raises RemoteError if the last answer does not have status 200
+        or is compressed, or if there is none.
+        """
         response = self._send(method, route, body)
         try:
             if response.status_code != 200:
@@ -100,7 +104,11 @@ class Connection:
             response.close()
 
     def _send(self, method: str, route: str, body: dict[str, Any] | None) -> requests.Response:
-        """Returns the first answer without a temporary error, or the last one, with its body unread."""
+        """Sends a request until an answer has no temporary error, and returns this answer; its body is not read yet.
+
+        If all `tries` answers have a temporary error, the last one is returned. Raises RemoteError if the server cannot
+        be reached, or asks to wait longer than LONGEST_PAUSE.
+        """
         for n_tries in range(1, self.tries + 1):
             try:
                 response = self._session.request(
@@ -129,7 +137,10 @@ class Connection:
         raise AssertionError("the last try returns or raises")
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Adds the API key to a request. Because it is given as `auth`, requests does not read passwords of .netrc."""
+        """Adds the API key to a request, and returns the request. The key is sent only to an address that may take it.
+
+        This method is passed as `auth`, so that the library `requests` does not look for a password in ~/.netrc.
+        """
         if self.address.may_take_key and (key := api_key()):
             request.headers["Authorization"] = f"Bearer {key}"
         return request
@@ -221,7 +232,7 @@ def error_message(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns a text of a server for an error message: shortened, on one line, and without the API key."""
+    """Shortens a text received from a server for an error message, and returns it on one line, without the API key."""
     line = printable(" ".join(without_key(text).split()), keep="")
     return line if len(line) <= _MAX_MESSAGE else f"{line[:_MAX_MESSAGE]}..."
 

@@ -120,10 +120,12 @@ class RemoteModel:
         return self._echoed(text)
 
     def _check_positions(self) -> None:
-        """Raises RemoteError if a token has another probability in an echoed prompt than as a prediction.
+        """Raises RemoteError if the server scores the tokens of a prompt at wrong positions.
 
-        Some servers pair each token of a prompt with the prediction after it: llama-cpp-python 0.3 does so for models
-        without a start token. The check needs a few short requests, and is made once.
+        The check compares the probability of a token as the server predicts it, and as the server gives it when it
+        repeats a prompt that ends with this token. In some servers, the probabilities of a repeated prompt are shifted:
+        each token gets the one of the position after it. llama-cpp-python 0.3 does so for models without a start token.
+        The check needs a few short requests, and is made once for each RemoteModel.
         """
         if self._has_right_positions:
             return
@@ -286,7 +288,10 @@ class RemoteModel:
             )
 
     def _count(self, usage: Usage | None, prompt_tokens: int, completion_tokens: int) -> None:
-        """Adds the tokens of a request to `tokens_used`; the two numbers are estimates, for servers without a count."""
+        """Adds the tokens of a request and of its answer to `tokens_used`, as the server counts them in `usage`.
+
+        `prompt_tokens` and `completion_tokens` are estimates, used where the server sends no count.
+        """
         self.tokens_used += (usage and usage.prompt_tokens) or prompt_tokens
         self.tokens_used += (usage and usage.completion_tokens) or completion_tokens
 
@@ -295,9 +300,10 @@ class RemoteModel:
 
 
 def _of_prompt(text: str, tokens: list[ScoredToken], answer: Answer) -> RemoteSurprisals | None:
-    """Returns the surprisals of a prompt from the tokens of the prompt and the generated token; None without an echo.
+    """Returns the surprisals of a prompt `text` that a server has repeated; None if the server has not repeated it.
 
-    The generated token can be missing, although it is counted.
+    `tokens` are those of the prompt, followed by the generated token. Some servers leave out the generated token, but
+    count it in the `usage` of the answer.
     """
     n_generated = answer.usage.completion_tokens if answer.usage else None
     surprisals = align(text, tokens[: len(tokens) - (1 if n_generated is None else n_generated)])

@@ -44,7 +44,7 @@ class RemoteSurprisals(list[RemoteSurprisal]):
 
     @property
     def scored(self) -> list[RemoteSurprisal]:
-        """The tokens with a surprisal, without those that share a character with a token that has none."""
+        """The tokens that have a surprisal, except those that share a character with a token without a surprisal."""
         unscored = {(token.start, token.end) for token in self if token.surprisal_bits is None}
         return [token for token in self if (token.start, token.end) not in unscored]
 
@@ -71,7 +71,7 @@ class RemoteSurprisals(list[RemoteSurprisal]):
 
 
 def not_covered(n_tokens: int, n_bytes: int) -> str:
-    """Returns a sentence that says that so many tokens and bytes, and the end of the text, have no surprisal."""
+    """Returns a sentence for users: `n_tokens` tokens with `n_bytes` bytes, and the ends of texts, are not scored."""
     size = f"{n_bytes:,} byte{'' if n_bytes == 1 else 's'}"
     tokens = f"{n_tokens:,} token{'' if n_tokens == 1 else 's'} without a log-probability ({size}), and "
     return f"Not scored: {tokens if n_tokens else ''}the end of each text."
@@ -81,8 +81,8 @@ def align(text: str, tokens: Sequence[ScoredToken]) -> RemoteSurprisals | None:
     """Returns the surprisals of the tokens that a text was divided into; None if the tokens do not make up the text.
 
     A first token without log-probability that is not in the text, such as `<s>`, is left out. The first token may begin
-    with a space that is not in the text, as some tokenizers add one. Raises ValueError for a log-probability that
-    stands for an unknown one.
+    with a space that is not in the text, because some tokenizers add one. Raises ValueError for a log-probability of
+    -9999 or below, which some servers send as a placeholder for an unknown one.
     """
     spans = _spans(text, [token.text for token in tokens])
     if spans is None and tokens and tokens[0].log_prob is None:
@@ -108,7 +108,8 @@ def _surprisal_bits(log_prob: float | None) -> float | None:
 def _spans(text: str, tokens: Sequence[str]) -> list[tuple[int, int]] | None:
     """Returns the spans (start, end) of tokens in a text; None if the tokens do not make up the text.
 
-    Tokens that hold parts of characters cannot be found in the text. They share the span up to the next token that can.
+    Tokens that hold parts of characters cannot be found in the text. Successive ones all get the same span: from the
+    end of the last token that was found to the start of the next one, or to the end of the text.
     """
     spans: list[tuple[int, int]] = []
     position = 0  # end of the last token that was found
