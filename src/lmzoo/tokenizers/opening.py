@@ -16,7 +16,8 @@ def open_tokenizer(spec: str) -> OpenedTokenizer | None:
     """Opens the tokenizer that a specification names, or returns None if it names one to train, such as "bpe:4096".
 
     `spec` is "tiktoken:NAME" with the name of an encoding of tiktoken, such as "tiktoken:cl100k_base", or the path to a
-    `tokenizer.json` or to a folder that holds one. Tokenizers that others trained are converted: end-of-text gets id 0.
+    `tokenizer.json` or to a folder that holds one. A tokenizer that was not trained by lmzoo is converted: the ids of
+    end-of-text and of the token with id 0 are swapped, so that end-of-text has id 0, and all other ids stay the same.
     Raises TokenizerError if the file is missing, damaged or of an unknown type, or if the encoding cannot be
     downloaded; UnknownNameError for an unknown encoding; MissingExtraError if tiktoken is not installed.
     """

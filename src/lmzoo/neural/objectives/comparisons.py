@@ -40,7 +40,7 @@ class Comparisons(NamedTuple):
     """(R,): log-probability of each answer under a reference model, computed before training, if it is needed."""
 
     def mean(self, values: Tensor) -> float:
-        """Returns the weighted mean of a number or truth value of each of the B comparisons (B,)."""
+        """Returns the weighted mean of `values` (B,), numbers or booleans with one for each comparison."""
         return float((values.detach() * self.weights).sum() / self.weights.sum().clamp_min(1e-9))
 
 
@@ -59,10 +59,14 @@ def ranking_pairs(ranking: Ranking) -> list[tuple[int, int]]:
 class ComparisonBatches(Batches[Comparisons]):
     """Batches of all comparisons of some rankings, with the texts that are compared.
 
-    `texts` are pairs of token ids (n,) and their weights as targets (n,), as in `Rows.of`, and `rankings` refer to them
-    by index. A batch has the comparisons of `n_rankings` rankings; the weights of each ranking sum to 1. Each epoch has
-    all rankings in a new order. `reference_log_probs` has one number for each text. `rows` is the part of the rankings
-    of a batch that this process reads. Raises ConfigurationError for a ranking without a comparison.
+    A batch has the comparisons of `n_rankings` rankings; the weights of each ranking sum to 1. Each epoch has all
+    rankings in a new order, which depends on `seed`. Raises ConfigurationError for a ranking without a comparison.
+
+    - `texts`: N pairs of token ids (n,) and their weights (n,), which are 1 for the answer and 0 for the prompt.
+    - `rankings`: the rankings, which refer to the texts by index.
+    - `reference_log_probs`: for DPO, the log-probability (N,) of the answer in each text under the reference model, in
+      nats; None for a reward model.
+    - `rows`: if several processes train together, the part of each batch's rankings that this process reads.
     """
 
     def __init__(

@@ -3,10 +3,14 @@
     implicit reward   r(y) = beta (log p(y | x) - log ref(y | x))
     loss              -log sigmoid(r(chosen) - r(rejected))
 
-The policy p that maximises a reward r minus beta KL(p || ref) is ref exp(r / beta) / Z. So every policy is the optimum
-for some reward, from which the constant Z cancels in comparisons, and the loss of a reward model can train the policy
-itself. Log-probabilities are sums over the tokens of an answer, not means. Often the log-probabilities of both answers
-fall in training, that of the rejected answer more (Razin et al. 2025); so the figures have both.
+Here x is a prompt and y an answer to it; p is the policy, the language model that learns, and ref is the reference, the
+model from which it started. The policy that maximises the mean of a reward r(y) minus beta KL(p || ref) is
+p(y | x) = ref(y | x) exp(r(y) / beta) / Z, where Z depends only on the prompt. Therefore, every policy is the best one
+for some reward, namely for the implicit reward above plus beta log Z. Two answers to the same prompt have the same Z,
+so it cancels when their rewards are compared, and the loss of a reward model can train the policy itself.
+
+Log-probabilities are sums over the tokens of an answer, not means. Often the log-probabilities of both answers fall in
+training, and more for the rejected answer (Razin et al. 2025). Training therefore reports the changes of both.
 """
 
 from __future__ import annotations
@@ -51,8 +55,9 @@ def text_log_probs(
 ) -> NDArray[np.float32]:
     """Computes the log-probabilities in nats of the answers in N texts (N,), without dropout.
 
-    A text is a pair of token ids and their weights as targets: 1 for the answer, 0 for the prompt. `bf16` is as in the
-    training settings. The network is left in evaluation mode.
+    A text is a pair of token ids (n,) and their weights (n,), which are 1 for the answer and 0 for the prompt. `bf16`
+    is True to multiply matrices in bfloat16; None means True if the device has instructions for it. The network is left
+    in evaluation mode.
     """
     parts = [np.empty(0, np.float32)]
     for start in range(0, len(texts), _BATCH_SIZE):
@@ -62,11 +67,13 @@ def text_log_probs(
 
 
 def dpo_objective(beta: float) -> Objective:
-    """Returns the objective of DPO, for batches of `Comparisons` with the log-probabilities of the reference.
+    """Returns the function that computes the loss of DPO on a batch, for the training loop to minimise.
 
-    The policy is read without dropout, like the reference, so all margins are 0 at first. The figures are the share of
-    comparisons in which the implicit reward of the preferred answer is higher, and the mean change of the
-    log-probability of preferred and of rejected answers, in nats. Raises ConfigurationError for a `beta` of 0 or less.
+    Batches are `Comparisons` with the log-probabilities of the reference. The policy is computed without dropout, like
+    the reference, so the implicit rewards of all answers are 0 before the first step. Besides the loss, three numbers
+    are reported: "accuracy", the share of comparisons in which the implicit reward of the preferred answer is higher,
+    and "chosen" and "rejected", the mean changes of the log-probability of the preferred and of the rejected answers,
+    in nats. Raises ConfigurationError for a `beta` of 0 or less.
     """
     check_positive(beta=beta)
 

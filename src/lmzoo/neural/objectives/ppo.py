@@ -3,13 +3,19 @@
     reward of a token    r_t = -beta (log p(y_t) - log ref(y_t)), plus the reward of the answer at its last token
     advantage            A_t = d_t + gamma lam A_{t+1},  d_t = r_t + gamma V_{t+1} - V_t     GAE, Schulman et al. 2016
     policy loss          -min(q A, clip(q, 1 - eps, 1 + eps) A),  q = p(y_t) / p_old(y_t)
-    value loss           max((V - R)^2, (V_clipped - R)^2) / 2,  R = A + V_old
+    value loss           max((V - G)^2, (V_clipped - G)^2) / 2,  G = A + V_old
 
 The policy p is a language model that samples answers, and ref is the model from which it started. The penalty beta
-keeps p near ref (Ziegler et al. 2019), where the reward model was trained and can be trusted. V_t, from a second
-network, estimates the rewards from token t on. As in InstructGPT (Ouyang et al. 2022), the value network starts as the
-reward network and shares no weights with the policy, and the policy may go on learning from text (PPO-ptx), which keeps
-it a good language model.
+keeps p near ref (Ziegler et al. 2019), because the reward model learned from answers of ref and can be trusted only on
+similar ones. V_t, from a second network, estimates the sum of the rewards from token t on. The return G is what the
+value should have been.
+
+gamma is the discount of later rewards, and lam weighs sampled rewards against values (the settings `gamma` and `lam`).
+The index old means: when the answers were sampled. eps is the setting `clip`, and V_clipped is V limited to V_old +-
+`value_clip`; both limits keep the networks near those that sampled the answers.
+
+As in InstructGPT (Ouyang et al. 2022), the value network starts as the reward network and shares no weights with the
+policy, and the policy may go on learning from text (PPO-ptx), which keeps it a good language model.
 
 This module has the equations and the objective. `lmzoo.neural.objectives.rollouts` samples the answers.
 """
@@ -34,7 +40,7 @@ from lmzoo.neural.objectives.sequences import Rows, target_log_probs
 
 @dataclass(frozen=True)
 class PpoSettings:
-    """The settings of PPO. Answers are always sampled at temperature 1, from the distribution that is learned."""
+    """The settings of PPO. Answers are always sampled from the policy's own distribution, at temperature 1."""
 
     n_answers: int = 64
     """Number of answers that are sampled before the policy learns from them, each to another prompt."""
@@ -85,8 +91,9 @@ class PpoSettings:
 def shaped_rewards(rewards: Tensor, log_ratios: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
     """Computes the reward of each token of R answers in rows of T columns (R, T), the KL penalty included.
 
-    `rewards` (R,) are the rewards of the answers, given at their last token, `log_ratios` (R, T) are log p - log ref of
-    each token, and `mask` (R, T) is True for the tokens of the answers.
+    `rewards` (R,) are the rewards of the answers, which their last tokens get. `log_ratios` (R, T) are log p - log ref
+    of each token, for the policy p and the reference ref, in nats. `mask` (R, T) is True for the tokens of the answers.
+    `kl_coefficient` is the penalty for each nat of a log-ratio, called beta in the docstring of this module.
     """
     column = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, column, -1).amax(1, keepdim=True)  # (R, 1)
@@ -94,11 +101,13 @@ def shaped_rewards(rewards: Tensor, log_ratios: Tensor, mask: Tensor, kl_coeffic
 
 
 def advantages(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Computes the advantages of the tokens of R answers in rows of T columns (R, T), by GAE.
+    """Computes the advantages of the tokens of R answers in rows of T columns (R, T), by GAE (Schulman et al. 2016).
 
     `rewards` (R, T) and `values` (R, T) belong to the tokens: a value is the estimate of all rewards from its token on.
-    `mask` (R, T) is True for the tokens of an answer, which are next to each other; the value after the last one is 0.
-    The advantage is 0 where the mask is False. Advantages plus values are the returns, which the values should predict.
+    `mask` (R, T) is True for the tokens of an answer, which are contiguous; the value after the last of them is taken
+    as 0. `gamma` is the discount of later rewards per token. `lam` is a trade-off: with 1, advantages depend on all
+    later rewards; with 0, only on the reward of the token and the next value. The advantage is 0 where the mask is
+    False. Advantages plus values are the returns, which the values should predict.
     """
     values = torch.where(mask, values, 0.0)
     next_advantage, next_value = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
@@ -122,11 +131,12 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def kl_estimates(log_ratios: Tensor, kind: str) -> Tensor:
-    """Computes an estimate of KL(p || q) in nats from each sample of p, whose mean converges to the divergence.
+    """Computes an estimate of KL(p || q), in nats, from each sample of p, in the shape of `log_ratios`.
 
-    `log_ratios` are log p - log q of the samples, of any shape. The kinds (Schulman 2020): "k1", the log-ratio itself,
-    unbiased, may be negative; "k2", half its square, biased, with a low variance; "k3", q/p - 1 - log(q/p), unbiased,
-    never negative.
+    `log_ratios` are log p - log q of the samples, of any shape. The values of `kind` (Schulman 2020): "k1", the
+    log-ratio itself, unbiased, may be negative; "k2", half its square, biased, with a low variance; "k3",
+    q/p - 1 - log(q/p), unbiased, never negative. The mean over many samples converges to the divergence for "k1" and
+    "k3"; for "k2", it is near the divergence if p and q are similar. Raises ConfigurationError for any other kind.
     """
     if kind == "k1":
         return log_ratios
@@ -149,7 +159,11 @@ class AdaptiveKl:
     horizon: float
 
     def updated(self, kl: float, n_answers: int) -> AdaptiveKl:
-        """Returns the penalty after `n_answers` answers with a mean divergence of `kl` nats."""
+        """Returns an AdaptiveKl with the penalty for the next answers, after `n_answers` answers were sampled.
+
+        `kl` is the mean divergence of these answers from the reference, in nats per answer. The penalty rises if it is
+        above the target, and falls if it is below.
+        """
         if self.target is None:
             return self
         error = min(0.2, max(-0.2, kl / self.target - 1))
@@ -162,9 +176,9 @@ class AdaptiveKl:
 def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *, clip: float) -> Tensor:
     """Computes the clipped policy loss of each token, in the shape of the arguments.
 
-    `log_probs` are the log-probabilities of sampled tokens under the policy that learns, `old_log_probs` those under
-    the policy that sampled them. There is no gradient where a step would carry the ratio of both further beyond 1 +-
-    `clip` for a gain.
+    `log_probs` are the log-probabilities of sampled tokens under the policy that learns, and `old_log_probs` those
+    under the policy that sampled them. The gradient is 0 where the ratio of the new to the old probability is already
+    beyond 1 +- `clip`, in the direction that the advantage favours.
     """
     ratios = (log_probs - old_log_probs).exp()
     return torch.maximum(-ratios * advantages, -ratios.clamp(1 - clip, 1 + clip) * advantages)
@@ -173,7 +187,8 @@ def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *,
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
     """Computes the clipped value loss of each token, half a squared error, in the shape of the arguments.
 
-    `old_values` are the values when the answers were sampled. A value gains nothing from a change by more than `clip`.
+    `old_values` are the values when the answers were sampled, and `returns` those that the values should have had.
+    Moving a value further than `clip` from its old value does not reduce the loss.
     """
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
@@ -186,8 +201,8 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: flo
 class ActorCritic(Network):
     """A policy and a value network that are trained together, and share no weights.
 
-    All methods of a network are those of the policy. `values` are computed by the value network, such as a
-    `reward_network`.
+    The methods that predict tokens, such as `forward` and `logits`, use the policy. The method `values` uses the value
+    network, which computes one number for each position, like a network made by `reward_network`.
     """
 
     def __init__(self, policy: Network, value: Network) -> None:
@@ -200,7 +215,10 @@ class ActorCritic(Network):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The blocks of both networks, for compiled training; AttributeError if one of them has none."""
+        """The blocks (layers that are compiled one by one in compiled training) of both networks.
+
+        Raises AttributeError if one of the networks is not made of blocks.
+        """
         return nn.ModuleList([*self._blocks_of(self.policy), *self._blocks_of(self.value)])
 
     @staticmethod
@@ -231,7 +249,10 @@ class ActorCritic(Network):
         return self.policy.surprisals(hidden, targets)
 
     def values(self, rows: Rows) -> Tensor:
-        """Computes the value before each target of R rows of T columns (R, T)."""
+        """Computes the values (R, T) of R rows of T columns: estimates of the rewards from each target token on.
+
+        A value is computed before its target token is read.
+        """
         return self.value.logits(self.value.read_rows(rows.inputs))[:, :, 0].float()
 
     def parameter_groups(self) -> ParameterGroups:
@@ -249,7 +270,10 @@ class ActorCritic(Network):
 
 
 class Rollout(NamedTuple):
-    """A minibatch of R sampled answers after their prompts, in rows of T columns, and optionally a chunk of text."""
+    """R sampled answers after their prompts, in rows of T columns, and optionally a chunk of text.
+
+    These are all answers that were sampled before the policy learns from them (a rollout), or a minibatch of them.
+    """
 
     rows: Rows
     """The R texts; targets of weight 1 are the sampled tokens."""
@@ -281,10 +305,11 @@ class Rollout(NamedTuple):
 class Ppo:
     """The objective of PPO, for an `ActorCritic` and batches of `Rollout`.
 
-    The loss is a mean over the sampled tokens. Both networks read the answers without dropout, as the probabilities of
-    a token under the old and the new policy would otherwise differ by chance. The figures are those of the rollout, the
-    share of tokens whose ratio is clipped ("clipped"), and the divergence of the policy from the one that sampled
-    ("step"), in nats per token.
+    The loss is a mean over the sampled tokens. Both networks read the answers without dropout, because the
+    probabilities of a token under the old and the new policy would otherwise differ by chance. Besides the loss, the
+    numbers in `figures` of the batch are reported, the share of tokens whose ratio of new to old probability is beyond
+    1 +- `clip` ("clipped"), and the divergence of the policy from the one that sampled the answers, in nats per token
+    ("step").
     """
 
     def __init__(self, settings: PpoSettings) -> None:

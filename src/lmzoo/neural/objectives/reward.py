@@ -27,8 +27,8 @@ def reward_network(network: Network) -> Network:
     """Returns a copy of a network whose output layer computes one number instead of V logits.
 
     `logits(hidden)` of the result has the shape (.., 1). All rewards are 0 at first. If the output layer of the network
-    is tied to its embedding, the embedding is kept. Raises ConfigurationError if the network has no linear output
-    layer.
+    shares its weights with the embedding, the new output layer has weights of its own, and the embedding stays as it
+    is. Raises ConfigurationError if the network has no linear output layer.
     """
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Linear):
@@ -43,7 +43,7 @@ def reward_network(network: Network) -> Network:
 
 
 def rewards(network: Network, rows: Rows) -> Tensor:
-    """Computes the reward of each of R rows (R,), a number that is read after the whole text."""
+    """Computes the reward of each of R rows (R,), from the hidden vector after the last token of its text."""
     return network.logits(last_hidden(network, rows))[:, 0].float()
 
 
@@ -56,9 +56,10 @@ def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
 
 
 def reward_objective(network: Network, batch: Comparisons, state: State) -> Step:
-    """Computes the loss of a reward network on a batch of comparisons; an objective for `Training`.
+    """Computes the loss of a reward network on a batch of comparisons, in nats, for the training loop to minimise.
 
-    The figure "accuracy" is the weighted share of comparisons in which the preferred text has the higher reward.
+    `state` is not used: a reward network reads each text from its start. Besides the loss, the number "accuracy" is
+    reported, the weighted share of comparisons in which the preferred text has the higher reward.
     """
     scores = rewards(network, batch.rows)  # (R,)
     chosen, rejected = scores[batch.chosen], scores[batch.rejected]  # (B,)

@@ -73,7 +73,10 @@ def network_rewards(
 
 
 class _Sampled(NamedTuple):
-    """The last rollout and what later rollouts depend on: one object, so that an interrupt cannot leave half of it."""
+    """The last rollout, and the numbers on which later rollouts depend.
+
+    They are replaced together, as one object, so that an interrupt cannot leave some of them new and others old.
+    """
 
     answers: Rollout
     """All answers, without text."""
@@ -85,23 +88,24 @@ class _Sampled(NamedTuple):
 
 @final
 class RolloutBatches(Batches[Rollout]):
-    """The batches of PPO: answers that the policy itself samples, as often as it has learned from the last ones.
+    """The batches of PPO: answers that the policy itself samples.
 
-    Rollout number n, of `settings.n_answers` answers, is sampled with the seed [`seed`, n], from the policy as it is
-    then. It gives `n_epochs` x `n_minibatches` batches.
+    A rollout is a set of `settings.n_answers` answers, from which `n_epochs` x `n_minibatches` batches are made. When
+    the policy has learned from all of them, it samples the next rollout. Rollout number n has the seed [`seed`, n].
 
     - `prompts`: token ids of the prompts, from which those of a rollout are drawn.
     - `reward`: a function that gives each answer a reward.
     - `reference`: the network from which the policy started; it is not changed.
-    - `like`: a language model with the settings of the policy, such as the one whose network the policy is.
+    - `like`: a language model with the same settings as the policy; it may be the model that the policy started from.
     - `end_id`: the id that ends an answer. EOT (end of text) ends it too, but counts as not ended.
-    - `bf16`: as in the training settings.
+    - `bf16`: True to multiply matrices in bfloat16; None means True if the device has instructions for it. It must
+      agree with the training settings.
     - `text`: batches of text for PPO-ptx.
     - `rows`: the part of each minibatch that this process learns from. Each process samples all answers.
 
-    Log-probabilities and values of the old policy come from the operations of training rather than of sampling, so the
-    ratio of new and old probability is exactly 1 before the first update. A rollout depends on the weights, so a
-    checkpoint stores it.
+    Log-probabilities and values of the old policy are computed with the operations of training, not with those of
+    sampling, so the ratio of new to old probability is exactly 1 before the first update. A rollout depends on the
+    weights, so a checkpoint stores it.
     """
 
     def __init__(
@@ -211,7 +215,10 @@ class RolloutBatches(Batches[Rollout]):
         return torch.stack(parts, 1).flatten(0, 1)
 
     def _values(self, network: ActorCritic, rows: Rows) -> Tensor:
-        """Computes the values of the targets of R rows (R, T) with the operations of training, without gradient."""
+        """Computes the values of the targets of R rows (R, T), in the precision and with the kernels of training.
+
+        The result has no gradient.
+        """
         network.eval()
         with torch.enable_grad(), autocast(self._bf16, network.device):
             return network.values(rows).detach()

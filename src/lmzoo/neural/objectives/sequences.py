@@ -1,7 +1,7 @@
 """Rows of whole texts, for objectives that depend on the probability or on the score of a whole text.
 
 Such objectives read texts from their start, each in a row of its own. Rows have different lengths, so they are padded
-on the right with the input EOT. As networks reset at EOT, and predict nothing from what follows, padding changes no
+on the right with the input EOT (end of text). No prediction of a network depends on later ids, so padding changes no
 result and no attention mask is needed.
 """
 
@@ -39,9 +39,9 @@ class Rows(NamedTuple):
     ) -> Rows:
         """Arranges R texts, pairs of n ids (n,) and their weights as targets (n,), in rows on `device`.
 
-        There are `n_columns` columns; None = one more than the ids of the longest text. Raises ConfigurationError if
-        there is no text, if a text has not one weight for each id, or if a text is longer than `n_columns` - 1, and
-        TokenIdError if a text contains EOT before its end.
+        There are `n_columns` columns; None means one more than the longest text has ids, because the input begins with
+        EOT. Raises ConfigurationError if there is no text, if the number of weights of a text differs from the number
+        of its ids, or if a text is longer than `n_columns` - 1, and TokenIdError if a text contains EOT before its end.
         """
         pairs = [(as_ids(ids), np.asarray(weights, np.float32)) for ids, weights in texts]
         if not pairs:
@@ -99,10 +99,12 @@ def target_log_probs(network: Network, rows: Rows) -> Tensor:
 
 
 def fixed_log_probs(network: Network, rows: Rows, bf16: bool | None) -> Tensor:
-    """Computes the log-probability in nats of each target in R rows of T columns (R, T), without gradient or dropout.
+    """Computes the log-probability in nats of each target in R rows of T columns (R, T), without dropout.
 
-    `bf16` is as in the training settings. The operations are those of training, down to the rounding: without a
-    gradient, attention would use another kernel. The network is left in evaluation mode.
+    The result has no gradient. It is nevertheless computed with gradients switched on, because attention would
+    otherwise use another kernel, whose results are rounded differently from those in training. `bf16` is True to
+    multiply matrices in bfloat16; None means True if the device has instructions for it. The network is left in
+    evaluation mode.
     """
     network.eval()
     with torch.enable_grad(), autocast(bf16, network.device):
@@ -110,6 +112,9 @@ def fixed_log_probs(network: Network, rows: Rows, bf16: bool | None) -> Tensor:
 
 
 def last_hidden(network: Network, rows: Rows) -> Tensor:
-    """Computes the hidden vector of each of R rows after the whole text, except for an EOT at its end (R, D)."""
+    """Computes the hidden vector of each of R rows after the last id of its text, an array (R, D).
+
+    If the last id is EOT, the vector is that after the id before it, because reading EOT would reset the network.
+    """
     hidden = network.read_rows(rows.inputs)  # (R, T, D)
     return hidden[torch.arange(len(hidden), device=hidden.device), rows.last]

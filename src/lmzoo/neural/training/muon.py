@@ -3,8 +3,9 @@
 The momentum B of the gradient, with singular value decomposition B = U S V^T, is replaced by nearly U V^T, so that
 every direction is learned at the same rate. A few Newton-Schulz iterations compute it with matrix products alone.
 
-This is `torch.optim.Muon` with Nesterov momentum, except for speed: matrices of one shape are multiplied together, and
-in float32 where the device has no instructions for bfloat16. There, torch's bfloat16 takes ten times as long.
+This computes the same as `torch.optim.Muon` with Nesterov momentum, but faster: matrices of the same shape are
+processed as one batch, and on devices without instructions for bfloat16 the iterations can run in float32, because
+bfloat16 would take ten times as long there.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _SMALLEST_NORM = 1e-7
 class Muon(torch.optim.Optimizer):
     """Updates matrices by the orthogonalised momentum of their gradients, with decoupled weight decay.
 
-    Updates are as long as those of AdamW, so that one learning rate serves both optimizers (Liu et al. 2025). The
-    iterations compute in `dtype`.
+    Updates are scaled to about the size (root mean square of the elements) of those of AdamW, so that one learning rate
+    serves both optimizers (Liu et al. 2025). `matrices` are the tensors to update, `lr` is the learning rate, and
+    `dtype` is the type of numbers in which the iterations compute.
     """
 
     def __init__(self, matrices: Iterable[Tensor], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
