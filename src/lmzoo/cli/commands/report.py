@@ -45,7 +45,7 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     if aligned:
         from lmzoo.report.alignment import write_alignment  # imported here, because it imports torch
 
-        pages = write_alignment(runs[0])
+        pages = write_alignment(aligned[0])
     else:
         pages = write_report(runs[0]) if len(runs) == 1 else write_merged(runs, out)
     if json:

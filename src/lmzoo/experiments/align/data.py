@@ -97,17 +97,18 @@ def _write_instructions(data: Path, plan: AlignPlan, corpus: Corpus) -> None:
     """Writes generated instructions: demonstrations, prompts and the test set have no prompt in common."""
     amounts = plan.amounts
     learned, held_out = word_lists(document.text for document in corpus.train)
+    test = instructions(held_out, amounts.n_test, np.random.default_rng(_SEEDS["test"]))
+    _write_prompts(data / "test.jsonl", test)
+    known = {instruction.prompt for instruction in test}
     rng = np.random.default_rng([plan.seed, _SEEDS["demonstrations"]])
-    shown = instructions(learned, amounts.n_instructions, rng)
+    shown = instructions(learned, amounts.n_instructions, rng, exclude=known)
     conversations = demonstrations(shown, rng)
     n_valid = min(_N_VALID, len(conversations) // 10)
     write_conversations(data / "demonstrations.jsonl", conversations[n_valid:])
     write_conversations(data / "valid.jsonl", conversations[:n_valid])
-    known = {instruction.prompt for instruction in shown}
+    known |= {instruction.prompt for instruction in shown}
     rng = np.random.default_rng([plan.seed, _SEEDS["prompts"]])
     _write_prompts(data / "prompts.jsonl", instructions(learned, amounts.n_ranked_prompts, rng, exclude=known))
-    test = instructions(held_out, amounts.n_test, np.random.default_rng(_SEEDS["test"]), exclude=known)
-    _write_prompts(data / "test.jsonl", test)
 
 
 def _write_own(data: Path, conversations: Sequence[Conversation]) -> None:
