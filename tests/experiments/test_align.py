@@ -130,7 +130,7 @@ def test_another_ranker_repeats_the_stages_that_depend_on_it(home: Path, run: Pa
     write_rankings(run.parent / "mine.jsonl", reverse)
     request = REQUEST | {"ranker": run.parent / "mine.jsonl", "methods": ["dpo"]}
     result = align(run, corpus=align_corpus(), **request)
-    assert [one.name for one in result.outcomes if not one.reused] == ["rankings", "dpo", "reward"]
+    assert [one.name for one in result.outcomes if not one.reused] == ["rankings", "reward", "dpo"]
     assert read_rankings(run / "rankings.jsonl") == list(reverse)
     assert all(one.reused for one in align(run, corpus=align_corpus(), **request).outcomes)
 
