@@ -278,6 +278,9 @@ def test_tokenize(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run(asked) == 0
     printed = capsys.readouterr().out
     assert "T|h|e|␣|c|a|t|␣" in printed
+    assert "3 tokens (2 unknown), 3.00 characters and 3.67 bytes per token, vocabulary of " in printed
     assert " ".join(map(str, byte["ids"])) in printed
+    assert run(["tokenize", "a", "-t", "byte"]) == 0
+    assert " 1 token, 1.00 characters and 1.00 bytes per token, vocabulary of 257\n" in capsys.readouterr().out
     assert run(["tokenize"]) == 2
     assert "give either a text or --file FILE" in capsys.readouterr().err

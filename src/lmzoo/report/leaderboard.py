@@ -126,8 +126,8 @@ ADAPTIVE_NOTE = "These models learn from the test text while they read it, so th
 
 ELSEWHERE_NOTE = (
     "These models were trained before this run, on other text or with another tokenizer, so they are not ranked with "
-    "the others. Bits per byte compare across tokenizers; figures per token do not, so they are left out. If the "
-    "training text of a model holds the test text, its loss means nothing."
+    "the others. Bits per byte are comparable across tokenizers; figures per token are not, so they are left out. If "
+    "the test text is part of the training text of a model, its loss means nothing."
 )
 """The reason why models that were trained elsewhere have a table of their own."""
 

@@ -105,9 +105,9 @@ def evaluate(
             ]
         )
     terminal.note(
-        f"Text: {text.described}. Bits per byte of lmzoo's own models count every token and the end of each text, so "
-        "these compare with them only roughly, best on long texts. The tokens are those of the server: perplexities do "
-        "not compare."
+        f"Text: {text.described}. For its own models, lmzoo scores every token and the end of each text, so their bits "
+        "per byte are only roughly comparable with these; the longer the texts, the better. Perplexities are left out, "
+        "because the server has a tokenizer of its own."
     )
     if not json:
         terminal.print_table(["model", "bits/byte", "scored tokens", "scored bytes"], rows)

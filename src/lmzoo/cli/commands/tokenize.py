@@ -124,10 +124,11 @@ def _figures(text: str, pieces: list[Piece], tokenizer: Tokenizer) -> dict[str, 
 def _show(name: str, pieces: list[Piece], ids: list[int], figures: dict[str, float]) -> None:
     from rich.text import Text
 
-    unknown = f", {figures['n_unknown']:,} unknown" if figures["n_unknown"] else ""
+    unknown = f" ({figures['n_unknown']:,} unknown)" if figures["n_unknown"] else ""
     head = (
-        f"{figures['n_tokens']:,} tokens of {figures['vocab_size']:,}, "
-        f"{figures['characters_per_token']:.2f} characters or {figures['bytes_per_token']:.2f} bytes each{unknown}"
+        f"{figures['n_tokens']:,} token{'' if figures['n_tokens'] == 1 else 's'}{unknown}, "
+        f"{figures['characters_per_token']:.2f} characters and {figures['bytes_per_token']:.2f} bytes per token, "
+        f"vocabulary of {figures['vocab_size']:,}"
     )
     console = terminal.stdout()
     console.print(Text.assemble((f"{name:<11} ", "bold"), (head, "dim")))
