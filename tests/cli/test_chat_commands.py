@@ -245,10 +245,10 @@ def test_the_table_shows_the_cost_against_the_base_and_leaves_out_empty_columns(
     assert "wins against earlier" not in header
     columns = [title.lower() for title in header]
     dpo = dict(zip(columns, rows[2], strict=True))
-    assert (dpo["correct"], dpo["wins against sft"]) == ("50.0%", "62.5% [50.0, 75.0]")
+    assert (dpo["correct"], dpo["wins against sft"]) == ("50.0%", "62 % (50 to 75 %)")
     assert (dpo["best of 16"], dpo["kl, nats/reply"], dpo["ended"]) == ("–", "1.23", "100.0%")
     assert (dpo["bits/byte"], dpo["against base"]) == ("2.100", "+5.0%")
-    assert rows[1][columns.index("best of 16")] == "62.5% [50.0, 75.0]"
+    assert rows[1][columns.index("best of 16")] == "62 % (50 to 75 %)"
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ WRONG: dict[Any, list[Any]] = {
 WRONG_OF: dict[str, list[Any]] = {
     "training": [5, "abc", True, [1], {"nonsense": 1}],
     "static": ["nonsense", 5, True, None, [], {}, {"species": "ngram", "settings": {"vocab_size": 5}}],
+    "base": ["nonsense", "chat", "unigram", 5, True, None, [], {}],
+    "settings": [5, "abc", True, [1], {"nonsense": 1}, {"vocab_size": 5}],
     "members": ["ngram", 5, True, None, [], {}, [5], [None], {"ngram": 5}, {"ngram": {"name": "trigram"}}],
 }
 

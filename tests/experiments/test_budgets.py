@@ -24,11 +24,13 @@ def test_each_budget_is_larger_than_the_one_before() -> None:
 
 
 def test_presets_have_known_names_and_valid_settings() -> None:
-    known = {*BUDGETS, "bytes", "tiny", "ladder", *(f"ladder/{name}" for name in [*BUDGETS, *sources.names()])}
+    known = {*BUDGETS, "bytes", "chat", "tiny", "ladder", *(f"ladder/{name}" for name in [*BUDGETS, *sources.names()])}
     for species in zoo.built_in_names():
         for preset, settings in zoo.presets(species).items():
             assert preset in known, (species, preset)
             assert zoo.create(species, 50, **settings).vocab_size == 50
+            after = merged(settings_for(species, "quick"), settings) if preset == "chat" else settings
+            assert zoo.create(species, 50, **after).vocab_size == 50
 
 
 def test_training_tokens_are_scaled_at_any_depth() -> None:

@@ -28,15 +28,20 @@ from lmzoo.system.placement import Device
 def chat(
     vocab_size: int, *, base: str = "transformer", settings: Mapping[str, Any] | None = None, device: Device = "cpu"
 ) -> NeuralLM:
-    """Creates an untrained chat model: a network of the kind `base` in the zoo, such as "lstm".
+    """Creates a chat model with the network of the species `base`, such as "lstm", and its `settings`.
 
-    `settings` are keyword arguments of the function that creates such a network. `vocab_size` includes the special
-    tokens of the chat template. `device` is where the network computes, such as "cpu" or "cuda". Raises
-    ConfigurationError if `base` is not a neural network.
+    `vocab_size` includes the special tokens of the chat template. Raises ConfigurationError if the base is not a neural
+    network that learns from text, or if `settings` is no mapping of its settings.
     """
+    if not isinstance(base, str):
+        raise ConfigurationError(f"base must be the name of a species, such as lstm; got {base!r}")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigurationError(f"settings must be a mapping of the base's settings to values, got {settings!r}")
+    if zoo.card(base).learns_from != "text":
+        raise ConfigurationError(f"the base of a chat model must be a model of text, such as lstm; got '{base}'")
     model = zoo.create(base, vocab_size, device=device, **(settings or {}))
     if not isinstance(model, NeuralLM):
-        raise ConfigurationError(f"a chat model needs a neural network as its base, but '{base}' is none")
+        raise ConfigurationError(f"the base of a chat model must be a neural network, such as lstm; got '{base}'")
     return model
 
 

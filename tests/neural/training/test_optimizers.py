@@ -18,6 +18,7 @@ from lmzoo.neural import neural_lm
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk
 from lmzoo.neural.objectives.objective import Step
+from lmzoo.neural.training import optimizers
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
 
@@ -56,13 +57,13 @@ def test_inverse_sqrt_needs_a_warm_up() -> None:
 
 def test_muon_is_for_matrices_between_hidden_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[tuple[int, ...]]] = []
-    real = torch.optim.Muon
+    real = optimizers.Muon
 
-    def noted(params: list[torch.nn.Parameter], **settings: Any) -> torch.optim.Muon:
+    def noted(params: list[torch.nn.Parameter], **settings: Any) -> optimizers.Muon:
         seen.append([tuple(parameter.shape) for parameter in params])
         return real(params, **settings)
 
-    monkeypatch.setattr(torch.optim, "Muon", noted)
+    monkeypatch.setattr(optimizers, "Muon", noted)
     transformer(optimizer="muon", tokens=0).fit(data())
     # What reads two n-grams of 32 numbers, and two blocks; not the table of tokens or that of n-grams.
     assert seen == [[(16, 64)] + [(48, 16), (16, 16), (64, 16), (16, 64)] * 2]
