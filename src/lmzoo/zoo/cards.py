@@ -340,7 +340,7 @@ CARDS = (
             "Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022; R. Rafailov et al., "
             "Direct Preference Optimization, NeurIPS 2023."
         ),
-        cites=("christiano2017", "schulman2017", "ouyang2022", "rafailov2023"),
+        cites=("christiano2017", "schulman2017", "ouyang2022", "gao2022", "rafailov2023"),
         beware="Bits per byte of text do not measure what this model was trained for.",
         tolerance=1e-4,
         learns_from="conversations",
