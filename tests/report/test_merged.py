@@ -109,9 +109,9 @@ def test_every_species_names_its_papers() -> None:
             fields = dict(re.findall(r"^  (\w+) *= \{(.+)\},$", entry, re.MULTILINE))
             assert {"author", "title", "year"} <= set(fields)
             surname, year = re.fullmatch(r"([a-z]+)(\d{4})", key).groups()  # pyright: ignore[reportOptionalMemberAccess]
-            assert fields["author"].lower().startswith(surname)
+            assert fields["author"].lstrip("{").lower().startswith(surname)
             assert year in fields["year"] + fields.get("note", "")
-            assert surname.capitalize() in card.paper
+            assert surname in card.paper.lower()
             assert year in card.paper
 
 

@@ -336,8 +336,9 @@ CARDS = (
         changed="Learning from rankings: people need not write good replies, only recognise them.",
         limits="It learns what rankings reward, which need not be the truth, and predicts text worse than its base.",
         paper=(
-            "P. Christiano et al., Deep Reinforcement Learning from Human Preferences, NIPS 2017; L. Ouyang et al., "
-            "Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022; R. Rafailov et al., "
+            "P. Christiano et al., Deep Reinforcement Learning from Human Preferences, NIPS 2017; J. Schulman et al., "
+            "Proximal Policy Optimization, 2017; L. Ouyang et al., Training Language Models to Follow Instructions, "
+            "NeurIPS 2022; L. Gao et al., Scaling Laws for Reward Model Overoptimization, 2022; R. Rafailov et al., "
             "Direct Preference Optimization, NeurIPS 2023."
         ),
         cites=("christiano2017", "schulman2017", "ouyang2022", "gao2022", "rafailov2023"),
