@@ -10,7 +10,7 @@ format of OpenAI's fine-tuning service and of the library TRL:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,15 @@ def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -
 
 def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> None:
     """Writes conversations to a file of JSON lines, atomically: after an error, no incomplete file is left."""
+    write_objects(path, ({"messages": as_json(conversation)} for conversation in conversations))
+
+
+def write_objects(path: str | Path, objects: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects to a file, one in each line, atomically: after an error, no incomplete file is left."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for conversation in conversations:
-            file.write(json.dumps({"messages": as_json(conversation)}, ensure_ascii=False) + "\n")
+        file.writelines(map(json_line, objects))
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """Returns a JSON object as one line of a file of JSON lines, with its line end."""
+    return json.dumps(value, ensure_ascii=False) + "\n"

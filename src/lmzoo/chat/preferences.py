@@ -16,7 +16,6 @@ be lists with one message of the assistant.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +25,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from lmzoo.chat.conversation import Conversation, as_json, parse_messages, read_objects, user
+from lmzoo.chat.conversation import (
+    Conversation,
+    as_json,
+    json_line,
+    parse_messages,
+    read_objects,
+    user,
+    write_objects,
+)
 from lmzoo.errors import CorpusError, UsageError
-from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_json
 
 
@@ -84,7 +90,7 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(map(_line, rankings))
+    lines = "".join(json_line(_as_json(ranking)) for ranking in rankings)
     with FileLock(f"{path}.lock"), path.open("ab+") as file:
         n_bytes, separator = _complete_part(path.read_bytes())
         file.truncate(n_bytes)
@@ -95,12 +101,7 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
 
 def write_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
     """Writes rankings to a new file, or replaces a file: after an error, no incomplete file is left."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(_line(ranking) for ranking in rankings)
-
-
-def _line(ranking: Ranking) -> str:
-    return json.dumps(_as_json(ranking), ensure_ascii=False) + "\n"
+    write_objects(path, map(_as_json, rankings))
 
 
 def _complete_part(data: bytes) -> tuple[int, str]:
@@ -136,7 +137,7 @@ def rankings_fingerprint(rankings: Iterable[Ranking]) -> str:
     """Returns the SHA-256 hash of rankings, in hexadecimal."""
     digest = hashlib.sha256()
     for ranking in rankings:
-        digest.update(_line(ranking).encode())
+        digest.update(json_line(_as_json(ranking)).encode())
     return digest.hexdigest()
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lmzoo.chat.conversation import Conversation, as_json, parse_messages, read_objects
+from lmzoo.chat.conversation import Conversation, as_json, parse_messages, read_objects, write_objects
 from lmzoo.chat.preferences import Ranking
 from lmzoo.errors import CorpusError, UsageError
-from lmzoo.system.files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,7 @@ class Comparison:
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> None:
     """Writes comparisons to a file of JSON lines, each with the fields "prompt" and "replies"."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for one in comparisons:
-            entry = {"prompt": as_json(one.prompt), "replies": [one.first, one.second]}
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    write_objects(path, ({"prompt": as_json(one.prompt), "replies": [one.first, one.second]} for one in comparisons))
 
 
 def read_comparisons(path: str | Path) -> list[Comparison]:

@@ -12,11 +12,9 @@ For generated instructions, it also has the name of the task and the correct ans
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +25,7 @@ from lmzoo.chat.conversation import (
     read_conversations,
     read_objects,
     write_conversations,
+    write_objects,
 )
 from lmzoo.chat.instructions import Instruction, demonstrations, instructions, word_lists
 from lmzoo.chat.template import with_chat_tokens
@@ -35,7 +34,7 @@ from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
 from lmzoo.errors import CorpusError
 from lmzoo.experiments.align.plan import AlignPlan
 from lmzoo.predictor import Predictor
-from lmzoo.system.files import atomic_file, atomic_folder
+from lmzoo.system.files import atomic_folder
 
 _N_VALID = 400
 _SEEDS = {"demonstrations": 1, "prompts": 2, "test": 3}
@@ -128,8 +127,8 @@ def _write_own(data: Path, conversations: Sequence[Conversation]) -> None:
     write_conversations(data / "demonstrations.jsonl", train)
     write_conversations(data / "valid.jsonl", valid)
     prompts = [prompt for conversation in train for prompt in _prompts_of(conversation)]
-    _write_lines(data / "prompts.jsonl", ({"prompt": as_json(prompt)} for prompt in dict.fromkeys(prompts)))
-    _write_lines(data / "test.jsonl", ())
+    write_objects(data / "prompts.jsonl", ({"prompt": as_json(prompt)} for prompt in dict.fromkeys(prompts)))
+    write_objects(data / "test.jsonl", ())
 
 
 def _prompts_of(conversation: Conversation) -> list[Conversation]:
@@ -142,16 +141,10 @@ def _prompts_of(conversation: Conversation) -> list[Conversation]:
 
 
 def _write_prompts(path: Path, prompts: Iterable[Instruction]) -> None:
-    _write_lines(
+    write_objects(
         path,
         ({"prompt": as_json(one.conversation), "task": one.task, "answer": one.answer} for one in prompts),
     )
-
-
-def _write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _read_prompts(path: Path) -> list[tuple[Conversation, Instruction | None]]:

@@ -5,16 +5,14 @@ The replies are stored in the run folder, as `replies/STAGE.jsonl`, so that late
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.chat.conversation import read_objects
+from lmzoo.chat.conversation import read_objects, write_objects
 from lmzoo.chat.instructions import Instruction, judge
 from lmzoo.chat.replies import GREEDY, Reply, sample_replies
 from lmzoo.chat.reward_model import RewardModel
@@ -28,7 +26,7 @@ from lmzoo.generation import Decoding, generate_batch
 from lmzoo.metrics import bits_per_byte
 from lmzoo.neural.objectives.dpo import text_log_probs
 from lmzoo.predictor import Predictor
-from lmzoo.system.files import atomic_file, make_folder
+from lmzoo.system.files import make_folder
 
 _SEED = 4
 """Seed of the sampled replies, the same for all stages, so that their differences are not due to chance alone."""
@@ -136,9 +134,10 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
     """Writes the replies of a stage to the run folder, one held-out instruction in each line."""
     path = replies_path(folder, stage)
     make_folder(path.parent)
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for instruction, likeliest, sampled in zip(test, replies.likeliest, replies.sampled, strict=True):
-            entry: dict[str, Any] = {
+    write_objects(
+        path,
+        (
+            {
                 "task": instruction.task,
                 "prompt": instruction.prompt,
                 "answer": instruction.answer,
@@ -146,7 +145,9 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
                 "sampled": sampled.text,
                 "score": judge(instruction, sampled.text).score,
             }
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            for instruction, likeliest, sampled in zip(test, replies.likeliest, replies.sampled, strict=True)
+        ),
+    )
 
 
 def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
