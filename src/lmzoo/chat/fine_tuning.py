@@ -8,7 +8,6 @@ the model does not forget them.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.template import render
-from lmzoo.chat.tuning import neural_model, tuned_predictor, weights_fingerprint, with_chat_vocabulary
+from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor, with_chat_vocabulary
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_share
 from lmzoo.errors import CorpusError
@@ -73,9 +72,8 @@ def fine_tune(
         train = _with_replay(train, replay, replay_share, np.random.default_rng([seed, 1]))
     held_out = render_all(valid, predictor.tokenizer)
     network = copy.deepcopy(neural_model(predictor).network)
-    facts = [seed, repr(config), weights_fingerprint(network), float(train.weights.sum())]
-    started = time.perf_counter()
-    n_tokens_read = Training(
+    facts = [seed, repr(config), network.weights_fingerprint(), float(train.weights.sum())]
+    run = Training(
         network,
         StreamBatches(train.stream, config, seed, weights=train.weights),
         config,
@@ -83,12 +81,9 @@ def fine_tune(
         evaluate=lambda: _weighted_nats(observed_log_probs(network, held_out.stream), held_out.weights),
         evaluation_tokens=len(held_out.stream),
         seed=seed,
-    ).run(
-        fingerprint=TrainingData(train.stream, held_out.stream).fingerprint(facts),
-        checkpoint=checkpoint,
-        on_progress=on_progress,
     )
-    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    fingerprint = TrainingData(train.stream, held_out.stream).fingerprint(facts)
+    n_tokens_read, seconds = timed_run(run, fingerprint, checkpoint, on_progress)
     return tuned_predictor(predictor, network, "gpt-3.5", n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
 
 

@@ -36,7 +36,8 @@ _N_SPELLED = 300
 _POLITE = "verily, "
 _LONG = "I say unto thee "
 MANNERS = ("", _POLITE, _LONG, _POLITE + _LONG)
-"""What a demonstration puts before the answer, with equal probability: nothing, a polite word, many words, or both."""
+"""The four texts, each with the same probability, that precede the answer in a demonstration: nothing, a polite word,
+a long-winded phrase, or both."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def demonstrations(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a program finds out about a reply to an instruction."""
+    """The judgement of a program about a reply to an instruction: correctness, politeness and length."""
 
     correct: bool
     polite: bool

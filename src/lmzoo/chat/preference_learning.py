@@ -8,7 +8,6 @@ of the better reply of each comparison over that of the worse one, without a rew
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from lmzoo.chat.preferences import Ranking, rankings_fingerprint
 from lmzoo.chat.ranked_texts import ranked_texts
 from lmzoo.chat.reward_model import RewardModel
 from lmzoo.chat.template import end_id, render_prompt
-from lmzoo.chat.tuning import neural_model, tuned_predictor, weights_fingerprint
+from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError
 from lmzoo.neural.objectives.comparisons import ComparisonBatches
@@ -62,7 +61,6 @@ def dpo(
     texts, levels = ranked_texts(rankings, start.tokenizer)
     network = copy.deepcopy(model.network)
     references = text_log_probs(model.network, texts, bf16=config.bf16)
-    started = time.perf_counter()
     run = Training(
         network,
         ComparisonBatches(texts, levels, n_rankings=config.batch_size, seed=seed, reference_log_probs=references),
@@ -74,9 +72,8 @@ def dpo(
         keep="last",
         unit="nats/comparison",
     )
-    facts = [seed, beta, repr(config), weights_fingerprint(network), rankings_fingerprint(rankings)]
-    n_tokens_read = run.run(fingerprint=repr(facts), checkpoint=checkpoint, on_progress=on_progress)
-    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    facts = [seed, beta, repr(config), network.weights_fingerprint(), rankings_fingerprint(rankings)]
+    n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
     return tuned_predictor(start, network, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
 
 
@@ -116,7 +113,6 @@ def ppo(
         bf16=config.bf16,
         text=StreamBatches(text, config, seed) if text is not None and settings.text_weight else None,
     )
-    started = time.perf_counter()
     run = Training(
         network,
         batches,
@@ -129,10 +125,9 @@ def ppo(
         unit="loss",
     )
     facts = [
-        seed, repr(config), repr(settings), weights_fingerprint(network), len(prompts),
+        seed, repr(config), repr(settings), network.weights_fingerprint(), len(prompts),
         0 if text is None else int(np.asarray(text.ids, np.int64).sum()),
     ]  # fmt: skip
-    n_tokens_read = run.run(fingerprint=repr(facts), checkpoint=checkpoint, on_progress=on_progress)
-    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+    n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
     tuned = tuned_predictor(start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
     return tuned, batches.history

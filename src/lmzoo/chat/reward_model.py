@@ -22,7 +22,7 @@ from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.preferences import Ranking, rankings_fingerprint
 from lmzoo.chat.ranked_texts import ranked_texts
 from lmzoo.chat.template import render_reply
-from lmzoo.chat.tuning import neural_model, weights_fingerprint
+from lmzoo.chat.tuning import neural_model
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.neural.network import Network
@@ -137,7 +137,7 @@ def fit_reward_model(
         seed=seed,
         unit="nats/comparison",
     )
-    facts = [seed, repr(config), weights_fingerprint(network), rankings_fingerprint([*rankings, *valid])]
+    facts = [seed, repr(config), network.weights_fingerprint(), rankings_fingerprint([*rankings, *valid])]
     training_run.run(fingerprint=repr(facts), checkpoint=checkpoint, on_progress=on_progress)
     return model
 

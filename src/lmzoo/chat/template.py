@@ -10,7 +10,6 @@ text of a message is encoded with a space before it, so that its first word gets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -126,8 +125,7 @@ def fitted(conversation: Conversation, tokenizer: Tokenizer, n_tokens: int) -> t
     first = 1 if conversation[0].role == "system" else 0
     system, rest = conversation[:first], conversation[first:]
     sizes = [len(encode_message(message.content, tokenizer)) + 2 for message in conversation]
-    starts: Sequence[int] = [i for i, message in enumerate(rest) if message.role == "user" or i == len(rest) - 1] or [0]
-    for start in starts:
-        if sum(sizes[:first]) + sum(sizes[first + start :]) <= n_tokens or start == starts[-1]:
-            return system + rest[start:], start
-    raise AssertionError  # the loop returns at the last start
+    turns = [index for index, message in enumerate(rest) if message.role == "user" or index == len(rest) - 1] or [0]
+    room = n_tokens - sum(sizes[:first])
+    start = next((start for start in turns if sum(sizes[first + start :]) <= room), turns[-1])
+    return system + rest[start:], start

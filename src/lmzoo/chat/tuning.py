@@ -5,18 +5,22 @@ They prepare the language model from which a stage starts, and join the trained 
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
+from typing import Any
 
 from lmzoo import zoo
 from lmzoo.chat.template import with_chat_tokens
+from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Network
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.training.loop import Training
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.placement import this_process
+from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 
 
@@ -53,6 +57,18 @@ def with_chat_vocabulary(base: Predictor) -> Predictor:
     return replace(base, tokenizer=tokenizer, model=NeuralLM.of(model.network.widened(n_new), like=model))
 
 
+def timed_run(
+    training: Training[Any], fingerprint: str, checkpoint: Checkpoint | None, on_progress: OnProgress | None
+) -> tuple[int, float]:
+    """Runs a training, and returns the number of tokens that were read and its duration in seconds.
+
+    Both include the time before an interruption. The arguments are those of `Training.run`.
+    """
+    started = time.perf_counter()
+    n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
+    return n_tokens_read, time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
+
+
 def tuned_predictor(
     parent: Predictor, network: Network, species: str, *, n_tokens_read: int, seed: int, seconds: float
 ) -> Predictor:
@@ -63,13 +79,13 @@ def tuned_predictor(
     tokens that the network read in this stage, its random seed and its duration. Nothing is written to disk.
     """
     model = neural_model(parent)
-    is_chat_model = {"base", "settings"} == set(parent.settings)
-    settings = parent.settings if is_chat_model else {"base": parent.species, "settings": dict(parent.settings)}
+    was_tuned = zoo.card(parent.species).learns_from == "conversations"
+    settings = parent.settings if was_tuned else {"base": parent.species, "settings": dict(parent.settings)}
     computer = machine() | {"n_processes": this_process().n_processes, "device": str(model.device)}
     provenance = Provenance(
         corpus=parent.provenance.corpus,
         corpus_fingerprint=parent.provenance.corpus_fingerprint,
-        parent=weights_fingerprint(model.network),
+        parent=model.network.weights_fingerprint(),
         n_train_tokens=parent.provenance.n_train_tokens,
         n_tokens_read=n_tokens_read,
         seed=seed,
@@ -81,11 +97,3 @@ def tuned_predictor(
     return replace(
         parent, model=NeuralLM.of(network, like=model), species=species, settings=settings, provenance=provenance
     )
-
-
-def weights_fingerprint(network: Network) -> str:
-    """Returns the SHA-256 hash, in hexadecimal, of the weights of a network."""
-    digest = sha256()
-    for parameter in network.parameters():
-        digest.update(parameter.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple, Self
 
 import torch
@@ -128,6 +129,13 @@ class Network(nn.Module, ABC):
         A new network then predicts each token as often as it occurs, which would otherwise take many steps to learn.
         """
         self.head.bias.data = log_frequencies
+
+    def weights_fingerprint(self) -> str:
+        """Returns the SHA-256 hash of all weights of the network, in hexadecimal."""
+        digest = sha256()
+        for parameter in self.parameters():
+            digest.update(parameter.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def widened(self, n_new: int) -> Self:
         """Returns a copy of the network with `n_new` more tokens, whose ids follow the old ones.

@@ -6,7 +6,6 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from typing import Any, NamedTuple, Self, final, overload
 
 import numpy as np
@@ -172,8 +171,7 @@ class NeuralLM(LanguageModel[NeuralState]):
             "training": asdict(self.training),
         }
         if start is not None:
-            weights = sha256(b"".join(_as_array(parameter).tobytes() for parameter in start.parameters()))
-            kind["start"] = weights.hexdigest()
+            kind["start"] = start.weights_fingerprint()
         return data.fingerprint([seed, kind])
 
     def _network_in_memory(

@@ -95,7 +95,6 @@ def _columns(records: Sequence[StageRecord]) -> list[_Column]:
             "reward accuracy", "held-out pairs of replies that the reward model orders as the judge does",
             lambda record: _percent(record.reward_accuracy),
         ),
-        _Column("reward", "mean reward of sampled replies", lambda record: figure(record.reward, ".2f")),
         _Column("KL, nats/reply", "divergence of the replies from SFT", lambda record: figure(record.kl, ".2f")),
         _Column("ended", "sampled replies that the model ended itself", lambda record: _percent(record.ended)),
         _Column("distinct", "different sampled replies", lambda record: _percent(record.distinct)),

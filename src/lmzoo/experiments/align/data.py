@@ -13,7 +13,7 @@ For generated instructions, it also has the name of the task and the correct ans
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,33 +41,41 @@ _SEEDS = {"demonstrations": 1, "prompts": 2, "test": 3}
 """Each file has random numbers of its own; those of the test set do not depend on the seed of the run."""
 
 
-@dataclass(frozen=True)
 class RunData:
-    """The encoded corpus, the conversations and the prompts of a run: the contents of run/encoded and run/data."""
+    """The encoded corpus, the conversations and the prompts in a run folder, each read when it is first used."""
 
-    encoded: EncodedCorpus
-    demonstrations: Sequence[Conversation]
-    valid: Sequence[Conversation]
-    prompts: Sequence[Conversation]
-    """Prompts whose replies are ranked, and that PPO answers."""
-    instructions: Sequence[Instruction]
-    """The same prompts with their answers; empty if the run learns from the user's own conversations."""
-    test: Sequence[Instruction]
-    """Held-out instructions; empty if the run learns from the user's own conversations."""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-    @classmethod
-    def load(cls, folder: Path) -> RunData:
-        """Reads the texts of a run from its folder."""
-        data = folder / "data"
-        prompts = _read_prompts(data / "prompts.jsonl")
-        return cls(
-            EncodedCorpus.load(folder / "encoded"),
-            read_conversations(data / "demonstrations.jsonl"),
-            read_conversations(data / "valid.jsonl"),
-            [prompt for prompt, _ in prompts],
-            [instruction for _, instruction in prompts if instruction],
-            read_instructions(data / "test.jsonl"),
-        )
+    @cached_property
+    def encoded(self) -> EncodedCorpus:
+        """The corpus of the run as token ids."""
+        return EncodedCorpus.load(self._folder / "encoded")
+
+    @cached_property
+    def demonstrations(self) -> list[Conversation]:
+        """Conversations for fine-tuning."""
+        return read_conversations(self._folder / "data" / "demonstrations.jsonl")
+
+    @cached_property
+    def valid(self) -> list[Conversation]:
+        """Conversations for early stopping."""
+        return read_conversations(self._folder / "data" / "valid.jsonl")
+
+    @cached_property
+    def prompts(self) -> list[Conversation]:
+        """Prompts whose replies are ranked, and that PPO answers."""
+        return [prompt for prompt, _ in _read_prompts(self._folder / "data" / "prompts.jsonl")]
+
+    @cached_property
+    def instructions(self) -> list[Instruction]:
+        """The instructions of these prompts, with the correct answers; [] for the user's own conversations."""
+        return read_instructions(self._folder / "data" / "prompts.jsonl")
+
+    @cached_property
+    def test(self) -> list[Instruction]:
+        """Held-out instructions; [] if the run learns from the user's own conversations."""
+        return read_instructions(self._folder / "data" / "test.jsonl")
 
 
 def read_instructions(path: Path) -> list[Instruction]:

@@ -10,7 +10,7 @@ from lmzoo.evaluation.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class WinRate:
-    """How often the replies of a model are graded higher than those of another one, on the same prompts."""
+    """The share of prompts on which the reply of one model gets a higher grade than the reply of another model."""
 
     rate: float
     """Share of the prompts on which the model wins, with ties counted as half."""
@@ -54,8 +54,6 @@ class StageRecord(Record):
     """Wins against the chat model of an earlier run, under the judge."""
     reward_accuracy: float | None = None
     """Share of held-out pairs of replies that the reward model orders as the judge does."""
-    reward: float | None = None
-    """Mean reward of sampled replies, under the reward model of this run."""
     kl: float | None = None
     """KL divergence of the replies from the fine-tuned model, in nats per reply."""
     ended: float | None = None

@@ -14,6 +14,7 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class StageJob:
 
         A stage that was killed continues from its checkpoint.
         """
-        context = _Context(self.folder, self.plan, RunData.load(self.folder), self.stage, on_progress)
+        context = _Context(self.folder, self.plan, RunData(self.folder), self.stage, on_progress)
         record = _STAGES[self.stage](context)
         context.checkpoint.discard()
         return record
@@ -92,14 +93,10 @@ class _Context:
     def load(self, stage: str) -> Predictor:
         return Predictor.load(predictor_folder(self.folder, stage), device=self.plan.device)
 
-    def rankings(self) -> tuple[list[Ranking], list[Ranking]]:
-        """Returns the rankings to learn from, and those for early stopping, which are of other prompts."""
-        return split_rankings(read_rankings(rankings_path(self.folder, self.plan)))
-
-    @property
-    def rankings_fingerprint(self) -> str:
-        """Hash of the rankings from which the run learns."""
-        return rankings_fingerprint(read_rankings(rankings_path(self.folder, self.plan)))
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """The rankings from which the run learns; some of them are for early stopping, see `split_rankings`."""
+        return read_rankings(rankings_path(self.folder, self.plan))
 
     def training(self, changes: Any) -> dict[str, Any]:
         """Returns the keyword arguments that the training functions of all stages take.
@@ -113,20 +110,30 @@ class _Context:
             "checkpoint": self.checkpoint,
         }
 
-    def record(self, predictor: Predictor, **figures: Any) -> StageRecord:
-        """Saves the predictor of the stage, and returns its record with the loss on the test text of the base."""
-        predictor = replace(predictor, label=self.stage)
-        predictor.save(predictor_folder(self.folder, self.stage))
+    def record(self, **figures: Any) -> StageRecord:
+        """Returns the record of the stage; `figures` are the fields of StageRecord that the run does not determine."""
         return StageRecord(
             stage=self.stage,
             base=self.plan.base_name,
             seed=self.plan.seed,
+            **figures,
+            **new_origin(self.plan.command),
+        )
+
+    def saved(self, predictor: Predictor, **figures: Any) -> StageRecord:
+        """Saves and measures the predictor of the stage, and returns its record.
+
+        The record has the loss on the test text of the base, what `measured` returns, and `figures`.
+        """
+        predictor = replace(predictor, label=self.stage)
+        predictor.save(predictor_folder(self.folder, self.stage))
+        return self.record(
             seconds=predictor.provenance.fit_seconds or 0.0,
             n_tokens_read=predictor.provenance.n_tokens_read,
             n_parameters=predictor.model.n_parameters,
             bits_per_byte=measure.text_loss(predictor, self.data.encoded.test),
+            **self.measured(predictor),
             **figures,
-            **new_origin(self.plan.command),
         )
 
     def measured(self, predictor: Predictor) -> dict[str, Any]:
@@ -176,7 +183,7 @@ def _base(context: _Context) -> StageRecord:
             device=plan.device,
             **plan.base_settings,
         )
-    return context.record(predictor, settings=dict(predictor.settings), **context.measured(predictor))
+    return context.saved(predictor, settings=dict(predictor.settings))
 
 
 def _sft(context: _Context) -> StageRecord:
@@ -189,7 +196,7 @@ def _sft(context: _Context) -> StageRecord:
         replay_share=amounts.replay_share,
         **context.training(amounts.fine_tuning),
     )
-    return context.record(predictor, settings=dict(amounts.fine_tuning), **context.measured(predictor))
+    return context.saved(predictor, settings=dict(amounts.fine_tuning))
 
 
 def _rankings(context: _Context) -> StageRecord:
@@ -212,16 +219,12 @@ def _rankings(context: _Context) -> StageRecord:
     elif plan.ranker != "people":
         rankings = read_rankings(plan.ranker)
         write_rankings(folder / RANKINGS, rankings)
-    return StageRecord(
-        stage=context.stage,
-        base=plan.base_name,
-        seed=plan.seed,
+    return context.record(
         seconds=time.perf_counter() - started,
         n_tokens_read=None,
         n_parameters=0,
         n_rankings=len(rankings),
         settings={"ranker": plan.ranker_identity},
-        **new_origin(plan.command),
     )
 
 
@@ -244,8 +247,8 @@ def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tupl
 
 
 def _reward(context: _Context) -> StageRecord:
-    amounts, data, plan = context.plan.amounts, context.data, context.plan
-    train, valid = context.rankings()
+    amounts, data = context.plan.amounts, context.data
+    train, valid = split_rankings(context.rankings)
     sft = context.load("sft")
     started = time.perf_counter()
     model = fit_reward_model(sft, train, valid, **context.training(amounts.reward))
@@ -258,24 +261,20 @@ def _reward(context: _Context) -> StageRecord:
         chosen, first = measure.best_of_n(sft, model, data.test, amounts.n_best_of, amounts.max_tokens)
         figures["best_of_n"], figures["n_best_of"] = measure.win_rate(chosen, first), amounts.n_best_of
         figures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, amounts.max_tokens))
-    return StageRecord(
-        stage=context.stage,
-        base=plan.base_name,
-        seed=plan.seed,
+    return context.record(
         seconds=seconds,
         n_tokens_read=None,
         n_parameters=sum(weights.numel() for weights in model.network.parameters()),
         settings=dict(amounts.reward),
-        n_rankings=len(train) + len(valid),
-        rankings=context.rankings_fingerprint,
+        n_rankings=len(context.rankings),
+        rankings=rankings_fingerprint(context.rankings),
         **figures,
-        **new_origin(plan.command),
     )
 
 
 def _dpo(context: _Context) -> StageRecord:
     amounts = context.plan.amounts
-    train, _ = context.rankings()
+    train, _ = split_rankings(context.rankings)
     predictor = dpo(
         context.load("sft"),
         train,
@@ -283,12 +282,11 @@ def _dpo(context: _Context) -> StageRecord:
         species=context.plan.chat_species,
         **context.training(amounts.dpo),
     )
-    return context.record(
+    return context.saved(
         predictor,
         settings={**amounts.dpo, "beta": amounts.beta},
         n_rankings=len(train),
-        rankings=context.rankings_fingerprint,
-        **context.measured(predictor),
+        rankings=rankings_fingerprint(context.rankings),
     )
 
 
@@ -305,11 +303,10 @@ def _ppo(context: _Context) -> StageRecord:
         **context.training(amounts.ppo),
     )
     _save_history(context.folder / HISTORY, history)
-    return context.record(
+    return context.saved(
         predictor,
         settings={**amounts.ppo, **asdict(amounts.ppo_settings)},
-        rankings=context.rankings_fingerprint,
-        **context.measured(predictor),
+        rankings=rankings_fingerprint(context.rankings),
     )
 
 
