@@ -39,7 +39,7 @@ class CodeRecord(Record):
     corpus_fingerprint: str
     """Hash of the documents of the corpus."""
     protocol: str
-    """How the corpus was split into documents."""
+    """The rule by which the text of the corpus was divided into documents, in one line."""
     tokenizer: str
     """"byte" or "char"."""
     n_bytes: int

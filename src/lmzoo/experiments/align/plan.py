@@ -35,14 +35,14 @@ class AlignPlan:
     tokenizer: str = "bpe:2048"
     """Specification of the tokenizer of a base that is trained here."""
     preset: str = "quick"
-    """How much each stage learns: the name of a preset."""
+    """Name of the preset, such as "quick", which sets the amount of data and the training settings of each stage."""
     methods: Sequence[str] = METHODS
-    """How the model learns from rankings: "dpo", "ppo" or both."""
+    """The methods by which models learn from rankings: "dpo", "ppo" or both. Each trains a model of its own."""
     conversations: Path | None = None
     """File of conversations to learn from; None for generated instructions, whose replies a program can check."""
     ranker: str | Path = "judge"
-    """Who ranks the replies: "judge" (a program, for generated instructions), "people" (the votes that `lmzoo rank`
-    collects in the run folder), or a file of rankings."""
+    """The source of the rankings of replies: "judge" (a program, for generated instructions), "people" (the
+    votes that `lmzoo rank` collects in the run folder), or a file of rankings."""
     against: Path | None = None
     """Folder of an earlier run, whose chat model is compared with that of this run."""
     seed: int = 0

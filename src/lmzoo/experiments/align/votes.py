@@ -1,4 +1,4 @@
-"""What the votes of people say: how many there are, and how far people, the judge and the reward model agree."""
+"""A summary of votes: their number, and the agreement of people with each other, the judge and the reward model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from lmzoo.experiments.align.data import read_instructions
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often two sides agree about which of two replies is better, with the number of comparisons they share."""
+    """The agreement of two sides, such as people and the reward model, about which of two replies is better."""
 
     rate: float
+    """Share of the comparisons in which both sides prefer the same reply."""
     n: int
+    """Number of comparisons that both sides have made."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,7 +137,7 @@ class Prior(NamedTuple):
 
 @dataclass
 class SplittingState:
-    """What is needed to resume an interrupted fit of a large hidden Markov model: counts, parameters and scores.
+    """The state of an interrupted fit of a large hidden Markov model: counts, parameters and scores to resume from.
 
     The fit starts with few hidden states, and splits them until it has the requested number. Scores are mean
     log-probabilities of the tokens of the validation set, in nats.

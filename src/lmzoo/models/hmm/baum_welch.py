@@ -73,7 +73,7 @@ _GROUPS: Final[dict[str, Any]] = {"parameters": Parameters, "best_parameters": P
 
 @dataclass
 class EMState:
-    """What is needed to resume an interrupted Baum-Welch fit: parameters, scores and numbers of iterations.
+    """The state of an interrupted Baum-Welch fit, from which it resumes: parameters, scores and numbers of iterations.
 
     Scores are mean log-probabilities of the tokens of the validation set, in nats.
     """

@@ -47,7 +47,7 @@ class PpoSettings:
     max_tokens: int = 24
     """Largest number of tokens of an answer; a longer one is cut off."""
     n_epochs: int = 4
-    """How often the policy learns from an answer."""
+    """Number of times that the policy learns from each sampled answer."""
     n_minibatches: int = 4
     """Number of parts into which the answers are divided, one for each training step; a divisor of `n_answers`."""
     clip: float = 0.2
@@ -67,7 +67,7 @@ class PpoSettings:
     kl_horizon: float = 10_000
     """Number of answers in which the penalty may change by a factor of about 1.2; used with `kl_target` only."""
     unended_penalty: float = 1.0
-    """What is subtracted from the reward of an answer that was cut off, or ended in another way than by its end id."""
+    """Penalty, subtracted from the reward, for an answer that was cut off or did not end with its end id."""
     text_weight: float = 0.0
     """Weight of the next-token loss on text, in nats per token, beside the policy loss (PPO-ptx)."""
 

@@ -39,7 +39,7 @@ Prompts and answers are token ids. An answer includes the id with which it ended
 
 
 class RolloutFigures(NamedTuple):
-    """What is reported of the answers of one rollout: means over all answers, or over all tokens."""
+    """Statistics of the sampled answers of one rollout, as means over all answers or over all tokens."""
 
     reward: float
     """Reward of an answer, without any penalty."""
