@@ -1,0 +1,1 @@
+"""A web server for predictors, with the protocol of OpenAI's API."""

@@ -1,0 +1,39 @@
+"""The predictors that a server offers, by name. Each is loaded when it is first asked for, and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+
+from lmzoo.errors import UnknownNameError
+from lmzoo.predictor import Predictor
+
+
+class ServedModels:
+    """The predictors of a server by name; safe to use from several threads.
+
+    `sources` gives, for each name, a predictor, or the path from which `Predictor.load` loads it.
+    """
+
+    def __init__(self, sources: Mapping[str, Predictor | Path]) -> None:
+        self._sources = dict(sources)
+        self._locks = {name: Lock() for name in sources}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the predictors, in the order in which they were given."""
+        return list(self._sources)
+
+    def get(self, name: str) -> Predictor:
+        """Returns the predictor `name`, after loading it if this was not done before.
+
+        Raises UnknownNameError if there is no such predictor, and the errors of `Predictor.load`.
+        """
+        if name not in self._sources:
+            raise UnknownNameError("model", name, self._sources)
+        with self._locks[name]:
+            source = self._sources[name]
+            if isinstance(source, Path):
+                source = self._sources[name] = Predictor.load(source)
+        return source
