@@ -52,6 +52,9 @@ class Decoding:
         return distribution.top_p(self.top_p).min_p(self.min_p)
 
 
+_UNCHANGED = Decoding()
+
+
 def generate(
     model: LanguageModel[Any],
     prompt_ids: ArrayLike = (),
@@ -125,7 +128,7 @@ def _sample(
 
     At each step, every text that has not ended gets its next token. A text ends with a token in `end_ids`.
     """
-    decoding = decoding or Decoding()
+    decoding = decoding or _UNCHANGED
     different = {context.tobytes(): context for context in contexts}  # equal prompts are read once
     state_of = dict(zip(different, model.states_after(list(different.values())), strict=True))
     states: Sequence[Any] = [state_of[context.tobytes()] for context in contexts]
@@ -138,24 +141,32 @@ def _sample(
             return
         if step:
             states = model.advance_batch(states, token_ids)
-        tokens = _sample_each(model.next_log_probs_batch(states), [rngs[row] for row in rows], decoding)
+        log_probs = model.next_log_probs_batch(states)
+        tokens = sample_each(log_probs, [rngs[row] for row in rows], [decoding] * len(rows))
         token_ids = []
         for row, token in zip(rows, tokens, strict=True):
             token_ids.append(token.token_id)
             yield row, token
 
 
-def _sample_each(
-    log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator], decoding: Decoding
-) -> Iterator[SampledToken]:
-    """Samples a token from each of B distributions, given as log-probabilities (B, V), with B random generators."""
-    if decoding == Decoding() and len(log_probs) > 1:
-        yield from _sample_unchanged(log_probs, rngs)
-        return
-    for row, rng in zip(log_probs, rngs, strict=True):
-        distribution = Distribution(row)
-        token_id = decoding(distribution).sample(rng)
-        yield SampledToken(token_id, distribution.log_prob(token_id))
+def sample_each(
+    log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator], decodings: Sequence[Decoding]
+) -> list[SampledToken]:
+    """Samples a token from each of B distributions, given as log-probabilities (B, V), and returns the B tokens.
+
+    Row b is sampled with the random generator `rngs[b]` and the settings `decodings[b]`.
+    """
+    unchanged = [row for row, decoding in enumerate(decodings) if decoding == _UNCHANGED]
+    tokens: dict[int, SampledToken] = {}
+    if len(unchanged) > 1:
+        rows = log_probs if len(unchanged) == len(log_probs) else log_probs[unchanged]
+        tokens = dict(zip(unchanged, _sample_unchanged(rows, [rngs[row] for row in unchanged]), strict=True))
+    for row in range(len(log_probs)):
+        if row not in tokens:
+            distribution = Distribution(log_probs[row])
+            token_id = decodings[row](distribution).sample(rngs[row])
+            tokens[row] = SampledToken(token_id, distribution.log_prob(token_id))
+    return [tokens[row] for row in range(len(log_probs))]
 
 
 def _sample_unchanged(log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator]) -> Iterator[SampledToken]:

@@ -30,7 +30,7 @@ from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, as_ids
-from lmzoo.streaming import check_stop, decode_pieces, until_stop, without_first_space
+from lmzoo.streaming import PieceDecoder, check_stop, drops_first_space, until_stop
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.placement import Device, this_process
@@ -195,10 +195,11 @@ class Predictor:
     def _pieces(
         self, token_ids: Iterable[int], prompt: str, prompt_ids: NDArray[np.int32], stop: Sequence[str]
     ) -> Iterator[str]:
-        pieces = decode_pieces(self.tokenizer, token_ids, prompt_ids.tolist())
-        if prompt[-1:].isspace() and not self.tokenizer.decode(prompt_ids)[-1:].isspace():
-            pieces = without_first_space(pieces)  # a word tokenizer drops the space at the end of the prompt
-        return until_stop(pieces, stop)
+        before = prompt_ids.tolist()
+        decoder = PieceDecoder(
+            self.tokenizer, before, drop_first_space=drops_first_space(self.tokenizer, prompt, before)
+        )
+        return until_stop(decoder.pieces(token_ids), stop)
 
     def surprisals(self, text: str, *, end_of_text: bool = True) -> Surprisals:
         """Returns the surprisal, rank and entropy of each token of a text, given the text before it, as a list.

@@ -1,44 +1,89 @@
-"""Generated text, piece by piece: decodes token ids as they arrive and ends the text at stop strings."""
+"""Generated text, piece by piece: decodes token ids as they arrive and ends the text at stop strings.
+
+`PieceDecoder` and `StopStrings` are fed one token or one piece at a time. `PieceDecoder.pieces` and `until_stop` do the
+same for iterators.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import final
 
 from lmzoo.errors import ConfigurationError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers import Tokenizer
 
 
-def decode_pieces(tokenizer: Tokenizer, token_ids: Iterable[int], prompt_ids: Sequence[int] = ()) -> Iterator[str]:
-    """Decodes generated token ids as they arrive, and yields pieces of text that hold whole characters only.
+@final
+class PieceDecoder:
+    """Decodes generated token ids to pieces of text that hold whole characters only.
 
-    Stops at EOT (end of text). A character that is split over several tokens is yielded after its last token.
     `prompt_ids` are the ids before the generated ones; they can change the text of the first generated token, for
-    example by a space before a word.
+    example by a space before a word. If `drop_first_space` is True, the first piece begins without such a space. Ids in
+    `skipped` add no text.
     """
-    before = list(prompt_ids)
-    pending: list[int] = []
-    for token_id in token_ids:
-        if token_id == EOT:
-            break
-        pending.append(token_id)
-        text = _text_after(tokenizer, before, pending)
-        if not text.endswith("\ufffd"):  # the last character is whole
-            yield text
-            before, pending = pending, []
-    if pending:
-        yield _text_after(tokenizer, before, pending)
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt_ids: Sequence[int] = (),
+        *,
+        drop_first_space: bool = False,
+        skipped: Collection[int] = (),
+    ) -> None:
+        self._tokenizer, self._skipped = tokenizer, skipped
+        self._before = list(prompt_ids)
+        self._pending: list[int] = []
+        self._drops_space = drop_first_space
+
+    def pieces(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """Yields the pieces of text of generated ids as they arrive, up to EOT (end of text).
+
+        A character that is split over several tokens is yielded after its last token.
+        """
+        for token_id in token_ids:
+            if token_id == EOT:
+                break
+            piece = self.add(token_id)
+            if piece is not None:
+                yield piece
+        if rest := self.rest():
+            yield rest
+
+    def add(self, token_id: int) -> str | None:
+        """Returns the text that is complete with this token; None if its last character is not complete yet."""
+        if token_id in self._skipped:
+            return None
+        self._pending.append(token_id)
+        text = self._text()
+        if text.endswith("\ufffd"):
+            return None
+        return self._finished(text)
+
+    def rest(self) -> str:
+        """Returns the text of the tokens at the end whose last character has stayed incomplete."""
+        return self._finished(self._text()) if self._pending else ""
+
+    def _text(self) -> str:
+        """Returns the text that the pending ids add to the text of the ids before them."""
+        before = self._tokenizer.decode(self._before)
+        return self._tokenizer.decode(self._before + self._pending)[len(before) :]
+
+    def _finished(self, text: str) -> str:
+        """Notes that the pending ids have been decoded as `text`, and returns the text to show."""
+        self._before, self._pending = self._pending, []
+        if self._drops_space:
+            self._drops_space = False
+            return text.removeprefix(" ")
+        return text
 
 
-def _text_after(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> str:
-    """Returns the text that `ids` add to the text of the ids `before` them."""
-    return tokenizer.decode(before + ids)[len(tokenizer.decode(before)) :]
+def drops_first_space(tokenizer: Tokenizer, prompt: str, prompt_ids: Sequence[int]) -> bool:
+    """Returns True if the text after a prompt must begin without the space that decoding puts there.
 
-
-def without_first_space(pieces: Iterable[str]) -> Iterator[str]:
-    """Yields the pieces of a text without the space at the start of the first piece, if there is one."""
-    for index, piece in enumerate(pieces):
-        yield piece if index else piece.removeprefix(" ")
+    A word tokenizer drops the space at the end of the prompt, and writes one before the first generated word.
+    """
+    return prompt[-1:].isspace() and not tokenizer.decode(prompt_ids)[-1:].isspace()
 
 
 def check_stop(stop: Sequence[str]) -> None:
@@ -47,25 +92,47 @@ def check_stop(stop: Sequence[str]) -> None:
         raise ConfigurationError("a stop string must have at least one character, got ''")
 
 
-def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Yields the pieces of a text up to its first stop string, which is left out.
+@final
+class StopStrings:
+    """Ends a text before the first of several stop strings, which may be split over its pieces.
 
-    If the text so far ends with the beginning of a stop string, this end is yielded only when the next piece shows that
+    If the text so far ends with the beginning of a stop string, this end is held back until the next piece shows that
     no stop string follows.
     """
-    waiting = ""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = stop
+        self._waiting = ""
+        self.found = False
+        """True after a stop string; no piece may be added any more."""
+
+    def add(self, piece: str) -> str:
+        """Adds a piece of text, and returns the text that can be shown now."""
+        waiting = self._waiting + piece
+        positions = [position for position in map(waiting.find, self._stop) if position >= 0]
+        if positions:
+            self.found, self._waiting = True, ""
+            return waiting[: min(positions)]
+        n_ready = len(waiting) - max((_overlap(waiting, ending) for ending in self._stop), default=0)
+        self._waiting = waiting[n_ready:]
+        return waiting[:n_ready]
+
+    def rest(self) -> str:
+        """Returns the text that was held back, when the text has ended without a stop string."""
+        return self._waiting
+
+
+def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Yields the pieces of a text up to its first stop string, which is left out; see `StopStrings`."""
+    scanner = StopStrings(stop)
     for piece in pieces:
-        waiting += piece
-        found = [position for position in map(waiting.find, stop) if position >= 0]
-        if found:
-            yield waiting[: min(found)]
+        ready = scanner.add(piece)
+        if ready or scanner.found:
+            yield ready
+        if scanner.found:
             return
-        ready = len(waiting) - max((_overlap(waiting, ending) for ending in stop), default=0)
-        if ready:
-            yield waiting[:ready]
-            waiting = waiting[ready:]
-    if waiting:
-        yield waiting
+    if rest := scanner.rest():
+        yield rest
 
 
 def _overlap(text: str, stop: str) -> int:

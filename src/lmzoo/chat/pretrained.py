@@ -11,9 +11,10 @@ from lmzoo.chat.conversation import Conversation, as_json
 from lmzoo.distribution import Distribution
 from lmzoo.errors import UsageError
 from lmzoo.generation import Decoding
-from lmzoo.models.pretrained import PretrainedLM
-from lmzoo.models.pretrained_chat import ChatFormat
-from lmzoo.streaming import decode_pieces
+from lmzoo.models.pretrained import PretrainedLM, PretrainedState
+from lmzoo.models.pretrained_chat import ChatFormat, read_chat_format
+from lmzoo.predictor import Predictor
+from lmzoo.streaming import PieceDecoder
 from lmzoo.tokenizers import Tokenizer
 
 
@@ -28,12 +29,21 @@ class PretrainedChat:
         """Largest number of tokens that the model reads, conversation and reply together."""
         return self._format.context_length
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end a reply."""
+        return self._format.end_ids
+
     def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
         """Returns the token ids (T,) of a conversation whose next turn is the assistant's.
 
         Raises UsageError for a conversation that the template of the model refuses.
         """
         return self._format.encode(as_json(conversation))
+
+    def state_after(self, prompt_ids: NDArray[np.int32]) -> PretrainedState:
+        """Returns the state of the language model after it has read the token ids (T,) of a conversation."""
+        return self._model.state_after_conversation(prompt_ids)
 
     def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
         """Shortens a conversation, by its earliest turns, so that its prompt has at most `n_tokens` tokens.
@@ -67,7 +77,7 @@ class PretrainedChat:
     def _sampled(
         self, prompt_ids: NDArray[np.int32], rng: np.random.Generator, decoding: Decoding, max_tokens: int
     ) -> Iterator[int]:
-        state = self._model.state_after_conversation(prompt_ids)
+        state = self.state_after(prompt_ids)
         for number in range(max_tokens):
             token_id = decoding(Distribution(self._model.next_log_probs(state))).sample(rng)
             if token_id in self._format.end_ids:
@@ -78,4 +88,17 @@ class PretrainedChat:
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
         """Yields the text of a reply in pieces of whole characters, as its token ids arrive."""
-        return decode_pieces(self._tokenizer, token_ids)
+        return self.decoder().pieces(token_ids)
+
+    def decoder(self) -> PieceDecoder:
+        """Returns a decoder for the token ids of one reply."""
+        return PieceDecoder(self._tokenizer)
+
+
+def read_chat(predictor: Predictor) -> PretrainedChat:
+    """Returns the chat model of a predictor that was read from a pretrained model, with the template of this model.
+
+    Raises ConfigurationError if the pretrained model has no chat template.
+    """
+    assert isinstance(predictor.model, PretrainedLM)
+    return PretrainedChat(predictor.model, predictor.tokenizer, read_chat_format(predictor.settings["path"]))

@@ -7,7 +7,7 @@ whose template is not that of lmzoo.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from lmzoo.errors import UsageError
 from lmzoo.generation import Decoding, generate
 from lmzoo.predictor import Predictor
 from lmzoo.stream import EOT
-from lmzoo.streaming import decode_pieces, without_first_space
+from lmzoo.streaming import PieceDecoder
+
+if TYPE_CHECKING:
+    from lmzoo.chat.pretrained import PretrainedChat
 
 
 class ChatModel(Protocol):
@@ -60,15 +63,24 @@ class ChatPredictor:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self._end_ids = (EOT, end_id(predictor.tokenizer))
+        self._end_ids = frozenset((EOT, end_id(predictor.tokenizer)))
         self._model, self._tokenizer = predictor.model, predictor.tokenizer
 
     @property
     def context_size(self) -> int | None:
         return self._model.reach
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end a reply."""
+        return self._end_ids
+
     def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
         return render_prompt(conversation, self._tokenizer)
+
+    def state_after(self, prompt_ids: NDArray[np.int32]) -> Any:
+        """Returns the state of the language model after it has read the token ids (T,) of a conversation."""
+        return self._model.state_after(self._model.visible(prompt_ids))
 
     def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
         return fitted(conversation, self._tokenizer, n_tokens - 1)  # a prompt ends with the token of the assistant
@@ -84,8 +96,24 @@ class ChatPredictor:
                 yield token.token_id
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
-        special = set(self._tokenizer.special_tokens.values())  # a token without text would hide the first space
-        return without_first_space(decode_pieces(self._tokenizer, (one for one in token_ids if one not in special)))
+        return self.decoder().pieces(token_ids)
+
+    def decoder(self) -> PieceDecoder:
+        """Returns a decoder for the token ids of one reply."""
+        special = frozenset(self._tokenizer.special_tokens.values())  # a token without text would hide the first space
+        return PieceDecoder(self._tokenizer, drop_first_space=True, skipped=special)
+
+
+def chat_model(predictor: Predictor) -> ChatPredictor | PretrainedChat:
+    """Returns the chat model of a predictor: one of lmzoo, or a pretrained one with its own template.
+
+    Raises ConfigurationError if the predictor was not trained on conversations.
+    """
+    if predictor.species != "huggingface":
+        return ChatPredictor(predictor)
+    from lmzoo.chat.pretrained import read_chat  # imports torch
+
+    return read_chat(predictor)
 
 
 class ChatSession:

@@ -24,6 +24,7 @@ from lmzoo.cli.commands.predict import predict
 from lmzoo.cli.commands.prequential import prequential
 from lmzoo.cli.commands.rank import rank
 from lmzoo.cli.commands.report import report
+from lmzoo.cli.commands.serve import serve
 from lmzoo.cli.commands.species import list_species, show
 from lmzoo.cli.commands.states import states
 from lmzoo.cli.commands.tokenize import tokenize
@@ -62,6 +63,7 @@ for command in (
     chat,
     rank,
     report,
+    serve,
     convert,
 ):
     app.command(command)

@@ -16,7 +16,7 @@ from lmzoo.cli import keyboard, terminal
 from lmzoo.cli.commands.parameters import Seed
 
 if TYPE_CHECKING:
-    from lmzoo.chat.session import ChatModel, ChatSession
+    from lmzoo.chat.session import ChatSession
     from lmzoo.predictor import Predictor
 
 _COMMANDS = {
@@ -75,13 +75,15 @@ def chat(
     json
         Print one JSON object per reply.
     """
-    from lmzoo.chat.session import ChatSession
+    from lmzoo.chat.session import ChatSession, chat_model
+    from lmzoo.cli.commands.saved import load_predictor
     from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
 
     decoding = Decoding(temperature, None, top_p)
     folder = _chat_model(predictor)
-    session = ChatSession(_load(folder), system=system, decoding=decoding, max_tokens=max_tokens, seed=seed)
+    model = chat_model(load_predictor(folder, str(folder)))
+    session = ChatSession(model, system=system, decoding=decoding, max_tokens=max_tokens, seed=seed)
     talk = _Talk(session, folder, Predictor.load(beside) if beside else None, seed, json)
     if once is not None:
         talk.answer(lambda: session.reply_to(once))
@@ -100,22 +102,6 @@ def _chat_model(path: Path | None) -> Path:
     run = newest_run() if path is None else path
     is_run = not (run / "predictor.json").is_file() and (run / "results.jsonl").is_file()
     return best_chat_model(run) if is_run or path is None else run
-
-
-def _load(source: Path) -> ChatModel:
-    """Loads a chat model of lmzoo, or a pretrained one with its own template."""
-    from lmzoo.chat.session import ChatPredictor
-    from lmzoo.cli.commands.saved import load_predictor
-
-    predictor = load_predictor(source, str(source))
-    if predictor.species != "huggingface":
-        return ChatPredictor(predictor)
-    from lmzoo.chat.pretrained import PretrainedChat
-    from lmzoo.models.pretrained import PretrainedLM
-    from lmzoo.models.pretrained_chat import read_chat_format
-
-    assert isinstance(predictor.model, PretrainedLM)
-    return PretrainedChat(predictor.model, predictor.tokenizer, read_chat_format(source))
 
 
 class _Talk:

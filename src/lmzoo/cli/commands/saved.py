@@ -34,6 +34,22 @@ def default_predictors() -> list[Path]:
     return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
 
 
+def served_sources(given: Sequence[Path] | None) -> dict[str, Path]:
+    """Returns the paths of the predictors that a server offers, by their names.
+
+    A run folder stands for all its predictors, and None for those of `default_predictors`. Raises SavedModelError for a
+    path without a predictor.
+    """
+    from lmzoo.predictor import find_predictor
+
+    paths: list[Path] = []
+    for path in default_predictors() if given is None else given:
+        members = sorted(file.parent for file in path.glob("predictors/*/predictor.json"))
+        paths += members or [path]
+    names = distinct_names(paths)
+    return dict(zip(names, map(find_predictor, paths), strict=True))
+
+
 def distinct_names(folders: Sequence[Path]) -> list[str]:
     """Returns short names of folders, with as many parent folders in each name as make it differ from the others."""
     paths = [folder.resolve() for folder in folders]

@@ -1,0 +1,80 @@
+"""The command `lmzoo serve`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from lmzoo.cli import terminal
+
+
+def serve(
+    predictors: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=Number(gte=0, lt=1 << 16))] = 8000,
+    cors_origin: Sequence[str] = (),
+    json: bool = False,
+) -> int:
+    """Serves predictors to clients of OpenAI's API, such as the packages openai, llm and lm-eval.
+
+    Clients find the models at http://HOST:PORT/v1. If the environment variable LMZOO_API_KEY is set, they must send
+    this key. The server ends with Ctrl-C.
+
+    Example: lmzoo serve runs/quick/predictors/ngram runs/my-lstm --port 8000
+
+    Parameters
+    ----------
+    predictors
+        Folders of saved predictors, run folders, whose predictors are all served, folders of Hugging Face, GGUF files,
+        or names of installed models. Default: the predictors of `make compare` in runs/quick.
+    host
+        Address to listen on. 127.0.0.1 can be reached from this machine only, 0.0.0.0 from the whole network.
+    port
+        Port to listen on; 0 means any free one.
+    cors_origin
+        A web site, such as https://example.org, whose pages may use the server from a browser. Can be repeated.
+    json
+        Print the address and the models as one JSON object.
+    """
+    from lmzoo.cli.commands.saved import served_sources
+    from lmzoo.errors import MissingExtraError
+    from lmzoo.system.interrupts import exit_status
+
+    sources = served_sources(predictors)
+    try:
+        from lmzoo.server import serving
+        from lmzoo.server.app import create_app
+        from lmzoo.server.limits import Limits
+        from lmzoo.server.models import ServedModels
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve", "the server") from error
+    limits = Limits()
+    app = create_app(ServedModels(sources), limits=limits, cors_origins=cors_origin)
+    opened = serving.open_socket(host, port)
+    _announce(serving.address_of(opened), list(sources), limits.prompt_tokens + 1, as_json=json)
+    try:
+        with opened:
+            serving.create_server(app).run(sockets=[opened])
+    except KeyboardInterrupt:
+        terminal.note("The server has ended.")
+        return exit_status()
+    return 0
+
+
+def _announce(address: str, models: Sequence[str], max_length: int, *, as_json: bool) -> None:
+    """Prints where the models are served, and how lm-eval is called."""
+    if as_json:
+        terminal.print_json({"url": f"{address}/v1", "models": list(models), "max_length": max_length})
+    terminal.note(f"Serving {', '.join(models)} at {address}/v1; Ctrl-C ends the server.")
+    terminal.note(
+        f"lm-eval: --model local-completions --model_args "
+        f"model={models[0]},base_url={address}/v1/completions,max_length={max_length}"
+    )
+    sys.stdout.flush()

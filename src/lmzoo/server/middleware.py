@@ -1,0 +1,66 @@
+"""Code that runs around every request: its id, its metrics and the API key."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lmzoo.server.errors import error_body
+from lmzoo.server.metrics import Metrics
+
+_OPEN_PATHS = frozenset({"/healthz"})
+"""Paths that need no API key."""
+
+
+class RequestIds:
+    """Gives each answer a header `x-request-id`, and counts requests and times."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        status = 499  # the client has gone away before an answer
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")  # a path from outside would make endless metrics
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class ApiKey:
+    """Refuses requests without the right API key, `Authorization: Bearer KEY`."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app, self._expected = app, key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            given = re.match("bearer +(.*)", Headers(scope=scope).get("authorization", ""), re.I)
+            key = given[1].strip().encode("latin-1") if given else b""
+            if not hmac.compare_digest(key, self._expected):
+                body = error_body(
+                    "wrong or missing API key: send the header 'Authorization: Bearer KEY'", 401, code="invalid_api_key"
+                )
+                await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

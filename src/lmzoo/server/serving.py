@@ -1,0 +1,52 @@
+"""Runs a web application on a port of this machine, until a signal ends it."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from lmzoo.errors import LmzooError
+
+_SECONDS_TO_FINISH = 2
+"""Time that open connections have to end after a signal; then they are closed."""
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Returns a socket that is bound to a host and a port; port 0 = any free one.
+
+    Raises LmzooError if the port is in use, or the host is not this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise LmzooError(f"cannot serve on host '{host}': {error.strerror or error}") from error
+    try:
+        if hasattr(socket, "SO_REUSEPORT"):  # not on Windows, where this option would share the port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+    except OSError as error:
+        opened.close()
+        raise LmzooError(
+            f"cannot use port {port} of {host} ({error.strerror or error}): choose another one with --port"
+        ) from error
+    return opened
+
+
+def address_of(opened: socket.socket) -> str:
+    """Returns the URL of the server on a socket."""
+    host, port = opened.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def create_server(app: FastAPI) -> uvicorn.Server:
+    """Returns the HTTP server of an application; its method `run` takes the sockets to listen on.
+
+    After SIGINT or SIGTERM, open connections have two seconds to end. Afterwards the signal has its usual effect.
+    """
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SECONDS_TO_FINISH, server_header=False
+    )
+    return uvicorn.Server(config)
