@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,16 @@ class RunningServer:
 
     def __init__(self, models: Mapping[str, Predictor | Path], **options: Any) -> None:
         self.app = create_app(ServedModels(models), **{"api_key": "", **options})
-        self._socket = serving.open_socket("127.0.0.1", 0)
-        self.root = serving.address_of(self._socket)
+        self._stack = ExitStack()
+        self.root = self._stack.enter_context(serving.in_background(self.app))
         self.url = f"{self.root}/v1"
-        self._server = serving.create_server(self.app)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
 
     @property
     def service(self) -> Service:
         return self.app.state.service
 
     def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        self._stack.close()
 
     def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.root + path, json=body, timeout=60, **options)

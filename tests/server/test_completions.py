@@ -141,7 +141,7 @@ def test_an_end_of_text_ends_the_choice_and_is_scored(server: RunningServer) -> 
         ({"model": "markov", "prompt": 5}, 400, "prompt must be a string, a list of"),
         ({"model": "markov", "prompt": [True]}, 400, "prompt must be a string, a list of"),
         ({"model": "markov", "prompt": [300]}, 400, "outside the vocabulary of 300"),
-        ({"model": "markov", "prompt": "\ud800"}, 400, "prompt"),
+        ({"model": "markov", "prompt": "\ud800"}, 400, "half of a surrogate pair"),
         ({"model": "markov", "prompt": [0] * 40_000}, 400, "40,000 tokens"),
         ({"model": "markov", "prompt": ["a"] * 300}, 400, "300"),
         ({"model": "markov", "max_tokens": -1}, 400, "max_tokens: input should be greater than or equal to 0"),

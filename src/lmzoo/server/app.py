@@ -14,9 +14,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from lmzoo.server import chat, completions, distribution, tokenizing
 from lmzoo.server.errors import ApiError, add_error_handlers
 from lmzoo.server.limits import Limits
-from lmzoo.server.middleware import ApiKey, RequestIds
+from lmzoo.server.middleware import ApiKey, BodyLimit, RequestIds
 from lmzoo.server.models import ServedModels
-from lmzoo.server.service import Service, service_of
+from lmzoo.server.service import ClientGoneError, Service, service_of
 from lmzoo.system.version import __version__
 
 KEY_VARIABLE = "LMZOO_API_KEY"
@@ -49,6 +49,12 @@ def create_app(
     app = FastAPI(title="lmzoo", version=__version__, lifespan=lifespan, max_body_size=limits.body_bytes)
     app.state.models, app.state.service = models, service
     add_error_handlers(app)
+
+    @app.exception_handler(ClientGoneError)
+    async def gone(request: Request, error: ClientGoneError) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    app.add_middleware(BodyLimit, n_bytes=limits.body_bytes)
     key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
     if key:
         app.add_middleware(ApiKey, key=key)

@@ -186,10 +186,10 @@ class Worker:
             text = self._waiting.popleft()
             if not text.is_cancelled():
                 texts.append(text)
+        self._running = [*self._running, *texts]
         plain = {text.prompt_ids.tobytes(): text.prompt_ids for text in texts if text.read_prompt is None}
         model = predictor.model  # equal prompts are read once
         states = dict(zip(plain, model.states_after([model.visible(ids) for ids in plain.values()]), strict=True))
-        self._running = [*self._running, *texts]
         return [states[text.prompt_ids.tobytes()] if text.read_prompt is None else text.read_prompt() for text in texts]
 
 

@@ -64,3 +64,21 @@ class ApiKey:
                 await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses requests whose header announces a larger body than allowed, before the body is read.
+
+    Bodies without such a header are limited by FastAPI itself.
+    """
+
+    def __init__(self, app: ASGIApp, n_bytes: int) -> None:
+        self._app, self._n_bytes = app, n_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if length.isdecimal() and int(length[:20]) > self._n_bytes:
+            message = f"the request has {length[:20]} bytes, but at most {self._n_bytes:,} are allowed"
+            await JSONResponse(error_body(message, 413), 413)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

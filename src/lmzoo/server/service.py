@@ -79,12 +79,13 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 
     Raises ClientGoneError in the first case, ApiError with status 408 in the second, and what `work` raises.
     """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + service_of(request).limits.request_seconds
+    now = asyncio.get_running_loop().time
+    if not hasattr(request.state, "end"):  # the time counts from the first call in a request
+        request.state.end = now() + service_of(request).limits.request_seconds
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=SECONDS_BETWEEN_CHECKS))[0]:
-            if loop.time() > end:
+            if now() > request.state.end:
                 raise timed_out()
             if await request.is_disconnected():
                 raise ClientGoneError

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,6 +31,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         if hasattr(socket, "SO_REUSEPORT"):  # not on Windows, where this option would share the port
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
+        opened.listen(2048)  # clients that come before the server runs wait
     except OSError as error:
         opened.close()
         raise LmzooError(
@@ -50,3 +55,19 @@ def create_server(app: FastAPI) -> uvicorn.Server:
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SECONDS_TO_FINISH, server_header=False
     )
     return uvicorn.Server(config)
+
+
+@contextmanager
+def in_background(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serves an application in a thread within a `with` block, and yields the URL; port 0 = any free one."""
+    opened, server = open_socket(host, port), create_server(app)
+    thread = Thread(target=server.run, kwargs={"sockets": [opened]}, name="lmzoo server")
+    thread.start()
+    try:
+        while thread.is_alive() and not server.started:
+            time.sleep(0.005)
+        yield address_of(opened)
+    finally:
+        server.should_exit = True
+        thread.join()
+        opened.close()
