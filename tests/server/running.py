@@ -34,10 +34,10 @@ class RunningServer:
         self._stack.close()
 
     def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
-        return requests.post(self.root + path, json=body, timeout=60, **options)
+        return requests.post(self.root + path, json=body, timeout=300, **options)
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return requests.get(self.root + path, timeout=60, **options)
+        return requests.get(self.root + path, timeout=300, **options)
 
 
 def wait_until(condition: Any) -> None:

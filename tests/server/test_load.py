@@ -6,7 +6,7 @@ import copy
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_a_cancelled_request_frees_its_slot(slow_predictor: Predictor) -> None:
 
 def test_a_full_queue_is_refused_with_a_time_to_wait(slow_predictor: Predictor) -> None:
     server = RunningServer({"slow": slow_predictor}, limits=Limits(running=1, waiting=2))
-    with requests.post(f"{server.url}/completions", json={**ENDLESS, "n": 2}, stream=True, timeout=60) as first:
+    with requests.post(f"{server.url}/completions", json={**ENDLESS, "n": 2}, stream=True, timeout=300) as first:
         content = first.iter_content(16)  # if this iterator ends, so does the connection
         next(content)
         refused = server.post("/v1/completions", {"prompt": "The ", "n": 2})
@@ -105,7 +105,7 @@ def test_many_clients_get_the_answers_of_direct_calls(server: RunningServer, pre
         for name in ("markov", "uniform", "transformer")
         for seed in range(5)
     }
-    jobs = [randomness.choice(["valid", "valid", "streamed", "malformed", "cancelled"]) for _ in range(200)]
+    jobs = [randomness.choice(["valid", "valid", "streamed", "malformed", "cancelled"]) for _ in range(128)]
 
     def do(job: str, name: str, seed: int) -> bool:
         body = {"model": name, "prompt": "The ", "seed": seed, "max_tokens": 10}
@@ -151,6 +151,7 @@ def test_random_requests_cause_no_server_error(server: RunningServer) -> None:
     """Requests that follow the OpenAPI description of the server, and requests that violate it."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
     from schemathesis import GenerationMode
 
     schema = schemathesis.openapi.from_url(f"{server.root}/openapi.json")
@@ -174,4 +175,5 @@ def test_random_requests_cause_no_server_error(server: RunningServer) -> None:
                 if response.status_code >= 400:
                     assert "message" in response.json()["error"]
 
-            answers()
+            with suppress(Unsatisfiable):  # a request without parameters cannot violate the description
+                answers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running import RunningServer
+from running import RunningServer, wait_until
 
 from lmzoo import Predictor
 from lmzoo.stream import EOT
@@ -67,7 +67,7 @@ def test_models_health_and_metrics(server: RunningServer, predictors: dict[str, 
     text = server.get("/metrics").text
     assert 'lmzoo_completion_tokens_total{model="uniform"}' in text
     assert 'lmzoo_requests_total{route="/healthz",status="200"}' in text
-    assert 'lmzoo_running_texts{model="uniform"} 0.0' in text
+    wait_until(lambda: 'lmzoo_running_texts{model="uniform"} 0.0' in server.get("/metrics").text)
 
 
 def test_the_api_key_guards_all_but_the_health(uniform_predictor: Predictor) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from lmzoo.server import chat, completions, distribution, tokenizing
 from lmzoo.server.errors import ApiError, add_error_handlers
@@ -46,7 +47,7 @@ def create_app(
         yield
         service.stop()
 
-    app = FastAPI(title="lmzoo", version=__version__, lifespan=lifespan, max_body_size=limits.body_bytes)
+    app = FastAPI(title="lmzoo", version=__version__, lifespan=lifespan)
     app.state.models, app.state.service = models, service
     add_error_handlers(app)
 
@@ -54,6 +55,7 @@ def create_app(
     async def gone(request: Request, error: ClientGoneError) -> Response:
         return Response(status_code=499)  # nobody reads it
 
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.body_bytes)
     app.add_middleware(BodyLimit, n_bytes=limits.body_bytes)
     key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
     if key:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import cache
-from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse
 
 from lmzoo.chat.conversation import Message, check_conversation
 from lmzoo.chat.session import chat_model
 from lmzoo.predictor import Predictor
+from lmzoo.server.answering import Answer, respond
 from lmzoo.server.batching import RunningText, Worker
-from lmzoo.server.errors import ApiError, as_api_error
-from lmzoo.server.generating import (
-    DONE,
-    Delta,
-    Outputs,
-    TextWriter,
-    bias_of,
-    check_bounds,
-    decoding_of,
-    event,
-    generators,
-)
+from lmzoo.server.errors import ApiError
+from lmzoo.server.generating import Delta, Outputs, TextWriter, bias_of, check_bounds, decoding_of, generators
 from lmzoo.server.prompts import check_size
 from lmzoo.server.schemas import (
     ChatChoice,
@@ -41,18 +28,9 @@ from lmzoo.server.schemas import (
     Usage,
 )
 from lmzoo.server.scoring import ScoredToken
-from lmzoo.server.service import Service, fingerprint, service_of, token_texts, while_connected
+from lmzoo.server.service import Service, service_of, token_texts
 
 router = APIRouter()
-
-
-@dataclass(frozen=True, eq=False)
-class _Started:
-    """A request whose replies are being generated."""
-
-    predictor: Predictor
-    n_prompt_tokens: int
-    end_ids: frozenset[int]
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion)
@@ -63,21 +41,13 @@ async def reply(body: ChatRequest, request: Request) -> Response:
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     check_bounds(body, service.limits, max_tokens=max_tokens, k=body.top_logprobs)
     outputs = Outputs(body.n, each_token=body.stream)
-    try:
-        started = await while_connected(
-            request, worker.call(lambda predictor: _start(body, max_tokens, predictor, worker, outputs))
-        )
-        answer = _Answer(body, worker.name, started, outputs, service)
-        if body.stream:
-            return EventSourceResponse(answer.events(request), headers=body.headers)
-        text = (await while_connected(request, answer.whole())).model_dump_json()
-        return Response(text, media_type="application/json", headers=body.headers)
-    except BaseException:
-        outputs.close()
-        raise
+    starting = worker.call(lambda predictor: _start(body, max_tokens, predictor, worker, outputs, service))
+    return await respond(request, outputs, starting, stream=body.stream, headers=body.headers)
 
 
-def _start(body: ChatRequest, max_tokens: int, predictor: Predictor, worker: Worker, outputs: Outputs) -> _Started:
+def _start(
+    body: ChatRequest, max_tokens: int, predictor: Predictor, worker: Worker, outputs: Outputs, service: Service
+) -> Answer:
     """Reads a conversation and begins to reply; runs in the thread of the worker."""
     chat = chat_model(predictor)
     roles = {"developer": "system"}
@@ -118,30 +88,39 @@ def _start(body: ChatRequest, max_tokens: int, predictor: Predictor, worker: Wor
             )
         )  # fmt: skip
     worker.start(texts)
-    return _Started(predictor, len(ids), chat.end_ids)
+    return _Replies(body, predictor, outputs, service, worker.name, len(ids), chat.end_ids)
 
 
-class _Answer:
-    """The answer to a request, as one object or as a stream of events."""
+class _Replies(Answer):
+    """The answer with the replies to a conversation."""
 
-    def __init__(self, body: ChatRequest, model: str, started: _Started, outputs: Outputs, service: Service) -> None:
-        self._body, self._model, self._outputs, self._metrics = body, model, outputs, service.metrics
-        self._started = started
-        self._tokenizer = started.predictor.tokenizer
-        self._previous: dict[int, int | None] = dict.fromkeys(range(body.n))
-        self._head = {
-            "id": f"chatcmpl-{uuid4().hex}",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": fingerprint(started.predictor),
-        }
+    def __init__(
+        self,
+        body: ChatRequest,
+        predictor: Predictor,
+        outputs: Outputs,
+        service: Service,
+        model: str,
+        n_prompt_tokens: int,
+        end_ids: Collection[int],
+    ) -> None:
+        super().__init__(
+            body,
+            predictor,
+            outputs,
+            service.metrics,
+            model=model,
+            id_prefix="chatcmpl",
+            n_prompt_tokens=n_prompt_tokens,
+        )
+        self._tokenizer, self._end_ids, self._has_logprobs = predictor.tokenizer, end_ids, body.logprobs
+        self._new: list[list[Delta]] = [[] for _ in range(body.n)]
+        self._previous: list[int | None] = [None] * body.n
 
-    async def whole(self) -> ChatCompletion:
-        """Returns the complete answer."""
-        replies: dict[int, list[Delta]] = {index: [] for index in range(self._body.n)}
-        async for deltas in self._outputs.batches():
-            for delta in deltas:
-                replies[delta.choice].append(delta)
+    def add(self, delta: Delta) -> None:
+        self._new[delta.choice].append(delta)
+
+    def whole(self, usage: Usage) -> ChatCompletion:
         choices = [
             ChatChoice(
                 index=index,
@@ -149,56 +128,37 @@ class _Answer:
                 logprobs=self._logprobs(index, deltas),
                 finish_reason=deltas[-1].finish_reason or "stop",
             )
-            for index, deltas in replies.items()
+            for index, deltas in enumerate(self._new)
         ]
-        return ChatCompletion(**self._head, choices=choices, usage=self._usage())
+        return ChatCompletion(**self.head, choices=choices, usage=usage)
 
-    async def events(self, request: Request) -> AsyncIterator[bytes]:
-        """Yields the answer as server-sent events; an error becomes the last of them."""
-        batches = self._outputs.batches()
-        try:
-            for index in range(self._body.n):
-                yield event(self._chunk(index, {"role": "assistant", "content": ""}))
-            while (deltas := await while_connected(request, anext(batches, None))) is not None:
-                for index in sorted({delta.choice for delta in deltas}):
-                    new = [delta for delta in deltas if delta.choice == index]
-                    text = "".join(delta.text for delta in new)
-                    yield event(self._chunk(index, {"content": text}, new))
-            usage = self._usage()
-            if self._body.stream_options.include_usage:
-                yield event(ChatChunk(**self._head, choices=[], usage=usage))
-        except Exception as error:
-            yield event(as_api_error(error).body)
-        finally:
-            self._outputs.close()
-        yield DONE
+    def first_events(self) -> list[ChatChunk]:
+        empty = {"role": "assistant", "content": ""}
+        choices = [ChatChunkChoice(index=index, delta=empty, finish_reason=None) for index in range(len(self._new))]
+        return [ChatChunk(**self.head, choices=[choice]) for choice in choices]
 
-    def _chunk(self, index: int, delta: dict[str, str], new: Sequence[Delta] = ()) -> ChatChunk:
-        choice = ChatChunkChoice(
-            index=index,
-            delta=delta,
-            logprobs=self._logprobs(index, new) if new else None,
-            finish_reason=new[-1].finish_reason if new else None,
+    def next_event(self, choice: int) -> ChatChunk:
+        deltas, self._new[choice] = self._new[choice], []
+        piece = ChatChunkChoice(
+            index=choice,
+            delta={"content": "".join(delta.text for delta in deltas)},
+            logprobs=self._logprobs(choice, deltas),
+            finish_reason=deltas[-1].finish_reason,
         )
-        return ChatChunk(**self._head, choices=[choice])
+        return ChatChunk(**self.head, choices=[piece])
 
-    def _usage(self) -> Usage:
-        """Returns the number of tokens, and adds it to the metrics of the server."""
-        n_read, n_generated = self._started.n_prompt_tokens, self._outputs.n_tokens
-        self._metrics.prompt_tokens.labels(self._model).inc(n_read)
-        self._metrics.completion_tokens.labels(self._model).inc(n_generated)
-        return Usage(prompt_tokens=n_read, completion_tokens=n_generated, total_tokens=n_read + n_generated)
+    def usage_event(self, usage: Usage) -> ChatChunk:
+        return ChatChunk(**self.head, choices=[], usage=usage)
 
     def _logprobs(self, index: int, deltas: Sequence[Delta]) -> ChatLogprobs | None:
         """Returns the log-probabilities of the tokens of a reply, without the one that ends it; None = not wanted."""
-        if not self._body.logprobs:
+        if not self._has_logprobs:
             return None
-        tokens = [delta.token for delta in deltas if delta.token and delta.token.token_id not in self._started.end_ids]
+        tokens = [delta.token for delta in deltas if delta.token and delta.token.token_id not in self._end_ids]
         return ChatLogprobs(content=[self._content(index, token) for token in tokens])
 
     def _content(self, index: int, token: ScoredToken) -> ContentLogprob:
-        previous = self._previous[index]
-        self._previous[index] = token.token_id
+        previous, self._previous[index] = self._previous[index], token.token_id
         top = [self._token(*pair, previous) for pair in token.top]
         return ContentLogprob(**self._token(token.token_id, token.log_prob, previous).model_dump(), top_logprobs=top)
 

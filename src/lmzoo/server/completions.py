@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from uuid import uuid4
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse
 
 from lmzoo.predictor import Predictor
+from lmzoo.server.answering import Answer, respond
 from lmzoo.server.batching import RunningText, Worker
-from lmzoo.server.errors import ApiError, as_api_error
-from lmzoo.server.generating import (
-    DONE,
-    Delta,
-    Outputs,
-    TextWriter,
-    bias_of,
-    check_bounds,
-    decoding_of,
-    event,
-    generators,
-)
+from lmzoo.server.errors import ApiError
+from lmzoo.server.generating import Delta, Outputs, TextWriter, bias_of, check_bounds, decoding_of, generators
 from lmzoo.server.prompts import EncodedPrompt, read_prompts
 from lmzoo.server.schemas import Choice, Completion, CompletionRequest, Logprobs, Usage
 from lmzoo.server.scoring import ScoredToken, Spelling, score
-from lmzoo.server.service import Service, fingerprint, service_of, token_texts, while_connected
+from lmzoo.server.service import Service, service_of, token_texts
 from lmzoo.stream import EOT
 from lmzoo.streaming import PieceDecoder, drops_first_space
 from lmzoo.tokenizers import Tokenizer
 
 router = APIRouter()
-
-
-@dataclass(frozen=True, eq=False)
-class _Started:
-    """A request whose texts are being continued."""
-
-    predictor: Predictor
-    prompts: list[EncodedPrompt]
-    scores: list[list[ScoredToken]]
-    """The scored tokens of each prompt, if they are asked for."""
 
 
 @router.post("/v1/completions", response_model=Completion)
@@ -58,18 +35,8 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     if n_choices > service.limits.choices:
         raise ApiError(f"at most {service.limits.choices} choices are allowed, got {n_choices}", param="n")
     outputs = Outputs(n_choices, each_token=body.stream)
-    try:
-        started = await while_connected(
-            request, worker.call(lambda predictor: _start(body, predictor, worker, outputs, service))
-        )
-        answer = _Answer(body, worker.name, started, outputs, service)
-        if body.stream:
-            return EventSourceResponse(answer.events(request), headers=body.headers)
-        text = (await while_connected(request, answer.whole())).model_dump_json()
-        return Response(text, media_type="application/json", headers=body.headers)
-    except BaseException:
-        outputs.close()
-        raise
+    starting = worker.call(lambda predictor: _start(body, predictor, worker, outputs, service))
+    return await respond(request, outputs, starting, stream=body.stream, headers=body.headers)
 
 
 def _n_prompts(body: CompletionRequest) -> int:
@@ -77,9 +44,7 @@ def _n_prompts(body: CompletionRequest) -> int:
     return len(body.prompt) if several else 1
 
 
-def _start(
-    body: CompletionRequest, predictor: Predictor, worker: Worker, outputs: Outputs, service: Service
-) -> _Started:
+def _start(body: CompletionRequest, predictor: Predictor, worker: Worker, outputs: Outputs, service: Service) -> Answer:
     """Reads and scores the prompts of a request, and begins to continue them; runs in the thread of the worker."""
     tokenizer, model = predictor.tokenizer, predictor.model
     prompts = read_prompts(body.prompt, predictor, service.limits)
@@ -110,65 +75,47 @@ def _start(
                 )
             )  # fmt: skip
     worker.start(texts)
-    return _Started(predictor, prompts, scores)
+    return _Completions(body, predictor, outputs, service, worker.name, prompts, scores)
 
 
-class _Answer:
-    """The answer to a request, as one object or as a stream of events."""
+class _Completions(Answer):
+    """The answer with the continuations of prompts. `scores` holds the scored tokens of each prompt, if wanted."""
 
     def __init__(
-        self, body: CompletionRequest, model: str, started: _Started, outputs: Outputs, service: Service
+        self,
+        body: CompletionRequest,
+        predictor: Predictor,
+        outputs: Outputs,
+        service: Service,
+        model: str,
+        prompts: Sequence[EncodedPrompt],
+        scores: Sequence[Sequence[ScoredToken]],
     ) -> None:
-        self._body, self._model, self._outputs, self._metrics = body, model, outputs, service.metrics
-        self._n_prompt_tokens = sum(len(prompt.ids) for prompt in started.prompts)
-        self._head = {
-            "id": f"cmpl-{uuid4().hex}",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": fingerprint(started.predictor),
-        }
+        n_read = sum(len(prompt.ids) for prompt in prompts)
+        super().__init__(
+            body, predictor, outputs, service.metrics, model=model, id_prefix="cmpl", n_prompt_tokens=n_read
+        )
         self._choices = [
-            _ChoiceText(index, body, started.predictor.tokenizer, started.prompts[number], _at(started.scores, number))
-            for number in range(len(started.prompts))
+            _ChoiceText(index, body, predictor.tokenizer, prompt, scores[number] if scores else None)
+            for number, prompt in enumerate(prompts)
             for index in range(number * body.n, (number + 1) * body.n)
         ]
+        self._echoes = body.echo
 
-    async def whole(self) -> Completion:
-        """Returns the complete answer."""
-        async for deltas in self._outputs.batches():
-            for delta in deltas:
-                self._choices[delta.choice].add(delta)
-        return self._completion([choice.take() for choice in self._choices], self._usage())
+    def add(self, delta: Delta) -> None:
+        self._choices[delta.choice].add(delta)
 
-    async def events(self, request: Request) -> AsyncIterator[bytes]:
-        """Yields the answer as server-sent events; an error becomes the last of them."""
-        batches = self._outputs.batches()
-        waiting = set(range(len(self._choices))) if self._body.echo else set[int]()  # choices that begin with a prompt
-        try:
-            while (deltas := await while_connected(request, anext(batches, None))) is not None:
-                for delta in deltas:
-                    self._choices[delta.choice].add(delta)
-                for index in sorted(waiting | {delta.choice for delta in deltas}):
-                    yield event(self._completion([self._choices[index].take()]))
-                waiting.clear()
-            usage = self._usage()
-            if self._body.stream_options.include_usage:
-                yield event(self._completion([], usage))
-        except Exception as error:
-            yield event(as_api_error(error).body)
-        finally:
-            self._outputs.close()
-        yield DONE
+    def whole(self, usage: Usage) -> Completion:
+        return Completion(**self.head, choices=[choice.take() for choice in self._choices], usage=usage)
 
-    def _usage(self) -> Usage:
-        """Returns the number of tokens, and adds it to the metrics of the server."""
-        n_read, n_generated = self._n_prompt_tokens, self._outputs.n_tokens
-        self._metrics.prompt_tokens.labels(self._model).inc(n_read)
-        self._metrics.completion_tokens.labels(self._model).inc(n_generated)
-        return Usage(prompt_tokens=n_read, completion_tokens=n_generated, total_tokens=n_read + n_generated)
+    def first_events(self) -> list[Completion]:
+        return [self.next_event(choice) for choice in range(len(self._choices))] if self._echoes else []
 
-    def _completion(self, choices: list[Choice], usage: Usage | None = None) -> Completion:
-        return Completion(**self._head, choices=choices, usage=usage)
+    def next_event(self, choice: int) -> Completion:
+        return Completion(**self.head, choices=[self._choices[choice].take()])
+
+    def usage_event(self, usage: Usage) -> Completion:
+        return Completion(**self.head, choices=[], usage=usage)
 
 
 class _ChoiceText:
@@ -232,7 +179,3 @@ class _ChoiceText:
     @staticmethod
     def _no_logprobs() -> Logprobs:
         return Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
-
-
-def _at(scores: Sequence[Sequence[ScoredToken]], number: int) -> Sequence[ScoredToken] | None:
-    return scores[number] if scores else None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from fastapi.sse import format_sse_event
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from lmzoo.generation import Decoding
 from lmzoo.server.errors import ApiError
@@ -126,7 +123,7 @@ class TextWriter:
         """Adds a token, sampled from the log-probabilities (V,); returns True if the text has ended."""
         token = None
         if self._k is not None:
-            token = ScoredToken(token_id, finite(log_probs[token_id]), most_likely(log_probs, self._k))
+            token = ScoredToken(token_id, finite(float(log_probs[token_id])), most_likely(log_probs, self._k))
         self._left -= 1
         if token_id in self._end_ids:
             text, reason = self._rest(), "stop"
@@ -187,12 +184,3 @@ def check_bounds(body: SamplingRequest, limits: Limits, *, max_tokens: int, k: i
         if value > largest:
             given = "strings, got" if name == "stop" else "is allowed, got"
             raise ApiError(f"{name}: at most {largest:,} {given} {value:,}", param=name)
-
-
-DONE = format_sse_event(data_str="[DONE]")
-"""The last event of a stream."""
-
-
-def event(data: BaseModel | Mapping[str, Any]) -> bytes:
-    """Returns data as a server-sent event."""
-    return format_sse_event(data_str=data.model_dump_json() if isinstance(data, BaseModel) else json.dumps(data))

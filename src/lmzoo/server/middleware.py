@@ -67,9 +67,9 @@ class ApiKey:
 
 
 class BodyLimit:
-    """Refuses requests whose header announces a larger body than allowed, before the body is read.
+    """Refuses requests whose header announces a larger body than allowed, with an error in the form of OpenAI's API.
 
-    Bodies without such a header are limited by FastAPI itself.
+    Bodies without such a header are limited by Starlette's middleware.
     """
 
     def __init__(self, app: ASGIApp, n_bytes: int) -> None:

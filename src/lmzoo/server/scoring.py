@@ -28,17 +28,21 @@ class ScoredToken(NamedTuple):
 
 def finite(log_prob: float) -> float:
     """Returns a log-probability as a finite number."""
-    return max(float(log_prob), LOWEST)
+    return max(log_prob, LOWEST)
 
 
 def most_likely(log_probs: NDArray[np.floating], k: int) -> list[tuple[int, float]]:
-    """Returns the `k` most likely tokens of log-probabilities (V,), as pairs (token id, log-probability)."""
+    """Returns the `k` most likely tokens of log-probabilities (V,), as pairs (token id, log-probability).
+
+    Equally likely tokens are ordered by id.
+    """
     k = min(k, len(log_probs))
     if k == 0:
         return []
-    ids = np.argpartition(log_probs, -k)[-k:] if k < len(log_probs) else np.arange(k)
-    ids = ids[np.lexsort((ids, -log_probs[ids]))]
-    return [(int(token_id), finite(log_probs[token_id])) for token_id in ids]
+    threshold = np.partition(log_probs, -k)[-k]
+    ids = np.flatnonzero(log_probs >= threshold)
+    ids = ids[np.argsort(-log_probs[ids], kind="stable")][:k]
+    return [(int(token_id), finite(float(log_probs[token_id]))) for token_id in ids]
 
 
 def score(model: LanguageModel[Any], ids: NDArray[np.int32], k: int) -> list[ScoredToken]:
@@ -51,7 +55,7 @@ def score(model: LanguageModel[Any], ids: NDArray[np.int32], k: int) -> list[Sco
     for positions, block in model.stream_log_probs(stream):
         for position, row in zip(positions.tolist(), block, strict=True):
             token_id = int(stream.ids[position])
-            scored[position] = ScoredToken(token_id, finite(row[token_id]), most_likely(row, k))
+            scored[position] = ScoredToken(token_id, finite(float(row[token_id])), most_likely(row, k))
     return [token for token in scored if token is not None]
 
 

@@ -39,6 +39,8 @@ class Service:
         self.models, self.limits = models, limits
         self.workers: dict[str, Worker] = {}
         self.metrics = Metrics(self.workers)
+        self.is_ending = False
+        """True when the server is about to end: open requests are then given up."""
         self._lock = Lock()
 
     def name(self, model: str) -> str:
@@ -77,26 +79,25 @@ def service_of(request: Request) -> Service:
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Returns the result of `work`, which is cancelled when the client goes away or the time for a request is over.
 
-    Raises ClientGoneError in the first case, ApiError with status 408 in the second, and what `work` raises.
+    Raises ClientGoneError in the first case, ApiError with status 408 in the second, ApiError with status 503 if the
+    server is ending, and what `work` raises.
     """
-    now = asyncio.get_running_loop().time
+    service, now = service_of(request), asyncio.get_running_loop().time
     if not hasattr(request.state, "end"):  # the time counts from the first call in a request
-        request.state.end = now() + service_of(request).limits.request_seconds
+        request.state.end = now() + service.limits.request_seconds
     task = asyncio.ensure_future(work)
     try:
-        while not (await asyncio.wait({task}, timeout=SECONDS_BETWEEN_CHECKS))[0]:
+        while True:
+            if service.is_ending:
+                raise ApiError("the server is ending", 503, code="server_ending")
             if now() > request.state.end:
-                raise timed_out()
+                raise ApiError("the request has taken too long: ask for fewer tokens", 408, code="timeout")
+            if (await asyncio.wait({task}, timeout=SECONDS_BETWEEN_CHECKS))[0]:
+                return task.result()
             if await request.is_disconnected():
                 raise ClientGoneError
-        return task.result()
     finally:
         task.cancel()
-
-
-def timed_out() -> ApiError:
-    """Returns the error of a request that has taken too long."""
-    return ApiError("the request has taken too long: ask for fewer tokens", 408, code="timeout")
 
 
 @lru_cache(64)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -46,21 +47,39 @@ def address_of(opened: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def create_server(app: FastAPI) -> uvicorn.Server:
-    """Returns the HTTP server of an application; its method `run` takes the sockets to listen on.
+class AppServer(uvicorn.Server):
+    """The HTTP server of an application; its method `run` takes the sockets to listen on.
 
-    After SIGINT or SIGTERM, open connections have two seconds to end. Afterwards the signal has its usual effect.
+    SIGINT and SIGTERM end it: open streams get an error as their last event, and other open requests have two seconds.
+    Afterwards the signal has its usual effect.
     """
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SECONDS_TO_FINISH, server_header=False
-    )
-    return uvicorn.Server(config)
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+                server_header=False,
+            )
+        )
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.service.is_ending = True
+        super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """Ends the server as a signal does; it may be called from any thread."""
+        self._app.state.service.is_ending = True
+        self.should_exit = True
 
 
 @contextmanager
 def in_background(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serves an application in a thread within a `with` block, and yields the URL; port 0 = any free one."""
-    opened, server = open_socket(host, port), create_server(app)
+    opened, server = open_socket(host, port), AppServer(app)
     thread = Thread(target=server.run, kwargs={"sockets": [opened]}, name="lmzoo server")
     thread.start()
     try:
@@ -68,6 +87,6 @@ def in_background(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Itera
             time.sleep(0.005)
         yield address_of(opened)
     finally:
-        server.should_exit = True
+        server.end()
         thread.join()
         opened.close()

@@ -61,7 +61,7 @@ def serve(
     _announce(serving.address_of(opened), list(sources), limits.prompt_tokens + 1, as_json=json)
     try:
         with opened:
-            serving.create_server(app).run(sockets=[opened])
+            serving.AppServer(app).run(sockets=[opened])
     except KeyboardInterrupt:
         terminal.note("The server has ended.")
         return exit_status()
