@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from running import RunningServer
 from test_completions import events
 
 from lmzoo import Decoding, Predictor
-from lmzoo.chat.session import ChatPredictor, ChatSession
+from lmzoo.chat.session import ChatPredictor, ChatSession, chat_model
+from lmzoo.interchange.huggingface import predictor_to_huggingface
 
 MESSAGES = [{"role": "user", "content": "last word of: light upon waters"}]
 
@@ -85,3 +87,22 @@ def test_refused_requests(server: RunningServer, body: dict[str, Any], message: 
     response = server.post("/v1/chat/completions", {"model": "chat", "messages": MESSAGES, **body})
     assert response.status_code == 400
     assert message in response.json()["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_pretrained_chat_model_replies_with_its_own_template(corpus_folder: Path, tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "window": 64, "training": {"tokens": 2000}}
+    fitted = Predictor.fit("gpt2", corpus_folder, tokenizer="bpe:300", device="cpu", **sizes)
+    home = predictor_to_huggingface(fitted, tmp_path / "small")
+    template = "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
+    (home / "chat_template.jinja").write_text(template, encoding="utf-8")
+    session = ChatSession(chat_model(Predictor.load(home)), max_tokens=8, seed=3)
+    expected = "".join(session.reply_to("The cat?"))
+    server = RunningServer({"small": home})
+    body = {"messages": [{"role": "user", "content": "The cat?"}], "seed": 3, "max_tokens": 8}
+    assert server.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"] == expected
+    body["messages"] = [{"role": "user", "content": "The cat? " * 100}]
+    refused = server.post("/v1/chat/completions", body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    server.close()
