@@ -10,6 +10,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
 
+from lmzoo.playground.models import models_router
+from lmzoo.playground.predict import predict_router
+from lmzoo.playground.readings import Readings
+
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -33,5 +37,8 @@ def add_playground(app: FastAPI) -> None:
     def vega() -> Response:
         """Returns Vega, Vega-Lite and Vega-Embed as one JavaScript file."""
         return Response(vl_convert.javascript_bundle(), media_type="text/javascript")
+
+    app.include_router(models_router(app.state.models))
+    app.include_router(predict_router(Readings(app.state.models)))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")
