@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
 
+from lmzoo.playground.chat import chat_router
+from lmzoo.playground.game import game_router
+from lmzoo.playground.inside import inside_router
 from lmzoo.playground.models import models_router
 from lmzoo.playground.predict import predict_router
 from lmzoo.playground.readings import Readings
+from lmzoo.playground.surprise import surprise_router
+from lmzoo.playground.timeline import timeline_router
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -22,8 +28,12 @@ _POLICY = (
 """Content security policy: pages load nothing from other hosts, and run no code but that of the server's own files."""
 
 
-def add_playground(app: FastAPI) -> None:
-    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`."""
+def add_playground(app: FastAPI, runs: Sequence[Path] = ()) -> None:
+    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`.
+
+    `runs` are run folders, whose leaderboards and reports are shown. Visitors vote on the replies of the first one that
+    has comparisons, as `lmzoo align` makes them.
+    """
 
     @app.middleware("http")
     async def protect(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -40,5 +50,10 @@ def add_playground(app: FastAPI) -> None:
 
     app.include_router(models_router(app.state.models))
     app.include_router(predict_router(Readings(app.state.models)))
+    app.include_router(inside_router(app.state.models))
+    app.include_router(surprise_router(app.state.models))
+    app.include_router(game_router(app.state.models))
+    app.include_router(chat_router(app.state.models, runs))
+    app.include_router(timeline_router(runs))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

@@ -56,6 +56,7 @@ def _rnn_gates(layer: Layer, x: Tensor, u: Tensor, starts: Tensor) -> dict[str, 
 def _gru_gates(layer: Layer, x: Tensor, u: Tensor, starts: Tensor) -> dict[str, Tensor]:
     (x_r, x_z, x_n), (u_r, u_z, u_n) = x.chunk(3, dim=2), u.chunk(3, dim=2)
     r, z = torch.sigmoid(x_r + u_r), torch.sigmoid(x_z + u_z)
+    assert layer.b is not None  # as in every GRU
     return {"keep gate z": z, "reset gate r": r, "candidate n": torch.tanh(x_n + r * (u_n + layer.b))}
 
 
