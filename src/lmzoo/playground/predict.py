@@ -32,24 +32,24 @@ TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class DecodingSettings(BaseModel):
     """Settings of `lmzoo.generation.Decoding`, with the same defaults."""
 
-    temperature: float = Field(1.0, ge=0, le=100)
-    top_k: int | None = Field(None, ge=1)
-    top_p: float = Field(1.0, gt=0, le=1)
-    min_p: float = Field(0.0, ge=0, le=1)
+    temperature: float = Field(default=1.0, ge=0, le=100)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
 
 
 class PredictRequest(BaseModel):
     """A prompt, the models that predict the token after it, and settings of decoding."""
 
-    prompt: str = Field("", max_length=20_000)
+    prompt: str = Field(default="", max_length=20_000)
     models: list[Name] = Field(min_length=1, max_length=64)
     own: dict[Name, Annotated[list[TokenId], Field(max_length=2_000)]] = Field(default={}, max_length=64)
     """Token ids that follow the prompt in the context of one model only, by the name of the model."""
     decoding: DecodingSettings = DecodingSettings()
-    seed: int = Field(0, ge=0, le=2**63 - 1)
-    k: int = Field(10, ge=1, le=100)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    k: int = Field(default=10, ge=1, le=100)
     """Number of most likely tokens to return."""
-    n_context: int = Field(24, ge=0, le=400)
+    n_context: int = Field(default=24, ge=0, le=400)
     """Number of last tokens of the context to return."""
 
 

@@ -61,5 +61,18 @@ class Choice extends StateElement {
   }
 }
 
+/**
+ * Returns controls that are folded away on narrow screens, where they would fill the page.
+ * @param {...Node} controls
+ * @returns {HTMLElement}
+ */
+export function settings(...controls) {
+  const wide = matchMedia("(width >= 40rem)");
+  const part = el("details", { class: "settings", open: wide.matches }, el("summary", {}, "Settings"),
+    el("div", {}, ...controls));
+  wide.addEventListener("change", () => { part.open = wide.matches; });
+  return part;
+}
+
 customElements.define("lmzoo-prompt", Prompt);
 customElements.define("lmzoo-choice", Choice);
