@@ -29,7 +29,12 @@ export function matrix(values, { rows, columns, row, causal = false, signed = fa
     label.style.height = label.style.lineHeight = `${height}px`;
     return label;
   }));
-  return el("div", { class: "matrix" }, labels, canvas);
+  const heads = causal ? el("div", { class: "heads-of-columns", "aria-hidden": "true" }, ...names.map((name) => {
+    const head = el("span", {}, name.text);
+    head.style.width = head.style.lineHeight = `${cell}px`;
+    return head;
+  })) : null;
+  return el("div", { class: "matrix" }, heads, labels, canvas);
 }
 
 /**
@@ -58,7 +63,8 @@ function paint(canvas, values, { rows, columns, cell, height, row, causal, signe
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
       if (causal && c > r) {
-        context.globalAlpha = 0.35;
+        context.globalAlpha = 0.8;
+        context.lineWidth = 2;
         context.strokeStyle = colours["--line"];
         context.beginPath();
         context.moveTo(c * cell + cell * 0.3, r * height + height * 0.3);

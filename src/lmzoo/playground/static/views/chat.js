@@ -39,7 +39,7 @@ class Chat extends StateElement {
   #show(facts) {
     const parts = [];
     if (facts.chat.length) {
-      this.send = el("button", { type: "button", class: "primary", onclick: () => this.#send() }, "Send");
+      this.send = el("button", { type: "button", class: "main", onclick: () => this.#send() }, "Send");
       this.stop = el("button", { type: "button", disabled: true, onclick: () => this.controller?.abort() }, "Stop");
       this.columns = [this.#column("chatter", "Chat model replies", facts.chat, true), this.#column("writer", "Model continues the text", facts.completion, false)];
       const copy = el("lmzoo-copy");
@@ -71,7 +71,7 @@ class Chat extends StateElement {
       ...names.map((name) => el("option", { value: name }, name)));
     const asked = read(parameter, names.at(-1) ?? "");
     list.value = names.includes(asked) ? asked : names.at(-1) ?? "";
-    const prompt = el("span", { class: "before" });
+    const prompt = el("span", { class: "given" });
     const answer = el("span");
     const output = el("div", { class: "answer", role: "region", "aria-label": title, "aria-busy": "false", tabindex: 0 }, prompt, answer);
     const body = (/** @type {string} */ text) => ({
@@ -144,7 +144,7 @@ class Ranking extends HTMLElement {
       write({ rater: this.name.value.trim() });
       this.#ask(() => request(`/playground/votes?${new URLSearchParams({ rater: this.name.value })}`));
     };
-    this.form = el("form", { class: "row", onsubmit: start }, el("label", { class: "field" }, el("span", {}, "Your name"), this.name), el("button", { class: "primary" }, "Start to vote"));
+    this.form = el("form", { class: "row", onsubmit: start }, el("label", { class: "field" }, el("span", {}, "Your name"), this.name), el("button", { class: "main" }, "Start to vote"));
     this.problem = el("p", { class: "error", hidden: true });
     this.ballot = el("div", { class: "ballot", tabindex: -1, role: "group", "aria-label": "Vote", hidden: true,
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });

@@ -129,7 +129,7 @@ class Game extends StateElement {
     const { before, letters, source } = this.passage;
     this.source.textContent = `From ${source}, which no model has read.`;
     const known = letters.slice(0, this.place);
-    this.text.replaceChildren(el("span", { class: "before" }, before), el("strong", {}, known),
+    this.text.replaceChildren(el("span", { class: "given" }, before), el("strong", {}, known),
       this.finished ? "" : el("span", { class: "gap", role: "img", "aria-label": "next letter" }, "▁"));
     this.nextButton.hidden = !this.finished;
     this.giveUp.hidden = this.finished;
@@ -214,10 +214,10 @@ class Game extends StateElement {
     rows.sort((one, other) => one.high - other.high);
     const largest = Math.max(...rows.map((row) => row.high), 5);
     const bars = rows.map((row) => {
-      const bar = el("span", { class: "bar", "aria-hidden": "true" });
+      const bar = el("span", { class: "fill", "aria-hidden": "true" });
       bar.style.width = `${100 * (row.high - row.low) / largest}%`;
       bar.style.marginLeft = `${100 * row.low / largest}%`;
-      return el("li", { class: row.you ? "you" : null }, el("span", { class: "name" }, row.name), el("span", { class: "track" }, bar),
+      return el("li", { class: row.you ? "you" : null }, el("span", { class: "who" }, row.name), el("span", { class: "track" }, bar),
         el("span", { class: "number" }, row.you ? `${low.toFixed(2)} to ${high.toFixed(2)}` : row.high.toFixed(2)));
     });
     const refused = [...this.totals].filter(([, total]) => total.refused).map(([name]) => name);

@@ -164,7 +164,7 @@ class Panel extends StateElement {
     const largest = Math.max(...norms, Number.MIN_VALUE);
     const options = tokens.map((token, index) => {
       const share = (norms[index - offset] ?? 0) / largest;
-      const bar = el("span", { class: "bar", "aria-hidden": "true" });
+      const bar = el("span", { class: "fill", "aria-hidden": "true" });
       bar.style.width = `${100 * share}%`;
       const gradient = this.hasGradients ? el("span", { class: "gradient" }, el("span", { class: "track" }, bar),
         el("span", { class: "hidden" }, index - offset < norms.length && index >= offset ? `, gradient ${(100 * share).toFixed(0)} %` : "")) : null;
@@ -219,7 +219,7 @@ class Panel extends StateElement {
       asLines ? "Left: the tokens read. Right: where each takes from. Bold: the chosen token." : "Each row is a token; dark cells are where it takes from. The crossed part is masked: no token sees what comes after it.")),
     this.#rows(inputs, "Tokens, with the weight of attention from the chosen one", (index) => {
       const share = index <= row ? weights[row * size + index] : 0;
-      const bar = el("span", { class: "bar attention", "aria-hidden": "true" });
+      const bar = el("span", { class: "fill attention", "aria-hidden": "true" });
       bar.style.width = `${100 * share}%`;
       return [el("span", { class: "track" }, bar), el("span", { class: "number" }, index <= row ? `${(100 * share).toFixed(0)} %` : "masked")];
     }, 1)];
@@ -275,7 +275,7 @@ class Panel extends StateElement {
       el("figcaption", { class: "note" }, `Each row is a token, each column a unit: ${shown}. ` +
         (signed ? "Orange is negative, blue positive." : "Dark is 1 (open), light 0 (shut)."))),
     this.#rows(inputs, `Tokens, with the mean of ${trace.name}`, (one) => {
-      const bar = el("span", { class: "bar attention", "aria-hidden": "true" });
+      const bar = el("span", { class: "fill attention", "aria-hidden": "true" });
       bar.style.width = `${100 * Math.min(Math.abs(trace.mean[one]), 1)}%`;
       return [el("span", { class: "track" }, bar), el("span", { class: "number" }, trace.mean[one].toFixed(2))];
     }, 1), el("p", { class: "note" }, `Numbers: the mean of ${trace.name} over all units of the layer.`)];
@@ -286,7 +286,7 @@ class Panel extends StateElement {
       const order = this.orders[index];
       const from = index - order + 1;
       const gram = from < 0 ? [START, ...this.tokens.slice(0, index + 1)] : this.tokens.slice(from, index + 1);
-      return [el("span", { class: "order", "data-order": Math.min(order, 6) }, `${order}-gram`), " ",
+      return [el("span", { class: "length", "data-order": Math.min(order, 6) }, `${order}-gram`), " ",
         ...gram.map((token) => el("span", { class: "token" }, ...tokenNodes(token)))];
     });
   }
@@ -296,14 +296,14 @@ class Panel extends StateElement {
     const byNumber = new Map(this.states.map((/** @type {State} */ one) => [one.state, one]));
     const rows = this.#rows(this.tokens, "Tokens, with the most likely state of each", (index) => {
       const state = byNumber.get(this.path[index]);
-      return [el("span", { class: "order" }, `state ${this.path[index]}`), " ",
+      return [el("span", { class: "length" }, `state ${this.path[index]}`), " ",
         el("span", { class: "note" }, state ? `${(100 * state.probs[index]).toFixed(0)} %: ${state.tokens.join(" ")}` : "")];
     });
     const beliefs = this.states.map((/** @type {State} */ state) => ({ state, prob: state.probs[chosen] })).filter((one) => one.prob >= 0.005)
       .sort((one, other) => other.prob - one.prob).slice(0, 6);
     return [rows, el("h4", {}, "Belief at ", el("span", { class: "token" }, ...tokenNodes(this.tokens[chosen])), ", given the whole sentence"),
       el("ol", { class: "bars plain" }, ...beliefs.map(({ state, prob }) => {
-        const bar = el("span", { class: "bar", "aria-hidden": "true" });
+        const bar = el("span", { class: "fill", "aria-hidden": "true" });
         bar.style.width = `${100 * prob}%`;
         return el("li", {}, el("span", {}, `state ${state.state}`), el("span", { class: "track" }, bar), el("span", { class: "number" }, `${(100 * prob).toFixed(0)} %`),
           el("span", { class: "note" }, state.tokens.join(" ")));

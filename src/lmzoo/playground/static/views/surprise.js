@@ -185,7 +185,7 @@ class Surprise extends StateElement {
     const text = slicer(this.text)(segment.start, segment.end);
     this.likely = el("div", {}, el("button", { type: "button", onclick: () => this.#alternatives() }, "Show alternatives (Enter)"));
     this.details.replaceChildren(el("h3", {}, el("span", { class: "token" }, ...tokenNodes({ id: 0, text: visible(text), hex: false }))),
-      el("dl", { class: "facts" }, ...rows.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])), this.likely);
+      el("dl", { class: "values" }, ...rows.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])), this.likely);
   }
 
   async #alternatives() {
@@ -215,7 +215,7 @@ class Surprise extends StateElement {
    * @param {boolean} observed
    */
   #bar(item, before, largest, observed) {
-    const bar = el("span", { class: "bar", "aria-hidden": "true" });
+    const bar = el("span", { class: "fill", "aria-hidden": "true" });
     bar.style.width = `${100 * item.prob / largest}%`;
     const name = el("span", { class: "token" }, ...tokenNodes(item));
     const changes = { view: "predict", prompt: before + item.adds, own: null };
@@ -272,7 +272,7 @@ class Surprise extends StateElement {
     const models = (await listModels()).filter((model) => !model.error);
     const characters = Array.from(text).length;
     const rows = models.map((model) => {
-      const bar = el("span", { class: "bar", "aria-hidden": "true" });
+      const bar = el("span", { class: "fill", "aria-hidden": "true" });
       const number = el("span", { class: "number" }, "…");
       const choose = () => write({ model: model.name }, { history: true });
       const name = el("button", { type: "button", "aria-pressed": String(model.name === this.model), onclick: choose },

@@ -14,6 +14,7 @@ import { addressOf, write } from "../state.js";
  */
 
 const [FIRST, LAST] = [1910, 2026];
+const DISTANCE = 3; // years between marks on one level, so that they do not touch on a screen 900 pixels wide
 
 class Timeline extends HTMLElement {
   async connectedCallback() {
@@ -49,11 +50,12 @@ function axis(eras, families) {
     band.style.right = `calc(100% - ${place(era.end)})`;
     return band;
   });
-  /** @type {Map<number, number>} */
-  const used = new Map();
+  /** @type {number[]} last year with a mark on each level */
+  const levels = [];
   const marks = families.map((family) => {
-    const level = used.get(family.year) ?? 0;
-    used.set(family.year, level + 1);
+    let level = levels.findIndex((year) => family.year - year >= DISTANCE);
+    if (level < 0) level = levels.length;
+    levels[level] = family.year;
     const mark = el("a", {
       class: `mark era-${eras.findIndex((era) => era.name === family.era)}`, href: `#family-${family.name}`,
       "aria-label": `${family.title}, ${family.year}`, title: `${family.year} ${family.title}`,
@@ -64,12 +66,12 @@ function axis(eras, families) {
     return mark;
   });
   const years = [1920, 1940, 1960, 1980, 2000, 2020].map((year) => {
-    const label = el("span", { class: "year" }, year);
+    const label = el("span", { class: "tick" }, year);
     label.style.left = place(year);
     return label;
   });
-  const strip = el("nav", { class: "axis", "aria-label": "Years" }, ...bands, ...marks, ...years);
-  strip.style.height = `${3.2 + 1.6 * Math.max(...used.values())}rem`;
+  const strip = el("nav", { class: "years-axis", "aria-label": "Years" }, ...bands, ...marks, ...years);
+  strip.style.height = `${3.2 + 1.6 * levels.length}rem`;
   return strip;
 }
 
