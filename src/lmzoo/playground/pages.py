@@ -13,6 +13,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from lmzoo.playground.models import models_router
 from lmzoo.playground.predict import predict_router
 from lmzoo.playground.readings import Readings
+from lmzoo.playground.tokens import Tokenizers, tokens_router
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -40,5 +41,6 @@ def add_playground(app: FastAPI) -> None:
 
     app.include_router(models_router(app.state.models))
     app.include_router(predict_router(Readings(app.state.models)))
+    app.include_router(tokens_router(Tokenizers(app.state.models)))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

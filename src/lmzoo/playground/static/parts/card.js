@@ -38,7 +38,7 @@ class Row {
     this.button.replaceChildren(...tokenNodes(token));
     this.before.style.width = `${Math.min(100, 100 * token.prob / axis)}%`;
     this.after.style.width = `${Math.min(100, 100 * token.final / axis)}%`;
-    this.order.textContent = token.order ?? "";
+    this.order.replaceChildren(...token.order === null ? [] : [String(token.order), el("span", { class: "hidden" }, "-gram")]);
     this.value.textContent = token.cut_by ? `cut: ${CUTS[token.cut_by]}` : inUnit(token, unit);
     this.element.className = `${token.cut_by ? "cut" : ""}${drawn ? " drawn" : ""}`;
   }
@@ -55,7 +55,7 @@ export class Card {
     this.facts = el("p", { class: "facts" });
     this.end = el("span", { class: "end" });
     this.unit = el("th", { scope: "col", class: "number" });
-    this.orderHead = el("th", { scope: "col", class: "order" });
+    this.orderHead = el("td", { class: "order" });
     this.body = el("tbody");
     this.rest = el("p", { class: "rest" });
     this.belief = el("p", { class: "belief" });
