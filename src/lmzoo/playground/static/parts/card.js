@@ -1,6 +1,7 @@
 // The card of one model in the view Predict: what it sees, its next-token bars, and the token that it draws.
 
 import { el } from "../dom.js";
+import { offerFirst } from "./focus.js";
 import { contextLine, tokenNodes } from "./tokens.js";
 import { CUTS, inUnit, percent } from "./units.js";
 
@@ -97,7 +98,7 @@ export class Card {
     if (this.body.childElementCount !== this.rows.length) {
       this.body.replaceChildren(...this.rows.map((row) => row.element));
     }
-    if (!this.rows.some((row) => row.button.tabIndex === 0)) this.rows[0].button.tabIndex = 0;
+    offerFirst(this.rows.map((row) => row.button));
     this.#showRest(prediction);
   }
 

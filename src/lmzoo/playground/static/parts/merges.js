@@ -96,7 +96,7 @@ export class MergeReplay {
       const isNew = step && part.id === step.token.id;
       const first = place > 0 && part.word !== parts[place - 1].word;
       return el("span", { class: `piece c${part.word % 5}${isNew ? " new" : ""}${first ? " first" : ""}` },
-        ...tokenNodes(part));
+        el("span", { class: "text" }, ...tokenNodes(part)));
     }));
   }
 }

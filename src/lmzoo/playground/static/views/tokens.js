@@ -31,11 +31,13 @@ class TokenizerCard {
     const id = `tokenizer-${tokenizer.name}`;
     this.facts = el("dl", { class: "figures" });
     this.tokens = el("p", { class: "tokens", tabindex: 0, role: "group", "aria-label": `Tokens of ${tokenizer.title}` });
-    this.problem = el("p", { class: "error" });
+    this.waiting = el("p", { class: "note" }, "Opening the tokenizer …");
+    this.problem = el("p", { class: "error", hidden: true });
     this.replay = tokenizer.kind === "bpe" ? new MergeReplay(tokenizer.name) : null;
     this.element = el("article", { class: "card tokenizer", "aria-labelledby": id },
       el("header", {}, el("h2", { id }, KINDS[tokenizer.kind], " ", el("span", { class: "spec" }, tokenizer.title)),
-        el("p", { class: "name" }, tokenizer.origin)), this.facts, this.problem, this.tokens,
+        el("p", { class: "name" }, tokenizer.origin)), this.waiting, this.facts, this.problem,
+      this.tokens,
       this.replay ? this.replay.element : null);
     this.ask = newest((signal) => request(PATH, { text: this.text, tokenizer: tokenizer.name }, signal));
   }
@@ -55,6 +57,7 @@ class TokenizerCard {
       if (split) this.#show(split);
     } catch (error) {
       this.split = undefined;
+      this.waiting.hidden = true;
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
     }
@@ -63,6 +66,7 @@ class TokenizerCard {
   /** @param {SplitText} split */
   #show(split) {
     this.split = split;
+    this.waiting.hidden = true;
     this.problem.hidden = true;
     const perToken = (/** @type {number} */ n) => split.n_tokens ? (n / split.n_tokens).toFixed(2) : "–";
     const figures = [["tokens", split.n_tokens.toLocaleString("en")], ["bytes per token", perToken(split.n_bytes)],
