@@ -19,6 +19,7 @@ from lmzoo.playground.predict import predict_router
 from lmzoo.playground.readings import Readings
 from lmzoo.playground.surprise import surprise_router
 from lmzoo.playground.timeline import timeline_router
+from lmzoo.playground.tokens import Tokenizers, tokens_router
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -55,5 +56,6 @@ def add_playground(app: FastAPI, runs: Sequence[Path] = ()) -> None:
     app.include_router(game_router(app.state.models))
     app.include_router(chat_router(app.state.models, runs))
     app.include_router(timeline_router(runs))
+    app.include_router(tokens_router(Tokenizers(app.state.models)))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

@@ -30,13 +30,14 @@ export function readOwn() {
  * Goes on to a longer text, and remembers the one before.
  * @param {string} prompt
  * @param {Record<string, number[]>} own
+ * @param {{history?: boolean}} [options] without `history`, the browser's "back" does not return to the text before
  */
-export function extend(prompt, own) {
+export function extend(prompt, own, { history = true } = {}) {
   const parent = current() ?? remember(readPrompt(), read("own", ""), null);
   const written = Object.keys(own).length ? JSON.stringify(own) : "";
   const child = texts.find((text) => text.parent === parent && text.prompt === prompt && text.own === written);
   parent.last = child ?? remember(prompt, written, parent);
-  go(parent.last);
+  go(parent.last, history);
 }
 
 /** Returns to the text before the last token; false if there is none. */
@@ -64,10 +65,13 @@ function remember(prompt, own, parent) {
   return text;
 }
 
-/** @param {Text} text */
-function go(text) {
+/**
+ * @param {Text} text
+ * @param {boolean} [history]
+ */
+function go(text, history = true) {
   if (text.parent) text.parent.last = text;
-  write({ prompt: text.prompt, own: text.own || null }, { history: true });
+  write({ prompt: text.prompt, own: text.own || null }, { history });
 }
 
 /** @param {Text} text */

@@ -1,6 +1,7 @@
 // The card of one model in the view Predict: what it sees, its next-token bars, and the token that it draws.
 
 import { el } from "../dom.js";
+import { offerFirst } from "./focus.js";
 import { contextLine, tokenNodes } from "./tokens.js";
 import { CUTS, inUnit, percent } from "./units.js";
 
@@ -38,7 +39,7 @@ class Row {
     this.button.replaceChildren(...tokenNodes(token));
     this.before.style.width = `${Math.min(100, 100 * token.prob / axis)}%`;
     this.after.style.width = `${Math.min(100, 100 * token.final / axis)}%`;
-    this.order.textContent = token.order ?? "";
+    this.order.replaceChildren(...token.order === null ? [] : [String(token.order), el("span", { class: "hidden" }, "-gram")]);
     this.value.textContent = token.cut_by ? `cut: ${CUTS[token.cut_by]}` : inUnit(token, unit);
     this.element.className = `${token.cut_by ? "cut" : ""}${drawn ? " drawn" : ""}`;
   }
@@ -55,7 +56,7 @@ export class Card {
     this.facts = el("p", { class: "facts" });
     this.end = el("span", { class: "end" });
     this.unit = el("th", { scope: "col", class: "number" });
-    this.orderHead = el("th", { scope: "col", class: "order" });
+    this.orderHead = el("td", { class: "order" });
     this.body = el("tbody");
     this.rest = el("p", { class: "rest" });
     this.belief = el("p", { class: "belief" });
@@ -97,7 +98,7 @@ export class Card {
     if (this.body.childElementCount !== this.rows.length) {
       this.body.replaceChildren(...this.rows.map((row) => row.element));
     }
-    if (!this.rows.some((row) => row.button.tabIndex === 0)) this.rows[0].button.tabIndex = 0;
+    offerFirst(this.rows.map((row) => row.button));
     this.#showRest(prediction);
   }
 

@@ -20,7 +20,7 @@ export function listModels() {
 }
 
 /**
- * Returns the models that the address names, or the first `limit` models if it names none.
+ * Returns the models that the address names, or `limit` models of different eras if it names none.
  * @param {string} [parameter] name of the value in the address, which holds names separated by commas
  * @param {number} [limit]
  * @returns {Promise<ListedModel[]>}
@@ -29,7 +29,9 @@ export async function chosenModels(parameter = "models", limit = Infinity) {
   const models = (await listModels()).filter((model) => !model.error);
   const names = read(parameter, "").split(",").filter((name) => name);
   const known = models.filter((model) => names.includes(model.name));
-  return known.length ? known : models.slice(0, limit);
+  if (known.length || models.length <= limit) return known.length ? known : models;
+  const step = limit > 1 ? (models.length - 1) / (limit - 1) : 0;
+  return Array.from({ length: limit }, (_, index) => models[Math.round(index * step)]);
 }
 
 /** @param {ListedModel} model */

@@ -8,10 +8,11 @@ import { choice, readPrompt, settings } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
 import { readDecoding, readSeed } from "../parts/decoding.js";
 import { csv, download } from "../parts/export.js";
+import { moveInColumns } from "../parts/focus.js";
 import { chosenModels } from "../parts/models.js";
+import { barsAsSvg } from "../parts/svg.js";
 import { axisEnd } from "../parts/units.js";
 import { StateElement, read } from "../state.js";
-import { barsAsSvg } from "../parts/svg.js";
 
 /** @typedef {import("../parts/units.js").PredictedToken} PredictedToken */
 /** @typedef {import("../parts/units.js").Prediction} Prediction */
@@ -121,21 +122,8 @@ class Predict extends StateElement {
 
   /** @param {KeyboardEvent} event */
   #move(event) {
-    const { card, index } = this.#place(event);
-    if (!card || index < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
     const cards = this.#sorted().flatMap(({ name, error }) => error ? [] : [/** @type {Card} */ (this.cards.get(name))]);
-    const column = cards.indexOf(card);
-    const goal = {
-      ArrowDown: [column, index + 1], ArrowUp: [column, index - 1], ArrowRight: [column + 1, index],
-      ArrowLeft: [column - 1, index], Home: [column, 0], End: [column, card.rows.length - 1],
-    }[event.key];
-    if (!goal) return;
-    event.preventDefault();
-    const rows = cards[goal[0]]?.rows ?? [];
-    const row = rows[Math.min(goal[1], rows.length - 1)];
-    if (!row) return;
-    for (const other of rows) other.button.tabIndex = other === row ? 0 : -1;
-    row.button.focus();
+    moveInColumns(event, cards.map((card) => card.rows.map((row) => row.button)));
   }
 
   /** @param {Event} event */
