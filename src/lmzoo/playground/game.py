@@ -75,12 +75,12 @@ def game_router(models: ServedModels) -> APIRouter:
     @router.post("/passage")
     def passage(request: PassageRequest) -> Passage:
         """Returns a passage to guess."""
-        return _passage(request)
+        return passage_of(request)
 
     @router.post("/score")
     def score(request: ScoreRequest) -> Score:
         """Returns the bits that a model needs for a passage, given the text before it."""
-        return Score(bits=passage_bits(models.get(request.model), _passage(request)))
+        return Score(bits=passage_bits(models.get(request.model), passage_of(request)))
 
     return router
 
@@ -97,7 +97,8 @@ def passage_bits(predictor: Predictor, passage: Passage) -> float | None:
     return math.fsum(token.surprisal_bits for token in tokens if token.start >= start)
 
 
-def _passage(request: PassageRequest) -> Passage:
+def passage_of(request: PassageRequest) -> Passage:
+    """Returns the passage that a request names."""
     places = _places()
     order = np.random.default_rng(request.seed).permutation(len(places))
     place = places[int(order[request.number % len(places)])]

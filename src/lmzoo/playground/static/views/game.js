@@ -42,7 +42,7 @@ class Game extends StateElement {
 
   build() {
     this.source = el("p", { class: "note" });
-    this.text = el("p", { class: "passage" });
+    this.text = el("p", { class: "passage", tabindex: 0, role: "region", "aria-label": "Passage" });
     this.field = el("input", {
       type: "text", name: "letter", autocomplete: "off", autocapitalize: "off", spellcheck: "false", size: 3, oninput: () => this.#type(),
       onkeydown: (/** @type {KeyboardEvent} */ event) => { if (event.key === "Enter" && this.finished) this.#next(); },

@@ -81,6 +81,7 @@ class Panel extends StateElement {
     try {
       const model = await chosenModel(this.parameter, this.families);
       if (!model || signal.aborted) return;
+      if (!sentence().trim()) throw new Error("Write a sentence first.");
       const found = await request("/playground/inside", { model: model.name, text: sentence() }, signal);
       this.model = model.name;
       this.idea.textContent = `${model.people}, ${model.year}. ${model.idea}`;

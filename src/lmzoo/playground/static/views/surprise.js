@@ -70,7 +70,7 @@ class Surprise extends StateElement {
     copy.snippets = () => requestSnippets("/playground/surprise", { model: this.model, text: this.text });
     this.legend = el("ul", { class: "legend", "aria-label": "Meaning of the colours" });
     this.heat = el("div", {
-      class: "heat", role: "listbox", tabindex: 0, "aria-label": "Tokens of the text",
+      class: "heat", role: "listbox", tabindex: 0, "aria-label": "Tokens of the text", "aria-busy": "true",
       onclick: (/** @type {Event} */ event) => this.#click(event), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
     });
     this.details = el("section", { class: "details", "aria-label": "The chosen token" });
@@ -82,8 +82,8 @@ class Surprise extends StateElement {
       el("label", { class: "prompt" }, el("span", {}, "Text"), this.field),
       el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Difference to", "other", []),
         choice("Colour by", "colour", [["bits", "Surprisal"], ["rank", "Rank"], ["entropy", "Entropy"]]), copy,
-        el("button", { type: "button", onclick: () => this.#save(",") }, "Save CSV"),
-        el("button", { type: "button", onclick: () => this.#save("\t") }, "Save TSV")),
+        el("button", { type: "button", "aria-label": "Save as CSV", onclick: () => this.#save(",") }, "CSV"),
+        el("button", { type: "button", "aria-label": "Save as TSV", onclick: () => this.#save("\t") }, "TSV")),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note), this.details), this.eras);
     this.refresh = newest(() => this.#read(), 80);
@@ -105,7 +105,7 @@ class Surprise extends StateElement {
       const text = this.text;
       const [found, second] = await Promise.all([scores(model.name, text), other ? scores(other.name, text) : null]);
       if (text !== this.text) return;
-      Object.assign(this, { model: model.name, found, second, other: other?.name, title: model.title, otherTitle: other?.title });
+      Object.assign(this, { model: model.name, found, second, other: other?.name });
       this.problem.hidden = true;
       await this.#draw();
       await this.#compareEras();
@@ -125,7 +125,7 @@ class Surprise extends StateElement {
     const length = Math.min(found.ends.at(-1) ?? 0, second?.ends.at(-1) ?? Infinity);
     const cut = found.n_tokens > found.starts.length ? ` The text has ${found.n_tokens.toLocaleString("en")} tokens; the first ${found.starts.length.toLocaleString("en")} are shown.` : "";
     const total = sum(found.surprisals);
-    this.note.textContent = `${this.title}: ${found.starts.length.toLocaleString("en")} tokens, ${total.toFixed(1)} bits, ` +
+    this.note.textContent = `${this.model}: ${found.starts.length.toLocaleString("en")} tokens, ${total.toFixed(1)} bits, ` +
       `${(total / Math.max(length, 1)).toFixed(2)} bits per character.${cut}`;
     this.legend.replaceChildren(...scale.names.map((name, level) =>
       el("li", {}, el("span", { class: `swatch ${quantity} level-${level}`, "aria-hidden": "true" }, " "), name)));
@@ -179,8 +179,8 @@ class Surprise extends StateElement {
     }
     if (second && segment.other) {
       const bits = (/** @type {Scores} */ scored, /** @type {number} */ first, /** @type {number} */ last) => sum(scored.surprisals.slice(first, last + 1));
-      rows.splice(0, rows.length, [this.title, `${bits(found, segment.first, segment.last).toFixed(2)} bits`],
-        [this.otherTitle, `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${segment.value.toFixed(2)} bits`]);
+      rows.splice(0, rows.length, [this.model, `${bits(found, segment.first, segment.last).toFixed(2)} bits`],
+        [this.other, `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${segment.value.toFixed(2)} bits`]);
     }
     const text = slicer(this.text)(segment.start, segment.end);
     this.likely = el("div", {}, el("button", { type: "button", onclick: () => this.#alternatives() }, "Show alternatives (Enter)"));
@@ -199,7 +199,7 @@ class Surprise extends StateElement {
       const before = slicer(this.text)(0, answer.before);
       const largest = answer.likely[0].prob;
       const items = [...answer.likely, ...(answer.token.rank > answer.likely.length ? [answer.token] : [])];
-      place.replaceChildren(el("h4", {}, `Expected by ${this.title}`),
+      place.replaceChildren(el("h4", {}, `Expected by ${this.model}`),
         el("ol", { class: "bars" }, ...items.map((item) => this.#bar(item, before, largest, item.rank === answer.token.rank))),
         el("p", { class: "note" }, "Choose one to go on from it in the view Predict."));
       announce(`${answer.likely.length} alternatives; the most likely one has ${percent(largest)}.`);
