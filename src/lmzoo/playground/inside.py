@@ -1,4 +1,4 @@
-"""What goes on inside a model while it reads a text: the data of the view "Attention and memory"."""
+"""Attention, gates, n-grams and hidden states on a text: the data of the view "Attention and memory"."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class PlacedToken(ShownToken):
 
 
 class Inside(BaseModel):
-    """What goes on inside a model; the parts that the model does not have are None."""
+    """The values inside a model on a text; the parts that the model does not have are None."""
 
     tokens: list[PlacedToken]
     n_tokens: int

@@ -14,7 +14,8 @@ const LETTERS = [..."abcdefghijklmnopqrstuvwxyz "];
 /**
  * Returns Shannon's bounds of the entropy in bits per character (1951, equation 17), from the number of guesses that
  * each character took. If q_i is the share of characters that took i guesses, then
- * sum_i i (q_i - q_{i+1}) log2 i <= entropy <= -sum_i q_i log2 q_i.
+ * sum_i i (q_i - q_{i+1}) log2 i <= entropy <= -sum_i q_i log2 q_i. With few characters the first sum can exceed the
+ * second one, which is then returned for both.
  * @param {number[]} guesses
  * @returns {{low: number, high: number}}
  */
@@ -26,7 +27,7 @@ export function shannonBounds(guesses) {
     low += i * (counts[i] - counts[i + 1]) * Math.log2(i);
     if (counts[i] > 0) high -= counts[i] * Math.log2(counts[i]);
   }
-  return { low: Math.max(low, 0), high };
+  return { low: Math.min(Math.max(low, 0), high), high };
 }
 
 class Game extends StateElement {

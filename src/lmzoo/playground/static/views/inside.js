@@ -1,4 +1,4 @@
-// The view "Attention and memory": what goes on inside two models while they read the same sentence.
+// The view "Attention and memory": attention, gates, n-grams or states of two models that read the same sentence.
 
 import { newest, request } from "../api.js";
 import { el } from "../dom.js";
@@ -56,6 +56,8 @@ class Panel extends StateElement {
   shown = "";
   /** @type {Token[]} */
   tokens = [];
+  /** @type {{at: number, index: number} | null} the token that was chosen last in this panel */
+  last = null;
 
   build() {
     this.body = el("div", { class: "body" });
@@ -87,6 +89,7 @@ class Panel extends StateElement {
       this.idea.textContent = `${model.people}, ${model.year}. ${model.idea}`;
       this.problem.hidden = true;
       this.tokens = found.tokens;
+      this.last = null;
       this.nTokens = found.n_tokens;
       this.attention = found.attention && unpacked(found.attention);
       this.layers = found.layers?.map((/** @type {any} */ layer) =>
@@ -107,14 +110,16 @@ class Panel extends StateElement {
   /** Index of the chosen token: the one at the chosen character of the sentence, or the last one. */
   get chosen() {
     const at = readNumber("at", Infinity);
+    if (this.last?.at === at && this.last.index < this.tokens.length) return this.last.index;
     const index = this.tokens.findIndex((token) => token.end > at);
     return index < 0 ? this.tokens.length - 1 : index;
   }
 
   /** @param {number} index */
   choose(index) {
-    const token = this.tokens[Math.min(Math.max(index, 0), this.tokens.length - 1)];
-    write({ at: token.start });
+    const next = Math.min(Math.max(index, 0), this.tokens.length - 1);
+    this.last = { at: this.tokens[next].start, index: next }; // Several tokens can share a character.
+    write({ at: this.tokens[next].start });
   }
 
   /** @param {AbortSignal} signal */
@@ -135,7 +140,7 @@ class Panel extends StateElement {
     }
     if (this.attention) parts.push(...this.#attentionParts());
     else if (this.layers) parts.push(...this.#memoryParts());
-    else if (this.orders) parts.push(this.#ngramRows());
+    else if (this.orders) parts.push(this.#ngramRows(), this.order ? el("p", { class: "note" }, `The model knows n-grams of up to ${this.order} tokens. Shown is the longest that fits.`) : "");
     else if (this.states) parts.push(...this.#stateParts());
     else parts.push(this.#plainRows());
     if (this.hasGradients) {

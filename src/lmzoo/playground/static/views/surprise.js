@@ -86,7 +86,7 @@ class Surprise extends StateElement {
         el("button", { type: "button", "aria-label": "Save as TSV", onclick: () => this.#save("\t") }, "TSV")),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note), this.details), this.eras);
-    this.refresh = newest(() => this.#read(), 80);
+    this.refresh = newest((signal) => this.#read(signal), 80);
   }
 
   update() {
@@ -98,18 +98,20 @@ class Surprise extends StateElement {
     this.refresh();
   }
 
-  async #read() {
+  /** @param {AbortSignal} signal */
+  async #read(signal) {
     try {
       const [model, other] = await Promise.all([chosenModel("model", FAMILIES), chosenModel("other", [])]);
       if (!model) throw new Error("The server has no model that can be loaded.");
       const text = this.text;
       const [found, second] = await Promise.all([scores(model.name, text), other ? scores(other.name, text) : null]);
-      if (text !== this.text) return;
+      if (signal.aborted) return;
       Object.assign(this, { model: model.name, found, second, other: other?.name });
       this.problem.hidden = true;
       await this.#draw();
       await this.#compareEras();
     } catch (error) {
+      if (signal.aborted) return;
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
     }
