@@ -37,7 +37,7 @@ def test_scores_are_surprisals_of_the_same_text(
     before = predictor.surprisals(passage.before, end_of_text=False).total_bits
     both = predictor.surprisals(passage.before + passage.letters, end_of_text=False).total_bits
     assert bits == pytest.approx(both - before, abs=1e-3)
-    assert 0 < bits / len(passage.letters) < 12
+    assert bits > 0
 
 
 def test_tokenizers_that_lose_letters_have_no_score(all_kinds: dict[str, Predictor]) -> None:

@@ -23,7 +23,7 @@ from lmzoo.corpora import Document, load_corpus
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.server.models import ServedModels
 
-_RUN = re.compile(r"(?<=[a-z,;:])(?: [a-z]+)+(?=[^a-z ]|$)")
+_RUN = re.compile(r"(?<=[a-z,;:])(?: [a-z]+)+(?=[^a-z ])")
 """A run of words in lower-case letters, with the space before it."""
 _LENGTHS = range(24, 49)
 """Numbers of characters of a passage."""

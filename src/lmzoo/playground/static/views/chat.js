@@ -17,6 +17,11 @@ const MAX_TOKENS = 60;
 const ACTIONS = [["1", "1", "The first is better"], ["2", "2", "The second is better"], ["tie", "t", "Tie"], ["skip", "s", "Skip"], ["undo", "u", "Undo"]];
 
 class Chat extends StateElement {
+  /** @type {any[] | null} columns of the answers */
+  columns = null;
+  /** @type {AbortController | null} */
+  controller = null;
+
   build() {
     const type = () => write({ message: this.field.value });
     this.field = el("textarea", { rows: 2, maxlength: 20000, oninput: type, onkeydown: (/** @type {KeyboardEvent} */ event) => {

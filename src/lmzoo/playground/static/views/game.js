@@ -37,6 +37,10 @@ class Game extends StateElement {
   totals = new Map();
   /** @type {Set<string>} letters that were tried for the current place */
   tried = new Set();
+  /** @type {{source: string, before: string, letters: string} | null} */
+  passage = null;
+  /** @type {Promise<[ListedModel, number | null][]>} scores of the models on the passage */
+  scores = Promise.resolve([]);
   shown = "";
   nFinished = 0;
   place = 0;
@@ -88,7 +92,7 @@ class Game extends StateElement {
   }
 
   get finished() {
-    return this.passage && this.place >= this.passage.letters.length;
+    return this.passage !== null && this.place >= this.passage.letters.length;
   }
 
   /** @param {{seed: number, number: number}} asked */

@@ -51,6 +51,25 @@ function sentence() {
 class Panel extends StateElement {
   label = "";
   parameter = "";
+  model = "";
+  nTokens = 0;
+  /** @type {any} the parts of the server's answer that the model has */
+  attention = null;
+  /** @type {any} */
+  layers = null;
+  /** @type {any} */
+  orders = null;
+  /** @type {number | null} */
+  order = null;
+  /** @type {any} */
+  states = null;
+  /** @type {any} */
+  path = null;
+  hasGradients = false;
+  /** @type {{position: number, norms: number[]}} norms of the gradient for the token at a position */
+  gradients = { position: -1, norms: [] };
+  /** @type {HTMLElement | null} */
+  thumbnails = null;
   /** @type {string[]} */
   families = [];
   shown = "";

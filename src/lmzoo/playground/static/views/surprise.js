@@ -57,6 +57,14 @@ function scores(model, text) {
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
 class Surprise extends StateElement {
+  text = "";
+  model = "";
+  /** @type {string | undefined} */
+  other = undefined;
+  /** @type {Scores} */
+  found = { starts: [], ends: [], surprisals: [], ranks: [], entropies: [], n_tokens: 0, vocab_size: 0, lossless: true };
+  /** @type {Scores | null} */
+  second = null;
   /** @type {Segment[]} */
   segments = [];
   active = 0;
@@ -140,9 +148,11 @@ class Surprise extends StateElement {
         if (segment.start > end) part.append(slice(end, segment.start));
         end = Math.max(end, segment.end);
         const level = scale.bounds.filter((bound) => (quantity === "difference" ? segment.value >= bound : segment.value > bound)).length;
+        const shown = slice(segment.start, segment.end) || "∅";
         part.append(el("span", {
           id: `token-${start + offset}`, role: "option", class: `${quantity} level-${level}`, "aria-selected": "false",
-        }, slice(segment.start, segment.end) || "∅"));
+          "aria-label": shown.trim() ? null : shown.includes("\n") ? "line break" : "space",
+        }, shown));
       }
       if (start === 0) this.heat.replaceChildren(part);
       else this.heat.append(part);
@@ -307,8 +317,11 @@ class Surprise extends StateElement {
     const slice = slicer(this.text);
     /** @type {(string | number | null)[][]} */
     const rows = [["model", "token", "start", "end", "surprisal_bits", "rank", "entropy_bits"]];
-    for (const [name, found] of [[this.model, this.found], [this.other, this.second]]) {
-      for (const index of found?.starts.keys() ?? []) {
+    /** @type {[string, Scores | null][]} */
+    const parts = [[this.model, this.found], [this.other ?? "", this.second]];
+    for (const [name, found] of parts) {
+      if (!found) continue;
+      for (const index of found.starts.keys()) {
         const [start, end] = [found.starts[index], found.ends[index]];
         rows.push([name, slice(start, end), start, end, found.surprisals[index], found.ranks[index], found.entropies[index]]);
       }
