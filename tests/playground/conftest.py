@@ -1,0 +1,73 @@
+"""What the tests of the playground share: small predictors of several eras, a client of the routes, and a browser."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, sync_playwright
+from starlette.testclient import TestClient
+
+from lmzoo import Predictor, zoo
+from lmzoo.playground.pages import add_playground
+from lmzoo.server.app import create_app
+from lmzoo.server.models import ServedModels
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+TOKENIZERS = {"unigram": "char", "markov": "bpe:300", "hmm": "word:2", "trigram": "bpe:300", "lstm": "bpe:300"}
+
+
+@pytest.fixture(scope="session")
+def predictors(corpus_folder: Path) -> dict[str, Predictor]:
+    """A small predictor of each of five eras, by species."""
+    return {
+        species: Predictor.fit(species, corpus_folder, tokenizer=spec, **zoo.presets(species).get("tiny", {}))
+        for species, spec in TOKENIZERS.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def playground(predictors: dict[str, Predictor]) -> FastAPI:
+    """The application that serves the predictors with the pages."""
+    app = create_app(ServedModels(predictors))
+    add_playground(app)
+    return app
+
+
+@pytest.fixture(scope="session")
+def client(playground: FastAPI) -> Iterator[TestClient]:
+    with TestClient(playground) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def address(playground: FastAPI) -> Iterator[str]:
+    """The address of a running server with the pages."""
+    server = uvicorn.Server(uvicorn.Config(playground, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
