@@ -71,7 +71,7 @@ export class Card {
     this.content = el("div", { class: "content" }, this.context, el("div", { class: "window" }, this.window), this.facts,
       table, this.rest, this.belief, this.draw);
     const name = [model.name === model.species ? "" : model.name, model.tokenizer].filter((text) => text).join(" · ");
-    this.element = el("article", { class: "card", "aria-labelledby": id },
+    this.element = el("article", { class: `card${model.tokenizer.startsWith("word") ? " words" : ""}`, "aria-labelledby": id },
       el("header", {}, el("p", { class: "year" }, model.year ?? ""), el("h2", { id, title: model.idea }, model.title),
         el("p", { class: "name" }, name)), this.problem, this.content);
   }

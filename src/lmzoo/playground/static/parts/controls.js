@@ -12,8 +12,10 @@ export function readPrompt() {
 
 /** `<lmzoo-prompt>`: a field for the prompt. Attributes: `label`; `param`, the name in the address ("prompt"). */
 class Prompt extends StateElement {
+  parameter = "prompt";
+
   build() {
-    this.parameter = this.getAttribute("param") ?? "prompt";
+    this.parameter = this.getAttribute("param") ?? this.parameter;
     const type = (/** @type {Event} */ event) =>
       write({ [this.parameter]: /** @type {HTMLTextAreaElement} */ (event.target).value, own: null });
     this.append(el("label", { class: "prompt" }, el("span", {}, this.getAttribute("label") ?? "Prompt"),

@@ -47,8 +47,11 @@ function caption(model) {
  * if the address names none (all by default); `single`, to choose one model from a list; `label`.
  */
 class Models extends StateElement {
+  parameter = "models";
+  limit = Infinity;
+
   build() {
-    this.parameter = this.getAttribute("param") ?? "models";
+    this.parameter = this.getAttribute("param") ?? this.parameter;
     this.limit = this.hasAttribute("single") ? 1 : Number(this.getAttribute("limit") ?? Infinity);
     listModels().then((models) => {
       const usable = models.filter((model) => !model.error);

@@ -78,7 +78,7 @@ export class SlideCard {
           ...head.map(([title, about]) => el("th", { scope: "col", class: "number", title: about }, title)))), this.body),
       this.strip, this.draw);
     const name = [model.name === model.species ? "" : model.name, model.tokenizer].filter((text) => text).join(" · ");
-    this.element = el("article", { class: "card slide", "aria-labelledby": id },
+    this.element = el("article", { class: `card slide${model.tokenizer.startsWith("word") ? " words" : ""}`, "aria-labelledby": id },
       el("header", {}, el("p", { class: "year" }, model.year ?? ""), el("h2", { id, title: model.idea }, model.title),
         el("p", { class: "name" }, name)), this.problem, this.content);
   }

@@ -27,6 +27,7 @@ class Predict extends StateElement {
   asked = "";
   /** @type {any} */
   body = {};
+  ask = newest((signal) => request(PATH, this.body, signal), 30);
 
   build() {
     const copy = el("lmzoo-copy");
@@ -36,7 +37,6 @@ class Predict extends StateElement {
       onpointerover: (/** @type {Event} */ event) => this.#link(event),
       onpointerleave: () => this.#linkKey(null),
       onfocusin: (/** @type {Event} */ event) => this.#link(event) });
-    this.ask = newest((signal) => request(PATH, this.body, signal), 30);
     this.append(
       el("section", { class: "tools", "aria-label": "Prompt and settings" },
         el("lmzoo-prompt"),

@@ -31,6 +31,7 @@ class Slide extends StateElement {
   playing = false;
   /** @type {any} */
   body = {};
+  ask = newest((signal) => request(PATH, this.body, signal), 15);
 
   build() {
     const copy = el("lmzoo-copy");
@@ -38,7 +39,6 @@ class Slide extends StateElement {
     this.grid = el("div", { class: "cards", onclick: (/** @type {Event} */ event) => this.#pick(event),
       onkeydown: (/** @type {KeyboardEvent} */ event) => moveInColumns(event, this.#buttons()) });
     this.playButton = el("button", { type: "button", onclick: () => this.playing ? this.#pause() : this.#play() }, "Play");
-    this.ask = newest((signal) => request(PATH, this.body, signal), 15);
     this.append(
       el("section", { class: "tools", "aria-label": "Prompt and settings" },
         el("lmzoo-prompt"),
