@@ -48,7 +48,7 @@ class Chat extends StateElement {
       this.stop = el("button", { type: "button", disabled: true, onclick: () => this.controller?.abort() }, "Stop");
       this.columns = [this.#column("chatter", "Chat model replies", facts.chat, true), this.#column("writer", "Model continues the text", facts.completion, false)];
       const copy = el("lmzoo-copy");
-      copy.snippets = () => requestSnippets("/v1/chat/completions", this.columns[0].body(this.field.value));
+      copy.snippets = () => requestSnippets("/v1/chat/completions", this.columns?.[0].body(this.field.value));
       parts.push(el("label", { class: "prompt" }, el("span", {}, "Message"), this.field), el("div", { class: "row" }, this.send, this.stop, copy),
         el("lmzoo-decoding"), el("div", { class: "columns" }, ...this.columns.map((column) => column.element)));
     } else {

@@ -131,6 +131,7 @@ class Game extends StateElement {
   }
 
   #draw() {
+    if (!this.passage) return;
     const { before, letters, source } = this.passage;
     this.source.textContent = `From ${source}, which no model has read.`;
     const known = letters.slice(0, this.place);
@@ -187,7 +188,7 @@ class Game extends StateElement {
 
   async #finish() {
     this.nFinished += 1;
-    const { letters } = this.passage;
+    const letters = this.passage?.letters ?? "";
     try {
       for (const [model, bits] of await this.scores) {
         const total = this.totals.get(model.name) ?? { bits: 0, letters: 0, refused: false };

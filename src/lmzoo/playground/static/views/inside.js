@@ -15,6 +15,7 @@ import { StateElement, read, readNumber, write } from "../state.js";
  * @typedef {{id: number, text: string, hex: boolean, start: number, end: number}} Token
  * @typedef {{name: string, values: Numbers, mean: number[]}} Trace
  * @typedef {{state: number, tokens: string[], probs: number[]}} State
+ * @typedef {{state: State, prob: number}} Belief
  */
 
 const DEFAULT_SENTENCE = "she went to the store and bought";
@@ -75,6 +76,8 @@ class Panel extends StateElement {
   shown = "";
   /** @type {Token[]} */
   tokens = [];
+  refresh = newest((signal) => this.#read(signal), 80);
+  refreshGradients = newest((signal) => this.#readGradients(signal), 30);
   /** @type {{at: number, index: number} | null} the token that was chosen last in this panel */
   last = null;
 
@@ -85,8 +88,6 @@ class Panel extends StateElement {
     const copy = el("lmzoo-copy");
     copy.snippets = () => requestSnippets("/playground/inside", { model: this.model, text: sentence() });
     this.append(el("div", { class: "row" }, modelChoice(this.label, this.parameter, this.families), copy), this.idea, this.problem, this.body);
-    this.refresh = newest((signal) => this.#read(signal), 80);
-    this.refreshGradients = newest((signal) => this.#readGradients(signal), 30);
   }
 
   update() {
@@ -211,7 +212,7 @@ class Panel extends StateElement {
     const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
     if (!(event.key in steps)) return;
     event.preventDefault();
-    this.choose(this.chosen + steps[/** @type {keyof steps} */ (event.key)]);
+    this.choose(this.chosen + steps[/** @type {keyof typeof steps} */ (event.key)]);
     this.body.querySelector("[role=listbox] [aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }
 
@@ -225,7 +226,7 @@ class Panel extends StateElement {
     const [layer, head] = [clamp(readNumber("layer", 1), 1, nLayers), clamp(readNumber("head", 1), 1, nHeads)];
     const weights = this.#weights(layer - 1, head - 1, size);
     if (!this.thumbnails) this.thumbnails = this.#heads(nLayers, nHeads, size);
-    for (const input of this.thumbnails.querySelectorAll("input")) input.checked = input.value === `${layer}-${head}`;
+    for (const input of /** @type {HTMLElement} */ (this.thumbnails).querySelectorAll("input")) input.checked = input.value === `${layer}-${head}`;
     const row = this.chosen + 1;
     const seen = [...weights.subarray(row * size, row * size + row + 1).entries()].sort((one, other) => other[1] - one[1]).slice(0, 3);
     const summary = el("p", {}, "In layer ", String(layer), ", head ", String(head), ", ", el("span", { class: "token" }, ...tokenNodes(inputs[row])),
@@ -293,7 +294,7 @@ class Panel extends StateElement {
     const shown = nUnits < layer.n_units ? `the ${nUnits} of ${layer.n_units} units whose output varies most` : `all ${nUnits} units`;
     const signed = !trace.name.includes("gate");
     return [el("div", { class: "row" },
-      this.layers.length > 1 ? select("Layer", "memory", this.layers.map((_, one) => [String(one + 1), `Layer ${one + 1}`]), String(index + 1)) : null,
+      this.layers.length > 1 ? select("Layer", "memory", this.layers.map((/** @type {any} */ _, /** @type {number} */ one) => [String(one + 1), `Layer ${one + 1}`]), String(index + 1)) : null,
       select("Show", "gate", layer.traces.map((/** @type {Trace} */ one) => [one.name, one.name]), trace.name)),
     el("figure", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${trace.name} at each token` },
       matrix(trace.values.values, { rows: size, columns: nUnits, row: this.chosen + 1, signed, names: inputs, onpick: (one) => this.choose(one - 1) }),
@@ -324,10 +325,10 @@ class Panel extends StateElement {
       return [el("span", { class: "length" }, `state ${this.path[index]}`), " ",
         el("span", { class: "note" }, state ? `${(100 * state.probs[index]).toFixed(0)} %: ${state.tokens.join(" ")}` : "")];
     });
-    const beliefs = this.states.map((/** @type {State} */ state) => ({ state, prob: state.probs[chosen] })).filter((one) => one.prob >= 0.005)
-      .sort((one, other) => other.prob - one.prob).slice(0, 6);
+    const beliefs = this.states.map((/** @type {State} */ state) => ({ state, prob: state.probs[chosen] })).filter((/** @type {Belief} */ one) => one.prob >= 0.005)
+      .sort((/** @type {Belief} */ one, /** @type {Belief} */ other) => other.prob - one.prob).slice(0, 6);
     return [rows, el("h4", {}, "Belief at ", el("span", { class: "token" }, ...tokenNodes(this.tokens[chosen])), ", given the whole sentence"),
-      el("ol", { class: "bars plain" }, ...beliefs.map(({ state, prob }) => {
+      el("ol", { class: "bars plain" }, ...beliefs.map((/** @type {Belief} */ { state, prob }) => {
         const bar = el("span", { class: "fill", "aria-hidden": "true" });
         bar.style.width = `${100 * prob}%`;
         return el("li", {}, el("span", {}, `state ${state.state}`), el("span", { class: "track" }, bar), el("span", { class: "number" }, `${(100 * prob).toFixed(0)} %`),

@@ -24,7 +24,10 @@ const DEFAULT_TEXT = "In the beginning God created the heaven and the earth. " +
 const FAMILIES = ["transformer", "gpt2", "transformer-2017", "lstm", "ngram"];
 const CHUNK = 250; // tokens that are shown at a time, so that the page stays responsive
 
-/** Upper bounds of the levels of colour for each quantity, with their names. */
+/**
+ * Upper bounds of the levels of colour for each quantity, with their names.
+ * @type {Record<string, {unit: string, bounds: number[], names: string[]}>}
+ */
 const SCALES = {
   bits: { unit: "bits", bounds: [1, 2, 4, 6, 9, 13], names: ["up to 1 bit", "2", "4", "6", "9", "13", "more"] },
   rank: { unit: "rank", bounds: [1, 10, 100, 1000], names: ["first guess", "top 10", "top 100", "top 1,000", "beyond"] },
@@ -67,6 +70,7 @@ class Surprise extends StateElement {
   second = null;
   /** @type {Segment[]} */
   segments = [];
+  refresh = newest((signal) => this.#read(signal), 80);
   active = 0;
   shown = "";
   drawing = 0;
@@ -94,7 +98,6 @@ class Surprise extends StateElement {
         el("button", { type: "button", "aria-label": "Save as TSV", onclick: () => this.#save("\t") }, "TSV")),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note), this.details), this.eras);
-    this.refresh = newest((signal) => this.#read(signal), 80);
   }
 
   update() {
@@ -129,7 +132,7 @@ class Surprise extends StateElement {
     const mine = ++this.drawing;
     const { text, found, second } = this;
     const quantity = second ? "difference" : read("colour", "bits");
-    const scale = SCALES[/** @type {keyof SCALES} */ (quantity)];
+    const scale = SCALES[quantity];
     const slice = slicer(text);
     this.segments = segmentsOf(found, second, quantity);
     const length = Math.min(found.ends.at(-1) ?? 0, second?.ends.at(-1) ?? Infinity);
@@ -192,7 +195,7 @@ class Surprise extends StateElement {
     if (second && segment.other) {
       const bits = (/** @type {Scores} */ scored, /** @type {number} */ first, /** @type {number} */ last) => sum(scored.surprisals.slice(first, last + 1));
       rows.splice(0, rows.length, [this.model, `${bits(found, segment.first, segment.last).toFixed(2)} bits`],
-        [this.other, `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${segment.value.toFixed(2)} bits`]);
+        [this.other ?? "", `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${segment.value.toFixed(2)} bits`]);
     }
     const text = slicer(this.text)(segment.start, segment.end);
     this.likely = el("div", {}, el("button", { type: "button", onclick: () => this.#alternatives() }, "Show alternatives (Enter)"));
@@ -254,7 +257,7 @@ class Surprise extends StateElement {
     const last = this.segments.length - 1;
     const targets = { ArrowRight: this.active + 1, ArrowLeft: this.active - 1, ArrowDown: this.#line(1), ArrowUp: this.#line(-1), Home: 0, End: last };
     if (event.key === "Enter" || event.key === " ") this.#alternatives();
-    else if (event.key in targets) this.#activate(Math.min(Math.max(targets[/** @type {keyof targets} */ (event.key)], 0), last));
+    else if (event.key in targets) this.#activate(Math.min(Math.max(targets[/** @type {keyof typeof targets} */ (event.key)], 0), last));
     else return;
     event.preventDefault();
   }
@@ -352,7 +355,9 @@ function segmentsOf(found, second, quantity) {
   const segments = [];
   const { starts, ends, surprisals, ranks, entropies } = found;
   const limit = second ? Math.min(ends.at(-1) ?? 0, second.ends.at(-1) ?? 0) : Infinity;
-  const otherStarts = new Map(second?.starts.map((start, index) => [start, index]).reverse());
+  /** @type {Map<number, number>} */
+  const otherStarts = new Map();
+  for (const [index, start] of second?.starts.entries() ?? []) if (!otherStarts.has(start)) otherStarts.set(start, index);
   for (let index = 0; index < starts.length && starts[index] < limit; index++) {
     const previous = segments.at(-1);
     const begins = !previous || (starts[index] >= previous.end && (!second || otherStarts.has(starts[index])));
