@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.testclient import TestClient
 
 from lmzoo import Predictor, zoo
@@ -67,7 +67,35 @@ def address(playground: FastAPI) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """A function that opens a page of the playground by the query of its address.
+
+    The test fails if a page logs a message or an error, or asks another server for anything.
+    """
+    pages: list[Page] = []
+    said: list[str] = []
+    asked: list[str] = []
+
+    def open_page(query: str, **options: object) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | options)
+        page.set_default_timeout(60_000)  # a loaded machine answers late
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/?{query}")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
