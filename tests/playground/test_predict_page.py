@@ -55,7 +55,7 @@ def test_a_click_adds_the_token_everywhere(visit: Visit) -> None:
 
 def test_a_click_adds_the_token_to_one_model(visit: Visit) -> None:
     page = visit(START)
-    page.get_by_text("to one model").click()
+    page.get_by_role("radio", name="to one model", exact=True).check()
     page.get_by_role("article", name="Markov chain").locator(".pick").first.click()
     own = page.locator(".context .own")
     expect(own).to_have_count(1)
@@ -109,11 +109,11 @@ def test_settings_reshape_the_bars(visit: Visit) -> None:
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("article", name="Unigram").locator("tr.cut")).to_have_count(9)
     expect(page.locator("tr.cut .number").first).to_have_text("cut: top-k")
-    page.get_by_text("bits", exact=True).click()
+    page.get_by_role("radio", name="bits", exact=True).check()
     expect(page.locator("tr:not(.cut) .number").nth(1)).to_have_text("0.00")
     page.get_by_role("button", name="Reset").click()
     expect(page.locator("tr.cut")).to_have_count(0)
-    page.get_by_text("by certainty").click()
+    page.get_by_role("radio", name="by certainty", exact=True).check()
     entropies = [float(text.split()[-2]) for text in page.locator(".facts span:last-child").all_inner_texts()]
     assert entropies == sorted(entropies)
 

@@ -23,10 +23,10 @@ def test_tokenizers_side_by_side(visit: Visit, predictors: dict[str, Predictor])
     card = page.locator("article", has_text="bpe:300")
     ids = predictors["markov"].tokenizer.encode(TEXT)
     expect(card.locator(".piece")).to_have_count(len(ids))
-    page.get_by_text("text and ids").click()
+    page.get_by_role("radio", name="text and ids", exact=True).check()
     assert card.locator(".id").all_inner_texts() == [str(token_id) for token_id in ids]
     assert card.locator(".hex").all_inner_texts() == ["f0", "9f", "a6", "8a"]
-    expect(page.locator("article", has_text="word:2").locator(".unknown")).to_have_count(1)
+    expect(page.locator("article", has_text="word:2").locator(".unknown")).to_have_count(2)
     page.get_by_role("textbox", name="Text").fill("The cats.")
     expect(page.locator("article", has_text="char").locator(".piece")).to_have_count(9)
 
