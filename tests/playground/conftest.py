@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from micro_chat_models import micro_predictor
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from running_servers import served
 from starlette.testclient import TestClient
 
@@ -91,7 +91,35 @@ def client_with_run(app_with_run: FastAPI) -> Iterator[TestClient]:
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """A function that opens a page of the playground by the query of its address.
+
+    The test fails if a page logs a message or an error, or asks another server for anything.
+    """
+    pages: list[Page] = []
+    said: list[str] = []
+    asked: list[str] = []
+
+    def open_page(query: str, **options: object) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | options)
+        page.set_default_timeout(60_000)  # a loaded machine answers late
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/?{query}")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []

@@ -21,7 +21,6 @@ from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
 
 pytestmark = pytest.mark.slow
-expect.set_options(timeout=60_000)
 
 HOSTILE = "<b>the</b> fox\u202e <script>alert(1)</script>"
 

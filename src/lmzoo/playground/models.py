@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from fastapi import APIRouter
 from pydantic import BaseModel
 
@@ -35,8 +33,7 @@ def models_router(models: ServedModels) -> APIRouter:
     @router.get("/models")
     def list_models() -> list[ListedModel]:
         """Lists all models in the order of the years in which their families were introduced."""
-        with ThreadPoolExecutor() as pool:
-            listed = list(pool.map(lambda name: _listed(models, name), models.names))
+        listed = [_listed(models, name) for name in models.names]
         return sorted(listed, key=lambda model: (model.year is None, model.year))
 
     return router

@@ -37,10 +37,12 @@ class Readings:
         self._models = models
         self._kept: dict[str, OrderedDict[bytes, Reading]] = {name: OrderedDict() for name in models.names}
         self._lock = Lock()
+        self._loading = Lock()  # several models that import the same packages at once can fail
 
     def predictor(self, name: str) -> Predictor:
         """Returns the predictor `name`; raises UnknownNameError if there is none."""
-        return self._models.get(name)
+        with self._loading:
+            return self._models.get(name)
 
     def after(self, name: str, token_ids: Sequence[int]) -> Reading:
         """Returns the reading of the model `name` after a context; raises TokenIdError for ids outside its vocabulary.

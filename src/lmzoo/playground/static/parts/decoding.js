@@ -47,7 +47,7 @@ class DecodingSliders extends StateElement {
         write({ [name]: value === neutral ? null : value });
       };
       return el("label", { class: "slider", title: about }, el("span", {}, title),
-        el("input", { type: "range", name, min, max, step, oninput: slide }), el("output", { for: name }));
+        el("input", { type: "range", name, min, max, step, oninput: slide }), el("span", { class: "value", "aria-hidden": "true" }));
     });
     const seed = el("label", { class: "seed" }, el("span", {}, "Seed"),
       el("input", { type: "number", name: "seed", min: 0, step: 1, inputmode: "numeric", onchange: setSeed }));
