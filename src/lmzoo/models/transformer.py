@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
-from lmzoo.neural.layers.attention import attention
+from lmzoo.neural.layers.attention import ScaledDotProduct
 from lmzoo.neural.layers.windows import context_windows
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
@@ -90,6 +90,7 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
+        self.attend = ScaledDotProduct()
 
     def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Computes the self-attention of T new tokens in each of B sequences to a KV cache and to each other.
@@ -107,7 +108,7 @@ class Attention(nn.Module):
         # Keys are cached with their rotation, as only differences of positions matter.
         cache = torch.cat([cache.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
         keys, values = cache.unbind(1)  # (B, H, M + T, d) each
-        y = attention(q, keys, values, mask)  # (B, H, T, d)
+        y = self.attend(q, keys, values, mask)  # (B, H, T, d)
         return self.out(y.transpose(1, 2).flatten(2)), cache[:, :, :, x.shape[1] :]
 
 

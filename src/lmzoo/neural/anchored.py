@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.neural.layers.attention import attention
+from lmzoo.neural.layers.attention import ScaledDotProduct
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
@@ -45,6 +45,7 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
+        self.attend = ScaledDotProduct()
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Computes the self-attention of W tokens in each of N windows to each other.
@@ -53,7 +54,7 @@ class Attention(nn.Module):
         or (N, 1, W, W), is True where a query (first) may attend to a key (last); None = to all.
         """
         q, k, v = self._project(x).unbind(1)  # (N, H, W, d) each
-        y = attention(q, k, v, mask)  # (N, H, W, d)
+        y = self.attend(q, k, v, mask)  # (N, H, W, d)
         return self.out(y.transpose(1, 2).flatten(2))  # (N, W, D)
 
     def extend(
@@ -74,7 +75,7 @@ class Attention(nn.Module):
             cache = F.pad(cache, (0, 0, 0, x.shape[1]))
             cache = cache.scatter(3, cache_positions[:, None, None, :, None].expand_as(new), new)
         k, v = cache.unbind(1)  # (N, H, M + W, d) each
-        y = attention(q, k, v, mask)  # (N, H, W, d)
+        y = self.attend(q, k, v, mask)  # (N, H, W, d)
         return self.out(y.transpose(1, 2).flatten(2)), cache
 
     def _project(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,16 @@ import vl_convert
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
+
+from lmzoo.playground.chat import chat_router
+from lmzoo.playground.game import game_router
+from lmzoo.playground.inside import inside_router
+from lmzoo.playground.models import models_router
+from lmzoo.playground.predict import predict_router
+from lmzoo.playground.readings import Readings
+from lmzoo.playground.surprise import surprise_router
+from lmzoo.playground.timeline import timeline_router
+from lmzoo.playground.tokens import Tokenizers, tokens_router
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -18,8 +29,12 @@ _POLICY = (
 """Content security policy: pages load nothing from other hosts, and run no code but that of the server's own files."""
 
 
-def add_playground(app: FastAPI) -> None:
-    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`."""
+def add_playground(app: FastAPI, runs: Sequence[Path] = ()) -> None:
+    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`.
+
+    `runs` are run folders, whose leaderboards and reports are shown. Visitors vote on the replies of the first one that
+    has comparisons, as `lmzoo align` makes them.
+    """
 
     @app.middleware("http")
     async def protect(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -32,6 +47,16 @@ def add_playground(app: FastAPI) -> None:
     @app.get("/vega.js", include_in_schema=False)
     def vega() -> Response:
         """Returns Vega, Vega-Lite and Vega-Embed as one JavaScript file."""
-        return Response(vl_convert.javascript_bundle(), media_type="text/javascript")
+        script = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue] - the snippet is optional
+        return Response(script, media_type="text/javascript")
+
+    app.include_router(models_router(app.state.models))
+    app.include_router(predict_router(Readings(app.state.models)))
+    app.include_router(inside_router(app.state.models))
+    app.include_router(surprise_router(app.state.models))
+    app.include_router(game_router(app.state.models))
+    app.include_router(chat_router(app.state.models, runs))
+    app.include_router(timeline_router(runs))
+    app.include_router(tokens_router(Tokenizers(app.state.models)))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

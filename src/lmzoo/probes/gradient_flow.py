@@ -14,6 +14,7 @@ Values of g are not comparable between networks, whose embeddings differ in scal
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
@@ -82,6 +83,26 @@ def gradient_flow(
         rows = slice(start, start + _N_ROWS)
         norms[rows] = _norms(network, stream, positions[rows], int(depths[rows].max()), max_distance)
     return GradientFlow(positions, norms)
+
+
+def gradient_norms(model: LanguageModel[Any], ids: ArrayLike, position: int) -> NDArray[np.float64]:
+    """Returns the norm of the gradient of one token's loss with respect to each of the earlier tokens, (position,).
+
+    `ids` is a text of T token ids without EOT (end of text), and `position` the index of the token in it. The norms of
+    the oldest tokens come first. Raises UsageError if the model is not a network that embeds tokens, or if there is no
+    token at `position`.
+    """
+    if not has_token_vectors(model):
+        raise UsageError(
+            "gradients can be measured only in networks that read tokens as embeddings; this model does not"
+        )
+    stream = TokenStream.of(ids, model.vocab_size)
+    if not 0 <= position < len(stream):
+        raise UsageError(
+            f"the position must be at least 0 and below the number of tokens, {len(stream)}: got {position}"
+        )
+    network = copy.deepcopy(model.network)  # hooks must not disturb other threads that read with the same network
+    return _norms(network, stream, np.array([position]), position, position - 1)[0, ::-1] if position else np.empty(0)
 
 
 def _candidates(stream: TokenStream, distance: int) -> NDArray[np.int64]:

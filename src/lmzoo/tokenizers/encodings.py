@@ -65,6 +65,15 @@ def read_encoding(name: str) -> OpenedTokenizer:
     return opened
 
 
+def installed_encodings() -> list[str]:
+    """Returns the names of the encodings that can be read without a download, as another package contains them."""
+    try:
+        constructors = _constructors()
+    except MissingExtraError:
+        return []
+    return [name for name in _PUBLISHED if f"{name}_offline" in constructors]
+
+
 def cache_folder() -> Path:
     """Returns the folder for converted encodings, in the cache folder of the platform."""
     from platformdirs import user_cache_path

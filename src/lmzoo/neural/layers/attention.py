@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -23,6 +23,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if q.requires_grad and q.device.type == "cpu":
         return _Attention.apply(q, k, v, mask)  # pyright: ignore[reportReturnType]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class ScaledDotProduct(nn.Module):
+    """The function `attention` as a layer without weights, so that forward hooks can observe queries and keys."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Computes scaled dot-product attention; shapes as in `attention`."""
+        return attention(q, k, v, mask)
+
+
+def weights_of(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Returns the attention weights softmax(q k' / sqrt(d)) (B, H, T, M), which `attention` multiplies with v.
+
+    `q` (B, H, T, d), `k` (B, H, M, d) and `mask` are the arguments of `attention`.
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, H, T, M)
+    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
 
 
 class _Attention(torch.autograd.Function):

@@ -24,7 +24,8 @@ export async function request(path, body, signal) {
  */
 export async function* events(path, body, signal) {
   const response = await send(path, body, signal);
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
+  const stream = /** @type {ReadableStream<BufferSource>} */ (response.body);
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();

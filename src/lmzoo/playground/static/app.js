@@ -1,7 +1,7 @@
 // Shows the view that the address names. Each view is a custom element in a file of its own, loaded when first shown.
 
 import { el } from "./dom.js";
-import { addressOf, onChange, read } from "./state.js";
+import { addressOf, onChange, read, write } from "./state.js";
 
 /** The views in the order of the navigation: name in the address, and title. */
 export const VIEWS = [
@@ -15,30 +15,34 @@ export const VIEWS = [
   ["timeline", "Timeline"],
 ];
 
+const links = VIEWS.map(([view, title]) => el("a", { "data-view": view }, title));
 let shown = "";
 
 async function show() {
   const names = VIEWS.map(([name]) => name);
   const asked = read("view", "predict");
   const name = names.includes(asked) ? asked : "predict";
-  const links = VIEWS.map(([view, title]) =>
-    el("a", { href: addressOf({ view }), "aria-current": view === name ? "page" : null }, title));
-  document.querySelector("nav")?.replaceChildren(...links);
+  for (const link of links) {
+    const view = /** @type {string} */ (link.getAttribute("data-view"));
+    link.href = addressOf({ view });
+    if (view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   if (name === shown) return;
   shown = name;
   await import(`./views/${name}.js`);
+  if (name !== shown) return;
   document.title = `${VIEWS.find(([view]) => view === name)?.[1]} – lmzoo playground`;
   document.querySelector("main")?.replaceChildren(document.createElement(`lmzoo-${name}`));
 }
 
+document.querySelector("nav")?.replaceChildren(...links);
 document.querySelector("nav")?.addEventListener("click", (event) => {
   const link = /** @type {HTMLElement} */ (event.target).closest("a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  history.pushState(null, "", link.getAttribute("href"));
-  show();
+  write({ view: /** @type {string} */ (link.getAttribute("data-view")) }, { history: true });
   document.querySelector("main")?.focus();
 });
-window.addEventListener("popstate", show);
 onChange(show);
 show();

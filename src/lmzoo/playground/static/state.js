@@ -2,18 +2,22 @@
 
 /** @type {Set<() => void>} */
 const listeners = new Set();
+const DELAY = 250; // Browsers ignore changes of the address that come too often, as while a slider is dragged.
+
+let values = new URLSearchParams(location.search);
+let timer = 0;
 
 /**
- * Returns a value of the state, or `fallback` if the address does not have it.
+ * Returns a value of the state, or `fallback` if the state does not have it.
  * @param {string} name
  * @param {string} fallback
  */
 export function read(name, fallback) {
-  return new URLSearchParams(location.search).get(name) ?? fallback;
+  return values.get(name) ?? fallback;
 }
 
 /**
- * Returns a number of the state, or `fallback` if the address does not have a finite one.
+ * Returns a number of the state, or `fallback` if the state does not have a finite one.
  * @param {string} name
  * @param {number} fallback
  */
@@ -27,22 +31,21 @@ export function readNumber(name, fallback) {
  * @param {Record<string, string | number | null>} changes
  */
 export function addressOf(changes) {
-  const parameters = new URLSearchParams(location.search);
-  for (const [name, value] of Object.entries(changes)) {
-    if (value === null) parameters.delete(name);
-    else parameters.set(name, String(value));
-  }
-  return `?${parameters}`;
+  return `?${changed(changes)}`;
 }
 
 /**
- * Changes values of the state in the address, and tells all listeners.
+ * Changes values of the state, and tells all listeners. The address follows a moment later.
  * @param {Record<string, string | number | null>} changes
  * @param {{history?: boolean}} [options] `history` adds an entry to the browser's history, to which "back" returns
  */
 export function write(changes, { history: keep = false } = {}) {
-  history[keep ? "pushState" : "replaceState"](null, "", addressOf(changes));
-  for (const listener of listeners) listener();
+  if (keep) flush();
+  values = changed(changes);
+  clearTimeout(timer);
+  if (keep) history.pushState(null, "", `?${values}`);
+  else timer = setTimeout(flush, DELAY);
+  notify();
 }
 
 /**
@@ -53,3 +56,53 @@ export function onChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
+
+/** An element that is built once, by `build`, and whose `update` is called then and after each change of the state. */
+export class StateElement extends HTMLElement {
+  /** @type {() => void} */
+  #end = () => {};
+  #built = false;
+
+  connectedCallback() {
+    if (!this.#built) this.build();
+    this.#built = true;
+    this.#end = onChange(() => this.update());
+    this.update();
+  }
+
+  disconnectedCallback() {
+    this.#end();
+  }
+
+  /** Creates the children of the element. */
+  build() {}
+
+  /** Shows the current state. */
+  update() {}
+}
+
+/** @param {Record<string, string | number | null>} changes */
+function changed(changes) {
+  const parameters = new URLSearchParams(values);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null) parameters.delete(name);
+    else parameters.set(name, String(value));
+  }
+  return parameters;
+}
+
+function flush() {
+  clearTimeout(timer);
+  if (`?${values}` !== location.search) history.replaceState(null, "", `?${values}`);
+}
+
+function notify() {
+  for (const listener of [...listeners]) listener();
+}
+
+window.addEventListener("popstate", () => {
+  clearTimeout(timer);
+  values = new URLSearchParams(location.search);
+  notify();
+});
+window.addEventListener("pagehide", flush);

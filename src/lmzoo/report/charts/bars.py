@@ -8,8 +8,9 @@ import altair
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.charts.eras import ERA_COLOURS, era_name
+from lmzoo.report.charts.eras import ERA_COLOURS
 from lmzoo.report.charts.style import INK, Chart, padding, shown_name
+from lmzoo.zoo.eras import era_name
 
 
 def by_species(records: Sequence[EvalRecord], width: int = 520) -> Chart:

@@ -1,33 +1,9 @@
-"""The eras of language models and their colours."""
+"""The colours of the eras of language models, as a scale of a chart."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import altair
 
-FIRST_YEAR, LAST_YEAR = 1908, 2029
+from lmzoo.zoo.eras import ERAS
 
-
-class Era(NamedTuple):
-    """A range of years, from `start` up to the year before `end`, with its name and colour."""
-
-    name: str
-    start: int
-    end: int
-    colour: str
-
-
-ERAS = (
-    Era("beginnings", FIRST_YEAR, 1962, "#7a5195"),
-    Era("speech recognition", 1962, 1990, "#2b6cb0"),
-    Era("large corpora", 1990, 2003, "#1b8a7a"),
-    Era("neural networks", 2003, 2017, "#d9730d"),
-    Era("attention", 2017, LAST_YEAR, "#c2334d"),
-)
 ERA_COLOURS = altair.Scale(domain=[era.name for era in ERAS], range=[era.colour for era in ERAS])
-
-
-def era_name(year: int) -> str:
-    """Returns the name of the era of a year; years after the last era belong to it."""
-    return next((era.name for era in ERAS if year < era.end), ERAS[-1].name)

@@ -12,8 +12,9 @@ import numpy as np
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.charts.eras import ERA_COLOURS, ERAS, FIRST_YEAR, LAST_YEAR, era_name
+from lmzoo.report.charts.eras import ERA_COLOURS
 from lmzoo.report.charts.style import GREY, INK, Chart, shown_name
+from lmzoo.zoo.eras import ERAS, FIRST_YEAR, LAST_YEAR, era_name
 
 _WIDTH, _HEIGHT = 820, 430
 _FONT_SIZE, _LETTER = 11.5, 6.3

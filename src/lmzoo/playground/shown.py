@@ -1,0 +1,47 @@
+"""Tokens as the pages show them: on one line, with visible white space, and half characters as hexadecimal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from lmzoo.stream import EOT
+from lmzoo.streaming import decode_pieces
+from lmzoo.tokenizers import Tokenizer, visible
+
+_MEMORY = 4
+"""Number of tokens before a token that can influence its text, such as the bytes before the end of a character."""
+
+
+class ShownToken(BaseModel):
+    """One token of a vocabulary, for display."""
+
+    id: int
+    text: str
+    """Text on one line: white space and control characters are replaced by visible signs."""
+    hex: bool = False
+    """True if the bytes of the token are no whole characters; `text` then holds these bytes in hexadecimal."""
+
+
+def shown_token(tokenizer: Tokenizer, token_id: int) -> ShownToken:
+    """Returns a token of a tokenizer for display."""
+    try:
+        tokenizer.token_bytes(token_id).decode()
+    except UnicodeDecodeError:
+        return ShownToken(id=token_id, text=tokenizer.token_bytes(token_id).hex(" "), hex=True)
+    return ShownToken(id=token_id, text=visible(tokenizer.token_text(token_id)))
+
+
+def added_text(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], token_id: int) -> str | None:
+    """Returns the text that continues a prompt by one token; None if the token is no text or half a character.
+
+    `ids` are the token ids of the prompt.
+    """
+    if token_id == EOT:
+        return None
+    before = ids[-_MEMORY:]
+    text = "".join(decode_pieces(tokenizer, [token_id], before))
+    if prompt[-1:].isspace() and not tokenizer.decode(before)[-1:].isspace():
+        text = text.removeprefix(" ")  # a word tokenizer drops the space at the end of the prompt
+    return None if not text or "\ufffd" in text else text

@@ -1,0 +1,149 @@
+// The view Predict: one prompt, and the next-token predictions of all models, in the order of their eras.
+
+import { newest, request } from "../api.js";
+import { announce, el } from "../dom.js";
+import { extend, readOwn } from "../parts/branches.js";
+import { Card } from "../parts/card.js";
+import { choice, readPrompt, settings } from "../parts/controls.js";
+import { requestSnippets } from "../parts/copy.js";
+import { readDecoding, readSeed } from "../parts/decoding.js";
+import { csv, download } from "../parts/export.js";
+import { moveInColumns } from "../parts/focus.js";
+import { chosenModels } from "../parts/models.js";
+import { barsAsSvg } from "../parts/svg.js";
+import { axisEnd } from "../parts/units.js";
+import { StateElement, read } from "../state.js";
+
+/** @typedef {import("../parts/units.js").PredictedToken} PredictedToken */
+/** @typedef {import("../parts/units.js").Prediction} Prediction */
+
+const PATH = "/playground/predict";
+
+class Predict extends StateElement {
+  /** @type {Map<string, Card>} */
+  cards = new Map();
+  /** @type {Prediction[]} */
+  predictions = [];
+  asked = "";
+  /** @type {any} */
+  body = {};
+  ask = newest((signal) => request(PATH, this.body, signal), 30);
+
+  build() {
+    const copy = el("lmzoo-copy");
+    copy.snippets = () => requestSnippets(PATH, this.body);
+    this.grid = el("div", { class: "cards", onclick: (/** @type {Event} */ event) => this.#pick(event),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#move(event),
+      onpointerover: (/** @type {Event} */ event) => this.#link(event),
+      onpointerleave: () => this.#linkKey(null),
+      onfocusin: (/** @type {Event} */ event) => this.#link(event) });
+    this.append(
+      el("section", { class: "tools", "aria-label": "Prompt and settings" },
+        el("lmzoo-prompt"),
+        el("div", { class: "bar" }, el("lmzoo-models"), el("lmzoo-branches"), settings(
+          choice("A click adds", "to", [["all", "to the prompt"], ["one", "to one model"]]),
+          choice("Order", "sort", [["era", "by era"], ["certainty", "by certainty"]]),
+          choice("Numbers", "unit", [["probability", "probability"], ["bits", "bits"], ["rank", "rank"]]),
+          el("lmzoo-decoding")))),
+      this.grid,
+      el("p", { class: "note" }, "Arrow keys go from token to token and from model to model; Enter adds the token."),
+      el("p", { class: "row" }, copy,
+        el("button", { type: "button", onclick: () => this.#saveCsv() }, "Save as CSV"),
+        el("button", { type: "button", onclick: () => download("predictions.svg",
+          barsAsSvg(this.#sorted(), this.cards, readPrompt()), "image/svg+xml") }, "Save as SVG")));
+  }
+
+  async update() {
+    const models = await chosenModels();
+    this.body = {
+      prompt: readPrompt(), models: models.map((model) => model.name), own: readOwn(), decoding: readDecoding(),
+      seed: readSeed(), k: 10, n_context: 24,
+    };
+    for (const model of models) if (!this.cards.has(model.name)) this.cards.set(model.name, new Card(model));
+    const asked = JSON.stringify(this.body);
+    if (asked === this.asked) return this.#show();
+    this.asked = asked;
+    try {
+      const answer = await this.ask();
+      if (answer) this.predictions = answer;
+      if (answer) this.#show();
+    } catch (error) {
+      this.asked = "";
+      announce(String(/** @type {Error} */ (error).message));
+    }
+  }
+
+  /** Returns the predictions in the chosen order. */
+  #sorted() {
+    const certain = read("sort", "era") === "certainty";
+    const key = (/** @type {Prediction} */ one) => one.error ? Infinity : one.entropy;
+    return certain ? this.predictions.toSorted((one, other) => key(one) - key(other)) : this.predictions;
+  }
+
+  #show() {
+    const predictions = this.#sorted();
+    const largest = Math.max(...predictions.flatMap(({ tokens }) => tokens.map(({ prob, final }) => Math.max(prob, final))));
+    const shown = { axis: axisEnd(largest), unit: read("unit", "probability") };
+    for (const prediction of predictions) this.cards.get(prediction.name)?.show(prediction, shown);
+    const elements = predictions.map(({ name }) => this.cards.get(name)?.element);
+    const changed = elements.length !== this.grid.childElementCount
+      || elements.some((element, index) => this.grid.children[index] !== element);
+    if (!changed) return;
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+    const inside = this.grid.contains(focused);
+    this.grid.replaceChildren(...elements);
+    if (inside) focused?.focus();
+  }
+
+  /**
+   * Returns the card and the row of the table in which an event happened.
+   * @param {Event} event
+   */
+  #place(event) {
+    const target = /** @type {HTMLElement} */ (event.target);
+    const card = [...this.cards.values()].find(({ element }) => element.contains(target));
+    return { card, index: card ? card.rows.findIndex(({ element }) => element.contains(target)) : -1 };
+  }
+
+  /** @param {Event} event */
+  #pick(event) {
+    const { card, index } = this.#place(event);
+    if (!card || index < 0) return;
+    const token = /** @type {PredictedToken} */ (card.rows[index].token);
+    if (read("to", "all") === "one") {
+      const own = readOwn();
+      extend(readPrompt(), { ...own, [card.model.name]: [...(own[card.model.name] ?? []), token.id] });
+    } else if (token.adds === null) {
+      announce("This token is no text of its own: it can be added to its model only.");
+    } else {
+      extend(readPrompt() + token.adds, {});
+    }
+  }
+
+  /** @param {KeyboardEvent} event */
+  #move(event) {
+    const cards = this.#sorted().flatMap(({ name, error }) => error ? [] : [/** @type {Card} */ (this.cards.get(name))]);
+    moveInColumns(event, cards.map((card) => card.rows.map((row) => row.button)));
+  }
+
+  /** @param {Event} event */
+  #link(event) {
+    const { card, index } = this.#place(event);
+    this.#linkKey(card && index >= 0 ? card.rows[index].key ?? null : null);
+  }
+
+  /** @param {string | null} key */
+  #linkKey(key) {
+    for (const card of this.cards.values()) card.link(key);
+  }
+
+  #saveCsv() {
+    const head = ["model", "year", "rank", "id", "token", "probability", "after decoding", "cut by", "n-gram order"];
+    const rows = this.#sorted().flatMap(({ name, tokens }) => tokens.map((token) => [name,
+      this.cards.get(name)?.model.year ?? null, token.rank, token.id, token.text, token.prob, token.final, token.cut_by,
+      token.order]));
+    download("predictions.csv", csv([head, ...rows]), "text/csv");
+  }
+}
+
+customElements.define("lmzoo-predict", Predict);

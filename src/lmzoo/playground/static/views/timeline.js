@@ -1,0 +1,164 @@
+// The view "Timeline": the families of language models by era, and the results of the server's run folders.
+
+import { request } from "../api.js";
+import { el } from "../dom.js";
+import { listModels } from "../parts/models.js";
+import { addressOf, write } from "../state.js";
+
+/**
+ * @typedef {{name: string, title: string, year: number, era: string, people: string, idea: string, sees: string,
+ *   changed: string, limits: string, beware: string, paper: string, bibtex: string}} Family
+ * @typedef {{name: string, start: number, end: number}} Era
+ * @typedef {{title: string, note: string, header: string[], rows: string[][]}} Table
+ * @typedef {{name: string, tables: Table[], report: string | null}} Run
+ */
+
+const [FIRST, LAST] = [1910, 2026];
+const DISTANCE = 3; // years between marks on one level, so that they do not touch on a screen 900 pixels wide
+
+class Timeline extends HTMLElement {
+  async connectedCallback() {
+    if (this.firstChild) return;
+    this.append(el("h2", {}, "A century of language models"));
+    try {
+      const [{ eras, families, runs }, models] = await Promise.all([request("/playground/timeline"), listModels()]);
+      families.sort((/** @type {Family} */ one, /** @type {Family} */ other) => one.year - other.year);
+      const served = new Map(models.filter((model) => !model.error).map((model) => [model.species, model.name]));
+      this.append(axis(eras, families),
+        ...eras.map((/** @type {Era} */ era, /** @type {number} */ index) => section(era, index, families, served)),
+        results(runs));
+    } catch (error) {
+      this.append(el("p", { class: "error" }, /** @type {Error} */ (error).message));
+    }
+  }
+}
+
+/** @param {number} year */
+function place(year) {
+  return `${100 * (Math.min(Math.max(year, FIRST), LAST) - FIRST) / (LAST - FIRST)}%`;
+}
+
+/**
+ * Returns the axis of years, with a mark for each family that leads to its card.
+ * @param {Era[]} eras
+ * @param {Family[]} families
+ */
+function axis(eras, families) {
+  const bands = eras.map((era, index) => {
+    const band = el("span", { class: `band era-${index}` });
+    band.style.left = place(era.start);
+    band.style.right = `calc(100% - ${place(era.end)})`;
+    return band;
+  });
+  /** @type {number[]} last year with a mark on each level */
+  const levels = [];
+  const marks = families.map((family) => {
+    let level = levels.findIndex((year) => family.year - year >= DISTANCE);
+    if (level < 0) level = levels.length;
+    levels[level] = family.year;
+    const mark = el("a", {
+      class: `mark era-${eras.findIndex((era) => era.name === family.era)}`, href: `#family-${family.name}`,
+      "aria-label": `${family.title}, ${family.year}`, title: `${family.year} ${family.title}`,
+      onclick: (/** @type {Event} */ event) => show(event, family.name),
+    });
+    mark.style.left = place(family.year);
+    mark.style.bottom = `${1.9 + 1.6 * level}rem`;
+    return mark;
+  });
+  const years = [1920, 1940, 1960, 1980, 2000, 2020].map((year) => {
+    const label = el("span", { class: "tick" }, year);
+    label.style.left = place(year);
+    return label;
+  });
+  const strip = el("nav", { class: "years-axis", "aria-label": "Years" }, ...bands, ...marks, ...years);
+  strip.style.height = `${3.2 + 1.6 * levels.length}rem`;
+  return strip;
+}
+
+/**
+ * Opens the card of a family and moves the focus to it.
+ * @param {Event} event
+ * @param {string} name
+ */
+function show(event, name) {
+  event.preventDefault();
+  const card = document.getElementById(`family-${name}`);
+  card?.scrollIntoView({ block: "center" });
+  const details = card?.querySelector("details");
+  if (!details) return;
+  details.open = true;
+  details.querySelector("summary")?.focus({ preventScroll: true });
+}
+
+/**
+ * @param {Era} era
+ * @param {number} index
+ * @param {Family[]} families
+ * @param {Map<string, string>} served names of the models of the server by family
+ */
+function section(era, index, families, served) {
+  const members = families.filter((family) => family.era === era.name);
+  const last = index ? `${era.start} – ${era.end > LAST ? "today" : era.end - 1}` : `before ${era.end}`;
+  return el("section", { class: `era era-${index}`, "aria-labelledby": `era-${index}` },
+    el("h3", { id: `era-${index}` }, era.name, " ", el("span", { class: "years" }, last)),
+    el("ol", { class: "families" }, ...members.map((family) => card(family, served.get(family.name)))));
+}
+
+/**
+ * @param {Family} family
+ * @param {string | undefined} model name of a model of this family on the server
+ */
+function card(family, model) {
+  const facts = [["Sees", family.sees], ["What changed", family.changed], ["Limits", family.limits],
+    ["Beware", family.beware], ["Paper", family.paper]].filter(([, text]) => text);
+  const list = el("dl", {}, ...facts.flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
+  const changes = { view: "predict", models: model ?? null };
+  const go = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    write(changes, { history: true });
+  };
+  return el("li", { id: `family-${family.name}` },
+    el("p", { class: "when" }, family.year), el("h4", {}, family.title), el("p", { class: "people" }, family.people),
+    el("p", {}, family.idea),
+    el("details", {}, el("summary", {}, "More", el("span", { class: "hidden" }, ` about ${family.title}`)), list,
+      family.bibtex ? el("pre", { tabindex: 0, "aria-label": `BibTeX of ${family.title}` }, family.bibtex) : null),
+    model ? el("p", {}, el("a", { href: addressOf(changes), onclick: go }, "See it predict",
+      el("span", { class: "hidden" }, `: ${family.title}`))) : null);
+}
+
+/** @param {Run[]} runs */
+function results(runs) {
+  const parts = runs.map((run) => el("section", {}, el("h4", {}, run.name), ...run.tables.map(table),
+    run.report ? report(run.name, run.report) : el("p", { class: "note" }, "This run has no report yet: lmzoo report makes one.")));
+  if (!runs.length) {
+    parts.push(el("p", { class: "note" }, "No run folder was named when the server was started. A run compares models: ",
+      el("code", {}, "lmzoo compare --out runs/quick")));
+  }
+  return el("section", { class: "runs" }, el("h3", {}, "Results"), ...parts);
+}
+
+/** @param {Table} table */
+function table(table) {
+  const head = el("tr", {}, ...table.header.map((title) => el("th", { scope: "col" }, title)));
+  const rows = table.rows.map(([name, ...cells]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell))));
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": table.title },
+    el("table", {}, el("caption", {}, table.title), el("thead", {}, head), el("tbody", {}, ...rows)),
+    table.note ? el("p", { class: "note" }, table.note) : null);
+}
+
+/**
+ * @param {string} name
+ * @param {string} address
+ */
+function report(name, address) {
+  const open = (/** @type {Event} */ event) => {
+    const details = /** @type {HTMLDetailsElement} */ (event.currentTarget);
+    if (!details.open || details.querySelector("iframe")) return;
+    details.append(el("iframe", { src: address, title: `Report of ${name}`, sandbox: "allow-scripts allow-popups" }));
+  };
+  return el("div", {}, el("p", {}, el("a", { href: address, target: "_blank", rel: "noopener" }, `Report of ${name} in a new tab`)),
+    el("details", { ontoggle: open }, el("summary", {}, "Report on this page")));
+}
+
+customElements.define("lmzoo-timeline", Timeline);

@@ -1,0 +1,272 @@
+"""The views of attention, surprise, Shannon's game, chat and history in a browser, by keyboard and by mouse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect
+from running_servers import served
+
+from lmzoo import Predictor
+from lmzoo.chat.preferences import read_rankings
+from lmzoo.playground.pages import add_playground
+from lmzoo.server.app import create_app
+from lmzoo.server.models import ServedModels
+
+pytestmark = pytest.mark.slow
+
+HOSTILE = "<b>the</b> fox\u202e <script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def run(align_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(align_run, tmp_path_factory.mktemp("votes") / "run")
+
+
+@pytest.fixture(scope="module")
+def site(all_kinds: dict[str, Predictor], run: Path) -> Iterator[str]:
+    """The address of a server of models of all kinds, with a run folder to vote on."""
+    app = create_app(ServedModels(all_kinds))
+    add_playground(app, [run])
+    with served(app) as address:
+        yield address
+
+
+@contextmanager
+def opened(browser: Browser, site: str, view: str, *, wide: bool = True, theme: str = "light") -> Iterator[Page]:
+    """Opens a view, and fails if the page logs a message or requests something elsewhere."""
+    size = (1280, 800) if wide else (390, 844)
+    page = browser.new_page(
+        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if theme == "dark" else "light"
+    )
+    page.set_default_timeout(60_000)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{site}/?view={view}")
+    yield page
+    assert said == []
+    assert [url for url in asked if not url.startswith((site, "data:", "blob:"))] == []
+    page.close()
+
+
+READY = {
+    "inside": "lmzoo-inside-panel:nth-child(2) [role=option]",
+    "surprise": ".eras .number:text-matches('[0-9]')",
+    "game": ".passage .gap",
+    "chat": "lmzoo-ranking form",
+    "timeline": ".families li",
+}
+
+
+@pytest.mark.parametrize("view", READY)
+def test_views_are_accessible_in_both_themes_and_sizes(browser: Browser, site: str, view: str) -> None:
+    for wide, theme in ((True, "light"), (False, "dark")):
+        with opened(browser, site, view, wide=wide, theme=theme) as page:
+            page.wait_for_selector(READY[view])
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                found = Axe().run(page)
+                assert found.violations_count == 0, found.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_attention_by_keyboard(browser: Browser, site: str) -> None:
+    with opened(browser, site, "inside") as page:
+        left, right = (page.locator("lmzoo-inside-panel").nth(index) for index in range(2))
+        expect(left.locator("[role=option]")).to_have_count(len("she went to the store and bought") + 1)
+        expect(left.locator(".rows .gradient").first).to_be_visible()
+        rows = left.get_by_role("listbox")
+        rows.focus()
+        page.keyboard.press("Home")
+        expect(left.locator("[role=option]").nth(1)).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("ArrowDown")
+        expect(left.locator("[role=option]").nth(2)).to_have_attribute("aria-selected", "true")
+        expect(left.locator("[role=option]").nth(3)).to_contain_text("masked")
+        assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
+        left.locator("button.toggle").press("Enter")
+        expect(left.locator("svg line.chosen").first).to_be_attached()
+        right.get_by_label("Show").select_option("cell state c")
+        expect(right.locator("figcaption")).to_contain_text("Orange is negative")
+        right.get_by_label("Beside it").select_option("trigram")
+        expect(right.locator(".length").first).to_contain_text("-gram")
+        right.get_by_label("Beside it").select_option("hmm")
+        expect(right.locator(".bars li").first).to_contain_text("state")
+        page.get_by_label("Sentence").fill(HOSTILE)
+        expect(left.locator("[role=option]")).to_have_count(len(HOSTILE.encode()) + 1)
+        page.wait_for_timeout(400)  # the address follows a moment later
+        assert "prompt=%3Cb%3E" in page.url
+        page.get_by_label("Sentence").fill("")
+        expect(left.locator("p.error")).to_have_text("Write a sentence first.")
+
+
+def test_attention_by_mouse(browser: Browser, site: str) -> None:
+    with opened(browser, site, "inside&left=transformer") as page:
+        left = page.locator("lmzoo-inside-panel").first
+        left.locator("[role=option]").nth(5).click()
+        expect(left.locator("[role=option]").nth(5)).to_have_attribute("aria-selected", "true")
+        left.locator("figure canvas").click(position={"x": 5, "y": 25})
+        expect(left.locator("[role=option]").nth(5)).to_have_attribute("aria-selected", "false")
+        left.get_by_role("button", name="Copy as Python / curl").click()
+        expect(left.locator("dialog pre").first).to_contain_text("/playground/inside")
+
+
+def test_surprise_by_keyboard(browser: Browser, site: str) -> None:
+    with opened(browser, site, "surprise&model=markov") as page:
+        field = page.get_by_label("Text", exact=True)
+        field.fill(HOSTILE)
+        heat = page.get_by_role("listbox")
+        expect(heat).to_have_text(HOSTILE)
+        heat.focus()
+        for key in ("End", "ArrowLeft", "ArrowDown", "ArrowUp", "Home", "ArrowRight"):
+            page.keyboard.press(key)
+        expect(heat.get_by_role("option").nth(1)).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("Enter")
+        expect(page.locator(".details .bars li").nth(9)).to_be_visible()
+        page.get_by_label("Entropy").check()
+        expect(heat.locator(".entropy").first).to_be_attached()
+        page.get_by_label("Rank").check()
+        expect(heat.locator(".rank").first).to_be_attached()
+        page.get_by_label("Difference to").select_option("lstm")
+        expect(heat.locator(".difference").first).to_be_attached()
+        expect(page.locator(".details")).to_contain_text("difference")
+        link = page.locator("main").get_by_role("button", name="Show alternatives")
+        link.press("Enter")
+        page.locator(".details .bars a").first.press("Enter")
+        expect(page.locator("lmzoo-predict")).to_be_attached()
+
+
+def test_surprise_by_mouse_and_files(browser: Browser, site: str, all_kinds: dict[str, Predictor]) -> None:
+    with opened(browser, site, "surprise&model=markov&text=the+fox+%F0%9F%A6%8A+ran") as page:
+        page.get_by_role("listbox").get_by_role("option").nth(2).click()
+        expect(page.locator(".details .bars .observed")).to_have_count(1)
+        page.locator(".eras button", has_text="unigram").click()
+        expect(page.locator(".eras button", has_text="unigram")).to_have_attribute("aria-pressed", "true")
+        page.locator(".eras button", has_text="markov").click()
+        expect(page.locator(".note", has_text="markov: ")).to_be_visible()
+        with page.expect_download() as caught:
+            page.get_by_role("button", name="Save as CSV").click()
+        text = Path(caught.value.path()).read_text(encoding="utf-8")
+        rows = list(csv.DictReader(text.splitlines()))
+        expected = all_kinds["markov"].surprisals("the fox 🦊 ran", end_of_text=False)
+        assert [int(row["rank"]) for row in rows] == [token.rank for token in expected]
+        assert [float(row["surprisal_bits"]) for row in rows] == pytest.approx(
+            [token.surprisal_bits for token in expected], abs=1e-5
+        )
+        assert {"🦊"} <= {row["token"].strip() for row in rows}
+        with page.expect_download() as caught:
+            page.get_by_role("button", name="Save as TSV").click()
+        assert len(Path(caught.value.path()).read_text(encoding="utf-8").splitlines()) == len(rows) + 1
+
+
+def test_a_long_text_is_shown_whole(browser: Browser, site: str) -> None:
+    with opened(browser, site, "surprise&model=unigram") as page:
+        page.get_by_label("Text", exact=True).fill("the fox " * 400)
+        expect(page.locator("[role=option]")).to_have_count(2000)
+        expect(page.locator(".note", has_text="the first 2,000 are shown")).to_be_visible()
+
+
+def test_the_game_by_keyboard_and_mouse(browser: Browser, site: str) -> None:
+    with opened(browser, site, "game&seed=3") as page:
+        page.wait_for_selector(READY["game"])
+        letters = page.evaluate("document.querySelector('lmzoo-game').passage.letters")
+        page.get_by_role("button", name="z", exact=True).click()
+        expect(page.get_by_role("button", name="z", exact=True)).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("button", name="space").click()
+        expect(page.locator("#status")).to_have_text("Right: the space, after 2 guesses.")
+        page.get_by_role("button", name="Show this letter").press("Enter")
+        page.get_by_role("textbox", name="Next letter").focus()
+        page.keyboard.type(letters[2:])
+        expect(page.locator(".passage strong")).to_have_text(letters)
+        expect(page.locator(".results .bars li")).to_have_count(7)  # you, and all but the hmm
+        expect(page.get_by_role("button", name="Next passage")).to_be_focused()
+        guesses = [2, 27] + [1] * (len(letters) - 2)
+        bounds = page.evaluate("async g => (await import('./views/game.js')).shannonBounds(g)", guesses)
+        page.keyboard.press("Enter")
+        expect(page.locator(".passage .gap")).to_be_visible()
+        page.get_by_text("In class").click()
+        page.get_by_label("Your name").fill("=Ann")
+        with page.expect_download() as caught:
+            page.get_by_role("button", name="Save scores").click()
+        rows = list(csv.DictReader(Path(caught.value.path()).read_text(encoding="utf-8").splitlines()))
+        assert float(rows[0]["bits_per_character_high"]) == pytest.approx(bounds["high"], abs=1e-4)
+        assert rows[0]["guesses"] == " ".join(map(str, guesses))
+        assert {row["player"] for row in rows[1:]} >= {"markov", "lstm"}
+
+
+def test_shannon_bounds(browser: Browser, site: str) -> None:
+    """Letters that are always right have no entropy; letters of any of 27 ranks have log2 27 bits at most."""
+    with opened(browser, site, "game") as page:
+        page.wait_for_selector(READY["game"])
+        bounds = "async g => (await import('./views/game.js')).shannonBounds(g)"
+        assert page.evaluate(bounds, [1, 1, 1]) == {"low": 0, "high": 0}
+        assert page.evaluate(bounds, list(range(1, 28))) == pytest.approx({"low": 4.7549, "high": 4.7549}, abs=1e-4)
+        assert page.evaluate(bounds, [1, 1, 2, 2]) == pytest.approx({"low": 1, "high": 1})
+        assert page.evaluate(bounds, [1, 1, 1, 2]) == pytest.approx({"low": 0.5, "high": 0.8113}, abs=1e-4)
+
+
+def answer_in_pieces(route: Route) -> None:
+    """Answers a request for a stream as the server does."""
+    asked = json.loads(route.request.post_data or "")
+    assert asked["stream"]
+    chat = "messages" in asked
+    pieces = ["<b>ver", "ily</b>"]
+    choices = [{"delta": {"content": piece}} if chat else {"text": piece} for piece in pieces]
+    lines = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices] + ["data: [DONE]\n\n"]
+    route.fulfill(status=200, content_type="text/event-stream", body="".join(lines))
+
+
+def test_completion_beside_chat(browser: Browser, site: str) -> None:
+    with opened(browser, site, "chat") as page:
+        page.route("**/v1/**", answer_in_pieces)
+        page.get_by_label("Message").fill("say: ant")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("region", name="Chat model replies")).to_have_text("<b>verily</b>")
+        expect(page.get_by_role("region", name="Model continues the text")).to_have_text("say: ant<b>verily</b>")
+        expect(page.locator("#status")).to_have_text("The answers are complete.")
+
+
+def test_votes_by_keyboard_and_mouse(browser: Browser, site: str, run: Path) -> None:
+    with opened(browser, site, "chat") as page:
+        page.get_by_label("Your name").fill("eve")
+        page.keyboard.press("Enter")
+        ballot = page.get_by_role("group", name="Vote")
+        expect(ballot).to_be_focused()
+        expect(ballot).to_contain_text("3 left")
+        first = ballot.locator(".answer").first.inner_text()
+        page.keyboard.press("1")
+        expect(ballot).to_contain_text("2 left; 1 votes")
+        page.keyboard.press("u")
+        expect(ballot).to_contain_text("3 left")
+        ballot.get_by_role("button", name="The first is better").click()
+        expect(ballot).to_contain_text("2 left")
+        page.keyboard.press("s")
+        expect(ballot).to_contain_text("1 left")
+        page.keyboard.press("t")
+        expect(ballot).to_contain_text("no more replies")
+    votes = [vote for vote in read_rankings(run / "votes.jsonl") if vote.rater == "eve"]
+    assert len(votes) == 2
+    assert votes[0].replies[0] == first
+    assert votes[1].tie
+
+
+def test_the_timeline(browser: Browser, site: str) -> None:
+    with opened(browser, site, "timeline") as page:
+        page.get_by_role("link", name="Markov chain, 1913").press("Enter")
+        card = page.locator("#family-markov")
+        expect(card.locator("dl")).to_be_visible()
+        expect(card.locator("summary")).to_be_focused()
+        page.get_by_text("Report on this page").click()
+        expect(page.frame_locator("iframe").locator("p")).to_have_text("The report of a run")
+        card.get_by_role("link", name="See it predict").click()
+        expect(page.locator("lmzoo-predict")).to_be_attached()
+        assert "models=markov" in page.url
