@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
 
+from lmzoo.playground.training import Training, training_router
+
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -18,8 +20,11 @@ _POLICY = (
 """Content security policy: pages load nothing from other hosts, and run no code but that of the server's own files."""
 
 
-def add_playground(app: FastAPI) -> None:
-    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`."""
+def add_playground(app: FastAPI, training: Training | None = None) -> None:
+    """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`.
+
+    `training` fits models while the server runs.
+    """
 
     @app.middleware("http")
     async def protect(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -33,5 +38,7 @@ def add_playground(app: FastAPI) -> None:
     def vega() -> Response:
         """Returns Vega, Vega-Lite and Vega-Embed as one JavaScript file."""
         return Response(vl_convert.javascript_bundle(), media_type="text/javascript")
+
+    app.include_router(training_router(training))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")
