@@ -1,4 +1,9 @@
-"""Reading and writing of named arrays in safetensors files, atomically and with memory maps."""
+"""Reading and writing of named arrays in safetensors files, atomically and with memory maps.
+
+A file can be made small without a loss: `save_arrays(.., narrow=True)` stores each array in the smallest type that
+represents all its values, or as one-byte codes and a table if it has at most 256 different values. `load_arrays`
+returns the arrays in their own types.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,9 @@ _DTYPES = {
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 _BLOCK = 1 << 24
+_N_CODES = 256
+_TABLE = ".values"
+"""Suffix of the name of an array that holds the different values of another one, which is stored as codes."""
 
 
 def save_arrays(
@@ -34,18 +42,25 @@ def save_arrays(
     facts: Mapping[str, Any] | None = None,
     *,
     metadata: Mapping[str, str] | None = None,
+    narrow: bool = False,
 ) -> None:
     """Writes named arrays to a safetensors file, atomically: after an error, no incomplete file is left.
 
     `facts` is a JSON object stored with the arrays. `metadata` holds further texts for other programs that read the
-    file. Memory-mapped arrays are written block by block and never are in memory as a whole.
+    file. Memory-mapped arrays are written block by block and never are in memory as a whole. With `narrow`, each array
+    is stored in the smallest form that keeps all its values; it cannot be mapped to memory when it is loaded.
     """
     little = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    types = {name: _NAMES[array.dtype] for name, array in little.items()}
+    if narrow:
+        little = {part: values for name, array in little.items() for part, values in _narrowed(name, array).items()}
     ordered = sorted(little.items(), key=lambda item: (_RANKS[item[1].dtype], item[0]))
     header: dict[str, Any] = {}
-    if metadata or facts is not None:
-        described = {"facts": json.dumps(facts, sort_keys=True)} if facts is not None else {}
-        header["__metadata__"] = {**(metadata or {}), **described}
+    described = {"facts": facts} if facts is not None else {}
+    described |= {"types": types} if narrow else {}
+    if metadata or described:
+        texts = {name: json.dumps(value, sort_keys=True) for name, value in described.items()}
+        header["__metadata__"] = {**(metadata or {}), **texts}
     end = 0
     for name, array in ordered:
         start, end = end, end + array.nbytes
@@ -78,16 +93,18 @@ def drop_pages(array: NDArray[Any]) -> None:
 def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Loads the named arrays of a safetensors file and the JSON object that was stored with them.
 
-    The arrays are read-only memory maps. Raises SavedModelError if the file is missing, truncated or of another format.
+    The arrays are read-only memory maps, unless they were stored in a smaller form. Raises SavedModelError if the file
+    is missing, truncated or of another format.
     """
     path = Path(path)
     try:
         if not path.is_file():
             raise SavedModelError(f"{path} is missing: the folder is incomplete or was not saved by lmzoo")
         with safetensors.safe_open(path, framework="numpy") as opened:  # validates sizes, offsets and types
-            facts = parse_json((opened.metadata() or {}).get("facts", "{}"))
-        if not isinstance(facts, dict):
-            raise ValueError("its 'facts' are not a JSON object")
+            described = opened.metadata() or {}
+        facts, types = (parse_json(described.get(name, "{}")) for name in ("facts", "types"))
+        if not isinstance(facts, dict) or not isinstance(types, dict):
+            raise ValueError("its 'facts' or 'types' are not a JSON object")
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(header_size))
@@ -98,9 +115,37 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
         for name, entry in header.items():
             start, end = (8 + header_size + offset for offset in entry["data_offsets"])
             arrays[name] = whole[start:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        if types:
+            arrays = {name: _widened(arrays, name, _DTYPES[dtype]) for name, dtype in types.items()}
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, IndexError) as error:
         raise SavedModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     return arrays, facts
+
+
+def _narrowed(name: str, array: NDArray[Any]) -> Arrays:
+    """Returns an array in the smallest form that keeps all its values, under the names with which it is stored.
+
+    This is the array in a smaller type, or its one-byte codes and the table of the values that they denote.
+    """
+    for dtype in sorted(map(np.dtype, _DTYPES.values()), key=lambda dtype: dtype.itemsize):
+        if dtype.itemsize < array.itemsize and dtype.kind != "b":
+            with np.errstate(invalid="ignore", over="ignore"):
+                narrow = array.astype(dtype)
+                kept = np.array_equal(narrow.astype(array.dtype), array)
+            if kept:
+                array = narrow
+                break
+    if array.itemsize > 1 and array.size > _N_CODES:
+        values, codes = np.unique(array, return_inverse=True)
+        if values.size <= _N_CODES:
+            return {name: codes.astype(np.uint8).reshape(array.shape), name + _TABLE: values}
+    return {name: array}
+
+
+def _widened(arrays: Arrays, name: str, dtype: str) -> NDArray[Any]:
+    """Returns an array in the type `dtype`, from the smaller form in which it was stored."""
+    array, table = arrays[name], arrays.get(name + _TABLE)
+    return (array if table is None else table[array]).astype(dtype)
 
 
 def check_numbers(arrays: Arrays) -> None:

@@ -28,6 +28,7 @@ from lmzoo.metrics import Surprisals, TokenSurprisal, bits
 from lmzoo.model_card import model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
+from lmzoo.models.shipped import shipped_names, shipped_or_path
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, as_ids
 from lmzoo.streaming import PieceDecoder, check_stop, drops_first_space, until_stop
@@ -231,13 +232,14 @@ class Predictor:
 
     # ---- Saving ---------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, narrow: bool = False) -> Path:
         """Saves the predictor in a folder, and returns the path of the folder.
 
         The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets
         `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, and for a model that lmzoo trained
         `training_sample.safetensors`: all of them or, after an error, none. Raises UsageError if the folder holds other
-        files, or if the model family is not registered.
+        files, or if the model family is not registered. With `narrow`, the arrays are stored in the smallest form that
+        keeps all their values, and must be converted when they are loaded.
         """
         if self.species not in zoo.names():
             raise UsageError(
@@ -259,7 +261,7 @@ class Predictor:
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "predictor.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
             self.tokenizer.save(temporary / "tokenizer.json")
-            save_arrays(temporary / "arrays.safetensors", self.model.arrays())
+            save_arrays(temporary / "arrays.safetensors", self.model.arrays(), narrow=narrow)
             if self.training_sample is not None:
                 save_arrays(temporary / _SAMPLE, self.training_sample.arrays())
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
@@ -269,10 +271,11 @@ class Predictor:
     def load(cls, source: str | Path, *, device: Device = "cpu") -> Self:
         """Loads a saved predictor from its folder, or a pretrained causal language model.
 
-        `source` is the folder of a predictor, a folder of Hugging Face, a GGUF file, or the name of a pretrained model
-        that is installed as a package, such as "smollm2". `device` is where a neural network computes: "cpu", "cuda",
-        "mps" or "auto"; pretrained models compute on the CPU. Raises SavedModelError if a file is missing, damaged or
-        of another version, and MissingExtraError if a package is not installed.
+        `source` is the folder of a predictor, a folder of Hugging Face, a GGUF file, the name of a predictor that comes
+        with lmzoo, such as "ngram", or the name of a pretrained model that is installed as a package, such as
+        "smollm2". A folder or file of that name is preferred. `device` is where a neural network computes: "cpu",
+        "cuda", "mps" or "auto"; pretrained models compute on the CPU. Raises SavedModelError if a file is missing,
+        damaged or of another version, and MissingExtraError if a package is not installed.
         """
         folder = find_predictor(source)
         path = folder / "predictor.json"
@@ -311,18 +314,20 @@ class Predictor:
 def find_predictor(source: str | Path) -> Path:
     """Returns the path of a predictor: a folder that `Predictor.load` can open, or a GGUF file.
 
-    `source` is such a path, or the name of a pretrained model that is installed as a package. Raises SavedModelError if
-    there is no predictor, and MissingExtraError if the package of a named model is not installed.
+    `source` is such a path, the name of a predictor that comes with lmzoo, or the name of a pretrained model that is
+    installed as a package. Raises SavedModelError if there is no predictor, and MissingExtraError if the package of a
+    named model is not installed.
     """
-    path = installed_file(source)
+    path = installed_file(shipped_or_path(source))
     if path.is_file() or (path.suffix == ".gguf" and not path.is_dir()):
         check_magic(path)
     elif (path / "predictors").is_dir():
         raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
     elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
         raise SavedModelError(
-            f"no saved predictor in {path}: train one with lmzoo fit SPECIES --out {path}, or name a GGUF file or one "
-            f"of the installed models: {', '.join(PACKAGES)}"
+            f"no saved predictor in {path}: train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a "
+            f"predictor that comes with lmzoo ({', '.join(shipped_names())}), or an installed model "
+            f"({', '.join(PACKAGES)})"
         )
     return path
 
@@ -336,9 +341,12 @@ def default_name(source: str | Path) -> str:
 
 
 def training_fingerprint(folder: str | Path) -> str | None:
-    """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable."""
+    """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable.
+
+    `folder` is the folder of the predictor, or the name of one that comes with lmzoo.
+    """
     try:
-        return _read_description(Path(folder) / "predictor.json").provenance.corpus_fingerprint
+        return _read_description(shipped_or_path(folder) / "predictor.json").provenance.corpus_fingerprint
     except SavedModelError:
         return None
 

@@ -20,6 +20,7 @@ from lmzoo.cli.commands.fit import fit
 from lmzoo.cli.commands.generate import generate
 from lmzoo.cli.commands.gradients import gradients
 from lmzoo.cli.commands.ladder import ladder
+from lmzoo.cli.commands.play import play
 from lmzoo.cli.commands.predict import predict
 from lmzoo.cli.commands.prequential import prequential
 from lmzoo.cli.commands.rank import rank
@@ -62,6 +63,7 @@ for command in (
     align,
     chat,
     rank,
+    play,
     report,
     serve,
     convert,

@@ -26,21 +26,21 @@ from typing import Any
 from urllib.parse import quote
 
 from lmzoo import zoo
-from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import Corpus, near_duplicates
-from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
+from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_lines
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
 from lmzoo.experiments.budgets import merged
+from lmzoo.experiments.fitting import Fit, encoded_in
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path, update_records
 from lmzoo.experiments.stored_ensemble import measure_ensemble
 from lmzoo.experiments.trained_elsewhere import EvaluationJob, find_predictors, measured_test_split
-from lmzoo.predictor import DEFAULT_CORPUS, Predictor
+from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.probes.stored import are_stored, measure, probes_path
 from lmzoo.system.jobs import Outcome, named, resume
 from lmzoo.system.json_files import check_name
@@ -123,7 +123,7 @@ def run_comparison(
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
     with open_run(folder, plan.request(corpus)):
-        encoded = _encoded(folder, corpus, plan.tokenizer, named("corpus", on_progress))
+        encoded = encoded_in(folder, corpus, plan.tokenizer, named("corpus", on_progress))
         results = folder / "results.jsonl"
         known = {record.name: record for record in read_lines(results, EvalRecord)}
         seen_in_train = _seen_in_train(corpus, known.values(), named("corpus", on_progress))
@@ -175,15 +175,6 @@ def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
                 )  # fmt: skip
 
 
-def _encoded(folder: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> EncodedCorpus:
-    """Returns the corpus of a run as token ids: reads it from the run folder, or encodes it and writes it there."""
-    if not (folder / "encoded").exists():
-        if not isinstance(tokenizer, Tokenizer):
-            tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
-        encode_corpus(corpus, tokenizer, on_progress).save(folder / "encoded")
-    return EncodedCorpus.load(folder / "encoded")
-
-
 def _label(name: str, setting: str, value: Any) -> str:
     """Returns the label of a model with a varied setting, such as "hmm,n_states=8".
 
@@ -203,28 +194,12 @@ def _nested(setting: str, value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Job(Fit):
     """A job of `compare`: trains and evaluates one model, in a process of its own."""
 
-    folder: Path
-    card: zoo.Card
-    label: str
-    settings: dict[str, Any]
-    seed: int
-    device: Device
     command: str
     train_share: float | None
     seen_in_train: float
-
-    @property
-    def name(self) -> str:
-        """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
-        return self.label or self.card.name
-
-    @property
-    def predictor_folder(self) -> Path:
-        """Folder of the trained predictor."""
-        return self.folder / "predictors" / self.name
 
     def scores(self, split: str) -> Path:
         """Returns the path of the file with the model's scores of each token of a split ("valid" or "test")."""
@@ -257,20 +232,7 @@ class _Job:
         """
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
-        predictor = self._fitted_before()
-        checkpoint = Checkpoint(self.folder / "checkpoints" / f"{self.name}.safetensors")
-        if predictor is None:
-            predictor = Predictor.fit(
-                self.card.name,
-                encoded,
-                seed=self.seed,
-                on_progress=on_progress,
-                checkpoint=checkpoint,
-                device=self.device,
-                **self.settings,
-            )
-            predictor.save(self.predictor_folder)
-        checkpoint.discard()
+        predictor = self.fitted(encoded, on_progress)
         save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
         record = evaluate(
             predictor,
@@ -285,14 +247,3 @@ class _Job:
         )
         measure(predictor, encoded, probes_path(self.folder, self.name))
         return replace(record, seen_in_train=self.seen_in_train)
-
-    def _fitted_before(self) -> Predictor | None:
-        """Returns the predictor that an earlier run saved with the settings and the seed of this job, or None."""
-        if not (self.predictor_folder / "predictor.json").exists():
-            return None
-        try:
-            predictor = Predictor.load(self.predictor_folder, device=self.device)
-        except LmzooError:  # damaged or written by another version: train again
-            return None
-        same = dict(predictor.settings) == self.settings and predictor.provenance.seed == self.seed
-        return predictor if same else None

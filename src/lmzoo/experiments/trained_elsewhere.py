@@ -51,7 +51,7 @@ def find_predictors(sources: Sequence[str | Path], taken: Collection[str]) -> li
         raise UsageError("a predictor is given twice: name each predictor once")
     named: list[FoundPredictor] = []
     for source, path in zip(sources, paths, strict=True):
-        names = _possible_names(source)
+        names = _possible_names(default_name(source), path)
         used = {*taken, *(found.name for found in named)}
         name = next((name for name in names if name not in used), None)
         if name is None:
@@ -63,11 +63,10 @@ def find_predictors(sources: Sequence[str | Path], taken: Collection[str]) -> li
     return named
 
 
-def _possible_names(source: str | Path) -> Iterator[str]:
-    """Yields names of a predictor, from the name of its folder or file to the names of all its parent folders."""
-    name = default_name(source)
+def _possible_names(name: str, path: Path) -> Iterator[str]:
+    """Yields names of the predictor in `path`: first `name`, then `name` after the names of its parent folders."""
     yield name
-    for parent in Path(source).resolve().parents:
+    for parent in path.resolve().parents:
         if parent.name:
             name = f"{parent.name}-{name}"
             yield name

@@ -29,7 +29,6 @@ from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
@@ -230,6 +229,8 @@ class CacheModel(LanguageModel[CacheState]):
 
         The model that is combined with the caches must be fitted already. A half-life that was given is not learned.
         """
+        from scipy.optimize import minimize_scalar  # slow to import, and needed in a fit only
+
         static_log_probs = self.static.log_probs(valid)
         text = _NumberedPairs(valid.ids, self.vocab_size)
 

@@ -19,7 +19,6 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
@@ -76,6 +75,8 @@ class MarkovChain(LanguageModel[int]):
 
         The likelihood has a single maximum in log alpha.
         """
+        from scipy.optimize import minimize_scalar  # slow to import, and needed in a fit only
+
         previous, observed = valid.previous_ids(), valid.ids
         pair_counts = self._pair_counts(previous, observed)
         totals = self._row_totals()[previous]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
@@ -31,7 +32,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
     `make_network` creates the network from its settings. It is called on the meta device, which allocates no memory.
     """
     try:
-        with torch.device("meta"), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
+        with torch.device("meta"), _WithoutRandomNumbers(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
             network = make_network()
             parts = [*network.buffers(), *network.initial_state(1)]
     except (RuntimeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
@@ -45,6 +46,21 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
             f"the settings of the saved network are damaged: the state of one text would take {needed / 1e9:,.1f} GB, "
             f"but at most {allowed / 1e9:,.1f} GB fit a network with these arrays"
         )
+
+
+class _WithoutRandomNumbers(TorchFunctionMode):
+    """A `with` block in which a network on the meta device draws no initial weights.
+
+    Such a network has no numbers. To draw them all the same, PyTorch imports its compiler, which takes longer than to
+    load a small network.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.randn:
+            func = torch.empty
+        elif func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lmzoo.playground.readings import Readings
 from lmzoo.playground.surprise import surprise_router
 from lmzoo.playground.timeline import timeline_router
 from lmzoo.playground.tokens import Tokenizers, tokens_router
+from lmzoo.playground.training import Training, training_router
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -29,11 +30,11 @@ _POLICY = (
 """Content security policy: pages load nothing from other hosts, and run no code but that of the server's own files."""
 
 
-def add_playground(app: FastAPI, runs: Sequence[Path] = ()) -> None:
+def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training | None = None) -> None:
     """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`.
 
     `runs` are run folders, whose leaderboards and reports are shown. Visitors vote on the replies of the first one that
-    has comparisons, as `lmzoo align` makes them.
+    has comparisons, as `lmzoo align` makes them. `training` fits models while the server runs.
     """
 
     @app.middleware("http")
@@ -58,5 +59,7 @@ def add_playground(app: FastAPI, runs: Sequence[Path] = ()) -> None:
     app.include_router(chat_router(app.state.models, runs))
     app.include_router(timeline_router(runs))
     app.include_router(tokens_router(Tokenizers(app.state.models)))
+
+    app.include_router(training_router(training))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

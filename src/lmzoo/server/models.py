@@ -20,6 +20,11 @@ class ServedModels:
         self._sources = dict(sources)
         self._locks = {name: Lock() for name in sources}
 
+    def add(self, name: str, source: Predictor | Path) -> None:
+        """Adds a predictor, or the path from which it is loaded when it is first asked for."""
+        self._locks[name] = Lock()
+        self._sources[name] = source
+
     @property
     def names(self) -> list[str]:
         """The names of the predictors, in the order in which they were given."""

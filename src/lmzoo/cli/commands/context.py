@@ -32,12 +32,13 @@ def context(
     table shows the effective context length (removing all older tokens raises the perplexity by at most 1 %), and the
     number of tokens whose order matters (shuffling all older tokens raises it by at most 1 %).
 
-    Example: lmzoo context -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm --svg context.svg
+    Example: lmzoo context -p ngram -p lstm --svg context.svg
 
     Parameters
     ----------
     predictors
-        Folder of a saved predictor; may be repeated. Default: all predictors in runs/quick/predictors.
+        Folder of a saved predictor, or name of one that comes with lmzoo, such as ngram; may be repeated. Default: all
+        predictors in runs/quick/predictors, or else all that come with lmzoo.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each predictor was trained.

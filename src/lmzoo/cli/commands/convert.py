@@ -22,8 +22,8 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
     Parameters
     ----------
     source
-        An ARPA file (it may be compressed by gzip), the folder of a GPT-2 model of Hugging Face transformers, or the
-        folder of a saved predictor.
+        An ARPA file (it may be compressed by gzip), the folder of a GPT-2 model of Hugging Face transformers, the
+        folder of a saved predictor, or the name of one that comes with lmzoo, such as ngram.
     target
         The folder for the predictor; or, if SOURCE is a predictor, the new ARPA file (compressed if its name ends in
         .gz) or the new model folder.
@@ -34,8 +34,10 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
         Print the target and its size as one JSON object.
     """
     from lmzoo.errors import UsageError
+    from lmzoo.models.shipped import shipped_or_path
     from lmzoo.predictor import check_folder
 
+    source = shipped_or_path(source)
     is_saved = (source / "predictor.json").is_file()
     if source.is_dir() and tokenizer:
         raise UsageError(f"--tokenizer is for ARPA files only: the folder {source} contains its tokenizer")

@@ -22,13 +22,15 @@ def evaluate(
     """Evaluates saved predictors on a text: bits per byte, perplexity, accuracy and speed.
 
     Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
+    Example: lmzoo evaluate ngram lstm transformer --corpus my-text.txt
     Example: lmzoo evaluate http://127.0.0.1:8000/v1#MODEL --corpus my-text.txt
 
     Parameters
     ----------
     predictors
-        Folders of saved predictors (a predictor is a trained model with its tokenizer), folders of causal models that
-        transformers saved, GGUF files, or names of installed models, such as smollm2.
+        Folders of saved predictors (a predictor is a trained model with its tokenizer), names of predictors that come
+        with lmzoo, such as ngram, folders of causal models that transformers saved, GGUF files, or names of installed
+        models, such as smollm2.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each predictor was trained.

@@ -31,7 +31,7 @@ def generate(
 ) -> None:
     """Continues a text with one or several saved predictors.
 
-    Example: lmzoo generate "And God said" -p runs/quick/predictors/transformer --temperature 0.8 --top-p 0.95
+    Example: lmzoo generate "And God said" -p transformer --temperature 0.8 --top-p 0.95
     Example: lmzoo generate "And God said" -p http://127.0.0.1:8000/v1#MODEL
 
     Parameters
@@ -39,8 +39,9 @@ def generate(
     prompt
         The text to continue; "" stands for the start of a document.
     predictors
-        Folder of a saved predictor, folder of a causal model that transformers saved, GGUF file, or name of an
-        installed model, such as smollm2; may be repeated. Default: all predictors in runs/quick/predictors.
+        Name of a predictor that comes with lmzoo, such as ngram; folder of a saved predictor, or of a causal model that
+        transformers saved; GGUF file; or name of an installed model, such as smollm2. May be repeated. Default: all
+        predictors in runs/quick/predictors, or else all that come with lmzoo.
     n
         Number of continuations per predictor.
     max_tokens

@@ -32,14 +32,15 @@ def gradients(
     The gradient of each prediction's loss is taken with respect to the embeddings of the tokens read before. Where this
     gradient has vanished, training cannot teach the network to use the token.
 
-    Example: lmzoo gradients -p runs/quick/predictors/rnn -p runs/quick/predictors/lstm --svg gradients.svg
+    Example: lmzoo gradients -p rnn -p lstm --svg gradients.svg
 
     Parameters
     ----------
     text
         The text whose tokens are predicted. Default: one split of a corpus.
     predictors
-        Folder of a saved network; may be repeated. Default: all networks in runs/quick/predictors.
+        Folder of a saved network, or name of one that comes with lmzoo, such as lstm; may be repeated. Default: all
+        networks in runs/quick/predictors, or else all that come with lmzoo.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
         Default: the corpus on which each network was trained.

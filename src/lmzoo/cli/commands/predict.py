@@ -24,6 +24,7 @@ def predict(
 ) -> None:
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
 
+    Example: lmzoo predict "the quick brown fox jumps over the" -p ngram -p transformer
     Example: lmzoo predict "In the beginning God" -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm
     Example: lmzoo predict "In the beginning God" -p http://127.0.0.1:8000/v1#MODEL
 
@@ -32,8 +33,9 @@ def predict(
     context
         The text before the predicted token; "" stands for the start of a document.
     predictors
-        Folder of a saved predictor, folder of a causal model that transformers saved, GGUF file, or name of an
-        installed model, such as smollm2; may be repeated. Default: all predictors in runs/quick/predictors.
+        Name of a predictor that comes with lmzoo, such as ngram; folder of a saved predictor, or of a causal model that
+        transformers saved; GGUF file; or name of an installed model, such as smollm2. May be repeated. Default: all
+        predictors in runs/quick/predictors, or else all that come with lmzoo.
     k
         Number of tokens to show.
     no_bos

@@ -22,32 +22,20 @@ DEFAULT_RUN = Path("runs/quick/predictors")
 def default_predictors() -> list[Path]:
     """Returns the folders of the predictors that `make compare` saved, in the order of `zoo.names()`.
 
-    Raises UsageError if there are none.
+    If there are none, returns the names of the predictors that come with lmzoo.
     """
+    from lmzoo.models.shipped import shipped_names
+
+    found = [path.parent for path in DEFAULT_RUN.glob("*/predictor.json")]
+    return _in_order(found) or [Path(name) for name in shipped_names()]
+
+
+def _in_order(folders: Sequence[Path]) -> list[Path]:
+    """Returns the folders of predictors in the order of `zoo.names()`; those with other names follow."""
     from lmzoo import zoo
-    from lmzoo.errors import UsageError
 
-    found = {path.parent.name: path.parent for path in DEFAULT_RUN.glob("*/predictor.json")}
-    if not found:
-        raise UsageError(f"no saved predictors in {DEFAULT_RUN}: run `make compare`, or name a folder with -p FOLDER")
     names = zoo.names()
-    return [found[name] for name in sorted(found, key=lambda name: names.index(name) if name in names else len(names))]
-
-
-def served_sources(given: Sequence[Path] | None) -> dict[str, Path]:
-    """Returns the paths of the predictors that a server offers, by their names.
-
-    A run folder stands for all its predictors, and None for those of `default_predictors`. Raises SavedModelError for a
-    path without a predictor.
-    """
-    from lmzoo.predictor import find_predictor
-
-    paths: list[Path] = []
-    for path in default_predictors() if given is None else given:
-        members = sorted(file.parent for file in path.glob("predictors/*/predictor.json"))
-        paths += members or [path]
-    names = distinct_names(paths)
-    return dict(zip(names, map(find_predictor, paths), strict=True))
+    return sorted(folders, key=lambda folder: names.index(folder.name) if folder.name in names else len(names))
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
@@ -61,6 +49,24 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
         return name_text("/".join(path.parts[-n_parts:]))
 
     return [name(path) for path in paths]
+
+
+def served(places: Sequence[Path]) -> dict[str, Path]:
+    """Returns the predictors to serve: the path of each, by name.
+
+    Each of `places` is a folder of a predictor, a GGUF file, a name that `Predictor.load` takes, or a run folder, which
+    stands for all its predictors. Without places, they are the predictors that come with lmzoo. Raises SavedModelError
+    if a place is no predictor.
+    """
+    from lmzoo.models.shipped import shipped_names
+    from lmzoo.predictor import find_predictor
+
+    sources: list[Path] = []
+    for place in places or [Path(name) for name in shipped_names()]:
+        found = [path.parent for path in (place / "predictors").glob("*/predictor.json")]
+        sources += _in_order(found) or [place]
+    paths = [find_predictor(source) for source in sources]
+    return dict(zip(distinct_names(sources), paths, strict=True))
 
 
 def load_predictor(source: Path, name: str, device: Device = "cpu") -> Predictor:

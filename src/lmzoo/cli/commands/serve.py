@@ -14,9 +14,7 @@ from lmzoo.cli import terminal
 
 
 def serve(
-    predictors: Annotated[list[Path] | None, Parameter(negative=())] = None,
-    /,
-    *,
+    *predictors: Path,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lt=1 << 16))] = 8000,
     cors_origin: Sequence[str] = (),
@@ -33,7 +31,7 @@ def serve(
     ----------
     predictors
         Folders of saved predictors, run folders, whose predictors are all served, folders of Hugging Face, GGUF files,
-        or names of installed models. Default: the predictors of `make compare` in runs/quick.
+        or names of predictors that come with lmzoo or are installed. Default: all predictors that come with lmzoo.
     host
         Address to listen on. 127.0.0.1 can be reached from this machine only, 0.0.0.0 from the whole network.
     port
@@ -43,11 +41,11 @@ def serve(
     json
         Print the address and the models as one JSON object.
     """
-    from lmzoo.cli.commands.saved import served_sources
+    from lmzoo.cli.commands.saved import served
     from lmzoo.errors import MissingExtraError
     from lmzoo.system.interrupts import exit_status
 
-    sources = served_sources(predictors)
+    sources = served(predictors)
     try:
         from lmzoo.server import serving
         from lmzoo.server.app import create_app

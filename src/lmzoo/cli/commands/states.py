@@ -31,12 +31,12 @@ def states(
 ) -> None:
     """Shows the hidden states of a hidden Markov model, or the most likely states of a text.
 
-    Example: lmzoo states runs/quick/predictors/hmm "In the beginning God created"
+    Example: lmzoo states hmm "In the beginning God created"
 
     Parameters
     ----------
     predictor
-        Folder of a saved hidden Markov model.
+        Folder of a saved hidden Markov model, or hmm or class-hmm for one that comes with lmzoo.
     text
         Show the most likely state of each token of this text (Viterbi path) and the posterior probability of this
         state, instead of the table of all states.

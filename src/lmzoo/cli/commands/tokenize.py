@@ -44,9 +44,9 @@ def tokenize(
     tokenizers
         A tokenizer to train on the corpus: char, byte, word:N (words that occur at least N times), word-space:N (the
         same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or one that exists: a
-        tokenizer.json file, a folder that holds one, such as a saved predictor or a model of Hugging Face, or
-        tiktoken:NAME, such as tiktoken:cl100k_base (needs the extra lmzoo[tiktoken]). May be repeated. Default: char,
-        byte, word, bpe:1024 and bpe:4096.
+        tokenizer.json file, a folder that holds one, such as a saved predictor or a model of Hugging Face, the name of
+        a predictor that comes with lmzoo, such as ngram, or tiktoken:NAME, such as tiktoken:cl100k_base (needs the
+        extra lmzoo[tiktoken]). May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
     file
         Read the text from this file instead.
     corpus
@@ -92,6 +92,7 @@ def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, OpenedTokenize
     from functools import cache
 
     from lmzoo.corpora import load_corpus
+    from lmzoo.models.shipped import shipped_or_path
     from lmzoo.stream import EOT
     from lmzoo.tokenizers import OpenedTokenizer, open_tokenizer, train_tokenizer
 
@@ -102,7 +103,7 @@ def _tokenizers(names: list[str], corpus: str) -> list[tuple[str, OpenedTokenize
     tokenizers = []
     for name in names:
         with terminal.progress(f"opening {name}"):
-            opened = open_tokenizer(name)
+            opened = open_tokenizer(str(shipped_or_path(name)))
         if opened is None:
             with terminal.progress(f"training {name}") as on_progress:
                 opened = OpenedTokenizer(train_tokenizer(name, texts(), on_progress=on_progress), EOT)

@@ -7,7 +7,6 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
@@ -59,6 +58,8 @@ def _tuned_alpha(classes: NDArray[np.int32], counts: NDArray[np.integer], valid:
     The pseudo-count maximises the likelihood of the validation set `valid`. `classes` (V,) are the classes and `counts`
     (V,) the training counts of V tokens.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and needed in a fit only
+
     valid_counts = np.bincount(valid.ids, minlength=len(counts))
 
     def loss(log_alpha: float) -> float:

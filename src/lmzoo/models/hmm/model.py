@@ -17,7 +17,6 @@ from lmzoo.models.hidden_states import StateSummary, summaries, top
 from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
-from lmzoo.models.hmm.log_space import Smoothed, smooth
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel, one_blas_thread
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -25,6 +24,8 @@ from lmzoo.system.progress import OnProgress
 
 if TYPE_CHECKING:
     from hmmlearn.hmm import CategoricalHMM
+
+    from lmzoo.models.hmm.log_space import Smoothed
 
 
 Float = TypeVar("Float", bound=np.floating)
@@ -144,6 +145,8 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         Works in log space, and so is exact for models with extreme probabilities. The other methods scale probabilities
         instead, which is much faster; see `lmzoo.models.hmm.log_space`.
         """
+        from lmzoo.models.hmm.log_space import smooth  # imports scipy.special, which predictions do not need
+
         return smooth(self.checked_stream(document).ids, self._parameters)
 
     def sample_document(

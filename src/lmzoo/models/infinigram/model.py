@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
@@ -76,6 +75,8 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         keeps D above 0 and below 1, and gives 1/2 for a discount that no validation token uses. The number of tokens is
         limited, so that their training counts fit in memory.
         """
+        from scipy.optimize import minimize  # slow to import, and needed in a fit only
+
         from lmzoo.models.infinigram.reading import score
 
         evidence, ends, _ = next(self._read(valid))

@@ -65,13 +65,15 @@ def ngram(
     return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory)
 
 
-def trigram(vocab_size: int, *, smoothing: str = "jelinek-mercer") -> NgramModel:
+def trigram(
+    vocab_size: int, *, smoothing: str = "jelinek-mercer", prune: float = 0, quantise: bool = False
+) -> NgramModel:
     """Creates a trigram model, by default IBM's of the 1980s, which predicts a token from the last two.
 
     Its orders 3, 2 and 1 are interpolated with weights learned on the validation set (Jelinek-Mercer smoothing). Other
-    smoothing methods are those of `lmzoo.models.ngram.ngram`.
+    smoothing methods are those of `lmzoo.models.ngram.ngram`, and so are `prune` and `quantise`.
     """
-    return NgramModel(vocab_size, order=3, smoothing=smoothing)
+    return NgramModel(vocab_size, order=3, smoothing=smoothing, prune=prune, quantise=quantise)
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
