@@ -23,7 +23,7 @@ def align(
     tokenizer: str = "bpe:2048",
     preset: str = "quick",
     methods: Annotated[list[Literal["dpo", "ppo"]] | None, Parameter(consume_multiple=(1, None))] = None,
-    conversations: Path | None = None,
+    conversations: str | None = None,
     ranker: str = "judge",
     against: Path | None = None,
     seed: Seed = 0,
@@ -56,8 +56,8 @@ def align(
     methods
         How to learn from the rankings: dpo (directly) or ppo (by reinforcement learning). Default: both.
     conversations
-        A file of your own conversations, in JSON lines. Default: generated instructions, whose replies a program can
-        check.
+        A file of your own conversations, in JSON lines, or shakespeare: the dialogue of his plays. Default: generated
+        instructions, whose replies a program can check.
     ranker
         Who ranks the replies: judge (a program), people (the votes that `lmzoo rank` collects), or a file of rankings.
     against

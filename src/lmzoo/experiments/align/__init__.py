@@ -62,10 +62,10 @@ def align(
     of model in the zoo (a species), such as "transformer", which is first trained on `corpus` with `tokenizer`; or the
     folder of a saved predictor. `preset` names the settings of all stages: how much data each stage learns from, and
     for how long; "quick" is the default. `methods` are the ways to learn from rankings, "dpo" and "ppo".
-    `conversations` is a file of your own conversations to learn from; by default, these are generated instructions with
-    replies that a program can check. `ranker` ranks the replies: "judge" (the program that checks them), "people" (see
-    `lmzoo rank`), or a file of rankings. `against` is the folder of an earlier run; the replies of its chat model to
-    held-out prompts are compared with those of the new one.
+    `conversations` is a file of your own conversations to learn from, or "shakespeare" for the dialogue of his plays;
+    by default, these are generated instructions with replies that a program can check. `ranker` ranks the replies:
+    "judge" (the program that checks them), "people" (see `lmzoo rank`), or a file of rankings. `against` is the folder
+    of an earlier run; the replies of its chat model to held-out prompts are compared with those of the new one.
 
     Each stage is trained in a process of its own. From a script, call this function under
     `if __name__ == "__main__":`. Returns the records of the stages, and the errors of those that failed. Raises
@@ -77,7 +77,7 @@ def align(
         tokenizer=tokenizer,
         preset=preset,
         methods=methods,
-        conversations=None if conversations is None else Path(conversations),
+        conversations=conversations,
         ranker=ranker,
         against=None if against is None else Path(against),
         seed=seed,
