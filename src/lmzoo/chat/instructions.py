@@ -67,10 +67,10 @@ class Words:
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
     """Returns the words for training prompts and the words for test prompts: every tenth of the words of `texts`.
 
-    Words have 3 to 8 letters, all in lower case. Raises CorpusError if `texts` have fewer than 200 different ones.
+    Words have 3 to 8 letters, all in lower case, and occur at least twice. Raises CorpusError if `texts` have fewer than 200 different ones.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
-    words = sorted(counts, key=lambda word: (-counts[word], word))
+    words = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))
     if len(words) < 200:
         raise CorpusError(
             f"instructions need a text with at least 200 different words of 3 to 8 letters, got {len(words)}"
@@ -89,7 +89,7 @@ def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int
 
 
 def _repeat(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    text = " ".join(_several(rng, words.prompts, 2, 5))
+    text = " ".join(_several(rng, words.prompts, 2, 4))
     return f"say: {text}", text
 
 
@@ -104,7 +104,7 @@ def _last(rng: np.random.Generator, words: Words) -> tuple[str, str]:
 
 
 def _reverse(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 2, 4)
+    picked = _several(rng, words.prompts, 2, 3)
     return f"backwards: {' '.join(picked)}", " ".join(reversed(picked))
 
 

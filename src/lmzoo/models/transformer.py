@@ -354,7 +354,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         # The base of a chat model: it has to learn to copy from its prompt, for which vectors of n-grams are no help.
         "chat": {
-            "n_layers": 4, "ngrams": 1, "ngram_dropout": 0.0, "convolution": 4,
+            "d_model": 96, "n_layers": 3, "ngrams": 1, "ngram_dropout": 0.0, "convolution": 4,
             "training": {"tokens": 1_500_000, "chunk_size": 64},
         },
         # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.

@@ -23,6 +23,9 @@ from lmzoo.system.version import __version__
 
 METHODS = ("dpo", "ppo")
 """The ways to learn from rankings."""
+UNPENALISED = "ppo-unpenalised"
+"""PPO without a penalty for divergence, which shows what happens if the reward model is trusted too far."""
+ALL_METHODS = (*METHODS, UNPENALISED)
 RANKERS = ("judge", "people")
 
 
@@ -39,7 +42,7 @@ class AlignPlan:
     preset: str = "quick"
     """Name of the preset, such as "quick", which sets the amount of data and the training settings of each stage."""
     methods: Sequence[str] = METHODS
-    """The methods by which models learn from rankings: "dpo", "ppo" or both. Each trains a model of its own."""
+    """The methods by which models learn from rankings, from `ALL_METHODS`. Each trains a model of its own."""
     conversations: str | Path | None = None
     """Conversations to learn from: a file, or "shakespeare" for the dialogue of plays; None for generated instructions,
     whose replies a program can check."""
@@ -63,7 +66,7 @@ class AlignPlan:
         check_seed(seed=self.seed)
         preset(self.preset)
         for method in self.methods:
-            check_choice(METHODS, method=method)
+            check_choice(ALL_METHODS, method=method)
         if not self.is_saved_base:
             zoo.check_learns_from_text(self.base)
             if not is_neural(self.base):
@@ -95,7 +98,7 @@ class AlignPlan:
             raise UsageError(
                 "two runs can be compared only on generated instructions, whose replies a program can judge"
             )
-        return replace(self, methods=[method for method in METHODS if method in self.methods])
+        return replace(self, methods=[method for method in ALL_METHODS if method in self.methods])
 
     @property
     def is_saved_base(self) -> bool:
