@@ -51,6 +51,7 @@ def networks() -> dict[str, Network]:
             n_slots=32,
             d_slot=4,
             ngram_dropout=0.5,
+            convolution=3,
         ),
     }
     for cell in ("rnn", "lstm", "gru"):

@@ -15,7 +15,7 @@ from lmzoo.chat.replies import Reply
 from lmzoo.evaluation.records import new_origin, write_records
 from lmzoo.experiments.align.measure import Replies, save_replies
 from lmzoo.experiments.align.records import StageRecord, WinRate
-from lmzoo.experiments.align.stages import HISTORY, _save_history
+from lmzoo.experiments.align.stages import write_rollouts
 from lmzoo.experiments.run_folder import open_run
 from lmzoo.neural.objectives.rollouts import RolloutFigures
 
@@ -57,6 +57,9 @@ def records() -> list[StageRecord]:
         made_up("dpo", against_sft=wins(0.51), kl=3.21, n_rankings=1225),
         made_up("ppo", against_sft=wins(0.78), kl=5.43),
     ]
+
+
+HISTORY = "ppo.csv"
 
 
 def reply_of(stage: str, instruction: Instruction, number: int) -> str:
@@ -108,7 +111,7 @@ def make_aligned_run(
         write_records(folder / "results.jsonl", stages)
         write_replies(folder, [one.stage for one in stages if one.stage in SHARES], test)
         if n_rollouts:
-            _save_history(folder / HISTORY, rollout_figures(n_rollouts))
+            write_rollouts(folder / HISTORY, rollout_figures(n_rollouts))
     return folder
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from aligned_runs import (
+    HISTORY,
     add_best_of_n,
     add_grades,
     add_moved,
@@ -26,7 +27,6 @@ from aligned_runs import (
 from lmzoo.chat.instructions import TASKS
 from lmzoo.cli import run as lmzoo
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError
-from lmzoo.experiments.align.stages import HISTORY
 from lmzoo.report import charts
 from lmzoo.report.alignment import LABELS, header_and_rows, headline, write_alignment
 from lmzoo.report.figures import Figures
@@ -263,7 +263,7 @@ def test_damaged_replies(field: str, tmp_path: Path) -> None:
 
 
 def test_a_peak_of_the_grade_is_over_optimisation(whole_run: Path) -> None:
-    section = rollout_section(whole_run, Figures())
+    section = rollout_section(whole_run, "ppo", Figures())
     assert section is not None
     # R = 1 + d (1 - 0.7 log d) is highest at log d = 1 / 0.7 - 1, and KL = d^2.
     peak = math.exp(2 / 0.7 - 2)
@@ -285,7 +285,7 @@ def test_a_peak_of_the_grade_is_over_optimisation(whole_run: Path) -> None:
 def test_other_verdicts(fall: float, sentence: str, tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", [made_up("ppo")])
     add_grades(folder, fall=fall)
-    section = rollout_section(folder, Figures())
+    section = rollout_section(folder, "ppo", Figures())
     assert section is not None
     assert sentence in section.verdict
 
@@ -296,14 +296,14 @@ def test_a_grade_of_noise_is_no_trend(tmp_path: Path) -> None:
     noise = [math.sin(100 * number) for number in range(len(lines))]
     rows = [f"{line},{value}" for line, value in zip(lines[1:], noise, strict=False)]
     (folder / HISTORY).write_text("\n".join([f"{lines[0]},judge", *rows]), encoding="utf-8")
-    section = rollout_section(folder, Figures())
+    section = rollout_section(folder, "ppo", Figures())
     assert section is not None
     assert "neither rises nor falls significantly" in section.verdict
 
 
 def test_many_rollouts_are_averaged(tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", [made_up("ppo")], n_rollouts=1001)
-    section = rollout_section(folder, Figures())
+    section = rollout_section(folder, "ppo", Figures())
     assert section is not None
     assert (section.n_rollouts, section.n_averaged) == (1001, 6)
     first, last = (float(cell) for cell in section.rows[0][1:])
@@ -315,7 +315,7 @@ def test_many_rollouts_are_averaged(tmp_path: Path) -> None:
 
 
 def test_a_single_rollout(tmp_path: Path) -> None:
-    section = rollout_section(make_aligned_run(tmp_path / "run", [made_up("ppo")], n_rollouts=1), Figures())
+    section = rollout_section(make_aligned_run(tmp_path / "run", [made_up("ppo")], n_rollouts=1), "ppo", Figures())
     assert section is not None
     assert section.curves == []
     assert section.figures == []
@@ -335,7 +335,7 @@ def test_a_single_rollout(tmp_path: Path) -> None:
 def test_damaged_rollouts(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / HISTORY).write_text(text, encoding="utf-8")
     with pytest.raises(SavedModelError, match=message) as caught:
-        rollout_section(tmp_path, Figures())
+        rollout_section(tmp_path, "ppo", Figures())
     assert "ppo.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -16,8 +16,9 @@ import requests
 
 from lmzoo import Predictor
 from lmzoo.cli import run
-from lmzoo.cli.commands.saved import served_sources
+from lmzoo.cli.commands.saved import served
 from lmzoo.errors import SavedModelError
+from lmzoo.models.shipped import shipped_names
 from lmzoo.server.models import ServedModels
 
 
@@ -69,11 +70,11 @@ def test_the_names_of_what_is_served(saved: Path, tmp_path: Path, monkeypatch: p
         shutil.copytree(saved, tmp_path / "runs" / "quick" / "predictors" / name)
     monkeypatch.chdir(tmp_path)
     run_folder = Path("runs/quick")
-    assert list(served_sources([run_folder])) == ["a", "b"]
-    assert list(served_sources([run_folder / "predictors" / "a", saved])) == ["a", "markov"]
-    assert set(served_sources(None)) == {"a", "b"}
+    assert list(served([run_folder])) == ["a", "b"]
+    assert list(served([run_folder / "predictors" / "a", saved])) == ["a", "markov"]
+    assert set(served([])) == set(shipped_names())
     with pytest.raises(SavedModelError, match="no saved predictor in nothing"):
-        served_sources([Path("nothing")])
+        served([Path("nothing")])
 
 
 def test_models_are_loaded_once(saved: Path) -> None:

@@ -18,7 +18,7 @@ from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.template import render
 from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor, with_chat_vocabulary
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_share
+from lmzoo.checks import check_at_least, check_share
 from lmzoo.errors import CorpusError
 from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.scoring import observed_log_probs
@@ -50,7 +50,8 @@ def fine_tune(
     valid: Sequence[Conversation],
     *,
     replay: TokenStream | None = None,
-    replay_share: float = 0.2,
+    replay_share: float = 0.25,
+    replay_weight: float = 0.2,
     training: TrainConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -61,15 +62,18 @@ def fine_tune(
     `base` is a predictor, that is, a language model with its tokenizer; it is not changed. Tokens of the chat template
     are added to its copy if they are missing. `valid` holds other conversations: training stops early if the loss on
     them no longer falls. `replay` holds documents of the text on which `base` was trained; about the share
-    `replay_share` of the tokens to learn from is taken from them. `training` changes some of the default settings
+    `replay_share` of the tokens to learn from is taken from them. They have the weight `replay_weight` in the loss, and
+    the tokens of the assistant have weight 1. As all tokens of a text count, but less than half of a conversation, the
+    text would outweigh the conversations with weight 1 too. `training` changes some of the default settings
     FINE_TUNING. Raises ConfigurationError if `base` is not a neural network of lmzoo, and CorpusError if no message of
     `conversations` or of `valid` is by the assistant.
     """
     check_share(replay_share=replay_share)
+    check_at_least(0, replay_weight=replay_weight)
     predictor, config = with_chat_vocabulary(base), FINE_TUNING.changed(training)
     train = render_all(conversations, predictor.tokenizer)
     if replay is not None:
-        train = _with_replay(train, replay, replay_share, np.random.default_rng([seed, 1]))
+        train = _with_replay(train, replay, replay_share, replay_weight, np.random.default_rng([seed, 1]))
     held_out = render_all(valid, predictor.tokenizer)
     network = copy.deepcopy(neural_model(predictor).network)
     facts = [seed, repr(config), network.weights_fingerprint(), float(train.weights.sum())]
@@ -101,8 +105,10 @@ def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> W
     return WeightedStream(TokenStream(ids), weights)
 
 
-def _with_replay(train: WeightedStream, replay: TokenStream, share: float, rng: np.random.Generator) -> WeightedStream:
-    """Returns `train` followed by random documents of `replay`, whose tokens have weight 1.
+def _with_replay(
+    train: WeightedStream, replay: TokenStream, share: float, weight: float, rng: np.random.Generator
+) -> WeightedStream:
+    """Returns `train` followed by random documents of `replay`, whose tokens have the given weight in the loss.
 
     Documents are appended until the appended tokens are at least the share `share` of all tokens of the result. If
     `share` is 1, all documents of `replay` are appended once.
@@ -119,9 +125,9 @@ def _with_replay(train: WeightedStream, replay: TokenStream, share: float, rng: 
     if not added:
         return train
     ids = np.concatenate([train.stream.ids, *added])
-    return WeightedStream(
-        TokenStream(ids), np.append(train.weights, np.ones(len(ids) - len(train.weights), np.float32))
-    )
+    weights = np.full(len(ids), weight, np.float32)
+    weights[: len(train.weights)] = train.weights
+    return WeightedStream(TokenStream(ids), weights)
 
 
 def _weighted_nats(log_probs: NDArray[np.float64], weights: NDArray[np.float32]) -> float:

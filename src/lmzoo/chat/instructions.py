@@ -7,8 +7,8 @@ Each task is a question about words that stand in the prompt, such as
     lamb red, goat blue. goat?              blue
     spell: lamb goat                        l a m b, g o a t
 
-The words are frequent words of the text that the base model was trained on. A fifth of them are held out: they occur in
-no prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
+The words are those of the text that the base model was trained on. A tenth of them are held out: they occur in no
+prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
 the task rather than the prompts. The exception is spelling: a model with a byte-pair tokenizer cannot see the letters
 of a token, so it has to learn the spelling of each word by heart. A prompt for spelling has two words. Training and
 test prompts are made of the same words, but a pair of words in a test prompt, in its order, is in no demonstration.
@@ -30,7 +30,6 @@ from lmzoo.chat.conversation import Conversation, assistant, user
 from lmzoo.errors import CorpusError
 
 _NUMBERS = ("one", "two", "three", "four", "five", "six")
-_N_WORDS = 2_500
 _N_SPELLED = 300
 """Number of words to spell; a model learns their letters by heart."""
 _POLITE = "verily, "
@@ -66,18 +65,19 @@ class Words:
 
 
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
-    """Returns the words for training prompts and the words for test prompts: the most frequent words of `texts`.
+    """Returns the words for training prompts and the words for test prompts: every tenth of the words of `texts`.
 
-    Words have 3 to 8 letters, all in lower case. Raises CorpusError if `texts` have fewer than 200 different ones.
+    Words have 3 to 8 letters, all in lower case, and occur at least twice. Raises CorpusError if `texts` have fewer than
+    200 different ones.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
-    words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_N_WORDS]]
+    words = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))
     if len(words) < 200:
         raise CorpusError(
             f"instructions need a text with at least 200 different words of 3 to 8 letters, got {len(words)}"
         )
     spelled = [word for word in words if len(word) <= 5][:_N_SPELLED]
-    return Words([word for i, word in enumerate(words) if i % 5], spelled), Words(words[::5], spelled)
+    return Words([word for i, word in enumerate(words) if i % 10], spelled), Words(words[::10], spelled)
 
 
 def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int) -> list[str]:
@@ -90,7 +90,7 @@ def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int
 
 
 def _repeat(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    text = " ".join(_several(rng, words.prompts, 2, 5))
+    text = " ".join(_several(rng, words.prompts, 2, 4))
     return f"say: {text}", text
 
 
@@ -105,7 +105,7 @@ def _last(rng: np.random.Generator, words: Words) -> tuple[str, str]:
 
 
 def _reverse(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 2, 4)
+    picked = _several(rng, words.prompts, 2, 3)
     return f"backwards: {' '.join(picked)}", " ".join(reversed(picked))
 
 

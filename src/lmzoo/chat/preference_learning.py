@@ -8,7 +8,7 @@ of the better reply of each comparison over that of the worse one, without a rew
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,14 @@ from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.preferences import Ranking, rankings_fingerprint
 from lmzoo.chat.ranked_texts import ranked_texts
 from lmzoo.chat.reward_model import RewardModel
-from lmzoo.chat.template import end_id, render_prompt
+from lmzoo.chat.template import decode_message, end_id, render_prompt
 from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError
 from lmzoo.neural.objectives.comparisons import ComparisonBatches
 from lmzoo.neural.objectives.dpo import dpo_objective, text_log_probs
 from lmzoo.neural.objectives.ppo import ActorCritic, Ppo, PpoSettings
-from lmzoo.neural.objectives.rollouts import RolloutBatches, RolloutFigures, network_rewards
+from lmzoo.neural.objectives.rollouts import RewardFunction, RolloutBatches, RolloutFigures, network_rewards
 from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.settings import TrainConfig
@@ -82,6 +82,7 @@ def ppo(
     reward_model: RewardModel,
     prompts: Sequence[Conversation],
     *,
+    grade: Callable[[Conversation, str], float] | None = None,
     settings: PpoSettings | None = None,
     text: TokenStream | None = None,
     species: str = "chat",
@@ -94,19 +95,23 @@ def ppo(
 
     `start` is a chat model with its tokenizer, and is not changed. In each rollout, the copy samples replies to some of
     the `prompts`, `reward_model` grades them, and the copy learns from the grades. The statistics of a rollout are the
-    mean reward of the replies, their divergence from `start`, and others (see `RolloutFigures`). `text` is a token
-    stream of the text on which the language model was trained before it became a chat model; the copy goes on learning
-    to predict it (PPO-ptx) if the setting `text_weight` is above 0. `species` is the species of the trained copy, and
-    `training` changes some of the default settings PPO_TRAINING.
+    mean reward of the replies, their divergence from `start`, and others (see `RolloutFigures`). `grade` is a judge,
+    whose mean grade of the replies is among the statistics; nothing is learned from it. `text` is a token stream of the
+    text on which the language model was trained before it became a chat model; the copy goes on learning to predict it
+    (PPO-ptx) if the setting `text_weight` is above 0. `species` is the species of the trained copy, and `training`
+    changes some of the default settings PPO_TRAINING.
     """
     settings, config = settings or PpoSettings(), PPO_TRAINING.changed(training)
     model = neural_model(start)
     network = ActorCritic(copy.deepcopy(model.network), copy.deepcopy(reward_model.network))
+    rendered = [render_prompt(prompt, start.tokenizer) for prompt in prompts]
+    judge = None if grade is None else _judge(grade, dict(zip(map(tuple, rendered), prompts, strict=True)), start)
     batches = RolloutBatches(
-        [render_prompt(prompt, start.tokenizer) for prompt in prompts],
+        rendered,
         partial(network_rewards, reward_model.network),
         model.network,
         settings,
+        judge=judge,
         like=model,
         end_id=end_id(start.tokenizer),
         seed=seed,
@@ -131,3 +136,13 @@ def ppo(
     n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
     tuned = tuned_predictor(start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
     return tuned, batches.history
+
+
+def _judge(
+    grade: Callable[[Conversation, str], float], prompts: Mapping[tuple[int, ...], Conversation], start: Predictor
+) -> RewardFunction:
+    """Returns a function that grades answers given as token ids; `prompts` holds all prompts by their token ids."""
+    return lambda ids, answers: [
+        grade(prompts[tuple(prompt)], decode_message(answer, start.tokenizer))
+        for prompt, answer in zip(ids, answers, strict=True)
+    ]

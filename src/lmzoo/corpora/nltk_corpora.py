@@ -106,26 +106,43 @@ def shakespeare_scenes(card: CorpusCard) -> Splits:
     A document has a name such as "hamlet ACT I SCENE II". Its lines are the stage directions, the names of the
     speakers, and the spoken lines.
     """
+    documents = [
+        Document(f"{play} {act.findtext('TITLE')} {scene.findtext('TITLE').partition('.')[0]}", _scene_text(scene))
+        for play, act, scene in _scenes(card)
+    ]
+    return every_tenth(documents)
+
+
+def shakespeare_speeches(card: CorpusCard) -> list[list[str]]:
+    """Returns the speeches of each scene of NLTK's eight plays by Shakespeare, without the names of the speakers."""
+    return [
+        [text for speech in scene.iter("SPEECH") if (text := " ".join(map(_line_text, speech.iter("LINE"))).strip())]
+        for _, _, scene in _scenes(card)
+    ]
+
+
+def _scenes(card: CorpusCard) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the scenes and prologues of all plays: the name of the play, and the XML elements of act and scene."""
     from nltk.corpus.reader import XMLCorpusReader
 
     reader = XMLCorpusReader(_root(card), r"\w+\.xml")
-    documents = []
     for file in reader.fileids():
         play: Any = reader.xml(file)
         for act in play.iter("ACT"):
             for scene in act:
                 if scene.tag in ("PROLOGUE", "SCENE"):
-                    scene_name = f"{act.findtext('TITLE')} {scene.findtext('TITLE').partition('.')[0]}"
-                    documents.append(
-                        Document(f"{file.removesuffix('.xml')} {scene_name}", "\n".join(_scene_lines(scene)))
-                    )
-    return every_tenth(documents)
+                    yield file.removesuffix(".xml"), act, scene
 
 
-def _scene_lines(scene: Any) -> Iterator[str]:
-    for element in scene:
-        for line in element if element.tag == "SPEECH" else [element]:
-            yield " ".join("".join(line.itertext()).split())
+def _scene_text(scene: Any) -> str:
+    """Returns the stage directions, names of speakers and spoken lines of a scene, each on a line of its own."""
+    lines = (line for element in scene for line in (element if element.tag == "SPEECH" else [element]))
+    return "\n".join(map(_line_text, lines))
+
+
+def _line_text(line: Any) -> str:
+    """Returns the text of an XML element, with single spaces."""
+    return " ".join("".join(line.itertext()).split())
 
 
 def reuters_stories(card: CorpusCard) -> Splits:

@@ -10,6 +10,11 @@ of the MLP is a square (So et al. 2021). Attention is banded (Child et al. 2019)
 too (Transformer-XL, Dai et al. 2019). As rotations encode distances only, every token attends to its exact window
 wherever a chunk begins, and n layers see n (window - 1) + 1 tokens.
 
+With `convolution` = k above 1, the input of each attention layer is first mixed with that of the k - 1 tokens before
+it (after Primer, So et al. 2021, which mixes queries, keys and values). Each token then knows its predecessor, and a
+single attention layer can find what followed an earlier occurrence of the current token, which otherwise takes two
+layers. So the model learns to copy from fewer examples.
+
 With `ngrams` above 1 the input of a token also has a vector for each n-gram that ends in the token, from a table
 addressed by hashing (Huang et al. 2025), so the first layer need not learn what pairs of tokens mean.
 What it cannot do: see further, or learn much from little text.
@@ -18,7 +23,7 @@ What it cannot do: see further, or learn much from little text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +32,7 @@ from torch.nn import functional as F
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.layers.attention import ScaledDotProduct
+from lmzoo.neural.layers.short_convolution import ShortConvolution
 from lmzoo.neural.layers.windows import context_windows
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
@@ -78,6 +84,15 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
+class BlockMemory(NamedTuple):
+    """The part of the state that belongs to one block, for B sequences."""
+
+    cache: Tensor
+    """(B, 2, H, M, d): the KV cache of H heads with d numbers each."""
+    previous: Tensor
+    """(B, k - 1, D): the inputs of the convolution over k tokens for the last k - 1 tokens."""
+
+
 @final
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions and a rolling KV cache.
@@ -114,25 +129,36 @@ class Attention(nn.Module):
 
 @final
 class Block(nn.Module):
-    """A pre-norm transformer block without biases: self-attention and an MLP, each added to its input."""
+    """A pre-norm transformer block without biases: self-attention and an MLP, each added to its input.
 
-    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+    With `convolution` = k above 1, the input of the attention goes through a convolution over k tokens.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float, convolution: int) -> None:
         super().__init__()
+        self.convolution = ShortConvolution(convolution, d_model) if convolution > 1 else None
         self.attention = Attention(d_model, n_heads)
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, memory: BlockMemory, mask: Tensor, in_document: Tensor, rotary: Rotary
+    ) -> tuple[Tensor, BlockMemory]:
         """Computes the output of the transformer block for T new tokens in each of B sequences.
 
-        `x` (B, T, D) holds the new tokens as vectors of width D; the output has the same shape. Also returns the new KV
-        cache. The arguments `cache`, `mask` and `rotary` (the rotary embedding) are explained in `Attention.forward`.
+        `x` (B, T, D) holds the new tokens as vectors of width D; the output has the same shape. Also returns the new
+        memory of the block. The arguments `mask` and `rotary` (the rotary embedding) are explained in
+        `Attention.forward`, and `in_document` in `ShortConvolution.forward`.
         """
-        y, cache = self.attention(_norm(x), cache, mask, rotary)
+        cache, previous = memory
+        y = _norm(x)
+        if self.convolution is not None:
+            y, previous = self.convolution(y, previous, in_document)
+        y, cache = self.attention(y, cache, mask, rotary)
         x = x + self.dropout(y)  # (B, T, D)
         y = self.down(self.up(_norm(x)).relu().square())  # (B, T, D) -> (B, T, 4 D) -> (B, T, D)
-        return x + self.dropout(y), cache
+        return x + self.dropout(y), BlockMemory(cache, previous)
 
 
 @final
@@ -186,20 +212,21 @@ class Transformer(Network):
 
     - (B, M): for each of the last M = window - 1 tokens, True if the token belongs to the current document;
     - (B,): the position of the next token;
-    - (B, n - 1): the previous ids, which form n-grams with the next tokens;
-    - (B, 2, H, M, d) for each block: the KV cache of H heads with d numbers each.
+    - (B, N): the previous ids, which form n-grams with the next tokens and tell where a document began;
+    - for each block its memory, see `BlockMemory`: first the KV caches of all blocks, then the inputs of their
+      convolutions.
     """
 
     def __init__(
         self, vocab_size: int, *, d_model: int, n_layers: int, n_heads: int, window: int, dropout: float,
-        ngrams: int, n_slots: int, d_slot: int, ngram_dropout: float,
+        ngrams: int, n_slots: int, d_slot: int, ngram_dropout: float, convolution: int,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.n_previous = ngrams - 1
-        self.n_heads, self.d_head, self.n_cached = n_heads, d_model // n_heads, window - 1
+        self.n_orders, self.n_convolved, self.n_cached = ngrams, convolution - 1, window - 1
+        self.n_heads, self.d_head = n_heads, d_model // n_heads
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.ngrams = NgramEmbedding(ngrams, n_slots, d_slot, d_model, ngram_dropout) if ngrams > 1 else None
-        self.blocks = nn.ModuleList(Block(d_model, n_heads, dropout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(Block(d_model, n_heads, dropout, convolution) for _ in range(n_layers))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(d_model, vocab_size)
         self.head.weight = self.embedding.weight  # tied
@@ -208,7 +235,7 @@ class Transformer(Network):
         for name, parameter in self.blocks.named_parameters():
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.zeros_(parameter)  # every block starts as the identity
-            else:
+            elif "convolution" not in name:
                 nn.init.normal_(parameter, std=d_model**-0.5)
 
     def initial_state(self, batch_size: int) -> State:
@@ -219,15 +246,18 @@ class Transformer(Network):
         in_document = torch.zeros(batch_size, n_cached, dtype=torch.bool, device=self.device)
         position = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         cache = torch.zeros(batch_size, 2, self.n_heads, n_cached, self.d_head, device=self.device)
-        previous_ids = torch.full((batch_size, self.n_previous), EOT, device=self.device)
-        return in_document, position, previous_ids, *(cache for _ in self.blocks)
+        previous_ids = torch.full((batch_size, max(self.n_orders - 1, self.n_convolved)), EOT, device=self.device)
+        previous = torch.zeros(batch_size, self.n_convolved, self.n_heads * self.d_head, device=self.device)
+        memories = [cache] * len(self.blocks) + [previous] * len(self.blocks)
+        return in_document, position, previous_ids, *memories
 
     def read_rows(self, ids: Tensor) -> Tensor:
         # Without a cache, so that no token attends to keys that nothing was read into.
         return self(ids, self._state_without_tokens(len(ids), 0))[0]
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        in_document, position, previous_ids, *caches = state
+        in_document, position, previous_ids, *memories = state
+        n_blocks = len(self.blocks)
         n_cached, n_new = in_document.shape[1], ids.shape[1]
         # The documents of a sequence are numbered from that of the cache, 0; cached keys of earlier ones have -1.
         document = (ids == EOT).cumsum(1)  # (B, T)
@@ -238,19 +268,25 @@ class Transformer(Network):
         if (document_of_key != 0).any():
             mask = (mask & (document[:, :, None] == document_of_key[:, None, :]))[:, None]  # (B, 1, T, M + T)
         rotary = _rotary(position[:, None] + index[:n_new], self.d_head)
+        windows = context_windows(ids, previous_ids)  # (B, T, N + 1)
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
-            x = x + self.ngrams(context_windows(ids, previous_ids))  # (B, T, D)
+            x = x + self.ngrams(windows[:, :, : self.n_orders])  # (B, T, D)
         x = self.dropout(_norm(x))
-        new_state = [
+        convolved = (windows[:, :, 1 : self.n_convolved + 1] != EOT).to(x.dtype)  # (B, T, k - 1)
+        new_memories: list[BlockMemory] = []
+        for index, block in enumerate(self.blocks):
+            memory = BlockMemory(memories[index], memories[n_blocks + index])
+            x, memory = block(x, memory, mask, convolved, rotary)  # (B, T, D)
+            new_memories.append(memory)
+        new_state = (
             document_of_key[:, n_new:] == document[:, -1:],
             position + n_new,
             torch.cat([previous_ids, ids], dim=1)[:, n_new:],
-        ]
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block(x, cache, mask, rotary)  # (B, T, D)
-            new_state.append(cache)
-        return _norm(x), tuple(new_state)
+            *(memory.cache for memory in new_memories),
+            *(memory.previous for memory in new_memories),
+        )
+        return _norm(x), new_state
 
 
 register_reader(Transformer, "lmzoo.neural.one_token.transformer:read")
@@ -268,16 +304,19 @@ def transformer(
     n_slots: int = 16_384,
     d_slot: int = 32,
     ngram_dropout: float = 0.1,
+    convolution: int = 1,
     training: TrainConfig | Mapping[str, Any] | None = None,
     device: Device = "cpu",
 ) -> NeuralLM:
     """Creates a transformer decoder in which each layer attends to `window` tokens.
 
-    All layers together see n_layers x (window - 1) + 1 tokens. With `ngrams` = n above 1 the model also has embeddings
-    of n-grams up to this order, and sees n - 1 tokens more. Each order has a table of `n_slots` vectors of `d_slot`
-    numbers, which are dropped in training with probability `ngram_dropout`.
+    All layers together see n_layers x (window - 1) + 1 tokens. With `convolution` = k above 1, the input of each
+    attention layer is mixed with that of the k - 1 tokens before, so that each layer sees k - 1 tokens more. With
+    `ngrams` = n above 1 the model also has embeddings of n-grams up to this order, and sees n - 1 tokens more. Each
+    order has a table of `n_slots` vectors of `d_slot` numbers, which are dropped in training with probability
+    `ngram_dropout`.
     """
-    check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot)
+    check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot, convolution=convolution)
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)
     check_share(dropout=dropout, ngram_dropout=ngram_dropout)
     if d_model % (2 * n_heads):
@@ -285,8 +324,9 @@ def transformer(
     architecture = {
         "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads, "window": window, "dropout": dropout,
         "ngrams": ngrams, "n_slots": n_slots, "d_slot": d_slot, "ngram_dropout": ngram_dropout,
+        "convolution": convolution,
     }  # fmt: skip
-    context_size = n_layers * (window - 1) + ngrams
+    context_size = n_layers * (window + convolution - 2) + ngrams
     config = _TRAINING.changed(training)
     return NeuralLM(vocab_size, Transformer, architecture, config, context_size=context_size, device=device)
 
@@ -315,7 +355,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         # The base of a chat model: it has to learn to copy from its prompt, for which vectors of n-grams are no help.
         "chat": {
-            "n_layers": 4, "ngrams": 1, "ngram_dropout": 0.0,
+            "d_model": 96, "n_layers": 3, "ngrams": 1, "ngram_dropout": 0.0, "convolution": 4,
             "training": {"tokens": 1_500_000, "chunk_size": 64},
         },
         # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.
@@ -325,7 +365,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "tiny": {
             "d_model": 16, "n_layers": 2, "n_heads": 2, "window": 6, "dropout": 0.1, "ngrams": 3, "n_slots": 100,
-            "training": {
+            "convolution": 2, "training": {
                 "tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "optimizer": "muon"
             },
         },

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from lmzoo.stream import EOT
-from lmzoo.streaming import decode_pieces
+from lmzoo.streaming import PieceDecoder, drops_first_space
 from lmzoo.tokenizers import Tokenizer, visible
 
 _MEMORY = 4
@@ -41,7 +41,6 @@ def added_text(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], token_id: 
     if token_id == EOT:
         return None
     before = ids[-_MEMORY:]
-    text = "".join(decode_pieces(tokenizer, [token_id], before))
-    if prompt[-1:].isspace() and not tokenizer.decode(before)[-1:].isspace():
-        text = text.removeprefix(" ")  # a word tokenizer drops the space at the end of the prompt
+    drops_space = drops_first_space(tokenizer, prompt, before)
+    text = "".join(PieceDecoder(tokenizer, before, drop_first_space=drops_space).pieces([token_id]))
     return None if not text or "\ufffd" in text else text

@@ -24,6 +24,7 @@ LABELS = {
     "reward": "reward model",
     "dpo": "DPO",
     "ppo": "PPO",
+    "ppo-unpenalised": "PPO without penalty",
 }
 """The stages of a run in their order, each with its name in tables and figures."""
 STAGE_MEANINGS = {
@@ -33,6 +34,7 @@ STAGE_MEANINGS = {
     "reward model": "a network learns from the rankings to give a reply a reward",
     "DPO": "direct preference optimization: SFT learns from the rankings without a reward model",
     "PPO": "proximal policy optimization: SFT learns from the rewards of replies that it samples itself",
+    "PPO without penalty": "PPO for longer and without a penalty for leaving SFT, to show over-optimisation",
 }
 MAIN = ("stage", "correct", "wins against SFT", "reward accuracy", "bits/byte", "against base", "time")
 """The columns that a page shows first."""
@@ -196,7 +198,7 @@ def write_alignment(folder: str | Path) -> list[Path]:
         "stage_meanings": {label: STAGE_MEANINGS[label] for label in (LABELS[record.stage] for record in records)},
         "tasks": _task_table(records),
         "earlier": _earlier(request, records),
-        "rollouts": rollout_section(folder, figures),
+        "trainings": {LABELS[stage]: one for stage in LABELS if (one := rollout_section(folder, stage, figures))},
         "rollouts_header": HEADER,
         "measures": MEASURES,
         "curve_header": CURVE_HEADER,

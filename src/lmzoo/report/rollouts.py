@@ -64,12 +64,12 @@ class RolloutSection:
     has_best_of_n: bool
 
 
-def rollout_section(folder: Path, figures: Figures) -> RolloutSection | None:
-    """Makes the section about the training of PPO from `ppo.csv`, and from `best_of_n.csv` if it exists.
+def rollout_section(folder: Path, stage: str, figures: Figures) -> RolloutSection | None:
+    """Makes the section about the training of a stage from `STAGE.csv`, and from `best_of_n.csv` if it exists.
 
     Returns None if the run has no rollouts. Raises SavedModelError for a damaged file.
     """
-    rollouts = _read_table(folder / "ppo.csv", ("reward", "kl"))
+    rollouts = _read_table(folder / f"{stage}.csv", ("reward", "kl"))
     if rollouts is None:
         return None
     n_rollouts = len(rollouts["reward"])
@@ -78,7 +78,7 @@ def rollout_section(folder: Path, figures: Figures) -> RolloutSection | None:
     points = {name: _averaged(values, n_averaged) for name, values in rollouts.items()}
     drawn = {
         name: figures.draw(
-            f"ppo-{name}",
+            f"{stage}-{name}",
             charts.by_rollout(
                 title, _averaged(np.arange(1, n_rollouts + 1, dtype=np.float64), n_averaged), points[name]
             ),
@@ -104,7 +104,7 @@ def rollout_section(folder: Path, figures: Figures) -> RolloutSection | None:
             if (values := rollouts.get(name)) is not None and name not in drawn
         ],
         rows=_rows(rollouts),
-        reward_figures=_reward_figures(measured | {"PPO": points}, curves, figures),
+        reward_figures=_reward_figures(stage, measured | {"PPO": points}, curves, figures),
         curves=[_curve_row(*key, curve, measured) for key, curve in curves.items() if curve],
         verdict=_verdict(curves.get(("PPO", "judge")), rollouts),
         has_best_of_n=best_of_n is not None,
@@ -149,13 +149,13 @@ def _rows(rollouts: Table) -> list[list[str]]:
 
 
 def _reward_figures(
-    tables: dict[str, Table], curves: dict[tuple[str, str], RewardCurve | None], figures: Figures
+    stage: str, tables: dict[str, Table], curves: dict[tuple[str, str], RewardCurve | None], figures: Figures
 ) -> list[Figure]:
     """Draws the reward, and the grade of the judge if there is one, against the root of the divergence."""
     titles = {"reward": "Reward", "judge": "Judge's grade"}
     return [
         figures.draw(
-            f"{grader}-and-kl",
+            f"{stage}-{grader}-and-kl",
             charts.by_divergence(
                 titles[grader],
                 {kind: (np.sqrt(np.maximum(table["kl"], 0)), table[grader]) for kind, table in tables.items()},

@@ -374,8 +374,9 @@ CARDS = (
         limits="The cost grows with the window, and it needs much training text.",
         paper=(
             "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: A. Radford et al., 2018; "
-            "norms: B. Zhang and R. Sennrich, 2019; A. Henry et al., 2020; rotations: J. Su et al., 2021; squares: "
-            "D. So et al., 2021; K. Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024."
+            "norms: B. Zhang and R. Sennrich, 2019; A. Henry et al., 2020; rotations: J. Su et al., 2021; squares and "
+            "short convolutions: D. So et al., 2021; K. Jordan et al., Muon: An Optimizer for Hidden "
+            "Layers in Neural Networks, 2024."
         ),
         cites=("vaswani2017", "radford2018", "zhang2019", "henry2020", "su2021", "so2021", "jordan2024"),
         tolerance=1e-4,

@@ -22,8 +22,10 @@ def align(
     corpus: OrStandardInput = "kjv",
     tokenizer: str = "bpe:2048",
     preset: str = "quick",
-    methods: Annotated[list[Literal["dpo", "ppo"]] | None, Parameter(consume_multiple=(1, None))] = None,
-    conversations: Path | None = None,
+    methods: Annotated[
+        list[Literal["dpo", "ppo", "ppo-unpenalised"]] | None, Parameter(consume_multiple=(1, None))
+    ] = None,
+    conversations: str | None = None,
     ranker: str = "judge",
     against: Path | None = None,
     seed: Seed = 0,
@@ -54,10 +56,11 @@ def align(
     preset
         How much each stage learns: quick.
     methods
-        How to learn from the rankings: dpo (directly) or ppo (by reinforcement learning). Default: both.
+        How to learn from the rankings: dpo (directly) or ppo (by reinforcement learning). Default: both. With
+        ppo-unpenalised, PPO also runs without a penalty for divergence, to show over-optimisation.
     conversations
-        A file of your own conversations, in JSON lines. Default: generated instructions, whose replies a program can
-        check.
+        A file of your own conversations, in JSON lines, or shakespeare: the dialogue of his plays. Default: generated
+        instructions, whose replies a program can check.
     ranker
         Who ranks the replies: judge (a program), people (the votes that `lmzoo rank` collects), or a file of rankings.
     against

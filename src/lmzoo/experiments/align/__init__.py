@@ -9,7 +9,9 @@
     run/comparisons.jsonl         pairs of replies for people to compare with `lmzoo rank`
     run/votes.jsonl               their votes
     run/rankings.jsonl            rankings by the judge (the program that grades replies), or from a file
-    run/ppo.csv                   reward, divergence and other figures of each rollout of PPO
+    run/ppo.csv                   reward, grade, divergence and other figures of each rollout of PPO
+    run/moved.json                tokens whose probabilities learning from rankings changed most
+    run/best_of_n.csv             reward and grade of the best of n replies of the stage sft
     run/results.jsonl             one record per stage
 
 A run that was killed continues where it stopped, and a run that is requested again reuses its results.
@@ -24,14 +26,14 @@ from lmzoo.chat.preferences import rankings_fingerprint, read_rankings
 from lmzoo.corpora import Corpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import read_lines
-from lmzoo.experiments.align.data import prepare
-from lmzoo.experiments.align.measure import check_same_test
+from lmzoo.experiments.align.data import RunData, prepare
+from lmzoo.experiments.align.measure import check_same_test, write_moved_tokens
 from lmzoo.experiments.align.plan import METHODS, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
-from lmzoo.experiments.align.stages import StageJob, is_complete, rankings_path
+from lmzoo.experiments.align.stages import CHAT_STAGES, StageJob, is_complete, predictor_folder, rankings_path
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, update_records
-from lmzoo.predictor import DEFAULT_CORPUS
+from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.system.jobs import Outcome, resume
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import Progress
@@ -61,11 +63,12 @@ def align(
     `folder` receives the models and the results; by default it is runs/align-BASE-PRESET. `base` is the name of a kind
     of model in the zoo (a species), such as "transformer", which is first trained on `corpus` with `tokenizer`; or the
     folder of a saved predictor. `preset` names the settings of all stages: how much data each stage learns from, and
-    for how long; "quick" is the default. `methods` are the ways to learn from rankings, "dpo" and "ppo".
-    `conversations` is a file of your own conversations to learn from; by default, these are generated instructions with
-    replies that a program can check. `ranker` ranks the replies: "judge" (the program that checks them), "people" (see
-    `lmzoo rank`), or a file of rankings. `against` is the folder of an earlier run; the replies of its chat model to
-    held-out prompts are compared with those of the new one.
+    for how long; "quick" is the default. `methods` are the ways to learn from rankings: "dpo", "ppo" and, to see
+    over-optimisation, "ppo-unpenalised".
+    `conversations` is a file of your own conversations to learn from, or "shakespeare" for the dialogue of his plays;
+    by default, these are generated instructions with replies that a program can check. `ranker` ranks the replies:
+    "judge" (the program that checks them), "people" (see `lmzoo rank`), or a file of rankings. `against` is the folder
+    of an earlier run; the replies of its chat model to held-out prompts are compared with those of the new one.
 
     Each stage is trained in a process of its own. From a script, call this function under
     `if __name__ == "__main__":`. Returns the records of the stages, and the errors of those that failed. Raises
@@ -77,7 +80,7 @@ def align(
         tokenizer=tokenizer,
         preset=preset,
         methods=methods,
-        conversations=None if conversations is None else Path(conversations),
+        conversations=conversations,
         ranker=ranker,
         against=None if against is None else Path(against),
         seed=seed,
@@ -132,13 +135,25 @@ def run_alignment(
             outcomes += resume(jobs, reusable, at_a_time=len(jobs), on_outcome=on_done, on_progress=on_progress)
             if any(outcome.error for outcome in outcomes):
                 break
+        else:
+            _write_moved_tokens(folder, plan, is_new=not all(outcome.reused for outcome in outcomes))
     return RunResult(folder, outcomes)
+
+
+def _write_moved_tokens(folder: Path, plan: AlignPlan, *, is_new: bool) -> None:
+    """Writes the tokens whose probabilities learning from rankings changed most, unless a file of this run has them."""
+    test = RunData(folder).test
+    if test and plan.methods and (is_new or not (folder / "moved.json").exists()):
+        stages = ["sft", *(method for method in plan.methods if method in CHAT_STAGES)]
+        predictors = {stage: Predictor.load(predictor_folder(folder, stage)) for stage in stages}
+        write_moved_tokens(folder, predictors, test)
 
 
 def _groups(plan: AlignPlan) -> list[list[str]]:
     """Returns the stages of a run in groups. The stages of a group do not need each other, and run at the same time."""
     groups = [["base"], ["sft"], ["rankings"], ["reward", *(method for method in plan.methods if method == "dpo")]]
-    return [*groups, ["ppo"]] if "ppo" in plan.methods else groups
+    rewarded = [method for method in plan.methods if method != "dpo"]
+    return [*groups, rewarded] if rewarded else groups
 
 
 def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool:

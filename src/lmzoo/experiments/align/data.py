@@ -97,7 +97,7 @@ def prepare(folder: Path, plan: AlignPlan, corpus: Corpus) -> None:
         if plan.conversations is None:
             _write_instructions(data, plan, corpus)
         else:
-            _write_own(data, read_conversations(plan.conversations))
+            _write_own(data, plan.read_conversations())
 
 
 def _write_instructions(data: Path, plan: AlignPlan, corpus: Corpus) -> None:

@@ -5,9 +5,12 @@ The replies are stored in the run folder, as `replies/STAGE.jsonl`, so that late
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +29,12 @@ from lmzoo.generation import Decoding, generate_batch
 from lmzoo.metrics import bits_per_byte
 from lmzoo.neural.objectives.dpo import text_log_probs
 from lmzoo.predictor import Predictor
-from lmzoo.system.files import make_folder
+from lmzoo.system.files import atomic_file, make_folder
 
 _SEED = 4
 """Seed of the sampled replies, the same for all stages, so that their differences are not due to chance alone."""
 _N_RESAMPLES = 9_999
+_MOVED_PER_PROMPT = 3
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,33 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
     )
 
 
+def write_moved_tokens(folder: Path, stages: Mapping[str, Predictor], test: Sequence[Instruction]) -> None:
+    """Writes `moved.json`: how probable the stages find the first token of a reply, where they differ most.
+
+    `stages` are chat models by the name of their stage, the fine-tuned model first. Of the first instruction of each
+    task in `test`, the file has the tokens whose probabilities changed most from the fine-tuned model to another one,
+    as log-probabilities in nats.
+    """
+    rows: list[tuple[float, dict[str, Any]]] = []
+    for instruction in {one.task: one for one in reversed(test)}.values():
+        predictions: dict[str, NDArray[np.float64]] = {
+            stage: predictor.predict_distribution(
+                render_prompt(instruction.conversation, predictor.tokenizer)
+            ).log_probs
+            for stage, predictor in stages.items()
+        }
+        first, *others = (np.exp(log_probs) for log_probs in predictions.values())
+        changes = np.max([abs(probs - first) for probs in others], axis=0)  # (V,)
+        tokenizer = next(iter(stages.values())).tokenizer
+        for token_id in np.argsort(-changes, kind="stable")[:_MOVED_PER_PROMPT].tolist():
+            logs = {stage: float(log_probs[token_id]) for stage, log_probs in predictions.items()}
+            token = tokenizer.token_text(token_id) or "(end of the reply)"
+            rows.append((float(changes[token_id]), {"prompt": instruction.prompt, "token": token, **logs}))
+    rows.sort(key=lambda row: -row[0])
+    with atomic_file(folder / "moved.json") as temporary:
+        temporary.write_text(json.dumps([row for _, row in rows], ensure_ascii=False, indent=1), encoding="utf-8")
+
+
 def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
     """Reads the judge's grades (N,) of a stage's replies to the N held-out instructions, in their order.
 
@@ -171,19 +202,49 @@ def check_same_test(folder: Path, earlier: Path, methods: Sequence[str]) -> None
         )
 
 
+class BestOf(NamedTuple):
+    """The best of n replies according to the reward model: expected values over all choices of n sampled replies."""
+
+    n: int
+    kl: float
+    """Divergence of the best of n replies from a single one, in nats: log n - (n - 1) / n."""
+    reward: float
+    judge: float
+    """Mean grade under the judge."""
+
+
+class BestReplies(NamedTuple):
+    """The judge's grades of the best of many replies to each of N instructions."""
+
+    chosen: NDArray[np.float64]
+    """(N,): the grade of the reply with the highest reward."""
+    first: NDArray[np.float64]
+    """(N,): the grade of the first reply, which nothing has selected."""
+    curve: list[BestOf]
+    """Reward and grade of the best of 1, 2, 4, ... replies."""
+
+
 def best_of_n(
     predictor: Predictor, reward_model: RewardModel, test: Sequence[Instruction], n: int, max_tokens: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Samples `n` replies to each of N instructions, and returns the judge's grades of the best and of the first ones.
+) -> BestReplies:
+    """Samples `n` replies to each of N instructions, and returns the judge's grades of the best ones.
 
-    The best reply is the one with the highest reward under `reward_model`. The first reply, which nothing has selected,
-    is the baseline. Both results have the shape (N,). `max_tokens` is the largest number of tokens of a reply.
+    The best reply is the one with the highest reward under `reward_model`. `max_tokens` is the largest number of tokens
+    of a reply.
     """
-    prompts = [instruction.conversation for instruction in test for _ in range(n)]
+    repeated = [instruction for instruction in test for _ in range(n)]
+    prompts = [instruction.conversation for instruction in repeated]
     replies = sample_replies(
         predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng([_SEED, n]), max_tokens=max_tokens
     )
     rewards = reward_model.rewards(prompts, [reply.text for reply in replies]).reshape(-1, n)
-    rows = [replies[start : start + n] for start in range(0, len(replies), n)]
-    chosen = [row[best] for row, best in zip(rows, rewards.argmax(1).tolist(), strict=True)]
-    return scores(test, chosen), scores(test, [row[0] for row in rows])
+    grades = scores(repeated, replies).reshape(-1, n)
+    order = rewards.argsort(axis=1, kind="stable")  # from the lowest to the highest reward
+    ordered, graded = (np.take_along_axis(values, order, axis=1) for values in (rewards, grades))
+    curve = []
+    for size in (2**power for power in range(n.bit_length()) if 2**power <= n):
+        # The probability that the reply of rank r, from 0, is the best of `size` replies drawn without replacement.
+        chances = np.array([math.comb(rank, size - 1) for rank in range(n)]) / math.comb(n, size)
+        kl = math.log(size) - (size - 1) / size
+        curve.append(BestOf(size, kl, float((ordered @ chances).mean()), float((graded @ chances).mean())))
+    return BestReplies(graded[:, -1], grades[:, 0], curve)

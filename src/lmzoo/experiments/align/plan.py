@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lmzoo import zoo
+from lmzoo.chat import plays
+from lmzoo.chat.conversation import Conversation, read_conversations
 from lmzoo.chat.tuning import is_neural, neural_model
 from lmzoo.checks import check_choice, check_seed
 from lmzoo.corpora import Corpus, load_corpus
@@ -21,6 +23,9 @@ from lmzoo.system.version import __version__
 
 METHODS = ("dpo", "ppo")
 """The ways to learn from rankings."""
+UNPENALISED = "ppo-unpenalised"
+"""PPO without a penalty for divergence, which shows what happens if the reward model is trusted too far."""
+ALL_METHODS = (*METHODS, UNPENALISED)
 RANKERS = ("judge", "people")
 
 
@@ -37,9 +42,10 @@ class AlignPlan:
     preset: str = "quick"
     """Name of the preset, such as "quick", which sets the amount of data and the training settings of each stage."""
     methods: Sequence[str] = METHODS
-    """The methods by which models learn from rankings: "dpo", "ppo" or both. Each trains a model of its own."""
-    conversations: Path | None = None
-    """File of conversations to learn from; None for generated instructions, whose replies a program can check."""
+    """The methods by which models learn from rankings, from `ALL_METHODS`. Each trains a model of its own."""
+    conversations: str | Path | None = None
+    """Conversations to learn from: a file, or "shakespeare" for the dialogue of plays; None for generated instructions,
+    whose replies a program can check."""
     ranker: str | Path = "judge"
     """The source of the rankings of replies: "judge" (a program, for generated instructions), "people" (the
     votes that `lmzoo rank` collects in the run folder), or a file of rankings."""
@@ -60,7 +66,7 @@ class AlignPlan:
         check_seed(seed=self.seed)
         preset(self.preset)
         for method in self.methods:
-            check_choice(METHODS, method=method)
+            check_choice(ALL_METHODS, method=method)
         if not self.is_saved_base:
             zoo.check_learns_from_text(self.base)
             if not is_neural(self.base):
@@ -70,15 +76,21 @@ class AlignPlan:
                 )
         else:
             neural_model(Predictor.load(self.base))
-        if self.conversations is not None and not self.conversations.is_file():
-            raise UsageError(f"there is no file {self.conversations}")
+        if (
+            self.conversations is not None
+            and self.conversations != plays.NAME
+            and not Path(self.conversations).is_file()
+        ):
+            raise UsageError(
+                f"the conversations must be a file or '{plays.NAME}', and there is no file {self.conversations}"
+            )
         if self.ranker not in RANKERS and not Path(self.ranker).is_file():
             raise UsageError(
                 f"the ranker must be judge, people or a file of rankings, and there is no file {self.ranker}"
             )
         if self.ranker == "judge" and self.conversations is not None:
             raise UsageError(
-                "no program can judge replies to your own conversations: set the ranker to people or to a file"
+                "no program can judge replies to these conversations: set the ranker to people or to a file"
             )
         if self.against is not None and not (self.against / "results.jsonl").is_file():
             raise UsageError(f"{self.against} is not the folder of a run of lmzoo align")
@@ -86,7 +98,7 @@ class AlignPlan:
             raise UsageError(
                 "two runs can be compared only on generated instructions, whose replies a program can judge"
             )
-        return replace(self, methods=[method for method in METHODS if method in self.methods])
+        return replace(self, methods=[method for method in ALL_METHODS if method in self.methods])
 
     @property
     def is_saved_base(self) -> bool:
@@ -131,11 +143,25 @@ class AlignPlan:
             "corpus_fingerprint": corpus.fingerprint,
             "tokenizer": self.tokenizer,
             "preset": self.preset,
-            "conversations": None if self.conversations is None else _digest(self.conversations),
+            "conversations": self._conversations_identity,
             "against": None if self.against is None else str(self.against),
             "seed": self.seed,
             "lmzoo": __version__,
         }
+
+    @property
+    def _conversations_identity(self) -> str | None:
+        """The name of the conversations, or the SHA-256 hash of a file of conversations; None for instructions."""
+        if self.conversations is None:
+            return None
+        return plays.NAME if self.conversations == plays.NAME else _digest(Path(self.conversations))
+
+    def read_conversations(self) -> list[Conversation]:
+        """Returns the conversations that the plan names, from the file or the plays."""
+        assert self.conversations is not None
+        return (
+            plays.play_conversations() if self.conversations == plays.NAME else read_conversations(self.conversations)
+        )
 
     @property
     def ranker_identity(self) -> str:

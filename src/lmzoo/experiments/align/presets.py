@@ -22,6 +22,8 @@ class Preset:
     """Training settings of the fine-tuning."""
     replay_share: float
     """Share of the tokens of the fine-tuning that come from the text of the base."""
+    replay_weight: float = 0.2
+    """Weight of these tokens in the loss."""
     n_ranked_prompts: int
     """Number of prompts whose replies are ranked."""
     n_replies: int
@@ -35,6 +37,8 @@ class Preset:
     ppo: Mapping[str, Any]
     """Training settings of PPO."""
     ppo_settings: PpoSettings = field(default_factory=PpoSettings)
+    unpenalised: Mapping[str, Any]
+    """Training settings of PPO without a penalty for divergence; the others are those of PPO."""
     max_tokens: int = 32
     """Largest number of tokens of a reply."""
     n_test: int = 640
@@ -45,15 +49,17 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
-        n_instructions=150_000,
-        fine_tuning={"tokens": 4_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
-        replay_share=0.3,
-        n_ranked_prompts=1_500,
+        n_instructions=200_000,
+        fine_tuning={"tokens": 5_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
+        replay_share=0.35,
+        replay_weight=0.5,
+        n_ranked_prompts=3_000,
         n_replies=4,
-        reward={"tokens": 250_000, "learning_rate": 1e-3},
-        dpo={"tokens": 250_000, "learning_rate": 7e-5},
+        reward={"tokens": 300_000, "learning_rate": 1e-3},
+        dpo={"tokens": 300_000, "learning_rate": 1e-4},
         beta=0.5,
         ppo={"tokens": 250_000, "learning_rate": 3e-4},
+        unpenalised={"tokens": 1_500_000, "learning_rate": 1e-3},
         ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.03, text_weight=0.05),
     ),
     "tiny": Preset(
@@ -66,6 +72,7 @@ PRESETS: dict[str, Preset] = {
         reward={"tokens": 2000, "batch_size": 4},
         dpo={"tokens": 2000, "batch_size": 4, "learning_rate": 0.01},
         beta=0.1,
+        unpenalised={"tokens": 500, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.01},
         ppo={"tokens": 500, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.01},
         ppo_settings=PpoSettings(n_answers=8, max_tokens=16, n_epochs=1, n_minibatches=2, text_weight=0.05),
         max_tokens=16,

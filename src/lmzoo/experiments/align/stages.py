@@ -6,13 +6,15 @@ rankings   samples replies of the fine-tuned model and ranks them; trains nothin
 reward     trains a reward model on the rankings
 dpo        trains a copy of the fine-tuned model on the rankings
 ppo        trains a copy of the fine-tuned model to write replies that the reward model grades highly
+ppo-unpenalised    does so for longer, without a penalty for divergence from the fine-tuned model
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,19 +34,19 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.evaluation.records import new_origin
 from lmzoo.experiments.align import measure
 from lmzoo.experiments.align.data import RunData
-from lmzoo.experiments.align.plan import AlignPlan
+from lmzoo.experiments.align.plan import ALL_METHODS, METHODS, UNPENALISED, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.neural.objectives.rollouts import RolloutFigures
 from lmzoo.predictor import Predictor
 from lmzoo.system.files import atomic_file
 from lmzoo.system.progress import OnProgress, Progress
 
-COMPARISONS, RANKINGS, VOTES, HISTORY = "comparisons.jsonl", "rankings.jsonl", "votes.jsonl", "ppo.csv"
+COMPARISONS, RANKINGS, VOTES, BEST_OF_N = "comparisons.jsonl", "rankings.jsonl", "votes.jsonl", "best_of_n.csv"
 """Files of a run folder: pairs of replies for people to compare, rankings by the judge or from a file, votes of people,
-and the figures of all rollouts of PPO."""
+and rewards and grades of the best of n replies."""
 _PROMPTS_AT_A_TIME = 64
-CHAT_STAGES = ("sft", "dpo", "ppo")
-"""The stages whose models can chat."""
+CHAT_STAGES = ("sft", *METHODS)
+"""The stages whose models can chat. PPO without penalty is left out, as its model is a warning."""
 
 
 def predictor_folder(folder: Path, stage: str) -> Path:
@@ -159,10 +161,10 @@ class _Context:
             "ended": float(np.mean([reply.ended for reply in replies.sampled])),
             "distinct": len({reply.text for reply in replies.sampled}) / len(replies.sampled),
         }
-        if self.stage in ("dpo", "ppo"):
+        if self.stage in ALL_METHODS:
             figures["against_sft"] = measure.win_rate(scores, measure.saved_scores(self.folder, "sft"))
             figures["kl"] = measure.divergence(predictor, self.load("sft"), test, replies.sampled)
-            if self.plan.against is not None:
+            if self.plan.against is not None and self.stage in METHODS:
                 figures["against_earlier"] = measure.win_rate(
                     scores, measure.saved_scores(self.plan.against, self.stage)
                 )
@@ -194,6 +196,7 @@ def _sft(context: _Context) -> StageRecord:
         data.valid,
         replay=data.encoded.train.stream,
         replay_share=amounts.replay_share,
+        replay_weight=amounts.replay_weight,
         **context.training(amounts.fine_tuning),
     )
     return context.saved(predictor, settings=dict(amounts.fine_tuning))
@@ -258,8 +261,9 @@ def _reward(context: _Context) -> StageRecord:
     model.save(context.folder / "reward")
     figures: dict[str, Any] = {"reward_accuracy": model.accuracy(valid)}
     if data.test:
-        chosen, first = measure.best_of_n(sft, model, data.test, amounts.n_best_of, amounts.max_tokens)
-        figures["best_of_n"], figures["n_best_of"] = measure.win_rate(chosen, first), amounts.n_best_of
+        best = measure.best_of_n(sft, model, data.test, amounts.n_best_of, amounts.max_tokens)
+        figures["best_of_n"], figures["n_best_of"] = measure.win_rate(best.chosen, best.first), amounts.n_best_of
+        _write_table(context.folder / BEST_OF_N, measure.BestOf._fields, best.curve)
         figures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, amounts.max_tokens))
     return context.record(
         seconds=seconds,
@@ -291,21 +295,27 @@ def _dpo(context: _Context) -> StageRecord:
 
 
 def _ppo(context: _Context) -> StageRecord:
+    """Trains by PPO; in the stage ppo-unpenalised, for longer and without a penalty for divergence."""
     amounts, data, plan = context.plan.amounts, context.data, context.plan
+    training, settings = amounts.ppo, amounts.ppo_settings
+    if context.stage == UNPENALISED:
+        training, settings = amounts.unpenalised, replace(settings, kl_coefficient=0.0, kl_target=None)
     reward_model = RewardModel.load(context.folder / "reward")
+    answers = {instruction.conversation: instruction for instruction in data.instructions}
     predictor, history = ppo(
         context.load("sft"),
         reward_model,
         data.prompts,
-        settings=amounts.ppo_settings,
+        grade=(lambda prompt, reply: judge(answers[prompt], reply).score) if answers else None,
+        settings=settings,
         text=data.encoded.train.stream,
         species=plan.chat_species,
-        **context.training(amounts.ppo),
+        **context.training(training),
     )
-    _save_history(context.folder / HISTORY, history)
+    write_rollouts(context.folder / f"{context.stage}.csv", history)
     return context.saved(
         predictor,
-        settings={**amounts.ppo, **asdict(amounts.ppo_settings)},
+        settings={**training, **asdict(settings)},
         rankings=rankings_fingerprint(context.rankings),
     )
 
@@ -317,6 +327,7 @@ _STAGES: dict[str, Callable[[_Context], StageRecord]] = {
     "reward": _reward,
     "dpo": _dpo,
     "ppo": _ppo,
+    UNPENALISED: _ppo,
 }
 
 
@@ -343,12 +354,18 @@ def split_rankings(rankings: Sequence[Ranking]) -> tuple[list[Ranking], list[Ran
     return train, [one for one in rankings if not prompts[one.prompt] % 8]
 
 
-def _save_history(path: Path, history: Sequence[RolloutFigures]) -> None:
-    """Writes the figures of all rollouts to a CSV file, one rollout in each row."""
+def write_rollouts(path: Path, history: Sequence[RolloutFigures]) -> None:
+    """Writes the figures of all rollouts to a CSV file, one rollout in each row; without the judge's if it has none."""
+    columns = [name for name in RolloutFigures._fields if not all(math.isnan(getattr(one, name)) for one in history)]
+    _write_table(path, columns, ([getattr(figures, name) for name in columns] for figures in history))
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """Writes a table of numbers to a CSV file."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(RolloutFigures._fields)
-        writer.writerows(history)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _judged(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> list[Ranking]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
@@ -55,6 +56,8 @@ class RolloutFigures(NamedTuple):
     """Number of different answers, as a share of all answers."""
     penalty: float
     """The KL coefficient with which the answers were rewarded."""
+    judge: float = math.nan
+    """Grade of an answer by a judge, from which nothing is learned; NaN without a judge."""
 
 
 def network_rewards(
@@ -96,6 +99,7 @@ class RolloutBatches(Batches[Rollout]):
     - `prompts`: token ids of the prompts, from which those of a rollout are drawn.
     - `reward`: a function that gives each answer a reward.
     - `reference`: the network from which the policy started; it is not changed.
+    - `judge`: a function that grades each answer, to compare its grades with the rewards; nothing is learned from them.
     - `like`: a language model with the same settings as the policy; it may be the model that the policy started from.
     - `end_id`: the id that ends an answer. EOT (end of text) ends it too, but counts as not ended.
     - `bf16`: True to multiply matrices in bfloat16; None means True if the device has instructions for it. It must
@@ -115,6 +119,7 @@ class RolloutBatches(Batches[Rollout]):
         reference: Network,
         settings: PpoSettings,
         *,
+        judge: RewardFunction | None = None,
         like: NeuralLM,
         end_id: int,
         seed: int,
@@ -128,6 +133,7 @@ class RolloutBatches(Batches[Rollout]):
             raise ConfigurationError("PPO learns from text if it is given text and a text_weight above 0: give both")
         self._prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
         self._reward, self._reference, self._settings, self._like = reward, reference, settings, like
+        self._judge = judge
         self._end_id, self._seed, self._bf16, self._text, self._rows = end_id, seed, bf16, text, rows
         self._sampled: _Sampled | None = None
 
@@ -191,6 +197,7 @@ class RolloutBatches(Batches[Rollout]):
             tokens=float(mask.sum()) / len(answers),
             distinct=len(set(map(tuple, answers))) / len(answers),
             penalty=penalty.coefficient,
+            judge=float(np.asarray(self._judge(prompts, answers)).mean()) if self._judge else math.nan,
         )
         batch = Rollout(rows, old_log_probs, old_values, whiten(gains, mask), gains + old_values)
         return _Sampled(batch, (*self.history, figures), penalty.updated(kl, len(answers)))

@@ -32,29 +32,50 @@ def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tupl
     """
     if token_id == EOT:
         return None
-    in_document, position, previous_ids, *caches = state
+    in_document, position, previous_ids, *memories = state
+    caches, convolved = memories[: len(weights.blocks)], memories[len(weights.blocks) :]
     angles = position * 10_000.0 ** -(np.arange(0, network.d_head, 2) / network.d_head)  # (d / 2,)
     rotary = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     n_visible = int(in_document.sum())  # the tokens of the current document are the last ones of the cache
+    window = context_window(token_id, previous_ids)
     x = weights.embedding.weight[token_id]
     if network.ngrams is not None:
-        x = x + _ngram_embedding(network.ngrams, weights.ngrams, context_window(token_id, previous_ids))
+        x = x + _ngram_embedding(network.ngrams, weights.ngrams, window[: network.n_orders])
     x = rms_norm(x)
-    new_state = [shift_in(in_document, True), position + 1, shift_in(previous_ids, token_id)]
-    for block, cache in zip(weights.blocks, caches, strict=True):
-        x, cache = _block(block, x, cache, n_visible, rotary)
-        new_state.append(cache)
-    return rms_norm(x), new_state
+    n_convolved = [*window, EOT].index(EOT) - 1  # the tokens of the current document before this one, at most N
+    for index, block in enumerate(weights.blocks):
+        x, caches[index], convolved[index] = _block(
+            block, x, caches[index], n_visible, rotary, convolved[index], n_convolved
+        )
+    recent = [shift_in(in_document, True), position + 1, shift_in(previous_ids, token_id)]
+    return rms_norm(x), [*recent, *caches, *convolved]
 
 
-def _block(weights: Weights, x: Array, cache: Array, n_visible: int, rotary: Rotary) -> tuple[Array, Array]:
+def _block(
+    weights: Weights, x: Array, cache: Array, n_visible: int, rotary: Rotary, previous: Array, n_convolved: int
+) -> tuple[Array, Array, Array]:
     """Runs one block on one token `x` (D,), which attends to the last `n_visible` tokens of the KV cache.
 
-    Returns the output (D,) and the new cache.
+    `previous` (1, k - 1, D) holds the inputs of the convolution for the k - 1 tokens before, of which the last
+    `n_convolved` belong to the current document. Returns the output (D,), the new cache and the new `previous`.
     """
-    y, cache = _attention(weights.attention, rms_norm(x), cache, n_visible, rotary)
+    y = rms_norm(x)
+    if previous.shape[1]:
+        y, previous = _convolution(weights.convolution, y, previous, n_convolved)
+    y, cache = _attention(weights.attention, y, cache, n_visible, rotary)
     x = x + y
-    return x + affine(affine(rms_norm(x), weights.up, Activation.SQUARED_RELU), weights.down), cache
+    x = x + affine(affine(rms_norm(x), weights.up, Activation.SQUARED_RELU), weights.down)
+    return x, cache, previous
+
+
+def _convolution(weights: Weights, x: Array, previous: Array, n_convolved: int) -> tuple[Array, Array]:
+    """Adds to `x` (D,) the weighted vectors of the last `n_convolved` tokens in `previous` (1, k - 1, D).
+
+    Returns the sum, and the vectors of the last k - 1 tokens, `x` included.
+    """
+    newest_first = previous[0, ::-1][:n_convolved]
+    y = x + (weights.weight[: len(newest_first)] * newest_first).sum(0)
+    return y, np.concatenate([previous[:, 1:], x[None, None]], axis=1)
 
 
 def _attention(weights: Weights, x: Array, cache: Array, n_visible: int, rotary: Rotary) -> tuple[Array, Array]:
