@@ -67,8 +67,8 @@ class Words:
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
     """Returns the words for training prompts and the words for test prompts: every tenth of the words of `texts`.
 
-    Words have 3 to 8 letters, all in lower case, and occur at least twice. Raises CorpusError if `texts` have fewer than
-    200 different ones.
+    Words have 3 to 8 letters, all in lower case, and occur at least twice. Raises CorpusError if `texts` have fewer
+    than 200 different ones.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
     words = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))
