@@ -81,10 +81,18 @@ def test_replay_makes_up_the_given_share_of_the_text(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lmzoo.chat.fine_tuning.StreamBatches", record)
     for share in (0.0, 0.5):
         with pytest.raises(Recorded):
-            fine_tune(micro_base(), CONVERSATIONS, CONVERSATIONS, replay=text, replay_share=share, training=FEW)
+            fine_tune(
+                micro_base(),
+                CONVERSATIONS,
+                CONVERSATIONS,
+                replay=text,
+                replay_share=share,
+                replay_weight=0.5,
+                training=FEW,
+            )
     (alone, weight), (mixed, mixed_weight) = seen
     assert mixed == pytest.approx(2 * alone, abs=25)  # whole documents are added
-    assert mixed_weight == weight + (mixed - alone)
+    assert mixed_weight == weight + 0.5 * (mixed - alone)
 
 
 def test_conversations_without_a_reply_and_bases_that_are_no_networks_are_refused() -> None:

@@ -27,6 +27,7 @@ from aligned_runs import (
 from lmzoo.chat.instructions import TASKS
 from lmzoo.cli import run as lmzoo
 from lmzoo.errors import CorpusError, LmzooError, SavedModelError
+from lmzoo.experiments.align.stages import write_rollouts
 from lmzoo.report import charts
 from lmzoo.report.alignment import LABELS, header_and_rows, headline, write_alignment
 from lmzoo.report.figures import Figures
@@ -88,10 +89,13 @@ def test_headlines_of_other_runs(stages: list, sentence: str) -> None:
     assert headline(stages) == sentence
 
 
+USUAL = [label for stage, label in LABELS.items() if stage != "ppo-unpenalised"]
+
+
 def test_table_of_stages() -> None:
     header, rows = header_and_rows(records())
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
-    assert list(table) == list(LABELS.values())
+    assert list(table) == USUAL
     assert table["PPO"]["wins against SFT"] == "78 % (74 to 82 %)"
     assert table["reward model"]["best of 16"] == "70 % (66 to 74 %)"
     assert table["reward model"]["reward accuracy"] == "86.0%"
@@ -109,7 +113,7 @@ def test_both_pages_have_the_same_facts(whole_run: Path) -> None:
     header, rows = header_and_rows(records())
     sentence = "PPO of this run is better than PPO of the earlier run: it wins 66 % (62 to 70 %)."
     facts = [*header, *itertools.chain(*rows), sentence, "The base of the earlier run is lstm", "25.0%"]
-    facts += [LABELS[stage] for stage in LABELS] + [title for title, _ in MEASURES.values()]
+    facts += USUAL + [title for title, _ in MEASURES.values()]
     facts += ["Constant in all rollouts: KL penalty 0.05, distinct 1.", "corpus fingerprint", "lmzoo align", "0.001 %"]
     for fact in facts:
         assert fact.replace("'", "&#39;") in html, fact
@@ -128,7 +132,7 @@ def test_pages_need_no_other_file(whole_run: Path) -> None:
     assert len(html.encode()) < 1_000_000
     drawn = set(re.findall(r"\(figures/(.*?)\.svg\)", markdown))
     assert drawn == {path.stem for path in (whole_run / "figures").glob("*.svg")}
-    assert {"accuracy", "wins", "ppo-reward", "ppo-judge", "ppo-kl", "reward-and-kl", "judge-and-kl"} < drawn
+    assert {"accuracy", "wins", "ppo-reward", "ppo-judge", "ppo-kl", "ppo-reward-and-kl", "ppo-judge-and-kl"} < drawn
     assert "ppo-penalty" not in drawn, "a constant has no figure"
     assert html.count("<svg") == len(drawn)
     assert (whole_run / "results.csv").read_text(encoding="utf-8").count("\n") == 1 + len(records())
@@ -299,6 +303,17 @@ def test_a_grade_of_noise_is_no_trend(tmp_path: Path) -> None:
     section = rollout_section(folder, "ppo", Figures())
     assert section is not None
     assert "neither rises nor falls significantly" in section.verdict
+
+
+def test_training_without_penalty_has_a_section_of_its_own(tmp_path: Path) -> None:
+    stages = [made_up("ppo"), replace(made_up("ppo"), stage="ppo-unpenalised")]
+    folder = make_aligned_run(tmp_path / "run", stages)
+    write_rollouts(folder / "ppo-unpenalised.csv", rollout_figures(50, judge=1.0))
+    write_alignment(folder)
+    for text in pages(folder):
+        assert "The training of PPO\n" in text or "The training of PPO</h2>" in text
+        assert "The training of PPO without penalty" in text
+    assert (folder / "figures" / "ppo-unpenalised-reward.svg").exists()
 
 
 def test_many_rollouts_are_averaged(tmp_path: Path) -> None:

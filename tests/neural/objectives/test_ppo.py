@@ -307,7 +307,7 @@ def test_a_run_resumes_from_its_checkpoint_to_the_same_bytes(
     resumed, resumed_batches = run(Checkpoint(path))
     for name, parameter in expected.items():
         assert torch.equal(resumed[name], parameter), name
-    assert resumed_batches.history == batches.history
+    np.testing.assert_array_equal(resumed_batches.history, batches.history)  # the column of the judge is NaN
     assert len(batches.history) > 3
 
 
