@@ -39,6 +39,8 @@ COMMANDS = [
     "rank",
     "report",
     "convert",
+    "serve",
+    "play",
 ]
 
 
@@ -244,14 +246,6 @@ def test_damaged_predictor(saved: Path, tmp_path: Path, capsys: pytest.CaptureFi
     (home / "arrays.safetensors").write_bytes(b"half")
     assert run(["predict", "a", "-p", str(home)]) == 1
     assert "arrays.safetensors is damaged" in capsys.readouterr().err
-
-
-def test_predict_without_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(["predict", "a"]) == 2
-    assert "make compare" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes of this kind")

@@ -45,9 +45,9 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert run(["play", "unigram", "--port", str(port), "--no-browser"]) == 2
+        assert run(["play", "unigram", "--port", str(port), "--no-browser"]) == 1
     error = capsys.readouterr().err
-    assert f"cannot serve at 127.0.0.1, port {port}" in error
+    assert f"cannot use port {port} of 127.0.0.1" in error
     assert error.count("\n") == 1
 
 

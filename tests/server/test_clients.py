@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from running import RunningServer
-from test_chat import MESSAGES
+from test_chat_completions import MESSAGES
 
 from lmzoo import Predictor
 from lmzoo.server import schemas

@@ -36,11 +36,11 @@ def sinusoids(n_positions: int, d_model: int) -> Tensor:
 
     Even columns hold sines and odd columns cosines.
     """
-    positions = torch.arange(n_positions)
-    if positions.is_meta:  # without numbers: to compute with it, PyTorch would import its compiler, which is slow
-        return torch.empty(n_positions, d_model)
+    empty = torch.empty(n_positions, d_model)
+    if empty.is_meta:  # without numbers: to compute with them, PyTorch would import packages that are slow to load
+        return empty
     wavelengths = 10_000.0 ** (torch.arange(0, d_model, 2) / d_model)  # (ceil(D / 2),), in units of 2 pi
-    angles = positions[:, None] / wavelengths
+    angles = torch.arange(n_positions)[:, None] / wavelengths
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :d_model]
 
 

@@ -22,6 +22,8 @@ from lmzoo.neural.network import Network
 _STATE_BYTES = 256_000_000
 _STATE_RATIO = 16
 """The state of one text may take 256 MB, and 16 times the memory of the arrays: windows are not sizes of arrays."""
+_KEEPING_SHAPE = (Tensor.normal_, Tensor.uniform_, Tensor.softmax)
+"""Operations whose result has the shape of their input."""
 _REGISTRATIONS = 4
 """Number of registrations allowed for each array: PyTorch registers tied and replaced parameters more than once."""
 
@@ -32,7 +34,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
     `make_network` creates the network from its settings. It is called on the meta device, which allocates no memory.
     """
     try:
-        with torch.device("meta"), _WithoutRandomNumbers(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
+        with torch.device("meta"), _ShapesOnly(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
             network = make_network()
             parts = [*network.buffers(), *network.initial_state(1)]
     except (RuntimeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
@@ -48,17 +50,17 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
         )
 
 
-class _WithoutRandomNumbers(TorchFunctionMode):
-    """A `with` block in which a network on the meta device draws no initial weights.
+class _ShapesOnly(TorchFunctionMode):
+    """A `with` block in which a network on the meta device, which has no numbers, does not compute with them.
 
-    Such a network has no numbers. To draw them all the same, PyTorch imports its compiler, which takes longer than to
-    load a small network.
+    Initial weights are not drawn, and a softmax returns its input, which has the same shape. For these operations on
+    the meta device, PyTorch would import its compiler, which takes longer than to load a small network.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.randn:
             func = torch.empty
-        elif func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == nn.init.__name__:
+        elif func in _KEEPING_SHAPE or getattr(func, "__module__", "") == nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 

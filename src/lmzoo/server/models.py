@@ -18,11 +18,10 @@ class ServedModels:
 
     def __init__(self, sources: Mapping[str, Predictor | Path]) -> None:
         self._sources = dict(sources)
-        self._locks = {name: Lock() for name in sources}
+        self._lock = Lock()
 
     def add(self, name: str, source: Predictor | Path) -> None:
         """Adds a predictor, or the path from which it is loaded when it is first asked for."""
-        self._locks[name] = Lock()
         self._sources[name] = source
 
     @property
@@ -37,7 +36,7 @@ class ServedModels:
         """
         if name not in self._sources:
             raise UnknownNameError("model", name, self._sources)
-        with self._locks[name]:
+        with self._lock:  # one at a time, as loading imports modules, and two threads could wait for each other's
             source = self._sources[name]
             if isinstance(source, Path):
                 source = self._sources[name] = Predictor.load(source)

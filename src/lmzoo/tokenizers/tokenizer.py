@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -311,9 +311,7 @@ class Tokenizer:
         """
         path = Path(path)
         if not path.is_file():
-            raise TokenizerError(
-                f"{path} is missing: a folder of a saved predictor or tokenizer must contain this file"
-            )
+            raise TokenizerError(f"{path} is missing: a saved predictor or tokenizer must contain this file")
         text = read_text(path, "a tokenizer", TokenizerError)
         try:
             return cls.from_json(text, spec)
@@ -321,6 +319,7 @@ class Tokenizer:
             raise TokenizerError(f"{path}: {error}") from error
 
     @classmethod
+    @lru_cache(maxsize=4)  # predictors of one run have the same tokenizer
     def from_json(cls, text: str, spec: str = "") -> Self:
         """Creates a tokenizer from the JSON text that `to_json` returned; raises TokenizerError for other text.
 

@@ -70,15 +70,14 @@ def play(
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve", "the playground")
     sources = served(predictors) if predictors or corpus is None else {}
-    from lmzoo.server.models import ServedModels
-
-    models = ServedModels(sources)
-    Thread(target=_load, args=(models,), daemon=True).start()
-    training = None if corpus is None else _training(corpus, tokenizer, budget, out, models)
     from lmzoo.playground.pages import add_playground
     from lmzoo.server.app import create_app
+    from lmzoo.server.models import ServedModels
     from lmzoo.server.serving import in_background
 
+    models = ServedModels(sources)
+    Thread(target=_load, args=(models,), daemon=True).start()  # after the imports, which must not run in two threads
+    training = None if corpus is None else _training(corpus, tokenizer, budget, out, models)
     app = create_app(models)
     add_playground(app, _run_folders(predictors), training)
     with in_background(app, host, port) as address:

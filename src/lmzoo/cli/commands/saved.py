@@ -34,8 +34,8 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
     """Returns the folders of predictors in the order of `zoo.names()`; those with other names follow."""
     from lmzoo import zoo
 
-    names = zoo.names()
-    return sorted(folders, key=lambda folder: names.index(folder.name) if folder.name in names else len(names))
+    places = {name: place for place, name in enumerate(zoo.names())}
+    return sorted(folders, key=lambda folder: (places.get(folder.name, len(places)), folder.name))
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:

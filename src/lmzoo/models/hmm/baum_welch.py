@@ -27,7 +27,6 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_whole
 from lmzoo.errors import TrainingError
 from lmzoo.models.hmm.inference import Counts, Parameters, expected_counts, likelihoods, sum_of_logs
-from lmzoo.models.hmm.initial import initial_counts
 from lmzoo.models.hmm.packing import PackedText
 from lmzoo.models.hmm.threads import batches_in_parallel
 from lmzoo.stream import TokenStream, TrainingData
@@ -203,6 +202,8 @@ def fit_parameters(
     chosen. Raises TrainingError if an iteration lowers the objective by more than rounding explains, or if the
     checkpoint belongs to a fit with other data or settings.
     """
+    from lmzoo.models.hmm.initial import initial_counts  # imports scipy, which a fitted model does not need
+
     n_states, priors = settings.n_states, (settings.emission_prior, settings.transition_prior)
     total = settings.n_restarts * settings.n_iterations
     unigram = np.bincount(data.train.ids, minlength=vocab_size) + 1.0

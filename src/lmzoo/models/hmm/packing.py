@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from lmzoo.stream import TokenStream
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _LONGEST: Final = 4096
 """Documents with more tokens than this are cut."""
@@ -69,6 +71,8 @@ class Batch:
         Element (u, p) of the matrix is 1 if token p of the batch has the u-th id, and 0 otherwise. For example, the
         product of the matrix and the posteriors (P, K) of K states holds the expected emission counts (U, K).
         """
+        from scipy import sparse  # slow to import, and needed in a fit only
+
         order = np.argsort(self.tokens, kind="stable").astype(np.int32)
         token_ids, counts = np.unique(self.tokens, return_counts=True)
         rows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
