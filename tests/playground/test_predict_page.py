@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -122,7 +123,7 @@ def test_the_address_holds_the_whole_state(visit: Visit) -> None:
     page = visit(START + "&temperature=0.5&seed=7&unit=bits&models=markov,hmm")
     expect(page.locator("article")).to_have_count(2)
     page.get_by_role("textbox", name="Prompt").fill("The fox")
-    page.wait_for_function("location.search.includes('prompt=The+fox')")
+    expect(page).to_have_url(re.compile(r"prompt=The\+fox(&|$)"))
     expect(page.locator("article .context").first).to_contain_text("fox")
     again = visit(page.url.partition("?")[2])
     expect(again.locator("article")).to_have_count(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -28,7 +29,8 @@ def test_tokenizers_side_by_side(visit: Visit, predictors: dict[str, Predictor])
     assert card.locator(".hex").all_inner_texts() == ["f0", "9f", "a6", "8a"]
     expect(page.locator("article", has_text="word:2").locator(".unknown")).to_have_count(2)
     page.get_by_role("textbox", name="Text").fill("The cats.")
-    expect(page.locator("article", has_text="char").locator(".piece")).to_have_count(9)
+    characters = page.locator("article", has=page.locator(".spec", has_text=re.compile("^char$")))
+    expect(characters.locator(".piece")).to_have_count(9)
 
 
 def test_merges_are_replayed_with_the_keyboard(visit: Visit, predictors: dict[str, Predictor]) -> None:
