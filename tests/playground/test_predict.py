@@ -153,6 +153,15 @@ def test_a_remembered_context_gives_the_same(predictors: dict[str, Predictor]) -
             assert np.allclose(readings.after(name, context).distribution.log_probs, expected, atol=1e-5)
 
 
+def test_a_model_that_is_added_later_is_read_too(predictors: dict[str, Predictor]) -> None:
+    models = ServedModels({})
+    readings = Readings(models)
+    models.add("markov", predictors["markov"])
+    ids = predictors["markov"].tokenizer.encode(PROMPT).tolist()
+    expected = predictors["markov"].predict_distribution(ids)
+    np.testing.assert_array_equal(readings.after("markov", ids).distribution.log_probs, expected.log_probs)
+
+
 def test_each_cut_token_names_the_setting_that_excluded_it(predictors: dict[str, Predictor]) -> None:
     distribution = predictors["markov"].predict_distribution(PROMPT)
     stages = Stages(distribution, Decoding(top_k=5, top_p=0.9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any, NamedTuple
@@ -35,14 +35,12 @@ class Readings:
 
     def __init__(self, models: ServedModels) -> None:
         self._models = models
-        self._kept: dict[str, OrderedDict[bytes, Reading]] = {name: OrderedDict() for name in models.names}
+        self._kept: defaultdict[str, OrderedDict[bytes, Reading]] = defaultdict(OrderedDict)
         self._lock = Lock()
-        self._loading = Lock()  # several models that import the same packages at once can fail
 
     def predictor(self, name: str) -> Predictor:
         """Returns the predictor `name`; raises UnknownNameError if there is none."""
-        with self._loading:
-            return self._models.get(name)
+        return self._models.get(name)
 
     def after(self, name: str, token_ids: Sequence[int]) -> Reading:
         """Returns the reading of the model `name` after a context; raises TokenIdError for ids outside its vocabulary.
