@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from lmzoo import Predictor, zoo
 from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.experiments.align.measure import text_loss
 from lmzoo.experiments.align.results import best_chat_model
 from lmzoo.experiments.fitting import FitJob, encoded_in
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.run_folder import open_run
-from lmzoo.metrics import bits_per_byte
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.system.jobs import Outcome, run_jobs
 from lmzoo.system.progress import Progress
@@ -110,17 +110,11 @@ def fit_all(run: Path, jobs: int) -> EncodedCorpus:
     return encoded
 
 
-def loss(predictor: Predictor, encoded: EncodedCorpus) -> float:
-    """Returns the loss of a predictor on the test split of a corpus, in bits per byte."""
-    nats = -predictor.model.log_probs(encoded.test.stream).sum()
-    return bits_per_byte(float(nats), int(encoded.test.document_bytes.sum()))
-
-
 def ship(name: str, source: Path, encoded: EncodedCorpus) -> str:
     """Writes the rounded predictor of the folder `source`, and returns its row of the table."""
     fitted = Predictor.load(source)
     rounded_predictor(fitted).save(FOLDER / name, narrow=True)
-    before, after = (loss(predictor, encoded) for predictor in (fitted, Predictor.load(FOLDER / name)))
+    before, after = (text_loss(predictor, encoded.test) for predictor in (fitted, Predictor.load(FOLDER / name)))
     size = sum(path.stat().st_size for path in (FOLDER / name).iterdir())
     print(f"{name}: {size / 1000:,.0f} kB, {before:.4f} bits per byte, rounded {after:.4f}")
     return f"| `{name}` | {zoo.card(name).year} | {before:.3f} | {after:.3f} | {size / 1000:,.0f} kB |\n"

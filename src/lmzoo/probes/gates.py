@@ -77,4 +77,5 @@ def _lstm_gates(layer: Layer, x: Tensor, u: Tensor, starts: Tensor) -> dict[str,
 
 
 _GATES = {1: _rnn_gates, 3: _gru_gates, 4: _lstm_gates}
-"""For each number of gates of a cell, the function that computes the values of its gates at all inputs."""
+"""The functions that compute the gate values of a recurrent layer at all inputs, by the number of gates of its cell: 1
+for a simple recurrent network, 3 for a GRU and 4 for an LSTM."""

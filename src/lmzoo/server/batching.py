@@ -156,8 +156,7 @@ class Worker:
         if self._token_ids:
             self._states = model.advance_batch(self._states, self._token_ids)
         if self._waiting and len(self._running) < self.limits.running:
-            joined = self._joining(predictor)
-            self._states = [*self._states, *joined]
+            self._states = [*self._states, *self._joining(predictor)]
         if not self._running:
             self._token_ids = []
             return

@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_PIECES = 0.02
 
 
 class Delta(NamedTuple):
-    """What a generated token adds to a choice."""
+    """The text that one generated token adds to one choice of an answer, with the score of the token."""
 
     choice: int
     text: str

@@ -1,4 +1,4 @@
-"""What the routes of a server share: its models with their workers, its limits and its metrics."""
+"""The objects that all routes of a server use: its models with their workers, its limits and its metrics."""
 
 from __future__ import annotations
 
