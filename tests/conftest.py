@@ -10,14 +10,18 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browsers import CHROMIUM, running_browser
 from sample_texts import small_texts
 from shared_folders import shared_folder
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from lmzoo import Predictor
 
 
@@ -44,6 +48,15 @@ def corpus_folder() -> Path:
             (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
 
     return shared_folder("corpus", make)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for one module: Playwright's event loop must not outlive the tests that use it."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with running_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from micro_chat_models import micro_predictor
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 from running_servers import served
 from starlette.testclient import TestClient
 
@@ -20,10 +19,6 @@ from lmzoo.playground.pages import add_playground
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 TOKENIZERS = {"unigram": "char", "markov": "bpe:300", "hmm": "word:2", "trigram": "bpe:300", "lstm": "bpe:300"}
 
 
@@ -85,17 +80,6 @@ def app_with_run(all_kinds: dict[str, Predictor], align_run: Path) -> FastAPI:
 def client_with_run(app_with_run: FastAPI) -> Iterator[TestClient]:
     with TestClient(app_with_run) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    expect.set_options(timeout=60_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
