@@ -9,9 +9,11 @@ Each task is a question about words that stand in the prompt, such as
 
 The words are those of the text that the base model was trained on. A tenth of them are held out: they occur in no
 prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
-the task rather than the prompts. The exception is spelling: a model with a byte-pair tokenizer cannot see the letters
-of a token, so it has to learn the spelling of each word by heart. A prompt for spelling has two words. Training and
-test prompts are made of the same words, but a pair of words in a test prompt, in its order, is in no demonstration.
+the task rather than the prompts. So that it learns to copy words that it has never seen, half of the words in training
+prompts are made up: the beginning of one word and the end of another. The exception is spelling: a model with a
+byte-pair tokenizer cannot see the letters of a token, so it has to learn the spelling of each word by heart. A prompt
+for spelling has two words. Training and test prompts are made of the same words, but a pair of words in a test prompt,
+in its order, is in no demonstration.
 
 The demonstrations, from which a model is fine-tuned, are correct, but their manner is mixed: some are polite, some are
 long-winded. So a model that imitates them answers in all manners, and rankings can teach it to prefer one.
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +67,11 @@ class Words:
 
 
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
-    """Returns the words for training prompts and the words for test prompts: every tenth of the words of `texts`.
+    """Returns the words for training prompts, and the words for test prompts.
 
-    Words have 3 to 8 letters, all in lower case, and occur at least twice. Raises CorpusError if `texts` have fewer
-    than 200 different ones.
+    The test words are every tenth word of `texts`, by frequency. The training words are the other words of `texts`, and
+    as many made-up words. Words have 3 to 8 letters, all in lower case, and those of `texts` occur in them at least
+    twice. Raises CorpusError if there are fewer than 200 of them.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
     words = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))
@@ -77,7 +80,24 @@ def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
             f"instructions need a text with at least 200 different words of 3 to 8 letters, got {len(words)}"
         )
     spelled = [word for word in words if len(word) <= 5][:_N_SPELLED]
-    return Words([word for i, word in enumerate(words) if i % 10], spelled), Words(words[::10], spelled)
+    learned = [word for i, word in enumerate(words) if i % 10]
+    return Words([*learned, *_made_up(learned, set(words))], spelled), Words(words[::10], spelled)
+
+
+def _made_up(words: Sequence[str], real: Container[str]) -> list[str]:
+    """Returns as many made-up words as there are `words`: the beginning of one of them and the end of another.
+
+    Made-up words have 3 to 8 letters, as `words` do, and none is in `real`.
+    """
+    rng = np.random.default_rng(0)
+    found: list[str] = []
+    while len(found) < len(words):
+        indices: list[int] = rng.integers(len(words), size=2).tolist()
+        first, second = (words[index] for index in indices)
+        word = first[: int(rng.integers(1, len(first)))] + second[int(rng.integers(1, len(second))) :]
+        if 3 <= len(word) <= 8 and word not in real:
+            found.append(word)
+    return found
 
 
 def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int) -> list[str]:
@@ -144,18 +164,21 @@ TASKS: dict[str, Callable[[np.random.Generator, Words], tuple[str, str]]] = {
     "spell": _spell,
 }
 """The tasks by name: functions that return a random prompt and its answer."""
+PRACTISED = (*TASKS, "repeat", "reverse", "look up")
+"""The tasks of demonstrations. The hardest ones, in which several words are copied or one is found, come twice."""
 
 
-def instructions(words: Words, n: int, rng: np.random.Generator, exclude: Iterable[str] = ()) -> list[Instruction]:
-    """Returns `n` random instructions with different prompts, cycling through the tasks in the order of `TASKS`.
+def instructions(
+    words: Words, n: int, rng: np.random.Generator, *, tasks: Sequence[str] = tuple(TASKS), exclude: Iterable[str] = ()
+) -> list[Instruction]:
+    """Returns `n` random instructions with different prompts, cycling through `tasks`, which are names in `TASKS`.
 
     `words` are the words of the prompts, and `exclude` holds prompts that must not occur.
     """
     seen = set(exclude)
     found: list[Instruction] = []
-    names = list(TASKS)
     while len(found) < n:
-        task = names[len(found) % len(names)]
+        task = tasks[len(found) % len(tasks)]
         prompt, answer = TASKS[task](rng, words)
         if prompt not in seen:
             seen.add(prompt)

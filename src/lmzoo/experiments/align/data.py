@@ -27,7 +27,7 @@ from lmzoo.chat.conversation import (
     write_conversations,
     write_objects,
 )
-from lmzoo.chat.instructions import Instruction, demonstrations, instructions, word_lists
+from lmzoo.chat.instructions import PRACTISED, Instruction, demonstrations, instructions, word_lists
 from lmzoo.chat.template import with_chat_tokens
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
@@ -108,7 +108,7 @@ def _write_instructions(data: Path, plan: AlignPlan, corpus: Corpus) -> None:
     _write_prompts(data / "test.jsonl", test)
     known = {instruction.prompt for instruction in test}
     rng = np.random.default_rng([plan.seed, _SEEDS["demonstrations"]])
-    shown = instructions(learned, amounts.n_instructions, rng, exclude=known)
+    shown = instructions(learned, amounts.n_instructions, rng, tasks=PRACTISED, exclude=known)
     conversations = demonstrations(shown, rng)
     n_valid = min(_N_VALID, len(conversations) // 10)
     write_conversations(data / "demonstrations.jsonl", conversations[n_valid:])

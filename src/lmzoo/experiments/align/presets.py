@@ -50,7 +50,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
         n_instructions=200_000,
-        fine_tuning={"tokens": 5_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
+        fine_tuning={"tokens": 6_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
         replay_share=0.35,
         replay_weight=0.5,
         n_ranked_prompts=3_000,
@@ -59,7 +59,7 @@ PRESETS: dict[str, Preset] = {
         dpo={"tokens": 300_000, "learning_rate": 1e-4},
         beta=0.5,
         ppo={"tokens": 250_000, "learning_rate": 3e-4},
-        unpenalised={"tokens": 1_500_000, "learning_rate": 1e-3},
+        unpenalised={"tokens": 1_000_000, "learning_rate": 1e-3},
         ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.03, text_weight=0.05),
     ),
     "tiny": Preset(
