@@ -50,12 +50,12 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
         n_instructions=200_000,
-        fine_tuning={"tokens": 6_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
-        replay_share=0.35,
+        fine_tuning={"tokens": 8_000_000, "chunk_size": 64, "learning_rate": 1e-2, "optimizer": "muon"},
+        replay_share=0.3,
         replay_weight=0.5,
-        n_ranked_prompts=3_000,
+        n_ranked_prompts=4_000,
         n_replies=4,
-        reward={"tokens": 300_000, "learning_rate": 1e-3},
+        reward={"tokens": 450_000, "learning_rate": 1e-3},
         dpo={"tokens": 300_000, "learning_rate": 1e-4},
         beta=0.5,
         ppo={"tokens": 250_000, "learning_rate": 3e-4},
