@@ -58,9 +58,9 @@ PRESETS: dict[str, Preset] = {
         reward={"tokens": 450_000, "learning_rate": 1e-3},
         dpo={"tokens": 300_000, "learning_rate": 1e-4},
         beta=0.5,
-        ppo={"tokens": 250_000, "learning_rate": 3e-4},
+        ppo={"tokens": 500_000, "learning_rate": 3e-4},
         unpenalised={"tokens": 1_000_000, "learning_rate": 1e-3},
-        ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.03, text_weight=0.05),
+        ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.2, text_weight=0.05),
     ),
     "tiny": Preset(
         base="tiny",
