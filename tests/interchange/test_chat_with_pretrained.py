@@ -35,7 +35,7 @@ def test_a_reply_is_that_of_the_chat_format(home: Path) -> None:
     assert isinstance(predictor.model, PretrainedLM)
     session = ChatSession(chat, max_tokens=10, seed=0)
     reply = "".join(session.reply_to("The cat?"))
-    ids = read_chat_format(home).answer(
+    ids = read_chat_format(home).reply(
         predictor.model, as_json((user("The cat?"),)), max_tokens=10, rng=np.random.default_rng(0)
     )
     assert reply == predictor.tokenizer.decode(list(ids))

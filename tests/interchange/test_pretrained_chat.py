@@ -61,14 +61,14 @@ def test_a_conversation_is_written_with_the_template(home: Path) -> None:
     assert theirs(ids) == chat_tokenizer().encode(text, add_special_tokens=False).ids
     assert theirs(ids).count(START) == 3
     assert np.count_nonzero(ids == EOT) == 2, "the end of a message is the end-of-text token of this model"
-    answered = chat.encode([*QUESTION, {"role": "assistant", "content": "Sat."}], with_answer=False)
-    assert theirs(answered)[: len(ids)] == theirs(ids)
-    assert theirs(answered)[-2:] == [END, chat_tokenizer().encode("\n").ids[0]]
+    ended = chat.encode([*QUESTION, {"role": "assistant", "content": "Sat."}], with_reply=False)
+    assert theirs(ended)[: len(ids)] == theirs(ids)
+    assert theirs(ended)[-2:] == [END, chat_tokenizer().encode("\n").ids[0]]
     assert chat.end_ids == {EOT}
     assert chat.context_length == 128
 
 
-def test_the_end_of_an_answer_may_differ_from_the_end_of_text(tmp_path: Path) -> None:
+def test_the_end_of_a_reply_may_differ_from_the_end_of_text(tmp_path: Path) -> None:
     folder = chat_folder(tmp_path / "other", CHAT_TEMPLATE)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | {"eos_token_id": [299, START]}
@@ -119,7 +119,7 @@ def greedy(network: Any, ids: list[int], n_tokens: int) -> list[int]:
     return ids[-n_tokens:]
 
 
-def test_an_answer_continues_the_whole_conversation(home: Path) -> None:
+def test_a_reply_continues_the_whole_conversation(home: Path) -> None:
     predictor, chat = Predictor.load(home), read_chat_format(home)
     network = transformers.AutoModelForCausalLM.from_pretrained(home)
     messages = [*QUESTION, {"role": "assistant", "content": "Sat."}, {"role": "user", "content": "Where?"}]
@@ -127,12 +127,12 @@ def test_an_answer_continues_the_whole_conversation(home: Path) -> None:
     expected = greedy(network, theirs(ids), 5)
     assert END not in expected, "else this test shows less"
     decoding = Decoding(temperature=0.0)
-    answer = [*chat.answer(model(predictor), messages, max_tokens=5, decoding=decoding)]
-    assert theirs(np.array(answer)) == expected
-    shorter = ChatFormat(frozenset({answer[3]}), chat.context_length, chat._tokenizer, chat._eot_id)
-    until = answer.index(answer[3])
-    assert [*shorter.answer(model(predictor), messages, max_tokens=5, decoding=decoding)] == answer[:until]
-    sampled = [[*chat.answer(model(predictor), QUESTION, max_tokens=6, rng=seed)] for seed in (1, 1, 2)]
+    reply = [*chat.reply(model(predictor), messages, max_tokens=5, decoding=decoding)]
+    assert theirs(np.array(reply)) == expected
+    shorter = ChatFormat(frozenset({reply[3]}), chat.context_length, chat._tokenizer, chat._eot_id)
+    until = reply.index(reply[3])
+    assert [*shorter.reply(model(predictor), messages, max_tokens=5, decoding=decoding)] == reply[:until]
+    sampled = [[*chat.reply(model(predictor), QUESTION, max_tokens=6, rng=seed)] for seed in (1, 1, 2)]
     assert sampled[0] == sampled[1] != sampled[2]
 
 
@@ -141,14 +141,16 @@ def model(predictor: Predictor) -> PretrainedLM:
     return predictor.model
 
 
-def test_conversation_and_answer_fit_in_the_context(home: Path) -> None:
+def test_conversation_and_reply_fit_in_the_context(home: Path) -> None:
     predictor, chat = Predictor.load(home), read_chat_format(home)
     endless = ChatFormat(frozenset(), chat.context_length, chat._tokenizer, chat._eot_id)
     n_ids = len(chat.encode(QUESTION))
-    assert len([*endless.answer(model(predictor), QUESTION, rng=0)]) <= 128 - n_ids
+    assert len([*endless.reply(model(predictor), QUESTION, rng=0)]) <= 128 - n_ids
     long = [{"role": "user", "content": "The cat sat. " * 30}]
-    with pytest.raises(UsageError, match=r"tokens, but the model reads at most 128, with the answer: leave out"):
-        chat.answer(model(predictor), long)
+    with pytest.raises(
+        UsageError, match=r"tokens, but the model reads at most 128, and the reply needs some of them: leave out"
+    ):
+        chat.reply(model(predictor), long)
 
 
 def test_the_sandbox_of_transformers_is_the_one_of_jinja() -> None:

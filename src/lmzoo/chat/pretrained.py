@@ -1,4 +1,4 @@
-"""Conversations with a pretrained chat model, whose template came with it (see `lmzoo.models.pretrained_chat`)."""
+"""Conversations with a pretrained chat model, which has a template of its own (see `lmzoo.models.pretrained_chat`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lmzoo.tokenizers import Tokenizer
 
 
 class PretrainedChat:
-    """A pretrained chat model with its chat format and its tokenizer, for a `lmzoo.chat.session.ChatSession`."""
+    """A pretrained chat model with its chat format and its tokenizer, as `lmzoo.chat.session.ChatSession` needs it."""
 
     def __init__(self, model: PretrainedLM, tokenizer: Tokenizer, chat_format: ChatFormat) -> None:
         self._model, self._tokenizer, self._format = model, tokenizer, chat_format
 
     @property
     def context_size(self) -> int | None:
-        """Largest number of tokens that the model reads, conversation and reply together."""
+        """Largest number of tokens of conversation and reply together that the model reads."""
         return self._format.context_length
 
     @property
@@ -35,7 +35,7 @@ class PretrainedChat:
         return self._format.end_ids
 
     def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
-        """Returns the token ids (T,) of a conversation whose next turn is the assistant's.
+        """Returns the token ids (T,) of a conversation, up to the start of the reply that the model is to write.
 
         Raises UsageError for a conversation that the template of the model refuses.
         """
@@ -46,10 +46,10 @@ class PretrainedChat:
         return self._model.state_after_conversation(prompt_ids)
 
     def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
-        """Shortens a conversation, by its earliest turns, so that its prompt has at most `n_tokens` tokens.
+        """Leaves out the earliest turns of a conversation, so that its `prompt_ids` are at most `n_tokens`.
 
-        The system message and the last message always stay. Returns the conversation and the number of messages that
-        were left out.
+        The system message and the last message are never left out. Returns the shortened conversation and the number of
+        messages that were left out.
         """
         first = 1 if conversation[0].role == "system" else 0
         system, rest = conversation[:first], conversation[first:]
@@ -62,15 +62,15 @@ class PretrainedChat:
     def sample(
         self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
     ) -> Iterator[int]:
-        """Samples a reply, and yields its token ids without the one that ends it.
+        """Samples a reply, and yields its token ids, without the id that ends it.
 
-        Raises UsageError for a prompt that leaves no room for a reply in the context.
+        Raises UsageError if the prompt leaves no room for a reply in the context.
         """
         room = self._format.context_length - len(prompt_ids)
         if room < 1:
             raise UsageError(
-                f"the message has {len(prompt_ids):,} tokens with its template, but the model reads at most "
-                f"{self._format.context_length:,}, with the reply: write a shorter message"
+                f"the conversation has {len(prompt_ids):,} tokens with its template, but the model reads at most "
+                f"{self._format.context_length:,}, and the reply needs some of them: write a shorter message"
             )
         return self._sampled(prompt_ids, rng, decoding, min(room, max_tokens))
 
@@ -87,7 +87,7 @@ class PretrainedChat:
                 state = self._model.advance(state, token_id)
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """Yields the text of a reply in pieces of whole characters, as its token ids arrive."""
+        """Yields the text of a reply in pieces of whole characters, while its token ids arrive."""
         return self.decoder().pieces(token_ids)
 
     def decoder(self) -> PieceDecoder:

@@ -1,9 +1,10 @@
 """Pretrained causal language models of Hugging Face's transformers library, evaluated like all other models.
 
 A document is read as x_0 x_1 .. x_p. x_0 is the start token of the model (`bos_token_id`, or `eos_token_id` if there is
-none); the ids of the document follow. A model with C positions reads longer documents in anchored windows (see
-`lmzoo.neural.anchored`): x_p is read in the window that starts at S max(0, ceil((p - C + 1) / S)), with S = C / 2.
-Models with a start token of its own were trained to read this token first; it replaces the first id of each window.
+none), and the ids of the document follow. A model with C positions reads longer documents in anchored windows (see
+`lmzoo.neural.anchored`): x_p is read in the window that starts at S max(0, ceil((p - C + 1) / S)), with S = C / 2. If
+the start token is not the end-of-text token, the model was trained to read it first, so it replaces the first id of
+each window.
 
 Limits: these models cannot be trained here. A model is refused if it is not causal, or if it cannot continue from the
 keys and values of the tokens that it has read.
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _UNLIMITED = 2048
-"""Window size, in tokens, for models without a maximum length."""
+"""Window size, in tokens, of models that name no maximum length."""
 _BATCH_INPUTS = 2048
-"""Number of tokens in a batch."""
+"""Largest number of tokens in a batch of several windows."""
 _BLOCK_ELEMENTS = 1 << 26
 """Largest number of logits in memory at a time. A text that is read in several pieces takes longer."""
 
@@ -56,7 +57,7 @@ class PretrainedState(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """A range of positions in a token stream that a pretrained model reads at once: `start` to `stop` - 1.
+    """A range of positions in a token stream, `start` to `stop` - 1, that a pretrained model reads together.
 
     The model predicts the tokens at the positions `first` to `stop` - 1; the earlier tokens are only context.
     """
@@ -71,7 +72,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     """A pretrained causal language model of the transformers library.
 
     `start_id` and `eot_id` are the ids of the start token and the end-of-text token, as the pretrained model numbers
-    them. `window` is the largest number of tokens that the model reads at once. In lmzoo, end-of-text has the id 0, so
+    them. `window` is the largest number of tokens that the model reads together. In lmzoo, end-of-text has the id 0, so
     the ids 0 and `eot_id` are exchanged.
     """
 
@@ -108,7 +109,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         raise UsageError(
-            "a Hugging Face model was fitted elsewhere and cannot be trained here: choose a model family of lmzoo"
+            "a model of Hugging Face is already trained and cannot be trained here: choose a species from lmzoo list"
         )
 
     def initial_state(self) -> PretrainedState:
@@ -174,9 +175,9 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def _window_start(self, position: int) -> int:
         """Returns the position at which a model starts to read in order to predict the token at `position`.
 
-        Texts longer than `window` tokens are read in overlapping windows, which start at multiples of `window` // 2
-        tokens. The first window that contains the position is used, because it has the longest context. Both positions
-        are counted from the start of the document.
+        Documents longer than `window` tokens are read in overlapping windows, which start at multiples of `window` // 2
+        tokens. Of the windows that contain the position, the first is used, because it has the longest context. Both
+        positions are counted from the start of the document.
         """
         return self._step * max(0, -((self.window - 1 - position) // self._step))
 
@@ -211,7 +212,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
     def _predictions(
         self, stream: TokenStream, windows: Iterable[_Window]
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-        """Predicts tokens of a stream; `windows` are the parts of the stream that the model reads at once, in batches.
+        """Predicts tokens of a stream, whose windows the model reads in batches.
 
         Yields the positions (N,) of N predicted tokens, and the logits (N, V) of the V tokens of the vocabulary at each
         position.
@@ -276,7 +277,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     @torch.inference_mode()
     def _check_causal(self) -> None:
-        """Raises ConfigurationError if the logits change when a text is read in two pieces instead of at once.
+        """Raises ConfigurationError if the logits change when a text is read in two pieces instead of one.
 
         Evaluation and generation read texts in pieces, which is exact only for a causal model with a complete KV cache.
         """
@@ -295,8 +296,8 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             )
         if not (whole - pieces).abs().max() <= 1e-3 * whole.std() + 1e-6:  # float32 rounding is 100 times smaller
             raise ConfigurationError(
-                f"a {type(self._network).__name__} predicts otherwise if it reads a text in pieces: it is not causal, "
-                "or its state is more than keys and values, so lmzoo cannot evaluate it"
+                f"a {type(self._network).__name__} predicts differently if it reads a text in pieces: it is not "
+                "causal, or its state is more than keys and values, so lmzoo cannot evaluate it"
             )
 
 
@@ -304,8 +305,8 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
     """Loads the tokenizer and the model of a Hugging Face folder (config.json, tokenizer.json, *.safetensors).
 
     Nothing is downloaded, no code in the folder is run, and the model computes in float32. `window` is the largest
-    number of tokens read at once; None means the maximum length of the model. Raises SavedModelError, TokenizerError or
-    ConfigurationError if the folder cannot be read.
+    number of tokens that the model reads together; None means the maximum length of the model. Raises SavedModelError,
+    TokenizerError or ConfigurationError if the folder cannot be read.
     """
     folder = Path(folder)
     for name in ("config.json", "tokenizer.json"):
@@ -335,7 +336,7 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
     absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if absent:
         raise SavedModelError(
-            f"the weights in {folder} do not fit its config.json: {absent[0]} is missing or of another shape"
+            f"the weights in {folder} do not fit its config.json: {absent[0]} is missing or has a wrong shape"
         )
     _check_weights(folder, network)
     config = network.config.get_text_config()

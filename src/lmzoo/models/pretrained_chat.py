@@ -1,9 +1,9 @@
-"""The chat format of a pretrained model: conversations as token ids, in the form that the model was trained on.
+"""The chat format of a pretrained model: conversations as token ids, in the form on which the model was trained.
 
 A chat model comes with a template in the language Jinja, which writes a conversation as one text with control tokens,
-such as `<|im_start|>user`. transformers fills in the template in a sandbox that calls no function of Python and changes
-no value, because a template comes from outside. A message must not contain the text of a control token: the model could
-not tell such a text from the end of the message.
+such as `<|im_start|>user`. A template comes from outside, so transformers fills it in within a sandbox, where it can
+neither call functions of Python nor change values. A message must not contain the text of a control token, because the
+model could not tell it from the end of the message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lmzoo.stream import EOT
 _MAX_TEMPLATE: Final = 1 << 18
 """Largest size of a template, in characters."""
 _PROBE: Final = "lmzoo"
-"""The answer of a conversation that is rendered to find out which token follows an answer."""
+"""The text of the messages in a conversation that is rendered to find out which token follows a reply."""
 
 Message = Mapping[str, str]
 """A message of a conversation: its "role", such as "user" or "assistant", and its "content"."""
@@ -36,27 +36,27 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class ChatFormat:
-    """The chat format of a pretrained model: writes conversations as token ids, and samples answers.
+    """The chat format of a pretrained model: writes conversations as token ids, and samples replies.
 
     The ids are those of lmzoo, where end-of-text (EOT) has id 0: the model's own id for end-of-text and id 0 are
-    swapped.
+    exchanged.
     """
 
     end_ids: frozenset[int]
-    """Ids of the tokens that end an answer of the model."""
+    """Ids of the tokens that end a reply of the model."""
     context_length: int
-    """Largest number of tokens that the model reads at once: conversation and answer together."""
+    """Largest number of tokens of conversation and reply together that the model reads."""
     _tokenizer: Any
     _eot_id: int
     """Id of the end-of-text token, as the pretrained model numbers it."""
 
-    def encode(self, messages: Sequence[Message], *, with_answer: bool = True) -> NDArray[np.int32]:
-        """Returns the token ids of a conversation, as an array (T,) of T ids.
+    def encode(self, messages: Sequence[Message], *, with_reply: bool = True) -> NDArray[np.int32]:
+        """Returns the token ids (T,) of a conversation.
 
-        Each message is a mapping with strings under the keys "role" and "content". If `with_answer` is True, the ids
-        end with the start of an answer, which the model then continues. EOT (id 0) may occur inside, because in many
-        chat models it ends each message; `PretrainedLM.state_after_conversation` reads such ids, whereas other methods
-        take EOT for the end of a text. Raises UsageError for messages that the template refuses, and for a message that
+        Each message is a mapping with strings under the keys "role" and "content". If `with_reply` is True, the ids end
+        with the start of a reply, which the model then continues. EOT (id 0) may occur inside, because in many chat
+        models it ends each message. `PretrainedLM.state_after_conversation` reads such ids, whereas other methods take
+        EOT as the end of a text. Raises UsageError for messages that the template refuses, and for a message that
         contains the text of a control token.
         """
         for message in messages:
@@ -65,10 +65,10 @@ class ChatFormat:
             for text in self._control_texts():
                 if text in message["content"] or text in message["role"]:
                     raise UsageError(f"a message contains {text!r}, which is a control token of the model: remove it")
-        ids = self._tokenizer.encode(self._render(messages, with_answer=with_answer), add_special_tokens=False)
+        ids = self._tokenizer.encode(self._render(messages, with_reply=with_reply), add_special_tokens=False)
         return _exchanged(np.array(ids, np.int32), self._eot_id)
 
-    def answer(
+    def reply(
         self,
         model: PretrainedLM,
         messages: Sequence[Message],
@@ -77,18 +77,18 @@ class ChatFormat:
         decoding: Decoding | None = None,
         rng: np.random.Generator | int | None = None,
     ) -> Iterator[int]:
-        """Samples an answer to the last message of a conversation, and yields its token ids.
+        """Samples a reply to the last message of a conversation, and yields its token ids.
 
-        The id that ends the answer is not yielded. The answer ends after `max_tokens` tokens at the latest, and when
-        conversation and answer fill the context. Raises UsageError as `encode` does, and for a conversation that leaves
-        no room for an answer.
+        The id that ends the reply is not yielded. The reply is cut off after `max_tokens` tokens, or when conversation
+        and reply fill the context. Raises UsageError as `encode` does, and for a conversation that leaves no room for a
+        reply.
         """
         ids = self.encode(messages)
         room = self.context_length - len(ids)
         if room < 1:
             raise UsageError(
-                f"the conversation has {len(ids):,} tokens, but the model reads at most {self.context_length:,}, with "
-                "the answer: leave out its first messages"
+                f"the conversation has {len(ids):,} tokens, but the model reads at most {self.context_length:,}, and "
+                "the reply needs some of them: leave out the first messages"
             )
         return self._sampled(model, ids, min(room, room if max_tokens is None else max_tokens), decoding, rng)
 
@@ -110,10 +110,10 @@ class ChatFormat:
             if number + 1 < max_tokens:
                 state = model.advance(state, token_id)
 
-    def _render(self, messages: Sequence[Message], *, with_answer: bool) -> str:
+    def _render(self, messages: Sequence[Message], *, with_reply: bool) -> str:
         try:
             return self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=with_answer
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=with_reply
             )
         except Exception as error:  # a template can raise anything
             reason = str(error).strip().partition("\n")[0]
@@ -161,21 +161,21 @@ def read_chat_format(source: str | Path) -> ChatFormat:
         bos_token_id=getattr(config, "bos_token_id", None),
     )
     found = ChatFormat(frozenset(), n_positions(config), tokenizer, ids.eot)
-    ends = {EOT, *_ids_after_answer(found)}
+    ends = {EOT, *_ids_after_reply(found)}
     if isinstance(config.eos_token_id, list):
         ends |= set(_exchanged(np.array(config.eos_token_id, np.int32), ids.eot).tolist())
     return ChatFormat(frozenset(ends), found.context_length, tokenizer, ids.eot)
 
 
-def _ids_after_answer(chat: ChatFormat) -> list[int]:
-    """Returns a list with the id of the control token that the template writes directly after an answer.
+def _ids_after_reply(chat: ChatFormat) -> list[int]:
+    """Returns a list with the id of the control token that the template writes directly after a reply.
 
-    The list is empty if the template writes ordinary text or nothing there, or refuses a conversation that ends with an
-    answer.
+    The list is empty if the template writes ordinary text or nothing there, or refuses a conversation that ends with a
+    reply.
     """
     messages = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
     try:
-        text = chat._render(messages, with_answer=False)
+        text = chat._render(messages, with_reply=False)
     except UsageError:
         return []
     first = chat._tokenizer.encode(text.rpartition(_PROBE)[2], add_special_tokens=False)[:1]
@@ -186,5 +186,5 @@ def _ids_after_answer(chat: ChatFormat) -> list[int]:
 
 
 def _exchanged(ids: NDArray[np.int32], eot_id: int) -> NDArray[np.int32]:
-    """Returns `ids` after swapping `eot_id`, a pretrained model's own id for end-of-text, and 0, its id in lmzoo."""
+    """Exchanges two ids: 0, which is end-of-text in lmzoo, and `eot_id`, which is end-of-text in the model."""
     return np.where(ids == EOT, eot_id, np.where(ids == eot_id, EOT, ids)).astype(np.int32)

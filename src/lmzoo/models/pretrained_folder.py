@@ -18,9 +18,9 @@ class SpecialIds(NamedTuple):
     """The ids of the special tokens of a pretrained model, as the model numbers them."""
 
     start: int
-    """Id of the token before each document."""
+    """Id of the start token, which the model reads before each document."""
     eot: int
-    """Id of the token that ends texts."""
+    """Id of the end-of-text token, which ends each document."""
 
 
 def special_ids(path: Path, vocab_size: int, *, eos_token_id: Any, bos_token_id: Any) -> SpecialIds:

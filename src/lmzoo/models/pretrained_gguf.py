@@ -1,13 +1,13 @@
 """Pretrained models in GGUF files: each file is converted once to a folder in the Hugging Face format, in float32.
 
-GGUF files store most weights in 4 to 8 bits. transformers computes the float32 values that they stand for, which takes
-about a minute per 100 million parameters. The result is therefore kept in the cache folder of the platform:
+GGUF files store most weights in 4 to 8 bits. transformers converts them to float32, which takes about a minute per 100
+million parameters. The result is therefore kept in the cache folder of the platform:
 
     CACHE/lmzoo/models/SHA256-VERSION/    config.json, model.safetensors, tokenizer.json, the chat template
 
-SHA256 is the checksum of the whole file, and VERSION the version of the conversion. The checksum makes sure that a
-changed file is converted again, and that copies of a file share one conversion. The size and the modification time of
-the file would be faster to read, but a copy has a new modification time, and two versions of a file that are written in
+SHA256 is the checksum of the whole GGUF file, and VERSION the version of the conversion. Because of the checksum, a
+changed file is converted again, and copies of a file share one conversion. The size and the modification time of the
+file would be faster to read. But a copy has a new modification time, and two versions of a file that are written in
 quick succession can have the same one.
 """
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from lmzoo.tokenizers import Tokenizer
 
 _VERSION = 1
-"""Version of the conversion; a new version does not use the folders of earlier versions."""
+"""Version of the conversion. Folders that an earlier version wrote are not used."""
 _PACKAGES = ("transformers", "gguf", "accelerate")
 _logger = logging.getLogger(__name__)
 
 
 def read_gguf(path: str | Path, *, window: int | None = None) -> tuple[Tokenizer, PretrainedLM]:
-    """Loads the tokenizer and the model of a GGUF file; the file is converted first if this was not done before.
+    """Loads the tokenizer and the model of a GGUF file, which is converted first if this was not done before.
 
-    `window` is the largest number of tokens read at once; None means the maximum length of the model. Raises
-    SavedModelError, TokenizerError or ConfigurationError if the file cannot be read, and MissingExtraError if a package
-    that the conversion needs is not installed.
+    `window` is the largest number of tokens that the model reads together; None means the maximum length of the model.
+    Raises SavedModelError, TokenizerError or ConfigurationError if the file cannot be read, and MissingExtraError if a
+    package that the conversion needs is not installed.
     """
     from lmzoo.models.pretrained import read_pretrained
 
@@ -116,8 +116,8 @@ def _convert(path: Path, folder: Path) -> None:
 
     from lmzoo.models.pretrained import quiet
 
-    # An absolute path as `gguf_file` is read as it is. In the file's own folder, transformers would look for other
-    # files, too.
+    # transformers gets an empty folder, and the absolute path of the file as `gguf_file`. In the folder of the file, it
+    # would also read other files.
     options: dict[str, Any] = {"gguf_file": str(path), "local_files_only": True, "trust_remote_code": False}
     weights: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
     if hasattr(transformers, "GgufConfig"):  # transformers 5 would keep the weights of some models in 4 bits
@@ -132,7 +132,7 @@ def _convert(path: Path, folder: Path) -> None:
     network, info = loaded
     absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if absent:
-        raise SavedModelError(f"{path} is damaged: {absent[0]} is missing or of another shape")
+        raise SavedModelError(f"{path} is damaged: the weight {absent[0]} is missing or has a wrong shape")
     arrays = _distinct_arrays(network)
     try:
         check_numbers(arrays)
@@ -148,7 +148,7 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _distinct_arrays(network: Any) -> dict[str, Any]:
-    """Returns the weights of a network as arrays by name; of weights that share memory, only the first is returned."""
+    """Returns the weights of a network as arrays by name; of weights that share memory, only the first."""
     arrays: dict[int, tuple[str, Any]] = {}
     for name, tensor in network.state_dict().items():
         arrays.setdefault(tensor.data_ptr(), (name, tensor.numpy()))
@@ -161,7 +161,7 @@ def _without_bars() -> Iterator[None]:
     try:
         module: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
         shown = module.tqdm
-    except (ImportError, AttributeError):  # another version of transformers
+    except (ImportError, AttributeError):  # a different version of transformers
         yield
         return
     module.tqdm = partial(shown, disable=True)

@@ -34,8 +34,8 @@ PACKAGES: Final[Mapping[str, ModelPackage]] = {"smollm2": ModelPackage("llm-smol
 def installed_file(source: str | Path) -> Path:
     """Returns the GGUF file of the installed model named `source`; any other `source` is returned as a path.
 
-    A file or folder with the name of a model is preferred to the model. Raises MissingExtraError if the package of the
-    model is not installed, and SavedModelError if it holds no GGUF file.
+    If there is a file or folder with the name of an installed model, its path is returned instead. Raises
+    MissingExtraError if the package of the model is not installed, and SavedModelError if it holds no GGUF file.
     """
     path = Path(source)
     package = PACKAGES.get(str(source))
