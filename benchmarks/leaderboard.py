@@ -19,7 +19,7 @@ from lmzoo import zoo
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.report import charts
-from lmzoo.report.leaderboard import columns, duration, figure, rows, short_number
+from lmzoo.report.leaderboard import columns, duration, formatted, rows, short_number
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "leaderboard.jsonl"
@@ -43,8 +43,8 @@ def short_leaderboard(records: Sequence[EvalRecord]) -> str:
         [
             f"`{record.species}`",
             str(zoo.card(record.species).year),
-            figure(record.bits_per_byte, ".3f"),
-            f"{figure(record.bits_per_byte_low, '.3f')} to {figure(record.bits_per_byte_high, '.3f')}",
+            formatted(record.bits_per_byte, ".3f"),
+            f"{formatted(record.bits_per_byte_low, '.3f')} to {formatted(record.bits_per_byte_high, '.3f')}",
             short_number(record.n_parameters),
             duration(record.fit_seconds),
         ]

@@ -17,10 +17,10 @@ def write_words(folder: Path) -> Path:
     """Writes a corpus with 300 different words, as instructions need many, and returns its folder."""
     rng = np.random.default_rng(0)
     words = [a + b + c for a in "bdfgkl" for b in "aeiou" for c in "mnprstvxyz"]
-    manners = "verily, the answer to thy question is"  # so that they are few tokens
+    polite = "verily, the answer to thy question is"  # so that they are few tokens
     folder.mkdir(parents=True)
     for number in range(20):
-        text = "\n".join(f"{manners} {' '.join(rng.choice(words, 12))}" for _ in range(10))
+        text = "\n".join(f"{polite} {' '.join(rng.choice(words, 12))}" for _ in range(10))
         (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
     return folder
 

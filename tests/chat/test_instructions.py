@@ -20,9 +20,9 @@ LEARNED, HELD_OUT = word_lists(TEXTS)
 def test_held_out_words_are_in_no_training_prompt() -> None:
     shown = instructions(LEARNED, 2000, np.random.default_rng(0))
     words = {word for one in shown if one.task != "spell" for word in re.findall(r"[a-z]+", one.prompt)}
-    assert len(set(HELD_OUT.prompts)) > 300
+    assert len(set(HELD_OUT.general)) > 300
     # These words belong to the questions themselves.
-    assert words & set(HELD_OUT.prompts) <= {
+    assert words & set(HELD_OUT.general) <= {
         "say",
         "first",
         "last",
@@ -38,9 +38,9 @@ def test_held_out_words_are_in_no_training_prompt() -> None:
 def test_half_of_the_words_for_training_are_made_up() -> None:
     counts = Counter(word for text in TEXTS for word in re.findall(r"\b[a-z]{3,8}\b", text))
     frequent = {word for word, n in counts.items() if n > 1}
-    made_up = [word for word in LEARNED.prompts if word not in frequent]
-    assert len(made_up) == len(LEARNED.prompts) - len(made_up)
-    assert set(HELD_OUT.prompts) <= frequent
+    made_up = [word for word in LEARNED.general if word not in frequent]
+    assert len(made_up) == len(LEARNED.general) - len(made_up)
+    assert set(HELD_OUT.general) <= frequent
     assert all(re.fullmatch("[a-z]{3,8}", word) for word in made_up)
     beginnings = {word[:end] for word in frequent for end in range(1, len(word))}
     ends = {word[start:] for word in frequent for start in range(1, len(word))}
@@ -84,7 +84,7 @@ def test_tasks_and_excluded_prompts() -> None:
     }
 
 
-def test_demonstrations_answer_in_all_manners() -> None:
+def test_demonstrations_are_correct_in_all_styles() -> None:
     asked = instructions(LEARNED, 400, np.random.default_rng(3))
     conversations = demonstrations(asked, np.random.default_rng(4))
     turns = [
@@ -99,12 +99,12 @@ def test_demonstrations_answer_in_all_manners() -> None:
 
 def test_grades_by_hand() -> None:
     one = Instruction("first", "first word of: lamb goat", "lamb")
-    assert judge(one, "lamb").score == pytest.approx(2 - 0.05)
-    assert judge(one, "verily, lamb").score == pytest.approx(2 + 1 - 2 * 0.05)
-    assert judge(one, "verily, I say unto thee lamb").score == pytest.approx(2 + 1 - 6 * 0.05)
-    assert judge(one, "goat").score == pytest.approx(-0.05)
-    assert judge(one, "I say unto thee verily, lamb").score == pytest.approx(-6 * 0.05)
-    assert judge(one, "").score == 0
+    assert judge(one, "lamb").grade == pytest.approx(2 - 0.05)
+    assert judge(one, "verily, lamb").grade == pytest.approx(2 + 1 - 2 * 0.05)
+    assert judge(one, "verily, I say unto thee lamb").grade == pytest.approx(2 + 1 - 6 * 0.05)
+    assert judge(one, "goat").grade == pytest.approx(-0.05)
+    assert judge(one, "I say unto thee verily, lamb").grade == pytest.approx(-6 * 0.05)
+    assert judge(one, "").grade == 0
 
 
 def test_a_short_text_is_refused() -> None:

@@ -15,12 +15,12 @@ from lmzoo.chat.fine_tuning import fine_tune, render_all
 from lmzoo.chat.preference_learning import dpo, ppo
 from lmzoo.chat.preferences import Ranking
 from lmzoo.chat.replies import GREEDY, sample_replies
-from lmzoo.chat.reward_model import RewardModel, fit_reward_model, normalised
+from lmzoo.chat.reward_model import RewardModel, fit_reward_model, normalise
 from lmzoo.chat.template import render_reply
 from lmzoo.chat.tuning import neural_model, with_chat_vocabulary
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError
-from lmzoo.neural.objectives.dpo import text_log_probs
+from lmzoo.neural.objectives.dpo import reply_log_probs
 from lmzoo.neural.objectives.ppo import PpoSettings
 from lmzoo.stream import TokenStream
 from lmzoo.system.progress import Progress
@@ -120,7 +120,8 @@ def test_a_reward_model_orders_replies_as_the_rankings_do(reward_model: RewardMo
 
 def test_rewards_are_normalised_on_reference_replies(reward_model: RewardModel) -> None:
     prompts, replies = [PROMPTS[0]] * 3, ["a", "b", "ab"]
-    rewards = normalised(reward_model, prompts, replies).rewards(prompts, replies)
+    normalise(reward_model, prompts, replies)
+    rewards = reward_model.rewards(prompts, replies)
     assert rewards.mean() == pytest.approx(0, abs=1e-5)
     assert rewards.std(ddof=1) == pytest.approx(1, abs=1e-5)
 
@@ -140,8 +141,8 @@ def test_ties_teach_nothing_and_a_damaged_reward_model_is_refused(reward_model: 
 
 def _margin(predictor: Predictor) -> float:
     """Returns log p("a") - log p("b"), for replies to the first prompt."""
-    texts = [render_reply(PROMPTS[0], reply, predictor.tokenizer) for reply in ("a", "b")]
-    log_probs = text_log_probs(neural_model(predictor).network, [(text.ids, text.weights) for text in texts])
+    rendered = [render_reply(PROMPTS[0], reply, predictor.tokenizer) for reply in ("a", "b")]
+    log_probs = reply_log_probs(neural_model(predictor).network, [(one.ids, one.weights) for one in rendered])
     return float(log_probs[0] - log_probs[1])
 
 
@@ -153,7 +154,7 @@ def test_dpo_raises_the_preferred_reply_over_the_other() -> None:
 
 
 def test_ppo_makes_replies_of_higher_reward_more_likely(reward_model: RewardModel) -> None:
-    settings = PpoSettings(n_answers=32, max_tokens=6, n_minibatches=2, kl_coefficient=0.01)
+    settings = PpoSettings(n_replies=32, max_tokens=6, n_minibatches=2, kl_coefficient=0.01)
     training = {"tokens": 30_000, "learning_rate": 3e-3}
     tuned, history = ppo(micro_chat(), reward_model, PROMPTS, settings=settings, training=training)
     assert history[0].kl == 0.0
@@ -168,7 +169,7 @@ STAGES: dict[str, Callable[..., Predictor]] = {
         micro_chat(),
         fit_reward_model(micro_chat(), RANKINGS, RANKINGS, training=FEW),
         PROMPTS,
-        settings=PpoSettings(n_answers=8, max_tokens=6, n_minibatches=2),
+        settings=PpoSettings(n_replies=8, max_tokens=6, n_minibatches=2),
         training=FEW,
         **more,
     )[0],

@@ -62,11 +62,11 @@ def test_the_conversational_form_is_read(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{}", '"prompt" must be a list'),
-        ('{"prompt": "a"}', "replies must be strings"),
+        ('{"prompt": "a"}', "two replies in"),
         ('{"prompt": "a", "chosen": "b", "rejected": "b"}', "at least two replies, all different"),
         ('{"prompt": "a", "ranking": ["b"]}', "at least two replies"),
         ('{"prompt": "a", "ranking": "b"}', "must be a list of replies"),
-        ('{"prompt": "a", "ranking": ["a", "b", "c"], "tie": true}', "only two replies can be a tie"),
+        ('{"prompt": "a", "ranking": ["a", "b", "c"], "tie": true}', "a tie must have exactly two replies, got 3"),
         ('{"prompt": "a", "chosen": "b", "rejected": "c", "tie": 1}', '"tie" must be true or false'),
         ('{"prompt": [{"role": "assistant", "content": "a"}], "chosen": "b", "rejected": "c"}', "must be by the user"),
         ("[", "not JSON"),

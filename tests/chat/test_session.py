@@ -181,5 +181,5 @@ def test_the_context_of_a_window_is_that_of_the_model() -> None:
 
 
 def test_a_model_without_chat_tokens_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="train one with lmzoo align"):
+    with pytest.raises(ConfigurationError, match="train a chat model with lmzoo align"):
         ChatPredictor(micro_predictor(chat=False))

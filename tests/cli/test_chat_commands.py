@@ -89,7 +89,7 @@ def test_commands_change_the_conversation(model: Path, type_in: Type, capsys: py
     assert "not read" not in err
 
 
-def test_a_long_conversation_says_once_that_its_start_is_not_seen(
+def test_a_long_conversation_says_once_that_its_earliest_turns_are_not_seen(
     tmp_path: Path, type_in: Type, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = micro_predictor(base="gpt2").save(tmp_path / "gpt2")
@@ -100,7 +100,7 @@ def test_a_long_conversation_says_once_that_its_start_is_not_seen(
     assert left_out[0] == 0
     assert left_out[-1] > 0
     assert left_out == sorted(left_out)
-    assert err.count("no longer sees its start") == 1
+    assert err.count("no longer sees the earliest turns") == 1
 
 
 def test_a_completion_model_continues_the_same_message(
@@ -119,7 +119,7 @@ def test_a_model_that_cannot_chat_is_refused_in_one_line(saved: Path, capsys: py
     assert run(["chat", "-p", str(saved), "--once", "hi"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "train one with lmzoo align" in message
+    assert "train a chat model with lmzoo align" in message
 
 
 def test_without_a_run_the_error_says_how_to_make_one(
@@ -176,9 +176,9 @@ def test_votes_of_keys_are_saved_and_undone(tmp_path: Path, type_in: Type, capsy
     assert len((tmp_path / "votes.jsonl").read_text().splitlines()) == 3, "the vote that was undone is kept"
     assert "\x1b" not in err
     assert "bad␛[2J" in err
-    assert "4 left" in err
-    assert "unknown key 'x'" in err
-    assert "2 votes by anna in this session; 2 left" in err
+    assert "Still to show in this session: 4." in err
+    assert "unknown key 'x': press 1, 2, t" in err
+    assert "Votes by anna in this session: 2. Comparisons without a vote by anna: 2." in err
     assert out.split() == ["rater", "votes", "anna", "2"]
     type_in("")
     assert run(["rank", str(tmp_path), "--rater", "anna", "--n", "1"]) == 0
@@ -196,12 +196,12 @@ def test_the_summary_counts_votes_and_agreement(tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out) == {
         "n_votes": 5,
         "by_rater": {"anna": 3, "ben": 2},
-        "among_raters": {"rate": 0.5, "n": 2},
+        "among_raters": {"rate": 0.5, "n_cases": 2},
         "with_judge": None,
         "with_reward_model": None,
     }
     assert run(["rank", str(tmp_path / "mine.jsonl"), "--summary"]) == 0
-    assert "Raters agree with each other in 50.0% of 2 comparisons." in capsys.readouterr().err
+    assert "Two raters of the same replies agree in 50.0% of 2 cases." in capsys.readouterr().err
 
 
 def test_votes_are_compared_with_the_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_votes_are_compared_with_the_judge(tmp_path: Path, capsys: pytest.Captur
     ]
     append_rankings(tmp_path / "votes.jsonl", votes)
     assert run(["rank", str(tmp_path), "--summary", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["with_judge"] == {"rate": 0.5, "n": 2}, "equal grades do not count"
+    assert json.loads(capsys.readouterr().out)["with_judge"] == {"rate": 0.5, "n_cases": 2}, "equal grades do not count"
 
 
 def test_a_folder_without_comparisons_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,12 +229,12 @@ def test_a_folder_without_comparisons_is_refused(tmp_path: Path, capsys: pytest.
 # ---- Runs --------------------------------------------------------------------------------------------
 
 
-def _record(stage: str, **figures: object) -> StageRecord:
+def _record(stage: str, **results: object) -> StageRecord:
     origin = {"base": "lstm", "seed": 0, "seconds": 1.0, "n_tokens_read": 0, "n_parameters": 0}
-    return StageRecord(stage=stage, **origin, **figures)  # type: ignore[arg-type]
+    return StageRecord(stage=stage, **origin, **results)  # type: ignore[arg-type]
 
 
-def test_the_table_shows_the_cost_against_the_base_and_leaves_out_empty_columns() -> None:
+def test_the_table_shows_the_change_from_the_base_and_leaves_out_empty_columns() -> None:
     wins = WinRate(rate=0.625, low=0.5, high=0.75, n_prompts=8)
     records = [
         _record("base", bits_per_byte=2.0),
@@ -247,7 +247,7 @@ def test_the_table_shows_the_cost_against_the_base_and_leaves_out_empty_columns(
     dpo = dict(zip(columns, rows[2], strict=True))
     assert (dpo["correct"], dpo["wins against sft"]) == ("50.0%", "62 % (50 to 75 %)")
     assert (dpo["best of 16"], dpo["kl, nats/reply"], dpo["ended"]) == ("–", "1.23", "100.0%")
-    assert (dpo["bits/byte"], dpo["against base"]) == ("2.100", "+5.0%")
+    assert (dpo["bits/byte"], dpo["change from base"]) == ("2.100", "+5.0%")
     assert rows[1][columns.index("best of 16")] == "62 % (50 to 75 %)"
 
 
@@ -272,7 +272,7 @@ def test_align_prints_a_table_and_chat_and_rank_read_its_folder(
     assert run(["rank", str(folder), "--rater", "anna", "--n", "3", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["n_votes"] == 3
-    assert summary["with_reward_model"]["n"] == 2
+    assert summary["with_reward_model"]["n_cases"] == 2
 
     lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
     (folder / "results.jsonl").write_text("".join(line for line in lines if '"stage": "dpo"' not in line))

@@ -122,7 +122,9 @@ def test_other_requests_are_refused(home: Path, run: Path) -> None:
 
 def test_too_few_votes_say_how_to_collect_more(home: Path, run: Path) -> None:
     write_rankings(run / "votes.jsonl", read_rankings(run / "rankings.jsonl")[:3])
-    with pytest.raises(LmzooError, match=r"at least 10 that are not ties, and there are 3: compare .* `lmzoo rank"):
+    with pytest.raises(
+        LmzooError, match=r"at least 10 rankings that are not ties, and there are 3: compare .* `lmzoo rank"
+    ):
         align(run, corpus=align_corpus(), **REQUEST, ranker="people")
 
 
@@ -145,7 +147,7 @@ def test_a_run_to_compare_with_must_have_the_same_prompts(home: Path, run: Path,
         align(tmp_path / "new", **request)
     shutil.copytree(home / "run" / "replies", run / "replies")
     (run / "data" / "test.jsonl").write_text("")
-    with pytest.raises(UsageError, match="tested on other prompts"):
+    with pytest.raises(UsageError, match="tested on different prompts"):
         align(tmp_path / "new", **request)
 
 
@@ -157,11 +159,11 @@ def test_a_saved_base_must_be_a_network(markov_predictor: Predictor, tmp_path: P
 
 
 def test_the_best_model_has_the_highest_grade(run: Path) -> None:
-    scores = {record.stage: record.score or 0 for record in stage_records(run) if record.stage in ("sft", "dpo", "ppo")}
-    assert scores[best_chat_model(run).name] == max(scores.values())
+    grades = {record.stage: record.grade or 0 for record in stage_records(run) if record.stage in ("sft", "dpo", "ppo")}
+    assert grades[best_chat_model(run).name] == max(grades.values())
     assert newest_run(run.parent) == run
     _forget(run, "sft", "dpo", "ppo")
     with pytest.raises(UsageError, match="no chat model yet"):
         best_chat_model(run)
-    with pytest.raises(UsageError, match="there is no run in"):
+    with pytest.raises(UsageError, match="there is no run of lmzoo align in"):
         newest_run(run)

@@ -1,4 +1,4 @@
-"""Run folders of `lmzoo align`, made by hand: records, replies and figures of rollouts, without any training."""
+"""Run folders of `lmzoo align`, made by hand: records, replies and measures of rollouts, without any training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lmzoo.experiments.align.measure import Replies, save_replies
 from lmzoo.experiments.align.records import StageRecord, WinRate
 from lmzoo.experiments.align.stages import write_rollouts
 from lmzoo.experiments.run_folder import open_run
-from lmzoo.neural.objectives.rollouts import RolloutFigures
+from lmzoo.neural.objectives.rollouts import RolloutMeasures
 
 WORDS = Words(
     ["light", "waters", "spirit", "firmament", "evening", "morning", "day", "night", "heaven", "earth"],
@@ -31,7 +31,7 @@ def wins(rate: float, half: float = 0.04) -> WinRate:
     return WinRate(rate=rate, low=rate - half, high=rate + half, n_prompts=640)
 
 
-def made_up(stage: str, **figures: Any) -> StageRecord:
+def made_up(stage: str, **results: Any) -> StageRecord:
     """Returns a record of a stage in which the model gives 1 % more bits per byte than in the stage before."""
     place = ("base", "sft", "rankings", "reward", "dpo", "ppo").index(stage)
     common: dict[str, Any] = {
@@ -41,10 +41,10 @@ def made_up(stage: str, **figures: Any) -> StageRecord:
     if stage in SHARES:
         accuracy = dict.fromkeys(TASKS, SHARES[stage])
         common |= {
-            "accuracy": accuracy, "mean_accuracy": SHARES[stage], "score": 2 * SHARES[stage], "ended": 0.99,
+            "accuracy": accuracy, "mean_accuracy": SHARES[stage], "grade": 2 * SHARES[stage], "ended": 0.99,
             "distinct": 0.9, "bits_per_byte": 2.0 * (1 + place / 100), "settings": {"tokens": 2_500_000},
         }  # fmt: skip
-    return StageRecord(**(common | figures))
+    return StageRecord(**(common | results))
 
 
 def records() -> list[StageRecord]:
@@ -63,12 +63,12 @@ HISTORY = "ppo.csv"
 
 
 def reply_of(stage: str, instruction: Instruction, number: int) -> str:
-    """Returns a reply of a stage: a continuation by the base, and later an answer that becomes polite and short."""
+    """Returns a reply of a stage: a continuation by the base, and later a reply that becomes polite and short."""
     if stage == "base":
         return "and the earth was without form, and void"
-    answer = instruction.answer if number % 10 or stage == "ppo" else "darkness"
-    manners = {"sft": ["", "I say unto thee "], "dpo": ["verily, ", "verily, I say unto thee "], "ppo": ["verily, "]}
-    return manners[stage][number % len(manners[stage])] + answer
+    content = instruction.answer if number % 10 or stage == "ppo" else "darkness"
+    styles = {"sft": ["", "I say unto thee "], "dpo": ["verily, ", "verily, I say unto thee "], "ppo": ["verily, "]}
+    return styles[stage][number % len(styles[stage])] + content
 
 
 def as_reply(text: str) -> Reply:
@@ -81,18 +81,18 @@ def write_replies(folder: Path, stages: Sequence[str], test: Sequence[Instructio
         save_replies(folder, stage, test, Replies(texts, texts[::-1] if stage == "base" else texts))
 
 
-def rollout_figures(n_rollouts: int, **changes: float) -> list[RolloutFigures]:
-    """Returns the figures of rollouts in which reward and divergence rise."""
+def rollout_measures(n_rollouts: int, **changes: float) -> list[RolloutMeasures]:
+    """Returns the measures of rollouts in which reward and divergence rise."""
     rng = np.random.default_rng(0)
     return [
-        RolloutFigures(
+        RolloutMeasures(
             reward=2 * (1 - math.exp(-step / 40)) + 0.1 * float(rng.normal()),
             kl=0.1 * step + 0.1 * float(rng.normal()),
             entropy=0.5 + 0.3 * math.exp(-step / 30),
             ended=1 - 0.1 * math.exp(-step / 10),
             tokens=9 - step / 100,
             distinct=1.0,
-            penalty=0.05,
+            kl_coefficient=0.05,
         )._replace(**changes)
         for step in range(n_rollouts)
     ]
@@ -111,7 +111,7 @@ def make_aligned_run(
         write_records(folder / "results.jsonl", stages)
         write_replies(folder, [one.stage for one in stages if one.stage in SHARES], test)
         if n_rollouts:
-            write_rollouts(folder / HISTORY, rollout_figures(n_rollouts))
+            write_rollouts(folder / HISTORY, rollout_measures(n_rollouts))
     return folder
 
 
@@ -119,7 +119,7 @@ def add_grades(folder: Path, *, fall: float) -> None:
     """Adds the judge's grade to the rollouts of a run, from the curve R = 1 + d (1 - `fall` log d) without noise."""
     lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines()
     place = lines[0].split(",").index("kl")
-    rows = [f"{lines[0]},judge"]
+    rows = [f"{lines[0]},grade"]
     for line in lines[1:]:
         d = math.sqrt(max(float(line.split(",")[place]), 0))
         rows.append(f"{line},{1 + d * (1 - fall * math.log(d)) if d else 1.0}")
@@ -128,17 +128,17 @@ def add_grades(folder: Path, *, fall: float) -> None:
 
 def add_best_of_n(folder: Path) -> None:
     """Adds the rewards of the best of n replies, from the curve R = d (1 - 0.2 d)."""
-    rows = ["n,kl,reward,judge"]
+    rows = ["n,kl,reward,grade"]
     for n in (1, 2, 4, 8, 16, 32):
         kl = math.log(n) - (n - 1) / n
         rows.append(f"{n},{kl},{math.sqrt(kl) * (1 - 0.2 * math.sqrt(kl))},{0.5 * math.sqrt(kl)}")
     (folder / "best_of_n.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def add_moved(folder: Path) -> None:
-    """Adds two tokens whose probabilities have moved."""
+def add_changed_tokens(folder: Path) -> None:
+    """Adds two tokens whose probabilities have changed."""
     rows = [
         {"prompt": "say: light", "token": " so", "sft": math.log(0.5), "dpo": math.log(0.75), "ppo": math.log(0.99)},
         {"prompt": "say: light", "token": " I", "sft": math.log(0.25), "ppo": math.log(1e-5)},
     ]  # fmt: skip
-    (folder / "moved.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "changed_tokens.json").write_text(json.dumps(rows), encoding="utf-8")

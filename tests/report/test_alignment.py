@@ -14,13 +14,13 @@ import pytest
 from aligned_runs import (
     HISTORY,
     add_best_of_n,
+    add_changed_tokens,
     add_grades,
-    add_moved,
     made_up,
     make_aligned_run,
     records,
     reply_of,
-    rollout_figures,
+    rollout_measures,
     wins,
 )
 
@@ -45,7 +45,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_aligned_run(root / "new", stages, against=str(root / "old"))
     add_grades(folder, fall=0.7)
     add_best_of_n(folder)
-    add_moved(folder)
+    add_changed_tokens(folder)
     write_alignment(folder)
     return folder
 
@@ -58,9 +58,10 @@ def pages(folder: Path) -> tuple[str, str]:
 
 def test_headline() -> None:
     assert headline(records()) == (
-        "After fine-tuning, transformer answers 90 % (before: 0 %) of the held-out instructions correctly; under the "
-        "judge, PPO wins 78 % (74 to 82 %) and DPO 51 % (47 to 55 %: no significant difference) of the comparisons "
-        "with the fine-tuned model; on the base's text, the loss of PPO is 5.0 % higher than the base's."
+        "After fine-tuning, transformer replies correctly to 90 % (before: 0 %) of the held-out instructions; "
+        "according to the judge, PPO wins 78 % (74 to 82 %) and DPO 51 % (47 to 55 %: no significant difference) of "
+        "the comparisons with the fine-tuned model; on ordinary text, the loss of PPO is 5.0 % higher than that of the "
+        "base."
     )
 
 
@@ -70,18 +71,18 @@ def test_headline() -> None:
         ([made_up("base")], "The base transformer has not been fine-tuned yet."),
         (
             [made_up("sft", base="100% x")],
-            "After fine-tuning, 100% x answers 90 % of the held-out instructions correctly.",
+            "After fine-tuning, 100% x replies correctly to 90 % of the held-out instructions.",
         ),
         (
             [made_up("base"), made_up("sft"), made_up("ppo", against_sft=wins(0.3), bits_per_byte=1.0)],
-            "After fine-tuning, transformer answers 90 % (before: 0 %) of the held-out instructions correctly; under "
-            "the judge, PPO wins only 30 % (26 to 34 %) of the comparisons with the fine-tuned model; on the base's "
-            "text, the loss of PPO is 50.0 % lower than the base's.",
+            "After fine-tuning, transformer replies correctly to 90 % (before: 0 %) of the held-out instructions; "
+            "according to the judge, PPO wins only 30 % (26 to 34 %) of the comparisons with the fine-tuned model; on "
+            "ordinary text, the loss of PPO is 50.0 % lower than that of the base.",
         ),
         (
             [made_up(stage, mean_accuracy=None, bits_per_byte=2.0) for stage in ("base", "sft", "dpo")],
-            "Transformer was fine-tuned on conversations; then it learned from rankings by DPO; on the base's text, "
-            "the loss of DPO is unchanged.",
+            "Transformer was fine-tuned on conversations; then it learned from rankings by DPO; on ordinary text, the "
+            "loss of DPO is equal to that of the base.",
         ),
     ],
 )  # fmt: skip
@@ -99,7 +100,7 @@ def test_table_of_stages() -> None:
     assert table["PPO"]["wins against SFT"] == "78 % (74 to 82 %)"
     assert table["reward model"]["best of 16"] == "70 % (66 to 74 %)"
     assert table["reward model"]["reward accuracy"] == "86.0%"
-    assert [table[stage]["against base"] for stage in ("base", "SFT", "PPO")] == ["+0.0%", "+1.0%", "+5.0%"]
+    assert [table[stage]["change from base"] for stage in ("base", "SFT", "PPO")] == ["+0.0%", "+1.0%", "+5.0%"]
     assert table["PPO"]["KL, nats/reply"] == "5.43"
     assert "wins against earlier" not in header, "no stage has it"
     assert header_and_rows([made_up("rankings", n_tokens_read=None, n_parameters=0)]) == (
@@ -111,10 +112,15 @@ def test_table_of_stages() -> None:
 def test_both_pages_have_the_same_facts(whole_run: Path) -> None:
     html, markdown = pages(whole_run)
     header, rows = header_and_rows(records())
-    sentence = "PPO of this run is better than PPO of the earlier run: it wins 66 % (62 to 70 %)."
+    sentence = "PPO of this run is better than PPO of the earlier run: it wins 66 % (62 to 70 %) of the comparisons."
     facts = [*header, *itertools.chain(*rows), sentence, "The base of the earlier run is lstm", "25.0%"]
     facts += USUAL + [title for title, _ in MEASURES.values()]
-    facts += ["Constant in all rollouts: KL penalty 0.05, distinct 1.", "corpus fingerprint", "lmzoo align", "0.001 %"]
+    facts += [
+        "These measures are the same in all rollouts: KL penalty 0.05, distinct 1.",
+        "corpus fingerprint",
+        "lmzoo align",
+        "0.001 %",
+    ]
     for fact in facts:
         assert fact.replace("'", "&#39;") in html, fact
         assert fact in markdown, fact
@@ -132,8 +138,8 @@ def test_pages_need_no_other_file(whole_run: Path) -> None:
     assert len(html.encode()) < 1_000_000
     drawn = set(re.findall(r"\(figures/(.*?)\.svg\)", markdown))
     assert drawn == {path.stem for path in (whole_run / "figures").glob("*.svg")}
-    assert {"accuracy", "wins", "ppo-reward", "ppo-judge", "ppo-kl", "ppo-reward-and-kl", "ppo-judge-and-kl"} < drawn
-    assert "ppo-penalty" not in drawn, "a constant has no figure"
+    assert {"accuracy", "wins", "ppo-reward", "ppo-grade", "ppo-kl", "ppo-reward-and-kl", "ppo-grade-and-kl"} < drawn
+    assert "ppo-kl-coefficient" not in drawn, "a constant has no figure"
     assert html.count("<svg") == len(drawn)
     assert (whole_run / "results.csv").read_text(encoding="utf-8").count("\n") == 1 + len(records())
 
@@ -143,8 +149,8 @@ def test_a_run_of_the_base_alone(tmp_path: Path) -> None:
     for page in (html, markdown):
         assert "has not been fine-tuned yet" in page
         assert "The training of PPO" not in page
-        assert "Where probabilities moved" not in page
-        assert "same school" not in page
+        assert "whose probabilities changed" not in page
+        assert "earlier run" not in page
 
 
 def make_report(folder: Path, stages: list, n_rollouts: int = 100) -> Path:
@@ -154,9 +160,9 @@ def make_report(folder: Path, stages: list, n_rollouts: int = 100) -> Path:
 
 
 def test_a_run_without_graded_replies(tmp_path: Path) -> None:
-    """Conversations of one's own have no answers: there are no replies, accuracies and wins."""
+    """Instructions of one's own have no known answers, so there are no replies, accuracies and wins."""
     stages = [
-        made_up(stage, accuracy={}, mean_accuracy=None, score=None) for stage in ("base", "sft", "rankings", "ppo")
+        made_up(stage, accuracy={}, mean_accuracy=None, grade=None) for stage in ("base", "sft", "rankings", "ppo")
     ]
     folder = make_aligned_run(tmp_path / "run", stages)
     shutil.rmtree(folder / "replies")
@@ -174,7 +180,10 @@ def test_an_earlier_run_that_is_gone(tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", stages, against=str(tmp_path / "nowhere"), n_rollouts=0)
     write_alignment(folder)
     for page in pages(folder):
-        assert "PPO of this run is worse than PPO of the earlier run: it wins 40 % (36 to 44 %)." in page
+        assert (
+            "PPO of this run is worse than PPO of the earlier run: it wins 40 % (36 to 44 %) of the comparisons."
+            in page
+        )
         assert "cannot be read, so only the wins are shown" in " ".join(page.split())
         assert "correct, earlier" not in page
 
@@ -236,7 +245,7 @@ def test_what_models_and_users_write_is_no_markup(tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", stages, n_rollouts=0)
     names = ("task", "prompt", "answer", "likeliest", "sampled")
     edit_replies(folder, dict.fromkeys(names, HOSTILE))
-    (folder / "moved.json").write_text(
+    (folder / "changed_tokens.json").write_text(
         json.dumps([{"prompt": HOSTILE, "token": HOSTILE, "sft": -1.0, "ppo": 5.0}]), encoding="utf-8"
     )
     write_alignment(folder)
@@ -276,15 +285,15 @@ def test_a_peak_of_the_grade_is_over_optimisation(whole_run: Path) -> None:
         "rewards what the judge does not value."
     )
     curves = {tuple(row[:2]): row[2:] for row in section.curves}
-    assert curves["PPO", "judge"] == ["1.000", "0.700", "1.00", f"{peak:.1f}"]
-    assert curves["best of n", "reward model"] == ["1.000", "0.200", "1.00", "–"], "the peak is beyond the largest n"
-    assert curves["best of n", "judge"][:2] == ["0.500", "0.000"]
+    assert curves["PPO", "judge's grade"] == ["1.000", "0.700", "1.00", f"{peak:.1f}"]
+    assert curves["best of n", "reward"] == ["1.000", "0.200", "1.00", "–"], "the peak is beyond the largest n"
+    assert curves["best of n", "judge's grade"][:2] == ["0.500", "0.000"]
     assert len(section.reward_figures) == 2
 
 
 @pytest.mark.parametrize(
     ("fall", "sentence"),
-    [(0.1, "rises up to the largest divergence: the training shows no over-optimisation"), (9, "falls beyond")],
+    [(0.1, "rises up to the largest divergence, so this training run shows no over-optimisation"), (9, "falls beyond")],
 )
 def test_other_verdicts(fall: float, sentence: str, tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", [made_up("ppo")])
@@ -299,7 +308,7 @@ def test_a_grade_of_noise_is_no_trend(tmp_path: Path) -> None:
     lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines()
     noise = [math.sin(100 * number) for number in range(len(lines))]
     rows = [f"{line},{value}" for line, value in zip(lines[1:], noise, strict=False)]
-    (folder / HISTORY).write_text("\n".join([f"{lines[0]},judge", *rows]), encoding="utf-8")
+    (folder / HISTORY).write_text("\n".join([f"{lines[0]},grade", *rows]), encoding="utf-8")
     section = rollout_section(folder, "ppo", Figures())
     assert section is not None
     assert "neither rises nor falls significantly" in section.verdict
@@ -308,7 +317,7 @@ def test_a_grade_of_noise_is_no_trend(tmp_path: Path) -> None:
 def test_training_without_penalty_has_a_section_of_its_own(tmp_path: Path) -> None:
     stages = [made_up("ppo"), replace(made_up("ppo"), stage="ppo-unpenalised")]
     folder = make_aligned_run(tmp_path / "run", stages)
-    write_rollouts(folder / "ppo-unpenalised.csv", rollout_figures(50, judge=1.0))
+    write_rollouts(folder / "ppo-unpenalised.csv", rollout_measures(50, grade=1.0))
     write_alignment(folder)
     for text in pages(folder):
         assert "The training of PPO\n" in text or "The training of PPO</h2>" in text
@@ -322,7 +331,7 @@ def test_many_rollouts_are_averaged(tmp_path: Path) -> None:
     assert section is not None
     assert (section.n_rollouts, section.n_averaged) == (1001, 6)
     first, last = (float(cell) for cell in section.rows[0][1:])
-    rewards = [figures.reward for figures in rollout_figures(1001)]
+    rewards = [measures.reward for measures in rollout_measures(1001)]
     assert first == pytest.approx(sum(rewards[:101]) / 101, abs=6e-4)
     assert last == pytest.approx(sum(rewards[-101:]) / 101, abs=6e-4)
     assert section.verdict == ""
@@ -340,7 +349,7 @@ def test_a_single_rollout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("reward,penalty\n1,2\n", "the column kl is missing"),
+        ("reward,kl_coefficient\n1,2\n", "the column kl is missing"),
         ("reward,kl\n1,x\n", "could not convert"),
         ("reward,kl\n1\n", "is damaged"),
         ("reward,kl\n1,nan\n", "not finite"),
@@ -360,8 +369,10 @@ def test_damaged_rollouts(text: str, message: str, tmp_path: Path) -> None:
 )
 def test_damaged_probabilities(text: str, tmp_path: Path) -> None:
     folder = make_aligned_run(tmp_path / "run", [made_up("sft")], n_rollouts=0)
-    (folder / "moved.json").write_text(text, encoding="utf-8")
-    with pytest.raises(SavedModelError, match=r"moved\.json is not a list of tokens with their log-probabilities"):
+    (folder / "changed_tokens.json").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        SavedModelError, match=r"changed_tokens\.json is not a list of tokens with their log-probabilities"
+    ):
         write_alignment(folder)
 
 

@@ -1,1 +1,1 @@
-"""Learning from conversations and from rankings of replies: the step from GPT-3 to ChatGPT (Ouyang et al. 2022)."""
+"""Chat models, which learn from conversations and from rankings of replies, as ChatGPT did (Ouyang et al. 2022)."""

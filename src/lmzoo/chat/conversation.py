@@ -1,7 +1,7 @@
 """Conversations: lists of messages by a system, a user and an assistant, and their files.
 
-A file of conversations has one JSON object per line, with a list of messages in its field "messages". This is also the
-format of OpenAI's fine-tuning service and of the library TRL:
+A file of conversations has one JSON object per line, with a list of messages in its field "messages". OpenAI's
+fine-tuning service and the library TRL (Transformer Reinforcement Learning) read the same format:
 
     {"messages": [{"role": "user", "content": "last word of: light upon waters"},
                   {"role": "assistant", "content": "waters"}]}
@@ -20,20 +20,21 @@ from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_json
 
 ROLES = ("system", "user", "assistant")
-"""The roles of the speakers: who sets the rules, who asks and who answers."""
+"""The roles of the speakers: the system sets the rules, the user writes prompts, and the assistant replies to them."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: the role of the speaker and the text."""
+    """A message of a conversation: the role of its speaker, and its text."""
 
     role: str
     """"system", "user" or "assistant"."""
     content: str
+    """Text of the message."""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise UsageError(f"unknown role {self.role!r}: a message is by {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+            raise UsageError(f"unknown role {self.role!r}: the role must be {', '.join(ROLES[:-1])} or {ROLES[-1]}")
 
 
 Conversation = tuple[Message, ...]
@@ -56,10 +57,13 @@ def check_conversation(messages: Sequence[Message]) -> Conversation:
     Raises UsageError if there is no message, or if a message after the first one is by the system.
     """
     if not messages:
-        raise UsageError("a conversation must have at least one message")
+        raise UsageError("a conversation must have at least one message, got none")
     for number, message in enumerate(messages[1:], start=2):
         if message.role == "system":
-            raise UsageError(f"message {number} is by the system: only the first message of a conversation may be")
+            raise UsageError(
+                f"message {number} is by the system, but only the first message of a conversation may be: move it to "
+                "the start"
+            )
     return tuple(messages)
 
 
@@ -67,22 +71,24 @@ def parse_messages(value: Any, name: str = "messages") -> Conversation:
     """Converts a list of JSON objects, each with the fields "role" and "content", to a conversation.
 
     `value` is the list, as parsed from JSON, and `name` is what error messages call it. Raises UsageError if `value` is
-    not a list or is empty, if a field is missing or not a string, for an unknown role, for a system message that is not
-    the first, and for an assistant message without text.
+    not a list or is empty, if a field is missing or not a string, if a role is unknown, if a system message is not the
+    first message, or if a message by the assistant has no text.
     """
     if not isinstance(value, list) or not value:
         raise UsageError(f'"{name}" must be a list of at least one object with "role" and "content"')
     messages: list[Message] = []
     for number, entry in enumerate(value, start=1):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("role", "content")):
-            raise UsageError(f'message {number} must be an object with strings in "role" and "content"')
+            raise UsageError(f'message {number} must be an object with a string in "role" and a string in "content"')
         message = Message(entry["role"], entry["content"])
         if message.role == "assistant" and not message.content.strip():
-            raise UsageError(f"message {number} is an empty reply of the assistant, from which nothing can be learned")
+            raise UsageError(f"message {number}, by the assistant, is empty, so it teaches nothing: remove it")
         try:
             message.content.encode()
         except UnicodeEncodeError as error:
-            raise UsageError(f"message {number} has half of a surrogate pair at character {error.start}") from error
+            raise UsageError(
+                f"message {number} has half of a surrogate pair at character {error.start}: remove this character"
+            ) from error
         messages.append(message)
     return check_conversation(messages)
 
@@ -95,8 +101,8 @@ def as_json(conversation: Conversation) -> list[dict[str, str]]:
 def read_conversations(path: str | Path) -> list[Conversation]:
     """Reads a file of conversations in JSON lines.
 
-    Raises CorpusError if the file is missing, empty or not UTF-8, and, with the number of the line, if a line is not a
-    conversation.
+    Raises CorpusError if the file is missing, empty or not UTF-8, or if a line is not a conversation; the message then
+    names the line.
     """
     path = Path(path)
     conversations: list[Conversation] = []
@@ -106,16 +112,16 @@ def read_conversations(path: str | Path) -> list[Conversation]:
         except UsageError as error:
             raise CorpusError(f"{path} line {number}: {error}") from error
     if not conversations:
-        raise CorpusError(f'{path} has no conversations: each line must be an object with the field "messages"')
+        raise CorpusError(f'{path} is empty, but must have one object with the field "messages" in each line')
     return conversations
 
 
 def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the JSON objects of a file of JSON lines, each with the number of its line; empty lines are skipped.
 
-    `content` is a noun for error messages that says what the file should hold, such as "conversations". If
-    `ignore_incomplete` is True, a last line that has no line end and is not JSON is skipped: a program that is killed
-    while it writes leaves such a line. Raises CorpusError if the file cannot be read, or a line is not a JSON object.
+    `content` is a noun for error messages that says what the file should hold, such as "conversations". A program that
+    is killed while it writes leaves a last line that has no line end and is not JSON; such a line is skipped if
+    `ignore_incomplete` is True. Raises CorpusError if the file cannot be read, or if a line is not a JSON object.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -139,16 +145,16 @@ def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -
 
 
 def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> None:
-    """Writes conversations to a file of JSON lines, atomically: after an error, no incomplete file is left."""
+    """Writes conversations to a file of JSON lines. After an error, the file is as it was before."""
     write_objects(path, ({"messages": as_json(conversation)} for conversation in conversations))
 
 
 def write_objects(path: str | Path, objects: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON objects to a file, one in each line, atomically: after an error, no incomplete file is left."""
+    """Writes JSON objects to a file, one in each line. After an error, the file is as it was before."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(map(json_line, objects))
 
 
 def json_line(value: Mapping[str, Any]) -> str:
-    """Returns a JSON object as one line of a file of JSON lines, with its line end."""
+    """Returns a JSON object as a line of a file of JSON lines, with the line end."""
     return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,8 +1,8 @@
-"""Supervised fine-tuning: a language model learns to predict the assistant's messages in conversations.
+"""Supervised fine-tuning (SFT): a language model learns to predict the assistant's messages in conversations.
 
 The loss is that of language modelling, but only the tokens that the assistant produces count (Ouyang et al. 2022,
-section 3.5). Documents of the text on which the language model was trained before can be mixed in ("replay"), so that
-the model does not forget them.
+section 3.5). The model forgets less of the text on which it was trained before if some documents of this text are mixed
+with the conversations. This is called replay.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FINE_TUNING = TrainConfig(
 
 
 class WeightedStream(NamedTuple):
-    """A token stream with T tokens, and the weight of each token in the loss."""
+    """A token stream of T tokens, with the weight of each token in the loss."""
 
     stream: TokenStream
     weights: NDArray[np.float32]
-    """(T,)"""
+    """The weights (T,)."""
 
 
 def fine_tune(
@@ -59,14 +59,14 @@ def fine_tune(
 ) -> Predictor:
     """Trains a copy of a language model on the assistant's messages of conversations, and returns the trained copy.
 
-    `base` is a predictor, that is, a language model with its tokenizer; it is not changed. Tokens of the chat template
-    are added to its copy if they are missing. `valid` holds other conversations: training stops early if the loss on
-    them no longer falls. `replay` holds documents of the text on which `base` was trained; about the share
-    `replay_share` of the tokens to learn from is taken from them. They have the weight `replay_weight` in the loss, and
-    the tokens of the assistant have weight 1. As all tokens of a text count, but less than half of a conversation, the
-    text would outweigh the conversations with weight 1 too. `training` changes some of the default settings
-    FINE_TUNING. Raises ConfigurationError if `base` is not a neural network of lmzoo, and CorpusError if no message of
-    `conversations` or of `valid` is by the assistant.
+    `base` is a predictor, that is, a language model with its tokenizer; it is not changed. If the tokens of the chat
+    template are missing in the copy, they are added. `valid` holds different conversations, for early stopping:
+    training stops if the loss on them no longer falls. `replay` holds documents of the text on which `base` was
+    trained; about the share `replay_share` of the tokens to learn from is taken from them. In the loss, these tokens
+    have the weight `replay_weight`, and the tokens of the assistant have weight 1. A weight below 1 is needed because
+    all tokens of a document count, but less than half of those of a conversation. `training` changes some of the
+    default settings FINE_TUNING. Raises ConfigurationError if `base` is not a neural network of lmzoo, and CorpusError
+    if no message of `conversations` or of `valid` is by the assistant.
     """
     check_share(replay_share=replay_share)
     check_at_least(0, replay_weight=replay_weight)
@@ -94,12 +94,15 @@ def fine_tune(
 def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> WeightedStream:
     """Returns the token ids of conversations in one stream, in which each conversation is a document ended by EOT.
 
-    The tokens that the assistant produces have weight 1 in the loss, and all others have weight 0. Raises CorpusError
-    if no message is by the assistant.
+    The tokens that the assistant produces have weight 1 in the loss, and all other tokens have weight 0. Raises
+    CorpusError if no message is by the assistant.
     """
     rendered = [render(conversation, tokenizer) for conversation in conversations]
     if not any(weights.any() for _, weights in rendered):
-        raise CorpusError("none of the conversations has a message by the assistant, so nothing can be learned")
+        raise CorpusError(
+            f"none of the conversations has a message by the assistant, so nothing can be learned from these "
+            f"{len(conversations)}: add replies of the assistant"
+        )
     ids = np.concatenate([np.append(ids, EOT) for ids, _ in rendered]).astype(np.int32)
     weights = np.concatenate([np.append(weights, 0) for _, weights in rendered]).astype(np.float32)
     return WeightedStream(TokenStream(ids), weights)
@@ -110,8 +113,8 @@ def _with_replay(
 ) -> WeightedStream:
     """Returns `train` followed by random documents of `replay`, whose tokens have the given weight in the loss.
 
-    Documents are appended until the appended tokens are at least the share `share` of all tokens of the result. If
-    `share` is 1, all documents of `replay` are appended once.
+    Documents are appended until they make up at least the share `share` of all tokens of the result. If `share` is 1,
+    each document of `replay` is appended once.
     """
     documents = list(replay.documents())
     missing = len(train.stream) * share / (1 - share) if share < 1 else len(replay)

@@ -1,22 +1,25 @@
-"""A generated set of instructions with answers that a program can check, for learning to chat on a small scale.
+"""Generated instructions whose correct answers are known, for learning to chat on a small scale.
 
-Each task is a question about words that stand in the prompt, such as
+Each instruction is a task about words that stand in the prompt. These are examples, with their correct answers:
 
     last word of: light upon waters         waters
     backwards: light upon waters            waters upon light
     lamb red, goat blue. goat?              blue
     spell: lamb goat                        l a m b, g o a t
 
-The words are those of the text that the base model was trained on. A tenth of them are held out: they occur in no
-prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn
-the task rather than the prompts. So that it learns to copy words that it has never seen, half of the words in training
-prompts are made up: the beginning of one word and the end of another. The exception is spelling: a model with a
-byte-pair tokenizer cannot see the letters of a token, so it has to learn the spelling of each word by heart. A prompt
-for spelling has two words. Training and test prompts are made of the same words, but a pair of words in a test prompt,
-in its order, is in no demonstration.
+The words are those of the text on which the base model was trained. A tenth of them are held out: they occur in no
+prompt of the training set, and the prompts of the test set are made of them alone. A model therefore has to learn the
+tasks rather than the prompts. To succeed, it must learn to copy words that it has never seen. This is why half of the
+words in training prompts are made up of the beginning of one word and the end of another. The exception is spelling: a
+model with a byte-pair tokenizer cannot see the letters of a token, so it has to learn the spelling of each word by
+heart. A prompt for spelling has two words. The test set has the same words as the training set here, but no training
+prompt has the same two words in the same order as a test prompt.
 
-The demonstrations, from which a model is fine-tuned, are correct, but their manner is mixed: some are polite, some are
-long-winded. So a model that imitates them answers in all manners, and rankings can teach it to prefer one.
+A demonstration is a conversation in which the assistant replies correctly; a model is fine-tuned on demonstrations.
+Their style is mixed: some replies are polite, some are long-winded. A model that imitates them replies in all styles,
+and rankings can teach it to prefer one.
+
+The judge is a program that grades replies. It knows the correct answers.
 """
 
 from __future__ import annotations
@@ -33,12 +36,12 @@ from lmzoo.errors import CorpusError
 
 _NUMBERS = ("one", "two", "three", "four", "five", "six")
 _N_SPELLED = 300
-"""Number of words to spell; a model learns their letters by heart."""
+"""Number of different words in the prompts for spelling. A model has to learn the letters of each by heart."""
 _POLITE = "verily, "
 _LONG = "I say unto thee "
-MANNERS = ("", _POLITE, _LONG, _POLITE + _LONG)
-"""The four texts, each with the same probability, that precede the answer in a demonstration: nothing, a polite word,
-a long-winded phrase, or both."""
+STYLES = ("", _POLITE, _LONG, _POLITE + _LONG)
+"""The four styles of the replies in demonstrations, as the text before the answer: nothing, a polite word, a phrase
+that makes the reply long-winded, or both. All have the same probability."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Instruction:
     task: str
     """Name of the task, such as "reverse"."""
     prompt: str
+    """Text of the user's message."""
     answer: str
+    """The correct answer. A reply is correct if it is this text, possibly after one of the `STYLES`."""
 
     @property
     def conversation(self) -> Conversation:
-        """The prompt as a conversation that waits for the reply of the assistant."""
+        """The prompt as a conversation of one message, to which the assistant has not replied yet."""
         return (user(self.prompt),)
 
 
@@ -60,18 +65,18 @@ class Instruction:
 class Words:
     """The words of which prompts are made."""
 
-    prompts: Sequence[str]
-    """Words of most tasks, in the order of their frequency."""
+    general: Sequence[str]
+    """The words of all tasks but spelling, in the order of their frequency; made-up words come last."""
     spelled: Sequence[str]
-    """Short words, to be spelled."""
+    """The words to be spelled, which are short."""
 
 
 def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
     """Returns the words for training prompts, and the words for test prompts.
 
-    The test words are every tenth word of `texts`, by frequency. The training words are the other words of `texts`, and
-    as many made-up words. Words have 3 to 8 letters, all in lower case, and those of `texts` occur in them at least
-    twice. Raises CorpusError if there are fewer than 200 of them.
+    The words of `texts` that are used have 3 to 8 letters, all in lower case, and occur at least twice. In the order of
+    their frequency, every tenth is a test word. The others are training words, together with as many made-up words.
+    Raises CorpusError if `texts` have fewer than 200 such words.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,8}\b", text))
     words = sorted((word for word, n in counts.items() if n > 1), key=lambda word: (-counts[word], word))
@@ -85,9 +90,10 @@ def word_lists(texts: Iterable[str]) -> tuple[Words, Words]:
 
 
 def _made_up(words: Sequence[str], real: Container[str]) -> list[str]:
-    """Returns as many made-up words as there are `words`: the beginning of one of them and the end of another.
+    """Returns as many made-up words as there are `words`.
 
-    Made-up words have 3 to 8 letters, as `words` do, and none is in `real`.
+    A made-up word is the beginning of one word and the end of a word that is usually a different one. It has 3 to 8
+    letters, as `words` have, and is not in `real`.
     """
     rng = np.random.default_rng(0)
     found: list[str] = []
@@ -110,39 +116,39 @@ def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int
 
 
 def _repeat(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    text = " ".join(_several(rng, words.prompts, 2, 4))
+    text = " ".join(_several(rng, words.general, 2, 4))
     return f"say: {text}", text
 
 
 def _first(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 2, 5)
+    picked = _several(rng, words.general, 2, 5)
     return f"first word of: {' '.join(picked)}", picked[0]
 
 
 def _last(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 2, 5)
+    picked = _several(rng, words.general, 2, 5)
     return f"last word of: {' '.join(picked)}", picked[-1]
 
 
 def _reverse(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 2, 3)
+    picked = _several(rng, words.general, 2, 3)
     return f"backwards: {' '.join(picked)}", " ".join(reversed(picked))
 
 
 def _count(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 1, len(_NUMBERS))
+    picked = _several(rng, words.general, 1, len(_NUMBERS))
     return f"how many words: {' '.join(picked)}", _NUMBERS[len(picked) - 1]
 
 
 def _look_up(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    picked = _several(rng, words.prompts, 4, 6)
+    picked = _several(rng, words.general, 4, 6)
     pairs = list(zip(picked[::2], picked[1::2], strict=False))
     name, thing = pairs[rng.integers(len(pairs))]
     return f"{', '.join(f'{a} {b}' for a, b in pairs)}. {name}?", thing
 
 
 def _contains(rng: np.random.Generator, words: Words) -> tuple[str, str]:
-    *listed, other = _several(rng, words.prompts, 3, 5)
+    *listed, other = _several(rng, words.general, 3, 5)
     is_in = bool(rng.integers(2))
     asked = listed[rng.integers(len(listed))] if is_in else other
     return f"is {asked} in: {' '.join(listed)}", "yes" if is_in else "no"
@@ -163,7 +169,7 @@ TASKS: dict[str, Callable[[np.random.Generator, Words], tuple[str, str]]] = {
     "contains": _contains,
     "spell": _spell,
 }
-"""The tasks by name: functions that return a random prompt and its answer."""
+"""The tasks by name: functions that return a random prompt and its correct answer."""
 PRACTISED = (*TASKS, "repeat", "reverse", "look up")
 """The tasks of demonstrations. The hardest ones, in which several words are copied or one is found, come twice."""
 
@@ -189,14 +195,14 @@ def instructions(
 def demonstrations(
     instructions: Sequence[Instruction], rng: np.random.Generator, second_turn: float = 0.25
 ) -> list[Conversation]:
-    """Returns conversations in which the assistant answers instructions correctly, in a random manner.
+    """Returns conversations in which the assistant replies to instructions correctly, each time in a random style.
 
     A conversation has one instruction or, with probability `second_turn`, two.
     """
     conversations: list[Conversation] = []
     turns: list[Conversation] = []
     for instruction in instructions:
-        reply = MANNERS[rng.integers(len(MANNERS))] + instruction.answer
+        reply = STYLES[rng.integers(len(STYLES))] + instruction.answer
         turns.append((*instruction.conversation, assistant(reply)))
         if len(turns) == 2 or rng.random() >= second_turn:
             conversations.append(tuple(message for turn in turns for message in turn))
@@ -206,20 +212,23 @@ def demonstrations(
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement of a program about a reply to an instruction: correctness, politeness and length."""
+    """What the judge, a program, finds out about a reply to an instruction."""
 
     correct: bool
+    """True if the reply is the correct answer, possibly after one of the `STYLES`."""
     polite: bool
+    """True if the reply begins with a polite word."""
     n_words: int
+    """Number of words of the reply."""
 
     @property
-    def score(self) -> float:
+    def grade(self) -> float:
         """The grade of the reply: 2 if it is correct, plus 1 if it is polite, minus 0.05 per word."""
         return 2.0 * self.correct + 1.0 * self.polite - 0.05 * self.n_words
 
 
 def judge(instruction: Instruction, reply: str) -> Verdict:
-    """Grades a reply: a correct answer counts most, then a polite manner, then a short text."""
+    """Judges a reply to an instruction. For the grade, correctness counts most, then politeness, then brevity."""
     polite = reply.startswith(_POLITE)
-    answer = reply.removeprefix(_POLITE).removeprefix(_LONG)
-    return Verdict(answer == instruction.answer, polite, len(reply.split()))
+    content = reply.removeprefix(_POLITE).removeprefix(_LONG)
+    return Verdict(content == instruction.answer, polite, len(reply.split()))

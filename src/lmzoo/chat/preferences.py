@@ -1,16 +1,17 @@
-"""Rankings of replies, as people or programs give them, and their files.
+"""Rankings of replies by people or programs, and their files.
 
-A file of rankings has one JSON object per line. The replies to a prompt are ranked from the best to the worst, or two
-replies are compared:
+A file of rankings has one JSON object per line. It either ranks the replies to a prompt from the best to the worst
+("ranking"), or compares two replies ("chosen" is the better one, "rejected" the worse one):
 
     {"prompt": [{"role": "user", "content": "say: light"}], "ranking": ["verily, light", "light", "dark"]}
     {"prompt": [{"role": "user", "content": "say: light"}], "chosen": "verily, light", "rejected": "dark"}
 
-"tie": true says that the two replies of a comparison are equally good, and "rater" names who ranked or compared the
-replies. If a rater judges the same replies again, the later line counts and the earlier one is ignored.
+Two fields are optional. "tie": true says that the two replies of a comparison are equally good, and "rater" names the
+person or program that ranked the replies. If a rater ranks the same replies again, the later line counts and the
+earlier one is ignored.
 
-Comparisons in the format of the library TRL can be read, too: "prompt" may be a string, and "chosen" and "rejected" may
-be lists with one message of the assistant.
+Comparisons in the format of the library TRL (Transformer Reinforcement Learning) can be read, too: there, "prompt" may
+be a string, and "chosen" and "rejected" may be lists with one message of the assistant.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ from lmzoo.system.json_files import parse_json
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranking of several replies to one prompt."""
+    """A ranking of two or more replies to one prompt."""
 
     prompt: Conversation
     """The conversation before the reply; its last message is by the user."""
     replies: tuple[str, ...]
-    """At least two different replies, the best first."""
+    """The replies, all different, the best first."""
     tie: bool = False
     """True if the replies are equally good; only a comparison of two replies can be a tie."""
     rater: str = ""
@@ -55,19 +56,19 @@ class Ranking:
         if len(set(self.replies)) < 2 or len(set(self.replies)) < len(self.replies):
             raise UsageError(f"a ranking must have at least two replies, all different, got {list(self.replies)}")
         if self.tie and len(self.replies) != 2:
-            raise UsageError(f"only two replies can be a tie, got {len(self.replies)}")
+            raise UsageError(f"a tie must have exactly two replies, got {len(self.replies)}: compare two at a time")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """All pairs of replies as (better reply, worse reply); no pair if the replies are equally good."""
+        """All pairs of replies as (better reply, worse reply); [] if the replies are equally good."""
         return [] if self.tie else list(combinations(self.replies, 2))
 
 
 def read_rankings(path: str | Path) -> list[Ranking]:
-    """Reads a file of rankings in JSON lines; if a rater ranked the same replies several times, the last time counts.
+    """Reads a file of rankings in JSON lines. If a rater ranked the same replies several times, the last time counts.
 
-    Raises CorpusError if the file is missing or not UTF-8, and, with the number of the line, if a line is not a
-    ranking. An incomplete last line, which a killed program leaves, is ignored.
+    An incomplete last line, which a killed program leaves, is ignored. Raises CorpusError if the file is missing or not
+    UTF-8, or if a line is not a ranking; the message then names the line.
     """
     path = Path(path)
     found: dict[object, Ranking] = {}
@@ -83,10 +84,10 @@ def read_rankings(path: str | Path) -> list[Ranking]:
 
 
 def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
-    """Appends rankings to a file; when the function returns, they are on the disk.
+    """Appends rankings to a file. When the function returns, they are on the disk.
 
-    Several programs may append to the same file at the same time. An incomplete last line, which a killed program
-    leaves, is removed first.
+    Several programs may append to the same file at the same time. If the file ends with an incomplete line, which a
+    killed program leaves, this line is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,14 +101,14 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
 
 
 def write_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
-    """Writes rankings to a new file, or replaces a file: after an error, no incomplete file is left."""
+    """Writes rankings to a file, whose earlier content is replaced. After an error, the file is as it was before."""
     write_objects(path, map(_as_json, rankings))
 
 
 def _complete_part(data: bytes) -> tuple[int, str]:
     """Returns how many bytes at the start of `data` are complete lines of JSON, and the text to write after them.
 
-    That text is the missing line end if the last line is complete except for it, or else "".
+    The text is a line end if only the line end of the last line is missing, or else "".
     """
     end = data.rfind(b"\n") + 1
     try:
@@ -118,11 +119,11 @@ def _complete_part(data: bytes) -> tuple[int, str]:
 
 
 def agreement(rankings: Sequence[Ranking]) -> tuple[float, int] | None:
-    """Returns how often two raters who compared the same two replies agree, and how many such cases there are.
+    """Returns how often two raters who compared the same two replies agree, and the number of cases.
 
-    A case is one pair of replies compared by one pair of raters. The first number is the share of all cases in which
-    both raters prefer the same reply, or both call the replies equally good. Returns None if there is no case. Rankings
-    of more than two replies are not counted.
+    A case is a pair of raters who compared the same two replies, so three raters of the same replies are three cases.
+    The first number is the share of cases in which both raters prefer the same reply, or both call the replies equally
+    good. Rankings of more than two replies are not counted. Returns None if there is no case.
     """
     votes: dict[object, dict[str, str | None]] = {}
     for ranking in rankings:
@@ -155,11 +156,13 @@ def _parse(entry: dict[str, Any]) -> Ranking:
     prompt = entry.get("prompt")
     conversation = (user(prompt),) if isinstance(prompt, str) else parse_messages(prompt, "prompt")
     if conversation[-1].role != "user":
-        raise UsageError('the last message of "prompt" must be by the user')
-    texts = entry["ranking"] if "ranking" in entry else [entry.get("chosen"), entry.get("rejected")]
-    if not isinstance(texts, list):
+        raise UsageError(
+            f'the last message of "prompt" must be by the user, got a message by the {conversation[-1].role}'
+        )
+    replies = entry["ranking"] if "ranking" in entry else [entry.get("chosen"), entry.get("rejected")]
+    if not isinstance(replies, list):
         raise UsageError('"ranking" must be a list of replies, the best first')
-    ranking = Ranking(conversation, tuple(map(_reply, texts)))
+    ranking = Ranking(conversation, tuple(map(_reply, replies)))
     tie, rater = entry.get("tie", False), entry.get("rater", "")
     if not isinstance(tie, bool) or not isinstance(rater, str):
         raise UsageError('"tie" must be true or false, and "rater" a string')
@@ -171,5 +174,5 @@ def _reply(value: Any) -> str:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0].get("content")
     if not isinstance(value, str):
-        raise UsageError('replies must be strings, in "chosen" and "rejected" or in "ranking"')
+        raise UsageError('there must be two replies in "chosen" and "rejected", or a list of replies in "ranking"')
     return value

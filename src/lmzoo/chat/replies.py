@@ -18,18 +18,20 @@ from lmzoo.tokenizers import Tokenizer
 GREEDY = Decoding(temperature=0)
 """Always takes the most likely token."""
 _AT_A_TIME = 256
+"""Number of replies that are sampled together."""
 
 
 class Reply(NamedTuple):
     """A sampled reply of the assistant."""
 
     ids: NDArray[np.int32]
-    """Token ids of the reply, with the token that ends it, if it ended."""
+    """Token ids of the reply, including the token that ends it if the model ended it."""
     text: str
+    """Text of the reply."""
     ended: bool
-    """True if the model ended the reply itself; False if it was cut off after the largest number of tokens."""
+    """True if the model ended the reply itself; False if it was cut off at the largest number of tokens."""
     log_prob: float
-    """Log-probability of all tokens of the reply under the model, in nats."""
+    """Log-probability of the whole reply under the model, in nats."""
 
 
 def sample_replies(
@@ -43,9 +45,9 @@ def sample_replies(
 ) -> list[Reply]:
     """Returns one sampled reply to each prompt, of at most `max_tokens` tokens.
 
-    `tokenizer` is the one that the model was trained with, including the tokens of the chat template. `decoding` is the
-    way to choose the next token; None means sampling from the unchanged distribution. Raises ConfigurationError if
-    `tokenizer` has no chat tokens.
+    `tokenizer` is the one with which the model was trained, including the tokens of the chat template. `decoding` says
+    how the next token is chosen; None means that it is sampled from the unchanged distribution. Raises
+    ConfigurationError if `tokenizer` has no chat tokens.
     """
     end = end_id(tokenizer)
     replies: list[Reply] = []

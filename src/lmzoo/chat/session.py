@@ -1,7 +1,7 @@
-"""A conversation with a chat model: it keeps the messages, and streams each reply as pieces of text.
+"""A conversation with a chat model: a `ChatSession` keeps the messages, and yields each reply in pieces of text.
 
-Nothing here reads a keyboard or prints. Any chat model can take part that has the methods of `ChatModel`, also one
-whose template is not that of lmzoo.
+Nothing here reads a keyboard or prints. A session works with any object that has the methods of `ChatModel`, so a chat
+model may have a template different from that of lmzoo.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
 
 class ChatModel(Protocol):
-    """A model that replies in a conversation, with the template that writes conversations as token ids."""
+    """A model that replies in conversations, with its template, which writes conversations as token ids."""
 
     @property
     def context_size(self) -> int | None:
-        """Largest number of tokens that the model sees, conversation and reply together; None for no limit."""
+        """Largest number of tokens of conversation and reply together that the model sees; None if unlimited."""
         ...
 
     def prompt_ids(self, conversation: Conversation) -> NDArray[np.int32]:
-        """Returns the token ids (T,) of a conversation whose next turn is the assistant's."""
+        """Returns the token ids (T,) of a conversation, up to the start of the reply that the model is to write."""
         ...
 
     def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
-        """Shortens a conversation, by its earliest turns, so that its prompt has at most `n_tokens` tokens.
+        """Leaves out the earliest turns of a conversation, so that its `prompt_ids` are at most `n_tokens`.
 
-        The system message and the last message always stay. Returns the conversation and the number of messages that
-        were left out.
+        The system message and the last message are never left out. Returns the shortened conversation and the number of
+        messages that were left out.
         """
         ...
 
     def sample(
         self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
     ) -> Iterator[int]:
-        """Samples a reply, and yields its token ids without the one that ends it."""
+        """Samples a reply, and yields its token ids, without the id that ends it."""
         ...
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """Yields the text of a reply in pieces of whole characters, as its token ids arrive."""
+        """Yields the text of a reply in pieces of whole characters, while its token ids arrive."""
         ...
 
 
@@ -105,7 +105,7 @@ class ChatPredictor:
 
 
 def chat_model(predictor: Predictor) -> ChatPredictor | PretrainedChat:
-    """Returns the chat model of a predictor: one of lmzoo, or a pretrained one with its own template.
+    """Returns the chat model of a predictor, which may be trained by lmzoo or pretrained, with a template of its own.
 
     Raises ConfigurationError if the predictor was not trained on conversations.
     """
@@ -119,9 +119,9 @@ def chat_model(predictor: Predictor) -> ChatPredictor | PretrainedChat:
 class ChatSession:
     """A conversation with a chat model.
 
-    `system` is the text of the system message, empty for none. `decoding` says how replies are sampled, and
-    `max_tokens` limits their length. The same `seed` gives the same replies to the same messages; None gives other
-    ones each time.
+    `system` is the text of the system message; empty if there is none. `decoding` says how replies are sampled, and
+    `max_tokens` is the largest number of tokens of a reply. The same `seed` gives the same replies to the same
+    messages; with None, they differ each time.
 
         >>> session = ChatSession(ChatPredictor(predictor), seed=0)
         >>> "".join(session.reply_to("last word of: light upon waters"))
@@ -143,7 +143,8 @@ class ChatSession:
         self.decoding = decoding or Decoding()
         self.max_tokens = max_tokens
         self.n_left_out = 0
-        """Number of earliest messages that the model did not see for its last reply, because they did not fit."""
+        """Number of messages that the model did not see when it wrote its last reply, because they did not fit. They
+        are the earliest ones, apart from the system message."""
         self._rng = np.random.default_rng(seed)
         self._system: Conversation = ()
         self._turns: list[Message] = []
@@ -163,10 +164,10 @@ class ChatSession:
         self._turns = []
 
     def reply_to(self, text: str) -> Generator[str]:
-        """Adds a message by the user, and returns a generator of the model's reply, in pieces as they are sampled.
+        """Adds a message by the user, and returns a generator that samples the reply and yields it in pieces of text.
 
-        Each piece joins the messages before it is yielded, so that the text so far stays if the generator is closed, or
-        if an interrupt such as Ctrl-C occurs. Raises UsageError for a message that the template cannot write.
+        Each piece is added to `messages` before it is yielded. If the generator is closed, or is interrupted by Ctrl-C,
+        the text so far therefore stays. Raises UsageError for a message that the template of the model refuses.
         """
         message = user(text)
         tokens = self._sample([*self._turns, message])
@@ -174,7 +175,10 @@ class ChatSession:
         return self._reply(tokens)
 
     def retry(self) -> Generator[str]:
-        """Replaces the last reply by a new one, and returns it like `reply_to`; raises UsageError if there is none."""
+        """Removes the last reply, and returns a generator of a new one, like `reply_to`.
+
+        Raises UsageError if there is no reply yet.
+        """
         if not self._turns:
             raise UsageError("there is no reply yet that could be replaced: write a message first")
         tokens = self._sample(self._turns[:-1])
@@ -182,7 +186,10 @@ class ChatSession:
         return self._reply(tokens)
 
     def _sample(self, turns: list[Message]) -> Iterator[int]:
-        """Returns the token ids of a reply to a conversation, whose earliest turns are left out if it is too long."""
+        """Returns the token ids of a reply to a conversation, whose earliest turns are left out if it is too long.
+
+        They are sampled while the iterator is read.
+        """
         conversation, left_out, size = (*self._system, *turns), 0, self.model.context_size
         if size is not None:
             conversation, left_out = self.model.fitted(conversation, max(size - self.max_tokens, size // 2))
@@ -193,7 +200,7 @@ class ChatSession:
         return tokens
 
     def _reply(self, token_ids: Iterator[int]) -> Generator[str]:
-        """Adds an empty reply to the messages, and returns a generator that fills it piece by piece."""
+        """Adds an empty reply to the messages, and returns a generator that adds the reply's text to it in pieces."""
         turns, index = self._turns, len(self._turns)
         turns.append(assistant(""))
 

@@ -1,11 +1,12 @@
-"""The chat template: conversations as token ids, with weights that tell which tokens the assistant has to learn.
+"""The chat template: conversations as token ids, with weights that say which tokens a model has to learn.
 
 A message is written as the token of its role, its text, and the token for its end:
 
     <|user|> last word of: light upon waters <|end|> <|assistant|> waters <|end|>
 
-These tokens are special: no text produces them, so what a user types can never pass for a turn of somebody else. The
-text of a message is encoded with a space before it, so that its first word gets the same token as within a sentence.
+The tokens in angle brackets are special: no text is encoded as one of them, so nothing that a user types can be taken
+for a message of somebody else. The text of a message is encoded with a space before it, so that its first word gets the
+same token as within a sentence.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ class Rendered(NamedTuple):
     """A conversation as T token ids."""
 
     ids: NDArray[np.int32]
-    """(T,)"""
+    """The token ids (T,)."""
     weights: NDArray[np.float32]
-    """(T,): 1 for the tokens that the assistant has to produce, its text and the end of its message; 0 for others."""
+    """(T,): 1 for the tokens that the assistant has to produce, which are the text and the end of its messages; 0 for
+    all others."""
 
 
 def with_chat_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """Returns a tokenizer with the special tokens of the chat template; all other ids stay as they are."""
+    """Returns a tokenizer to which the special tokens of the chat template are added; earlier ids stay as they are."""
     missing = [name for name in CHAT_TOKENS if name not in tokenizer.special_tokens]
     return tokenizer.with_special_tokens(missing) if missing else tokenizer
 
@@ -49,11 +51,11 @@ def has_chat_tokens(tokenizer: Tokenizer) -> bool:
 def end_id(tokenizer: Tokenizer) -> int:
     """Returns the id of the token that ends a message.
 
-    Raises ConfigurationError if the tokenizer has no chat tokens, because it belongs to a model that cannot chat.
+    Raises ConfigurationError if the tokenizer has no chat tokens: its model was not trained on conversations.
     """
     if not has_chat_tokens(tokenizer):
         raise ConfigurationError(
-            "this model has no chat template, because it was not trained on conversations: train one with lmzoo align"
+            "this model cannot chat, because it was not trained on conversations: train a chat model with lmzoo align"
         )
     return tokenizer.special_tokens[END]
 
@@ -78,16 +80,16 @@ def render_prompt(conversation: Conversation, tokenizer: Tokenizer) -> NDArray[n
 
 
 class RenderedReply(NamedTuple):
-    """A prompt with a reply as T token ids."""
+    """A prompt followed by a reply, as T token ids."""
 
     ids: NDArray[np.int32]
-    """(T,)"""
+    """The token ids (T,)."""
     start: int
     """Position of the first token of the reply."""
 
     @property
-    def answer(self) -> NDArray[np.int32]:
-        """The token ids of the reply, its end included."""
+    def reply(self) -> NDArray[np.int32]:
+        """The token ids of the reply, including the token for its end."""
         return self.ids[self.start :]
 
     @property
@@ -97,10 +99,10 @@ class RenderedReply(NamedTuple):
 
 
 def render_reply(prompt: Conversation, reply: str, tokenizer: Tokenizer) -> RenderedReply:
-    """Returns a prompt and a complete reply of the assistant as token ids."""
+    """Returns a prompt followed by a complete reply of the assistant, as token ids."""
     before = render_prompt(prompt, tokenizer)
-    answer = np.append(encode_message(reply, tokenizer), np.int32(end_id(tokenizer)))
-    return RenderedReply(np.concatenate([before, answer]), len(before))
+    ids = np.append(encode_message(reply, tokenizer), np.int32(end_id(tokenizer)))
+    return RenderedReply(np.concatenate([before, ids]), len(before))
 
 
 def encode_message(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
@@ -118,9 +120,9 @@ def decode_message(ids: ArrayLike, tokenizer: Tokenizer) -> str:
 def fitted(conversation: Conversation, tokenizer: Tokenizer, n_tokens: int) -> tuple[Conversation, int]:
     """Shortens a conversation to at most `n_tokens` tokens by leaving out its earliest turns.
 
-    A turn is a message of the user with the replies to it. A system message and the last message are always kept, even
-    if these two alone have more than `n_tokens` tokens. Returns the shortened conversation and the number of messages
-    that were left out.
+    A turn is a message of the user together with the reply to it. The system message and the last message are never
+    left out, even if these two alone have more than `n_tokens` tokens. Returns the shortened conversation and the
+    number of messages that were left out.
     """
     first = 1 if conversation[0].role == "system" else 0
     system, rest = conversation[:first], conversation[first:]

@@ -1,6 +1,7 @@
-"""Functions that all stages of training a chat model share.
+"""Functions that several stages of training a chat model use.
 
-They prepare the language model from which a stage starts, and join the trained network with its tokenizer again.
+They prepare the language model from which a stage starts, run the training, and join the trained network with its
+tokenizer again.
 """
 
 from __future__ import annotations
@@ -25,18 +26,15 @@ from lmzoo.system.provenance import machine, versions
 
 
 def is_neural(species: str) -> bool:
-    """Returns True if models of the species `species` are neural networks of lmzoo, which can learn from conversations.
+    """Returns True if a species, such as "ngram" or "lstm", is a neural network of lmzoo.
 
-    A species is a kind of model in the zoo, such as "ngram" or "lstm".
+    Only neural networks can learn from conversations.
     """
     return isinstance(zoo.create(species, 2), NeuralLM)
 
 
 def neural_model(predictor: Predictor) -> NeuralLM:
-    """Returns the language model of a predictor, which is a language model with its tokenizer.
-
-    Raises ConfigurationError if the model is not a neural network of lmzoo.
-    """
+    """Returns the language model of a predictor; raises ConfigurationError unless it is a neural network of lmzoo."""
     if not isinstance(predictor.model, NeuralLM):
         raise ConfigurationError(
             f"'{predictor.species}' cannot learn from conversations, because it is not a neural network of lmzoo: "
@@ -48,7 +46,7 @@ def neural_model(predictor: Predictor) -> NeuralLM:
 def with_chat_vocabulary(base: Predictor) -> Predictor:
     """Returns a copy of a predictor whose tokenizer and network have the tokens of the chat template.
 
-    A predictor that has them already is returned unchanged.
+    If the predictor has them already, it is returned itself.
     """
     model, tokenizer = neural_model(base), with_chat_tokens(base.tokenizer)
     n_new = tokenizer.vocab_size - base.tokenizer.vocab_size
@@ -60,9 +58,9 @@ def with_chat_vocabulary(base: Predictor) -> Predictor:
 def timed_run(
     training: Training[Any], fingerprint: str, checkpoint: Checkpoint | None, on_progress: OnProgress | None
 ) -> tuple[int, float]:
-    """Runs a training, and returns the number of tokens that were read and its duration in seconds.
+    """Runs `training`, and returns the number of tokens that the network read and the duration in seconds.
 
-    Both include the time before an interruption. The arguments are those of `Training.run`.
+    Both include what was done before an interruption. The other arguments are those of `Training.run`.
     """
     started = time.perf_counter()
     n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
@@ -74,9 +72,9 @@ def tuned_predictor(
 ) -> Predictor:
     """Joins a network that was trained in one stage with its tokenizer, and returns the result as a chat model.
 
-    `parent` is the model with its tokenizer from which the stage started; its tokenizer has the chat tokens. `species`
-    is the kind of chat model: "gpt-3.5", "chat" or "gpt-4". `n_tokens_read`, `seed` and `seconds` are the number of
-    tokens that the network read in this stage, its random seed and its duration. Nothing is written to disk.
+    `parent` is the predictor from which the stage started; its tokenizer has the chat tokens. `species` is the species
+    of the result: "gpt-3.5", "chat" or "gpt-4". `n_tokens_read`, `seed` and `seconds` are facts of the stage for the
+    provenance: the number of tokens that the network read, the random seed and the duration.
     """
     model = neural_model(parent)
     was_tuned = zoo.card(parent.species).learns_from == "conversations"

@@ -1,4 +1,4 @@
-"""Voting: people compare two replies to a prompt, without knowing which model wrote them."""
+"""Voting: people compare two replies to a prompt. In runs of `lmzoo align`, the fine-tuned model wrote both replies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from lmzoo.errors import CorpusError, UsageError
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prompt and two replies to it, for people to say which reply is better."""
+    """A prompt and two replies to it, of which people say which one is better."""
 
     prompt: Conversation
+    """The conversation before the reply; its last message is by the user."""
     first: str
+    """The reply that is shown first."""
     second: str
+    """The reply that is shown second."""
 
     def vote(self, choice: str, rater: str) -> Ranking:
-        """Returns the vote of a rater as a ranking; `choice` is "1", "2" or "tie"."""
+        """Returns a vote as a ranking of the two replies.
+
+        `choice` is "1" or "2" if the first or the second reply is better, and "tie" if they are equally good. `rater`
+        is the name of the person. Raises UsageError for any other choice.
+        """
         if choice not in ("1", "2", "tie"):
             raise UsageError(f"a vote must be 1, 2 or tie, got {choice!r}")
         replies = (self.second, self.first) if choice == "2" else (self.first, self.second)
@@ -36,7 +43,10 @@ def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> No
 
 
 def read_comparisons(path: str | Path) -> list[Comparison]:
-    """Reads a file of comparisons; raises CorpusError, with the number of the line, if the file is damaged."""
+    """Reads a file of comparisons, as `write_comparisons` writes it.
+
+    Raises CorpusError if the file cannot be read, or if a line is not a comparison; the message then names the line.
+    """
     path = Path(path)
     found: list[Comparison] = []
     for number, entry in read_objects(path, "comparisons"):
@@ -45,9 +55,9 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
         except UsageError as error:
             raise CorpusError(f"{path} line {number}: {error}") from error
         if not isinstance(replies, list) or len(replies) != 2 or not all(isinstance(reply, str) for reply in replies):
-            raise CorpusError(f'{path} line {number}: "replies" must be a list of two strings')
+            raise CorpusError(f'{path} line {number}: "replies" must be a list of two strings, got {replies!r:.60}')
         if replies[0] == replies[1]:
-            raise CorpusError(f"{path} line {number}: the two replies are equal, so there is nothing to compare")
+            raise CorpusError(f"{path} line {number}: the two replies are equal, but they must differ to be compared")
         if prompt[-1].role != "user":
             raise CorpusError(f'{path} line {number}: the last message of "prompt" must be by the user')
         found.append(Comparison(prompt, *replies))
@@ -57,9 +67,9 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
 def open_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:
     """Returns the comparisons on which a rater has not voted yet, in a random order.
 
-    In about half of them, chosen at random, the first and the second reply are swapped. Order and swaps are determined
-    by `rater`, the name of the rater: an interrupted session goes on where it ended, and other raters see another
-    order.
+    In about half of them, chosen at random, the first and the second reply are swapped. The order and the swaps depend
+    only on `rater`, the name of the rater. An interrupted session therefore continues where it ended, and different
+    raters see different orders. `votes` are the votes of all raters so far.
     """
     done = {(vote.prompt, frozenset(vote.replies)) for vote in votes if vote.rater == rater}
     seed = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""A session in which one person votes: the comparisons one after the other, with each vote saved at once."""
+"""A session in which one person votes on comparisons, one after the other; each vote is saved immediately."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from lmzoo.errors import UsageError
 
 
 class VotingSession:
-    """The votes of one rater on several comparisons, which are appended to the file `votes`, each at once.
+    """A session in which one rater votes on comparisons.
 
-    `comparisons` are shown in the given order; `rater` is the name of the person.
+    `comparisons` are shown in the given order. `votes` is the file to which each vote is appended immediately, and
+    `rater` is the name of the rater.
     """
 
     def __init__(self, comparisons: Sequence[Comparison], votes: Path, rater: str) -> None:
@@ -23,12 +24,15 @@ class VotingSession:
 
     @property
     def current(self) -> Comparison | None:
-        """The comparison to vote on; None if there are no more."""
+        """The comparison to vote on; None if all have been shown."""
         return self._waiting[-1] if self._waiting else None
 
     @property
     def n_left(self) -> int:
-        """Number of comparisons without a vote, the current one included."""
+        """Number of comparisons that are still to be shown in this session, including the current one.
+
+        A comparison that was skipped is not shown again, so it is not counted, although it has no vote.
+        """
         return len(self._waiting)
 
     @property
@@ -37,9 +41,10 @@ class VotingSession:
         return len(self._voted)
 
     def vote(self, choice: str) -> None:
-        """Saves a vote on the current comparison, "1", "2" or "tie", and returns when it is on the disk.
+        """Saves a vote on the current comparison, and returns when the vote is on the disk.
 
-        Raises UsageError for another choice, and if there is no comparison left.
+        `choice` is "1" or "2" if the first or the second reply is better, and "tie" if they are equally good. Raises
+        UsageError for any other choice, and if there is no comparison left.
         """
         if self.current is None:
             raise UsageError("there is no comparison left to vote on")
@@ -47,15 +52,16 @@ class VotingSession:
         self._voted.append(self._waiting.pop())
 
     def skip(self) -> None:
-        """Leaves the current comparison without a vote; raises UsageError if there is none left."""
+        """Goes on to the next comparison without a vote; raises UsageError if there is no comparison left."""
         if self.current is None:
             raise UsageError("there is no comparison left to skip")
         self._waiting.pop()
 
     def undo(self) -> None:
-        """Makes the last comparison with a vote the current one again; its next vote replaces the one in the file.
+        """Makes the comparison of the last vote the current one again, so that the rater can vote anew.
 
-        Raises UsageError if no vote was given in this session.
+        The earlier vote stays in the file, and does not count after the new one. Raises UsageError if there is no vote
+        in this session.
         """
         if not self._voted:
             raise UsageError("there is no vote in this session that could be undone")

@@ -25,7 +25,7 @@ def read_line(prompt: str) -> str | None:
     """Reads one line of standard input, without its line end; returns None at the end of the input.
 
     At a terminal, the prompt is shown and the line can be edited. From a pipe, the prompt and the line are printed on
-    stderr, so that stdout holds answers only. Raises UsageError for a line that is not UTF-8 or longer than 1 MiB.
+    stderr, so that stdout has the results only. Raises UsageError for a line that is not UTF-8 or longer than 1 MiB.
     """
     if is_interactive() and sys.stdout.isatty():
         with contextlib.suppress(ImportError):
@@ -42,7 +42,7 @@ def read_line(prompt: str) -> str | None:
     if not raw:
         return None
     if len(raw) > _MAX_LINE:
-        raise UsageError(f"a line of the input is longer than {_MAX_LINE:,} bytes")
+        raise UsageError(f"a line of the input has more than {_MAX_LINE:,} bytes: divide it into shorter lines")
     try:
         line = _checked(raw if isinstance(raw, str) else raw.decode("utf-8")).rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -105,5 +105,5 @@ def _checked(line: str) -> str:
     try:
         line.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the input is not UTF-8 (character {error.start} of a line)") from error
+        raise UsageError(f"the input is not UTF-8 (character {error.start} of a line): convert it to UTF-8") from error
     return line

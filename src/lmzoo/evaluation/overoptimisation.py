@@ -3,10 +3,12 @@
     R(d) = R_0 + d (a - b log d)      reinforcement learning
     R(d) = R_0 + d (a - b d)          best of n replies
 
-d is the square root of the KL divergence from the model before the optimisation, in nats, and R_0 is the reward of that
-model. The forms are those of Gao et al. (2022, section 3), who measure rewards relative to R_0. A reward model stands
-for a judge. The reward of the judge rises at first and falls later, when replies exploit the errors of the reward
-model.
+R is the mean reward that the reward model gives to replies, or the mean grade that a judge gives to them. d is the
+square root of the Kullback-Leibler (KL) divergence, in nats, from the model before the optimisation, and R_0 is the
+reward or grade of that model. The forms are those of Gao et al. (2022, section 3), who measure rewards relative to R_0.
+
+A reward model learns to imitate a judge. When a model is optimised for its rewards, the grade of the judge rises at
+first. It falls later, when replies exploit the errors of the reward model. This is called over-optimisation.
 """
 
 from __future__ import annotations
@@ -29,26 +31,26 @@ _N_RESAMPLES = 500
 
 @dataclass(frozen=True)
 class RewardCurve:
-    """A curve of the reward against the distance d, the square root of the KL divergence, fitted to measurements."""
+    """A curve of rewards or grades against d, the square root of the KL divergence, fitted to measurements."""
 
     form: Form
     start: float
-    """Reward R_0 at distance 0."""
+    """Reward or grade R_0 at d = 0."""
     gain: float
-    """Coefficient a: how fast the reward rises at first."""
+    """Coefficient a: how fast the curve rises at first."""
     loss: float
     """Coefficient b: how fast the rise slows down and turns into a fall."""
     r_squared: float
-    """Share of the variance of the measured rewards that the curve explains."""
+    """Share of the variance of the measurements that the curve explains."""
 
-    def __call__(self, distances: ArrayLike) -> NDArray[np.float64]:
-        """Returns the rewards of the curve at an array of distances of any shape."""
-        distances = np.asarray(distances, np.float64)
-        return self.start + distances * self.gain - _loss_term(distances, self.form) * self.loss
+    def __call__(self, roots: ArrayLike) -> NDArray[np.float64]:
+        """Returns the rewards or grades of the curve for an array of values of d, of any shape."""
+        roots = np.asarray(roots, np.float64)
+        return self.start + roots * self.gain - _loss_term(roots, self.form) * self.loss
 
     @property
     def peak(self) -> float | None:
-        """The distance at which the reward is highest; None if the curve has no maximum above distance 0."""
+        """The value of d at which the curve is highest; None if the curve has no maximum at a d above 0."""
         if self.loss <= 0 or (self.form == "best of n" and self.gain <= 0):
             return None
         ratio = self.gain / self.loss
@@ -58,11 +60,12 @@ class RewardCurve:
 
 
 def fit_reward_curve(kl: ArrayLike, rewards: ArrayLike, form: Form) -> RewardCurve | None:
-    """Fits a curve to n measured rewards by least squares.
+    """Fits a curve to n measured rewards or grades by least squares.
 
-    `kl` (n,): KL divergence from the model before the optimisation, in nats; an estimate below 0 counts as 0. `rewards`
-    (n,): the mean reward at each divergence. Returns None if fewer than four different divergences are given, or if
-    they do not determine the curve. Raises UsageError for other shapes, and for numbers that are not finite.
+    `kl` (n,) are the KL divergences from the model before the optimisation, in nats; an estimate below 0 counts as 0.
+    `rewards` (n,) are the mean rewards or grades at these divergences. Returns None if fewer than four different
+    divergences are given, or if they do not determine the curve. Raises UsageError for arrays of other shapes, and for
+    numbers that are not finite.
     """
     kl, rewards = np.asarray(kl, np.float64), np.asarray(rewards, np.float64)
     if kl.ndim != 1 or kl.shape != rewards.shape or not (np.isfinite(kl).all() and np.isfinite(rewards).all()):
@@ -70,10 +73,10 @@ def fit_reward_curve(kl: ArrayLike, rewards: ArrayLike, form: Form) -> RewardCur
             "a reward curve needs as many rewards as divergences, all finite, "
             f"got arrays of shapes {kl.shape} and {rewards.shape}"
         )
-    distances = np.sqrt(np.maximum(kl, 0))
-    if len(np.unique(distances)) < _MIN_POINTS:
+    roots = np.sqrt(np.maximum(kl, 0))
+    if len(np.unique(roots)) < _MIN_POINTS:
         return None
-    terms = np.stack([np.ones_like(distances), distances, -_loss_term(distances, form)], axis=1)
+    terms = np.stack([np.ones_like(roots), roots, -_loss_term(roots, form)], axis=1)
     solution, _, rank, _ = np.linalg.lstsq(terms, rewards)
     if rank < terms.shape[1]:
         return None
@@ -84,10 +87,11 @@ def fit_reward_curve(kl: ArrayLike, rewards: ArrayLike, form: Form) -> RewardCur
 
 
 def end_slope(kl: ArrayLike, rewards: ArrayLike, form: Form) -> tuple[float, float] | None:
-    """Returns the 95 % interval of the slope of the fitted curve at the largest distance, in reward per unit of d.
+    """Returns the 95 % interval of the slope of the fitted curve at the largest divergence, per unit of d.
 
-    The arguments are those of `fit_reward_curve`. If the interval is below 0, the model is over-optimised there: more
-    divergence lowers the reward. The points are resampled with replacement. Returns None if they determine no curve.
+    The arguments are those of `fit_reward_curve`. If the whole interval is below 0, more divergence lowers the reward
+    or grade there. The interval comes from resampling the points with replacement. Returns None if the points do not
+    determine a curve.
     """
     kl, rewards = np.asarray(kl, np.float64), np.asarray(rewards, np.float64)
     if fit_reward_curve(kl, rewards, form) is None:
@@ -103,8 +107,8 @@ def end_slope(kl: ArrayLike, rewards: ArrayLike, form: Form) -> tuple[float, flo
     return float(low), float(high)
 
 
-def _loss_term(distances: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
-    """Returns the term whose coefficient is b, at each distance: d^2 for best of n, else d log d, which is 0 at 0."""
+def _loss_term(roots: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
+    """Returns the factor of -b at each value of d: d^2 for best of n, else d log d, which is 0 at d = 0."""
     if form == "best of n":
-        return np.square(distances)
-    return distances * np.log(np.where(distances > 0, distances, 1.0))
+        return np.square(roots)
+    return roots * np.log(np.where(roots > 0, roots, 1.0))

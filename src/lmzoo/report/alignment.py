@@ -1,4 +1,4 @@
-"""The results of `lmzoo align`: the table of the stages, which the terminal and the page share, and the page."""
+"""The results of `lmzoo align`: the table of the stages, which the terminal prints too, and the page about a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmzoo.errors import LmzooError, SavedModelError
 from lmzoo.evaluation.records import read_lines, write_csv
 from lmzoo.experiments.align.records import StageRecord, WinRate
 from lmzoo.experiments.run_folder import read_request
-from lmzoo.report.leaderboard import duration, figure, short_number
+from lmzoo.report.leaderboard import duration, formatted, short_number
 from lmzoo.report.pages import write_pages
 
 if TYPE_CHECKING:
@@ -29,21 +29,22 @@ LABELS = {
 """The stages of a run in their order, each with its name in tables and figures."""
 STAGE_MEANINGS = {
     "base": "the language model before it learns to chat; it continues a prompt as a text",
-    "SFT": "supervised fine-tuning: the base learns from demonstrations in conversations",
-    "rankings": "replies of SFT are sampled, and ranked by the judge, by people or as a file says",
-    "reward model": "a network learns from the rankings to give a reply a reward",
-    "DPO": "direct preference optimization: SFT learns from the rankings without a reward model",
-    "PPO": "proximal policy optimization: SFT learns from the rewards of replies that it samples itself",
-    "PPO without penalty": "PPO for longer and without a penalty for leaving SFT, to show over-optimisation",
+    "SFT": "supervised fine-tuning: the base learns from conversations; the result is the fine-tuned model",
+    "rankings": "replies of the fine-tuned model are ranked by the judge or by people, or a file has the rankings",
+    "reward model": "a network learns from the rankings to give each reply a reward",
+    "DPO": "direct preference optimization: a copy of the fine-tuned model learns from the rankings themselves",
+    "PPO": "proximal policy optimization: a copy of the fine-tuned model samples replies and learns from their rewards",
+    "PPO without penalty": "PPO for longer, without a penalty for divergence from SFT, to show over-optimisation",
 }
-MAIN = ("stage", "correct", "wins against SFT", "reward accuracy", "bits/byte", "against base", "time")
+"""What happens in each stage, by its name in tables and figures."""
+MAIN = ("stage", "correct", "wins against SFT", "reward accuracy", "bits/byte", "change from base", "time")
 """The columns that a page shows first."""
 _NONE = "–"
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the table of stages: one measure of a record as text."""
+    """A column of the table of stages: its title, its meaning, and the function that makes its text from a record."""
 
     title: str
     meaning: str
@@ -52,20 +53,24 @@ class _Column:
 
 @dataclass(frozen=True)
 class EarlierSection:
-    """The comparison of a run with an earlier one that taught another base."""
+    """The comparison of a run with an earlier run, whose base was different."""
 
     folder: str
+    """Folder of the earlier run."""
     base: str
     """Name of the earlier run's base; empty if the results of the earlier run cannot be read."""
     same_text: bool
     """True if both runs measured the loss on the same text."""
     header: list[str]
+    """Column titles of the table that compares the stages."""
     rows: list[list[str]]
+    """Cells of this table, one row per stage."""
     sentence: str
+    """A sentence that says which of the two chat models is better."""
 
 
 def header_and_rows(records: Sequence[StageRecord]) -> tuple[list[str], list[list[str]]]:
-    """Returns the table of the stages: the column titles, and one row per stage. Empty columns are left out."""
+    """Returns the column titles of the table of stages, and its rows, one per stage. Empty columns are left out."""
     shown = _columns(records)
     return [column.title for column in shown], [[column.text(record) for column in shown] for record in records]
 
@@ -74,58 +79,74 @@ def _columns(records: Sequence[StageRecord]) -> list[_Column]:
     """Returns the columns in which at least one of the records has a value."""
     base = _loss(records, "base")
     n_best = next((record.n_best_of for record in records if record.n_best_of), "n")
+    pairs = (
+        "share of pairs of replies to held-out instructions that the reward model orders as the judge does"
+        if any(record.grade is not None for record in records)
+        else "share of pairs of replies that the reward model orders as the rankings kept for validation do"
+    )
     columns = [
         _Column("stage", "", lambda record: LABELS.get(record.stage, record.stage)),
         _Column(
-            "correct", "correct replies to held-out instructions, if the most likely token is always taken: the mean "
-            "over the tasks", lambda record: _percent(record.mean_accuracy),
-        ),
-        _Column("grade", "mean grade of sampled replies under the judge", lambda record: figure(record.score, ".2f")),
-        _Column(
-            "wins against SFT", "how often the judge grades the sampled reply higher than that of SFT to the same "
-            "prompt, ties counted as half, with a 95 % interval over prompts", lambda record: _wins(record.against_sft),
+            "correct", "share of correct replies to held-out instructions, where each reply consists of the most "
+            "likely tokens: the mean over the tasks", lambda record: _percent(record.mean_accuracy),
         ),
         _Column(
-            f"best of {n_best}", f"the same wins for the best of {n_best} replies of SFT, chosen by the reward model",
-            lambda record: _wins(record.best_of_n),
+            "grade", "mean grade of the sampled replies by the judge", lambda record: formatted(record.grade, ".2f"),
         ),
         _Column(
-            "wins against earlier", "the same wins against the model of this stage in the earlier run",
+            "wins against SFT", "share of prompts to which the sampled reply gets a higher grade than that of the "
+            "fine-tuned model; a tie counts as half a win; in parentheses, the 95 % interval over prompts",
+            lambda record: _wins(record.against_sft),
+        ),
+        _Column(
+            f"best of {n_best}", f"the same share for the best of {n_best} replies of the fine-tuned model, as the "
+            "reward model chooses it, against the first of these replies", lambda record: _wins(record.best_of_n),
+        ),
+        _Column(
+            "wins against earlier", "the same share against the replies of the same stage in the earlier run",
             lambda record: _wins(record.against_earlier),
         ),
+        _Column("reward accuracy", pairs, lambda record: _percent(record.reward_accuracy)),
         _Column(
-            "reward accuracy", "held-out pairs of replies that the reward model orders as the judge does",
-            lambda record: _percent(record.reward_accuracy),
+            "KL, nats/reply", "Kullback-Leibler divergence from the fine-tuned model",
+            lambda record: formatted(record.kl, ".2f"),
         ),
-        _Column("KL, nats/reply", "divergence of the replies from SFT", lambda record: figure(record.kl, ".2f")),
-        _Column("ended", "sampled replies that the model ended itself", lambda record: _percent(record.ended)),
-        _Column("distinct", "different sampled replies", lambda record: _percent(record.distinct)),
-        _Column("bits/byte", "loss on the test text of the base", lambda record: figure(record.bits_per_byte, ".3f")),
         _Column(
-            "against base", "difference of this loss from the base's",
+            "ended", "share of the sampled replies that the model ended itself", lambda record: _percent(record.ended),
+        ),
+        _Column(
+            "distinct", "number of different sampled replies, as a share of all",
+            lambda record: _percent(record.distinct),
+        ),
+        _Column(
+            "bits/byte", "loss on ordinary text, the test split of the corpus",
+            lambda record: formatted(record.bits_per_byte, ".3f"),
+        ),
+        _Column(
+            "change from base", "relative change of this loss from that of the base",
             lambda record: _change(record.bits_per_byte, base),
         ),
         _Column(
-            "rankings", "number of rankings that were made or learned",
+            "rankings", "number of rankings that were made or used",
             lambda record: _NONE if record.n_rankings is None else f"{record.n_rankings:,}",
         ),
         _Column(
-            "tokens read", "tokens that the network read in its training",
+            "tokens read", "number of tokens that the network read in training",
             lambda record: _NONE if record.n_tokens_read is None else short_number(record.n_tokens_read),
         ),
         _Column(
-            "parameters", "number of learned parameters",
+            "parameters", "number of parameters of the network",
             lambda record: short_number(record.n_parameters) if record.n_parameters else _NONE,
         ),
-        _Column("time", "duration of the training, without measurements", lambda record: duration(record.seconds)),
+        _Column("time", "time for the stage, without measuring its model", lambda record: duration(record.seconds)),
     ]  # fmt: skip
     return [column for column in columns if any(column.text(record) != _NONE for record in records)]
 
 
 def headline(records: Sequence[StageRecord]) -> str:
-    """Returns one sentence on what a run shows: accuracy after fine-tuning, wins, and the cost on the base's text."""
+    """Returns one sentence on what a run shows: accuracy after fine-tuning, wins, and the change of the loss."""
     stages = {record.stage: record for record in records}
-    parts = [_fine_tuned(stages), *_compared(stages), *_cost(records, stages)]
+    parts = [_fine_tuned(stages), *_compared(stages), *_change_of_loss(records, stages)]
     sentence = "; ".join(parts)
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
@@ -138,7 +159,7 @@ def _fine_tuned(stages: dict[str, StageRecord]) -> str:
         return f"{sft.base} was fine-tuned on conversations"
     before = f" (before: {100 * base.mean_accuracy:.0f} %)" if base and base.mean_accuracy is not None else ""
     share = f"{100 * sft.mean_accuracy:.0f} %{before}"
-    return f"after fine-tuning, {sft.base} answers {share} of the held-out instructions correctly"
+    return f"after fine-tuning, {sft.base} replies correctly to {share} of the held-out instructions"
 
 
 def _compared(stages: dict[str, StageRecord]) -> list[str]:
@@ -146,36 +167,36 @@ def _compared(stages: dict[str, StageRecord]) -> list[str]:
     graded = [f"{name} {_qualified(wins)}" for name, wins in learned.items() if wins]
     if graded:
         text = " and ".join(graded).replace(" ", " wins ", 1)
-        return [f"under the judge, {text} of the comparisons with the fine-tuned model"]
+        return [f"according to the judge, {text} of the comparisons with the fine-tuned model"]
     return [f"then it learned from rankings by {' and '.join(learned)}"] if learned else []
 
 
 def _qualified(wins: WinRate) -> str:
-    """Returns wins as text that says if they are significantly fewer than half, or do not differ from half."""
+    """Returns wins as text, which says if they are significantly fewer than half, or not significantly different."""
     if wins.low <= 0.5 <= wins.high:
         return f"{_wins(wins)[:-1]}: no significant difference)"
     return f"only {_wins(wins)}" if wins.high < 0.5 else _wins(wins)
 
 
-def _cost(records: Sequence[StageRecord], stages: dict[str, StageRecord]) -> list[str]:
+def _change_of_loss(records: Sequence[StageRecord], stages: dict[str, StageRecord]) -> list[str]:
     base = _loss(records, "base")
     last = next((stage for stage in ("ppo", "dpo", "sft") if stage in stages), None)
     loss = _loss(records, last) if last else None
     if not base or loss is None or last is None:
         return []
     change = round(100 * (loss / base - 1), 1)
-    how = "unchanged" if not change else f"{abs(change)} % {'higher' if change > 0 else 'lower'} than the base's"
-    return [f"on the base's text, the loss of {LABELS[last]} is {how}"]
+    how = f"{abs(change)} % {'higher' if change > 0 else 'lower'} than" if change else "equal to"
+    return [f"on ordinary text, the loss of {LABELS[last]} is {how} that of the base"]
 
 
 def write_alignment(folder: str | Path) -> list[Path]:
     """Writes `report.md` and `report.html` into a run folder of `lmzoo align`, and returns their paths.
 
-    Also writes the figures (`figures/`) and the records as a table (`results.csv`). Trains and measures nothing. Raises
-    SavedModelError if the folder holds no results, and LmzooError for a damaged file.
+    The figures are written too (`figures/`), and the records as a table (`results.csv`). Nothing is trained or measured
+    for this. Raises SavedModelError if the folder holds no results, and LmzooError for a damaged file.
     """
     from lmzoo.report.figures import Figures  # imported here because the table in the terminal needs no figures
-    from lmzoo.report.replies import read_moved_tokens, read_samples
+    from lmzoo.report.replies import read_changed_tokens, read_samples
     from lmzoo.report.rollouts import CURVE_HEADER, HEADER, MEASURES, rollout_section
 
     folder, figures = Path(folder), Figures()
@@ -184,7 +205,7 @@ def write_alignment(folder: str | Path) -> list[Path]:
         raise SavedModelError(f"there are no results of lmzoo align in {folder} yet: run lmzoo align --out {folder}")
     request = read_request(folder)
     samples, n_test = read_samples(folder, [record.stage for record in records])
-    moved = read_moved_tokens(folder)
+    changed = read_changed_tokens(folder)
     header, rows = header_and_rows(records)
     context: dict[str, Any] = {
         "headline": headline(records),
@@ -198,15 +219,15 @@ def write_alignment(folder: str | Path) -> list[Path]:
         "stage_meanings": {label: STAGE_MEANINGS[label] for label in (LABELS[record.stage] for record in records)},
         "tasks": _task_table(records),
         "earlier": _earlier(request, records),
-        "trainings": {LABELS[stage]: one for stage in LABELS if (one := rollout_section(folder, stage, figures))},
+        "sections": {LABELS[stage]: one for stage in LABELS if (one := rollout_section(folder, stage, figures))},
         "rollouts_header": HEADER,
         "measures": MEASURES,
         "curve_header": CURVE_HEADER,
         "samples": samples,
         "labels": LABELS,
-        "moved": moved,
-        "moved_stages": [
-            stage for stage in ("sft", "dpo", "ppo") if any(getattr(one, stage) is not None for one in moved)
+        "changed": changed,
+        "changed_stages": [
+            stage for stage in ("sft", "dpo", "ppo") if any(getattr(one, stage) is not None for one in changed)
         ],
         "settings": {LABELS[record.stage]: record.settings for record in records if record.settings},
         "request": {name: value for name, value in request.items() if value is not None and name != "experiment"},
@@ -220,13 +241,16 @@ def write_alignment(folder: str | Path) -> list[Path]:
 
 
 def read_stages(folder: Path) -> list[StageRecord]:
-    """Reads the records of a run folder of `lmzoo align` in the order of the stages; [] if no stage is finished."""
+    """Reads the records of a run folder of `lmzoo align`, in the order of the stages.
+
+    Returns [] if no stage is finished.
+    """
     records = {record.stage: record for record in read_lines(folder / "results.jsonl", StageRecord)}
     return [records[stage] for stage in LABELS if stage in records]
 
 
 def _figures(records: Sequence[StageRecord], figures: Figures) -> list[Figure]:
-    """Draws accuracy by task and stage, and the wins against the fine-tuned model, where the run has them."""
+    """Draws the accuracy by task and stage, and the wins against the fine-tuned model, as far as the run has them."""
     from lmzoo.report import charts
 
     accuracies = {LABELS[record.stage]: record.accuracy for record in records if record.accuracy}
@@ -237,7 +261,7 @@ def _figures(records: Sequence[StageRecord], figures: Figures) -> list[Figure]:
 
 
 def _task_table(records: Sequence[StageRecord]) -> tuple[list[str], list[list[str]]] | None:
-    """Returns header and rows of the table of accuracy by task and stage; None if no stage has accuracies."""
+    """Returns the header and the rows of the table of accuracy by task and stage; None if no stage has accuracies."""
     measured = [record for record in records if record.accuracy]
     tasks = dict.fromkeys(task for record in measured for task in record.accuracy)
     rows = [[task, *(_percent(record.accuracy.get(task)) for record in measured)] for task in tasks]
@@ -245,7 +269,7 @@ def _task_table(records: Sequence[StageRecord]) -> tuple[list[str], list[list[st
 
 
 def _earlier(request: dict[str, Any], records: Sequence[StageRecord]) -> EarlierSection | None:
-    """Makes the comparison with the earlier run that `request` names; None if no record compares itself with it."""
+    """Returns the comparison with the earlier run that `request` names; None if the records have no such comparison."""
     compared = {record.stage: record.against_earlier for record in records if record.against_earlier}
     if not compared:
         return None
@@ -261,9 +285,9 @@ def _earlier(request: dict[str, Any], records: Sequence[StageRecord]) -> Earlier
         "stage": [LABELS[record.stage] for record in stages],
         "correct, earlier": [_percent(old[one.stage].mean_accuracy) if one.stage in old else _NONE for one in stages],
         "correct, new": [_percent(record.mean_accuracy) for record in stages],
-        "bits/byte, earlier": [figure(_loss(earlier, record.stage), ".3f") for record in stages if same_text],
-        "bits/byte, new": [figure(record.bits_per_byte, ".3f") for record in stages if same_text],
-        "wins of the new": [_wins(record.against_earlier) for record in stages],
+        "bits/byte, earlier": [formatted(_loss(earlier, record.stage), ".3f") for record in stages if same_text],
+        "bits/byte, new": [formatted(record.bits_per_byte, ".3f") for record in stages if same_text],
+        "wins, new": [_wins(record.against_earlier) for record in stages],
     }
     columns = {title: cells for title, cells in columns.items() if any(cell != _NONE for cell in cells)}
     stage, wins = list(compared.items())[-1]
@@ -274,7 +298,8 @@ def _earlier(request: dict[str, Any], records: Sequence[StageRecord]) -> Earlier
         same_text=same_text,
         header=list(columns),
         rows=[list(row) for row in zip(*columns.values(), strict=True)],
-        sentence=f"{LABELS[stage]} of this run {verdict} {LABELS[stage]} of the earlier run: it wins {_wins(wins)}.",
+        sentence=f"{LABELS[stage]} of this run {verdict} {LABELS[stage]} of the earlier run: it wins {_wins(wins)} of "
+        "the comparisons.",
     )
 
 
@@ -297,5 +322,5 @@ def _wins(wins: WinRate | None) -> str:
 
 
 def _change(loss: float | None, base: float | None) -> str:
-    """Returns by how much a loss differs from the base's, in percent with a sign."""
+    """Returns the relative change of a loss from that of the base, in percent with a sign."""
     return _NONE if loss is None or not base else f"{loss / base - 1:+.1%}"

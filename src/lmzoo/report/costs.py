@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.leaderboard import duration, figure, short_number
+from lmzoo.report.leaderboard import duration, formatted, short_number
 
 MARK: Final = "◆"
 """Marks the cost of a Pareto-optimal model."""
@@ -122,7 +122,7 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     return [
         [
             record.name,
-            figure(record.bits_per_byte, ".3f"),
+            formatted(record.bits_per_byte, ".3f"),
             *(_cell(cost, record, optimal=record in front) for cost, front in zip(costs, fronts, strict=True)),
         ]
         for record in records

@@ -9,7 +9,7 @@ from pathlib import Path
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.experiments.stored_ensemble import StoredEnsemble, load_ensemble
-from lmzoo.report.leaderboard import figure
+from lmzoo.report.leaderboard import formatted
 
 HEADER = ("model", "weight", "bits/byte without it", "increase", "95 % of the increase")
 
@@ -63,8 +63,8 @@ def _rows(stored: StoredEnsemble) -> list[list[str]]:
             member.name,
             f"{member.weight:.3f}",
             f"{member.without:.3f}",
-            figure(member.increase, ".4f"),
-            f"{figure(member.low, '.4f')} to {figure(member.high, '.4f')}",
+            formatted(member.increase, ".4f"),
+            f"{formatted(member.low, '.4f')} to {formatted(member.high, '.4f')}",
         ]
         for member in sorted(stored.members, key=lambda member: -member.increase)
     ]

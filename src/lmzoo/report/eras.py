@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmzoo import zoo
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.leaderboard import context, figure
+from lmzoo.report.leaderboard import context, formatted
 from lmzoo.system.files import atomic_file
 from lmzoo.zoo.citations import bibtex
 
@@ -37,7 +37,7 @@ def rows(records: Sequence[EvalRecord]) -> list[list[str]]:
     for card in sorted((zoo.card(species) for species in best), key=lambda card: card.year):
         record = best[card.name]
         rank = f"{ranked.index(record) + 1} of {len(ranked)}" if record in ranked else "–"
-        bits, cites = figure(record.bits_per_byte, ".3f"), ", ".join(card.cites)
+        bits, cites = formatted(record.bits_per_byte, ".3f"), ", ".join(card.cites)
         table.append([str(card.year), card.name, card.people, card.idea, context(record), bits, rank, cites])
     return table
 

@@ -21,7 +21,7 @@ from lmzoo.experiments.ladder import (
 )
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
-from lmzoo.report.leaderboard import figure
+from lmzoo.report.leaderboard import formatted
 from lmzoo.report.pages import write_pages
 
 _N_SAMPLES = 3
@@ -104,7 +104,7 @@ def excess(task_results: Sequence[TaskResult]) -> Rows:
     A task is a generated text of known entropy; the unit is nats per token. The second column names the oldest model
     that passed the task. Of several seeds of a model, the best is shown; "✓ 2/3" means that two of three seeds passed.
     """
-    return _table(task_results, lambda result: figure(result.excess_nats, ".3f"))
+    return _table(task_results, lambda result: formatted(result.excess_nats, ".3f"))
 
 
 def shares(task_results: Sequence[TaskResult]) -> Rows:
@@ -116,7 +116,7 @@ def shares(task_results: Sequence[TaskResult]) -> Rows:
     """
     return _table(
         [result for result in task_results if result.n_target_tokens],
-        lambda result: figure(result.relative_excess, ".0%"),
+        lambda result: formatted(result.relative_excess, ".0%"),
     )
 
 
@@ -191,10 +191,10 @@ def _cells(seeds: Sequence[TaskResult]) -> list[str]:
     result = seeds[0]
     return [
         result.species,
-        figure(result.excess_nats, ".4f"),
-        figure(result.excess_error, ".4f"),
-        figure(result.relative_excess, ".1%"),
+        formatted(result.excess_nats, ".4f"),
+        formatted(result.excess_error, ".4f"),
+        formatted(result.relative_excess, ".1%"),
         f"{result.n_parameters:,}",
-        figure(result.fit_seconds, ".1f") + " s",
+        formatted(result.fit_seconds, ".1f") + " s",
         _mark(seeds),
     ]

@@ -24,7 +24,7 @@ class Column:
     """True if values are comparable under one tokenizer only."""
 
 
-def figure(value: float | None, pattern: str) -> str:
+def formatted(value: float | None, pattern: str) -> str:
     """Formats a number with a format specification, without a minus sign before zero; "–" for None."""
     return "–" if value is None else format(value, f"z{pattern}")
 
@@ -64,7 +64,7 @@ COLUMNS = (
     Column(
         "bits/byte",
         "surprisal of the test text, in bits per UTF-8 byte; lower is better",
-        lambda record: figure(record.bits_per_byte, ".3f"),
+        lambda record: formatted(record.bits_per_byte, ".3f"),
     ),
     Column(
         "95 %",
@@ -74,7 +74,7 @@ COLUMNS = (
     Column(
         "ppl/token",
         "perplexity per token, EOT (end-of-text) tokens included; comparable only under one tokenizer",
-        lambda record: figure(record.perplexity_per_token, ",.1f"),
+        lambda record: formatted(record.perplexity_per_token, ",.1f"),
         per_token=True,
     ),
     Column(
@@ -86,7 +86,7 @@ COLUMNS = (
     Column(
         "ppl/word",
         "perplexity per word; a word is a run of characters between white space",
-        lambda record: figure(record.perplexity_per_word, ",.0f"),
+        lambda record: formatted(record.perplexity_per_word, ",.0f"),
     ),
     Column(
         "top-1",

@@ -1,4 +1,4 @@
-"""What the page about a run of `lmzoo align` shows of its models: replies to the same prompts, and probabilities."""
+"""What the page about a run of `lmzoo align` shows of its models: their replies, and probabilities of tokens."""
 
 from __future__ import annotations
 
@@ -15,76 +15,87 @@ from lmzoo.experiments.align.measure import replies_path
 from lmzoo.system.json_files import parse_as, read_text
 
 _MAX_PROMPTS = 12
-"""Largest number of prompts on a page; the generated instructions have fewer tasks."""
+"""Largest number of prompts on a page. This is enough for one prompt of each task of the generated instructions."""
 _MAX_CHARACTERS = 300
 """Largest number of characters of a reply on a page."""
 _MAX_TOKENS = 40
-"""Largest number of tokens on a page whose probabilities have changed."""
+"""Largest number of tokens on a page whose probabilities are shown."""
 
 
 @dataclass(frozen=True)
 class StageReply:
-    """The reply of one stage to a prompt, with the verdict of the judge."""
+    """The reply of the model of one stage to a prompt, and whether the judge calls it correct."""
 
     stage: str
+    """Name of the stage."""
     text: str
-    """Text of the reply; a long reply is cut off, and ends with an ellipsis."""
+    """Text of the reply; a long text is cut off, and then ends with an ellipsis."""
     is_correct: bool
 
     @property
     def mark(self) -> str:
-        """A sign for a correct or a wrong reply, which can be read without colours."""
+        """A sign that distinguishes correct from wrong replies without colours."""
         return "✓" if self.is_correct else "✗"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out instruction with the replies of all stages."""
+    """A held-out instruction with the replies of the models of all stages."""
 
     instruction: Instruction
     likeliest: list[StageReply]
-    """Replies for which the most likely token was always taken."""
+    """Replies that consist of the most likely tokens."""
     sampled: list[StageReply]
-    """Replies sampled from the distribution of the model."""
+    """Replies sampled from the unchanged distribution of the model."""
 
 
 @dataclass(frozen=True)
-class MovedToken:
-    """A token of a reply, with its log-probability, in nats, under the models of several stages."""
+class ChangedToken:
+    """A first token of a reply whose probability changed much, with its log-probabilities in several stages.
+
+    The log-probabilities are in nats.
+    """
 
     prompt: str
-    """The prompt, with the part of the reply before the token."""
+    """The prompt to which the model replies."""
     token: str
+    """Text of the token."""
     sft: float
+    """Log-probability of the token in the stage sft, supervised fine-tuning."""
     dpo: float | None = None
+    """Log-probability in the stage dpo, direct preference optimization; None if the run has no such stage."""
     ppo: float | None = None
+    """Log-probability in the stage ppo, proximal policy optimization; None if the run has no such stage."""
 
     def probability(self, stage: str) -> str:
-        """Returns the probability of the token under the model of a stage as text."""
+        """Returns the probability of the token in a stage, as text."""
         log_prob = getattr(self, stage)
         return "–" if log_prob is None else f"{100 * math.exp(min(log_prob, 0)):.3g} %"
 
 
-def read_moved_tokens(folder: Path) -> list[MovedToken]:
-    """Reads `moved.json` of a run folder: tokens whose probabilities DPO or PPO changed most.
+def read_changed_tokens(folder: Path) -> list[ChangedToken]:
+    """Reads `changed_tokens.json` of a run folder: tokens whose probabilities changed most when the model learned.
 
-    The file holds a list of objects with the fields of `MovedToken`. Returns [] if there is no such file. Raises
+    The file holds a list of objects with the fields of `ChangedToken`. Returns [] if there is no such file. Raises
     SavedModelError if the file is damaged.
     """
-    path = folder / "moved.json"
+    path = folder / "changed_tokens.json"
     if not path.exists():
         return []
     try:
-        return parse_as(list[MovedToken], read_text(path, "a list of tokens"))[:_MAX_TOKENS]
+        return parse_as(list[ChangedToken], read_text(path, "a list of tokens"))[:_MAX_TOKENS]
     except ValueError as error:
-        raise SavedModelError(f"{path} is not a list of tokens with their log-probabilities: {error}") from error
+        raise SavedModelError(
+            f"{path} is not a list of tokens with their log-probabilities: {error}; delete it"
+        ) from error
 
 
 def read_samples(folder: Path, stages: Sequence[str]) -> tuple[list[Sample], int]:
     """Reads replies of stages to the first held-out instruction of each task, from the files of a run folder.
 
-    Stages without a file, and replies to other instructions than those of the first stage, are left out. Returns the
-    instructions with their replies, and the number of all instructions. Raises CorpusError for a damaged file.
+    Stages without a file of replies are left out, and so are replies to instructions to which the first stage has no
+    reply. Returns these instructions with their replies, and the number of all held-out instructions. Raises
+    CorpusError for a damaged file.
     """
     files = {stage: _read(replies_path(folder, stage)) for stage in stages if replies_path(folder, stage).exists()}
     if not files:
@@ -110,7 +121,7 @@ def _reply(stage: str, instruction: Instruction, text: str) -> StageReply:
 
 
 def _read(path: Path) -> dict[Instruction, dict[str, Any]]:
-    """Reads the replies of one stage, by instruction, in the order of the file."""
+    """Reads the replies of one stage, and returns the entries of the file by their instructions, in their order."""
     fields = ("task", "prompt", "answer", "likeliest", "sampled")
     replies: dict[Instruction, dict[str, Any]] = {}
     for number, entry in read_objects(path, "replies"):

@@ -1,4 +1,8 @@
-"""The training of PPO on the page about a run of `lmzoo align`: figures of the rollouts, and over-optimisation."""
+"""The section about the training by PPO (proximal policy optimization), on the page about a run of `lmzoo align`.
+
+It shows the measures of the rollouts, and reward and grade against the Kullback-Leibler (KL) divergence. A rollout is
+the set of replies that are sampled before the policy, the model that is trained, learns from them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from lmzoo.errors import SavedModelError
 from lmzoo.evaluation.overoptimisation import Form, RewardCurve, end_slope, fit_reward_curve
 from lmzoo.report import charts
 from lmzoo.report.figures import Figure, Figures
-from lmzoo.report.leaderboard import figure
+from lmzoo.report.leaderboard import formatted
 
 Table = dict[str, NDArray[np.float64]]
 """The columns of a table of numbers, by their names."""
@@ -23,62 +27,65 @@ Table = dict[str, NDArray[np.float64]]
 _MAX_POINTS = 200
 """Largest number of points of a line; consecutive rollouts are averaged to get no more."""
 MEASURES = {
-    "reward": ("reward", "mean reward of a reply under the reward model, without penalty"),
-    "judge": ("judge's grade", "mean grade of a reply under the judge"),
-    "kl": ("KL, nats/reply", "divergence from SFT, in nats per reply"),
-    "penalty": ("KL penalty", "what one nat of divergence costs, in units of the reward"),
-    "entropy": ("entropy, nats", "entropy of the next token, in nats"),
-    "tokens": ("tokens", "number of tokens of a reply"),
-    "ended": ("ended", "share of replies that the model ended itself"),
-    "distinct": ("distinct", "share of different replies"),
+    "reward": ("reward", "mean reward of a reply by the reward model, before any penalty is subtracted"),
+    "grade": ("judge's grade", "mean grade of a reply by the judge"),
+    "kl": ("KL, nats/reply", "Kullback-Leibler divergence from the fine-tuned model (SFT)"),
+    "kl_coefficient": ("KL penalty", "what is subtracted from the reward for each nat of divergence"),
+    "entropy": ("entropy, nats", "mean entropy of the next token"),
+    "tokens": ("tokens", "mean number of tokens of a reply"),
+    "ended": ("ended", "share of the replies that the model ended itself"),
+    "distinct": ("distinct", "number of different replies, as a share of all"),
 }
 """The columns of the file of rollouts, each with its title and its meaning."""
-_MAIN = ("reward", "judge", "kl", "penalty")
+_MAIN = ("reward", "grade", "kl", "kl_coefficient")
 HEADER = ("measure", "first rollouts", "last rollouts")
-CURVE_HEADER = ("replies", "graded by", "a", "b", "R²", "KL at the peak")
-_GRADERS = {"reward": "reward model", "judge": "judge"}
+CURVE_HEADER = ("replies", "measure", "a", "b", "R²", "KL at the peak")
+_FITTED = ("reward", "grade")
+"""The measures to which curves are fitted."""
 _FORMS: dict[str, Form] = {"PPO": "reinforcement learning", "best of n": "best of n"}
 
 
 @dataclass(frozen=True)
 class RolloutSection:
-    """The figures and tables about the training of PPO."""
+    """The figures and tables about a training run of PPO."""
 
     n_rollouts: int
+    """Number of rollouts."""
     n_averaged: int
     """Number of consecutive rollouts whose mean is one point of a figure."""
     figures: list[Figure]
-    """Reward, grade, divergence and penalty against the number of the rollout."""
+    """Figures of reward, grade, divergence and penalty against the number of the rollout."""
     other_figures: list[Figure]
-    """The other measures."""
+    """Figures of the other measures."""
     constant: list[str]
-    """Measures that never change, with their value, which have no figure."""
+    """Measures with the same value in all rollouts, with this value; they have no figure."""
     rows: list[list[str]]
-    """Cells under `HEADER`: means over the first and the last tenth of the rollouts."""
+    """Cells of the table with the header `HEADER`: means over the first and the last tenth of the rollouts."""
     reward_figures: list[Figure]
-    """Reward and grade against the square root of the divergence."""
+    """Figures of reward and grade against the square root of the divergence."""
     curves: list[list[str]]
-    """Cells under `CURVE_HEADER`, one row for each fitted curve."""
+    """Cells of the table with the header `CURVE_HEADER`, one row for each fitted curve."""
     verdict: str
-    """A sentence on whether more divergence lowered the grade of the judge; empty if there are no grades."""
+    """A sentence that says whether more divergence lowered the judge's grade; empty if there are no grades."""
     has_best_of_n: bool
+    """True if there are measures of the best of n replies, too."""
 
 
 def rollout_section(folder: Path, stage: str, figures: Figures) -> RolloutSection | None:
     """Makes the section about the training of a stage from `STAGE.csv`, and from `best_of_n.csv` if it exists.
 
-    Returns None if the run has no rollouts. Raises SavedModelError for a damaged file.
+    Returns None if the stage has no rollouts. Raises SavedModelError for a damaged file.
     """
     rollouts = _read_table(folder / f"{stage}.csv", ("reward", "kl"))
     if rollouts is None:
         return None
     n_rollouts = len(rollouts["reward"])
-    best_of_n = _read_table(folder / "best_of_n.csv", ("n", "kl", "reward", "judge"))
+    best_of_n = _read_table(folder / "best_of_n.csv", ("n", "kl", "reward", "grade"))
     n_averaged = math.ceil(n_rollouts / _MAX_POINTS)
     points = {name: _averaged(values, n_averaged) for name, values in rollouts.items()}
     drawn = {
         name: figures.draw(
-            f"{stage}-{name}",
+            f"{stage}-{name.replace('_', '-')}",
             charts.by_rollout(
                 title, _averaged(np.arange(1, n_rollouts + 1, dtype=np.float64), n_averaged), points[name]
             ),
@@ -88,10 +95,10 @@ def rollout_section(folder: Path, stage: str, figures: Figures) -> RolloutSectio
     }
     measured = {"PPO": rollouts} | ({"best of n": best_of_n} if best_of_n else {})
     curves = {
-        (kind, grader): fit_reward_curve(table["kl"], table[grader], _FORMS[kind])
-        for grader in _GRADERS
+        (kind, name): fit_reward_curve(table["kl"], table[name], _FORMS[kind])
+        for name in _FITTED
         for kind, table in measured.items()
-        if grader in table
+        if name in table
     }
     return RolloutSection(
         n_rollouts=n_rollouts,
@@ -106,15 +113,16 @@ def rollout_section(folder: Path, stage: str, figures: Figures) -> RolloutSectio
         rows=_rows(rollouts),
         reward_figures=_reward_figures(stage, measured | {"PPO": points}, curves, figures),
         curves=[_curve_row(*key, curve, measured) for key, curve in curves.items() if curve],
-        verdict=_verdict(curves.get(("PPO", "judge")), rollouts),
+        verdict=_verdict(curves.get(("PPO", "grade")), rollouts),
         has_best_of_n=best_of_n is not None,
     )
 
 
 def _read_table(path: Path, required: Sequence[str]) -> Table | None:
-    """Reads a CSV file of finite numbers with the columns `required`; other columns that are no measure are ignored.
+    """Reads a CSV file of finite numbers, which must have the columns `required`.
 
-    Returns None if the file does not exist or has no rows. Raises SavedModelError for anything else.
+    Columns that are neither required nor a measure are ignored. Returns None if the file does not exist or has no rows.
+    Raises SavedModelError for a damaged file.
     """
     if not path.exists():
         return None
@@ -127,22 +135,22 @@ def _read_table(path: Path, required: Sequence[str]) -> Table | None:
                 raise ValueError(f"the column {missing[0]} is missing")
             rows = [[float(row[name]) for name in names] for row in reader]
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise SavedModelError(f"{path} is damaged: {error}; delete it, or repeat the training of PPO") from error
+        raise SavedModelError(f"{path} is damaged: {error}; delete it, or repeat the training by PPO") from error
     columns = np.array(rows, np.float64).reshape(-1, len(names))
     if not (np.abs(columns) < 1e100).all():
-        raise SavedModelError(f"{path} has numbers that are not finite; delete it, or repeat the training of PPO")
+        raise SavedModelError(f"{path} has numbers that are not finite: delete it, or repeat the training by PPO")
     return dict(zip(names, columns.T, strict=True)) if rows else None
 
 
 def _averaged(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Returns the means of each `n` consecutive values; the last mean may be over fewer."""
+    """Returns the mean of each group of `n` consecutive values; the last group may have fewer."""
     return np.array([values[start : start + n].mean() for start in range(0, len(values), n)])
 
 
 def _rows(rollouts: Table) -> list[list[str]]:
     tenth = math.ceil(len(rollouts["reward"]) / 10)
     return [
-        [title, figure(rollouts[name][:tenth].mean(), ".3f"), figure(rollouts[name][-tenth:].mean(), ".3f")]
+        [title, formatted(rollouts[name][:tenth].mean(), ".3f"), formatted(rollouts[name][-tenth:].mean(), ".3f")]
         for name, (title, _) in MEASURES.items()
         if name in rollouts
     ]
@@ -151,35 +159,34 @@ def _rows(rollouts: Table) -> list[list[str]]:
 def _reward_figures(
     stage: str, tables: dict[str, Table], curves: dict[tuple[str, str], RewardCurve | None], figures: Figures
 ) -> list[Figure]:
-    """Draws the reward, and the grade of the judge if there is one, against the root of the divergence."""
-    titles = {"reward": "Reward", "judge": "Judge's grade"}
+    """Draws the reward, and the judge's grade if there is one, against the square root of the divergence."""
     return [
         figures.draw(
-            f"{stage}-{grader}-and-kl",
+            f"{stage}-{name}-and-kl",
             charts.by_divergence(
-                titles[grader],
-                {kind: (np.sqrt(np.maximum(table["kl"], 0)), table[grader]) for kind, table in tables.items()},
-                {kind: curve for kind in tables if (curve := curves.get((kind, grader)))},
+                MEASURES[name][0],
+                {kind: (np.sqrt(np.maximum(table["kl"], 0)), table[name]) for kind, table in tables.items()},
+                {kind: curve for kind in tables if (curve := curves.get((kind, name)))},
             ),
         )
-        for grader in _GRADERS
-        if grader in tables["PPO"]
+        for name in _FITTED
+        if name in tables["PPO"]
     ]
 
 
-def _curve_row(kind: str, grader: str, curve: RewardCurve, tables: dict[str, Table]) -> list[str]:
+def _curve_row(kind: str, name: str, curve: RewardCurve, tables: dict[str, Table]) -> list[str]:
     return [
         kind,
-        _GRADERS[grader],
-        figure(curve.gain, ".3f"),
-        figure(curve.loss, ".3f"),
-        figure(curve.r_squared, ".2f"),
+        MEASURES[name][0],
+        formatted(curve.gain, ".3f"),
+        formatted(curve.loss, ".3f"),
+        formatted(curve.r_squared, ".2f"),
         "–" if (peak := _measured_peak(curve, tables[kind])) is None else f"{peak:.1f}",
     ]
 
 
 def _measured_peak(curve: RewardCurve, table: Table) -> float | None:
-    """Returns the divergence at which a curve has its maximum; None if it is beyond the measured divergences."""
+    """Returns the divergence at which a curve has its maximum; None if it has none, or none within the measurements."""
     return curve.peak**2 if curve.peak is not None and curve.peak**2 < table["kl"].max() else None
 
 
@@ -187,12 +194,19 @@ def _verdict(curve: RewardCurve | None, rollouts: Table) -> str:
     """Returns a sentence on the judge's grade at the largest divergence; "" if there is no curve of the grade."""
     if curve is None:
         return ""
-    slope = end_slope(rollouts["kl"], rollouts["judge"], curve.form)
+    slope = end_slope(rollouts["kl"], rollouts["grade"], curve.form)
     low, high = slope or (-math.inf, math.inf)
     if low <= 0 <= high:
         return "At the largest divergence, the judge's grade neither rises nor falls significantly."
     if low > 0:
-        return "The judge's grade rises up to the largest divergence: the training shows no over-optimisation."
+        return "The judge's grade rises up to the largest divergence, so this training run shows no over-optimisation."
     peak = _measured_peak(curve, rollouts)
-    start = "falls with the divergence" if peak is None else f"falls beyond a divergence of {peak:.1f} nats per reply"
-    return f"The judge's grade {start}: from there on, the reward model rewards what the judge does not value."
+    if peak is None:
+        return (
+            "The judge's grade falls when the divergence rises, so the reward model rewards what the judge does not "
+            "value."
+        )
+    return (
+        f"The judge's grade falls beyond a divergence of {peak:.1f} nats per reply: from there on, the reward model "
+        "rewards what the judge does not value."
+    )

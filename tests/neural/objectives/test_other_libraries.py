@@ -14,7 +14,7 @@ from lmzoo import Predictor, train_tokenizer, zoo
 from lmzoo.interchange.huggingface import predictor_to_huggingface
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.objectives.comparisons import ComparisonBatches
-from lmzoo.neural.objectives.dpo import dpo_objective, text_log_probs
+from lmzoo.neural.objectives.dpo import dpo_objective, reply_log_probs
 from lmzoo.neural.objectives.ppo import advantages, policy_loss, value_loss
 from lmzoo.neural.objectives.reward import reward_network, reward_objective, rewards
 
@@ -51,16 +51,16 @@ def trl_arguments(tmp_path: Path) -> dict[str, Any]:
 
 
 def comparisons(dataset: Any, **settings: Any) -> ComparisonBatches:
-    """Returns batches of the comparisons that TRL tokenized, without the EOT at the start of each text."""
-    texts = []
+    """Returns batches of the comparisons that TRL tokenized, without the EOT at the start of each sequence."""
+    sequences = []
     for row in dataset:
         prompt = row.get("prompt_ids", [0])
-        for answer in (row["chosen_ids"], row["rejected_ids"]):
-            ids = [*prompt, *answer] if "prompt_ids" in row else answer
+        for reply in (row["chosen_ids"], row["rejected_ids"]):
+            ids = [*prompt, *reply] if "prompt_ids" in row else reply
             assert ids[0] == ids[-1] == 0
-            texts.append((ids[1:], [float(index >= len(prompt)) for index in range(1, len(ids))]))
-    rankings = [[[2 * row], [2 * row + 1]] for row in range(len(texts) // 2)]
-    return ComparisonBatches(texts, rankings, n_rankings=len(rankings), seed=0, **settings)
+            sequences.append((ids[1:], [float(index >= len(prompt)) for index in range(1, len(ids))]))
+    rankings = [[[2 * row], [2 * row + 1]] for row in range(len(sequences) // 2)]
+    return ComparisonBatches(sequences, rankings, n_rankings=len(rankings), seed=0, **settings)
 
 
 def test_dpo_of_trl(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_dpo_of_trl(tmp_path: Path) -> None:
     expected.backward()
 
     batches = comparisons(trainer.train_dataset)
-    batches._reference_log_probs = text_log_probs(network_of(reference), batches._texts, bf16=False)
+    batches._reference_log_probs = reply_log_probs(network_of(reference), batches._sequences, bf16=False)
     network = network_of(policy)
     step = dpo_objective(0.3)(network, batches.batch(0, network), ())
     loss = step.total / step.weight
@@ -120,17 +120,17 @@ def test_reward_loss_of_trl(tmp_path: Path) -> None:
     expected, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
 
     comparison = comparisons(trainer.train_dataset).batch(0, network)
-    scores = rewards(network, comparison.rows).detach()
+    earned = rewards(network, comparison.rows).detach()
     step = reward_objective(network, comparison, ())
     loss = (step.total / step.weight).item()
     assert loss == pytest.approx(expected.item(), abs=1e-5)
-    torch.testing.assert_close(scores.sort().values, outputs.logits[:, 0].detach().sort().values, rtol=0, atol=1e-5)
-    assert scores.std() > 0.1
+    torch.testing.assert_close(earned.sort().values, outputs.logits[:, 0].detach().sort().values, rtol=0, atol=1e-5)
+    assert earned.std() > 0.1
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5)])
 def test_advantages_of_torchrl(gamma: float, lam: float) -> None:
-    """Answers of different lengths, each of which is an episode of its own for torchrl."""
+    """Replies of different lengths, each of which is an episode of its own for torchrl."""
     functional = pytest.importorskip("torchrl.objectives.value.functional", reason="needs torchrl: pip install torchrl")
     generator = torch.Generator().manual_seed(0)
     given, values = (torch.randn(8, 12, generator=generator) for _ in range(2))

@@ -27,10 +27,10 @@ from lmzoo.neural.objectives.ppo import (
     Rollout,
     advantages,
     kl_estimates,
+    normalised,
     policy_loss,
     shaped_rewards,
     value_loss,
-    whiten,
 )
 from lmzoo.neural.objectives.reward import reward_network
 from lmzoo.neural.objectives.rollouts import RolloutBatches, network_rewards
@@ -78,7 +78,7 @@ def test_advantages_by_hand() -> None:
     assert close(advantages(shaped, values, mask), 0.432925, 0.3715, 0.17)
 
 
-def test_advantages_do_not_depend_on_what_is_beside_an_answer() -> None:
+def test_advantages_do_not_depend_on_what_is_beside_a_reply() -> None:
     mask = torch.tensor([[False, False, True, True, True, False], [False, True, False, False, False, False]])
     junk = torch.full((2, 6), 7.0)
     values = torch.where(mask, torch.tensor([[0, 0, 0.5, 0.6, 0.8, 0], [0, 0.25, 0, 0, 0, 0]]), junk)
@@ -96,12 +96,12 @@ def test_discounted_advantages_by_hand() -> None:
     assert close(gains, -0.2375, -0.15, 0.2)
 
 
-def test_whitening_by_hand() -> None:
+def test_normalising_by_hand() -> None:
     """1, 2, 3, 4: mean 2.5, deviation sqrt((2 x 2.25 + 2 x 0.25) / 3) = 1.290994."""
     x = torch.tensor([[1.0, 2, 99], [3, 4, 99]])
     mask = torch.tensor([[True, True, False], [True, True, False]])
-    assert close(whiten(x, mask), -1.161895, -0.387298, 0, 0.387298, 1.161895, 0)
-    assert close(whiten(x, torch.tensor([[True, False, False], [False] * 3])), 0, 0, 0, 0, 0, 0)
+    assert close(normalised(x, mask), -1.161895, -0.387298, 0, 0.387298, 1.161895, 0)
+    assert close(normalised(x, torch.tensor([[True, False, False], [False] * 3])), 0, 0, 0, 0, 0, 0)
 
 
 def test_kl_estimates_by_hand() -> None:
@@ -127,7 +127,7 @@ def test_adaptive_kl_by_hand() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_answers": 10, "n_minibatches": 4}, "multiple of n_minibatches = 4, got 10"),
+        ({"n_replies": 10, "n_minibatches": 4}, "multiple of n_minibatches = 4, got 10"),
         ({"clip": 0}, r"clip .* got 0"),
         ({"lam": 1.5}, r"lam .* got 1.5"),
         ({"kl_target": 0}, r"kl_target .* got 0"),
@@ -141,13 +141,13 @@ def test_unusable_settings_are_refused(settings: dict[str, Any], message: str) -
 
 # ---- Rollouts --------------------------------------------------------------------------------------
 
-SMALL = PpoSettings(n_answers=8, max_tokens=6, n_epochs=2, n_minibatches=2, kl_target=1.0, kl_horizon=100)
+SMALL = PpoSettings(n_replies=8, max_tokens=6, n_epochs=2, n_minibatches=2, kl_target=1.0, kl_horizon=100)
 PROMPTS = [[1, 2], [4], [5, 6, 7], [8, 8], [9], [2, 1, 4, 5], [10, 1], [6], [7, 7]]
 CONFIG = TrainConfig(tokens=1_500, learning_rate=5e-3, batch_size=2, chunk_size=12, bf16=False)
 
 
-def likes_five(prompts: Sequence[NDArray[np.int32]], answers: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    return np.array([answer.count(5) for answer in answers], np.float64)
+def likes_five(prompts: Sequence[NDArray[np.int32]], replies: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    return np.array([reply.count(5) for reply in replies], np.float64)
 
 
 def prepared(
@@ -169,14 +169,14 @@ def test_at_the_first_step_the_policy_is_the_one_that_sampled(species: str, bf16
         step = Ppo(SMALL)(network, batch, ())
     mask = batch.rows.weights > 0
     assert torch.equal(fixed_log_probs(network.policy, batch.rows, bf16), batch.old_log_probs), "all ratios are 1"
-    assert step.figures["step"] == step.figures["clipped"] == step.figures["kl"] == 0
+    assert step.measures["kl_of_update"] == step.measures["clipped"] == step.measures["kl"] == 0
     # all ratios are 1 and all values are 0
     expected = -batch.advantages[mask].sum() + 0.1 * batch.returns[mask].square().sum() / 2
     assert step.total.item() == pytest.approx(expected.item(), abs=1e-5)
     assert step.weight == mask.sum()
 
 
-def test_the_minibatches_of_a_rollout_are_all_its_answers() -> None:
+def test_the_minibatches_of_a_rollout_are_all_its_replies() -> None:
     network, batches = prepared()
     first, second, again, _, new = (batches.batch(step, network) for step in range(5))
     gains = torch.cat([part.advantages[part.rows.weights > 0] for part in (first, second)])
@@ -190,47 +190,49 @@ def test_the_minibatches_of_a_rollout_are_all_its_answers() -> None:
     assert torch.equal(torch.cat(parts), first.rows.inputs), "several processes share a minibatch"
 
 
-def test_answers_are_scored_and_penalised() -> None:
-    """The returns of an answer's last token: its reward, less the penalty of an answer that did not end."""
+def test_replies_are_rewarded_and_penalised() -> None:
+    """The return of the last token of a reply is its reward, less the penalty if the reply did not end."""
     seen: list[tuple[Any, Any]] = []
 
-    def reward(prompts: Sequence[NDArray[np.int32]], answers: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        seen.append((prompts, answers))
-        return likes_five(prompts, answers)
+    def reward(prompts: Sequence[NDArray[np.int32]], replies: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        seen.append((prompts, replies))
+        return likes_five(prompts, replies)
 
-    settings = PpoSettings(n_answers=30, max_tokens=6, n_minibatches=1, kl_coefficient=0.0, unended_penalty=0.5)
+    settings = PpoSettings(n_replies=30, max_tokens=6, n_minibatches=1, kl_coefficient=0.0, unended_penalty=0.5)
     model = model_of("transformer")
     network = ActorCritic(model.network, reward_network(model.network))
     batches = RolloutBatches(
         PROMPTS, reward, model_of("transformer").network, settings, like=model, end_id=END, seed=0, bf16=False
     )
     batch = batches.batch(0, network)
-    ((prompts, answers),) = seen
+    ((prompts, replies),) = seen
     ended = 0
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         assert prompt.tolist() in PROMPTS
-        last = len(prompt) + len(answer) - 1
-        assert batch.rows.targets[row, : last + 1].tolist() == [*prompt, *answer]
-        assert batch.rows.weights[row].tolist() == [0] * len(prompt) + [1] * len(answer) + [0] * (
+        last = len(prompt) + len(reply) - 1
+        assert batch.rows.targets[row, : last + 1].tolist() == [*prompt, *reply]
+        assert batch.rows.weights[row].tolist() == [0] * len(prompt) + [1] * len(reply) + [0] * (
             batch.rows.weights.shape[1] - last - 1
         )
-        has_ended = answer[-1] == END
+        has_ended = reply[-1] == END
         ended += has_ended
-        assert has_ended or len(answer) == 6 or answer[-1] == 0
-        assert END not in answer[:-1]
-        assert batch.returns[row, last].item() == pytest.approx(answer.count(5) - 0.5 * (not has_ended))
+        assert has_ended or len(reply) == 6 or reply[-1] == 0
+        assert END not in reply[:-1]
+        assert batch.returns[row, last].item() == pytest.approx(reply.count(5) - 0.5 * (not has_ended))
     assert 0 < ended < 30
-    figures = batches.history[0]
-    assert figures.ended == pytest.approx(ended / 30)
-    assert figures.reward == pytest.approx(np.mean([answer.count(5) for answer in answers]))
-    assert figures.tokens == pytest.approx(np.mean([len(answer) for answer in answers]))
+    measures = batches.history[0]
+    assert measures.ended == pytest.approx(ended / 30)
+    assert measures.reward == pytest.approx(np.mean([reply.count(5) for reply in replies]))
+    assert measures.tokens == pytest.approx(np.mean([len(reply) for reply in replies]))
 
 
 def test_the_penalty_adapts_to_the_divergence() -> None:
     network, batches = prepared()
     for step in (0, 4):
         batches.batch(step, network)
-    assert [figures.penalty for figures in batches.history] == pytest.approx([0.05, 0.05 * (1 - 0.2 * 8 / 100)])
+    assert [measures.kl_coefficient for measures in batches.history] == pytest.approx(
+        [0.05, 0.05 * (1 - 0.2 * 8 / 100)]
+    )
 
 
 def test_a_wrong_reward_function_is_named() -> None:
@@ -238,9 +240,9 @@ def test_a_wrong_reward_function_is_named() -> None:
     network = ActorCritic(model.network, reward_network(model.network))
     for wrong in ([1.0], [float("nan")] * 8):
         batches = RolloutBatches(
-            PROMPTS, lambda prompts, answers, wrong=wrong: wrong, model.network, SMALL, like=model, end_id=END, seed=0
+            PROMPTS, lambda prompts, replies, wrong=wrong: wrong, model.network, SMALL, like=model, end_id=END, seed=0
         )
-        with pytest.raises(ConfigurationError, match="one finite number for each of 8 answers"):
+        with pytest.raises(ConfigurationError, match="one finite number for each of 8 replies"):
             batches.batch(0, network)
     with pytest.raises(ConfigurationError, match="at least one prompt"):
         RolloutBatches([], likes_five, model.network, SMALL, like=model, end_id=END, seed=0)
@@ -251,10 +253,10 @@ def test_a_wrong_reward_function_is_named() -> None:
 def test_a_reward_network_is_a_reward_function() -> None:
     model = reward_network(model_of("lstm").network)
     torch.nn.init.normal_(model.head.weight)
-    scores = network_rewards(model, [np.array([1, 2]), np.array([1])], [[4, END], [2, 4, END]])
-    assert scores.shape == (2,)
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6), "both texts are 1 2 4 end"
-    assert scores[0] != network_rewards(model, [np.array([1, 2])], [[5, END]])[0]
+    rewards = network_rewards(model, [np.array([1, 2]), np.array([1])], [[4, END], [2, 4, END]])
+    assert rewards.shape == (2,)
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-6), "both sequences are 1 2 4 end"
+    assert rewards[0] != network_rewards(model, [np.array([1, 2])], [[5, END]])[0]
 
 
 # ---- Training --------------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ def test_a_run_resumes_from_its_checkpoint_to_the_same_bytes(
     assert len(batches.history) > 3
 
 
-def test_text_is_learned_beside_the_answers() -> None:
+def test_ordinary_text_is_learned_beside_the_replies() -> None:
     """The loss of a batch is the mean over sampled tokens, plus the weight times the mean loss of the text."""
     settings = replace(SMALL, text_weight=0.5)
     network, batches = prepared("lstm", settings, text=text_batches())
@@ -342,7 +344,7 @@ def test_policy_and_value_are_both_trained_and_the_reference_is_not() -> None:
 
 
 def bandit(beta: float) -> float:
-    """Trains a policy of two equally likely one-token answers with rewards 1 and 0; returns P(the first answer)."""
+    """Trains a policy of two equally likely one-token replies with rewards 1 and 0; returns P(the first reply)."""
     model = model_of("nplm", 3)
     network = model.network
     with torch.no_grad():
@@ -351,10 +353,10 @@ def bandit(beta: float) -> float:
     reference = model_of("nplm", 3).network
     reference.load_state_dict(network.state_dict())
     settings = PpoSettings(
-        n_answers=256, max_tokens=1, n_epochs=2, n_minibatches=1, kl_coefficient=beta, unended_penalty=0.0
+        n_replies=256, max_tokens=1, n_epochs=2, n_minibatches=1, kl_coefficient=beta, unended_penalty=0.0
     )
     batches = RolloutBatches(
-        [[]], lambda prompts, answers: [float(answer == [1]) for answer in answers], reference, settings,
+        [[]], lambda prompts, replies: [float(reply == [1]) for reply in replies], reference, settings,
         like=model, end_id=1, seed=0, bf16=False,
     )  # fmt: skip
     joined = ActorCritic(network, reward_network(network))

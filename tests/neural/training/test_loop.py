@@ -138,7 +138,7 @@ def test_the_last_weights_are_kept_and_nothing_stops_early() -> None:
     settings = {"evaluate": itertools.count().__next__, "keep": "last", "unit": "nats/answer"}
 
     def objective(network: Network, chunk: Chunk, state: State) -> Step:
-        return next_token(network, chunk, state)._replace(figures={"kl": 0.25})
+        return next_token(network, chunk, state)._replace(measures={"kl": 0.25})
 
     config = TrainConfig(tokens=2_000, batch_size=2, chunk_size=10, patience=1)
     run, network = training(config, objective=objective, **settings)

@@ -35,36 +35,40 @@ def align(
 ) -> int:
     """Teaches a language model to chat: fine-tuning on conversations, then learning from rankings of its replies.
 
-    The stages are base (next-token prediction), sft (supervised fine-tuning), rankings (of sampled replies), reward
-    (a reward model), dpo and ppo (learning to write better replies). The table shows, on held-out prompts, how many
-    replies are correct, and how often they win against those of the fine-tuned model.
+    The stages are base (a language model learns to predict text), sft (supervised fine-tuning on conversations),
+    rankings (replies of the fine-tuned model are ranked), reward (a reward model learns from the rankings), and dpo and
+    ppo (two copies of the fine-tuned model learn to write better replies). At the end, a table shows for each stage how
+    many replies to held-out prompts are correct, and how often they win against those of the fine-tuned model.
 
-    A run that was interrupted continues when the command is repeated, and stages that are finished are reused. The exit
-    status is 1 if a stage failed.
+    To continue a run that was interrupted, repeat the command. Stages that are finished are reused. The exit status is
+    1 if a stage failed, or if there are too few rankings to learn from.
 
     Example: lmzoo align --base lstm --methods dpo --out runs/my-chat
 
     Parameters
     ----------
     base
-        Name of a neural network from `lmzoo list`, which is trained first, or the folder of a saved predictor.
+        Name of a neural network from `lmzoo list`, which is trained first, or folder of a saved predictor.
     corpus
-        The text that the base learns: a name from `lmzoo corpus list`, or your own text: a file, a folder, a glob
-        pattern, or - for standard input. The loss of all stages is measured on its test split.
+        Text from which the base learns: a name from `lmzoo corpus list`, or your own text as a file, a folder, a glob
+        pattern, or - for standard input. In all stages, the loss is measured on its test split.
     tokenizer
-        The tokenizer of a base that is trained here: char, byte, word:N or bpe:SIZE.
+        Tokenizer of the base, if it is trained first: char, byte, word:N or bpe:SIZE.
     preset
-        How much each stage learns: quick.
+        Name of the settings of all stages: amount of data and length of training.
     methods
-        How to learn from the rankings: dpo (directly) or ppo (by reinforcement learning). Default: both. With
-        ppo-unpenalised, PPO also runs without a penalty for divergence, to show over-optimisation.
+        Methods of learning from rankings: dpo (direct preference optimization) and ppo (proximal policy optimization,
+        which is reinforcement learning with the reward model). Default: both. ppo-unpenalised is PPO for longer and
+        without a penalty for divergence from the fine-tuned model, to show over-optimisation.
     conversations
-        A file of your own conversations, in JSON lines, or shakespeare: the dialogue of his plays. Default: generated
-        instructions, whose replies a program can check.
+        File of your own conversations in JSON lines, or shakespeare for the dialogue of his plays. Default: generated
+        instructions with known correct answers, so that a program can grade the replies to them.
     ranker
-        Who ranks the replies: judge (a program), people (the votes that `lmzoo rank` collects), or a file of rankings.
+        Who ranks the replies: judge (the program that knows the correct answers), people (repeat the command after
+        `lmzoo rank` has collected their votes), or a file of rankings.
     against
-        Folder of an earlier run: its chat model is compared with the new one on the same prompts.
+        Folder of an earlier run. The judge compares its chat models with the new ones, method by method, on the same
+        prompts.
     seed
         Random seed. The same seed gives the same models.
     device
@@ -119,14 +123,14 @@ def _finish(outcome: Outcome[StageRecord]) -> None:
 
 
 def _quality(record: StageRecord) -> list[str]:
-    """Returns the most important figures of a stage in words."""
+    """Returns the most important measures of a stage in words."""
     facts: list[str] = []
     if record.mean_accuracy is not None:
         facts.append(f"{record.mean_accuracy:.1%} of the replies correct")
     if record.against_sft is not None:
         facts.append(f"{record.against_sft.rate:.1%} wins against sft")
     if record.reward_accuracy is not None:
-        facts.append(f"{record.reward_accuracy:.1%} of pairs ordered as ranked")
+        facts.append(f"{record.reward_accuracy:.1%} of pairs of replies ordered correctly")
     if record.bits_per_byte is not None:
         facts.append(f"{record.bits_per_byte:.3f} bits/byte")
     return facts

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
 
 _COMMANDS = {
-    "/retry": "replace the last reply by another one",
-    "/reset": "forget all messages, except for the system message",
-    "/system TEXT": "replace the system message, which stands before all others; without TEXT, remove it",
-    "/temperature X": "above 1, replies are more random; below 1, less; 0 always takes the most likely token",
-    "/top-p X": "sample from the most likely tokens whose total probability is at least X",
+    "/retry": "replace the last reply by a new one",
+    "/reset": "forget all messages except for the system message",
+    "/system TEXT": "replace the system message, which comes before all other messages; without TEXT, remove it",
+    "/temperature X": "with X above 1, replies are more random; below 1, less random; 0: always the most likely token",
+    "/top-p X": "sample from the smallest set of most likely tokens whose total probability is at least X",
     "/history": "show all messages",
     "/help": "show this list",
-    "/quit": "end the program; Ctrl-D does so too, and Ctrl-C stops a reply",
+    "/quit": "end the program, as Ctrl-D does; Ctrl-C only stops a reply",
 }
 
 
@@ -45,33 +45,34 @@ def chat(
 ) -> int:
     """Holds a conversation with a chat model in the terminal.
 
-    Each line is a message. /help lists the commands, such as /retry and /reset. If the input is not a terminal, each of
-    its lines is a message, and only the replies go to stdout.
+    Each line that you type is a message to the model. The command /help lists the commands, such as /retry and /reset.
+    If the input is a pipe or a file, each of its lines is a message, and only the replies go to standard output.
 
     Example: lmzoo chat -p runs/align-transformer-quick --beside runs/align-transformer-quick/predictors/base
 
     Parameters
     ----------
     predictor
-        Folder of a chat model, or a run folder of `lmzoo align`, which stands for its best chat model; or a pretrained
-        chat model: its folder of Hugging Face, its GGUF file, or the name of an installed one, such as smollm2.
-        Default: the newest of the run folders runs/align-*.
+        Folder of a chat model; or run folder of `lmzoo align`, whose best chat model is used; or a pretrained chat
+        model: its folder in the format of Hugging Face, its GGUF file, or the name of an installed one, such as
+        smollm2. Default: the newest of the run folders runs/align-*.
     once
-        Print the reply to this message, and end.
+        Print the reply to this message, and end the program.
     system
-        A system message, which stands before the conversation. Chat models that `lmzoo align` trained on generated
-        instructions have never seen one.
+        System message, which comes before all other messages. Chat models that `lmzoo align` trained on generated
+        instructions have not learned from system messages.
     beside
-        Folder of a saved predictor that continues each message as a text, below the reply: for example, the base of
-        the chat model.
+        Folder of a saved predictor, such as the base of the chat model. Below each reply, the program prints how this
+        predictor continues the message as a text.
     max_tokens
-        Maximum length of a reply, in tokens.
+        Largest number of tokens of a reply.
     temperature
-        Sampling temperature: above 1 replies are more random, below 1 less; 0 always takes the most likely token.
+        Sampling temperature: above 1, replies are more random; below 1, less random; with 0, the most likely token is
+        always taken.
     top_p
-        Sample from the smallest set of most likely tokens whose total probability is at least p.
+        Sample from the smallest set of most likely tokens whose total probability is at least this number.
     seed
-        Random seed. The same seed gives the same replies to the same messages. Default: other replies each time.
+        Random seed. The same seed gives the same replies to the same messages. Default: different replies each time.
     json
         Print one JSON object per reply.
     """
@@ -86,7 +87,7 @@ def chat(
     session = ChatSession(model, system=system, decoding=decoding, max_tokens=max_tokens, seed=seed)
     talk = _Talk(session, folder, Predictor.load(beside) if beside else None, seed, json)
     if once is not None:
-        talk.answer(lambda: session.reply_to(once))
+        talk.print_reply(lambda: session.reply_to(once))
         return 0
     terminal.note(f"{folder}: /help lists the commands")
     with keyboard.each_interrupt_counts():
@@ -96,7 +97,10 @@ def chat(
 
 
 def _chat_model(path: Path | None) -> Path:
-    """Returns the folder of a chat model: the given one, or the best of the given run or of the newest one."""
+    """Returns the folder of a chat model.
+
+    It is `path`, or the best model of the run folder `path`; if `path` is None, the best model of the newest run.
+    """
     from lmzoo.experiments.align.results import best_chat_model, newest_run
 
     run = newest_run() if path is None else path
@@ -156,20 +160,22 @@ class _Talk:
             case "/top-p":
                 session.decoding = replace(session.decoding, top_p=_number(command, rest))
             case "/retry":
-                self.answer(session.retry)
+                self.print_reply(session.retry)
             case _ if command.startswith("/"):
                 terminal.note(f"lmzoo: unknown command {command}: /help lists the commands")
             case _:
-                self.answer(lambda: session.reply_to(line))
+                self.print_reply(lambda: session.reply_to(line))
         return True
 
-    def answer(self, reply: Callable[[], Generator[str]]) -> None:
-        """Prints the reply that the given function starts, piece by piece; Ctrl-C stops it."""
+    def print_reply(self, start: Callable[[], Generator[str]]) -> None:
+        """Prints a reply piece by piece until it ends, or until Ctrl-C; `start` returns the generator of its pieces."""
         session, interrupted = self._session, False
-        pieces = reply()
+        pieces = start()
         if session.n_left_out and not self._has_noted_length:
             self._has_noted_length = True
-            terminal.note("The conversation is longer than the context of the model, which no longer sees its start.")
+            terminal.note(
+                "The conversation is longer than the context of the model, which no longer sees the earliest turns."
+            )
         try:
             with closing(pieces):
                 for piece in pieces:
@@ -186,7 +192,7 @@ class _Talk:
             terminal.print_json(self._facts(beside))
 
     def _continue_beside(self, prompt: str) -> str:
-        """Returns how the completion model continues a message as a text, and prints it."""
+        """Prints and returns how the predictor of the option --beside continues a message as a text."""
         from rich.text import Text
 
         assert self._beside is not None
@@ -209,7 +215,7 @@ class _Talk:
 
 
 def _write(piece: str) -> None:
-    """Prints a piece of text at once; on a terminal, control characters become visible."""
+    """Prints a piece of text immediately; on a terminal, control characters become visible."""
     from lmzoo.system.printable import printable
 
     sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)

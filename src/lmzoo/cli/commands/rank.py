@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmzoo.chat.voting_session import VotingSession
     from lmzoo.experiments.align.votes import Agreement, VoteSummary
 
-_KEYS = "1, 2, t (tie), s (skip), u (undo), q (quit)"
+_KEYS = "Better reply: 1 or 2 (t: tie, s: skip, u: undo, q: quit): "
 
 
 def rank(
@@ -26,11 +26,12 @@ def rank(
     summary: bool = False,
     json: bool = False,
 ) -> int:
-    """Shows two replies to a prompt at a time, and saves which of them you prefer.
+    """Shows two replies to the same prompt at a time, and saves your vote on which of them is better.
 
-    You do not see which model wrote a reply. The keys are 1 and 2 for the better reply, t for a tie, s to skip, u to
-    undo the last vote, which is then asked again, and q to quit. Every vote is saved at once. At the end, you see how
-    far the votes agree among each other, with the judge, and with the reward model of the run.
+    Both replies were written by the fine-tuned model of the run, and are shown in random order. Press 1 or 2 for the
+    better reply, t for a tie, s to skip the comparison, u to undo your last vote and to vote again, and q to quit.
+    Every vote is saved immediately. At the end, the program prints how often the votes of different raters agree with
+    each other, with the judge, and with the reward model of the run.
 
     Example: lmzoo rank runs/align-transformer-quick --n 50
 
@@ -40,11 +41,11 @@ def rank(
         Run folder of `lmzoo align`, or a file of comparisons: JSON lines with a "prompt" and two "replies". The votes
         are appended to the file votes.jsonl in the same folder.
     rater
-        Your name, by which votes of several people are told apart. Default: your user name.
+        Your name, which is saved with your votes to tell them from those of other people. Default: your user name.
     n
-        Number of comparisons in this session. Default: all that are left.
+        Largest number of comparisons in this session. Default: all comparisons on which you have not voted yet.
     summary
-        Print the summary of the votes, without asking for more.
+        Only print the summary of the votes.
     json
         Print the summary as one JSON object.
     """
@@ -71,14 +72,14 @@ def _files(run: Path) -> tuple[Path, Path, Path | None]:
         return run, run.with_name("votes.jsonl"), None
     if not (run / "comparisons.jsonl").is_file():
         raise UsageError(
-            f"there are no comparisons in {run}: name a run folder of lmzoo align, which has got as far as the stage "
-            "rankings, or a file of comparisons"
+            f"there are no comparisons in {run}: name a run folder of lmzoo align in which the stage rankings is "
+            "finished, or a file of comparisons"
         )
     return run / "comparisons.jsonl", run / "votes.jsonl", run
 
 
 def _collect(path: Path, votes: Path, rater: str, n: int | None) -> None:
-    """Asks for votes until there are no more comparisons, or the person quits."""
+    """Asks for votes until all comparisons are shown, or the person quits."""
     from lmzoo.chat.preferences import read_rankings
     from lmzoo.chat.voting import open_comparisons, read_comparisons
     from lmzoo.chat.voting_session import VotingSession
@@ -89,7 +90,10 @@ def _collect(path: Path, votes: Path, rater: str, n: int | None) -> None:
     with keyboard.each_interrupt_counts():
         while session.current is not None and _ask(session, session.current):
             pass
-    terminal.note(f"{session.n_votes} votes by {rater} in this session; {len(unvoted) - session.n_votes} left")
+    terminal.note(
+        f"Votes by {rater} in this session: {session.n_votes}. "
+        f"Comparisons without a vote by {rater}: {len(unvoted) - session.n_votes}."
+    )
 
 
 def _ask(session: VotingSession, comparison: Comparison) -> bool:
@@ -99,7 +103,7 @@ def _ask(session: VotingSession, comparison: Comparison) -> bool:
     _print_comparison(comparison)
     while True:
         try:
-            key = keyboard.read_key(f"{session.n_left} left. {_KEYS}: ")
+            key = keyboard.read_key(f"Still to show in this session: {session.n_left}. {_KEYS}")
         except KeyboardInterrupt:
             if keyboard.ends_the_program():
                 raise
@@ -116,7 +120,7 @@ def _ask(session: VotingSession, comparison: Comparison) -> bool:
                 case "u":
                     session.undo()
                 case _:
-                    terminal.note(f"lmzoo: unknown key '{choice}'")
+                    terminal.note(f"lmzoo: unknown key '{choice}': press 1, 2, t, s, u or q")
                     continue
         except UsageError as error:
             terminal.note(f"lmzoo: {error}")
@@ -143,14 +147,14 @@ def _show(summary: VoteSummary) -> None:
     terminal.print_table(
         ["rater", "votes"], [[rater or "unknown", f"{votes:,}"] for rater, votes in summary.by_rater.items()]
     )
-    _show_agreement("Raters agree with each other", summary.among_raters)
+    _show_agreement("Two raters of the same replies agree", summary.among_raters)
     _show_agreement("Votes agree with the judge", summary.with_judge)
     _show_agreement("Votes agree with the reward model", summary.with_reward_model)
 
 
 def _show_agreement(sentence: str, agreement: Agreement | None) -> None:
     if agreement is not None:
-        terminal.note(f"{sentence} in {agreement.rate:.1%} of {agreement.n:,} comparisons.")
+        terminal.note(f"{sentence} in {agreement.rate:.1%} of {agreement.n_cases:,} cases.")
 
 
 def _user_name() -> str:

@@ -1,20 +1,21 @@
 """Teaches a language model to chat, stage by stage, in a run folder.
 
-    run/run.json                  the request: base, corpus, preset, seed
-    run/encoded/, run/data/       what the stages learn from and are tested on (see `data`)
-    run/checkpoints/STAGE         state of a training that is not finished
-    run/predictors/STAGE/         the trained chat models; STAGE is base, sft, dpo or ppo
-    run/reward/                   the reward model
-    run/replies/STAGE.jsonl       replies to the held-out prompts
-    run/comparisons.jsonl         pairs of replies for people to compare with `lmzoo rank`
-    run/votes.jsonl               their votes
-    run/rankings.jsonl            rankings by the judge (the program that grades replies), or from a file
-    run/ppo.csv                   reward, grade, divergence and other figures of each rollout of PPO
-    run/moved.json                tokens whose probabilities learning from rankings changed most
-    run/best_of_n.csv             reward and grade of the best of n replies of the stage sft
-    run/results.jsonl             one record per stage
+    run/run.json                 the request: base, corpus, preset, seed and others
+    run/encoded/, run/data/      what the stages learn from, and what their models are tested on (see `data`)
+    run/checkpoints/             the state of each stage whose training is not finished
+    run/predictors/STAGE/        the trained models; STAGE is base, sft, dpo, ppo or ppo-unpenalised (see `stages`)
+    run/reward/                  the reward model
+    run/replies/STAGE.jsonl      replies to the held-out prompts, with the grades of the sampled ones
+    run/comparisons.jsonl        pairs of replies that people compare with `lmzoo rank`
+    run/votes.jsonl              the votes of these people
+    run/rankings.jsonl           rankings by the judge (the program that grades replies), or from a file
+    run/STAGE.csv                reward, grade, divergence and other measures of each rollout; STAGE is ppo or
+                                 ppo-unpenalised
+    run/changed_tokens.json      tokens whose probabilities changed most when the model learned from rankings
+    run/best_of_n.csv            reward and grade of the best of n replies of the fine-tuned model
+    run/results.jsonl            one record per stage
 
-A run that was killed continues where it stopped, and a run that is requested again reuses its results.
+If a run was interrupted, a call of `align` with the same arguments continues it. Stages that are finished are reused.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lmzoo.corpora import Corpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import read_lines
 from lmzoo.experiments.align.data import RunData, prepare
-from lmzoo.experiments.align.measure import check_same_test, write_moved_tokens
+from lmzoo.experiments.align.measure import check_same_test, write_changed_tokens
 from lmzoo.experiments.align.plan import METHODS, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.experiments.align.stages import CHAT_STAGES, StageJob, is_complete, predictor_folder, rankings_path
@@ -39,6 +40,7 @@ from lmzoo.system.placement import Device
 from lmzoo.system.progress import Progress
 
 _FEWEST_RANKINGS = 10
+"""Smallest number of rankings, not counting ties, from which a run learns."""
 
 
 def align(
@@ -60,19 +62,24 @@ def align(
 ) -> RunResult[StageRecord]:
     """Teaches a language model to chat: fine-tuning on conversations, then learning from rankings of its replies.
 
-    `folder` receives the models and the results; by default it is runs/align-BASE-PRESET. `base` is the name of a kind
-    of model in the zoo (a species), such as "transformer", which is first trained on `corpus` with `tokenizer`; or the
-    folder of a saved predictor. `preset` names the settings of all stages: how much data each stage learns from, and
-    for how long; "quick" is the default. `methods` are the ways to learn from rankings: "dpo", "ppo" and, to see
-    over-optimisation, "ppo-unpenalised".
-    `conversations` is a file of your own conversations to learn from, or "shakespeare" for the dialogue of his plays;
-    by default, these are generated instructions with replies that a program can check. `ranker` ranks the replies:
-    "judge" (the program that checks them), "people" (see `lmzoo rank`), or a file of rankings. `against` is the folder
-    of an earlier run; the replies of its chat model to held-out prompts are compared with those of the new one.
+    - `folder`: the folder for the models and the results; None means runs/align-BASE-PRESET.
+    - `base`: the name of a neural network in the zoo (a species), such as "transformer", which is first trained on
+      `corpus` with `tokenizer`; or the folder of a saved predictor.
+    - `preset`: the name of the settings of all stages, which are the amount of data and the length of training.
+    - `methods`: the methods of learning from rankings. "dpo" is direct preference optimization, and "ppo" is proximal
+      policy optimization, a form of reinforcement learning. "ppo-unpenalised" is the same without a penalty for
+      divergence from the fine-tuned model, to show over-optimisation.
+    - `conversations`: a file of your own conversations to learn from, or "shakespeare" for the dialogue of his plays.
+      By default, instructions are generated, whose correct answers are known.
+    - `ranker`: who ranks the replies: "judge" (a program that knows the correct answers), "people" (see `lmzoo rank`),
+      or a file of rankings.
+    - `against`: the folder of an earlier run. The judge compares its chat models with the new ones, method by method,
+      on the same held-out prompts.
 
-    Each stage is trained in a process of its own. From a script, call this function under
-    `if __name__ == "__main__":`. Returns the records of the stages, and the errors of those that failed. Raises
-    UsageError for a wrong argument, and if the folder holds another run.
+    Each stage is trained in a process of its own. In a script, call this function under `if __name__ == "__main__":`.
+    Returns the records of the stages, and the errors of those that failed. Raises UsageError for a wrong argument, and
+    if the folder holds a different run. Raises LmzooError if there are fewer than 10 rankings to learn from, not
+    counting ties; with `ranker` "people", this is so until enough votes are collected.
     """
     plan = AlignPlan(
         base=base,
@@ -97,12 +104,11 @@ def run_alignment(
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[StageRecord]], None] | None = None,
 ) -> RunResult[StageRecord]:
-    """Runs all stages of a plan in a run folder, and reuses those that an earlier run in the folder has finished.
+    """Runs all stages of a plan in a run folder, and reuses those that are already finished there.
 
     `folder` is the run folder; None means the default folder of the plan. `on_progress` is called with the name and the
     progress of a stage while it runs, and `on_outcome` at its end, with its record or an error message. Returns the
-    records and errors of all stages. Raises UsageError as `align` does, and LmzooError if there are too few rankings to
-    learn from, for example because people have not compared enough replies yet.
+    records and errors of all stages, and raises the same errors as `align`.
     """
     plan = plan.checked()
     folder = Path(folder or plan.default_folder())
@@ -136,30 +142,33 @@ def run_alignment(
             if any(outcome.error for outcome in outcomes):
                 break
         else:
-            _write_moved_tokens(folder, plan, is_new=not all(outcome.reused for outcome in outcomes))
+            _write_changed_tokens(folder, plan, is_new=not all(outcome.reused for outcome in outcomes))
     return RunResult(folder, outcomes)
 
 
-def _write_moved_tokens(folder: Path, plan: AlignPlan, *, is_new: bool) -> None:
-    """Writes the tokens whose probabilities learning from rankings changed most, unless a file of this run has them."""
+def _write_changed_tokens(folder: Path, plan: AlignPlan, *, is_new: bool) -> None:
+    """Writes the tokens whose probabilities changed most, if `is_new` is True or the file does not exist yet.
+
+    `is_new` is True if a stage was run, and not only reused.
+    """
     test = RunData(folder).test
-    if test and plan.methods and (is_new or not (folder / "moved.json").exists()):
+    if test and plan.methods and (is_new or not (folder / "changed_tokens.json").exists()):
         stages = ["sft", *(method for method in plan.methods if method in CHAT_STAGES)]
         predictors = {stage: Predictor.load(predictor_folder(folder, stage)) for stage in stages}
-        write_moved_tokens(folder, predictors, test)
+        write_changed_tokens(folder, predictors, test)
 
 
 def _groups(plan: AlignPlan) -> list[list[str]]:
-    """Returns the stages of a run in groups. The stages of a group do not need each other, and run at the same time."""
+    """Returns the stages of a run in groups, in order. The stages of one group run at the same time."""
     groups = [["base"], ["sft"], ["rankings"], ["reward", *(method for method in plan.methods if method == "dpo")]]
     rewarded = [method for method in plan.methods if method != "dpo"]
     return [*groups, rewarded] if rewarded else groups
 
 
 def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool:
-    """Returns True if the result of a stage is that of the plan, whose rankings have the hash `learned_from`.
+    """Returns True if the result of a stage agrees with the plan, whose rankings have the hash `learned_from`.
 
-    Other rankings, and another ranker, need no new run folder: the stages that depend on them are repeated.
+    If rankings or ranker have changed, the run keeps its folder, and the stages that depend on them are repeated.
     """
     if record.stage == "rankings":
         return record.settings.get("ranker") == plan.ranker_identity
@@ -167,7 +176,7 @@ def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool
 
 
 def _check_rankings(folder: Path, plan: AlignPlan) -> str:
-    """Returns the hash of the rankings from which a run learns.
+    """Returns the hash of all rankings of a run.
 
     Raises LmzooError if there are fewer than `_FEWEST_RANKINGS` rankings, not counting ties.
     """
@@ -176,11 +185,11 @@ def _check_rankings(folder: Path, plan: AlignPlan) -> str:
     n_useful = sum(bool(ranking.pairs) for ranking in rankings)
     if n_useful < _FEWEST_RANKINGS:
         how = {
-            "people": f"compare more replies with `lmzoo rank {folder}`, and then run the same command again",
-            "judge": "too few replies of the fine-tuned model end and differ, so choose a larger preset or base",
-        }.get(str(plan.ranker), "choose another file")
+            "people": f"compare more replies with `lmzoo rank {folder}`, and then repeat this command",
+            "judge": "the fine-tuned model wrote too few complete and different replies, so choose a larger base",
+        }.get(str(plan.ranker), f"add rankings to {plan.ranker}, or choose a different file")
         raise LmzooError(
-            f"learning from rankings needs at least {_FEWEST_RANKINGS} that are not ties, and there are {n_useful}: "
-            f"{how}"
+            f"learning from rankings needs at least {_FEWEST_RANKINGS} rankings that are not ties, and there are "
+            f"{n_useful}: {how}"
         )
     return rankings_fingerprint(rankings)

@@ -1,6 +1,7 @@
-"""Measures what the model of a stage can do, on held-out prompts and on the test text of its base.
+"""Measures the model of a stage: its replies to held-out instructions, and its loss on the test split of the corpus.
 
-The replies are stored in the run folder, as `replies/STAGE.jsonl`, so that later stages are compared with them.
+The replies are stored in the run folder as `replies/STAGE.jsonl`, so that those of later stages can be compared with
+them.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from lmzoo.experiments.align.data import read_instructions
 from lmzoo.experiments.align.records import WinRate
 from lmzoo.generation import Decoding, generate_batch
 from lmzoo.metrics import bits_per_byte
-from lmzoo.neural.objectives.dpo import text_log_probs
+from lmzoo.neural.objectives.dpo import reply_log_probs
 from lmzoo.predictor import Predictor
 from lmzoo.system.files import atomic_file, make_folder
 
 _SEED = 4
-"""Seed of the sampled replies, the same for all stages, so that their differences are not due to chance alone."""
+"""Seed of the sampled replies. It is the same for all stages, so that chance makes less difference between them."""
 _N_RESAMPLES = 9_999
-_MOVED_PER_PROMPT = 3
+_CHANGED_PER_PROMPT = 3
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Replies:
     """The replies of a model to all held-out instructions."""
 
     likeliest: Sequence[Reply]
-    """Replies for which the most likely token is always taken."""
+    """Replies that consist of the most likely tokens."""
     sampled: Sequence[Reply]
     """Replies sampled from the unchanged distribution."""
 
 
 def replies_path(folder: Path, stage: str) -> Path:
-    """Returns the path, in a run folder, of the replies of a stage."""
+    """Returns the path of the file with the replies of a stage, in a run folder."""
     return folder / "replies" / f"{stage}.jsonl"
 
 
@@ -64,7 +65,7 @@ def reply_to(predictor: Predictor, test: Sequence[Instruction], max_tokens: int)
 
 
 def continue_prompts(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> Replies:
-    """Returns the replies of a base, which knows no conversations: it continues each prompt as a text.
+    """Returns the replies of a base, which has not learned from conversations: it continues each prompt as a text.
 
     The first line of the continuation counts as the reply.
     """
@@ -84,22 +85,22 @@ def continue_prompts(predictor: Predictor, test: Sequence[Instruction], max_toke
 
 
 def accuracies(test: Sequence[Instruction], replies: Sequence[Reply]) -> dict[str, float]:
-    """Returns the share of correct replies by task."""
+    """Returns the share of correct replies for each task; `replies` are those to the instructions `test`, in order."""
     by_task: dict[str, list[bool]] = {}
     for instruction, reply in zip(test, replies, strict=True):
         by_task.setdefault(instruction.task, []).append(judge(instruction, reply.text).correct)
     return {task: float(np.mean(outcomes)) for task, outcomes in by_task.items()}
 
 
-def scores(test: Sequence[Instruction], replies: Sequence[Reply]) -> NDArray[np.float64]:
+def grades(test: Sequence[Instruction], replies: Sequence[Reply]) -> NDArray[np.float64]:
     """Returns the judge's grades (N,) of the replies to N instructions."""
-    return np.array([judge(instruction, reply.text).score for instruction, reply in zip(test, replies, strict=True)])
+    return np.array([judge(instruction, reply.text).grade for instruction, reply in zip(test, replies, strict=True)])
 
 
 def win_rate(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> WinRate:
-    """Returns the share of N prompts on which the grade in `ours` (N,) is higher than in `theirs` (N,).
+    """Returns the share of N prompts on which the grade in `ours` (N,) is higher than that in `theirs` (N,).
 
-    A tie counts as half a win. The result has a 95 % confidence interval, computed by resampling the prompts.
+    A tie counts as half a win. The result includes a 95 % confidence interval, from resampling the prompts.
     """
     wins = np.where(ours == theirs, 0.5, ours > theirs)
     rng = np.random.default_rng(0)
@@ -111,31 +112,31 @@ def win_rate(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> WinRate:
 def divergence(
     predictor: Predictor, reference: Predictor, test: Sequence[Instruction], replies: Sequence[Reply]
 ) -> float:
-    """Returns an estimate of the KL divergence of `predictor` from `reference`, in nats per reply.
+    """Returns an estimate of the Kullback-Leibler (KL) divergence of `predictor` from `reference`, in nats per reply.
 
     It is the mean of log p(reply) - log ref(reply), where p and ref are the two models. The `replies` are those to the
     instructions `test`, in the same order, and must have been sampled from `predictor`.
     """
     tokenizer = predictor.tokenizer
-    texts = []
+    sequences = []
     for instruction, reply in zip(test, replies, strict=True):
         prompt = render_prompt(instruction.conversation, tokenizer)
-        texts.append((np.append(prompt, reply.ids), np.repeat([0.0, 1.0], [len(prompt), len(reply.ids)])))
-    of_model, of_reference = (text_log_probs(neural_model(one).network, texts) for one in (predictor, reference))
+        sequences.append((np.append(prompt, reply.ids), np.repeat([0.0, 1.0], [len(prompt), len(reply.ids)])))
+    of_model, of_reference = (reply_log_probs(neural_model(one).network, sequences) for one in (predictor, reference))
     return float((of_model - of_reference).mean(dtype=np.float64))
 
 
 def text_loss(predictor: Predictor, test: EncodedSplit) -> float:
     """Returns the loss of a predictor on a test split, in bits per byte.
 
-    The token ids of a text do not change when the tokens of the chat template are added to a tokenizer, so the loss of
-    a chat model can be compared with the loss of the model from which its training started.
+    The loss of a chat model can be compared with that of the base from which its training started, because a text has
+    the same token ids after the tokens of the chat template are added to the tokenizer.
     """
     return bits_per_byte(float(-predictor.model.log_probs(test.stream).sum()), int(test.document_bytes.sum()))
 
 
 def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies: Replies) -> None:
-    """Writes the replies of a stage to the run folder, one held-out instruction in each line."""
+    """Writes the replies of a stage to the run folder, with one held-out instruction and the replies to it per line."""
     path = replies_path(folder, stage)
     make_folder(path.parent)
     write_objects(
@@ -147,19 +148,19 @@ def save_replies(folder: Path, stage: str, test: Sequence[Instruction], replies:
                 "answer": instruction.answer,
                 "likeliest": likeliest.text,
                 "sampled": sampled.text,
-                "score": judge(instruction, sampled.text).score,
+                "grade": judge(instruction, sampled.text).grade,
             }
             for instruction, likeliest, sampled in zip(test, replies.likeliest, replies.sampled, strict=True)
         ),
     )
 
 
-def write_moved_tokens(folder: Path, stages: Mapping[str, Predictor], test: Sequence[Instruction]) -> None:
-    """Writes `moved.json`: how probable the stages find the first token of a reply, where they differ most.
+def write_changed_tokens(folder: Path, stages: Mapping[str, Predictor], test: Sequence[Instruction]) -> None:
+    """Writes `changed_tokens.json`: the first tokens of replies whose probabilities changed most after fine-tuning.
 
-    `stages` are chat models by the name of their stage, the fine-tuned model first. Of the first instruction of each
-    task in `test`, the file has the tokens whose probabilities changed most from the fine-tuned model to another one,
-    as log-probabilities in nats.
+    `stages` are chat models by the names of their stages, the fine-tuned model first. For the first instruction of each
+    task in `test`, the file has the first tokens of a reply whose probabilities differ most between the fine-tuned
+    model and one of the others. It has the log-probabilities of these tokens under all models, in nats.
     """
     rows: list[tuple[float, dict[str, Any]]] = []
     for instruction in {one.task: one for one in reversed(test)}.values():
@@ -172,56 +173,64 @@ def write_moved_tokens(folder: Path, stages: Mapping[str, Predictor], test: Sequ
         first, *others = (np.exp(log_probs) for log_probs in predictions.values())
         changes = np.max([abs(probs - first) for probs in others], axis=0)  # (V,)
         tokenizer = next(iter(stages.values())).tokenizer
-        for token_id in np.argsort(-changes, kind="stable")[:_MOVED_PER_PROMPT].tolist():
+        for token_id in np.argsort(-changes, kind="stable")[:_CHANGED_PER_PROMPT].tolist():
             logs = {stage: float(log_probs[token_id]) for stage, log_probs in predictions.items()}
             token = tokenizer.token_text(token_id) or "(end of the reply)"
             rows.append((float(changes[token_id]), {"prompt": instruction.prompt, "token": token, **logs}))
     rows.sort(key=lambda row: -row[0])
-    with atomic_file(folder / "moved.json") as temporary:
+    with atomic_file(folder / "changed_tokens.json") as temporary:
         temporary.write_text(json.dumps([row for _, row in rows], ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def saved_scores(folder: Path, stage: str) -> NDArray[np.float64]:
-    """Reads the judge's grades (N,) of a stage's replies to the N held-out instructions, in their order.
-
-    These are the replies sampled from the model, not those made of the most likely tokens.
-    """
-    return np.array([entry["score"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
+def saved_grades(folder: Path, stage: str) -> NDArray[np.float64]:
+    """Reads the judge's grades (N,) of a stage's sampled replies to the N held-out instructions, in their order."""
+    return np.array([entry["grade"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
 
 
 def check_same_test(folder: Path, earlier: Path, methods: Sequence[str]) -> None:
-    """Raises UsageError unless an earlier run has replies by all `methods` to the held-out instructions of a run."""
+    """Checks that an earlier run can be compared with the run in `folder`.
+
+    Raises UsageError unless the earlier run has replies of models trained by all `methods`, and both runs have the same
+    held-out instructions.
+    """
     for method in methods:
         if not replies_path(earlier, method).is_file():
-            raise UsageError(f"{earlier} has no replies of a model trained by {method}: choose another run or method")
+            raise UsageError(
+                f"{earlier} has no replies of a model trained by {method}: choose a different earlier run or method"
+            )
     ours, theirs = (read_instructions(run / "data" / "test.jsonl") for run in (folder, earlier))
     if ours != theirs:
         raise UsageError(
-            f"{earlier} was tested on other prompts, so its replies cannot be compared: "
-            "use the same corpus, preset and seed in both runs"
+            f"{earlier} was tested on different prompts, so its replies cannot be compared with those of {folder}: use "
+            "the same corpus and the same preset in both runs"
         )
 
 
 class BestOf(NamedTuple):
-    """The best of n replies according to the reward model: expected values over all choices of n sampled replies."""
+    """Expected measures of the best of n sampled replies to a prompt, as the reward model chooses it.
+
+    The expectation is over all choices of n replies from a larger number of sampled ones.
+    """
 
     n: int
+    """Number of replies of which the best is chosen."""
     kl: float
-    """Divergence of the best of n replies from a single one, in nats: log n - (n - 1) / n."""
+    """KL divergence of the best of n replies from a single sampled reply, in nats: log n - (n - 1) / n."""
     reward: float
-    judge: float
-    """Mean grade under the judge."""
+    """Mean reward of the best reply."""
+    grade: float
+    """Mean grade of the best reply by the judge."""
 
 
 class BestReplies(NamedTuple):
-    """The judge's grades of the best of many replies to each of N instructions."""
+    """The judge's grades of the best of several sampled replies to each of N instructions."""
 
     chosen: NDArray[np.float64]
     """(N,): the grade of the reply with the highest reward."""
     first: NDArray[np.float64]
-    """(N,): the grade of the first reply, which nothing has selected."""
+    """(N,): the grade of the reply that was sampled first; it is like any sampled reply, as nothing selects it."""
     curve: list[BestOf]
-    """Reward and grade of the best of 1, 2, 4, ... replies."""
+    """Reward and grade of the best of 1, 2, 4, .. replies."""
 
 
 def best_of_n(
@@ -229,8 +238,8 @@ def best_of_n(
 ) -> BestReplies:
     """Samples `n` replies to each of N instructions, and returns the judge's grades of the best ones.
 
-    The best reply is the one with the highest reward under `reward_model`. `max_tokens` is the largest number of tokens
-    of a reply.
+    The best reply is that to which `reward_model` gives the highest reward. `max_tokens` is the largest number of
+    tokens of a reply.
     """
     repeated = [instruction for instruction in test for _ in range(n)]
     prompts = [instruction.conversation for instruction in repeated]
@@ -238,13 +247,13 @@ def best_of_n(
         predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng([_SEED, n]), max_tokens=max_tokens
     )
     rewards = reward_model.rewards(prompts, [reply.text for reply in replies]).reshape(-1, n)
-    grades = scores(repeated, replies).reshape(-1, n)
+    all_grades = grades(repeated, replies).reshape(-1, n)
     order = rewards.argsort(axis=1, kind="stable")  # from the lowest to the highest reward
-    ordered, graded = (np.take_along_axis(values, order, axis=1) for values in (rewards, grades))
+    ordered, graded = (np.take_along_axis(values, order, axis=1) for values in (rewards, all_grades))
     curve = []
     for size in (2**power for power in range(n.bit_length()) if 2**power <= n):
         # The probability that the reply of rank r, from 0, is the best of `size` replies drawn without replacement.
         chances = np.array([math.comb(rank, size - 1) for rank in range(n)]) / math.comb(n, size)
         kl = math.log(size) - (size - 1) / size
         curve.append(BestOf(size, kl, float((ordered @ chances).mean()), float((graded @ chances).mean())))
-    return BestReplies(graded[:, -1], grades[:, 0], curve)
+    return BestReplies(graded[:, -1], all_grades[:, 0], curve)

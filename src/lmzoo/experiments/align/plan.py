@@ -1,4 +1,4 @@
-"""The plan of a run of `lmzoo align`: which base goes through which stages, on which conversations and rankings."""
+"""The plan of a run of `lmzoo align`: its base, its stages, and the conversations and rankings to learn from."""
 
 from __future__ import annotations
 
@@ -22,46 +22,50 @@ from lmzoo.system.placement import Device
 from lmzoo.system.version import __version__
 
 METHODS = ("dpo", "ppo")
-"""The ways to learn from rankings."""
+"""The usual methods of learning from rankings: direct preference optimization (DPO), and proximal policy optimization
+(PPO) for the rewards of a reward model."""
 UNPENALISED = "ppo-unpenalised"
-"""PPO without a penalty for divergence, which shows what happens if the reward model is trusted too far."""
+"""PPO without a penalty for divergence from the fine-tuned model. It shows over-optimisation: rewards that still rise
+while the grades of the judge fall."""
 ALL_METHODS = (*METHODS, UNPENALISED)
 RANKERS = ("judge", "people")
+"""The rankers that are not a file: the judge is a program that grades replies, and people vote with `lmzoo rank`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignPlan:
-    """The plan of a run: a base model, and what it learns from in each stage."""
+    """The plan of a run: the base, and what is learned from in each stage."""
 
     base: str = "transformer"
     """Name of a species to train as the base, or the folder of a saved predictor."""
     corpus: str | Path | Corpus = DEFAULT_CORPUS
-    """Text on which the base is trained, and on which the loss of all stages is measured."""
+    """Text on whose train split the base is trained, and on whose test split the loss is measured in all stages."""
     tokenizer: str = "bpe:2048"
-    """Specification of the tokenizer of a base that is trained here."""
+    """Specification of the tokenizer, if the base is trained in the run. A saved predictor has its own tokenizer."""
     preset: str = "quick"
-    """Name of the preset, such as "quick", which sets the amount of data and the training settings of each stage."""
+    """Name of the settings of all stages: the amount of data and the length of training."""
     methods: Sequence[str] = METHODS
-    """The methods by which models learn from rankings, from `ALL_METHODS`. Each trains a model of its own."""
+    """The methods of learning from rankings, out of `ALL_METHODS`. Each trains a copy of the fine-tuned model."""
     conversations: str | Path | None = None
     """Conversations to learn from: a file, or "shakespeare" for the dialogue of plays; None for generated instructions,
-    whose replies a program can check."""
+    which have correct answers, so that a program can grade the replies to them."""
     ranker: str | Path = "judge"
-    """The source of the rankings of replies: "judge" (a program, for generated instructions), "people" (the
+    """Who ranks the replies: "judge" (the program that grades replies to generated instructions), "people" (by the
     votes that `lmzoo rank` collects in the run folder), or a file of rankings."""
     against: Path | None = None
-    """Folder of an earlier run, whose chat model is compared with that of this run."""
+    """Folder of an earlier run, whose chat models are compared with those of this run, method by method."""
     seed: int = 0
+    """Random seed of the run."""
     device: Device = "auto"
     """Device of networks: "cpu", "cuda", "mps", or "auto" for the best available device."""
     command: str = ""
     """Command line that started the run; empty if the run was started from Python."""
 
     def checked(self) -> Self:
-        """Returns the plan, with the methods in their fixed order.
+        """Returns the plan with the methods in a fixed order, after checking it.
 
-        Raises UsageError for an unknown name, for a base that is not a neural network, and for a missing file, so that
-        mistakes are reported before any model is trained.
+        Mistakes are therefore reported before any model is trained: raises UsageError for an unknown name, for a base
+        that is not a neural network, for a missing file, and for options that exclude each other.
         """
         check_seed(seed=self.seed)
         preset(self.preset)
@@ -82,27 +86,34 @@ class AlignPlan:
             and not Path(self.conversations).is_file()
         ):
             raise UsageError(
-                f"the conversations must be a file or '{plays.NAME}', and there is no file {self.conversations}"
+                f"the conversations must be a file or '{plays.NAME}', and there is no file {self.conversations}: check "
+                "its path"
             )
         if self.ranker not in RANKERS and not Path(self.ranker).is_file():
             raise UsageError(
-                f"the ranker must be judge, people or a file of rankings, and there is no file {self.ranker}"
+                f"the ranker must be judge, people or a file of rankings, and there is no file {self.ranker}: check "
+                "its path"
             )
         if self.ranker == "judge" and self.conversations is not None:
             raise UsageError(
-                "no program can judge replies to these conversations: set the ranker to people or to a file"
+                "the judge can grade replies to generated instructions only, not to these conversations: set the "
+                "ranker to people or to a file of rankings"
             )
         if self.against is not None and not (self.against / "results.jsonl").is_file():
-            raise UsageError(f"{self.against} is not the folder of a run of lmzoo align")
+            raise UsageError(
+                f"{self.against} is not the folder of a run of lmzoo align, as it has no results.jsonl: name a "
+                "different folder as the earlier run"
+            )
         if self.conversations is not None and self.against is not None:
             raise UsageError(
-                "two runs can be compared only on generated instructions, whose replies a program can judge"
+                "two runs can be compared on generated instructions only, because the judge cannot grade replies to "
+                "other conversations: leave out conversations or against"
             )
         return replace(self, methods=[method for method in ALL_METHODS if method in self.methods])
 
     @property
     def is_saved_base(self) -> bool:
-        """True if the base is a saved predictor, and not a species to train."""
+        """True if the base is a saved predictor; False if it is a species, which is trained in the run."""
         return (Path(self.base) / "predictor.json").is_file()
 
     @property
@@ -111,31 +122,31 @@ class AlignPlan:
         return Path(self.base).resolve().name if self.is_saved_base else self.base
 
     @property
-    def amounts(self) -> Preset:
-        """The settings of all stages, which the plan names in `preset`."""
+    def stage_settings(self) -> Preset:
+        """The settings of all stages, which `preset` names."""
         return preset(self.preset)
 
     @property
     def base_settings(self) -> dict[str, Any]:
         """The settings with which the base is trained, as keyword arguments of the function that creates it.
 
-        They are those that the base's kind of model (species) has for the short training "quick", changed by those that
-        it has under the name `amounts.base`, if there are any.
+        They are those of the preset "quick" of the base's species, changed by those of its preset
+        `stage_settings.base_preset`, if the species has this preset.
         """
         presets = zoo.presets(self.base)
-        return merged(presets.get("quick", {}), presets.get(self.amounts.base, {}))
+        return merged(presets.get("quick", {}), presets.get(self.stage_settings.base_preset, {}))
 
     @property
     def chat_species(self) -> str:
-        """Name of the kind of chat model (species) that the run makes: "gpt-4" if `against` is given, else "chat"."""
+        """Species of the models that learn from rankings in the run: "gpt-4" if `against` is given, else "chat"."""
         return "chat" if self.against is None else "gpt-4"
 
     def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan, after loading it if the plan gives its name or path."""
+        """Returns the corpus of the plan; if the plan has its name or path, the corpus is loaded."""
         return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:
-        """Returns the values that identify a run of the plan: a run folder can only be continued with the same ones."""
+        """Returns the values that identify a run of the plan; a run can be continued only with the same values."""
         return {
             "experiment": "align",
             "base": self.base,
@@ -157,7 +168,7 @@ class AlignPlan:
         return plays.NAME if self.conversations == plays.NAME else _digest(Path(self.conversations))
 
     def read_conversations(self) -> list[Conversation]:
-        """Returns the conversations that the plan names, from the file or the plays."""
+        """Returns the conversations of the plan, which come from a file or from the plays."""
         assert self.conversations is not None
         return (
             plays.play_conversations() if self.conversations == plays.NAME else read_conversations(self.conversations)
@@ -165,7 +176,7 @@ class AlignPlan:
 
     @property
     def ranker_identity(self) -> str:
-        """The ranker in records: "judge", "people", or the SHA-256 hash of a file of rankings."""
+        """What identifies the ranker in records: "judge", "people", or the SHA-256 hash of the file of rankings."""
         return str(self.ranker) if self.ranker in RANKERS else _digest(Path(self.ranker))
 
     def default_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Presets of `lmzoo align`: how much each stage learns."""
+"""Presets of `lmzoo align`: named settings of all stages, such as the amount of data and the length of training."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ from lmzoo.neural.objectives.ppo import PpoSettings
 class Preset:
     """The settings of all stages of a run. Training settings list only what differs from the defaults of the stage."""
 
-    base: str = "chat"
-    """Name of the preset of the base's species that changes the settings of its budget "quick"."""
+    base_preset: str = "chat"
+    """Name of a preset of the base's species (see `lmzoo.zoo.presets`). The base is trained with the settings of its
+    preset "quick", changed by those of this one."""
     n_instructions: int
-    """Number of generated instructions with demonstrations, for fine-tuning."""
+    """Number of generated instructions in the demonstrations, from which the base is fine-tuned."""
     fine_tuning: Mapping[str, Any]
-    """Training settings of the fine-tuning."""
+    """Training settings of the supervised fine-tuning (SFT)."""
     replay_share: float
-    """Share of the tokens of the fine-tuning that come from the text of the base."""
+    """Share of the tokens in fine-tuning that are taken from the training text of the base."""
     replay_weight: float = 0.2
-    """Weight of these tokens in the loss."""
+    """Weight of these tokens in the loss, where the tokens of the assistant have weight 1."""
     n_ranked_prompts: int
-    """Number of prompts whose replies are ranked."""
+    """Number of prompts, the replies to which are ranked."""
     n_replies: int
-    """Number of replies that are sampled for each of these prompts."""
+    """Number of replies that are sampled to each of these prompts."""
     reward: Mapping[str, Any]
     """Training settings of the reward model."""
     dpo: Mapping[str, Any]
-    """Training settings of DPO."""
+    """Training settings of direct preference optimization (DPO)."""
     beta: float
-    """Strength with which DPO keeps the model near the fine-tuned one."""
+    """Setting of DPO: the larger it is, the less the model diverges from the fine-tuned one."""
     ppo: Mapping[str, Any]
-    """Training settings of PPO."""
+    """Training settings of proximal policy optimization (PPO)."""
     ppo_settings: PpoSettings = field(default_factory=PpoSettings)
+    """Settings of PPO itself, such as the penalty for divergence from the fine-tuned model."""
     unpenalised: Mapping[str, Any]
-    """Training settings of PPO without a penalty for divergence; the others are those of PPO."""
+    """Training settings of PPO without this penalty, whose `ppo_settings` are otherwise those of PPO."""
     max_tokens: int = 32
-    """Largest number of tokens of a reply."""
+    """Largest number of tokens of a reply, when replies are ranked and when models are measured."""
     n_test: int = 640
-    """Number of held-out instructions on which accuracy and wins are measured."""
+    """Number of held-out instructions on which models are measured."""
     n_best_of: int = 16
-    """Number of replies of the fine-tuned model from which the reward model chooses, as a baseline of PPO and DPO."""
+    """Number of replies of the fine-tuned model, of which the reward model chooses the best. These replies are a
+    baseline for DPO and PPO."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -60,10 +63,10 @@ PRESETS: dict[str, Preset] = {
         beta=0.5,
         ppo={"tokens": 500_000, "learning_rate": 3e-4},
         unpenalised={"tokens": 1_000_000, "learning_rate": 1e-3},
-        ppo_settings=PpoSettings(n_answers=128, n_epochs=2, kl_coefficient=0.2, text_weight=0.05),
+        ppo_settings=PpoSettings(n_replies=128, n_epochs=2, kl_coefficient=0.2, text_weight=0.05),
     ),
     "tiny": Preset(
-        base="tiny",
+        base_preset="tiny",
         n_instructions=200,
         fine_tuning={"tokens": 4000, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.03},
         replay_share=0.2,
@@ -74,13 +77,13 @@ PRESETS: dict[str, Preset] = {
         beta=0.1,
         unpenalised={"tokens": 500, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.01},
         ppo={"tokens": 500, "batch_size": 4, "chunk_size": 16, "learning_rate": 0.01},
-        ppo_settings=PpoSettings(n_answers=8, max_tokens=16, n_epochs=1, n_minibatches=2, text_weight=0.05),
+        ppo_settings=PpoSettings(n_replies=8, max_tokens=16, n_epochs=1, n_minibatches=2, text_weight=0.05),
         max_tokens=16,
         n_test=30,
         n_best_of=2,
     ),
 }
-"""The presets by name. "tiny" is for tests: its models learn next to nothing."""
+"""The presets by name. "tiny" is for tests: it is fast, and its models learn almost nothing."""
 
 
 def preset(name: str) -> Preset:

@@ -12,7 +12,7 @@ from lmzoo.experiments.align.stages import CHAT_STAGES, predictor_folder
 
 
 def stage_records(run: str | Path) -> list[StageRecord]:
-    """Reads the records of a run folder, in the order of the stages; [] if no stage is finished."""
+    """Reads the records of a run folder, in the order of the stages; returns [] if no stage is finished."""
     return read_lines(Path(run) / "results.jsonl", StageRecord)
 
 
@@ -24,15 +24,18 @@ def newest_run(runs: str | Path = "runs") -> Path:
     found = [path for path in Path(runs).glob("align-*/results.jsonl") if path.is_file()]
     if not found:
         raise UsageError(
-            f"there is no run in {Path(runs) / 'align-*'}: train a chat model with lmzoo align, or name one with -p"
+            f"there is no run of lmzoo align in the folders {Path(runs) / 'align-*'}: train a chat model with lmzoo "
+            "align, or name a chat model with -p"
         )
     return max(found, key=lambda path: (path.stat().st_mtime, path.parent.name)).parent
 
 
 def best_chat_model(run: str | Path) -> Path:
-    """Returns the folder of the chat model of a run whose sampled replies have the highest mean grade under the judge.
+    """Returns the folder of the best chat model of a run.
 
-    Without grades, it is the model of the latest stage. Raises UsageError if the run has no chat model yet.
+    The best one is that whose sampled replies have the highest mean grade; if the run has no judge, it is the model of
+    the last stage. The model of PPO without a penalty is never chosen. Raises UsageError if the run has no chat model
+    yet.
     """
     run = Path(run)
     trained = [
@@ -41,9 +44,9 @@ def best_chat_model(run: str | Path) -> Path:
         if record.stage in CHAT_STAGES and predictor_folder(run, record.stage).is_dir()
     ]
     if not trained:
-        raise UsageError(f"{run} has no chat model yet: run the same lmzoo align again, so that it finishes")
+        raise UsageError(f"{run} has no chat model yet: repeat the command lmzoo align that made it, to finish the run")
     best = max(
         trained,
-        key=lambda one: (-math.inf if one.score is None else one.score, CHAT_STAGES.index(one.stage)),
+        key=lambda one: (-math.inf if one.grade is None else one.grade, CHAT_STAGES.index(one.stage)),
     )
     return predictor_folder(run, best.stage)

@@ -1,12 +1,13 @@
 """The stages of a run. Each runs in a process of its own, writes its results to the run folder, and returns a record.
 
-base       trains a language model on text, or takes a saved one
-sft        fine-tunes the language model of the stage base on conversations
-rankings   samples replies of the fine-tuned model and ranks them; trains nothing
-reward     trains a reward model on the rankings
-dpo        trains a copy of the fine-tuned model on the rankings
-ppo        trains a copy of the fine-tuned model to write replies that the reward model grades highly
-ppo-unpenalised    does so for longer, without a penalty for divergence from the fine-tuned model
+base              trains a language model on text, or takes a saved one
+sft               supervised fine-tuning (SFT): trains the base on conversations; gives the fine-tuned model
+rankings          samples replies of the fine-tuned model and ranks them; trains nothing
+reward            trains a reward model on the rankings
+dpo               direct preference optimization (DPO): trains a copy of the fine-tuned model on the rankings
+ppo               proximal policy optimization (PPO): trains a copy of the fine-tuned model to write replies to
+                  which the reward model gives high rewards
+ppo-unpenalised   PPO for longer, and without a penalty for divergence from the fine-tuned model
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lmzoo.chat.instructions import Instruction, judge
 from lmzoo.chat.preference_learning import dpo, ppo
 from lmzoo.chat.preferences import Ranking, rankings_fingerprint, read_rankings, write_rankings
 from lmzoo.chat.replies import sample_replies
-from lmzoo.chat.reward_model import RewardModel, fit_reward_model, normalised
+from lmzoo.chat.reward_model import RewardModel, fit_reward_model, normalise
 from lmzoo.chat.voting import Comparison, write_comparisons
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.evaluation.records import new_origin
@@ -36,7 +37,7 @@ from lmzoo.experiments.align import measure
 from lmzoo.experiments.align.data import RunData
 from lmzoo.experiments.align.plan import ALL_METHODS, METHODS, UNPENALISED, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
-from lmzoo.neural.objectives.rollouts import RolloutFigures
+from lmzoo.neural.objectives.rollouts import RolloutMeasures
 from lmzoo.predictor import Predictor
 from lmzoo.system.files import atomic_file
 from lmzoo.system.progress import OnProgress, Progress
@@ -45,8 +46,10 @@ COMPARISONS, RANKINGS, VOTES, BEST_OF_N = "comparisons.jsonl", "rankings.jsonl",
 """Files of a run folder: pairs of replies for people to compare, rankings by the judge or from a file, votes of people,
 and rewards and grades of the best of n replies."""
 _PROMPTS_AT_A_TIME = 64
+"""Number of prompts to which replies are sampled together."""
 CHAT_STAGES = ("sft", *METHODS)
-"""The stages whose models can chat. PPO without penalty is left out, as its model is a warning."""
+"""The stages whose models are meant for chatting. PPO without a penalty is not among them, because its purpose is to
+show over-optimisation."""
 
 
 def predictor_folder(folder: Path, stage: str) -> Path:
@@ -56,11 +59,13 @@ def predictor_folder(folder: Path, stage: str) -> Path:
 
 @dataclass(frozen=True)
 class StageJob:
-    """One stage of a run as a job: a piece of work that can be sent to another process, where its method `do` runs."""
+    """One stage of a run as a job, which is sent to a process of its own; there, its method `do` runs."""
 
     folder: Path
+    """The run folder."""
     plan: AlignPlan
     stage: str
+    """Name of the stage."""
 
     @property
     def name(self) -> str:
@@ -80,7 +85,7 @@ class StageJob:
 
 @dataclass(frozen=True)
 class _Context:
-    """The arguments shared by the functions of all stages: the run folder, the plan and the data of the run."""
+    """What the functions of all stages need: the run folder, the plan and the data of the run."""
 
     folder: Path
     plan: AlignPlan
@@ -97,11 +102,11 @@ class _Context:
 
     @cached_property
     def rankings(self) -> list[Ranking]:
-        """The rankings from which the run learns; some of them are for early stopping, see `split_rankings`."""
+        """All rankings of the run: those to learn from, and those for early stopping (see `split_rankings`)."""
         return read_rankings(rankings_path(self.folder, self.plan))
 
     def training(self, changes: Any) -> dict[str, Any]:
-        """Returns the keyword arguments that the training functions of all stages take.
+        """Returns the keyword arguments that the training functions of all stages have in common.
 
         `changes` are the training settings that differ from the defaults of the stage.
         """
@@ -112,20 +117,21 @@ class _Context:
             "checkpoint": self.checkpoint,
         }
 
-    def record(self, **figures: Any) -> StageRecord:
-        """Returns the record of the stage; `figures` are the fields of StageRecord that the run does not determine."""
+    def record(self, **results: Any) -> StageRecord:
+        """Returns the record of the stage. `results` are the fields of StageRecord that differ from stage to stage."""
         return StageRecord(
             stage=self.stage,
             base=self.plan.base_name,
             seed=self.plan.seed,
-            **figures,
+            **results,
             **new_origin(self.plan.command),
         )
 
-    def saved(self, predictor: Predictor, **figures: Any) -> StageRecord:
+    def saved(self, predictor: Predictor, **results: Any) -> StageRecord:
         """Saves and measures the predictor of the stage, and returns its record.
 
-        The record has the loss on the test text of the base, what `measured` returns, and `figures`.
+        The record has the loss on the test split of the corpus, what `measured` returns, and `results`, which are
+        further fields of StageRecord.
         """
         predictor = replace(predictor, label=self.stage)
         predictor.save(predictor_folder(self.folder, self.stage))
@@ -135,40 +141,39 @@ class _Context:
             n_parameters=predictor.model.n_parameters,
             bits_per_byte=measure.text_loss(predictor, self.data.encoded.test),
             **self.measured(predictor),
-            **figures,
+            **results,
         )
 
     def measured(self, predictor: Predictor) -> dict[str, Any]:
         """Returns measures of a model's replies to the held-out instructions, and saves the replies.
 
-        The measures are fields of StageRecord by name: the accuracy on each task, the mean grade, and others. There are
-        none, {}, if the run has no held-out instructions.
+        The measures are fields of StageRecord by name, such as the accuracy on each task and the mean grade. Returns {}
+        if the run has no held-out instructions.
         """
-        test, amounts = self.data.test, self.plan.amounts
+        test, settings = self.data.test, self.plan.stage_settings
         if not test:
             return {}
         if self.stage == "base":
-            replies = measure.continue_prompts(predictor, test, amounts.max_tokens)
+            replies = measure.continue_prompts(predictor, test, settings.max_tokens)
         else:
-            replies = measure.reply_to(predictor, test, amounts.max_tokens)
+            replies = measure.reply_to(predictor, test, settings.max_tokens)
         measure.save_replies(self.folder, self.stage, test, replies)
         accuracy = measure.accuracies(test, replies.likeliest)
-        scores = measure.scores(test, replies.sampled)
-        figures: dict[str, Any] = {
+        grades = measure.grades(test, replies.sampled)
+        measures: dict[str, Any] = {
             "accuracy": accuracy,
             "mean_accuracy": float(np.mean(list(accuracy.values()))),
-            "score": float(scores.mean()),
+            "grade": float(grades.mean()),
             "ended": float(np.mean([reply.ended for reply in replies.sampled])),
             "distinct": len({reply.text for reply in replies.sampled}) / len(replies.sampled),
         }
         if self.stage in ALL_METHODS:
-            figures["against_sft"] = measure.win_rate(scores, measure.saved_scores(self.folder, "sft"))
-            figures["kl"] = measure.divergence(predictor, self.load("sft"), test, replies.sampled)
+            measures["against_sft"] = measure.win_rate(grades, measure.saved_grades(self.folder, "sft"))
+            measures["kl"] = measure.divergence(predictor, self.load("sft"), test, replies.sampled)
             if self.plan.against is not None and self.stage in METHODS:
-                figures["against_earlier"] = measure.win_rate(
-                    scores, measure.saved_scores(self.plan.against, self.stage)
-                )
-        return figures
+                earlier = measure.saved_grades(self.plan.against, self.stage)
+                measures["against_earlier"] = measure.win_rate(grades, earlier)
+        return measures
 
 
 def _base(context: _Context) -> StageRecord:
@@ -189,34 +194,34 @@ def _base(context: _Context) -> StageRecord:
 
 
 def _sft(context: _Context) -> StageRecord:
-    amounts, data = context.plan.amounts, context.data
+    settings, data = context.plan.stage_settings, context.data
     predictor = fine_tune(
         context.load("base"),
         data.demonstrations,
         data.valid,
         replay=data.encoded.train.stream,
-        replay_share=amounts.replay_share,
-        replay_weight=amounts.replay_weight,
-        **context.training(amounts.fine_tuning),
+        replay_share=settings.replay_share,
+        replay_weight=settings.replay_weight,
+        **context.training(settings.fine_tuning),
     )
-    return context.saved(predictor, settings=dict(amounts.fine_tuning))
+    return context.saved(predictor, settings=dict(settings.fine_tuning))
 
 
 def _rankings(context: _Context) -> StageRecord:
-    """Samples replies of the fine-tuned model to prompts, and ranks them if the judge is the ranker of the plan.
+    """Samples replies of the fine-tuned model to prompts, and makes the rankings of the run.
 
-    Pairs of replies are always written to a file from which people can compare them. If the ranker is a file of
-    rankings, the file is copied to the run folder.
+    If the ranker is the judge, it ranks the sampled replies. If the ranker is a file of rankings, the file is copied to
+    the run folder. In any case, two replies to each prompt are written to a file, so that people can compare them.
     """
-    amounts, plan, folder = context.plan.amounts, context.plan, context.folder
+    settings, plan, folder = context.plan.stage_settings, context.plan, context.folder
     started = time.perf_counter()
-    candidates = _candidates(context, context.data.prompts[: amounts.n_ranked_prompts])
+    candidates = _candidates(context, context.data.prompts[: settings.n_ranked_prompts])
     write_comparisons(folder / COMPARISONS, [Comparison(prompt, *replies[:2]) for prompt, replies in candidates])
     rankings: list[Ranking] = []
     if plan.ranker == "judge":
-        answers = {instruction.conversation: instruction for instruction in context.data.instructions}
+        instructions = {instruction.conversation: instruction for instruction in context.data.instructions}
         for prompt, replies in candidates:
-            ranked = sorted(replies, key=lambda reply: -judge(answers[prompt], reply).score)
+            ranked = sorted(replies, key=lambda reply: -judge(instructions[prompt], reply).grade)
             rankings.append(Ranking(prompt, tuple(ranked), rater="judge"))
         write_rankings(folder / RANKINGS, rankings)
     elif plan.ranker != "people":
@@ -232,16 +237,21 @@ def _rankings(context: _Context) -> StageRecord:
 
 
 def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tuple[Conversation, list[str]]]:
-    """Samples several replies to each prompt; returns the prompts with at least two different ones, and the replies."""
-    amounts, plan = context.plan.amounts, context.plan
+    """Samples several replies to each prompt, and returns each prompt with the different complete replies to it.
+
+    Prompts with fewer than two such replies are left out.
+    """
+    settings, plan = context.plan.stage_settings, context.plan
     predictor, rng = context.load("sft"), np.random.default_rng([plan.seed, 5])
     found: list[tuple[Conversation, list[str]]] = []
     for start in range(0, len(prompts), _PROMPTS_AT_A_TIME):
         part = prompts[start : start + _PROMPTS_AT_A_TIME]
-        repeated = [prompt for prompt in part for _ in range(amounts.n_replies)]
-        replies = sample_replies(predictor.model, predictor.tokenizer, repeated, rng=rng, max_tokens=amounts.max_tokens)
+        repeated = [prompt for prompt in part for _ in range(settings.n_replies)]
+        replies = sample_replies(
+            predictor.model, predictor.tokenizer, repeated, rng=rng, max_tokens=settings.max_tokens
+        )
         for row, prompt in enumerate(part):
-            of_prompt = replies[row * amounts.n_replies : (row + 1) * amounts.n_replies]
+            of_prompt = replies[row * settings.n_replies : (row + 1) * settings.n_replies]
             texts = list(dict.fromkeys(reply.text for reply in of_prompt if reply.ended))
             if len(texts) > 1:
                 found.append((prompt, texts))
@@ -250,45 +260,45 @@ def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tupl
 
 
 def _reward(context: _Context) -> StageRecord:
-    amounts, data = context.plan.amounts, context.data
+    settings, data = context.plan.stage_settings, context.data
     train, valid = split_rankings(context.rankings)
     sft = context.load("sft")
     started = time.perf_counter()
-    model = fit_reward_model(sft, train, valid, **context.training(amounts.reward))
-    graded = [(one.prompt, reply) for one in valid for reply in one.replies]
-    model = normalised(model, [prompt for prompt, _ in graded], [reply for _, reply in graded])
+    model = fit_reward_model(sft, train, valid, **context.training(settings.reward))
+    ranked = [(one.prompt, reply) for one in valid for reply in one.replies]
+    normalise(model, [prompt for prompt, _ in ranked], [reply for _, reply in ranked])
     seconds = time.perf_counter() - started
     model.save(context.folder / "reward")
-    figures: dict[str, Any] = {"reward_accuracy": model.accuracy(valid)}
+    measures: dict[str, Any] = {"reward_accuracy": model.accuracy(valid)}
     if data.test:
-        best = measure.best_of_n(sft, model, data.test, amounts.n_best_of, amounts.max_tokens)
-        figures["best_of_n"], figures["n_best_of"] = measure.win_rate(best.chosen, best.first), amounts.n_best_of
+        best = measure.best_of_n(sft, model, data.test, settings.n_best_of, settings.max_tokens)
+        measures["best_of_n"], measures["n_best_of"] = measure.win_rate(best.chosen, best.first), settings.n_best_of
         _write_table(context.folder / BEST_OF_N, measure.BestOf._fields, best.curve)
-        figures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, amounts.max_tokens))
+        measures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, settings.max_tokens))
     return context.record(
         seconds=seconds,
         n_tokens_read=None,
         n_parameters=sum(weights.numel() for weights in model.network.parameters()),
-        settings=dict(amounts.reward),
+        settings=dict(settings.reward),
         n_rankings=len(context.rankings),
         rankings=rankings_fingerprint(context.rankings),
-        **figures,
+        **measures,
     )
 
 
 def _dpo(context: _Context) -> StageRecord:
-    amounts = context.plan.amounts
+    settings = context.plan.stage_settings
     train, _ = split_rankings(context.rankings)
     predictor = dpo(
         context.load("sft"),
         train,
-        beta=amounts.beta,
+        beta=settings.beta,
         species=context.plan.chat_species,
-        **context.training(amounts.dpo),
+        **context.training(settings.dpo),
     )
     return context.saved(
         predictor,
-        settings={**amounts.dpo, "beta": amounts.beta},
+        settings={**settings.dpo, "beta": settings.beta},
         n_rankings=len(train),
         rankings=rankings_fingerprint(context.rankings),
     )
@@ -296,17 +306,17 @@ def _dpo(context: _Context) -> StageRecord:
 
 def _ppo(context: _Context) -> StageRecord:
     """Trains by PPO; in the stage ppo-unpenalised, for longer and without a penalty for divergence."""
-    amounts, data, plan = context.plan.amounts, context.data, context.plan
-    training, settings = amounts.ppo, amounts.ppo_settings
+    plan, data = context.plan, context.data
+    training, settings = plan.stage_settings.ppo, plan.stage_settings.ppo_settings
     if context.stage == UNPENALISED:
-        training, settings = amounts.unpenalised, replace(settings, kl_coefficient=0.0, kl_target=None)
+        training, settings = plan.stage_settings.unpenalised, replace(settings, kl_coefficient=0.0, kl_target=None)
     reward_model = RewardModel.load(context.folder / "reward")
-    answers = {instruction.conversation: instruction for instruction in data.instructions}
+    instructions = {instruction.conversation: instruction for instruction in data.instructions}
     predictor, history = ppo(
         context.load("sft"),
         reward_model,
         data.prompts,
-        grade=(lambda prompt, reply: judge(answers[prompt], reply).score) if answers else None,
+        judge=(lambda prompt, reply: judge(instructions[prompt], reply).grade) if instructions else None,
         settings=settings,
         text=data.encoded.train.stream,
         species=plan.chat_species,
@@ -332,32 +342,38 @@ _STAGES: dict[str, Callable[[_Context], StageRecord]] = {
 
 
 def is_complete(folder: Path, stage: str) -> bool:
-    """Returns True if a run folder holds the files, other than the record, that a stage writes when it is finished."""
+    """Returns True if a run folder holds the files that a stage writes; its record is not among these."""
     if stage == "rankings":
         return (folder / COMPARISONS).exists()
     return (folder / "reward" if stage == "reward" else predictor_folder(folder, stage)).is_dir()
 
 
 def rankings_path(folder: Path, plan: AlignPlan) -> Path:
-    """Returns the path of the rankings from which a run learns.
+    """Returns the path of the file with the rankings of a run.
 
-    It is votes.jsonl in the run folder if people rank the replies, else rankings.jsonl, which holds the rankings by the
-    judge or from the user's file.
+    If people rank the replies, it is votes.jsonl in the run folder; else it is rankings.jsonl, which has the rankings
+    by the judge or from the user's file.
     """
     return folder / (VOTES if plan.ranker == "people" else RANKINGS)
 
 
 def split_rankings(rankings: Sequence[Ranking]) -> tuple[list[Ranking], list[Ranking]]:
-    """Divides rankings by their prompts: those of every eighth prompt are for early stopping."""
+    """Divides rankings by their prompts, and returns those to learn from and those for validation.
+
+    The rankings of every eighth prompt are for validation: for early stopping of the training of the reward model.
+    """
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(one.prompt for one in rankings))}
     train = [one for one in rankings if prompts[one.prompt] % 8]
     return train, [one for one in rankings if not prompts[one.prompt] % 8]
 
 
-def write_rollouts(path: Path, history: Sequence[RolloutFigures]) -> None:
-    """Writes the figures of all rollouts to a CSV file, one rollout in each row; without the judge's if it has none."""
-    columns = [name for name in RolloutFigures._fields if not all(math.isnan(getattr(one, name)) for one in history)]
-    _write_table(path, columns, ([getattr(figures, name) for name in columns] for figures in history))
+def write_rollouts(path: Path, history: Sequence[RolloutMeasures]) -> None:
+    """Writes the measures of all rollouts to a CSV file with one rollout per row.
+
+    The column of the grades is left out if the run has no judge.
+    """
+    columns = [name for name in RolloutMeasures._fields if not all(math.isnan(getattr(one, name)) for one in history)]
+    _write_table(path, columns, ([getattr(measures, name) for name in columns] for measures in history))
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
@@ -369,14 +385,14 @@ def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[floa
 
 
 def _judged(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> list[Ranking]:
-    """Samples two replies to each held-out instruction, and returns the pairs that the judge grades differently."""
+    """Samples two replies to each held-out instruction, and returns rankings of those that have different grades."""
     prompts = [instruction.conversation for instruction in test for _ in range(2)]
     replies = sample_replies(
         predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng(6), max_tokens=max_tokens
     )
     rankings: list[Ranking] = []
     for index, instruction in enumerate(test):
-        pair = sorted(replies[2 * index : 2 * index + 2], key=lambda reply: -judge(instruction, reply.text).score)
-        if judge(instruction, pair[0].text).score > judge(instruction, pair[1].text).score:
+        pair = sorted(replies[2 * index : 2 * index + 2], key=lambda reply: -judge(instruction, reply.text).grade)
+        if judge(instruction, pair[0].text).grade > judge(instruction, pair[1].text).grade:
             rankings.append(Ranking(instruction.conversation, (pair[0].text, pair[1].text), rater="judge"))
     return rankings

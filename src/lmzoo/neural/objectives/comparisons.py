@@ -1,7 +1,7 @@
-"""Batches of comparisons: pairs of texts of which one was preferred, from rankings of two or more texts.
+"""Batches of comparisons: pairs of replies to one prompt, of which one was preferred, from rankings of replies.
 
-A ranking of K answers to one prompt gives up to K (K - 1) / 2 comparisons. They are correlated, so they are always in
-the same batch, and together they count as much as a ranking of two answers (Ouyang et al. 2022, section 3.5).
+A ranking of K replies to one prompt gives up to K (K - 1) / 2 comparisons. They are correlated, so they are always in
+the same batch, and together they count as much as a ranking of two replies (Ouyang et al. 2022, section 3.5).
 """
 
 from __future__ import annotations
@@ -22,30 +22,38 @@ from lmzoo.neural.objectives.sequences import Rows
 from lmzoo.neural.training.batches import Batches
 
 Ranking = Sequence[Sequence[int]]
-"""Indices of texts from the best to the worst, in levels: the texts of one level are equally good."""
+"""The replies to one prompt from the best to the worst, as indices of sequences, each of which is the prompt and one of
+the replies. The indices are grouped in levels: the replies of one level are equally good."""
 
 
 class Comparisons(NamedTuple):
-    """A batch of B comparisons between R texts. A text may take part in several comparisons, and is read once."""
+    """A batch of B comparisons between R sequences, each of which is a prompt followed by a reply.
+
+    A sequence may take part in several comparisons, and is read once.
+    """
 
     rows: Rows
-    """The R texts."""
+    """The R sequences."""
     chosen: Tensor
-    """(B,): row of the preferred text."""
+    """(B,): index of the sequence with the preferred reply."""
     rejected: Tensor
-    """(B,): row of the other text."""
+    """(B,): index of the sequence with the rejected reply."""
     weights: Tensor
     """(B,): weight of each comparison."""
     reference_log_probs: Tensor | None = None
-    """(R,): log-probability of each answer under a reference model, computed before training, if it is needed."""
+    """(R,): log-probability of the reply in each sequence under the reference model, in nats, which is computed before
+    training; None for a reward model, which needs no reference."""
 
     def mean(self, values: Tensor) -> float:
-        """Returns the weighted mean of `values` (B,), numbers or booleans with one for each comparison."""
+        """Returns the weighted mean of `values` (B,), which are numbers or booleans, one for each comparison."""
         return float((values.detach() * self.weights).sum() / self.weights.sum().clamp_min(1e-9))
 
 
 def ranking_pairs(ranking: Ranking) -> list[tuple[int, int]]:
-    """Returns all comparisons of a ranking as pairs (preferred text, other text); equally good texts have none."""
+    """Returns all comparisons of a ranking as pairs (preferred, rejected) of indices of sequences.
+
+    Equally good replies are not compared.
+    """
     return [
         (better, worse)
         for index, level in enumerate(ranking)
@@ -57,21 +65,21 @@ def ranking_pairs(ranking: Ranking) -> list[tuple[int, int]]:
 
 @final
 class ComparisonBatches(Batches[Comparisons]):
-    """Batches of all comparisons of some rankings, with the texts that are compared.
+    """Batches of all comparisons of some rankings, with the sequences that are compared.
 
     A batch has the comparisons of `n_rankings` rankings; the weights of each ranking sum to 1. Each epoch has all
     rankings in a new order, which depends on `seed`. Raises ConfigurationError for a ranking without a comparison.
 
-    - `texts`: N pairs of token ids (n,) and their weights (n,), which are 1 for the answer and 0 for the prompt.
-    - `rankings`: the rankings, which refer to the texts by index.
-    - `reference_log_probs`: for DPO, the log-probability (N,) of the answer in each text under the reference model, in
-      nats; None for a reward model.
-    - `rows`: if several processes train together, the part of each batch's rankings that this process reads.
+    - `sequences`: N pairs of token ids (n,) and their weights (n,), which are 1 for the reply and 0 for the prompt.
+    - `rankings`: the rankings, which refer to the sequences by index.
+    - `reference_log_probs`: for direct preference optimization (DPO), the log-probability (N,) of the reply in each
+      sequence under the reference model, in nats; None for a reward model.
+    - `rows`: the share of this process if several processes train together: which rankings of each batch it reads.
     """
 
     def __init__(
         self,
-        texts: Sequence[tuple[ArrayLike, ArrayLike]],
+        sequences: Sequence[tuple[ArrayLike, ArrayLike]],
         rankings: Sequence[Ranking],
         *,
         n_rankings: int,
@@ -81,14 +89,14 @@ class ComparisonBatches(Batches[Comparisons]):
     ) -> None:
         check_whole(1, n_rankings=n_rankings)
         if not rankings:
-            raise ConfigurationError("there are no rankings to learn from")
+            raise ConfigurationError("there are no rankings to learn from: give at least one")
         self._pairs = [ranking_pairs(ranking) for ranking in rankings]
         if [] in self._pairs:
             raise ConfigurationError(
-                f"ranking {self._pairs.index([])} has no comparison: it needs at least two texts that are not equally "
-                "good; leave it out"
+                f"ranking {self._pairs.index([])} has no comparison, but a ranking must have at least two replies that "
+                "are not equally good: leave it out"
             )
-        self._texts, self._reference_log_probs = texts, reference_log_probs
+        self._sequences, self._reference_log_probs = sequences, reference_log_probs
         self._n_rankings, self._seed, self._rows = n_rankings, seed, rows
         self._epoch, self._order = -1, np.empty(0, np.intp)
 
@@ -102,11 +110,11 @@ class ComparisonBatches(Batches[Comparisons]):
         references = None
         if self._reference_log_probs is not None:
             references = torch.from_numpy(self._reference_log_probs[used].astype(np.float32)).to(network.device)
-        rows = Rows.of([self._texts[text] for text in used.tolist()], network.device)
+        rows = Rows.of([self._sequences[number] for number in used.tolist()], network.device)
         return Comparisons(rows, chosen, rejected, torch.tensor(weights, device=network.device), references)
 
     def _ranking_at(self, position: int) -> int:
-        """Returns the ranking at a position of the sequence of all epochs, each of which is a permutation."""
+        """Returns the index of the ranking at a position, counted over all epochs, each of which is a permutation."""
         epoch, index = divmod(position, len(self._pairs))
         if epoch != self._epoch:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))

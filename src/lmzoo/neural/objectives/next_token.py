@@ -15,21 +15,22 @@ class Chunk(NamedTuple):
     """A batch for next-token prediction: T successive positions of B sequences of text."""
 
     inputs: Tensor
-    """(B, T): the id before each position."""
+    """(B, T): the id before each position, which is read."""
     targets: Tensor
     """(B, T): the id at each position, which is to be predicted."""
     at_start: bool = True
     """True if the sequences start here; False if they continue those of the previous chunk."""
     resets: Tensor | None = None
-    """(B,): True for sequences whose state is reset before the chunk, in addition; None = no sequence."""
+    """(B,): True for sequences whose state is reset although they continue; None: no state is reset. Without effect if
+    `at_start` is True."""
     weights: Tensor | None = None
-    """(B, T): weight of each target in the loss; None = weight 1. A target of weight 0 is read, but not learned."""
+    """(B, T): weight of each target in the loss; None: all are 1. A target of weight 0 is read but not learned."""
 
 
 def next_token(network: Network, chunk: Chunk, state: State) -> Step:
-    """Computes the weighted sum of the cross-entropies of all target tokens of a chunk, in nats.
+    """Computes the weighted sum of the cross-entropies of all targets of a chunk, in nats.
 
-    If all weights are 0, the sum is 0 and has a gradient of 0.
+    If all weights are 0, the sum is 0 and its gradient is 0.
     """
     hidden, state = read_chunk(network, chunk, state)
     if chunk.weights is None:
@@ -49,7 +50,7 @@ def weighted_targets(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[
 
 
 def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, State]:
-    """Reads a chunk: returns the hidden vectors of all its positions (B T, D) and the new state."""
+    """Reads a chunk, and returns the hidden vectors of all its positions (B T, D) and the new state."""
     if chunk.at_start or not state:
         state = network.initial_state(len(chunk.inputs))
     elif chunk.resets is not None:
@@ -60,8 +61,8 @@ def read_chunk(network: Network, chunk: Chunk, state: State) -> tuple[Tensor, St
 
 
 def _reset(part: Tensor, initial: Tensor, resets: Tensor) -> Tensor:
-    """Resets the states of some of B sequences: returns `part` (B, ..) with rows replaced by those of `initial`.
+    """Resets the states of some of B sequences: returns `part` (B, ..), with some rows taken from `initial` (B, ..).
 
-    Row b is replaced if `resets[b]` is True.
+    Row b is taken from `initial` if `resets[b]` is True.
     """
     return torch.where(resets.view(-1, *(1,) * (part.ndim - 1)), initial.to(part.dtype), part)

@@ -12,9 +12,10 @@ from lmzoo.neural.network import Network, State
 
 
 class Step(NamedTuple):
-    """The loss of one training step, as a weighted sum and the total weight by which to divide it.
+    """The loss of one training step, as a weighted sum of losses and the sum of the weights.
 
-    Sums can be averaged exactly over several processes, even if their batches have different total weights.
+    The loss is the first divided by the second. They are kept apart so that several processes can average their losses
+    exactly, even if their batches have different total weights.
     """
 
     total: Tensor
@@ -23,12 +24,12 @@ class Step(NamedTuple):
     """Sum of the weights of all predictions."""
     state: State = ()
     """State of the network after the batch, from which the next batch continues."""
-    figures: Mapping[str, float] = MappingProxyType({})
-    """Further numbers to report, by name."""
+    measures: Mapping[str, float] = MappingProxyType({})
+    """Numbers to report besides the loss, by name."""
 
 
 Objective = Callable[[Network, Any, State], Step]
-"""(network, batch, state after the previous batch) -> the loss of the batch.
+"""A function (network, batch, state after the previous batch) -> the loss of the batch.
 
-The state is empty, (), before the first batch and after training was set back to earlier weights.
+The state is empty, (), before the first batch, and after the training loop has gone back to earlier weights.
 """

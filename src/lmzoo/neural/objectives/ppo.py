@@ -1,23 +1,31 @@
-"""Proximal policy optimization: learning to give answers that earn a high reward (Schulman et al. 2017).
+"""Proximal policy optimization (PPO): learning to write replies that earn a high reward (Schulman et al. 2017).
 
-    reward of a token    r_t = -beta (log p(y_t) - log ref(y_t)), plus the reward of the answer at its last token
-    advantage            A_t = d_t + gamma lam A_{t+1},  d_t = r_t + gamma V_{t+1} - V_t     GAE, Schulman et al. 2016
-    policy loss          -min(q A, clip(q, 1 - eps, 1 + eps) A),  q = p(y_t) / p_old(y_t)
-    value loss           max((V - G)^2, (V_clipped - G)^2) / 2,  G = A + V_old
+    reward of a token    r_t = -beta (log p(y_t) - log ref(y_t)), plus the reward of the reply at its last token
+    advantage            A_t = d_t + gamma lam A_{t+1},  where d_t = r_t + gamma V_{t+1} - V_t
+    policy loss          -min(q A, clip(q, 1 - eps, 1 + eps) A),  where q = p(y_t) / p_old(y_t)
+    value loss           max((V - G)^2, (V_clipped - G)^2) / 2,  where G = A + V_old
 
-The policy p is a language model that samples answers, and ref is the model from which it started. The penalty beta
-keeps p near ref (Ziegler et al. 2019), because the reward model learned from answers of ref and can be trusted only on
-similar ones. V_t, from a second network, estimates the sum of the rewards from token t on. The return G is what the
+The policy p is the language model that learns. It samples replies to prompts; y_t is token t of a reply. The reference
+ref is the model from which the policy started. The first equation subtracts beta from the reward for each nat by which
+the policy makes a token more likely than the reference does. The mean over replies of the sum of these nats is the
+Kullback-Leibler (KL) divergence of the policy from the reference, so this penalty keeps the two similar (Ziegler et al.
+2019). It is needed because the reward model learned from replies of the reference, and its rewards are reliable for
+similar replies only.
+
+The value V_t is computed by a second network. It estimates the sum of all rewards from token t on. The advantage A_t
+says by how much the rewards from token t on exceed this estimate. Its equation is generalized advantage estimation
+(GAE, Schulman et al. 2016), and d_t is the error of temporal-difference (TD) learning. The setting gamma discounts
+later rewards, and lam sets how much A_t depends on sampled rewards rather than on values. The return G is what the
 value should have been.
 
-gamma is the discount of later rewards, and lam weighs sampled rewards against values (the settings `gamma` and `lam`).
-The index old means: when the answers were sampled. eps is the setting `clip`, and V_clipped is V limited to V_old +-
-`value_clip`; both limits keep the networks near those that sampled the answers.
+The index old marks what was computed when the replies were sampled. eps is the setting `clip`, and V_clipped is V
+limited to V_old +- `value_clip`. Both limits keep the networks similar to those that sampled the replies.
 
-As in InstructGPT (Ouyang et al. 2022), the value network starts as the reward network and shares no weights with the
-policy, and the policy may go on learning from text (PPO-ptx), which keeps it a good language model.
+As in InstructGPT (Ouyang et al. 2022), the value network starts as a copy of the reward network and shares no weights
+with the policy. The policy may also go on learning to predict ordinary text (PPO-ptx, PPO mixed with pretraining),
+which keeps it a good language model.
 
-This module has the equations and the objective. `lmzoo.neural.objectives.rollouts` samples the answers.
+This module has the equations and the objective. `lmzoo.neural.objectives.rollouts` samples the replies.
 """
 
 from __future__ import annotations
@@ -40,48 +48,54 @@ from lmzoo.neural.objectives.sequences import Rows, target_log_probs
 
 @dataclass(frozen=True)
 class PpoSettings:
-    """The settings of PPO. Answers are always sampled from the policy's own distribution, at temperature 1."""
+    """The settings of PPO. Replies are always sampled from the policy's own distribution, at temperature 1."""
 
-    n_answers: int = 64
-    """Number of answers that are sampled before the policy learns from them, each to another prompt."""
+    n_replies: int = 64
+    """Number of replies in a rollout: the policy samples so many, to different prompts as far as possible, and then
+    learns from them."""
     max_tokens: int = 24
-    """Largest number of tokens of an answer; a longer one is cut off."""
+    """Largest number of tokens of a reply; a longer one is cut off."""
     n_epochs: int = 4
-    """Number of times that the policy learns from each sampled answer."""
+    """Number of times that the policy learns from each sampled reply."""
     n_minibatches: int = 4
-    """Number of parts into which the answers are divided, one for each training step; a divisor of `n_answers`."""
+    """Number of parts into which the replies are divided, one for each training step; a divisor of `n_replies`."""
     clip: float = 0.2
-    """Largest change of the probability of a token that still pays, as a fraction of its probability when sampled."""
+    """Change of the probability of a token, as a fraction of its probability when it was sampled, beyond which the loss
+    falls no further."""
     value_clip: float = 0.2
-    """Largest change of a value since the answers were sampled that still pays."""
+    """Change of a value since the replies were sampled beyond which the loss falls no further."""
     value_weight: float = 0.1
-    """Weight of the value loss beside the policy loss."""
+    """Weight of the value loss, where the policy loss has weight 1."""
     gamma: float = 1.0
-    """Discount of rewards per token."""
+    """Discount of later rewards, per token."""
     lam: float = 0.95
-    """Trade-off of the advantages between variance and bias: 1 uses the sampled rewards only, 0 mostly the values."""
+    """Trade-off between variance and bias of the advantages: with 1 they depend on sampled rewards, with 0 mostly on
+    values."""
     kl_coefficient: float = 0.05
-    """Penalty for each nat by which the policy raises the probability of its answers over the reference, beta above."""
+    """Penalty for divergence: what is subtracted from the reward for each nat of log p - log ref. It is called beta in
+    the docstring of this module."""
     kl_target: float | None = None
-    """KL divergence from the reference to aim at, in nats per answer, by changing the penalty; None = fixed penalty."""
+    """KL divergence from the reference, in nats per reply, towards which the penalty is adapted; None: the penalty is
+    fixed."""
     kl_horizon: float = 10_000
-    """Number of answers in which the penalty may change by a factor of about 1.2; used with `kl_target` only."""
+    """Number of replies within which an adapted penalty can change by a factor of about 1.2; used with `kl_target`."""
     unended_penalty: float = 1.0
-    """Penalty, subtracted from the reward, for an answer that was cut off or did not end with its end id."""
+    """What is subtracted from the reward of a reply that was cut off, or that did not end with its end id."""
     text_weight: float = 0.0
-    """Weight of the next-token loss on text, in nats per token, beside the policy loss (PPO-ptx)."""
+    """Weight of the loss on ordinary text (PPO-ptx), in nats per token, where the policy loss has weight 1; 0: no text
+    is learned."""
 
     def __post_init__(self) -> None:
-        check_whole(1, n_answers=self.n_answers, max_tokens=self.max_tokens, n_epochs=self.n_epochs)
+        check_whole(1, n_replies=self.n_replies, max_tokens=self.max_tokens, n_epochs=self.n_epochs)
         check_whole(1, n_minibatches=self.n_minibatches)
         check_positive(clip=self.clip, value_clip=self.value_clip, kl_horizon=self.kl_horizon)
         check_share(gamma=self.gamma, lam=self.lam)
         check_at_least(0, value_weight=self.value_weight, kl_coefficient=self.kl_coefficient)
         check_at_least(0, unended_penalty=self.unended_penalty, text_weight=self.text_weight)
         check_positive(none_means="for a fixed penalty", kl_target=self.kl_target)
-        if self.n_answers % self.n_minibatches:
+        if self.n_replies % self.n_minibatches:
             raise ConfigurationError(
-                f"n_answers must be a multiple of n_minibatches = {self.n_minibatches}, got {self.n_answers}"
+                f"n_replies must be a multiple of n_minibatches = {self.n_minibatches}, got {self.n_replies}"
             )
 
 
@@ -89,11 +103,12 @@ class PpoSettings:
 
 
 def shaped_rewards(rewards: Tensor, log_ratios: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
-    """Computes the reward of each token of R answers in rows of T columns (R, T), the KL penalty included.
+    """Computes the reward of each token of R replies in rows of T columns (R, T), less the penalty for divergence.
 
-    `rewards` (R,) are the rewards of the answers, which their last tokens get. `log_ratios` (R, T) are log p - log ref
-    of each token, for the policy p and the reference ref, in nats. `mask` (R, T) is True for the tokens of the answers.
-    `kl_coefficient` is the penalty for each nat of a log-ratio, called beta in the docstring of this module.
+    `rewards` (R,) are the rewards of the replies; the last token of a reply gets its reward. `log_ratios` (R, T) are
+    log p - log ref of each token in nats, for the policy p and the reference ref. `mask` (R, T) is True for the tokens
+    of the replies. `kl_coefficient` is the penalty for each nat of a log-ratio; it is called beta in the docstring of
+    this module.
     """
     column = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, column, -1).amax(1, keepdim=True)  # (R, 1)
@@ -101,29 +116,30 @@ def shaped_rewards(rewards: Tensor, log_ratios: Tensor, mask: Tensor, kl_coeffic
 
 
 def advantages(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Computes the advantages of the tokens of R answers in rows of T columns (R, T), by GAE (Schulman et al. 2016).
+    """Computes the advantages of the tokens of R replies in rows of T columns (R, T), by GAE (Schulman et al. 2016).
 
     `rewards` (R, T) and `values` (R, T) belong to the tokens: a value is the estimate of all rewards from its token on.
-    `mask` (R, T) is True for the tokens of an answer, which are contiguous; the value after the last of them is taken
-    as 0. `gamma` is the discount of later rewards per token. `lam` is a trade-off: with 1, advantages depend on all
-    later rewards; with 0, only on the reward of the token and the next value. The advantage is 0 where the mask is
-    False. Advantages plus values are the returns, which the values should predict.
+    `mask` (R, T) is True for the tokens of a reply, which are contiguous; the value after the last of them is taken as
+    0. `gamma` is the discount of later rewards, per token. With `lam` 1, the advantage of a token depends on its value
+    and on all later rewards; with `lam` 0, on its value, its reward and the next value. The advantage is 0 where the
+    mask is False. Advantages plus values are the returns, which the values should predict.
     """
     values = torch.where(mask, values, 0.0)
     next_advantage, next_value = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
     result = torch.zeros_like(values)
     for column in reversed(range(values.shape[1])):
-        surprise = rewards[:, column] + gamma * next_value - values[:, column]
-        next_advantage = torch.where(mask[:, column], surprise + gamma * lam * next_advantage, 0.0)
+        td_error = rewards[:, column] + gamma * next_value - values[:, column]
+        next_advantage = torch.where(mask[:, column], td_error + gamma * lam * next_advantage, 0.0)
         next_value = values[:, column]
         result[:, column] = next_advantage
     return result
 
 
-def whiten(x: Tensor, mask: Tensor) -> Tensor:
-    """Shifts and scales the elements of `x` where `mask` is True to mean 0 and deviation 1; the others become 0.
+def normalised(x: Tensor, mask: Tensor) -> Tensor:
+    """Shifts and scales the elements of `x` where `mask` is True to mean 0 and standard deviation 1; others become 0.
 
-    The deviation is the unbiased estimate, with N - 1 in the denominator for N elements. A single element becomes 0.
+    The standard deviation is the unbiased estimate, with N - 1 in the denominator for N elements. A single element
+    becomes 0.
     """
     kept = x[mask]
     deviation = kept.std() if len(kept) > 1 else kept.new_ones(())
@@ -131,12 +147,13 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def kl_estimates(log_ratios: Tensor, kind: str) -> Tensor:
-    """Computes an estimate of KL(p || q), in nats, from each sample of p, in the shape of `log_ratios`.
+    """Computes an estimate of the KL divergence KL(p || q), in nats, from each sample of p.
 
-    `log_ratios` are log p - log q of the samples, of any shape. The values of `kind` (Schulman 2020): "k1", the
-    log-ratio itself, unbiased, may be negative; "k2", half its square, biased, with a low variance; "k3",
-    q/p - 1 - log(q/p), unbiased, never negative. The mean over many samples converges to the divergence for "k1" and
-    "k3"; for "k2", it is near the divergence if p and q are similar. Raises ConfigurationError for any other kind.
+    `log_ratios` are log p - log q of the samples, of any shape, and the estimates have the same shape. `kind` names the
+    estimate (Schulman 2020): "k1" is the log-ratio itself, which is unbiased and may be negative; "k2" is half its
+    square, which is biased and has a low variance; "k3" is q/p - 1 - log(q/p), which is unbiased and never negative.
+    The mean over many samples converges to the divergence for "k1" and "k3"; for "k2", it is near the divergence if p
+    and q are similar. Raises ConfigurationError for any other kind.
     """
     if kind == "k1":
         return log_ratios
@@ -149,25 +166,25 @@ def kl_estimates(log_ratios: Tensor, kind: str) -> Tensor:
 
 @dataclass(frozen=True)
 class AdaptiveKl:
-    """A KL penalty that changes until the divergence is near a target (Ziegler et al. 2019, section 2.2).
-
-    `coefficient` is the penalty and `target` the divergence in nats per answer; None = the penalty never changes.
-    """
+    """A KL penalty that changes until the divergence is near a target (Ziegler et al. 2019, section 2.2)."""
 
     coefficient: float
+    """The penalty per nat."""
     target: float | None
+    """KL divergence to aim at, in nats per reply; None: the penalty never changes."""
     horizon: float
+    """Number of replies within which the penalty can change by a factor of about 1.2."""
 
-    def updated(self, kl: float, n_answers: int) -> AdaptiveKl:
-        """Returns an AdaptiveKl with the penalty for the next answers, after `n_answers` answers were sampled.
+    def updated(self, kl: float, n_replies: int) -> AdaptiveKl:
+        """Returns an AdaptiveKl with the penalty for the next replies, after `n_replies` replies were sampled.
 
-        `kl` is the mean divergence of these answers from the reference, in nats per answer. The penalty rises if it is
-        above the target, and falls if it is below.
+        `kl` is the KL divergence from the reference that was measured on these replies, in nats per reply. The penalty
+        rises if `kl` is above the target, and falls if it is below.
         """
         if self.target is None:
             return self
         error = min(0.2, max(-0.2, kl / self.target - 1))
-        return replace(self, coefficient=self.coefficient * (1 + error * n_answers / self.horizon))
+        return replace(self, coefficient=self.coefficient * (1 + error * n_replies / self.horizon))
 
 
 # ---- Losses ------------------------------------------------------------------------------------------
@@ -176,9 +193,9 @@ class AdaptiveKl:
 def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *, clip: float) -> Tensor:
     """Computes the clipped policy loss of each token, in the shape of the arguments.
 
-    `log_probs` are the log-probabilities of sampled tokens under the policy that learns, and `old_log_probs` those
-    under the policy that sampled them. The gradient is 0 where the ratio of the new to the old probability is already
-    beyond 1 +- `clip`, in the direction that the advantage favours.
+    `log_probs` are the log-probabilities of sampled tokens under the policy as it is now, and `old_log_probs` those
+    under the policy as it was when it sampled them. The gradient is 0 if the ratio of the new to the old probability is
+    above 1 + `clip` and the advantage is positive, or below 1 - `clip` and the advantage is negative.
     """
     ratios = (log_probs - old_log_probs).exp()
     return torch.maximum(-ratios * advantages, -ratios.clamp(1 - clip, 1 + clip) * advantages)
@@ -187,8 +204,8 @@ def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *,
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
     """Computes the clipped value loss of each token, half a squared error, in the shape of the arguments.
 
-    `old_values` are the values when the answers were sampled, and `returns` those that the values should have had.
-    Moving a value further than `clip` from its old value does not reduce the loss.
+    `old_values` are the values when the replies were sampled, and `returns` are what the values should have been.
+    Changing a value by more than `clip` does not reduce its loss further.
     """
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
@@ -199,7 +216,7 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: flo
 
 @final
 class ActorCritic(Network):
-    """A policy and a value network that are trained together, and share no weights.
+    """A policy and a value network that are trained together and share no weights.
 
     The methods that predict tokens, such as `forward` and `logits`, use the policy. The method `values` uses the value
     network, which computes one number for each position, like a network made by `reward_network`.
@@ -215,7 +232,7 @@ class ActorCritic(Network):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The blocks (layers that are compiled one by one in compiled training) of both networks.
+        """The blocks of both networks; a block is a group of layers that compiled training compiles on its own.
 
         Raises AttributeError if one of the networks is not made of blocks.
         """
@@ -249,9 +266,9 @@ class ActorCritic(Network):
         return self.policy.surprisals(hidden, targets)
 
     def values(self, rows: Rows) -> Tensor:
-        """Computes the values (R, T) of R rows of T columns: estimates of the rewards from each target token on.
+        """Computes the values (R, T) of R rows of T columns: estimates of the sum of rewards from each target on.
 
-        A value is computed before its target token is read.
+        The network computes a value before it reads the target.
         """
         return self.value.logits(self.value.read_rows(rows.inputs))[:, :, 0].float()
 
@@ -263,35 +280,38 @@ class ActorCritic(Network):
         self.policy.initialize_output_bias(log_frequencies)
 
     def widened(self, n_new: int) -> Self:
-        raise ConfigurationError("widen the policy before it is joined with a value network")
+        raise ConfigurationError(
+            "the vocabulary of a policy that is joined with a value network cannot grow: widen the policy before"
+        )
 
 
 # ---- The objective -----------------------------------------------------------------------------------
 
 
 class Rollout(NamedTuple):
-    """R sampled answers after their prompts, in rows of T columns, and optionally a chunk of text.
+    """R prompts with sampled replies, in rows of T columns, and optionally a chunk of ordinary text.
 
-    These are all answers that were sampled before the policy learns from them (a rollout), or a minibatch of them.
+    A rollout is the set of all replies that are sampled before the policy learns from them. Objects of this class hold
+    a rollout, or a minibatch of one.
     """
 
     rows: Rows
-    """The R texts; targets of weight 1 are the sampled tokens."""
+    """The R prompts with their replies; targets of weight 1 are the sampled tokens."""
     old_log_probs: Tensor
-    """(R, T): log-probabilities of the targets under the policy that sampled them."""
+    """(R, T): log-probabilities of the targets under the policy that sampled the replies."""
     old_values: Tensor
-    """(R, T): values when the answers were sampled."""
+    """(R, T): values of the targets when the replies were sampled."""
     advantages: Tensor
-    """(R, T): advantages of the targets, whitened over all answers of the rollout."""
+    """(R, T): advantages of the targets, normalised over all replies of the rollout."""
     returns: Tensor
-    """(R, T): what the values should be."""
+    """(R, T): returns, which are what the values should have been."""
     text: Chunk | None = None
-    """Text for PPO-ptx."""
-    figures: Mapping[str, float] = MappingProxyType({})
-    """Figures of the whole rollout, to be reported."""
+    """Ordinary text to predict (PPO-ptx); None: no text is learned."""
+    measures: Mapping[str, float] = MappingProxyType({})
+    """Measures of the whole rollout, to be reported."""
 
     def selected(self, index: Tensor) -> Rollout:
-        """Returns the answers with the given indices (N,)."""
+        """Returns the replies with the given indices (N,), each with its prompt."""
         return self._replace(
             rows=self.rows.selected(index),
             old_log_probs=self.old_log_probs[index],
@@ -305,11 +325,11 @@ class Rollout(NamedTuple):
 class Ppo:
     """The objective of PPO, for an `ActorCritic` and batches of `Rollout`.
 
-    The loss is a mean over the sampled tokens. Both networks read the answers without dropout, because the
+    The loss is a mean over the sampled tokens. Both networks read the replies without dropout, because the
     probabilities of a token under the old and the new policy would otherwise differ by chance. Besides the loss, the
-    numbers in `figures` of the batch are reported, the share of tokens whose ratio of new to old probability is beyond
-    1 +- `clip` ("clipped"), and the divergence of the policy from the one that sampled the answers, in nats per token
-    ("step").
+    `measures` of the batch are reported, and two more: "clipped" is the share of tokens whose ratio of new to old
+    probability is outside 1 +- `clip`; "kl_of_update" is the KL divergence between the policy that sampled the replies
+    and the policy as it is now, in nats per token.
     """
 
     def __init__(self, settings: PpoSettings) -> None:
@@ -331,9 +351,9 @@ class Ppo:
             total = total + settings.text_weight * n_tokens * step.total / step.weight
             state = step.state
         log_ratios = (batch.old_log_probs - log_probs).detach()[mask]
-        figures = {
-            **batch.figures,
+        measures = {
+            **batch.measures,
             "clipped": float((log_ratios.expm1().abs() > settings.clip).float().mean()),
-            "step": float(kl_estimates(log_ratios, "k3").mean()),
+            "kl_of_update": float(kl_estimates(log_ratios, "k3").mean()),
         }
-        return Step(total, n_tokens, state, figures)
+        return Step(total, n_tokens, state, measures)

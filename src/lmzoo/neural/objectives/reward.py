@@ -1,11 +1,12 @@
-"""The reward model: a network that gives a text one number, learned from rankings of texts.
+"""The reward model: a network that gives each reply one number, the reward, and learns it from rankings of replies.
 
     P(a is preferred to b) = sigmoid(r(a) - r(b))                          Bradley & Terry 1952
     loss = -log sigmoid(r(chosen) - r(rejected))                           Christiano et al. 2017; Ziegler et al. 2019
 
-A ranking of K answers to one prompt gives K (K - 1) / 2 comparisons. They are correlated, so together they count as
-much as one ranking of two answers (Ouyang et al. 2022, section 3.5). Only differences of rewards are learned; their
-level and their scale are set afterwards, so that reference texts have a mean reward of 0 and a deviation of 1.
+Here r(a) is the reward of the reply a, which depends on the prompt too. A ranking of K replies to one prompt gives
+K (K - 1) / 2 comparisons. They are correlated, so together they count as much as one ranking of two replies (Ouyang et
+al. 2022, section 3.5). The loss determines only differences of rewards. After training, the rewards are therefore
+shifted and scaled so that reference replies have a mean reward of 0 and a standard deviation of 1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def reward_network(network: Network) -> Network:
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Linear):
         raise ConfigurationError(
-            "a reward model needs a network with a linear output layer, such as a transformer, an lstm or a nplm"
+            f"a reward model needs a network with a linear output layer, and a {type(network).__name__} has none: "
+            "choose a transformer, an lstm or an nplm"
         )
     result = copy.deepcopy(network)
     result.head = nn.Linear(head.in_features, 1, device=head.weight.device)
@@ -43,14 +45,14 @@ def reward_network(network: Network) -> Network:
 
 
 def rewards(network: Network, rows: Rows) -> Tensor:
-    """Computes the reward of each of R rows (R,), from the hidden vector after the last token of its text."""
+    """Computes the rewards (R,) of the replies in R rows, each from the hidden vector after the last token."""
     return network.logits(last_hidden(network, rows))[:, 0].float()
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
     """Computes the loss of each of B comparisons (B,): -log sigmoid(chosen - rejected), in nats.
 
-    `chosen` (B,) are the rewards of the preferred texts, and `rejected` (B,) those of the others.
+    `chosen` (B,) are the rewards of the preferred replies, and `rejected` (B,) those of the rejected ones.
     """
     return -F.logsigmoid(chosen - rejected)
 
@@ -58,25 +60,25 @@ def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
 def reward_objective(network: Network, batch: Comparisons, state: State) -> Step:
     """Computes the loss of a reward network on a batch of comparisons, in nats, for the training loop to minimise.
 
-    `state` is not used: a reward network reads each text from its start. Besides the loss, the number "accuracy" is
-    reported, the weighted share of comparisons in which the preferred text has the higher reward.
+    `state` is not used, because a reward network reads each sequence from its start. Besides the loss, one measure is
+    reported: "accuracy" is the weighted share of comparisons in which the preferred reply has the higher reward.
     """
-    scores = rewards(network, batch.rows)  # (R,)
-    chosen, rejected = scores[batch.chosen], scores[batch.rejected]  # (B,)
-    figures = {"accuracy": batch.mean(chosen > rejected)}
-    return Step((bradley_terry(chosen, rejected) * batch.weights).sum(), batch.weights.sum(), figures=figures)
+    of_replies = rewards(network, batch.rows)  # (R,)
+    chosen, rejected = of_replies[batch.chosen], of_replies[batch.rejected]  # (B,)
+    measures = {"accuracy": batch.mean(chosen > rejected)}
+    return Step((bradley_terry(chosen, rejected) * batch.weights).sum(), batch.weights.sum(), measures=measures)
 
 
-def normalize_rewards(network: Network, reference_rewards: Tensor) -> None:
-    """Changes the output layer of a reward network so that N reference texts get mean reward 0 and deviation 1.
+def normalise_rewards(network: Network, reference_rewards: Tensor) -> None:
+    """Changes the output layer of a reward network so that N reference replies get mean reward 0 and deviation 1.
 
-    `reference_rewards` (N,) are the rewards of the texts under this network, N at least 2. The deviation is the
-    unbiased estimate, with N - 1 in the denominator. Raises ConfigurationError if all rewards are equal.
+    `reference_rewards` (N,) are the rewards of the replies before the change; N is at least 2. The standard deviation
+    is the unbiased estimate, with N - 1 in the denominator. Raises ConfigurationError if all rewards are equal.
     """
     if len(reference_rewards) < 2 or not reference_rewards.std() > 0:
         raise ConfigurationError(
-            f"rewards can be normalised only if they differ, but all {len(reference_rewards)} reference texts have the "
-            "same reward: use other reference texts"
+            f"rewards can be normalised only if they differ, but all {len(reference_rewards)} reference replies have "
+            "the same reward: use different reference replies"
         )
     with torch.no_grad():
         mean, deviation = reference_rewards.mean(), reference_rewards.std()

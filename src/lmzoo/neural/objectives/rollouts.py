@@ -1,4 +1,7 @@
-"""Rollouts: the policy of PPO answers prompts, and the answers are scored and turned into batches to learn from."""
+"""Rollouts: the policy of PPO (proximal policy optimization) samples replies, which become the batches to learn from.
+
+A rollout is the set of all replies that are sampled before the policy learns from them. Each reply gets a reward.
+"""
 
 from __future__ import annotations
 
@@ -23,54 +26,52 @@ from lmzoo.neural.objectives.ppo import (
     PpoSettings,
     Rollout,
     advantages,
+    normalised,
     shaped_rewards,
-    whiten,
 )
 from lmzoo.neural.objectives.reward import rewards
 from lmzoo.neural.objectives.sequences import Rows, fixed_log_probs
 from lmzoo.neural.training.batches import Batches, StreamBatches
 from lmzoo.stream import EOT
 
-Answer = list[int]
-RewardFunction = Callable[[Sequence[NDArray[np.int32]], Sequence[Answer]], ArrayLike]
-"""(R prompts, R answers to them) -> the reward of each answer (R,).
-
-Prompts and answers are token ids. An answer includes the id with which it ended.
-"""
+ReplyIds = list[int]
+"""The token ids of a reply, including the id with which it ended."""
+RewardFunction = Callable[[Sequence[NDArray[np.int32]], Sequence[ReplyIds]], ArrayLike]
+"""A function (token ids of R prompts, token ids of R replies to them) -> the reward of each reply (R,)."""
 
 
-class RolloutFigures(NamedTuple):
-    """Statistics of the sampled answers of one rollout, as means over all answers or over all tokens."""
+class RolloutMeasures(NamedTuple):
+    """Measures of the sampled replies of one rollout."""
 
     reward: float
-    """Reward of an answer, without any penalty."""
+    """Mean reward of a reply, before any penalty is subtracted."""
     kl: float
-    """Divergence of the policy from the reference, in nats per answer."""
+    """Kullback-Leibler (KL) divergence of the policy from the reference, in nats per reply."""
     entropy: float
-    """Entropy of the next token, in nats, estimated from the sampled tokens."""
+    """Mean entropy of the next token, in nats, estimated from the sampled tokens."""
     ended: float
-    """Share of answers that ended with the end id."""
+    """Share of the replies that ended with the end id."""
     tokens: float
-    """Number of tokens of an answer."""
+    """Mean number of tokens of a reply."""
     distinct: float
-    """Number of different answers, as a share of all answers."""
-    penalty: float
-    """The KL coefficient with which the answers were rewarded."""
-    judge: float = math.nan
-    """Grade of an answer by a judge, from which nothing is learned; NaN without a judge."""
+    """Number of different replies, as a share of all replies."""
+    kl_coefficient: float
+    """The penalty for divergence in this rollout, in units of the reward per nat."""
+    grade: float = math.nan
+    """Mean grade of a reply by a judge, from which nothing is learned; NaN without a judge."""
 
 
 def network_rewards(
-    network: Network, prompts: Sequence[ArrayLike], answers: Sequence[ArrayLike]
+    network: Network, prompts: Sequence[ArrayLike], replies: Sequence[ArrayLike]
 ) -> NDArray[np.float64]:
-    """Computes the rewards (R,) of R answers to R prompts with a reward network, without gradient or dropout.
+    """Computes the rewards (R,) of R replies to R prompts with a reward network, without gradient or dropout.
 
-    Prompts and answers are arrays of token ids. With the first argument bound, this is a `RewardFunction`.
+    Prompts and replies are arrays of token ids. `functools.partial(network_rewards, network)` is a `RewardFunction`.
     """
-    texts = [
-        np.concatenate([np.asarray(part, np.int32) for part in pair]) for pair in zip(prompts, answers, strict=True)
+    sequences = [
+        np.concatenate([np.asarray(part, np.int32) for part in pair]) for pair in zip(prompts, replies, strict=True)
     ]
-    rows = Rows.of([(ids, np.zeros(len(ids))) for ids in texts], network.device)
+    rows = Rows.of([(ids, np.zeros(len(ids))) for ids in sequences], network.device)
     with torch.no_grad():
         return rewards(network.eval(), rows).cpu().double().numpy()
 
@@ -81,31 +82,34 @@ class _Sampled(NamedTuple):
     They are replaced together, as one object, so that an interrupt cannot leave some of them new and others old.
     """
 
-    answers: Rollout
-    """All answers, without text."""
-    history: tuple[RolloutFigures, ...]
-    """The figures of all rollouts so far."""
-    kl: AdaptiveKl
-    """The KL penalty of the next rollout."""
+    replies: Rollout
+    """All replies of the last rollout, without ordinary text."""
+    history: tuple[RolloutMeasures, ...]
+    """The measures of all rollouts so far."""
+    kl_penalty: AdaptiveKl
+    """The penalty for divergence in the next rollout."""
 
 
 @final
 class RolloutBatches(Batches[Rollout]):
-    """The batches of PPO: answers that the policy itself samples.
+    """The batches of PPO: replies that the policy itself samples.
 
-    A rollout is a set of `settings.n_answers` answers, from which `n_epochs` x `n_minibatches` batches are made. When
-    the policy has learned from all of them, it samples the next rollout. Rollout number n has the seed [`seed`, n].
+    A rollout has `settings.n_replies` replies, from which `n_epochs` x `n_minibatches` batches are made. When the
+    policy has learned from all of them, it samples the next rollout. Rollout number n has the seed [`seed`, n].
 
     - `prompts`: token ids of the prompts, from which those of a rollout are drawn.
-    - `reward`: a function that gives each answer a reward.
+    - `reward`: a function that gives each reply a reward.
     - `reference`: the network from which the policy started; it is not changed.
-    - `judge`: a function that grades each answer, to compare its grades with the rewards; nothing is learned from them.
-    - `like`: a language model with the same settings as the policy; it may be the model that the policy started from.
-    - `end_id`: the id that ends an answer. EOT (end of text) ends it too, but counts as not ended.
+    - `judge`: a function that grades each reply. The grades are reported beside the rewards, and nothing is learned
+      from them.
+    - `like`: a language model with the same settings as the policy, such as the model from which the policy started.
+    - `end_id`: the id that ends a reply. EOT (end of text) ends it too, but such a reply counts as not ended.
     - `bf16`: True to multiply matrices in bfloat16; None means True if the device has instructions for it. It must
       agree with the training settings.
-    - `text`: batches of text for PPO-ptx.
-    - `rows`: the part of each minibatch that this process learns from. Each process samples all answers.
+    - `text`: batches of ordinary text, which the policy goes on learning to predict (PPO-ptx, PPO mixed with
+      pretraining); None for PPO alone.
+    - `rows`: the share of this process if several processes train together: which replies of each minibatch it learns
+      from. Each process samples all replies.
 
     Log-probabilities and values of the old policy are computed with the operations of training, not with those of
     sampling, so the ratio of new to old probability is exactly 1 before the first update. A rollout depends on the
@@ -128,9 +132,12 @@ class RolloutBatches(Batches[Rollout]):
         rows: slice = slice(None),
     ) -> None:
         if not len(prompts):
-            raise ConfigurationError("PPO needs at least one prompt, got none")
+            raise ConfigurationError("PPO needs at least one prompt to reply to, got none")
         if bool(settings.text_weight) != (text is not None):
-            raise ConfigurationError("PPO learns from text if it is given text and a text_weight above 0: give both")
+            raise ConfigurationError(
+                f"PPO learns from ordinary text if it is given text and a text_weight above 0, got "
+                f"{'no text' if text is None else 'text'} and text_weight {settings.text_weight}: give both or neither"
+            )
         self._prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
         self._reward, self._reference, self._settings, self._like = reward, reference, settings, like
         self._judge = judge
@@ -138,44 +145,44 @@ class RolloutBatches(Batches[Rollout]):
         self._sampled: _Sampled | None = None
 
     @property
-    def history(self) -> Sequence[RolloutFigures]:
-        """The figures of all rollouts so far, including those before an interruption."""
+    def history(self) -> Sequence[RolloutMeasures]:
+        """The measures of all rollouts so far, including those before an interruption."""
         return self._sampled.history if self._sampled else ()
 
     def batch(self, step: int, network: Network) -> Rollout:
         assert isinstance(network, ActorCritic)
         n_minibatches = self._settings.n_minibatches
-        rollout, index = divmod(step, self._settings.n_epochs * n_minibatches)
-        if self._sampled is None or rollout == len(self._sampled.history):
-            self._sampled = self._roll_out(rollout, network)
-        chosen = torch.arange(index % n_minibatches, self._settings.n_answers, n_minibatches)[self._rows]
-        figures = self._sampled.history[-1]
-        return self._sampled.answers.selected(chosen.to(network.device))._replace(
+        number, index = divmod(step, self._settings.n_epochs * n_minibatches)
+        if self._sampled is None or number == len(self._sampled.history):
+            self._sampled = self._roll_out(number, network)
+        chosen = torch.arange(index % n_minibatches, self._settings.n_replies, n_minibatches)[self._rows]
+        measures = self._sampled.history[-1]
+        return self._sampled.replies.selected(chosen.to(network.device))._replace(
             text=self._text.batch(step, network) if self._text else None,
-            figures={"reward": figures.reward, "kl": figures.kl, "entropy": figures.entropy},
+            measures={"reward": measures.reward, "kl": measures.kl, "entropy": measures.entropy},
         )
 
     def n_tokens(self, batch: Rollout) -> int:
         return batch.rows.n_tokens + (self._text.n_tokens(batch.text) if self._text and batch.text else 0)
 
-    def _roll_out(self, rollout: int, network: ActorCritic) -> _Sampled:
-        """Samples and scores the answers of a rollout."""
+    def _roll_out(self, number: int, network: ActorCritic) -> _Sampled:
+        """Samples the replies of the rollout with the given number, and computes their rewards and advantages."""
         settings = self._settings
-        penalty = AdaptiveKl(settings.kl_coefficient, settings.kl_target, settings.kl_horizon)
+        kl_penalty = AdaptiveKl(settings.kl_coefficient, settings.kl_target, settings.kl_horizon)
         if self._sampled:
-            penalty = self._sampled.kl
-        rng = np.random.default_rng([self._seed, rollout])
-        drawn = rng.choice(len(self._prompts), settings.n_answers, replace=len(self._prompts) < settings.n_answers)
+            kl_penalty = self._sampled.kl_penalty
+        rng = np.random.default_rng([self._seed, number])
+        drawn = rng.choice(len(self._prompts), settings.n_replies, replace=len(self._prompts) < settings.n_replies)
         prompts = [self._prompts[index] for index in drawn]
         model = NeuralLM.of(network.policy, self._like)
         sampled = generate_batch(
             model, prompts, rng=rng, max_tokens=settings.max_tokens, end_ids={self._end_id, EOT}
         )  # fmt: skip
-        answers = [[token.token_id for token in tokens] for tokens in sampled]
-        scores = self._scores(prompts, answers)
-        has_ended = np.array([answer[-1] == self._end_id for answer in answers])
+        replies = [[token.token_id for token in tokens] for tokens in sampled]
+        earned = self._rewards(prompts, replies)
+        has_ended = np.array([reply[-1] == self._end_id for reply in replies])
         rows = Rows.of(
-            [([*p, *a], [0.0] * len(p) + [1.0] * len(a)) for p, a in zip(prompts, answers, strict=True)],
+            [([*p, *r], [0.0] * len(p) + [1.0] * len(r)) for p, r in zip(prompts, replies, strict=True)],
             network.device,
         )
         old_log_probs = self._by_minibatch(rows, lambda part: fixed_log_probs(network.policy, part, self._bf16))
@@ -183,46 +190,46 @@ class RolloutBatches(Batches[Rollout]):
         old_values = self._by_minibatch(rows, lambda part: self._values(network, part))
         mask = rows.weights > 0
         log_ratios = old_log_probs - references
-        penalised = scores - settings.unended_penalty * ~has_ended
+        penalised = earned - settings.unended_penalty * ~has_ended
         shaped = shaped_rewards(
-            torch.from_numpy(penalised).float().to(network.device), log_ratios, mask, penalty.coefficient
+            torch.from_numpy(penalised).float().to(network.device), log_ratios, mask, kl_penalty.coefficient
         )
         gains = advantages(shaped, old_values, mask, gamma=settings.gamma, lam=settings.lam)
-        kl = float(log_ratios.sum()) / len(answers)
-        figures = RolloutFigures(
-            reward=float(scores.mean()),
+        kl = float(log_ratios.sum()) / len(replies)
+        measures = RolloutMeasures(
+            reward=float(earned.mean()),
             kl=kl,
             entropy=float(-old_log_probs.sum() / mask.sum()),
             ended=float(has_ended.mean()),
-            tokens=float(mask.sum()) / len(answers),
-            distinct=len(set(map(tuple, answers))) / len(answers),
-            penalty=penalty.coefficient,
-            judge=float(np.asarray(self._judge(prompts, answers)).mean()) if self._judge else math.nan,
+            tokens=float(mask.sum()) / len(replies),
+            distinct=len(set(map(tuple, replies))) / len(replies),
+            kl_coefficient=kl_penalty.coefficient,
+            grade=float(np.asarray(self._judge(prompts, replies)).mean()) if self._judge else math.nan,
         )
-        batch = Rollout(rows, old_log_probs, old_values, whiten(gains, mask), gains + old_values)
-        return _Sampled(batch, (*self.history, figures), penalty.updated(kl, len(answers)))
+        batch = Rollout(rows, old_log_probs, old_values, normalised(gains, mask), gains + old_values)
+        return _Sampled(batch, (*self.history, measures), kl_penalty.updated(kl, len(replies)))
 
-    def _scores(self, prompts: Sequence[NDArray[np.int32]], answers: Sequence[Answer]) -> NDArray[np.float64]:
-        """Returns the rewards (R,) of R answers; raises ConfigurationError unless these are R finite numbers."""
-        scores = np.asarray(self._reward(prompts, answers), np.float64)
-        if scores.shape != (len(answers),) or not np.isfinite(scores).all():
+    def _rewards(self, prompts: Sequence[NDArray[np.int32]], replies: Sequence[ReplyIds]) -> NDArray[np.float64]:
+        """Returns the rewards (R,) of R replies; raises ConfigurationError unless these are R finite numbers."""
+        found = np.asarray(self._reward(prompts, replies), np.float64)
+        if found.shape != (len(replies),) or not np.isfinite(found).all():
             raise ConfigurationError(
-                f"the reward function must return one finite number for each of {len(answers)} answers, got "
-                f"{scores.ravel()[:5].tolist()}{'..' if scores.size > 5 else ''} of shape {scores.shape}"
+                f"the reward function must return one finite number for each of {len(replies)} replies, got "
+                f"{found.ravel()[:5].tolist()}{'..' if found.size > 5 else ''} of shape {found.shape}"
             )
-        return scores
+        return found
 
     def _by_minibatch(self, rows: Rows, compute: Callable[[Rows], Tensor]) -> Tensor:
         """Applies a function of rows to each minibatch of the R rows, and returns the results in one tensor (R, ..).
 
-        The results equal those of the training step bit for bit, as both see the same minibatch.
+        The results equal those of the training step bit for bit, because the training step reads the same minibatches.
         """
         n_minibatches = self._settings.n_minibatches
         parts = [compute(rows.selected(slice(first, None, n_minibatches))) for first in range(n_minibatches)]
         return torch.stack(parts, 1).flatten(0, 1)
 
     def _values(self, network: ActorCritic, rows: Rows) -> Tensor:
-        """Computes the values of the targets of R rows (R, T), in the precision and with the kernels of training.
+        """Computes the values of the targets in R rows (R, T), in the precision and with the kernels of training.
 
         The result has no gradient.
         """
@@ -235,15 +242,15 @@ class RolloutBatches(Batches[Rollout]):
     def arrays(self) -> Arrays:
         if self._sampled is None:
             return {}
-        answers = self._sampled.answers
+        replies = self._sampled.replies
         return {
-            **{name: getattr(answers.rows, name).cpu().numpy() for name in Rows._fields},
-            "old_log_probs": answers.old_log_probs.cpu().numpy(),
-            "old_values": answers.old_values.cpu().numpy(),
-            "advantages": answers.advantages.cpu().numpy(),
-            "returns": answers.returns.cpu().numpy(),
+            **{name: getattr(replies.rows, name).cpu().numpy() for name in Rows._fields},
+            "old_log_probs": replies.old_log_probs.cpu().numpy(),
+            "old_values": replies.old_values.cpu().numpy(),
+            "advantages": replies.advantages.cpu().numpy(),
+            "returns": replies.returns.cpu().numpy(),
             "history": np.array(self._sampled.history, np.float64),
-            "kl_coefficient": np.array([self._sampled.kl.coefficient]),
+            "kl_coefficient": np.array([self._sampled.kl_penalty.coefficient]),
         }
 
     def load_arrays(self, arrays: Arrays) -> None:
@@ -254,6 +261,6 @@ class RolloutBatches(Batches[Rollout]):
         rows = Rows(*(tensors[name] for name in Rows._fields))
         self._sampled = _Sampled(
             Rollout(rows, tensors["old_log_probs"], tensors["old_values"], tensors["advantages"], tensors["returns"]),
-            tuple(RolloutFigures(*row) for row in arrays["history"].tolist()),
+            tuple(RolloutMeasures(*row) for row in arrays["history"].tolist()),
             AdaptiveKl(float(arrays["kl_coefficient"][0]), settings.kl_target, settings.kl_horizon),
         )

@@ -16,10 +16,10 @@ from lmzoo.neural.objectives.objective import Step
 class SampledSoftmax:
     """The next-token objective with an estimate of the softmax normalizer in place of the exact sum.
 
-    The sum runs over all targets of the chunk, and over `n_samples` sampled tokens that stand for the rest of the
-    vocabulary. They are sampled from q, the token `frequencies` (V,) to the power 3/4, and have weight 1 / (n q), so
-    the estimate is unbiased (Bengio & Senecal 2003; Jean et al. 2015). The estimate is used in training only.
-    Predictions use the exact sum over all tokens.
+    The estimate is a sum over all targets of the chunk, and over n = `n_samples` tokens that are sampled to represent
+    the rest of the vocabulary. They are sampled from the distribution q, which is proportional to the `frequencies`
+    (V,) of the tokens to the power 3/4. A sampled token has the weight 1 / (n q), so the estimate is unbiased (Bengio &
+    Senecal 2003; Jean et al. 2015). The estimate is used in training only; predictions use the exact sum.
     """
 
     def __init__(self, frequencies: Tensor, n_samples: int) -> None:

@@ -88,7 +88,7 @@ class Training(Generic[Batch]):
         self._objective, self._evaluate, self._seed = objective, evaluate, seed
         self._group = group or ProcessGroup()
         self._keep, self._unit = keep, unit
-        self._figures: Mapping[str, float] = {}  # of the last step
+        self._measures: Mapping[str, float] = {}  # of the last step
         self._parameters = dict(network.named_parameters())
         self._optimizers = Optimizers(network, config)
         self._weights = KeptWeights(self._parameters, config.ema_fraction)
@@ -169,7 +169,7 @@ class Training(Generic[Batch]):
                 self._roll_back(loss, norm)
             else:
                 self._state = tuple(part.detach() for part in step.state)
-                self._figures = step.figures
+                self._measures = step.measures
                 if weight:
                     self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
                     recent = counters.recent_loss
@@ -243,8 +243,8 @@ class Training(Generic[Batch]):
         valid = "" if counters.best_loss is None else f", valid {counters.best_loss:.3f}"
         diverged = f" ({counters.divergences[-1]}; went back)" if counters.divergences else ""
         done = self._config.tokens * min(1.0, self._spent(counters.tokens))
-        figures = "".join(f", {name} {value:.3g}" for name, value in self._figures.items())
-        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} {self._unit}{figures}{diverged}")
+        measures = "".join(f", {name} {value:.3g}" for name, value in self._measures.items())
+        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} {self._unit}{measures}{diverged}")
 
     # ---- Checkpoints ----------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""Figures of a model that learns to chat: accuracy, wins, and the rollouts of PPO; small enough for a phone."""
+"""Figures about a model that learns to chat; they are small enough for a phone.
+
+They show the accuracy, the wins, and the rollouts of PPO (proximal policy optimization).
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ _DARK_SHARE = 0.55
 
 
 def by_task(accuracies: Mapping[str, Mapping[str, float]]) -> Chart:
-    """Draws the share of correct replies as a table of colours: one column per stage, one row per task and their mean.
+    """Draws the shares of correct replies as a coloured table, with a column per stage, a row per task, and their mean.
 
-    `accuracies` maps the name of each stage to the accuracy by task.
+    `accuracies` maps the name of each stage to its accuracy by task.
     """
     rows = [
         {"stage": stage, "task": printable(task, keep=""), "share": share, "text": f"{100 * share:.0f}"}
@@ -51,9 +54,10 @@ def by_task(accuracies: Mapping[str, Mapping[str, float]]) -> Chart:
 
 
 def wins(rates: Mapping[str, WinRate], baseline: str) -> Chart:
-    """Draws how often models win against another one, with 95 % intervals; a dashed line marks half of the prompts.
+    """Draws how often models win against the fine-tuned model (SFT), with 95 % intervals.
 
-    `rates` maps the name of each model to its wins, and `baseline` is the name that is drawn in grey.
+    A dashed line marks half of the prompts. `rates` maps the name of each model to its wins, and `baseline` is the name
+    of the model that is drawn in grey.
     """
     rows = [
         {"model": name, "rate": one.rate, "low": one.low, "high": one.high, "text": f"{100 * one.rate:.0f} %"}
@@ -67,7 +71,7 @@ def wins(rates: Mapping[str, WinRate], baseline: str) -> Chart:
     x = altair.X(
         "low:Q",
         scale=altair.Scale(domain=[0, 1]),
-        axis=altair.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1], title="wins, with ties as half"),
+        axis=altair.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1], title="wins; a tie counts as half"),
     )
     figure = half.encode(x="half:Q")
     figure += base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
@@ -79,7 +83,7 @@ def wins(rates: Mapping[str, WinRate], baseline: str) -> Chart:
 
 
 def by_rollout(title: str, numbers: ArrayLike, values: ArrayLike) -> Chart:
-    """Draws a measure of PPO's replies against the number of the rollout; both are arrays (R,) of R points."""
+    """Draws the `values` (R,) of a measure against the numbers (R,) of R rollouts of PPO."""
     rows = _rows(rollout=numbers, value=values)
     lines = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X("rollout:Q", scale=altair.Scale(nice=False), axis=altair.Axis(tickCount=5, format="~s")),
@@ -94,28 +98,28 @@ def by_divergence(
     points: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     curves: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]],
 ) -> Chart:
-    """Draws rewards against the square root of the KL divergence: measured points, and the fitted curves as lines.
+    """Draws rewards or grades against the square root of the KL divergence, as points, and fitted curves as lines.
 
-    `points` maps the name of each method to the roots of the divergences and the rewards; `curves` maps it to the
-    fitted reward at a root. `title` names the reward.
+    `points` maps the name of each method to the square roots of the divergences and to the rewards or grades. `curves`
+    maps it to the fitted function of the square root. `title` names what is drawn.
     """
     measured, fitted = [], []
-    for name, (distances, rewards) in points.items():
-        measured += [{"method": name} | row for row in _rows(distance=distances, reward=rewards)]
+    for name, (roots, values) in points.items():
+        measured += [{"method": name} | row for row in _rows(root=roots, value=values)]
         if name in curves:
-            steps = np.linspace(distances.min(), distances.max(), 60)
-            fitted += [{"method": name} | row for row in _rows(distance=steps, reward=curves[name](steps))]
+            steps = np.linspace(roots.min(), roots.max(), 60)
+            fitted += [{"method": name} | row for row in _rows(root=steps, value=curves[name](steps))]
     legend = altair.Legend(orient="top", title=None) if len(points) > 1 else None
     colours = altair.Scale(domain=list(points), range=[BLUE, _ORANGE][: len(points)])
-    x = altair.X("distance:Q", scale=altair.Scale(nice=False), axis=altair.Axis(tickCount=5), title="√KL, in √nats")
+    x = altair.X("root:Q", scale=altair.Scale(nice=False), axis=altair.Axis(tickCount=5), title="√KL, in √nats")
     encoding = {
         "x": x,
-        "y": altair.Y("reward:Q", scale=altair.Scale(zero=False), axis=altair.Axis(tickCount=5), title=None),
+        "y": altair.Y("value:Q", scale=altair.Scale(zero=False), axis=altair.Axis(tickCount=5), title=None),
         "color": altair.Color("method:N", scale=colours, legend=legend),
     }
     figure = altair.Chart(altair.Data(values=measured)).mark_circle(size=22, opacity=0.5).encode(**encoding)
     figure += altair.Chart(altair.Data(values=fitted)).mark_line(strokeWidth=2).encode(**encoding)
-    return figure.properties(width=_WIDTH + 40, height=210, title=f"{title} against √KL")
+    return figure.properties(width=_WIDTH + 40, height=210, title=f"{title[0].upper()}{title[1:]} against √KL")
 
 
 def _rows(**columns: ArrayLike) -> list[dict[str, float]]:
