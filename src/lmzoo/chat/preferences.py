@@ -165,7 +165,7 @@ def _parse(entry: dict[str, Any]) -> Ranking:
     ranking = Ranking(conversation, tuple(map(_reply, replies)))
     tie, rater = entry.get("tie", False), entry.get("rater", "")
     if not isinstance(tie, bool) or not isinstance(rater, str):
-        raise UsageError('"tie" must be true or false, and "rater" a string')
+        raise UsageError(f'"tie" must be true or false, and "rater" must be a string, got {tie!r} and {rater!r:.60}')
     return replace(ranking, tie=tie, rater=rater)
 
 

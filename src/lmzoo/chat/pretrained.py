@@ -46,7 +46,7 @@ class PretrainedChat:
         return self._model.state_after_conversation(prompt_ids)
 
     def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
-        """Leaves out the earliest turns of a conversation, so that its `prompt_ids` are at most `n_tokens`.
+        """Leaves out the earliest turns of a conversation with more than `n_tokens` `prompt_ids`.
 
         The system message and the last message are never left out. Returns the shortened conversation and the number of
         messages that were left out.

@@ -75,7 +75,7 @@ def render(conversation: Conversation, tokenizer: Tokenizer) -> Rendered:
 
 
 def render_prompt(conversation: Conversation, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """Returns the token ids of a conversation whose next turn is the assistant's: they end with `<|assistant|>`."""
+    """Returns the token ids of a conversation to which the assistant is to reply; they end with `<|assistant|>`."""
     return np.append(render(conversation, tokenizer).ids, np.int32(tokenizer.special_tokens["<|assistant|>"]))
 
 

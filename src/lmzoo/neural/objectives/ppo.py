@@ -19,7 +19,7 @@ later rewards, and lam sets how much A_t depends on sampled rewards rather than 
 value should have been.
 
 The index old marks what was computed when the replies were sampled. eps is the setting `clip`, and V_clipped is V
-limited to V_old +- `value_clip`. Both limits keep the networks similar to those that sampled the replies.
+limited to V_old +- `value_clip`. Both limits keep the networks similar to what they were at that time.
 
 As in InstructGPT (Ouyang et al. 2022), the value network starts as a copy of the reward network and shares no weights
 with the policy. The policy may also go on learning to predict ordinary text (PPO-ptx, PPO mixed with pretraining),
@@ -51,8 +51,8 @@ class PpoSettings:
     """The settings of PPO. Replies are always sampled from the policy's own distribution, at temperature 1."""
 
     n_replies: int = 64
-    """Number of replies in a rollout: the policy samples so many, to different prompts as far as possible, and then
-    learns from them."""
+    """Number of replies that the policy samples before it learns from them (a rollout). Each is a reply to a different
+    prompt, if there are enough prompts."""
     max_tokens: int = 24
     """Largest number of tokens of a reply; a longer one is cut off."""
     n_epochs: int = 4
@@ -60,10 +60,10 @@ class PpoSettings:
     n_minibatches: int = 4
     """Number of parts into which the replies are divided, one for each training step; a divisor of `n_replies`."""
     clip: float = 0.2
-    """Change of the probability of a token, as a fraction of its probability when it was sampled, beyond which the loss
-    falls no further."""
+    """Limit of the change of a token's probability since it was sampled, as a fraction of its old probability. A larger
+    change does not lower the loss further."""
     value_clip: float = 0.2
-    """Change of a value since the replies were sampled beyond which the loss falls no further."""
+    """Limit of the change of a value since the replies were sampled. A larger one does not lower the loss further."""
     value_weight: float = 0.1
     """Weight of the value loss, where the policy loss has weight 1."""
     gamma: float = 1.0
