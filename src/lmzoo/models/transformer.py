@@ -58,11 +58,6 @@ def _norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
-def _to_int64(key: int) -> int:
-    """Returns the integer `key` wrapped around to 64 bits with sign, as in torch's int64 arithmetic."""
-    return (key + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
 def _rotary(positions: Tensor, d_head: int) -> Rotary:
     """Returns the cosines and sines of the rotary position embedding at `positions` (B, T).
 
@@ -182,25 +177,22 @@ class NgramEmbedding(nn.Module):
         `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first. The result (B, T, D)
         has the width D of the model.
         """
-        rows, key = [], window[:, :, 0]
-        for lag in range(1, window.shape[2]):
-            key = key * _MULTIPLIER + window[:, :, lag] + 1  # wraps around
-            rows.append((lag - 1) * self.n_slots + ((key >> 20) % self.n_slots))
-        x = self.table(torch.stack(rows, 2))  # (B, T, n - 1, d_slot)
+        x = self.table(torch.stack(self.table_rows_of(window), 2))  # (B, T, n - 1, d_slot)
         # An n-gram does not reach across the start of a document. Dropout drops whole n-grams, so that long ones, many
         # of which occur once, are not memorized.
         in_document = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
         return self.out((x * F.dropout(in_document, self.dropout, self.training)).flatten(2))
 
-    def table_rows_of(self, window: list[int]) -> list[int]:
+    def table_rows_of(self, window: Any) -> list[Any]:
         """Returns the table rows in which the vectors of the n-grams, n = 2, 3, ..., that end with a token are stored.
 
-        `window` holds the id of the token and the ids before it, newest first.
+        `window` (.., n) holds the id of each token and the ids before it, newest first. It is a tensor or a NumPy array
+        of int64, and so is each of the n - 1 results (..).
         """
-        rows, key = [], window[0]
-        for index, token_id in enumerate(window[1:]):
-            key = _to_int64(key * _MULTIPLIER + token_id + 1)
-            rows.append(index * self.n_slots + (key >> 20) % self.n_slots)
+        rows, key = [], window[..., 0]
+        for lag in range(1, window.shape[-1]):
+            key = key * _MULTIPLIER + window[..., lag] + 1  # wraps around
+            rows.append((lag - 1) * self.n_slots + (key >> 20) % self.n_slots)
         return rows
 
 

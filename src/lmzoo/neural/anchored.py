@@ -197,8 +197,7 @@ class AnchoredNetwork(Network):
         new_width = int(position[~continued].max()) + 1  # W2: inputs read in each new window
         index = start[sequence, first_column][:, None] + self.window + torch.arange(new_width, device=start.device)
         ids = inputs[sequence[:, None], index.clamp(max=inputs.shape[1] - 1)]  # (N2, W2); void beyond the chunk
-        empty = [cache.new_zeros(len(sequence), *self._cache_shape) for cache in caches]
-        new, new_caches = self._extend(ids, torch.zeros_like(sequence), empty)  # (N2, W2, D)
+        new, new_caches = self.read_new_windows(ids)  # (N2, W2, D)
 
         # Each input takes its hidden vector from the window in which it is read.
         n_old = len(sequences)
@@ -212,6 +211,11 @@ class AnchoredNetwork(Network):
         size = int(position[:, -1].max()) + 1
         pairs = zip(old_caches, new_caches, strict=True)
         return hidden, [torch.cat([_resized(one, size), _resized(other, size)])[last] for one, other in pairs]
+
+    def read_new_windows(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Reads the first W ids (N, W) of each of N windows: returns hidden vectors (N, W, D) and the KV caches."""
+        empty = torch.zeros(len(ids), *self._cache_shape, device=ids.device)
+        return self._extend(ids, ids.new_zeros(len(ids)), [empty for _ in self.blocks])
 
     def _extend(self, ids: Tensor, count: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Reads W more ids (N, W) in each of N windows: returns hidden vectors (N, W, D) and the extended KV caches.

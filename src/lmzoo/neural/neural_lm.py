@@ -223,10 +223,8 @@ class NeuralLM(LanguageModel[NeuralState]):
         return self._read(np.array([EOT]), self.network.initial_state(1))
 
     def advance(self, state: NeuralState, token_id: int) -> NeuralState:
-        if result := self._reader.read(token_id, state.network_state, threshold=self.kernel_threshold):
-            hidden, network_state = result
-            return NeuralState(network_state, hidden)
-        return self._read(np.array([token_id]), state.network_state)
+        network_state, hidden = self._read_one_each([token_id], state.network_state)
+        return NeuralState(network_state, hidden[0])
 
     def state_after(self, context: NDArray[np.int32]) -> NeuralState:
         state = self.initial_state()
@@ -265,31 +263,44 @@ class NeuralLM(LanguageModel[NeuralState]):
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
         logits = self._reader.logits(state.hidden)
         if logits is None:
-            with torch.inference_mode():
-                return self.network.logits(state.hidden).cpu().double().log_softmax(-1).numpy()
-        log_probs = logits.astype(np.float64)
-        log_probs -= log_probs.max()
-        log_probs -= np.log(np.exp(log_probs).sum())
-        return log_probs
+            return self._log_probs_by_torch(state.hidden)
+        return _log_softmax(logits)
 
     def advance_batch(self, states: Sequence[NeuralState], token_ids: Sequence[int]) -> Sequence[NeuralState]:
-        if len(states) < 2:
-            return super().advance_batch(states, token_ids)
-        ids = torch.tensor(token_ids, device=self.device)[:, None]  # (B, 1)
-        with torch.inference_mode():
-            hidden, network_state = self.network(ids, self._as_batch(states).network_state)  # (B, 1, D)
-        return NeuralStates(network_state, hidden[:, 0])
+        if not states:
+            return []
+        return NeuralStates(*self._read_one_each(token_ids, self._as_batch(states).network_state))
 
     def next_log_probs_batch(self, states: Sequence[NeuralState]) -> NDArray[np.float64]:
-        if len(states) < 2:
+        if not len(states):
             return super().next_log_probs_batch(states)
-        with torch.inference_mode():
-            return self.network.logits(self._as_batch(states).hidden).cpu().double().log_softmax(-1).numpy()
+        hidden = states.hidden if isinstance(states, NeuralStates) else torch.stack([hidden for _, hidden in states])
+        logits = self._reader.logits_batch(hidden, threshold=self.kernel_threshold)
+        return self._log_probs_by_torch(hidden) if logits is None else _log_softmax(logits)
+
+    @torch.inference_mode()
+    def _read_one_each(self, token_ids: Sequence[int], network_state: State) -> tuple[State, Tensor]:
+        """Reads one token of each of B sequences: returns the new state of the network and the hidden vectors (B, D).
+
+        `network_state` is the state of the network for the B sequences.
+        """
+        ids = np.array(token_ids, np.int64)
+        if result := self._reader.read(ids, network_state, threshold=self.kernel_threshold):
+            return result
+        hidden, network_state = self.network(torch.from_numpy(ids)[:, None].to(self.device), network_state)  # (B, 1, D)
+        return network_state, hidden[:, 0]
+
+    @torch.inference_mode()
+    def _log_probs_by_torch(self, hidden: Tensor) -> NDArray[np.float64]:
+        """Returns the log-probabilities (.., V) of the next token, from hidden vectors (.., D)."""
+        return self.network.logits(hidden).cpu().double().log_softmax(-1).numpy()
 
     def _as_batch(self, states: Sequence[NeuralState]) -> NeuralStates:
         """Returns the given states stored as one batch."""
         if isinstance(states, NeuralStates):
             return states
+        if len(states) == 1:
+            return NeuralStates(states[0].network_state, states[0].hidden[None])  # without a copy
         stacked = self.network.stack_states([network_state for network_state, _ in states])
         return NeuralStates(stacked, torch.stack([hidden for _, hidden in states]))
 
@@ -333,6 +344,14 @@ def _of_similar_length(contexts: Sequence[NDArray[np.int32]]) -> Iterator[list[i
         group = list(members)
         for start in range(0, len(group), _CONTEXTS_AT_ONCE):
             yield group[start : start + _CONTEXTS_AT_ONCE]
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the logarithms of the softmax of logits (.., V)."""
+    log_probs = logits.astype(np.float64)
+    log_probs -= log_probs.max(-1, keepdims=True)
+    log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
+    return log_probs
 
 
 def _as_array(parameter: Tensor) -> NDArray[Any]:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmzoo.neural.one_token.anchored import extend_attention, read_in_window
+from lmzoo.neural.one_token.anchored import extend_attention, read_in_windows
 from lmzoo.neural.one_token.codes import Activation
-from lmzoo.neural.one_token.operations import Array, RowState, Weights, affine, layer_norm
+from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine, layer_norm
 
 
-def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with GPT-2 and returns the hidden vector and the new state.
+def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> tuple[Array, StateArrays]:
+    """Reads one token of each of B sequences with GPT-2 and returns the hidden vectors (B, D) and the new state."""
 
-    Returns None (instead of both) if the token starts a new context window; torch must then read the token.
+    def embed(positions: Ids) -> Array:
+        return weights.embedding.weight[token_ids] + weights.positions.weight[positions]
+
+    x, new_state = read_in_windows(network, weights, token_ids, state, embed=embed, block=_block)
+    return layer_norm(x, weights.norm), new_state
+
+
+def _block(weights: Weights, x: Array, cache: Array, n_cached: Ids) -> tuple[Array, Array]:
+    """Runs one pre-norm block of GPT-2 on one token of each sequence, `x` (B, D).
+
+    Returns its output and the extended KV cache.
     """
-
-    def embed(position: int) -> Array:
-        return weights.embedding.weight[token_id] + weights.positions.weight[position]
-
-    result = read_in_window(network, weights, token_id, state, embed=embed, block=_block)
-    return result and (layer_norm(result[0], weights.norm), result[1])
-
-
-def _block(weights: Weights, x: Array, cache: Array) -> tuple[Array, Array]:
-    """Runs one pre-norm block of GPT-2 on one token `x` (D,): returns its output and the extended KV cache."""
-    y, cache = extend_attention(weights.attention, layer_norm(x, weights.norm_1), cache)
+    y, cache = extend_attention(weights.attention, layer_norm(x, weights.norm_1), cache, n_cached)
     x = x + y
     return x + affine(affine(layer_norm(x, weights.norm_2), weights.up, Activation.GELU), weights.down), cache

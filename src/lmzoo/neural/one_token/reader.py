@@ -1,7 +1,7 @@
 """Reading one token at a time with compiled kernels, as in generation, where calls of torch cost more than arithmetic.
 
-A network type registers a function that mirrors its `forward` for one token of one sequence, on arrays (D,) in place of
-tensors (B, T, D). Such a function may return None for any token, which is then read by `forward`.
+A network type registers a function that mirrors its `forward` for one token of each of B sequences, on arrays (B, D) in
+place of tensors (B, T, D).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.neural.network import Network, State
-from lmzoo.neural.one_token.operations import Array, RowState, Weights
+from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine
 
-ReadToken = Callable[[Any, Weights, int, RowState], tuple[Array, RowState] | None]
-"""(network, its weights, token id, state) -> the hidden vector (D,) and the new state; None = use `forward`."""
+ReadTokens = Callable[[Any, Weights, Ids, StateArrays], tuple[Array, StateArrays]]
+"""(network, its weights, B token ids, state of B sequences) -> the hidden vectors (B, D) and the new state."""
 
 _readers: dict[type[Network], str] = {}
 
@@ -28,21 +28,21 @@ _readers: dict[type[Network], str] = {}
 def register_reader(network_type: type[Network], path: str) -> None:
     """Registers the function "module:function" that reads single tokens for networks of this type.
 
-    The function is a `ReadToken`. It is imported when a network of this type reads its first token. The output layer of
-    such a network must be its `head`.
+    The function is a `ReadTokens`. It is imported when a network of this type reads its first token. The output layer
+    of such a network must be its `head`.
     """
     _readers[network_type] = path
 
 
 @cache
-def _resolve(path: str) -> ReadToken:
+def _resolve(path: str) -> ReadTokens:
     module, function = path.split(":")
     return getattr(import_module(module), function)
 
 
 @final
 class TokenReader:
-    """Reads a text token by token with compiled kernels, which need less time for one token than torch.
+    """Reads texts token by token with compiled kernels, which need less time for one token of each text than torch.
 
     Only networks of a type with a registered function for single tokens are read by these kernels.
     """
@@ -50,30 +50,33 @@ class TokenReader:
     def __init__(self, network: Network) -> None:
         self._network = network
         path = _readers.get(type(network))
-        self._read_token = None if path is None else _resolve(path)
+        self._read_tokens = None if path is None else _resolve(path)
         self._n_read = 0
         self._tensors: list[Tensor] = []
         self._addresses: list[int] | None = None
         self._weights: Weights | None = None
 
-    def read(self, token_id: int, state: State, *, threshold: int) -> tuple[Tensor, State] | None:
-        """Reads one token with compiled kernels: returns its hidden vector (D,) and the new state of the network.
+    def read(self, token_ids: Ids, state: State, *, threshold: int) -> tuple[State, Tensor] | None:
+        """Reads one token of each of B sequences with compiled kernels.
 
-        Returns None (instead of both) if torch must read the token. Torch reads the first `threshold` tokens,
-        since loading the kernels takes time. Torch also reads all tokens of a network that is in training, has no
-        kernels or has weights that numpy cannot share. The tensors of `state` are not modified.
+        Returns the new state of the network and the hidden vectors (B, D), or None (instead of both) if torch must read
+        the tokens. Torch reads about the first `threshold` tokens, since loading the kernels takes time. Torch also
+        reads all tokens of a network that is in training, has no kernels or has weights that numpy cannot share. The
+        tensors of `state` are not modified.
         """
-        self._n_read += 1
-        if self._n_read <= threshold or self._read_token is None or self._network.training:
+        self._n_read += len(token_ids)
+        if self._read_tokens is None or (weights := self._weights_for_kernels(threshold)) is None:
             return None
-        weights = self._current_weights()
-        if weights is None:
-            return None
-        result = self._read_token(self._network, weights, token_id, [part.numpy() for part in state])
-        if result is None:
-            return None
-        hidden, new_state = result
-        return torch.from_numpy(hidden), tuple(map(torch.from_numpy, new_state))
+        hidden, new_state = self._read_tokens(self._network, weights, token_ids, [part.numpy() for part in state])
+        return tuple(map(torch.from_numpy, new_state)), torch.from_numpy(hidden)
+
+    def logits_batch(self, hidden: Tensor, *, threshold: int) -> Array | None:
+        """Returns the logits (B, V) over V tokens of B hidden vectors (B, D), computed by compiled kernels.
+
+        Returns None if torch must compute them, for the same reasons as in `read`.
+        """
+        weights = self._weights_for_kernels(threshold)
+        return None if weights is None else affine(hidden.numpy(), weights.head)
 
     def logits(self, hidden: Tensor) -> Array | None:
         """Returns the logits (V,) over V tokens of one hidden vector (D,), computed by numpy.
@@ -81,10 +84,16 @@ class TokenReader:
         Returns None if numpy cannot read the weights, so that torch must compute the logits. Unlike the compiled
         kernels, numpy is used from the first token, so that equal states always give equal predictions.
         """
-        if self._read_token is None or (weights := self._current_weights()) is None:
+        if self._read_tokens is None or (weights := self._current_weights()) is None:
             return None
         logits = weights.head.weight @ hidden.numpy()
         return logits + weights.head.bias if weights.head.bias.size else logits
+
+    def _weights_for_kernels(self, threshold: int) -> Weights | None:
+        """Returns the network's weights as arrays; None if torch must compute with them, for the reasons in `read`."""
+        if self._n_read <= threshold or self._read_tokens is None or self._network.training:
+            return None
+        return self._current_weights()
 
     def _current_weights(self) -> Weights | None:
         """Returns the network's parameters and buffers as arrays that share their memory; None if numpy cannot.

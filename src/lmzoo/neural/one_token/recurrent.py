@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmzoo.neural.layers.recurrence import Cell
-from lmzoo.neural.one_token.operations import Array, RowState, Weights, affine
+from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine
 from lmzoo.stream import EOT
 
 
-def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with a recurrent network and returns the hidden vector and the new state.
+def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> tuple[Array, StateArrays]:
+    """Reads one token of each of B sequences with a recurrent network.
 
-    Returns None, without a vector and a state, if the token is EOT (end of text). EOT resets the state, which only the
-    torch network does, so the caller must read the token with it instead.
+    Returns the hidden vectors (B, D) and the new state.
     """
-    if token_id == EOT:
-        return None
-    x = weights.embedding.weight[token_id]
+    starts = token_ids == EOT
+    if starts.any():  # a document starts
+        state = [np.where(starts[:, None], np.float32(0), part) for part in state]
+    x = weights.embedding.weight[token_ids]
     cell, new_state = network.cell, []
     for index, layer in enumerate(weights.layers):
         start = index * cell.state_size
         new = _step(cell, layer, x, state[start : start + cell.state_size])
-        x = new[0][0]
+        x = new[0]
         new_state += new
     return affine(x, weights.projection), new_state
 
 
-def _step(cell: type[Cell], weights: Weights, x: Array, state: Sequence[Array]) -> list[Array]:
-    """Computes one time step of a recurrent layer with the given cell and weights, for one input `x` (D,).
+def _step(cell: type[Cell], weights: Weights, x: Array, state: StateArrays) -> list[Array]:
+    """Computes one time step of a recurrent layer with the given cell and weights, for the inputs `x` (B, D).
 
     Returns the new state of the layer, a list of arrays whose first element is the output.
     """
-    u = affine(state[0][0], weights.U)
+    x, u = affine(x, weights.W), affine(state[0], weights.U)
     if hasattr(weights, "b"):  # of a GRU
-        u[-len(weights.b) :] += weights.b
-    x, u = affine(x, weights.W)[None], u[None]
+        u[:, -len(weights.b) :] += weights.b
     new_state, _ = cell.step(torch.from_numpy(x), torch.from_numpy(u), tuple(map(torch.from_numpy, state)))
     return [part.numpy() for part in new_state]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmzoo.neural.one_token.codes import Activation
 from lmzoo.neural.one_token.operations import (
     Array,
-    RowState,
+    Ids,
+    StateArrays,
     Weights,
     affine,
-    attend,
-    context_window,
+    attend_in_band,
+    context_windows,
     rms_norm,
     rotate,
     shift_in,
@@ -22,82 +23,85 @@ from lmzoo.neural.one_token.operations import (
 from lmzoo.stream import EOT
 
 Rotary = tuple[Array, Array]
-"""Cosines and sines (d / 2,) of the rotary position embedding at one position."""
+"""Cosines and sines (B, d / 2) of the rotary position embedding at the position of each token."""
 
 
-def read(network: Any, weights: Weights, token_id: int, state: RowState) -> tuple[Array, RowState] | None:
-    """Reads one token with the transformer and returns the hidden vector and the new state.
-
-    Returns None (instead of both) if the token is EOT (end of text), which resets the state; torch must then read it.
-    """
-    if token_id == EOT:
-        return None
+def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> tuple[Array, StateArrays]:
+    """Reads one token of each of B sequences with the transformer: returns the hidden vectors (B, D) and new state."""
     in_document, position, previous_ids, *memories = state
     caches, convolved = memories[: len(weights.blocks)], memories[len(weights.blocks) :]
-    angles = position * 10_000.0 ** -(np.arange(0, network.d_head, 2) / network.d_head)  # (d / 2,)
+    in_document = in_document & (token_ids != EOT)[:, None]  # EOT starts a document
+    n_visible = in_document.sum(1)  # the tokens of the current document are the last ones of the cache
+    frequencies = 10_000.0 ** -(np.arange(0, network.d_head, 2) / network.d_head)  # (d / 2,)
+    angles = position[:, None] * frequencies  # (B, d / 2)
     rotary = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    n_visible = int(in_document.sum())  # the tokens of the current document are the last ones of the cache
-    window = context_window(token_id, previous_ids)
-    x = weights.embedding.weight[token_id]
+    windows = context_windows(token_ids, previous_ids)  # (B, N + 1)
+    x = weights.embedding.weight[token_ids]
     if network.ngrams is not None:
-        x = x + _ngram_embedding(network.ngrams, weights.ngrams, window[: network.n_orders])
+        x = x + _ngram_embedding(network.ngrams, weights.ngrams, windows[:, : network.n_orders])
     x = rms_norm(x)
-    n_convolved = [*window, EOT].index(EOT) - 1  # the tokens of the current document before this one, at most N
+    is_convolved = windows[:, 1 : network.n_convolved + 1] != EOT  # (B, k - 1)
     for index, block in enumerate(weights.blocks):
         x, caches[index], convolved[index] = _block(
-            block, x, caches[index], n_visible, rotary, convolved[index], n_convolved
+            block, x, caches[index], n_visible, rotary, convolved[index], is_convolved
         )
-    recent = [shift_in(in_document, True), position + 1, shift_in(previous_ids, token_id)]
+    recent = [shift_in(in_document, np.ones(len(x), bool)), position + 1, shift_in(previous_ids, token_ids)]
     return rms_norm(x), [*recent, *caches, *convolved]
 
 
 def _block(
-    weights: Weights, x: Array, cache: Array, n_visible: int, rotary: Rotary, previous: Array, n_convolved: int
+    weights: Weights,
+    x: Array,
+    cache: Array,
+    n_visible: Ids,
+    rotary: Rotary,
+    previous: Array,
+    is_convolved: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
-    """Runs one block on one token `x` (D,), which attends to the last `n_visible` tokens of the KV cache.
+    """Runs one block on one token of each sequence, `x` (B, D).
 
-    `previous` (1, k - 1, D) holds the inputs of the convolution for the k - 1 tokens before, of which the last
-    `n_convolved` belong to the current document. Returns the output (D,), the new cache and the new `previous`.
+    The tokens attend to the last `n_visible` (B,) tokens of the KV cache. `previous` (B, k - 1, D) and `is_convolved`
+    are explained in `_convolution`. Returns the output (B, D), the new cache and the new `previous`.
     """
     y = rms_norm(x)
     if previous.shape[1]:
-        y, previous = _convolution(weights.convolution, y, previous, n_convolved)
+        y, previous = _convolution(weights.convolution, y, previous, is_convolved)
     y, cache = _attention(weights.attention, y, cache, n_visible, rotary)
     x = x + y
     x = x + affine(affine(rms_norm(x), weights.up, Activation.SQUARED_RELU), weights.down)
     return x, cache, previous
 
 
-def _convolution(weights: Weights, x: Array, previous: Array, n_convolved: int) -> tuple[Array, Array]:
-    """Adds to `x` (D,) the weighted vectors of the last `n_convolved` tokens in `previous` (1, k - 1, D).
+def _convolution(weights: Weights, x: Array, previous: Array, is_convolved: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Adds to `x` (B, D) the weighted vectors of the tokens before it, `previous` (B, k - 1, D).
 
-    Returns the sum, and the vectors of the last k - 1 tokens, `x` included.
+    `is_convolved` (B, k - 1) is True for those in the current document, newest first. Returns the sum, and the vectors
+    of the last k - 1 tokens, `x` included.
     """
-    newest_first = previous[0, ::-1][:n_convolved]
-    y = x + (weights.weight[: len(newest_first)] * newest_first).sum(0)
-    return y, np.concatenate([previous[:, 1:], x[None, None]], axis=1)
+    weighted = previous[:, ::-1] * weights.weight * is_convolved[:, :, None]
+    return x + weighted.sum(1), np.concatenate([previous[:, 1:], x[:, None]], axis=1)
 
 
-def _attention(weights: Weights, x: Array, cache: Array, n_visible: int, rotary: Rotary) -> tuple[Array, Array]:
-    """Computes the self-attention of one token `x` (D,) to itself and to the last `n_visible` tokens of the KV cache.
+def _attention(weights: Weights, x: Array, cache: Array, n_visible: Ids, rotary: Rotary) -> tuple[Array, Array]:
+    """Computes the self-attention of one token of each sequence to itself and to the last tokens of the KV cache.
 
-    Returns the output (D,) and the new cache.
+    `x` (B, D) holds the tokens, and `n_visible` (B,) the number of cached tokens to attend to. Returns the output
+    (B, D) and the new cache.
     """
-    qkv, n_rotated = affine(x, weights.qkv), 2 * len(x)
-    q_and_k, v = qkv[:n_rotated].reshape(-1, cache.shape[4]), qkv[n_rotated:]  # (2 H, d), (D,)
-    q_and_k = rotate(rms_norm(q_and_k), *rotary)
-    y, cache = attend(np.concatenate([q_and_k.ravel(), v]), cache, n_visible, cache.shape[3])
+    (n_rows, width), d_head = x.shape, cache.shape[4]
+    qkv = affine(x, weights.qkv)  # (B, 3 D)
+    q_and_k = qkv[:, : 2 * width].reshape(n_rows, -1, d_head)  # (B, 2 H, d)
+    qkv[:, : 2 * width] = rotate(rms_norm(q_and_k), *rotary).reshape(n_rows, -1)
+    y, cache = attend_in_band(qkv, cache, n_visible)
     return affine(y, weights.out), cache
 
 
-def _ngram_embedding(module: Any, weights: Weights, window: list[int]) -> Array:
-    """Returns the sum (D,) of the projected vectors of the n-grams that end in one token.
+def _ngram_embedding(module: Any, weights: Weights, windows: Ids) -> Array:
+    """Returns the sum (B, D) of the projected vectors of the n-grams that end in one token of each sequence.
 
-    `window` holds the id of the token and the ids before it, newest first. An n-gram that would reach across the start
-    of its document has the vector 0.
+    `windows` (B, n) holds the id of each token and the ids before it, newest first. An n-gram that would reach across
+    the start of its document has the vector 0.
     """
-    x = np.zeros((len(window) - 1, module.table.embedding_dim), np.float32)
-    for n, ((later, _), row) in enumerate(zip(itertools.pairwise(window), module.table_rows_of(window), strict=True)):
-        if later != EOT:
-            x[n] = weights.table.weight[row]
-    return affine(x.ravel(), weights.out)
+    rows = np.stack(module.table_rows_of(windows), axis=1)  # (B, n - 1)
+    x = weights.table.weight[rows] * (windows[:, :-1] != EOT)[:, :, None]  # (B, n - 1, d_slot)
+    return affine(x.reshape(len(x), -1), weights.out)
