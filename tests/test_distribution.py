@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lmzoo import Distribution
+from lmzoo.distribution import most_likely
 from lmzoo.errors import ConfigurationError, TokenIdError
 from lmzoo.generation import Decoding
 
@@ -37,12 +38,25 @@ def test_top_breaks_ties_by_id() -> None:
     assert [token_id for token_id, _ in many.top(3)] == [0, 1, 2]
 
 
+@given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 100))
+def test_the_most_likely_tokens_are_those_of_a_sort(size: int, k: int, seed: int) -> None:
+    """Also if many tokens are equally likely or impossible, and whatever the size of the vocabulary."""
+    rng = np.random.default_rng(seed)
+    log_probs = rng.normal(size=size).round(1)
+    log_probs[1 : rng.integers(1, size + 1)] = -np.inf
+    expected = sorted(range(size), key=lambda token_id: (-log_probs[token_id], token_id))[:k]
+    assert most_likely(log_probs, k).tolist() == expected
+
+
 def test_top_p_keeps_the_fewest_tokens_whose_sum_reaches_p() -> None:
     d = distribution(0.5, 0.3, 0.15, 0.05)
     assert np.flatnonzero(np.asarray(d.top_p(0.5))).tolist() == [0]
     assert np.flatnonzero(np.asarray(d.top_p(0.51))).tolist() == [0, 1]
     np.testing.assert_allclose(d.top_p(0.8).probs[:2], [0.5 / 0.8, 0.3 / 0.8])
     assert np.flatnonzero(np.asarray(d.top_p(0.96))).tolist() == [0, 1, 2, 3]
+    # 0.1 + 0.1 + 0.1 is above 0.3 in floating-point numbers, and 0.7 + 0.2 below 0.9.
+    assert np.count_nonzero(distribution(*[0.1] * 10).top_p(0.3).probs) == 3
+    assert np.count_nonzero(distribution(0.7, 0.2, 0.1).top_p(0.9).probs) == 2
 
 
 def test_min_p_is_relative_to_the_largest_probability() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from lmzoo import zoo
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, TokenIdError
-from lmzoo.generation import Decoding, SampledToken, generate, generate_batch, sample_each
+from lmzoo.generation import Decoding, SampledToken, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM, NeuralStates
 from lmzoo.stream import EOT
@@ -120,18 +121,18 @@ def test_empty_batches_and_wrong_arguments() -> None:
         generate_batch(model, [[1], [V]], rng=rng)
 
 
-def test_many_distributions_are_sampled_as_one_is() -> None:
-    """Sampling all rows at once gives the same tokens and the same log-probabilities, bit for bit."""
-    rng = np.random.default_rng(0)
-    log_probs = 3 * rng.normal(size=(300, 500))
-    log_probs[:, 7:20] = -np.inf
-    rngs = [[np.random.default_rng([seed, row]) for row in range(300)] for seed in (1, 1)]
-    expected = []
-    for row, own in zip(log_probs, rngs[0], strict=True):
-        token_id = Distribution(row).sample(own)
-        expected.append(SampledToken(token_id, Distribution(row).log_prob(token_id)))
-    assert sample_each(log_probs, rngs[1], [Decoding()] * 300) == expected
-    assert len({token.token_id for token in expected}) > 50
+@pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 3000])
+def test_sampling_is_the_same_with_and_without_a_distribution(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for seed in range(20):
+        log_probs = 3 * rng.normal(size=size).round(1)  # some tokens are equally likely
+        log_probs[1 : 1 + size // 3 : 2] = -np.inf
+        for temperature, top_k, top_p, min_p in itertools.product((0.0, 0.7, 1.0), (None, 1, 5), (1.0, 0.9), (0, 0.1)):
+            decoding = Decoding(temperature, top_k, top_p, min_p)
+            expected = decoding(Distribution(log_probs)).sample(np.random.default_rng(seed))
+            assert decoding.sample(log_probs, np.random.default_rng(seed)) == expected
+    with pytest.raises(ConfigurationError, match="not NaN"):
+        Decoding().sample(np.array([0.0, np.nan]), rng)
 
 
 @every_species

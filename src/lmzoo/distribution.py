@@ -14,6 +14,9 @@ from lmzoo.checks import check_at_least, check_count, check_share
 from lmzoo.errors import ConfigurationError
 from lmzoo.stream import as_id
 
+_GROUP = 64
+"""Number of tokens in a group, of which only the most likely one is looked at first."""
+
 
 class Distribution:
     """An immutable probability distribution over the V token ids of a vocabulary.
@@ -46,10 +49,8 @@ class Distribution:
             raise ConfigurationError(
                 f"log_probs must be a one-dimensional array with at least one number, got shape {values.shape}"
             )
-        peak = values.max()
-        if not math.isfinite(peak):
-            raise ConfigurationError(f"log_probs must be below +inf, not NaN, and not all -inf; the largest is {peak}")
-        values -= peak + np.log(np.exp(values - peak).sum())
+        values -= peak_of(values)
+        values -= np.log(np.exp(values).sum())
         values.flags.writeable = False
         object.__setattr__(self, "log_probs", values)
         object.__setattr__(self, "token_text", token_text)
@@ -115,16 +116,11 @@ class Distribution:
         Tokens of equal probability are ordered by id.
         """
         check_count(0, k=k)
-        order = self._best(k)
-        return [(int(token_id), math.exp(self.log_probs[token_id])) for token_id in order]
+        return [(int(token_id), math.exp(self.log_probs[token_id])) for token_id in most_likely(self.log_probs, k)]
 
     def sample(self, rng: np.random.Generator) -> int:
         """Samples a token id, by inverting the cumulative distribution at one uniform random number."""
-        cumulative = self.probs.cumsum()
-        token_id = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
-        if token_id == len(self):  # the product was rounded up to the total
-            token_id = int(np.flatnonzero(np.isfinite(self.log_probs))[-1])
-        return token_id
+        return draw(self.probs, rng)
 
     def tempered(self, temperature: float) -> Distribution:
         """Returns the distribution with all log-probabilities divided by `temperature`, renormalised.
@@ -144,7 +140,7 @@ class Distribution:
     def top_k(self, k: int) -> Distribution:
         """Returns the distribution restricted to the `k` most likely tokens and renormalised."""
         check_count(1, top_k=k)
-        return self._only(self._best(k)) if k < len(self) else self
+        return self._only(most_likely(self.log_probs, k)) if k < len(self) else self
 
     def top_p(self, p: float) -> Distribution:
         """Returns the distribution restricted to the fewest most likely tokens whose probabilities sum to at least `p`.
@@ -154,32 +150,69 @@ class Distribution:
         check_share(top_p=_as_number(p))
         if p == 0:
             raise ConfigurationError(f"top_p must be above 0 and at most 1, got {p}")
-        if p == 1:
-            return self
-        order = self._best(len(self))
-        reached = np.cumsum(np.exp(self.log_probs[order]))
-        return self._only(order[: int(np.searchsorted(reached, p)) + 1])
+        return self if p == 1 else self._only(nucleus(self.log_probs, p))
 
     def min_p(self, p: float) -> Distribution:
         """Returns the distribution restricted to tokens with at least `p` times the largest probability."""
         check_share(min_p=_as_number(p))
-        if p == 0:
-            return self
-        return self._only(np.flatnonzero(self.log_probs >= self.log_probs.max() + math.log(p)))
-
-    def _best(self, k: int) -> NDArray[np.intp]:
-        """Returns the ids of the `k` most likely tokens, most likely first; equally likely tokens are ordered by id."""
-        if k < len(self) // 8:
-            threshold = -np.partition(-self.log_probs, k - 1)[k - 1] if k > 0 else np.inf
-            candidates = np.flatnonzero(self.log_probs >= threshold)
-        else:
-            candidates = np.arange(len(self))
-        return candidates[np.argsort(-self.log_probs[candidates], kind="stable")][: max(k, 0)]
+        return self if p == 0 else self._only(near_peak(self.log_probs, p))
 
     def _only(self, token_ids: NDArray[np.intp]) -> Distribution:
         kept = np.full(len(self), -np.inf)
         kept[token_ids] = self.log_probs[token_ids]
         return Distribution(kept, self.token_text)
+
+
+# ---- Functions of log-probabilities (V,), which need not be normalised ----------------------------
+
+
+def peak_of(log_probs: NDArray[np.floating]) -> float:
+    """Returns the largest log-probability; raises ConfigurationError for NaN or +inf, and if all are -inf."""
+    peak = float(log_probs.max())
+    if not math.isfinite(peak):
+        raise ConfigurationError(f"log_probs must be below +inf, not NaN, and not all -inf; the largest is {peak}")
+    return peak
+
+
+def most_likely(log_probs: NDArray[np.floating], k: int) -> NDArray[np.intp]:
+    """Returns the ids of the `k` most likely tokens, most likely first; equally likely tokens are ordered by id."""
+    if k == 1:
+        return np.array([log_probs.argmax()])
+    candidates, n_groups = np.arange(len(log_probs)), len(log_probs) // _GROUP
+    if 0 < k <= n_groups:
+        # k groups of tokens have one that is as likely as the bound or more so, and so have the k most likely tokens.
+        best_of_group = log_probs[: _GROUP * n_groups].reshape(_GROUP, n_groups).max(0)
+        bound = np.partition(best_of_group, -k)[-k]
+        candidates = np.flatnonzero(log_probs >= bound)
+    return candidates[np.argsort(-log_probs[candidates], kind="stable")][: max(k, 0)]
+
+
+def nucleus(log_probs: NDArray[np.floating], p: float) -> NDArray[np.intp]:
+    """Returns the ids of the fewest most likely tokens whose probabilities sum to at least `p`, most likely first."""
+    probs = np.exp(log_probs - peak_of(log_probs))
+    total = probs.sum()
+    # The tokens below this bound have a share of less than 1 - p together, so none of them is needed.
+    candidates = np.flatnonzero(probs >= (1 - p) * total / len(probs))
+    ids = candidates[np.argsort(-probs[candidates], kind="stable")]
+    goal = p * total * (1 - 1e-12)  # 0.5 + 0.3 reaches 0.8, whichever way the sums are rounded
+    return ids[: int(probs[ids].cumsum().searchsorted(goal)) + 1]
+
+
+def near_peak(log_probs: NDArray[np.floating], p: float) -> NDArray[np.intp]:
+    """Returns the ids of the tokens that have at least `p` times the largest probability."""
+    return np.flatnonzero(log_probs >= log_probs.max() + math.log(p))
+
+
+def draw(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Samples an index of `weights` (N,) with a probability in proportion to its weight.
+
+    The cumulative distribution is inverted at one uniform random number.
+    """
+    cumulative = weights.cumsum()
+    index = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+    if index == len(weights):  # the product was rounded up to the total
+        index = int(np.flatnonzero(weights)[-1])
+    return index
 
 
 def _as_number(value: object) -> object:

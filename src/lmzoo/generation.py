@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.checks import check_count, check_seed
-from lmzoo.distribution import Distribution
+from lmzoo.distribution import Distribution, draw, most_likely, near_peak, nucleus, peak_of
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, as_id
 
@@ -50,6 +51,39 @@ class Decoding:
         if self.top_k is not None:
             distribution = distribution.top_k(self.top_k)
         return distribution.top_p(self.top_p).min_p(self.min_p)
+
+    def sample(self, log_probs: NDArray[np.float64], rng: np.random.Generator) -> int:
+        """Samples a token id, given the log-probabilities (V,) of a model; they need not be normalised.
+
+        The same as `self(Distribution(log_probs)).sample(rng)`, but it computes with the tokens that are kept only.
+        Raises ConfigurationError for NaN or +inf, and if all log-probabilities are -inf.
+        """
+        tempered = log_probs - peak_of(log_probs)
+        if self.temperature not in (0, 1):
+            with np.errstate(over="ignore"):
+                tempered /= self.temperature
+        ids = None
+        for rule in self._rules:
+            chosen = rule(tempered if ids is None else tempered[ids])
+            ids = chosen if ids is None else ids[chosen]
+        if ids is None:
+            return draw(np.exp(tempered), rng)
+        ids.sort()
+        return int(ids[draw(np.exp(tempered[ids]), rng)])
+
+    @cached_property
+    def _rules(self) -> list[Callable[[NDArray[np.float64]], NDArray[np.intp]]]:
+        """Functions of tempered log-probabilities (V,), to be applied in turn; each returns the indices to keep."""
+        rules: list[Callable[[NDArray[np.float64]], NDArray[np.intp]]] = []
+        if self.temperature == 0:
+            rules.append(partial(most_likely, k=1))
+        if self.top_k is not None:
+            rules.append(partial(most_likely, k=self.top_k))
+        if self.top_p < 1:
+            rules.append(partial(nucleus, p=self.top_p))
+        if self.min_p > 0:
+            rules.append(partial(near_peak, p=self.min_p))
+        return rules
 
 
 _UNCHANGED = Decoding()
@@ -142,43 +176,8 @@ def _sample(
         if step:
             states = model.advance_batch(states, token_ids)
         log_probs = model.next_log_probs_batch(states)
-        tokens = sample_each(log_probs, [rngs[row] for row in rows], [decoding] * len(rows))
         token_ids = []
-        for row, token in zip(rows, tokens, strict=True):
-            token_ids.append(token.token_id)
-            yield row, token
-
-
-def sample_each(
-    log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator], decodings: Sequence[Decoding]
-) -> list[SampledToken]:
-    """Samples a token from each of B distributions, given as log-probabilities (B, V), and returns the B tokens.
-
-    Row b is sampled with the random generator `rngs[b]` and the settings `decodings[b]`.
-    """
-    unchanged = [row for row, decoding in enumerate(decodings) if decoding == _UNCHANGED]
-    tokens: dict[int, SampledToken] = {}
-    if len(unchanged) > 1:
-        rows = log_probs if len(unchanged) == len(log_probs) else log_probs[unchanged]
-        tokens = dict(zip(unchanged, _sample_unchanged(rows, [rngs[row] for row in unchanged]), strict=True))
-    for row in range(len(log_probs)):
-        if row not in tokens:
-            distribution = Distribution(log_probs[row])
-            token_id = decodings[row](distribution).sample(rngs[row])
-            tokens[row] = SampledToken(token_id, distribution.log_prob(token_id))
-    return [tokens[row] for row in range(len(log_probs))]
-
-
-def _sample_unchanged(log_probs: NDArray[np.float64], rngs: Sequence[np.random.Generator]) -> Iterator[SampledToken]:
-    """Samples a token from each of B distributions (B, V), computing all of them at once.
-
-    The arithmetic is the same as in `Distribution.__init__` and `Distribution.sample`, and so are the tokens.
-    """
-    peaks = log_probs.max(1, keepdims=True)
-    log_probs = log_probs - (peaks + np.log(np.exp(log_probs - peaks).sum(1, keepdims=True)))
-    cumulative = np.exp(log_probs).cumsum(1)  # (B, V)
-    for row, sums, rng in zip(log_probs, cumulative, rngs, strict=True):
-        token_id = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
-        if token_id == len(row):  # the product was rounded up to the total
-            token_id = int(np.flatnonzero(np.isfinite(row))[-1])
-        yield SampledToken(token_id, float(row[token_id]))
+        for row, row_log_probs in zip(rows, log_probs, strict=True):
+            token_id = decoding.sample(row_log_probs, rngs[row])
+            token_ids.append(token_id)
+            yield row, SampledToken(token_id, float(row_log_probs[token_id]))

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation, as_json
-from lmzoo.distribution import Distribution
 from lmzoo.errors import UsageError
 from lmzoo.generation import Decoding
 from lmzoo.models.pretrained import PretrainedLM, PretrainedState
@@ -79,7 +78,7 @@ class PretrainedChat:
     ) -> Iterator[int]:
         state = self.state_after(prompt_ids)
         for number in range(max_tokens):
-            token_id = decoding(Distribution(self._model.next_log_probs(state))).sample(rng)
+            token_id = decoding.sample(self._model.next_log_probs(state), rng)
             if token_id in self._format.end_ids:
                 return
             yield token_id

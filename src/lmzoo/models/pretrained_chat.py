@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
 from lmzoo.generation import Decoding
 from lmzoo.models.pretrained import PretrainedLM, n_positions, quiet
@@ -103,7 +102,7 @@ class ChatFormat:
         decoding, rng = decoding or Decoding(), np.random.default_rng(rng)
         state = model.state_after_conversation(ids)
         for number in range(max_tokens):
-            token_id = decoding(Distribution(model.next_log_probs(state))).sample(rng)
+            token_id = decoding.sample(model.next_log_probs(state), rng)
             if token_id in self.end_ids:
                 return
             yield token_id

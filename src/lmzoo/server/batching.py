@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.generation import Decoding, sample_each
+from lmzoo.generation import Decoding
 from lmzoo.predictor import Predictor
 from lmzoo.server.errors import too_busy
 from lmzoo.server.limits import Limits
@@ -48,6 +48,14 @@ class RunningText:
     """Returns the state of the model after the prompt; None = that after `prompt_ids` as a document."""
     bias: tuple[NDArray[np.intp], NDArray[np.float64]] | None = None
     """Token ids, and what is added to their log-probabilities before sampling."""
+
+    def sample(self, log_probs: NDArray[np.float64]) -> int:
+        """Samples the next token from the log-probabilities (V,) of the model."""
+        if self.bias is not None:
+            ids, added = self.bias
+            log_probs = log_probs.copy()
+            log_probs[ids] += added
+        return self.decoding.sample(log_probs, self.rng)
 
 
 @dataclass(eq=False)
@@ -161,15 +169,13 @@ class Worker:
             self._token_ids = []
             return
         log_probs = model.next_log_probs_batch(self._states)  # (B, V)
-        texts = self._running
-        tokens = sample_each(_biased(log_probs, texts), [one.rng for one in texts], [one.decoding for one in texts])
-        self._token_ids = [token.token_id for token in tokens]
+        self._token_ids = [text.sample(row) for text, row in zip(self._running, log_probs, strict=True)]
         kept = [
             index
-            for index, text in enumerate(texts)
+            for index, text in enumerate(self._running)
             if not text.add_token(self._token_ids[index], log_probs[index])
         ]  # fmt: skip
-        if len(kept) < len(texts):
+        if len(kept) < len(self._running):
             self._keep(kept)
 
     def _keep(self, kept: Sequence[int]) -> None:
@@ -190,15 +196,3 @@ class Worker:
         model = predictor.model  # equal prompts are read once
         states = dict(zip(plain, model.states_after([model.visible(ids) for ids in plain.values()]), strict=True))
         return [states[text.prompt_ids.tobytes()] if text.read_prompt is None else text.read_prompt() for text in texts]
-
-
-def _biased(log_probs: NDArray[np.float64], texts: Sequence[RunningText]) -> NDArray[np.float64]:
-    """Returns log-probabilities (B, V) of B texts with the bias of each text added to its row."""
-    if all(text.bias is None for text in texts):
-        return log_probs
-    log_probs = log_probs.copy()
-    for row, text in zip(log_probs, texts, strict=True):
-        if text.bias is not None:
-            ids, added = text.bias
-            row[ids] += added
-    return log_probs

@@ -14,7 +14,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.server.errors import ApiError
 from lmzoo.server.prompts import EncodedPrompt, read_prompts
 from lmzoo.server.schemas import DistributionRequest
-from lmzoo.server.scoring import LOWEST, most_likely
+from lmzoo.server.scoring import LOWEST, top
 from lmzoo.server.service import Service, fingerprint, service_of, token_texts, while_connected
 
 router = APIRouter()
@@ -69,8 +69,8 @@ def _entry(
     if k is None:
         return {**entry, "logprobs": np.maximum(row, LOWEST).tolist()}
     texts, before = token_texts(predictor.tokenizer), int(prompt.ids[-1]) if len(prompt.ids) else None
-    top = [
+    tokens = [
         {"id": token_id, "token": texts.text_after(token_id, before), "logprob": log_prob}
-        for token_id, log_prob in most_likely(row, k)
+        for token_id, log_prob in top(row, k)
     ]
-    return {**entry, "top": top}
+    return {**entry, "top": tokens}

@@ -15,7 +15,7 @@ from lmzoo.generation import Decoding
 from lmzoo.server.errors import ApiError
 from lmzoo.server.limits import Limits
 from lmzoo.server.schemas import SamplingRequest
-from lmzoo.server.scoring import ScoredToken, finite, most_likely
+from lmzoo.server.scoring import ScoredToken, scored
 from lmzoo.streaming import PieceDecoder, StopStrings
 
 _SECONDS_BETWEEN_PIECES = 0.02
@@ -121,9 +121,7 @@ class TextWriter:
 
     def add_token(self, token_id: int, log_probs: NDArray[np.float64]) -> bool:
         """Adds a token, sampled from the log-probabilities (V,); returns True if the text has ended."""
-        token = None
-        if self._k is not None:
-            token = ScoredToken(token_id, finite(float(log_probs[token_id])), most_likely(log_probs, self._k))
+        token = None if self._k is None else scored(token_id, log_probs, self._k)
         self._left -= 1
         if token_id in self._end_ids:
             text, reason = self._rest(), "stop"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lmzoo.distribution import most_likely
 from lmzoo.language_model import LanguageModel
 from lmzoo.streaming import PieceDecoder
 from lmzoo.tokenizers import Tokenizer
@@ -28,21 +29,21 @@ class ScoredToken(NamedTuple):
 
 def finite(log_prob: float) -> float:
     """Returns a log-probability as a finite number."""
-    return max(log_prob, LOWEST)
+    return max(float(log_prob), LOWEST)
 
 
-def most_likely(log_probs: NDArray[np.floating], k: int) -> list[tuple[int, float]]:
+def scored(token_id: int, log_probs: NDArray[np.floating], k: int) -> ScoredToken:
+    """Returns a token with its log-probability among those of all tokens (V,), and with the `k` most likely ones."""
+    return ScoredToken(token_id, finite(log_probs[token_id]), top(log_probs, k))
+
+
+def top(log_probs: NDArray[np.floating], k: int) -> list[tuple[int, float]]:
     """Returns the `k` most likely tokens of log-probabilities (V,), as pairs (token id, log-probability).
 
     Equally likely tokens are ordered by id.
     """
-    k = min(k, len(log_probs))
-    if k == 0:
-        return []
-    threshold = np.partition(log_probs, -k)[-k]
-    ids = np.flatnonzero(log_probs >= threshold)
-    ids = ids[np.argsort(-log_probs[ids], kind="stable")][:k]
-    return [(int(token_id), finite(float(log_probs[token_id]))) for token_id in ids]
+    ids = most_likely(log_probs, k)
+    return list(zip(ids.tolist(), map(finite, log_probs[ids].tolist()), strict=True))
 
 
 def score(model: LanguageModel[Any], ids: NDArray[np.int32], k: int) -> list[ScoredToken]:
@@ -51,12 +52,11 @@ def score(model: LanguageModel[Any], ids: NDArray[np.int32], k: int) -> list[Sco
     The scores are those of `LanguageModel.token_stats`.
     """
     stream = model.checked_stream(ids)
-    scored: list[ScoredToken | None] = [None] * len(stream)
+    tokens: list[ScoredToken | None] = [None] * len(stream)
     for positions, block in model.stream_log_probs(stream):
         for position, row in zip(positions.tolist(), block, strict=True):
-            token_id = int(stream.ids[position])
-            scored[position] = ScoredToken(token_id, finite(float(row[token_id])), most_likely(row, k))
-    return [token for token in scored if token is not None]
+            tokens[position] = scored(int(stream.ids[position]), row, k)
+    return [token for token in tokens if token is not None]
 
 
 class TokenTexts:
