@@ -188,7 +188,7 @@ class Tokenizer:
         """
         checked = as_ids(np.reshape(ids, -1) if isinstance(ids, np.ndarray) else ids)
         check_ids(checked, self.vocab_size)
-        special = np.isin(checked, list(self._special_names))
+        special = self._is_special[checked]
         if not show_special:
             return self._decoded(checked[~special])
         runs = np.split(checked, np.flatnonzero(special[1:] | special[:-1]) + 1)  # a special token is a run of its own
@@ -268,6 +268,13 @@ class Tokenizer:
     @cached_property
     def _special_names(self) -> dict[int, str]:
         return {EOT: EOT_TEXT, **{token_id: name for name, token_id in self.special_tokens.items()}}
+
+    @cached_property
+    def _is_special(self) -> NDArray[np.bool_]:
+        """(V,): True for the ids of EOT and the other special tokens."""
+        is_special = np.zeros(self.vocab_size, bool)
+        is_special[list(self._special_names)] = True
+        return is_special
 
     def with_special_tokens(self, names: Sequence[str]) -> Self:
         """Returns a tokenizer with further special tokens, such as "<|user|>"; the ids that exist now do not change.
