@@ -15,7 +15,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.stream import as_id
 
 _GROUP = 64
-"""Number of tokens in a group, of which only the most likely one is looked at first."""
+"""Number of tokens in a group: to find or sample tokens, the best or the sum of each group is looked at first."""
 
 
 class Distribution:
@@ -206,13 +206,21 @@ def near_peak(log_probs: NDArray[np.floating], p: float) -> NDArray[np.intp]:
 def draw(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
     """Samples an index of `weights` (N,) with a probability in proportion to its weight.
 
-    The cumulative distribution is inverted at one uniform random number.
+    The cumulative distribution is inverted at one uniform random number: first that of groups of weights, which needs
+    fewer additions that wait for each other, and then that within the group.
     """
-    cumulative = weights.cumsum()
-    index = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
-    if index == len(weights):  # the product was rounded up to the total
-        index = int(np.flatnonzero(weights)[-1])
-    return index
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _GROUP)).cumsum()
+    goal = rng.random() * sums[-1]
+    group = _first_above(sums, goal)
+    if group > 0:
+        goal -= sums[group - 1]
+    start = group * _GROUP
+    return start + _first_above(weights[start : start + _GROUP].cumsum(), goal)
+
+
+def _first_above(sums: NDArray[np.float64], goal: float) -> int:
+    """Returns the first index of cumulative sums that exceed `goal`, which may have been rounded up to the last one."""
+    return int(sums.searchsorted(min(goal, math.nextafter(sums[-1], 0)), side="right"))
 
 
 def _as_number(value: object) -> object:

@@ -13,6 +13,9 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers import Tokenizer
 
+_MOST_BEFORE = 16
+"""Number of ids of a prompt that can change the text of the token after it: its last character may be incomplete."""
+
 
 @final
 class PieceDecoder:
@@ -32,7 +35,7 @@ class PieceDecoder:
         skipped: Collection[int] = (),
     ) -> None:
         self._tokenizer, self._skipped = tokenizer, skipped
-        self._before = list(prompt_ids)
+        self._before = list(prompt_ids[-_MOST_BEFORE:])
         self._pending: list[int] = []
         self._drops_space = drop_first_space
 
@@ -66,12 +69,15 @@ class PieceDecoder:
 
     def _text(self) -> str:
         """Returns the text that the pending ids add to the text of the ids before them."""
+        if not self._before:
+            return self._tokenizer.decode(self._pending)
         before = self._tokenizer.decode(self._before)
         return self._tokenizer.decode(self._before + self._pending)[len(before) :]
 
     def _finished(self, text: str) -> str:
         """Notes that the pending ids have been decoded as `text`, and returns the text to show."""
-        self._before, self._pending = self._pending, []
+        # The text of a token after a whole character depends on the token before only if spaces are put between words.
+        self._before, self._pending = [] if self._tokenizer.lossless else self._pending, []
         if self._drops_space:
             self._drops_space = False
             return text.removeprefix(" ")
