@@ -17,6 +17,7 @@ from running import RunningServer, wait_until
 from test_completions import events
 
 from lmzoo import Predictor
+from lmzoo.server import generating
 from lmzoo.server.limits import Limits
 from lmzoo.server.service import Service
 
@@ -54,6 +55,19 @@ def test_a_cancelled_request_frees_its_slot(slow_predictor: Predictor) -> None:
             assert n_running(server.service, "slow") == 1
             response.close()
         wait_until(lambda: n_running(server.service, "slow") == 0)
+    server.close()
+
+
+def test_the_last_token_of_a_stream_is_sent_without_a_pause(
+    markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generating, "_SECONDS_BETWEEN_PIECES", 1000)
+    server = RunningServer({"markov": markov_predictor})
+    body = {"prompt": "The ", "max_tokens": 200, "logit_bias": {"0": -100}, "n": 2, "seed": 0}
+    pieces = events(server, "/v1/completions", body)
+    texts = ["".join(piece["choices"][0]["text"] for piece in pieces if piece["choices"][0]["index"] == index)
+             for index in range(2)]  # fmt: skip
+    assert texts == [choice["text"] for choice in server.post("/v1/completions", body).json()["choices"]]
     server.close()
 
 

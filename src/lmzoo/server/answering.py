@@ -18,7 +18,7 @@ from lmzoo.server.errors import as_api_error
 from lmzoo.server.generating import Delta, Outputs
 from lmzoo.server.metrics import Metrics
 from lmzoo.server.schemas import SamplingRequest, Usage
-from lmzoo.server.service import fingerprint, while_connected
+from lmzoo.server.service import fingerprint, in_time, while_connected
 
 
 class Answer(ABC):
@@ -72,12 +72,15 @@ class Answer(ABC):
         return self.whole(self._usage()).model_dump_json()
 
     async def events(self, request: Request) -> AsyncIterator[bytes]:
-        """Yields the answer as server-sent events; an error becomes the last of them."""
+        """Yields the answer as server-sent events; an error becomes the last of them.
+
+        The web framework gives up the iteration when the client goes away, which cancels the texts.
+        """
         batches = self._outputs.batches()
         try:
             for event in self.first_events():
                 yield _event(event.model_dump_json())
-            while (deltas := await while_connected(request, anext(batches, None))) is not None:
+            while (deltas := await in_time(request, anext(batches, None))) is not None:
                 self._add(deltas)
                 for choice in sorted({delta.choice for delta in deltas}):
                     yield _event(self.next_event(choice).model_dump_json())

@@ -36,8 +36,8 @@ class Delta(NamedTuple):
 class Outputs:
     """The deltas of all choices of a request, which a worker hands over to the event loop.
 
-    It must be created in the event loop. With `each_token`, the event loop is woken by every token, else by the end of
-    each choice only.
+    It must be created in the event loop. With `each_token`, the event loop is woken by every token, though not more
+    often than it can send events, else by the end of each choice only.
     """
 
     def __init__(self, n_choices: int, *, each_token: bool) -> None:
@@ -47,6 +47,7 @@ class Outputs:
         self._each_token = each_token
         self._n_open = n_choices
         self._is_awake = False
+        self._next_time = self._loop.time()  # of an event for tokens that end nothing
         self._closed = threading.Event()
         self.n_tokens = 0
         """The number of tokens generated so far."""
@@ -62,13 +63,17 @@ class Outputs:
     def put(self, delta: Delta | Exception) -> None:
         """Hands over a delta, or the exception that has ended a text. It may be called from any thread."""
         self._deltas.append(delta)
-        wakes = self._each_token or isinstance(delta, Exception) or delta.finish_reason is not None
-        if wakes and not self._is_awake:
-            self._is_awake = True
-            try:
+        try:
+            if isinstance(delta, Exception) or delta.finish_reason is not None:
                 self._loop.call_soon_threadsafe(self._event.set)
-            except RuntimeError:  # the event loop has ended
-                self.close()
+            elif self._each_token and not self._is_awake:
+                self._is_awake = True
+                self._loop.call_soon_threadsafe(self._wake_soon)
+        except RuntimeError:  # the event loop has ended
+            self.close()
+
+    def _wake_soon(self) -> None:
+        self._loop.call_at(self._next_time, self._event.set)
 
     async def batches(self) -> AsyncIterator[list[Delta]]:
         """Yields the deltas as they arrive, until all choices have ended; raises the exception of a text that failed.
@@ -80,9 +85,9 @@ class Outputs:
                 await self._event.wait()
                 self._event.clear()
                 self._is_awake = False
-                yield self._arrived()
-                if self._n_open and self._each_token:
-                    await asyncio.sleep(_SECONDS_BETWEEN_PIECES)
+                if deltas := self._arrived():
+                    self._next_time = self._loop.time() + _SECONDS_BETWEEN_PIECES
+                    yield deltas
         finally:
             self.close()
 

@@ -24,8 +24,8 @@ from lmzoo.tokenizers import Tokenizer
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_CHECKS = 0.05
-"""Time between two checks whether a client is still connected."""
+SECONDS_BETWEEN_CHECKS = 0.2
+"""Time between two checks whether the time for a request is over or the server is ending."""
 
 
 class ClientGoneError(Exception):
@@ -77,10 +77,25 @@ def service_of(request: Request) -> Service:
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Returns the result of `work`, which is cancelled when the client goes away or the time for a request is over.
+    """Returns the result of `work`, which is cancelled when the client goes away; see `in_time` for other reasons.
 
-    Raises ClientGoneError in the first case, ApiError with status 408 in the second, ApiError with status 503 if the
-    server is ending, and what `work` raises.
+    Raises ClientGoneError if the client goes away, and what `in_time` raises.
+    """
+    task, gone = asyncio.ensure_future(in_time(request, work)), asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def in_time(request: Request, work: Awaitable[T]) -> T:
+    """Returns the result of `work`, which is cancelled when the time for a request is over or the server ends.
+
+    Raises ApiError with status 408 in the first case, with status 503 in the second, and what `work` raises.
     """
     service, now = service_of(request), asyncio.get_running_loop().time
     if not hasattr(request.state, "end"):  # the time counts from the first call in a request
@@ -94,10 +109,14 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
                 raise ApiError("the request has taken too long: ask for fewer tokens", 408, code="timeout")
             if (await asyncio.wait({task}, timeout=SECONDS_BETWEEN_CHECKS))[0]:
                 return task.result()
-            if await request.is_disconnected():
-                raise ClientGoneError
     finally:
         task.cancel()
+
+
+async def _disconnection(request: Request) -> None:
+    """Returns when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @lru_cache(64)
