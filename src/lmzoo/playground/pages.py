@@ -7,9 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import vl_convert
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.middleware.base import RequestResponseEndpoint
 
 from lmzoo.playground.chat import chat_router
 from lmzoo.playground.game import game_router
@@ -21,6 +20,7 @@ from lmzoo.playground.surprise import surprise_router
 from lmzoo.playground.timeline import timeline_router
 from lmzoo.playground.tokens import Tokenizers, tokens_router
 from lmzoo.playground.training import Training, training_router
+from lmzoo.server.middleware import DefaultHeaders
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
 _POLICY = (
@@ -28,6 +28,11 @@ _POLICY = (
     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 """Content security policy: pages load nothing from other hosts, and run no code but that of the server's own files."""
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training | None = None) -> None:
@@ -37,13 +42,7 @@ def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training |
     has comparisons, as `lmzoo align` makes them. `training` fits models while the server runs.
     """
 
-    @app.middleware("http")
-    async def protect(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers.setdefault("Content-Security-Policy", _POLICY)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
-        return response
+    app.add_middleware(DefaultHeaders, headers=_HEADERS)
 
     @app.get("/vega.js", include_in_schema=False)
     def vega() -> Response:

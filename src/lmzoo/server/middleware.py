@@ -1,10 +1,11 @@
-"""Code that runs around every request: its id, its metrics and the API key."""
+"""Code that runs around every request: its id, its metrics, the API key and further headers of answers."""
 
 from __future__ import annotations
 
 import hmac
 import re
 import time
+from collections.abc import Mapping
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -82,3 +83,20 @@ class BodyLimit:
             await JSONResponse(error_body(message, 413), 413)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class DefaultHeaders:
+    """Adds headers to all answers, unless an answer has a header of this name already."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app, self._headers = app, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,67 @@
+"""The application with pages: headers of all answers, and streams that end when nobody reads them any more."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Semaphore
+from typing import Any
+
+import pytest
+import requests
+from running_servers import served
+from starlette.testclient import TestClient
+
+from lmzoo import Predictor
+from lmzoo.playground.pages import add_playground
+from lmzoo.server.app import create_app
+from lmzoo.server.models import ServedModels
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/playground/tokenizers", "/nothing"])
+def test_all_answers_have_the_policy_of_the_pages(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_cancelled_stream_frees_its_slot_within_one_token(
+    predictors: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model reads a token only when the test lets it, so the server cannot notice the end by sending one."""
+    model, permits, read = copy.copy(predictors["markov"].model), Semaphore(0), []
+    advance = model.advance
+
+    def wait_and_advance(state: Any, token_id: int) -> Any:
+        permits.acquire()
+        read.append(token_id)
+        return advance(state, token_id)
+
+    monkeypatch.setattr(model, "advance", wait_and_advance)
+    app = create_app(ServedModels({"markov": replace(predictors["markov"], model=model)}), api_key="")
+    add_playground(app)
+    with served(app) as address:
+        body = {"prompt": "", "max_tokens": 1000, "logit_bias": {"0": -100}, "stream": True}
+        stream = requests.post(f"{address}/v1/completions", json=body, stream=True, timeout=60)
+        assert stream.headers["content-security-policy"]
+        permits.release()
+        next(stream.iter_content(16))
+        wait_until(lambda: len(read) == 1)
+        worker = app.state.service.workers["markov"]
+        (text,) = worker._running
+        assert not text.is_cancelled()
+        stream.close()
+        wait_until(text.is_cancelled)
+        permits.release()
+        wait_until(lambda: worker.n_running == 0)
+        assert len(read) == 2
