@@ -29,6 +29,18 @@ def test_tokenizers_of_models_are_listed_once(client: TestClient) -> None:
     assert {listed[name]["kind"] for name in ("unigram", "hmm", "markov", "byte")} == {"char", "word", "bpe", "byte"}
 
 
+def test_tokenizers_of_models_that_are_added_later_are_listed(predictors: dict[str, Predictor]) -> None:
+    models = ServedModels({"unigram": predictors["unigram"]})
+    tokenizers = Tokenizers(models)
+    assert {"unigram", "word:5", "byte"} <= {one.name for one in tokenizers.listed()}
+    assert tokenizers.split("The fox", "unigram").n_tokens == 7
+    models.add("hmm", predictors["hmm"])
+    listed = {one.name: one for one in tokenizers.listed()}
+    assert listed["hmm"].kind == "word"
+    assert "word:5" not in listed
+    assert tokenizers.split("The fox", "hmm").n_tokens == 2
+
+
 @pytest.mark.parametrize("name", ["unigram", "markov", "hmm"])
 def test_a_text_is_split_as_the_tokenizer_does(client: TestClient, predictors: dict[str, Predictor], name: str) -> None:
     tokenizer = predictors[name].tokenizer

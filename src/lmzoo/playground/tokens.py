@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Annotated, NamedTuple
 
@@ -105,12 +105,16 @@ class Tokenizers:
         self._opened: dict[str, OpenedTokenizer] = {}
         self._merges: dict[str, Merges] = {}
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+        self._sources_of = lru_cache(1)(self._find_sources)
 
-    @cached_property
+    @property
     def _sources(self) -> dict[str, _Source]:
+        return self._sources_of(tuple(self._models.names))  # models may be added while the server runs
+
+    def _find_sources(self, names: Sequence[str]) -> dict[str, _Source]:
         users: dict[str, list[str]] = {}
         tokenizers: dict[str, Tokenizer] = {}
-        for name in self._models.names:
+        for name in names:
             try:
                 tokenizer = self._models.get(name).tokenizer
             except LmzooError:
@@ -140,11 +144,12 @@ class Tokenizers:
 
     def get(self, name: str) -> OpenedTokenizer:
         """Returns the tokenizer `name`; raises UnknownNameError if there is none."""
-        if name not in self._sources:
-            raise UnknownNameError("tokenizer", name, self._sources)
+        sources = self._sources
+        if name not in sources:
+            raise UnknownNameError("tokenizer", name, sources)
         with self._locks[name]:
             if name not in self._opened:
-                self._opened[name] = self._sources[name].load()
+                self._opened[name] = sources[name].load()
             return self._opened[name]
 
     def split(self, text: str, name: str) -> SplitText:
