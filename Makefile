@@ -1,5 +1,6 @@
 # Two commands do everything: `make compare` runs the main job, `make test` the tests. Both set up what they need.
-# `make test-all` also runs the slow tests, as continuous integration does; `make check` formats, lints and checks types.
+# `make test-all` also runs the slow tests, as continuous integration does; `make check` formats, lints and checks types;
+# `make docs` builds the documentation, and `make links` checks its links to other sites (which needs a network).
 PYTHON ?= python3
 VENV := .venv
 ifeq ($(OS),Windows_NT)
@@ -9,7 +10,9 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed
 
-.PHONY: compare test test-all check
+SPHINX := $(BIN)/python -m sphinx -d docs/_build/doctrees
+
+.PHONY: compare test test-all check docs links
 
 compare: $(INSTALLED)
 	$(BIN)/python -m lmzoo compare --budget quick --out runs/quick
@@ -26,8 +29,15 @@ check: $(INSTALLED)
 	$(BIN)/python -m basedpyright
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED)
+	$(SPHINX) -W --keep-going -b html docs docs/_build/html
+	$(SPHINX) -W --keep-going -b doctest docs docs/_build/doctest
+
+links: $(INSTALLED)
+	$(SPHINX) -b linkcheck docs docs/_build/links
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('lmzoo needs Python 3.11 or later; this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs]"
 	$(BIN)/python -c "import pathlib; pathlib.Path('$(INSTALLED)').touch()"

@@ -1,11 +1,11 @@
-"""Writes the tables and the picture of the README and of docs/results.md.
+"""Writes the tables and the picture of the README and of docs/explanation/results.md.
 
     make compare && python benchmarks/leaderboard.py --run runs/quick    # copies the records of the run, then writes
     python benchmarks/leaderboard.py                                     # writes from the records in this folder
     python benchmarks/leaderboard.py --check                             # fails if a table is out of date
 
 The records are in `leaderboard.jsonl`, next to this file. Each record holds the versions, machine, seed and command of
-its model. The table of species is made from the cards of `lmzoo list`.
+its model.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SHOWN = ("mixture", "ngram", "lstm", "transformer", "markov")
 """The species in the short table of the README."""
 
 
-def markdown(header: Sequence[str], table: Sequence[Sequence[str]], n_left: int = 1) -> str:
-    """Returns a Markdown table whose first `n_left` columns are aligned to the left, the others to the right."""
-    alignment = ["---" if column < n_left else "--:" for column in range(len(header))]
+def markdown(header: Sequence[str], table: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table whose first column is aligned to the left, the others to the right."""
+    alignment = ["--:" if column else "---" for column in range(len(header))]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, alignment, *table])
 
 
@@ -60,13 +60,6 @@ def leaderboard(records: Sequence[EvalRecord]) -> str:
     return markdown([column.title for column in shown], rows(records, shown))
 
 
-def species() -> str:
-    """Returns the table of all species that come with lmzoo, oldest first."""
-    cards = sorted(map(zoo.card, zoo.built_in_names()), key=lambda card: card.year)
-    table = [[f"`{card.name}`", str(card.year), card.title, card.sees] for card in cards]
-    return markdown(["species", "year", "model", "context it sees"], table, n_left=4)
-
-
 def updated(path: Path, tables: dict[str, str]) -> str:
     """Returns the text of a page in which the tables between the marks are replaced; `tables` maps names to tables."""
     page = path.read_text(encoding="utf-8")
@@ -81,7 +74,7 @@ def updated(path: Path, tables: dict[str, str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes the tables and the picture of the README and docs/results.md.")
+    parser = argparse.ArgumentParser(description="Writes the tables of the README and the results page.")
     parser.add_argument("--run", type=Path, help="folder that lmzoo compare wrote, whose records are copied first")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     arguments = parser.parse_args()
@@ -91,8 +84,8 @@ def main() -> None:
     pages = {
         path: updated(path, tables)
         for path, tables in {
-            ROOT / "README.md": {"result": short_leaderboard(ranked), "species": species()},
-            ROOT / "docs" / "results.md": {"leaderboard": leaderboard(ranked)},
+            ROOT / "README.md": {"result": short_leaderboard(ranked)},
+            ROOT / "docs" / "explanation" / "results.md": {"leaderboard": leaderboard(ranked)},
         }.items()
     }
     if arguments.check:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ from lmzoo import Predictor
 from lmzoo.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.rst")]
+    if "_build" not in path.parts
+)
 
 
 def text_of(page: str) -> str:
@@ -66,15 +71,18 @@ def _chat_folder(folder: Path, corpus_folder: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path, Path], None]] = {
-    "docs/kenlm.md": _arpa_file,
-    "docs/huggingface.md": _gpt2_folders,
+    "docs/how-to/kenlm.md": _arpa_file,
+    "docs/how-to/huggingface.md": _gpt2_folders,
     "docs/chat.md": _chat_run,
-    "docs/pretrained.md": _chat_folder,
+    "docs/how-to/pretrained.md": _chat_folder,
 }
 """Functions that write the files which the code of a page reads."""
 
+MODULES = {"zoo", "charts", "serving"}
+"""Modules that pages import as a whole."""
+
 # The tutorial registers species, and this process must not keep them: it has tests of its own.
-TUTORIAL = "docs/add-a-species.md"
+TUTORIAL = "docs/how-to/add-a-species.md"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page) and page != TUTORIAL])
@@ -134,7 +142,7 @@ def test_shell_examples_are_valid_commands(source: str, line: str) -> None:
 
 
 def test_there_are_shell_examples() -> None:
-    assert {"README.md", "docs/command-line.md"} <= {page for page, _ in SHELL}
+    assert {"README.md", "docs/reference/command-line.md"} <= {page for page, _ in SHELL}
     assert {name for name, _ in HELP} >= {"fit", "compare", "predict"}
 
 
@@ -154,8 +162,34 @@ def test_links_between_files_are_valid(page: str) -> None:
     assert not missing
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    assert {page for page in PAGES if page != "README.md"} <= set(re.findall(r"\]\(([^)#\s]+)", text_of("README.md")))
+def test_every_page_is_linked() -> None:
+    """The pages beside the README are linked from it, and those of the documentation are in its table of contents."""
+    tables = re.findall(r"^```\{toctree\}\n(.*?)^```", text_of("docs/index.md"), re.M | re.S)
+    entries = [line for table in tables for line in table.split() if not line.startswith(":")]
+    documents = {page.removeprefix("docs/").rsplit(".", 1)[0] for page in PAGES if page.startswith("docs/")}
+    missing = {name for name in documents - {"index"} if not any(fnmatch(name, entry) for entry in entries)}
+    assert not missing
+    beside = {page for page in PAGES if "/" not in page and page != "README.md"}
+    assert beside <= set(re.findall(r"\]\(([^)#\s]+)", text_of("README.md")))
+
+
+def test_names_that_pages_import_are_in_the_reference() -> None:
+    """Whoever copies code from a page can look up every function and class in it."""
+    directive = r"^\.\. auto\w+:: lmzoo\.(\S+)$"
+    described = {
+        name.rsplit(".", 1)[-1]
+        for page in PAGES
+        if page.endswith(".rst")
+        for name in re.findall(directive, text_of(page), re.M)
+    }
+    imported = {
+        name.strip()
+        for page in PAGES
+        for block in [*code_blocks(page), *code_blocks(page, r"\{code-cell\}")]
+        for names in re.findall(r"^from lmzoo[\w.]* import \(?([^)\n]+)", block, re.M)
+        for name in names.split("#")[0].split(",")
+    }
+    assert imported - described - MODULES == set()
 
 
 def test_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +201,7 @@ def test_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_picture_shows_the_figures_of_the_leaderboard() -> None:
     picture = text_of("docs/leaderboard.svg")
-    rows = [line.split(" | ") for line in text_of("docs/results.md").splitlines() if line.startswith("| ")]
+    rows = [line.split(" | ") for line in text_of("docs/explanation/results.md").splitlines() if line.startswith("| ")]
     table = {cells[0].strip("| "): cells[1] for cells in rows if re.fullmatch(r"\d\.\d{3}", cells[1])}
     shown = set(re.findall(r"model: ([\w-]+)", picture))
     assert len(table) == 19
