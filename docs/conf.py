@@ -23,9 +23,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
-    "cyclopts.ext.sphinx",
-    "plain_docstrings",
+    "commands",
     "mathml",
+    "plain_docstrings",
     "species",
 ]
 exclude_patterns = ["_build", "_extensions"]
@@ -38,10 +38,10 @@ html_math_renderer = "mathml"  # browsers draw it themselves, so that the pages 
 html_show_sourcelink = False
 
 # Pages whose header names a kernel are notebooks: their cells run at each build, and an error stops it.
-nb_execution_mode = "force"
+nb_execution_mode = "cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -56,10 +56,7 @@ python_maximum_signature_line_length = 88
 doctest_global_setup = "import lmzoo"
 os.environ.setdefault("COLUMNS", "100")  # width of the tables that commands print in notebooks
 
-suppress_warnings = [
-    "toc.empty_glob",  # a list of pages may match none yet
-    "mystnb.unknown_mime_type",  # rich representations that a static page cannot show have a plain one too
-]
+suppress_warnings = ["mystnb.unknown_mime_type"]  # what a static page cannot show has a plain representation, too
 
 linkcheck_anchors = False
 linkcheck_timeout = 20

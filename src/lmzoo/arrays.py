@@ -161,9 +161,9 @@ def check_numbers(arrays: Arrays) -> None:
 def take_array(
     arrays: Arrays, name: str, *, shape: tuple[int | None, ...], dtype: type[np.generic] | None = None
 ) -> NDArray[Any]:
-    """Returns the array `name` of a saved model after checking its shape and type.
+    """Returns the array `name` of a saved model, of the given shape such as (V, D), after checking shape and type.
 
-    In `shape`, None stands for any size. Raises SavedModelError if the array is missing or does not match.
+    `arrays` are all arrays of the model by name. In `shape`, None stands for any size; `dtype` None allows any type. Raises SavedModelError if the array is missing or does not match.
     """
     if name not in arrays:
         raise SavedModelError(f"the saved model lacks the array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}")

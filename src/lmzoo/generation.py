@@ -119,7 +119,9 @@ def generate_batch(
     max_tokens: int | None = None,
     end_ids: Collection[int] = (EOT,),
 ) -> list[list[SampledToken]]:
-    """Continues B prompts in parallel and returns a list of sampled tokens for each; networks read them as one batch.
+    """Continues B prompts with a model, in parallel, and returns a list of sampled tokens for each prompt.
+
+    Networks read the prompts as one batch.
 
     Continuation b equals the tokens of `generate` with the random generator `rng.spawn(B)[b]`, except for rounding.
     `rng` is a NumPy random generator or a seed. Each continuation ends with the first token whose id is in `end_ids`,

@@ -49,7 +49,10 @@ class TokenStream:
 
     @classmethod
     def from_documents(cls, documents: Iterable[ArrayLike]) -> TokenStream:
-        """Joins documents to a stream; each is an array of token ids without EOT, and gets an EOT at its end."""
+        """Joins documents to a stream; each is an array of token ids without EOT, and gets an EOT at its end.
+
+        Raises TokenIdError for a document that contains EOT.
+        """
         eot = np.array([EOT], np.int32)
         parts: list[NDArray[np.int32]] = []
         for document in documents:

@@ -42,12 +42,12 @@ Conversation = tuple[Message, ...]
 
 
 def user(content: str) -> Message:
-    """Returns a message by the user."""
+    """Returns a message by the user, whose text is `content`."""
     return Message("user", content)
 
 
 def assistant(content: str) -> Message:
-    """Returns a message by the assistant."""
+    """Returns a message by the assistant, whose text is `content`."""
     return Message("assistant", content)
 
 

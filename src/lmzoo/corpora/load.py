@@ -18,7 +18,7 @@ from lmzoo.system.progress import OnProgress
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
-    Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard input. The name "kjv"
+    `spec` is the name. Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard input. The name "kjv"
     always means the published corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see
     `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no
     such corpus and no such file.
@@ -75,7 +75,7 @@ def load_tags(spec: str) -> Splits | None:
 
 
 def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard:
-    """Downloads a corpus if it is not on this machine, verifies its files, and returns its description (card).
+    """Downloads the corpus `name` if it is not on this machine, verifies its files, and returns its description (card).
 
     Raises CorpusError if the network cannot be reached, or if a file differs from the published checksum. A failed
     download never leaves an incomplete file in place of the corpus.

@@ -92,7 +92,8 @@ def prequential(
 ) -> RunResult[CodeRecord]:
     """Compresses a corpus with the models of a plan, which learn it block by block, and with general compressors.
 
-    The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
+    `folder` receives all results. A model is trained again each time the text read has grown by the factor `growth`.
+        The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
     settings of the budget, updated with its preset "bytes" and then with the settings of the plan. A network that is
     trained on the share f of the text reads sqrt(f) times the tokens of the budget, because networks need more epochs
     on little text. From a script, call this function under

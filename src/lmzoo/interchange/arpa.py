@@ -47,7 +47,7 @@ def predictor_from_arpa(
 
 
 def predictor_to_arpa(predictor: Predictor, path: str | Path, *, on_progress: OnProgress | None = None) -> None:
-    """Writes a trained n-gram model and its tokenizer as an ARPA file, compressed by gzip if the name ends in `.gz`.
+    """Writes a predictor, an n-gram model with its tokenizer, as an ARPA file, compressed if the name ends in `.gz`.
 
     Tokens are written as the words that `arpa_words` returns. Raises ConfigurationError if the model is not an n-gram
     model, or if a token cannot be written in an ARPA file.

@@ -247,8 +247,9 @@ def low_rank_hmm(
 ) -> NeuralLM:
     """Creates a hidden Markov model with `n_states` hidden states and transitions of rank `rank`.
 
-    It is trained by gradient descent. `state_dropout` is the fraction of the hidden states that is left out of each
-    training step.
+    It is trained by gradient descent. `d_embed` is the width of the vectors of tokens and states, and `state_dropout`
+    the fraction of the hidden states that is left out of each training step. Raises ConfigurationError for a sampled
+    softmax, since the output is not a softmax over all tokens.
     """
     check_whole(1, n_states=n_states, rank=rank, d_embed=d_embed)
     check_share(state_dropout=state_dropout)

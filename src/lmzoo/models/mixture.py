@@ -195,7 +195,7 @@ def mixture(
 
     `members` is a list of model families ("species"), each given by its name or as {"species": name, "settings":
     {...}}, such as ["ngram", "lstm"]. It may also be a mapping of names to settings, such as {"ngram": {"order": 4},
-    "lstm": {}}. A member may be a mixture itself.
+    "lstm": {}}. A member may be a mixture itself. Raises ConfigurationError if `members` is neither.
     """
     if isinstance(members, str) or not isinstance(members, Sequence | Mapping):
         raise ConfigurationError(f'members must be a list of species, such as ["ngram", "lstm"], got {members!r}')

@@ -306,7 +306,7 @@ def transformer(
     attention layer is mixed with that of the k - 1 tokens before, so that each layer sees k - 1 tokens more. With
     `ngrams` = n above 1 the model also has embeddings of n-grams up to this order, and sees n - 1 tokens more. Each
     order has a table of `n_slots` vectors of `d_slot` numbers, which are dropped in training with probability
-    `ngram_dropout`.
+    `ngram_dropout`. Raises ConfigurationError unless `d_model` is a multiple of 2 x `n_heads`.
     """
     check_whole(1, ngrams=ngrams, n_slots=n_slots, d_slot=d_slot, convolution=convolution)
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, window=window)

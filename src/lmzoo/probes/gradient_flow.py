@@ -56,7 +56,7 @@ def gradient_flow(
     seed: int = 0,
     untrained: bool = False,
 ) -> GradientFlow:
-    """Computes gradient norms of predictions with respect to the embeddings of earlier tokens.
+    """Computes gradient norms of the predictions of a text with respect to the embeddings of earlier tokens.
 
     `n_positions` predictions are sampled with `seed` among those with `max_distance` earlier tokens in their document.
     If there are too few, the distance is reduced. With `untrained`, a network of the same sizes with random weights is

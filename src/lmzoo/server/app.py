@@ -36,7 +36,8 @@ def create_app(
 ) -> FastAPI:
     """Returns the application that serves `models`.
 
-    `api_key` is the key that clients must send; None = the value of LMZOO_API_KEY, "" = none. Pages of the web sites
+    `limits` are the largest requests that are answered. `api_key` is the key that clients must send; None = the value
+    of LMZOO_API_KEY, "" = none. Pages of the web sites
     `cors_origins` may use the server from a browser.
     """
     limits = limits or Limits()

@@ -21,7 +21,7 @@ class ServedModels:
         self._lock = Lock()
 
     def add(self, name: str, source: Predictor | Path) -> None:
-        """Adds a predictor, or the path from which it is loaded when it is first asked for."""
+        """Adds a predictor under a name; `source` is the predictor, or the path from which it is loaded when needed."""
         self._sources[name] = source
 
     @property

@@ -78,7 +78,10 @@ class AppServer(uvicorn.Server):
 
 @contextmanager
 def in_background(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serves an application in a thread within a `with` block, and yields the URL; port 0 = any free one."""
+    """Serves an application in a thread within a `with` block, and yields the URL.
+
+    `app` is the application, and `host` and `port` are its address; port 0 = any free one.
+    """
     opened, server = open_socket(host, port), AppServer(app)
     thread = Thread(target=server.run, kwargs={"sockets": [opened]}, name="lmzoo server")
     thread.start()

@@ -66,7 +66,7 @@ class Tokenizer:
     """Converts text to token ids and back. It is immutable; `train_tokenizer` and `Tokenizer.load` create one."""
 
     def __init__(self, backend: tokenizers.Tokenizer, spec: str = "") -> None:
-        """Wraps a tokenizer of the Hugging Face library that has EOT as id 0; raises TokenizerError for others.
+        """Wraps `backend`, a tokenizer of Hugging Face that has EOT as id 0; raises TokenizerError for others.
 
         `spec` is the specification that the tokenizer was trained with, such as "word:50". If it is empty, the
         specification is inferred from the tokenizer, as far as possible.

@@ -35,7 +35,7 @@ _registered: dict[str, Card] = {card.name: card for card in CARDS}
 
 
 def register(card: Card) -> None:
-    """Adds a species (a model family) to the registry, for this process.
+    """Adds the species (model family) that a card describes to the registry, for this process.
 
     Raises ConfigurationError if another species has the same name.
     """
@@ -139,7 +139,7 @@ def year(species: str) -> int | None:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """Returns the settings of a species (a model family) with their default values."""
+    """Returns the settings of the species (model family) `name` with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
 

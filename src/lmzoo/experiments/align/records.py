@@ -79,4 +79,5 @@ class StageRecord(Record):
 
     @property
     def name(self) -> str:
+        """Name of the record in tables: its stage."""
         return self.stage

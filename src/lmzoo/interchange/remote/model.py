@@ -112,7 +112,8 @@ class RemoteModel:
         """Returns the surprisal of each token of a text, given the text before it, as a list.
 
         The first token usually has none (its `surprisal_bits` is None), and the end of the text is not scored. Raises
-        RemoteError if the server does not return the log-probabilities of the prompt.
+        RemoteError if the server does not return the log-probabilities of the prompt, and ConfigurationError for an empty
+        text.
         """
         if not text:
             raise ConfigurationError("a text without characters has no tokens to score, got ''")
@@ -181,7 +182,8 @@ class RemoteModel:
         """Continues a prompt and returns the sampled continuation, without the prompt.
 
         The continuation ends when the model ends the text, before the first of the `stop` strings, or after
-        `max_tokens` tokens. Servers may ignore `seed`, or take no more than four stop strings.
+        `max_tokens` tokens. `temperature` and `top_p` are those of the server. Servers may ignore `seed`, or take no
+        more than four stop strings.
         """
         sampling = _sampling(temperature, top_p, seed, stop)
         check_count(1, max_tokens=max_tokens)
@@ -197,7 +199,10 @@ class RemoteModel:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
-        """Continues a prompt and yields the continuation piece by piece, as the server sends it."""
+        """Continues a prompt and yields the continuation piece by piece, as the server sends it.
+
+        The pieces join to the text that `complete` returns for the same arguments.
+        """
         sampling = _sampling(temperature, top_p, seed, stop)
         check_count(1, max_tokens=max_tokens)
         return self._stream(_COMPLETIONS, {"prompt": prompt, "max_tokens": max_tokens, **sampling}, prompt)
@@ -214,7 +219,9 @@ class RemoteModel:
     ) -> Iterator[str]:
         """Continues a conversation and yields the reply piece by piece, as the server sends it.
 
-        `messages` are the messages so far, each with the keys "role" ("system", "user" or "assistant") and "content".
+        `messages` are the messages so far, each with the keys "role" ("system", "user" or "assistant") and "content". The
+        other arguments are those of `complete`: `max_tokens`, `temperature`, `top_p`, `seed` and `stop`. Raises
+        ConfigurationError for a message with other keys.
         """
         for message in messages:
             if set(message) != {"role", "content"}:

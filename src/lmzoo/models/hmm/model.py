@@ -33,7 +33,7 @@ Float = TypeVar("Float", bound=np.floating)
 
 @final
 class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
-    """A hidden Markov model over tokens.
+    """A hidden Markov model over tokens; `hmm` creates one from its settings.
 
     Its prediction state is an array (K,): the probability of each of the K hidden states at the next position, given
     the tokens so far. Advancing takes K^2 multiplications in float64; a distribution over V tokens takes K V
