@@ -74,7 +74,7 @@ _INVENTORIES = {
 
 
 def reachable_inventories(folder: Path) -> dict[str, tuple[str, str]]:
-    """Downloads the lists of names of other sites, and returns the sites whose list could be read, as Sphinx takes them.
+    """Downloads the lists of names of other sites; returns the sites whose list could be read, as Sphinx takes them.
 
     Without a network there are no links to other sites, and the build works all the same.
     """

@@ -46,7 +46,9 @@ def shown_members(value: type, options: str) -> list[str]:
     return [name.strip() for name in members[1].split(",") if name.strip()] or list(vars(value))
 
 
-ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == "lmzoo.errors"]
+ERRORS = [
+    name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == "lmzoo.errors"
+]
 
 
 def callables() -> Iterator[tuple[str, Any, str]]:

@@ -163,7 +163,8 @@ def take_array(
 ) -> NDArray[Any]:
     """Returns the array `name` of a saved model, of the given shape such as (V, D), after checking shape and type.
 
-    `arrays` are all arrays of the model by name. In `shape`, None stands for any size; `dtype` None allows any type. Raises SavedModelError if the array is missing or does not match.
+    `arrays` are all arrays of the model by name. In `shape`, None stands for any size; `dtype` None allows any type.
+    Raises SavedModelError if the array is missing or does not match.
     """
     if name not in arrays:
         raise SavedModelError(f"the saved model lacks the array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}")

@@ -153,7 +153,7 @@ class LanguageModel(ABC, Generic[State]):
         return TokenStats(log_probs, ranks, entropies, top_log_probs)
 
     def visible(self, context: ArrayLike) -> NDArray[np.int32]:
-        """Returns the last ids (T,) of a context that the model can see: those after the last EOT, at most `context_size`.
+        """Returns the last ids (T,) of a context that the model sees: those after the last EOT, at most `context_size`.
 
         Raises TokenIdError for ids outside the vocabulary, NotFittedError before training.
         """

@@ -62,9 +62,9 @@ class Specimen:
         return [*contexts, np.array([3, EOT], np.int32), np.array([3, EOT, 4], np.int32)]
 
     def assert_close(self, left: Any, right: Any, what: str) -> None:
-        """Raises AssertionError if `left` and `right`, two numbers or arrays, differ by more than the tolerance of the model.
+        """Raises AssertionError if `left` and `right` differ by more than the tolerance of the model.
 
-        `what` describes them in the error message.
+        They are numbers or arrays, and `what` describes them in the error message.
         """
         np.testing.assert_allclose(left, right, rtol=0, atol=self.tolerance, err_msg=what)
 

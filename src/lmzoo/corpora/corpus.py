@@ -33,7 +33,7 @@ class Splits(NamedTuple):
     test: Sequence[Document]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """Documents in three splits (train, valid, test), with their title, licence and citation.
 
@@ -61,6 +61,10 @@ class Corpus:
                 raise CorpusError(
                     f"the {name} split of {self.name} has no documents: train, valid and test need at least one each"
                 )
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(documents):,} {name}" for name, documents in self.splits.items())
+        return f"<Corpus {self.name}, documents: {sizes}>"
 
     @property
     def splits(self) -> dict[str, Sequence[Document]]:

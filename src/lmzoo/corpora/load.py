@@ -18,10 +18,10 @@ from lmzoo.system.progress import OnProgress
 def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
-    `spec` is the name. Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard input. The name "kjv"
-    always means the published corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see
-    `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no
-    such corpus and no such file.
+    `spec` is the name. Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard
+    input. The name "kjv" always means the published corpus; an own file with this name is given as "./kjv". Nothing is
+    downloaded: see `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and
+    UnknownNameError if there is no such corpus and no such file.
     """
     found = _name_or_files(spec)
     return _load_known(found) if isinstance(found, str) else load_own(found)

@@ -50,11 +50,11 @@ def curves(
 ) -> RunResult[EvalRecord]:
     """Trains and evaluates models on the shares 1/`shares`, ..., 1/2 and 1 of the train split, for learning curves.
 
-    `folder` receives all results. `shares` is a power of two. `plan` says which models are trained, and on which corpus. Each value in `plan.sweeps`
-    has a curve of its own. Budget and settings of the plan apply to the whole train split; on a share, networks train
-    on proportionally fewer tokens. Each share is a run of `compare`. `on_outcome` is called with the share and the
-    outcome of each model. Results of an earlier call are reused. From a script, call this function under `if __name__
-    == "__main__":`.
+    `folder` receives all results. `shares` is a power of two. `plan` says which models are trained, and on which
+    corpus. Each value in `plan.sweeps` has a curve of its own. Budget and settings of the plan apply to the whole train
+    split; on a share, networks train on proportionally fewer tokens. Each share is a run of `compare`. `on_outcome` is
+    called with the share and the outcome of each model. Results of an earlier call are reused. From a script, call this
+    function under `if __name__ == "__main__":`.
 
     Returns the outcomes of all shares, the smallest share first. Raises UsageError for a wrong argument.
     """

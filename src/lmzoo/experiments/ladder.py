@@ -122,10 +122,10 @@ def ladder(
 ) -> RunResult[TaskResult]:
     """Trains the models of a plan on generated texts of known entropy, and measures their losses above the entropy.
 
-    `folder` receives all results. The difference is the excess cross-entropy of a model. Each text is a task, and the tasks form a ladder from easy to
-    hard. Each task is a run of `compare`. `tasks` names the tasks; by default, all tasks. If the plan names no species,
-    `SPECIES` are trained. Corpus and tokenizer of the plan are not used. `on_task` is called with the name of each task
-    when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
+    `folder` receives all results. The difference is the excess cross-entropy of a model. Each text is a task, and the
+    tasks form a ladder from easy to hard. Each task is a run of `compare`. `tasks` names the tasks; by default, all
+    tasks. If the plan names no species, `SPECIES` are trained. Corpus and tokenizer of the plan are not used. `on_task`
+    is called with the name of each task when the task starts. Results of earlier calls are kept in `ladder.jsonl`.
 
     Returns the outcomes task by task, the easiest task first. Raises UsageError for a wrong argument.
     """

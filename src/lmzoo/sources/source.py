@@ -27,7 +27,7 @@ class Source(LanguageModel[State]):
 
     No other model predicts the text better on average. The probabilities are given, not learned, so `fit` only marks
     the model as fitted. Tokens that the rule does not allow have probability 0. Reading such a token does not change
-    the state, so that every context has a prediction. `words` are the texts of the token ids, and `baseline_nats` is the
+    the state, so that every context has a prediction. `words` are the texts of the token ids; `baseline_nats`: see the
     attribute of this name.
     """
 

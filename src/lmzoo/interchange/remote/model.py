@@ -112,8 +112,8 @@ class RemoteModel:
         """Returns the surprisal of each token of a text, given the text before it, as a list.
 
         The first token usually has none (its `surprisal_bits` is None), and the end of the text is not scored. Raises
-        RemoteError if the server does not return the log-probabilities of the prompt, and ConfigurationError for an empty
-        text.
+        RemoteError if the server does not return the log-probabilities of the prompt, and ConfigurationError for an
+        empty text.
         """
         if not text:
             raise ConfigurationError("a text without characters has no tokens to score, got ''")
@@ -219,8 +219,8 @@ class RemoteModel:
     ) -> Iterator[str]:
         """Continues a conversation and yields the reply piece by piece, as the server sends it.
 
-        `messages` are the messages so far, each with the keys "role" ("system", "user" or "assistant") and "content". The
-        other arguments are those of `complete`: `max_tokens`, `temperature`, `top_p`, `seed` and `stop`. Raises
+        `messages` are the messages so far, each with the keys "role" ("system", "user" or "assistant") and "content".
+        The other arguments are those of `complete`: `max_tokens`, `temperature`, `top_p`, `seed` and `stop`. Raises
         ConfigurationError for a message with other keys.
         """
         for message in messages:
