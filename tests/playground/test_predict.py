@@ -12,9 +12,12 @@ from starlette.testclient import TestClient
 
 from lmzoo import Predictor
 from lmzoo.generation import Decoding, generate
+from lmzoo.models.class_hmm.model import ClassHiddenMarkovModel
 from lmzoo.models.ngram.model import NgramModel
+from lmzoo.playground.pages import add_playground
 from lmzoo.playground.readings import Readings
 from lmzoo.playground.stages import Stages
+from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
 
 PROMPT = "The ships that I saw"
@@ -105,6 +108,30 @@ def test_the_belief_of_the_hidden_markov_model(client: TestClient, predictors: d
     model = predictors["hmm"].model
     belief = model.state_after(predictors["hmm"].tokenizer.encode(PROMPT))
     assert [state["prob"] for state in answer["states"]] == pytest.approx(sorted(belief)[::-1][:3])
+
+
+def test_the_belief_of_a_hidden_markov_model_with_classes() -> None:
+    """The hidden states that emit the next token give the prediction: the sum over states of belief times emission."""
+    predictor = Predictor.load("class-hmm")
+    app = create_app(ServedModels({"class-hmm": predictor}))
+    add_playground(app)
+    with TestClient(app) as client:
+        [answer] = predict(client, prompt="And God said", models=["class-hmm"])
+    model = predictor.model
+    assert isinstance(model, ClassHiddenMarkovModel)
+    state = model.state_after(predictor.tokenizer.encode("And God said"))
+    belief = model.next_states(state)
+    assert [state["prob"] for state in answer["states"]] == pytest.approx(np.sort(belief)[::-1][:3])
+    summed = np.zeros(model.vocab_size)
+    for hidden_state, prob in enumerate(belief):
+        ids, probs = zip(*model.typical_tokens(hidden_state, model.vocab_size), strict=True)
+        summed[list(ids)] += prob * np.array(probs)
+    np.testing.assert_allclose(summed, np.exp(model.next_log_probs(state)), atol=1e-6)
+    best = int(belief.argmax())
+    texts = [
+        predictor.tokenizer.token_text(token_id).replace(" ", "␣") for token_id, _ in model.typical_tokens(best, 3)
+    ]
+    assert answer["states"][0]["tokens"] == texts
 
 
 def test_added_text_continues_the_prompt(client: TestClient, predictors: dict[str, Predictor]) -> None:

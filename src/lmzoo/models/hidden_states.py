@@ -34,6 +34,17 @@ class HasHiddenStates(Protocol):
         """Returns a summary of every hidden state, with its `k` most likely tokens and next states."""
         ...
 
+    def typical_tokens(self, hidden_state: int, k: int = 10) -> list[tuple[int, float]]:
+        """Returns the `k` tokens that a hidden state emits most often, as pairs (token id, probability)."""
+        ...
+
+    def next_states(self, state: Any) -> NDArray[np.floating]:
+        """Returns the probability (K,) that each of K hidden states emits the next token.
+
+        `state` is the state of the model after a context, as `LanguageModel.state_after` returns it.
+        """
+        ...
+
     def viterbi(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """Returns the hidden state (T,) at each of T tokens on the most likely path through each document."""
         ...
@@ -55,20 +66,22 @@ class HasHiddenStates(Protocol):
 def summaries(
     masses: NDArray[np.floating],
     transmat: NDArray[np.floating],
-    top_tokens: Callable[[int], list[tuple[int, float]]],
-    n_next: int,
+    typical_tokens: Callable[[int, int], list[tuple[int, float]]],
+    k: int,
 ) -> list[StateSummary]:
     """Returns the frequency, the most likely tokens and the most likely next states of each of K hidden states.
 
     - `masses` (K,): fraction of all tokens that each state emits.
     - `transmat` (K, K): transition probabilities.
-    - `top_tokens`: function that returns the most likely tokens of the state with a given index.
-    - `n_next`: number of most likely next states to include for each state.
+    - `typical_tokens`: function that returns the most likely tokens of a hidden state, as in `HasHiddenStates`.
+    - `k`: number of most likely tokens and next states to include for each state.
     """
-    check_count(0, k=n_next)
+    check_count(0, k=k)
     return [
-        StateSummary(state, float(masses[state]), float(transmat[state, state]), top(transmat[state], n_next), tokens)
-        for state, tokens in enumerate(map(top_tokens, range(len(masses))))
+        StateSummary(
+            state, float(mass), float(transmat[state, state]), top(transmat[state], k), typical_tokens(state, k)
+        )
+        for state, mass in enumerate(masses)
     ]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from lmzoo.errors import UsageError
 from lmzoo.models.hidden_states import HasHiddenStates
 from lmzoo.playground.packed import PackedArray, packed
-from lmzoo.playground.shown import ShownToken, shown_token
+from lmzoo.playground.shown import ShownToken, shown_token, typical_texts
 from lmzoo.predictor import Predictor
 from lmzoo.server.models import ServedModels
 from lmzoo.stream import TokenStream
@@ -174,11 +174,10 @@ def _states(predictor: Predictor, model: HasHiddenStates, ids: NDArray[np.int32]
     posteriors, path = model.posteriors(ids), model.viterbi(ids).tolist()  # (T, K)
     likely = np.argsort(-posteriors.max(0), kind="stable").tolist()
     shown = sorted(list(dict.fromkeys([*path, *likely]))[:_N_STATES], key=lambda state: -posteriors[:, state].sum())
-    tops = {one.state: one.top for one in model.state_table(_TOKENS_OF_STATE)}
     states = [
         State(
             state=state,
-            tokens=[shown_token(predictor.tokenizer, token_id).text for token_id, _ in tops[state]],
+            tokens=typical_texts(predictor.tokenizer, model, state, _TOKENS_OF_STATE),
             probs=posteriors[:, state].tolist(),
         )
         for state in shown

@@ -15,10 +15,10 @@ from pydantic import BaseModel, Field
 from lmzoo.errors import LmzooError
 from lmzoo.generation import Decoding
 from lmzoo.metrics import bits
-from lmzoo.models.hmm.model import HiddenMarkovModel
+from lmzoo.models.hidden_states import HasHiddenStates, top
 from lmzoo.models.ngram.model import NgramModel
 from lmzoo.playground.readings import Reading, Readings
-from lmzoo.playground.shown import ShownToken, added_text, shown_token
+from lmzoo.playground.shown import ShownToken, added_text, shown_token, typical_texts
 from lmzoo.playground.stages import Stages
 from lmzoo.predictor import Predictor
 
@@ -226,15 +226,9 @@ def _context(predictor: Predictor, ids: list[int], n_seen: int, n_own: int, n_sh
 def _states(predictor: Predictor, reading: Reading) -> list[HiddenState] | None:
     """Returns the hidden states that most probably emit the next token; None for models without hidden states."""
     model = predictor.model
-    if not isinstance(model, HiddenMarkovModel):
+    if not isinstance(model, HasHiddenStates):
         return None
-    best = np.argsort(-reading.state, kind="stable")[:_N_STATES]
-    emissions = [np.argsort(-model.emissionprob[state], kind="stable")[:_TOKENS_OF_STATE] for state in best]
     return [
-        HiddenState(
-            state=int(state),
-            prob=float(reading.state[state]),
-            tokens=[shown_token(predictor.tokenizer, int(token_id)).text for token_id in token_ids],
-        )
-        for state, token_ids in zip(best, emissions, strict=True)
+        HiddenState(state=state, prob=prob, tokens=typical_texts(predictor.tokenizer, model, state, _TOKENS_OF_STATE))
+        for state, prob in top(model.next_states(reading.state), _N_STATES)
     ]

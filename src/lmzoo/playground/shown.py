@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
+from lmzoo.models.hidden_states import HasHiddenStates
 from lmzoo.stream import EOT
 from lmzoo.streaming import PieceDecoder, drops_first_space
 from lmzoo.tokenizers import Tokenizer, visible
@@ -44,3 +45,8 @@ def added_text(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], token_id: 
     drops_space = drops_first_space(tokenizer, prompt, before)
     text = "".join(PieceDecoder(tokenizer, before, drop_first_space=drops_space).pieces([token_id]))
     return None if not text or "\ufffd" in text else text
+
+
+def typical_texts(tokenizer: Tokenizer, model: HasHiddenStates, hidden_state: int, k: int) -> list[str]:
+    """Returns the texts of the `k` tokens that a hidden state emits most often, for display."""
+    return [shown_token(tokenizer, token_id).text for token_id, _ in model.typical_tokens(hidden_state, k)]

@@ -80,8 +80,7 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
         return StateDistribution(token_class, joint / joint.sum())
 
     def next_log_probs(self, state: StateDistribution) -> NDArray[np.float64]:
-        rows = self._parameters.transmat[slice(*self._layout.block(state.token_class))]
-        return self._log_emitted((state.probs @ rows)[None])[0].astype(np.float64)
+        return self._log_emitted(self.next_states(state)[None])[0].astype(np.float64)
 
     def _log_emitted(self, predictive: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the log-probabilities (N, V) of V tokens, from N distributions (N, K) over K hidden states."""
@@ -171,15 +170,21 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
     def state_table(self, k: int = 10) -> list[StateSummary]:
         """Returns a summary of every hidden state, class by class, with its `k` most likely tokens and next states."""
         self.require_fitted()
-        layout, (transmat, emissions) = self._layout, self._parameters
+        transmat = self._parameters.transmat
+        return summaries(_stationary(transmat), transmat, self.typical_tokens, k)
 
-        def top_tokens(state: int) -> list[tuple[int, float]]:
-            token_class = int(layout.class_of_state[state])
-            in_class = layout.emissions_of(token_class, emissions)[:, state - layout.block(token_class)[0]]
-            tokens = layout.tokens[layout.first_token[token_class] :]
-            return [(int(tokens[index]), prob) for index, prob in top(in_class, k)]
+    def typical_tokens(self, hidden_state: int, k: int = 10) -> list[tuple[int, float]]:
+        """Returns the `k` tokens that a hidden state emits most often, as pairs (token id, probability)."""
+        layout = self._layout
+        token_class = int(layout.class_of_state[hidden_state])
+        in_class = layout.emissions_of(token_class, self._parameters.emissions)
+        tokens = layout.tokens[layout.first_token[token_class] :]
+        column = in_class[:, hidden_state - layout.block(token_class)[0]]
+        return [(int(tokens[index]), prob) for index, prob in top(column, k)]
 
-        return summaries(_stationary(transmat), transmat, top_tokens, k)
+    def next_states(self, state: StateDistribution) -> NDArray[np.float32]:
+        """Returns the probability (K,) that each of K hidden states emits the next token."""
+        return state.probs @ self._parameters.transmat[slice(*self._layout.block(state.token_class))]
 
     # ---- Saving ---------------------------------------------------------------------------------
 

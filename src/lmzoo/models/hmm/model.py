@@ -169,8 +169,15 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
     def state_table(self, k: int = 10) -> list[StateSummary]:
         """Returns a summary of every hidden state, with its `k` most likely tokens and next states."""
         self.require_fitted()
-        masses = inference.stationary(self._parameters)
-        return summaries(masses, self.transmat, lambda state: top(self.emissionprob[state], k), k)
+        return summaries(inference.stationary(self._parameters), self.transmat, self.typical_tokens, k)
+
+    def typical_tokens(self, hidden_state: int, k: int = 10) -> list[tuple[int, float]]:
+        """Returns the `k` tokens that a hidden state emits most often, as pairs (token id, probability)."""
+        return top(self.emissionprob[hidden_state], k)
+
+    def next_states(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the probability (K,) that each of K hidden states emits the next token; it is the state itself."""
+        return state
 
     # ---- Conversion: files and hmmlearn ----------------------------------------------------------
 
