@@ -1,4 +1,4 @@
-"""The routes of the view "Chat and rank": votes land, once and at once, in the file that `lmzoo align` reads."""
+"""The data of the view "Chat and rank": the chat models, and votes, which land once and at once in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from lmzoo import Predictor
 from lmzoo.chat.preferences import read_rankings
 from lmzoo.errors import UsageError
+from lmzoo.interchange.huggingface import predictor_to_huggingface
 from lmzoo.playground.pages import add_playground
 from lmzoo.playground.voting import Ballot, key_of
 from lmzoo.server.app import create_app
@@ -23,12 +24,30 @@ def run(align_run: Path, tmp_path: Path) -> Path:
 
 
 def test_chat_models_are_told_apart(client_with_run: TestClient, client: TestClient) -> None:
-    facts = client_with_run.get("/playground/chat").json()
-    assert facts["chat"] == ["chat"]
-    assert "transformer" in facts["completion"]
-    assert facts["can_vote"]
-    assert client.get("/playground/chat").json()["chat"] == []
-    assert not client.get("/playground/chat").json()["can_vote"]
+    listed = client_with_run.get("/playground/models").json()
+    assert [model["name"] for model in listed if model["can_chat"]] == ["chat"]
+    assert client_with_run.get("/playground/ballot").json() is True
+    assert client.get("/playground/ballot").json() is False
+
+
+def test_a_pretrained_chat_model_can_chat(corpus_folder: Path, tmp_path: Path) -> None:
+    """As `/v1/chat/completions` does, the page takes a pretrained model for a chat model if it has a template."""
+    sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "window": 128, "training": {"tokens": 2000}}
+    predictor = Predictor.fit("gpt2", corpus_folder, tokenizer="bpe:300", device="cpu", **sizes)
+    plain = predictor_to_huggingface(predictor, tmp_path / "plain")
+    home = predictor_to_huggingface(predictor, tmp_path / "with_template")
+    template = "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
+    (home / "chat_template.jinja").write_text(template, encoding="utf-8")
+    app = create_app(ServedModels({"plain": plain, "chatty": home}))
+    add_playground(app)
+    with TestClient(app) as client:
+        assert {one["name"]: one["can_chat"] for one in client.get("/playground/models").json()} == {
+            "plain": False,
+            "chatty": True,
+        }
+        for name, status in (("plain", 400), ("chatty", 200)):
+            body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+            assert client.post("/v1/chat/completions", json=body).status_code == status
 
 
 def test_votes_are_saved_at_once(run: Path, predictors: dict[str, Predictor]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from lmzoo import Predictor
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.playground import training as module
 from lmzoo.playground.training import Training, training_router
@@ -66,12 +67,38 @@ def test_progress_and_failures_are_reported(
 
     monkeypatch.setattr(module, "run_jobs", fail)
     training.run()
-    assert seen[0][0] == {"name": "markov", "state": "fitting", "share": 0.25, "message": "counting"}
-    assert seen[0][1] == {"name": "rnn", "state": "waiting", "share": None, "message": ""}
+    assert seen[0][0]["title"] == "Markov chain"
+    facts = ("name", "state", "share", "seconds_left", "message")
+    assert [seen[0][0][fact] for fact in facts] == ["markov", "fitting", 0.25, None, "counting"]
+    assert [seen[0][1][fact] for fact in facts] == ["rnn", "waiting", None, None, ""]
     failed = client.get("/playground/training").json()[0]
     assert (failed["state"], failed["message"]) == ("failed", "no memory")
     assert models.names == []
     assert not training.is_finished
+
+
+def test_the_time_that_is_left(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that continues at 50 of 100 steps and makes 10 in 2 s needs 8 s for the other 40; steps start anew."""
+    training = new_training(tmp_path / "run", corpus_folder, ServedModels({}))
+    clock = iter([100.0, 102.0, 110.0, 111.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    left = []
+
+    def report(jobs, *, at_a_time, on_outcome, on_progress) -> None:
+        for progress in (Progress(50, 100, "steps"), Progress(60, 100, "steps"), Progress(0, 8, "texts")):
+            on_progress("markov", progress)
+            left.append(training.fits[0].seconds_left)
+        on_progress("markov", Progress(2, 8, "texts"))
+        left.append(training.fits[0].seconds_left)
+
+    monkeypatch.setattr(module, "run_jobs", report)
+    training.run()
+    assert left == [None, 8.0, None, 3.0]
+
+
+def test_a_name_that_is_taken_gets_the_folder(corpus_folder: Path, tmp_path: Path, markov_predictor: Predictor) -> None:
+    training = new_training(tmp_path / "run", corpus_folder, ServedModels({"markov": markov_predictor}))
+    assert {fit.name for fit in training.fits} == {"run/markov", "rnn"}
 
 
 def test_without_a_training_the_list_is_empty() -> None:

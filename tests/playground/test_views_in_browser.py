@@ -8,14 +8,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 from running_servers import served
 
-from lmzoo import Predictor
+from lmzoo import Decoding, Predictor
+from lmzoo.chat.conversation import user
 from lmzoo.chat.preferences import read_rankings
+from lmzoo.chat.session import ChatPredictor
 from lmzoo.playground.pages import add_playground
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
@@ -95,6 +99,9 @@ def test_attention_by_keyboard(browser: Browser, site: str) -> None:
         assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
         left.locator("button.toggle").press("Enter")
         expect(left.locator("svg line.chosen").first).to_be_attached()
+        with page.expect_download() as caught:
+            left.get_by_role("button", name="Save as SVG").click()
+        assert "Attention of layer 1, head 1" in Path(caught.value.path()).read_text(encoding="utf-8")
         right.get_by_label("Show").select_option("cell state c")
         expect(right.locator("figcaption")).to_contain_text("Orange is negative")
         right.get_by_label("Beside it").select_option("trigram")
@@ -153,8 +160,9 @@ def test_surprise_by_mouse_and_files(browser: Browser, site: str, all_kinds: dic
         expect(page.locator(".eras button", has_text="unigram")).to_have_attribute("aria-pressed", "true")
         page.locator(".eras button", has_text="markov").click()
         expect(page.locator(".note", has_text="markov: ")).to_be_visible()
+        save = page.get_by_role("group", name="Save surprisal")
         with page.expect_download() as caught:
-            page.get_by_role("button", name="Save as CSV").click()
+            save.get_by_role("button", name="Save as CSV").click()
         text = Path(caught.value.path()).read_text(encoding="utf-8")
         rows = list(csv.DictReader(text.splitlines()))
         expected = all_kinds["markov"].surprisals("the fox 🦊 ran", end_of_text=False)
@@ -164,7 +172,7 @@ def test_surprise_by_mouse_and_files(browser: Browser, site: str, all_kinds: dic
         )
         assert {"🦊"} <= {row["token"].strip() for row in rows}
         with page.expect_download() as caught:
-            page.get_by_role("button", name="Save as TSV").click()
+            save.get_by_role("button", name="Save as TSV").click()
         assert len(Path(caught.value.path()).read_text(encoding="utf-8").splitlines()) == len(rows) + 1
 
 
@@ -189,29 +197,43 @@ def test_the_game_by_keyboard_and_mouse(browser: Browser, site: str) -> None:
         expect(page.locator(".passage strong")).to_have_text(letters)
         expect(page.locator(".results .bars li")).to_have_count(7)  # you, and all but the hmm
         expect(page.get_by_role("button", name="Next passage")).to_be_focused()
-        guesses = [2, 27] + [1] * (len(letters) - 2)
+        guesses = [found(2), {"tries": 0, "shown": True}] + [found(1)] * (len(letters) - 2)
         bounds = page.evaluate("async g => (await import('./views/game.js')).shannonBounds(g)", guesses)
         page.keyboard.press("Enter")
         expect(page.locator(".passage .gap")).to_be_visible()
         page.get_by_text("In class").click()
         page.get_by_label("Your name").fill("=Ann")
         with page.expect_download() as caught:
-            page.get_by_role("button", name="Save scores").click()
+            page.get_by_role("button", name="Save as CSV").click()
         rows = list(csv.DictReader(Path(caught.value.path()).read_text(encoding="utf-8").splitlines()))
         assert float(rows[0]["bits_per_character_high"]) == pytest.approx(bounds["high"], abs=1e-4)
-        assert rows[0]["guesses"] == " ".join(map(str, guesses))
+        assert rows[0]["guesses"] == " ".join(["2", ">0", *["1"] * (len(letters) - 2)])
         assert {row["player"] for row in rows[1:]} >= {"markov", "lstm"}
 
 
+def found(tries: int) -> dict[str, Any]:
+    """A letter that was found after a number of guesses, as the view keeps it."""
+    return {"tries": tries, "shown": False}
+
+
 def test_shannon_bounds(browser: Browser, site: str) -> None:
-    """Letters that are always right have no entropy; letters of any of 27 ranks have log2 27 bits at most."""
+    """Letters that are always right have no entropy; letters of any of 27 ranks have log2 27 = 4.7549 bits at most.
+
+    If a letter is shown without a guess, any rank is as likely, so that always giving up gives log2 27 bits; after 25
+    guesses, the letter is one of two.
+    """
     with opened(browser, site, "game") as page:
         page.wait_for_selector(READY["game"])
         bounds = "async g => (await import('./views/game.js')).shannonBounds(g)"
-        assert page.evaluate(bounds, [1, 1, 1]) == {"low": 0, "high": 0}
-        assert page.evaluate(bounds, list(range(1, 28))) == pytest.approx({"low": 4.7549, "high": 4.7549}, abs=1e-4)
-        assert page.evaluate(bounds, [1, 1, 2, 2]) == pytest.approx({"low": 1, "high": 1})
-        assert page.evaluate(bounds, [1, 1, 1, 2]) == pytest.approx({"low": 0.5, "high": 0.8113}, abs=1e-4)
+        assert page.evaluate(bounds, [found(1)] * 3) == {"low": 0, "high": 0}
+        all_ranks = page.evaluate(bounds, [found(n) for n in range(1, 28)])
+        assert all_ranks == pytest.approx({"low": 4.7549, "high": 4.7549}, abs=1e-4)
+        assert page.evaluate(bounds, [found(n) for n in (1, 1, 2, 2)]) == pytest.approx({"low": 1, "high": 1})
+        one_in_four = page.evaluate(bounds, [found(n) for n in (1, 1, 1, 2)])
+        assert one_in_four == pytest.approx({"low": 0.5, "high": 0.8113}, abs=1e-4)
+        given_up = page.evaluate(bounds, [{"tries": 0, "shown": True}] * 5)
+        assert given_up == pytest.approx({"low": 4.7549, "high": 4.7549}, abs=1e-4)
+        assert page.evaluate(bounds, [{"tries": 25, "shown": True}])["high"] == pytest.approx(1)
 
 
 def answer_in_pieces(route: Route) -> None:
@@ -225,14 +247,32 @@ def answer_in_pieces(route: Route) -> None:
     route.fulfill(status=200, content_type="text/event-stream", body="".join(lines))
 
 
-def test_completion_beside_chat(browser: Browser, site: str) -> None:
+def test_answers_are_shown_as_text(browser: Browser, site: str) -> None:
     with opened(browser, site, "chat") as page:
         page.route("**/v1/**", answer_in_pieces)
         page.get_by_label("Message").fill("say: ant")
         page.keyboard.press("Enter")
         expect(page.get_by_role("region", name="Chat model replies")).to_have_text("<b>verily</b>")
         expect(page.get_by_role("region", name="Model continues the text")).to_have_text("say: ant<b>verily</b>")
+
+
+def test_completion_beside_chat(browser: Browser, site: str, all_kinds: dict[str, Predictor]) -> None:
+    """The page shows what the models write when they are called directly, with the settings and seed of the page."""
+    message, decoding = "say: ant", Decoding(temperature=0.8, top_k=40)
+    chat = ChatPredictor(all_kinds["chat"])
+    ids = chat.prompt_ids((user(message),))
+    tokens = chat.sample(ids, rng=np.random.default_rng(7), decoding=decoding, max_tokens=100)
+    reply = "".join(chat.decode(tokens))
+    continued = all_kinds["markov"].complete(message, max_tokens=100, decoding=decoding, seed=7)
+    with opened(browser, site, "chat&temperature=0.8&top_k=40&seed=7") as page:
+        page.locator("select[name=writer]").select_option("markov")
+        page.get_by_label("Message").fill(message)
+        page.get_by_role("button", name="Send").click()
         expect(page.locator("#status")).to_have_text("The answers are complete.")
+        assert page.get_by_role("region", name="Chat model replies").text_content() == reply
+        assert page.get_by_role("region", name="Model continues the text").text_content() == message + continued
+        expect(page.get_by_text("Cut after 100 tokens.").last).to_be_visible()
+        expect(page.get_by_role("button", name="Stop")).to_be_disabled()
 
 
 def test_votes_by_keyboard_and_mouse(browser: Browser, site: str, run: Path) -> None:
@@ -241,16 +281,16 @@ def test_votes_by_keyboard_and_mouse(browser: Browser, site: str, run: Path) -> 
         page.keyboard.press("Enter")
         ballot = page.get_by_role("group", name="Vote")
         expect(ballot).to_be_focused()
-        expect(ballot).to_contain_text("3 left")
+        expect(ballot).to_contain_text("Left: 3.")
         first = ballot.locator(".answer").first.inner_text()
         page.keyboard.press("1")
-        expect(ballot).to_contain_text("2 left; 1 votes")
+        expect(ballot).to_contain_text("Left: 2. Votes by you in this session: 1.")
         page.keyboard.press("u")
-        expect(ballot).to_contain_text("3 left")
+        expect(ballot).to_contain_text("Left: 3.")
         ballot.get_by_role("button", name="The first is better").click()
-        expect(ballot).to_contain_text("2 left")
+        expect(ballot).to_contain_text("Left: 2.")
         page.keyboard.press("s")
-        expect(ballot).to_contain_text("1 left")
+        expect(ballot).to_contain_text("Left: 1.")
         page.keyboard.press("t")
         expect(ballot).to_contain_text("no more replies")
     votes = [vote for vote in read_rankings(run / "votes.jsonl") if vote.rater == "eve"]

@@ -6,7 +6,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from lmzoo import zoo
+from lmzoo.chat.session import chat_model
 from lmzoo.errors import LmzooError
+from lmzoo.predictor import Predictor
 from lmzoo.server.models import ServedModels
 
 
@@ -22,6 +24,8 @@ class ListedModel(BaseModel):
     sees: str = ""
     tokenizer: str = ""
     vocab_size: int = 0
+    can_chat: bool = False
+    """True if the model can reply in a conversation."""
     error: str | None = None
     """The reason why the model cannot be loaded; None if it can."""
 
@@ -50,9 +54,18 @@ def _listed(models: ServedModels, name: str) -> ListedModel:
         title=predictor.species,
         tokenizer=predictor.tokenizer.spec,
         vocab_size=predictor.tokenizer.vocab_size,
+        can_chat=_can_chat(predictor),
     )
     if predictor.species not in zoo.names():
         return facts
     card = zoo.card(predictor.species)
     described = {"title": card.title, "year": card.year, "people": card.people, "idea": card.idea, "sees": card.sees}
     return facts.model_copy(update=described)
+
+
+def _can_chat(predictor: Predictor) -> bool:
+    try:
+        chat_model(predictor)
+    except LmzooError:
+        return False
+    return True

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import vl_convert
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from lmzoo.playground.chat import chat_router
 from lmzoo.playground.game import game_router
 from lmzoo.playground.inside import inside_router
 from lmzoo.playground.models import models_router
@@ -20,6 +18,7 @@ from lmzoo.playground.surprise import surprise_router
 from lmzoo.playground.timeline import timeline_router
 from lmzoo.playground.tokens import Tokenizers, tokens_router
 from lmzoo.playground.training import Training, training_router
+from lmzoo.playground.voting import voting_router
 from lmzoo.server.middleware import DefaultHeaders
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
@@ -41,24 +40,15 @@ def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training |
     `runs` are run folders, whose leaderboards and reports are shown. Visitors vote on the replies of the first one that
     has comparisons, as `lmzoo align` makes them. `training` fits models while the server runs.
     """
-
     app.add_middleware(DefaultHeaders, headers=_HEADERS)
-
-    @app.get("/vega.js", include_in_schema=False)
-    def vega() -> Response:
-        """Returns Vega, Vega-Lite and Vega-Embed as one JavaScript file."""
-        script = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue] - the snippet is optional
-        return Response(script, media_type="text/javascript")
-
     app.include_router(models_router(app.state.models))
     app.include_router(predict_router(Readings(app.state.models)))
     app.include_router(inside_router(app.state.models))
     app.include_router(surprise_router(app.state.models))
     app.include_router(game_router(app.state.models))
-    app.include_router(chat_router(app.state.models, runs))
+    app.include_router(voting_router(runs))
     app.include_router(timeline_router(runs))
     app.include_router(tokens_router(Tokenizers(app.state.models)))
-
     app.include_router(training_router(training))
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")

@@ -24,6 +24,8 @@ from lmzoo.tokenizers.encodings import PREFIX, installed_encodings
 _TRAINED = {"char": "char", "word": "word:5", "bpe": "bpe:1024", "byte": "byte"}
 """The tokenizers that are trained on the bundled corpus for kinds that no model of the server has."""
 _ORDER = ("char", "word", "wordpiece", "bpe", "byte")
+_MOST_NAMED = 4
+"""Number of models that are named as users of a tokenizer."""
 _MOST_SHOWN = 2_000
 """Number of tokens that are returned; the counts include all."""
 
@@ -123,7 +125,7 @@ class Tokenizers:
             users.setdefault(tokenizer.fingerprint, []).append(name)
         sources = {
             users[key][0]: _Source(
-                tokenizer.spec, ", ".join(users[key]), tokenizer.kind, partial(OpenedTokenizer, tokenizer, EOT)
+                tokenizer.spec, _origin(users[key]), tokenizer.kind, partial(OpenedTokenizer, tokenizer, EOT)
             )
             for key, tokenizer in tokenizers.items()
         }
@@ -195,6 +197,12 @@ def tokens_router(tokenizers: Tokenizers) -> APIRouter:
         return tokenizers.replay(request.text, request.tokenizer)
 
     return router
+
+
+def _origin(users: Sequence[str]) -> str:
+    """Returns the names of the models that use a tokenizer; of many, only the first."""
+    named = ", ".join(users[:_MOST_NAMED])
+    return named if len(users) <= _MOST_NAMED else f"{named} and {len(users) - _MOST_NAMED} others"
 
 
 def _trained(spec: str) -> OpenedTokenizer:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Annotated, Literal
 
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field, StringConstraints
+
+from lmzoo.chat.conversation import as_json
 from lmzoo.chat.preferences import read_rankings
 from lmzoo.chat.voting import Comparison, open_comparisons, read_comparisons
 from lmzoo.chat.voting_session import VotingSession
@@ -14,6 +20,44 @@ from lmzoo.errors import UsageError
 
 _N_RATERS = 256
 """Number of raters whose sessions are kept in memory; older ones go on from the votes in the file."""
+
+Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class ShownComparison(BaseModel):
+    """A prompt and two replies, without the names of the models that wrote them."""
+
+    key: str
+    """Identifies the comparison and the order of its replies."""
+    prompt: list[Message]
+    first: str
+    second: str
+
+
+class Session(BaseModel):
+    """The state of one rater's session."""
+
+    comparison: ShownComparison | None
+    """The comparison to vote on; None if there are no more."""
+    n_left: int
+    n_votes: int
+    """Number of votes in this session."""
+
+
+class VoteRequest(BaseModel):
+    """A rater's decision about the comparison that the page shows."""
+
+    rater: Rater
+    action: Literal["1", "2", "tie", "skip", "undo"]
+    key: str = Field(max_length=16)
+    """The `key` of the comparison that the page shows; "" if it shows none."""
 
 
 class Ballot:
@@ -67,3 +111,40 @@ class Ballot:
 def key_of(comparison: Comparison | None) -> str:
     """Returns a short text that identifies a comparison and the order of its replies; "" for None."""
     return "" if comparison is None else hashlib.sha256(repr(comparison).encode()).hexdigest()[:16]
+
+
+def voting_router(runs: Sequence[Path]) -> APIRouter:
+    """Returns the routes with which raters vote on the comparisons of the first of `runs`, folders, that has any."""
+    router = APIRouter(prefix="/playground")
+    ballot = next((Ballot(run) for run in runs if (run / "comparisons.jsonl").is_file()), None)
+
+    @router.get("/ballot")
+    def has_ballot() -> bool:
+        """Returns True if there are replies to compare."""
+        return ballot is not None
+
+    @router.get("/votes")
+    def votes(rater: Annotated[Rater, Query()]) -> Session:
+        """Returns the comparison that a rater votes on next."""
+        return _shown(_of(ballot).session(rater))
+
+    @router.post("/votes")
+    def vote(request: VoteRequest) -> Session:
+        """Saves a vote, skips the comparison, or undoes the last vote, and returns the next comparison."""
+        return _shown(_of(ballot).act(request.rater, request.action, request.key))
+
+    return router
+
+
+def _of(ballot: Ballot | None) -> Ballot:
+    if ballot is None:
+        raise UsageError("there are no replies to compare: name a run folder of lmzoo align when you start the server")
+    return ballot
+
+
+def _shown(session: VotingSession) -> Session:
+    shown, one = None, session.current
+    if one is not None:
+        prompt = [Message(**message) for message in as_json(one.prompt)]
+        shown = ShownComparison(key=key_of(one), prompt=prompt, first=one.first, second=one.second)
+    return Session(comparison=shown, n_left=session.n_left, n_votes=session.n_votes)

@@ -49,7 +49,10 @@ async function send(path, body, signal) {
   const options = body === undefined ? { signal } : {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
   };
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch((error) => {
+    if (signal?.aborted) throw error;
+    throw new ApiError("The server does not answer: does lmzoo play still run?");
+  });
   if (!response.ok) {
     const problem = await response.json().catch(() => null);
     throw new ApiError(problem?.error?.message ?? `The server answered with status ${response.status}.`);

@@ -1,10 +1,11 @@
 // Shows the view that the address names. Each view is a custom element in a file of its own, loaded when first shown.
 
 import { el } from "./dom.js";
+import "./parts/training.js";
 import { addressOf, onChange, read, write } from "./state.js";
 
 /** The views in the order of the navigation: name in the address, and title. */
-export const VIEWS = [
+const VIEWS = [
   ["predict", "Predict"],
   ["tokens", "Tokens"],
   ["slide", "Slide"],
@@ -14,6 +15,8 @@ export const VIEWS = [
   ["chat", "Chat and rank"],
   ["timeline", "Timeline"],
 ];
+
+const MARGIN = 40; // pixels before the current view in the row of links, where the one before it shows
 
 const links = VIEWS.map(([view, title]) => el("a", { "data-view": view }, title));
 let shown = "";
@@ -27,6 +30,7 @@ async function show() {
     link.href = addressOf({ view });
     if (view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    if (view === name) link.parentElement?.scrollTo({ left: link.offsetLeft - MARGIN }); // on narrow screens
   }
   if (name === shown) return;
   shown = name;

@@ -1,5 +1,7 @@
 // Builds elements. Text is always set as text, never as HTML, so that texts from users and models can do no harm.
 
+const SHOWN = 15_000; // milliseconds for which an announcement stays
+
 /**
  * Returns a new element.
  * @param {string} tag
@@ -20,10 +22,29 @@ export function el(tag, properties = {}, ...children) {
 }
 
 /**
- * Announces a sentence to screen readers, and shows it below the view.
+ * Makes elements the children of a parent, unless they are already. The focus stays where it is.
+ * @param {HTMLElement} parent
+ * @param {HTMLElement[]} children
+ */
+export function setChildren(parent, children) {
+  const same = children.length === parent.childElementCount
+    && children.every((child, index) => parent.children[index] === child);
+  if (same) return;
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  parent.replaceChildren(...children);
+  if (focused && parent.contains(focused)) focused.focus();
+}
+
+let fading = 0;
+
+/**
+ * Announces a sentence to screen readers, and shows it below the view for some seconds.
  * @param {string} text
  */
 export function announce(text) {
   const status = document.querySelector("#status");
-  if (status && status.textContent !== text) status.textContent = text;
+  if (!status) return;
+  clearTimeout(fading);
+  fading = setTimeout(() => { status.textContent = ""; }, SHOWN);
+  if (status.textContent !== text) status.textContent = text;
 }

@@ -1,5 +1,7 @@
 // The state of the page: it is kept in the query part of the address, so that a link shows the same to everybody.
 
+import { announce } from "./dom.js";
+
 /** @type {Set<() => void>} */
 const listeners = new Set();
 const DELAY = 250; // Browsers ignore changes of the address that come too often, as while a slider is dragged.
@@ -24,6 +26,16 @@ export function read(name, fallback) {
 export function readNumber(name, fallback) {
   const text = read(name, "");
   return text !== "" && Number.isFinite(Number(text)) ? Number(text) : fallback;
+}
+
+/**
+ * Returns a number of the state as a whole number from `low` to `high`, or `low` if the state does not have it.
+ * @param {string} name
+ * @param {number} low
+ * @param {number} high
+ */
+export function readWhole(name, low, high) {
+  return Math.min(Math.max(Math.round(readNumber(name, low)), low), high);
 }
 
 /**
@@ -57,17 +69,27 @@ export function onChange(listener) {
   return () => listeners.delete(listener);
 }
 
-/** An element that is built once, by `build`, and whose `update` is called then and after each change of the state. */
+/**
+ * An element that is built once, by `build`, and whose `update` is called then and after each change of the state.
+ * The page shows the message of an error that they raise.
+ */
 export class StateElement extends HTMLElement {
   /** @type {() => void} */
   #end = () => {};
   #built = false;
 
-  connectedCallback() {
+  async connectedCallback() {
+    const update = async () => {
+      try {
+        await this.update();
+      } catch (error) {
+        announce(/** @type {Error} */ (error).message);
+      }
+    };
     if (!this.#built) this.build();
     this.#built = true;
-    this.#end = onChange(() => this.update());
-    this.update();
+    this.#end = onChange(update);
+    await update();
   }
 
   disconnectedCallback() {
@@ -77,7 +99,10 @@ export class StateElement extends HTMLElement {
   /** Creates the children of the element. */
   build() {}
 
-  /** Shows the current state. */
+  /**
+   * Shows the current state.
+   * @returns {void | Promise<void>}
+   */
   update() {}
 }
 
@@ -96,7 +121,8 @@ function flush() {
   if (`?${values}` !== location.search) history.replaceState(null, "", `?${values}`);
 }
 
-function notify() {
+/** Tells all listeners that the state, or what it refers to, has changed. */
+export function notify() {
   for (const listener of [...listeners]) listener();
 }
 

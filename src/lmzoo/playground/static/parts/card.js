@@ -1,6 +1,6 @@
 // The card of one model in the view Predict: what it sees, its next-token bars, and the token that it draws.
 
-import { el } from "../dom.js";
+import { el, setChildren } from "../dom.js";
 import { offerFirst } from "./focus.js";
 import { contextLine, tokenNodes } from "./tokens.js";
 import { CUTS, inUnit, percent } from "./units.js";
@@ -13,7 +13,7 @@ import { CUTS, inUnit, percent } from "./units.js";
  * The text by which a token is compared between vocabularies, some of which have the space as a part of a word.
  * @param {PredictedToken} token
  */
-export function tokenKey(token) {
+function tokenKey(token) {
   return token.adds?.trim() || token.text;
 }
 
@@ -95,9 +95,7 @@ export class Card {
     this.rows.length = prediction.tokens.length;
     prediction.tokens.forEach((token, index) =>
       this.rows[index].show(token, { axis, unit, drawn: token.id === prediction.drawn }));
-    if (this.body.childElementCount !== this.rows.length) {
-      this.body.replaceChildren(...this.rows.map((row) => row.element));
-    }
+    setChildren(this.body, this.rows.map((row) => row.element));
     offerFirst(this.rows.map((row) => row.button));
     this.#showRest(prediction);
   }

@@ -1,7 +1,7 @@
-// Controls whose value is kept in the address: the prompt, and choices between a few possibilities.
+// Controls whose value is kept in the address: texts, and choices between a few possibilities.
 
 import { el } from "../dom.js";
-import { StateElement, read, write } from "../state.js";
+import { StateElement, addressOf, read, write } from "../state.js";
 
 export const DEFAULT_PROMPT = "the quick brown fox jumps over the";
 
@@ -10,22 +10,42 @@ export function readPrompt() {
   return read("prompt", DEFAULT_PROMPT);
 }
 
-/** `<lmzoo-prompt>`: a field for the prompt. Attributes: `label`; `param`, the name in the address ("prompt"). */
-class Prompt extends StateElement {
-  parameter = "prompt";
+/**
+ * Returns a field whose text is kept in the address.
+ * @param {string} label
+ * @param {string} name of the value in the address
+ * @param {string} fallback the text if the address has none
+ * @param {{rows?: number, resets?: string[]}} [options] `resets` are values that a new text removes from the address
+ * @returns {HTMLElement}
+ */
+export function textField(label, name, fallback, { rows = 1, resets = [] } = {}) {
+  const field = /** @type {TextField} */ (document.createElement("lmzoo-text-field"));
+  Object.assign(field, { label, name, fallback, rows, resets });
+  return field;
+}
+
+/** Returns the field of the prompt. */
+export function promptField() {
+  return textField("Prompt", "prompt", DEFAULT_PROMPT, { resets: ["own"] });
+}
+
+class TextField extends StateElement {
+  label = "";
+  name = "";
+  fallback = "";
+  rows = 1;
+  /** @type {string[]} */
+  resets = [];
 
   build() {
-    this.parameter = this.getAttribute("param") ?? this.parameter;
-    const type = (/** @type {Event} */ event) =>
-      write({ [this.parameter]: /** @type {HTMLTextAreaElement} */ (event.target).value, own: null });
-    this.append(el("label", { class: "prompt" }, el("span", {}, this.getAttribute("label") ?? "Prompt"),
-      el("textarea", { rows: 1, maxlength: 20000, spellcheck: "false", autocapitalize: "off", oninput: type })));
+    const type = () => write({ [this.name]: this.field.value, ...Object.fromEntries(this.resets.map((name) => [name, null])) });
+    this.field = el("textarea", { rows: this.rows, maxlength: 20000, spellcheck: "false", autocapitalize: "off", oninput: type });
+    this.append(el("label", { class: "prompt" }, el("span", {}, this.label), this.field));
   }
 
   update() {
-    const field = /** @type {HTMLTextAreaElement} */ (this.querySelector("textarea"));
-    const text = read(this.parameter, DEFAULT_PROMPT);
-    if (field.value !== text) field.value = text;
+    const text = read(this.name, this.fallback);
+    if (this.field.value !== text) this.field.value = text;
   }
 }
 
@@ -64,6 +84,21 @@ class Choice extends StateElement {
 }
 
 /**
+ * Returns a link that changes values of the address.
+ * @param {Record<string, string | number | null>} changes
+ * @param {...(Node | string)} children
+ * @returns {HTMLElement}
+ */
+export function stateLink(changes, ...children) {
+  const go = (/** @type {MouseEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // The browser opens another tab or window.
+    event.preventDefault();
+    write(changes, { history: true });
+  };
+  return el("a", { href: addressOf(changes), onclick: go }, ...children);
+}
+
+/**
  * Returns controls that are folded away on narrow screens, where they would fill the page.
  * @param {...Node} controls
  * @returns {HTMLElement}
@@ -76,5 +111,5 @@ export function settings(...controls) {
   return part;
 }
 
-customElements.define("lmzoo-prompt", Prompt);
+customElements.define("lmzoo-text-field", TextField);
 customElements.define("lmzoo-choice", Choice);

@@ -1,7 +1,7 @@
 // Temperature, top-k, top-p and min-p as sliders, and the seed of the random numbers.
 
 import { el } from "../dom.js";
-import { StateElement, readNumber, write } from "../state.js";
+import { StateElement, readNumber, readWhole, write } from "../state.js";
 
 /**
  * Settings in the order of their application: name in the address and in requests, title, smallest and largest value of
@@ -30,12 +30,7 @@ export function readDecoding() {
 
 /** Returns the seed in the address, a whole number. */
 export function readSeed() {
-  return Math.min(Math.max(Math.round(readNumber("seed", 0)), 0), Number.MAX_SAFE_INTEGER);
-}
-
-/** Returns true if the settings in the address leave the predictions unchanged. */
-export function decodingIsPlain() {
-  return SETTINGS.every(([name, , , , , neutral]) => readNumber(name, neutral) === neutral);
+  return readWhole("seed", 0, Number.MAX_SAFE_INTEGER);
 }
 
 /** `<lmzoo-decoding>`: the sliders, the seed, and a button that resets them. */

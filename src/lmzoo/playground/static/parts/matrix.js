@@ -4,9 +4,12 @@ import { el } from "../dom.js";
 
 /**
  * @typedef {{rows: number, columns: number, row: number, causal?: boolean, signed?: boolean, names: {text: string}[],
- *   onpick: (row: number) => void}} Options `row` is marked; `causal` crosses out the cells above the diagonal; `signed`
- *   shows the sign as a colour
+ *   room: number, onpick: (row: number) => void}} Options `row` is marked; `causal` crosses out the cells above the
+ *   diagonal; `signed` shows the sign as a colour; `room` is the width of the place for the picture in pixels
  */
+
+const [SMALLEST, LARGEST, NARROW] = [5, 26, 9]; // sizes of a cell in pixels; those of units are narrow
+const LETTER = 8; // width of a letter of a name
 
 /**
  * Returns a picture of a matrix with the names of its rows. Choosing a row calls `onpick`.
@@ -14,8 +17,9 @@ import { el } from "../dom.js";
  * @param {Options} options
  * @returns {HTMLElement}
  */
-export function matrix(values, { rows, columns, row, causal = false, signed = false, names, onpick }) {
-  const cell = causal ? Math.max(5, Math.min(26, Math.floor(340 / columns))) : Math.max(6, Math.min(9, Math.floor(400 / columns)));
+export function matrix(values, { rows, columns, row, causal = false, signed = false, names, room, onpick }) {
+  const free = room - LETTER * (Math.max(...names.map(({ text }) => text.length)) + 2);
+  const cell = Math.min(Math.max(Math.floor(free / columns), SMALLEST), causal ? LARGEST : NARROW);
   const height = causal ? cell : Math.max(6, Math.min(24, Math.floor(420 / rows)));
   const canvas = el("canvas", { role: "img", "aria-label": "A matrix; the list below gives its values for the chosen token.",
     width: columns * cell * 2, height: rows * height * 2 });

@@ -1,6 +1,6 @@
 // The card of one model in the view Slide: the text so far with the window, and the way of a token to its draw.
 
-import { el } from "../dom.js";
+import { el, setChildren } from "../dom.js";
 import { offerFirst } from "./focus.js";
 import { contextLine, tokenNodes } from "./tokens.js";
 import { CUTS, percent, signed } from "./units.js";
@@ -107,9 +107,7 @@ export class SlideCard {
     while (this.rows.length < tokens.length) this.rows.push(new Row());
     this.rows.length = tokens.length;
     tokens.forEach((token, index) => this.rows[index].show(token, largest, token === chosen && !ended));
-    if (this.body.childElementCount !== this.rows.length) {
-      this.body.replaceChildren(...this.rows.map((row) => row.element));
-    }
+    setChildren(this.body, this.rows.map((row) => row.element));
     offerFirst(this.rows.map((row) => row.button));
     this.#showDraw(tokens, chosen, draw);
   }

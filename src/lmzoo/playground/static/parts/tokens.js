@@ -7,6 +7,9 @@ import { el } from "../dom.js";
  * @typedef {{id: number, text: string, hex: boolean}} ShownToken
  */
 
+/** The start of a document, which a model reads before the first token. */
+export const START = { id: 0, text: "start", hex: false, start: -1, end: 0 };
+
 const SIGNS = /([␣⏎⇥∅]|\\x[0-9a-f]{2}|[␀-␡])/;
 
 /**

@@ -30,6 +30,14 @@ export function percent(prob) {
 }
 
 /**
+ * Returns a share as a whole percentage.
+ * @param {number} share
+ */
+export function wholePercent(share) {
+  return `${(100 * share).toFixed(0)} %`;
+}
+
+/**
  * Returns the surprisal of a probability in bits.
  * @param {number} prob
  */
@@ -61,4 +69,14 @@ export function inUnit(token, unit) {
  */
 export function axisEnd(largest) {
   return [0.05, 0.1, 0.2, 0.4, 0.6, 0.8].find((end) => end >= largest) ?? 1;
+}
+
+/**
+ * Returns a time in whole seconds, minutes or hours.
+ * @param {number} seconds
+ */
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
 }

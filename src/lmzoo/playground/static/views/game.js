@@ -2,26 +2,36 @@
 
 import { request } from "../api.js";
 import { announce, el } from "../dom.js";
+import { bar } from "../parts/bars.js";
+import { barChart } from "../parts/charts.js";
 import { requestSnippets } from "../parts/copy.js";
-import { csv, download } from "../parts/export.js";
-import { listModels } from "../parts/models.js";
-import { StateElement, read, readNumber, write } from "../state.js";
+import { saveButtons } from "../parts/export.js";
+import { usableModels } from "../parts/models.js";
+import { StateElement, read, readWhole, write } from "../state.js";
 
 /** @typedef {import("../parts/models.js").ListedModel} ListedModel */
 
 const LETTERS = [..."abcdefghijklmnopqrstuvwxyz "];
+const LARGEST = 2 ** 31 - 1; // seed and number of a passage
+const LEAST_RANGE = 5; // bits at the end of the axis, unless a model needs more
+
+/** @typedef {{tries: number, shown: boolean}} Guess the letters that were tried, and whether the page then showed the letter */
 
 /**
  * Returns Shannon's bounds of the entropy in bits per character (1951, equation 17), from the number of guesses that
  * each character took. If q_i is the share of characters that took i guesses, then
  * sum_i i (q_i - q_{i+1}) log2 i <= entropy <= -sum_i q_i log2 q_i. With few characters the first sum can exceed the
- * second one, which is then returned for both.
- * @param {number[]} guesses
+ * second one, which is then returned for both. A character that the page showed counts as if the letters that were
+ * left had been guessed in random order.
+ * @param {Guess[]} guesses
  * @returns {{low: number, high: number}}
  */
 export function shannonBounds(guesses) {
   const counts = new Array(LETTERS.length + 2).fill(0);
-  for (const n of guesses) counts[n] += 1 / guesses.length;
+  for (const { tries, shown } of guesses) {
+    const [first, last] = shown ? [tries + 1, LETTERS.length] : [tries, tries];
+    for (let n = first; n <= last; n++) counts[n] += 1 / (last - first + 1) / guesses.length;
+  }
   let [low, high] = [0, 0];
   for (let i = 1; i <= LETTERS.length; i++) {
     low += i * (counts[i] - counts[i + 1]) * Math.log2(i);
@@ -31,7 +41,7 @@ export function shannonBounds(guesses) {
 }
 
 class Game extends StateElement {
-  /** @type {number[]} numbers of guesses of all letters that were found */
+  /** @type {Guess[]} one for each letter that is known */
   guesses = [];
   /** @type {Map<string, {bits: number, letters: number, refused: boolean}>} scores of the models on all finished passages */
   totals = new Map();
@@ -74,12 +84,11 @@ class Game extends StateElement {
       el("details", {}, el("summary", {}, "In class"),
         el("p", {}, "All who open the address of this page get the same passages. At the end, each saves the scores and sends the file to the teacher."),
         el("div", { class: "row" }, el("label", { class: "field" }, el("span", {}, "Your name"), name), el("label", { class: "field" }, el("span", {}, "Seed of the passages"), seed),
-          el("button", { type: "button", onclick: () => this.#save() }, "Save scores (CSV)"), copy)));
+          saveButtons("shannon", { table: () => this.#table(), chart: () => this.#chart() }), copy)));
   }
 
   #asked() {
-    const whole = (/** @type {string} */ name) => Math.min(Math.max(Math.round(readNumber(name, 0)), 0), 2 ** 31 - 1);
-    return { seed: whole("seed"), number: whole("passage") };
+    return { seed: readWhole("seed", 0, LARGEST), number: readWhole("passage", 0, LARGEST) };
   }
 
   update() {
@@ -118,10 +127,10 @@ class Game extends StateElement {
    * @param {{seed: number, number: number}} asked
    */
   #score(asked) {
-    this.scores = listModels().then(async (models) => {
+    this.scores = usableModels().then(async (models) => {
       /** @type {[ListedModel, number | null][]} */
       const found = [];
-      for (const model of models.filter((one) => !one.error)) {
+      for (const model of models) {
         found.push([model, (await request("/playground/game/score", { ...asked, model: model.name })).bits]);
         if (JSON.stringify(asked) !== this.shown) return [];
       }
@@ -140,8 +149,9 @@ class Game extends StateElement {
     this.nextButton.hidden = !this.finished;
     this.giveUp.hidden = this.finished;
     this.keys.hidden = this.finished;
-    for (const key of this.keys.children) key.classList.toggle("tried", this.tried.has(key.getAttribute("data-letter") ?? ""));
-    for (const key of this.keys.children) key.setAttribute("aria-pressed", String(this.tried.has(key.getAttribute("data-letter") ?? "")));
+    for (const key of this.keys.children) {
+      key.setAttribute("aria-pressed", String(this.tried.has(key.getAttribute("data-letter") ?? "")));
+    }
   }
 
   #type() {
@@ -161,22 +171,24 @@ class Game extends StateElement {
       this.#draw();
       return;
     }
-    this.#found(this.tried.size, `Right: ${name}, after ${this.tried.size} ${this.tried.size === 1 ? "guess" : "guesses"}.`);
+    const guesses = this.tried.size === 1 ? "guess" : "guesses";
+    this.#found({ tries: this.tried.size, shown: false }, `Right: ${name}, after ${this.tried.size} ${guesses}.`);
   }
 
-  /** Shows the letter, which counts as if all letters had been guessed. */
+  /** Shows the letter. */
   #show() {
     if (!this.passage || this.finished) return;
     const letter = this.passage.letters[this.place];
-    this.#found(LETTERS.length, `It was ${letter === " " ? "the space" : letter}.`);
+    this.#found({ tries: this.tried.size, shown: true }, `It was ${letter === " " ? "the space" : letter}.`);
   }
 
   /**
-   * @param {number} n
+   * Goes on to the next letter.
+   * @param {Guess} guess
    * @param {string} message
    */
-  #found(n, message) {
-    this.guesses.push(n);
+  #found(guess, message) {
+    this.guesses.push(guess);
     this.place += 1;
     this.tried.clear();
     if (this.finished) this.#finish();
@@ -208,51 +220,64 @@ class Game extends StateElement {
     this.field.focus();
   }
 
+  /** Returns the bits per character of the reader, from `low` to `high`, and of the models; the best come first. */
+  #figures() {
+    const figures = [...this.totals].filter(([, total]) => total.letters)
+      .map(([name, { bits, letters }]) => ({ name, low: bits / letters, high: bits / letters, you: false, letters }));
+    figures.push({ name: read("player", "") || "you", ...shannonBounds(this.guesses), you: true, letters: this.guesses.length });
+    return figures.sort((one, other) => one.high - other.high);
+  }
+
   #results() {
     if (!this.guesses.length) {
       this.results.replaceChildren();
       return;
     }
-    const { low, high } = shannonBounds(this.guesses);
-    const first = this.guesses.filter((n) => n === 1).length;
-    const rows = [...this.totals].filter(([, total]) => total.letters).map(([name, total]) => ({ name, low: 0, high: total.bits / total.letters, you: false }));
-    rows.push({ name: this.player.value || "you", low, high, you: true });
-    rows.sort((one, other) => one.high - other.high);
-    const largest = Math.max(...rows.map((row) => row.high), 5);
-    const bars = rows.map((row) => {
-      const bar = el("span", { class: "fill", "aria-hidden": "true" });
-      bar.style.width = `${100 * (row.high - row.low) / largest}%`;
-      bar.style.marginLeft = `${100 * row.low / largest}%`;
-      return el("li", { class: row.you ? "you" : null }, el("span", { class: "who" }, row.name), el("span", { class: "track" }, bar),
-        el("span", { class: "number" }, row.you ? `${low.toFixed(2)} to ${high.toFixed(2)}` : row.high.toFixed(2)));
-    });
+    const first = this.guesses.filter(({ tries, shown }) => tries === 1 && !shown).length;
+    const figures = this.#figures();
+    const end = axis(figures);
+    const bars = figures.map(({ name, low, high, you }) => el("li", { class: you ? "you" : null }, el("span", { class: "who" }, name),
+      you ? bar((high - low) / end, low / end) : bar(high / end), el("span", { class: "number" }, range(low, high))));
     const refused = [...this.totals].filter(([, total]) => total.refused).map(([name]) => name);
+    const notes = [
+      this.totals.size ? "You: Shannon's lower and upper bounds from your numbers of guesses. Models: the surprisal of the same passages, "
+        + "divided by their characters; for tokens longer than a letter this sum is the fair figure."
+        : "The figures of the models follow at the end of the passage.",
+      refused.length ? `Without a figure, because their tokens do not keep all letters: ${refused.join(", ")}.` : "",
+      this.guesses.length < 100 ? "The bounds need about 100 letters to settle." : ""];
     this.results.replaceChildren(el("h3", {}, "Bits per character"),
       el("p", {}, `${this.guesses.length} letters, ${Math.round(100 * first / this.guesses.length)} % right at the first guess.`),
-      el("ol", { class: "bars plain" }, ...bars),
-      el("p", { class: "note" }, this.totals.size ? "You: Shannon's lower and upper bounds from your numbers of guesses. Models: the surprisal of the same passages, divided by their " +
-        "characters; for tokens longer than a letter this sum is the fair figure." : "The figures of the models follow at the end of the passage."),
-      refused.length ? el("p", { class: "note" }, `Without a figure, because their tokens do not keep all letters: ${refused.join(", ")}.`) : "",
-      this.guesses.length < 100 ? el("p", { class: "note" }, "The bounds need about 100 letters to settle.") : "");
+      el("ol", { class: "bars plain" }, ...bars), ...notes.filter((note) => note).map((note) => el("p", { class: "note" }, note)));
   }
 
-  #save() {
-    if (!this.guesses.length) {
-      announce("There is nothing to save yet: guess a letter first.");
-      return;
-    }
-    const { low, high } = shannonBounds(this.guesses);
-    const player = this.player.value;
+  #table() {
     const { seed } = this.#asked();
-    /** @type {(string | number | null)[][]} */
-    const rows = [["player", "seed", "passages", "letters", "bits_per_character_low", "bits_per_character_high", "guesses"],
-      [player || "you", seed, this.nFinished, this.guesses.length, low.toFixed(4), high.toFixed(4), this.guesses.join(" ")]];
-    for (const [name, total] of this.totals) {
-      const bits = total.letters ? (total.bits / total.letters).toFixed(4) : null;
-      rows.push([name, seed, this.nFinished, total.letters, bits, bits, null]);
-    }
-    download("shannon.csv", csv(rows), "text/csv");
+    return [["player", "seed", "passages", "letters", "bits_per_character_low", "bits_per_character_high", "guesses"],
+      ...this.#figures().map(({ name, low, high, you, letters }) => [name, seed, this.nFinished, letters, low.toFixed(4),
+        high.toFixed(4), you ? this.guesses.map(({ tries, shown }) => shown ? `>${tries}` : tries).join(" ") : null])];
   }
+
+  #chart() {
+    const figures = this.#figures();
+    return barChart("Bits per character", [{ title: "", rows: figures.map(({ name, low, high }) =>
+      ({ label: name, text: range(low, high), share: low / axis(figures), before: high / axis(figures) })) }]);
+  }
+}
+
+/**
+ * Returns the bits at the end of the axis of the results.
+ * @param {{high: number}[]} figures
+ */
+function axis(figures) {
+  return Math.max(...figures.map(({ high }) => high), LEAST_RANGE);
+}
+
+/**
+ * @param {number} low
+ * @param {number} high
+ */
+function range(low, high) {
+  return low === high ? high.toFixed(2) : `${low.toFixed(2)} to ${high.toFixed(2)}`;
 }
 
 customElements.define("lmzoo-game", Game);

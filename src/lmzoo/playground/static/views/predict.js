@@ -1,17 +1,18 @@
 // The view Predict: one prompt, and the next-token predictions of all models, in the order of their eras.
 
 import { newest, request } from "../api.js";
-import { announce, el } from "../dom.js";
+import { announce, el, setChildren } from "../dom.js";
 import { extend, readOwn } from "../parts/branches.js";
 import { Card } from "../parts/card.js";
-import { choice, readPrompt, settings } from "../parts/controls.js";
+import { barChart } from "../parts/charts.js";
+import "../parts/choice.js";
+import { choice, promptField, readPrompt, settings } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
 import { readDecoding, readSeed } from "../parts/decoding.js";
-import { csv, download } from "../parts/export.js";
+import { saveButtons } from "../parts/export.js";
 import { moveInColumns } from "../parts/focus.js";
 import { chosenModels } from "../parts/models.js";
-import { barsAsSvg } from "../parts/svg.js";
-import { axisEnd } from "../parts/units.js";
+import { axisEnd, inUnit } from "../parts/units.js";
 import { StateElement, read } from "../state.js";
 
 /** @typedef {import("../parts/units.js").PredictedToken} PredictedToken */
@@ -39,7 +40,7 @@ class Predict extends StateElement {
       onfocusin: (/** @type {Event} */ event) => this.#link(event) });
     this.append(
       el("section", { class: "tools", "aria-label": "Prompt and settings" },
-        el("lmzoo-prompt"),
+        promptField(),
         el("div", { class: "bar" }, el("lmzoo-models"), el("lmzoo-branches"), settings(
           choice("A click adds", "to", [["all", "to the prompt"], ["one", "to one model"]]),
           choice("Order", "sort", [["era", "by era"], ["certainty", "by certainty"]]),
@@ -48,28 +49,28 @@ class Predict extends StateElement {
       this.grid,
       el("p", { class: "note" }, "Arrow keys go from token to token and from model to model; Enter adds the token."),
       el("p", { class: "row" }, copy,
-        el("button", { type: "button", onclick: () => this.#saveCsv() }, "Save as CSV"),
-        el("button", { type: "button", onclick: () => download("predictions.svg",
-          barsAsSvg(this.#sorted(), this.cards, readPrompt()), "image/svg+xml") }, "Save as SVG")));
+        saveButtons("predictions", { table: () => this.#table(), chart: () => this.#chart() })));
   }
 
   async update() {
     const models = await chosenModels();
+    if (!models.length) return;
+    for (const model of models) if (!this.cards.has(model.name)) this.cards.set(model.name, new Card(model));
     this.body = {
       prompt: readPrompt(), models: models.map((model) => model.name), own: readOwn(), decoding: readDecoding(),
       seed: readSeed(), k: 10, n_context: 24,
     };
-    for (const model of models) if (!this.cards.has(model.name)) this.cards.set(model.name, new Card(model));
     const asked = JSON.stringify(this.body);
     if (asked === this.asked) return this.#show();
     this.asked = asked;
     try {
       const answer = await this.ask();
-      if (answer) this.predictions = answer;
-      if (answer) this.#show();
+      if (!answer) return;
+      this.predictions = answer;
+      this.#show();
     } catch (error) {
       this.asked = "";
-      announce(String(/** @type {Error} */ (error).message));
+      throw error;
     }
   }
 
@@ -85,14 +86,7 @@ class Predict extends StateElement {
     const largest = Math.max(...predictions.flatMap(({ tokens }) => tokens.map(({ prob, final }) => Math.max(prob, final))));
     const shown = { axis: axisEnd(largest), unit: read("unit", "probability") };
     for (const prediction of predictions) this.cards.get(prediction.name)?.show(prediction, shown);
-    const elements = predictions.map(({ name }) => this.cards.get(name)?.element);
-    const changed = elements.length !== this.grid.childElementCount
-      || elements.some((element, index) => this.grid.children[index] !== element);
-    if (!changed) return;
-    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-    const inside = this.grid.contains(focused);
-    this.grid.replaceChildren(...elements);
-    if (inside) focused?.focus();
+    setChildren(this.grid, predictions.flatMap(({ name }) => this.cards.get(name)?.element ?? []));
   }
 
   /**
@@ -137,12 +131,23 @@ class Predict extends StateElement {
     for (const card of this.cards.values()) card.link(key);
   }
 
-  #saveCsv() {
+  #table() {
     const head = ["model", "year", "rank", "id", "token", "probability", "after decoding", "cut by", "n-gram order"];
     const rows = this.#sorted().flatMap(({ name, tokens }) => tokens.map((token) => [name,
       this.cards.get(name)?.model.year ?? null, token.rank, token.id, token.text, token.prob, token.final, token.cut_by,
       token.order]));
-    download("predictions.csv", csv([head, ...rows]), "text/csv");
+    return [head, ...rows];
+  }
+
+  #chart() {
+    const shown = this.#sorted().filter(({ error }) => !error);
+    const largest = Math.max(...shown.flatMap(({ tokens }) => tokens.map(({ prob, final }) => Math.max(prob, final))));
+    return barChart(readPrompt(), shown.map(({ name, tokens, entropy }) => {
+      const model = this.cards.get(name)?.model;
+      return { title: `${model?.year ?? ""} ${model?.title ?? name}, ${entropy.toFixed(2)} bits`,
+        rows: tokens.map((token) => ({ label: token.text, text: inUnit(token, read("unit", "probability")),
+          share: token.final / largest, before: token.prob / largest })) };
+    }));
   }
 }
 

@@ -1,15 +1,18 @@
 // The view Slide: generation token by token, with all stages from the logits to the draw, for a few models.
 
 import { newest, request } from "../api.js";
-import { announce, el } from "../dom.js";
+import { announce, el, setChildren } from "../dom.js";
 import { extend, readOwn } from "../parts/branches.js";
-import { readPrompt, settings } from "../parts/controls.js";
+import { barChart } from "../parts/charts.js";
+import "../parts/choice.js";
+import { promptField, readPrompt, settings } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
 import { readDecoding, readSeed } from "../parts/decoding.js";
-import { csv, download } from "../parts/export.js";
+import { saveButtons } from "../parts/export.js";
 import { moveInColumns } from "../parts/focus.js";
 import { chosenModels } from "../parts/models.js";
 import { SlideCard } from "../parts/slide_card.js";
+import { percent } from "../parts/units.js";
 import { StateElement } from "../state.js";
 
 /** @typedef {import("../parts/units.js").PredictedToken} PredictedToken */
@@ -41,7 +44,7 @@ class Slide extends StateElement {
     this.playButton = el("button", { type: "button", onclick: () => this.playing ? this.#pause() : this.#play() }, "Play");
     this.append(
       el("section", { class: "tools", "aria-label": "Prompt and settings" },
-        el("lmzoo-prompt"),
+        promptField(),
         el("div", { class: "bar" },
           el("span", { class: "row" },
             el("button", { type: "button", class: "main", onclick: () => { this.#pause(); this.#step(true); } }, "Step"),
@@ -50,7 +53,8 @@ class Slide extends StateElement {
           el("lmzoo-branches"), el("lmzoo-models", { param: "columns", limit: 3 }), settings(el("lmzoo-decoding")))),
       this.grid,
       el("p", { class: "note" }, "A click or Enter on a token takes it instead of the drawn one. Arrow keys go from token to token."),
-      el("p", { class: "row" }, copy, el("button", { type: "button", onclick: () => this.#saveCsv() }, "Save as CSV")));
+      el("p", { class: "row" }, copy,
+        saveButtons("stages", { table: () => this.#table(), chart: () => this.#chart() })));
   }
 
   disconnectedCallback() {
@@ -60,13 +64,13 @@ class Slide extends StateElement {
 
   async update() {
     const models = await chosenModels("columns", 3);
-    const own = readOwn();
+    if (!models.length) return;
+    for (const model of models) if (!this.cards.has(model.name)) this.cards.set(model.name, new SlideCard(model));
     const names = models.map((model) => model.name);
     this.body = {
       prompt: readPrompt(), models: names, decoding: readDecoding(), seed: readSeed(), k: 10, n_context: 120,
-      own: Object.fromEntries(Object.entries(own).filter(([name]) => names.includes(name))),
+      own: Object.fromEntries(Object.entries(readOwn()).filter(([name]) => names.includes(name))),
     };
-    for (const model of models) if (!this.cards.has(model.name)) this.cards.set(model.name, new SlideCard(model));
     const asked = JSON.stringify(this.body);
     if (asked === this.asked) return;
     this.asked = asked;
@@ -76,7 +80,7 @@ class Slide extends StateElement {
     } catch (error) {
       this.asked = "";
       this.#pause();
-      announce(/** @type {Error} */ (error).message);
+      throw error;
     }
   }
 
@@ -91,10 +95,7 @@ class Slide extends StateElement {
     for (const prediction of predictions) {
       this.cards.get(prediction.name)?.show(prediction, own[prediction.name]?.at(-1) === END);
     }
-    const elements = predictions.map(({ name }) => this.cards.get(name)?.element);
-    const changed = elements.length !== this.grid.childElementCount
-      || elements.some((element, index) => this.grid.children[index] !== element);
-    if (changed) this.grid.replaceChildren(...elements);
+    setChildren(this.grid, predictions.flatMap(({ name }) => this.cards.get(name)?.element ?? []));
   }
 
   /**
@@ -154,13 +155,21 @@ class Slide extends StateElement {
     }
   }
 
-  #saveCsv() {
+  #table() {
     const head = ["model", "rank", "id", "token", "logit", "after temperature", "softmax", "after cuts", "cut by",
       "interval start", "interval end", "random number", "drawn"];
     const rows = this.predictions.flatMap(({ name, tokens, draw, drawn }) => tokens.map((token) => [name, token.rank,
       token.id, token.text, token.log_prob, token.scaled, token.tempered, token.final, token.cut_by, ...token.interval,
       draw, token.id === drawn ? 1 : 0]));
-    download("stages.csv", csv([head, ...rows]), "text/csv");
+    return [head, ...rows];
+  }
+
+  #chart() {
+    return barChart(readPrompt(), this.predictions.filter(({ error }) => !error).map(({ name, tokens, draw }) => {
+      const largest = Math.max(...tokens.map(({ tempered, final }) => Math.max(tempered, final)));
+      return { title: `${name}, random number ${draw.toFixed(4)}`, rows: tokens.map((token) => ({ label: token.text,
+        text: percent(token.final), share: token.final / largest, before: token.tempered / largest })) };
+    }));
   }
 }
 

@@ -2,20 +2,22 @@
 
 import { newest, request } from "../api.js";
 import { announce, el } from "../dom.js";
+import { bar } from "../parts/bars.js";
 import { slicer } from "../parts/characters.js";
-import { chosenModel, modelChoice } from "../parts/choice.js";
-import { choice } from "../parts/controls.js";
+import { modelChoice } from "../parts/choice.js";
+import { choice, stateLink, textField } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
-import { csv, download } from "../parts/export.js";
-import { listModels } from "../parts/models.js";
+import { saveButtons } from "../parts/export.js";
+import { ModelBars } from "../parts/model_bars.js";
+import { chosenModel, usableModels } from "../parts/models.js";
+import { SCALES, levelOf, scores, segmentsOf, sum } from "../parts/scores.js";
 import { tokenNodes, visible } from "../parts/tokens.js";
-import { StateElement, addressOf, read, write } from "../state.js";
+import { percent } from "../parts/units.js";
+import { StateElement, read } from "../state.js";
 
 /**
- * @typedef {{starts: number[], ends: number[], surprisals: number[], ranks: number[], entropies: number[],
- *   n_tokens: number, vocab_size: number, lossless: boolean}} Scores
- * @typedef {{start: number, end: number, first: number, last: number, other: [number, number] | null, value: number}}
- *   Segment a part of the text: its characters, its tokens under the model and, with a second model, under that
+ * @typedef {import("../parts/scores.js").Scores} Scores
+ * @typedef {import("../parts/scores.js").Segment} Segment
  */
 
 const DEFAULT_TEXT = "In the beginning God created the heaven and the earth. " +
@@ -23,41 +25,6 @@ const DEFAULT_TEXT = "In the beginning God created the heaven and the earth. " +
   "And the spaceship of the astronauts landed upon the face of the moon.";
 const FAMILIES = ["transformer", "gpt2", "transformer-2017", "lstm", "ngram"];
 const CHUNK = 250; // tokens that are shown at a time, so that the page stays responsive
-
-/**
- * Upper bounds of the levels of colour for each quantity, with their names.
- * @type {Record<string, {unit: string, bounds: number[], names: string[]}>}
- */
-const SCALES = {
-  bits: { unit: "bits", bounds: [1, 2, 4, 6, 9, 13], names: ["up to 1 bit", "2", "4", "6", "9", "13", "more"] },
-  rank: { unit: "rank", bounds: [1, 10, 100, 1000], names: ["first guess", "top 10", "top 100", "top 1,000", "beyond"] },
-  entropy: { unit: "bits", bounds: [1, 2, 4, 6, 8, 10], names: ["sure: up to 1 bit", "2", "4", "6", "8", "10", "unsure: more"] },
-  difference: { unit: "bits", bounds: [-6, -3, -1, 1, 3, 6], names: [
-    "this model better by 6 bits", "3", "1", "alike", "1", "3", "the other better by 6 bits"] },
-};
-
-/** @type {Map<string, Promise<Scores>>} */
-const known = new Map();
-
-/**
- * Returns the scores of a text under a model; the last ones are remembered.
- * @param {string} model
- * @param {string} text
- */
-function scores(model, text) {
-  const key = JSON.stringify([model, text]);
-  let found = known.get(key);
-  if (!found) {
-    found = request("/playground/surprise", { model, text });
-    found.catch(() => known.delete(key));
-    known.set(key, found);
-    if (known.size > 100) known.delete(/** @type {string} */ (known.keys().next().value));
-  }
-  return found;
-}
-
-/** @param {number[]} values */
-const sum = (values) => values.reduce((total, value) => total + value, 0);
 
 class Surprise extends StateElement {
   text = "";
@@ -71,13 +38,12 @@ class Surprise extends StateElement {
   /** @type {Segment[]} */
   segments = [];
   refresh = newest((signal) => this.#read(signal), 80);
+  models = new ModelBars();
   active = 0;
   shown = "";
   drawing = 0;
 
   build() {
-    const type = () => write({ text: this.field.value });
-    this.field = el("textarea", { rows: 4, maxlength: 20000, spellcheck: "false", oninput: type });
     const copy = el("lmzoo-copy");
     copy.snippets = () => requestSnippets("/playground/surprise", { model: this.model, text: this.text });
     this.legend = el("ul", { class: "legend", "aria-label": "Meaning of the colours" });
@@ -86,41 +52,40 @@ class Surprise extends StateElement {
       onclick: (/** @type {Event} */ event) => this.#click(event), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
     });
     this.details = el("section", { class: "details", "aria-label": "The chosen token" });
-    this.eras = el("section", { class: "eras", "aria-label": "All models on this text" });
     this.note = el("p", { class: "note" });
     this.problem = el("p", { class: "error", hidden: true });
     this.append(
       el("h2", { class: "hidden" }, "Surprise"),
-      el("label", { class: "prompt" }, el("span", {}, "Text"), this.field),
+      textField("Text", "text", DEFAULT_TEXT, { rows: 4 }),
       el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Difference to", "other", []),
-        choice("Colour by", "colour", [["bits", "Surprisal"], ["rank", "Rank"], ["entropy", "Entropy"]]), copy,
-        el("button", { type: "button", "aria-label": "Save as CSV", onclick: () => this.#save(",") }, "CSV"),
-        el("button", { type: "button", "aria-label": "Save as TSV", onclick: () => this.#save("\t") }, "TSV")),
+        choice("Colour by", "colour", [["bits", "Surprisal"], ["rank", "Rank"], ["entropy", "Entropy"]])),
       this.problem, this.legend,
-      el("div", { class: "beside" }, el("div", {}, this.heat, this.note), this.details), this.eras);
+      el("div", { class: "beside" }, el("div", {}, this.heat, this.note,
+        el("p", { class: "row" }, copy, saveButtons("surprisal", { table: () => this.#table(), tabs: true }))), this.details),
+      this.models.element);
   }
 
-  update() {
+  async update() {
     this.text = read("text", DEFAULT_TEXT);
-    if (this.field.value !== this.text) this.field.value = this.text;
-    const state = JSON.stringify([this.text, read("model", ""), read("other", ""), read("colour", "bits")]);
-    if (state === this.shown) return;
+    const models = await usableModels();
+    const state = JSON.stringify([this.text, read("model", ""), read("other", ""), read("colour", "bits"), models.length]);
+    if (state === this.shown || !models.length) return;
     this.shown = state;
-    this.refresh();
+    await this.refresh();
   }
 
   /** @param {AbortSignal} signal */
   async #read(signal) {
     try {
       const [model, other] = await Promise.all([chosenModel("model", FAMILIES), chosenModel("other", [])]);
-      if (!model) throw new Error("The server has no model that can be loaded.");
+      if (!model) return;
       const text = this.text;
       const [found, second] = await Promise.all([scores(model.name, text), other ? scores(other.name, text) : null]);
       if (signal.aborted) return;
       Object.assign(this, { model: model.name, found, second, other: other?.name });
       this.problem.hidden = true;
       await this.#draw();
-      await this.#compareEras();
+      await this.models.show(text, model.name);
     } catch (error) {
       if (signal.aborted) return;
       this.problem.textContent = /** @type {Error} */ (error).message;
@@ -132,7 +97,6 @@ class Surprise extends StateElement {
     const mine = ++this.drawing;
     const { text, found, second } = this;
     const quantity = second ? "difference" : read("colour", "bits");
-    const scale = SCALES[quantity];
     const slice = slicer(text);
     this.segments = segmentsOf(found, second, quantity);
     const length = Math.min(found.ends.at(-1) ?? 0, second?.ends.at(-1) ?? Infinity);
@@ -140,7 +104,7 @@ class Surprise extends StateElement {
     const total = sum(found.surprisals);
     this.note.textContent = `${this.model}: ${found.starts.length.toLocaleString("en")} tokens, ${total.toFixed(1)} bits, ` +
       `${(total / Math.max(length, 1)).toFixed(2)} bits per character.${cut}`;
-    this.legend.replaceChildren(...scale.names.map((name, level) =>
+    this.legend.replaceChildren(...SCALES[quantity].names.map((name, level) =>
       el("li", {}, el("span", { class: `swatch ${quantity} level-${level}`, "aria-hidden": "true" }, " "), name)));
     this.heat.setAttribute("aria-busy", "true");
     this.active = Math.min(this.active, Math.max(this.segments.length - 1, 0));
@@ -150,10 +114,9 @@ class Surprise extends StateElement {
       for (const [offset, segment] of this.segments.slice(start, start + CHUNK).entries()) {
         if (segment.start > end) part.append(slice(end, segment.start));
         end = Math.max(end, segment.end);
-        const level = scale.bounds.filter((bound) => (quantity === "difference" ? segment.value >= bound : segment.value > bound)).length;
         const shown = slice(segment.start, segment.end) || "∅";
         part.append(el("span", {
-          id: `token-${start + offset}`, role: "option", class: `${quantity} level-${level}`, "aria-selected": "false",
+          id: `token-${start + offset}`, role: "option", class: `${quantity} level-${levelOf(quantity, segment.value)}`, "aria-selected": "false",
           "aria-label": shown.trim() ? null : shown.includes("\n") ? "line break" : "space",
         }, shown));
       }
@@ -188,7 +151,7 @@ class Surprise extends StateElement {
     const rows = [];
     for (let index = segment.first; index <= segment.last; index++) {
       const bits = found.surprisals[index];
-      rows.push(["surprisal", `${bits.toFixed(2)} bits (probability ${percent(2 ** -bits)})`],
+      rows.push(["surprisal", `${bits.toFixed(2)} bits`], ["probability", percent(2 ** -bits)],
         ["rank", `${found.ranks[index].toLocaleString("en")} of ${found.vocab_size.toLocaleString("en")}`],
         ["entropy", `${found.entropies[index].toFixed(2)} bits`]);
     }
@@ -215,7 +178,7 @@ class Surprise extends StateElement {
       const largest = answer.likely[0].prob;
       const items = [...answer.likely, ...(answer.token.rank > answer.likely.length ? [answer.token] : [])];
       place.replaceChildren(el("h4", {}, `Expected by ${this.model}`),
-        el("ol", { class: "bars" }, ...items.map((item) => this.#bar(item, before, largest, item.rank === answer.token.rank))),
+        el("ol", { class: "bars" }, ...items.map((item) => this.#alternative(item, before, largest, item.rank === answer.token.rank))),
         el("p", { class: "note" }, "Choose one to go on from it in the view Predict."));
       announce(`${answer.likely.length} alternatives; the most likely one has ${percent(largest)}.`);
     } catch (error) {
@@ -229,18 +192,11 @@ class Surprise extends StateElement {
    * @param {number} largest
    * @param {boolean} observed
    */
-  #bar(item, before, largest, observed) {
-    const bar = el("span", { class: "fill", "aria-hidden": "true" });
-    bar.style.width = `${100 * item.prob / largest}%`;
+  #alternative(item, before, largest, observed) {
     const name = el("span", { class: "token" }, ...tokenNodes(item));
-    const changes = { view: "predict", prompt: before + item.adds, own: null };
-    const go = (/** @type {Event} */ event) => {
-      event.preventDefault();
-      write(changes, { history: true });
-    };
     return el("li", { value: item.rank, class: observed ? "observed" : null },
-      item.adds === null ? name : el("a", { href: addressOf(changes), onclick: go }, name),
-      el("span", { class: "track" }, bar), el("span", { class: "number" }, percent(item.prob)),
+      item.adds === null ? name : stateLink({ view: "predict", prompt: before + item.adds, own: null }, name),
+      bar(item.prob / largest), el("span", { class: "number" }, percent(item.prob)),
       observed ? el("span", { class: "note" }, " in the text") : null);
   }
 
@@ -282,101 +238,20 @@ class Surprise extends StateElement {
     return best;
   }
 
-  async #compareEras() {
-    const { text } = this;
-    const models = (await listModels()).filter((model) => !model.error);
-    const characters = Array.from(text).length;
-    const rows = models.map((model) => {
-      const bar = el("span", { class: "fill", "aria-hidden": "true" });
-      const number = el("span", { class: "number" }, "…");
-      const choose = () => write({ model: model.name }, { history: true });
-      const name = el("button", { type: "button", "aria-pressed": String(model.name === this.model), onclick: choose },
-        model.year === null ? model.name : `${model.year} ${model.name}`);
-      return { model, bar, number, item: el("li", {}, name, el("span", { class: "track" }, bar), number) };
-    });
-    this.eras.replaceChildren(el("h3", {}, "Bits per character of this text"), el("ol", { class: "bars plain" }, ...rows.map((row) => row.item)),
-      el("p", { class: "note" }, "A model whose tokenizer has an unknown word does not account for all characters, so it has no figure."));
-    let largest = 8;
-    for (const { model, bar, number } of characters ? rows : []) {
-      try {
-        const found = await scores(model.name, text);
-        if (text !== this.text) return;
-        if (!found.lossless) number.textContent = "unknown words";
-        else if (found.starts.length < found.n_tokens) number.textContent = "text too long";
-        else {
-          const bits = sum(found.surprisals) / characters;
-          largest = Math.max(largest, bits);
-          bar.style.width = `${100 * bits / largest}%`;
-          number.textContent = bits.toFixed(2);
-        }
-      } catch (error) {
-        number.textContent = /** @type {Error} */ (error).message;
-      }
-    }
-  }
-
-  /** @param {string} separator */
-  #save(separator) {
+  /** Returns the tokens of the text under the model and, if there is one, under the second model. */
+  #table() {
     const slice = slicer(this.text);
-    /** @type {(string | number | null)[][]} */
+    /** @type {import("../parts/export.js").Table} */
     const rows = [["model", "token", "start", "end", "surprisal_bits", "rank", "entropy_bits"]];
-    /** @type {[string, Scores | null][]} */
-    const parts = [[this.model, this.found], [this.other ?? "", this.second]];
-    for (const [name, found] of parts) {
-      if (!found) continue;
-      for (const index of found.starts.keys()) {
-        const [start, end] = [found.starts[index], found.ends[index]];
-        rows.push([name, slice(start, end), start, end, found.surprisals[index], found.ranks[index], found.entropies[index]]);
+    for (const [name, found] of /** @type {[string, Scores | null][]} */ ([[this.model, this.found], [this.other ?? "", this.second]])) {
+      for (const index of found?.starts.keys() ?? []) {
+        const { starts, ends, surprisals, ranks, entropies } = /** @type {Scores} */ (found);
+        const [start, end] = [starts[index], ends[index]];
+        rows.push([name, slice(start, end), start, end, surprisals[index], ranks[index], entropies[index]]);
       }
     }
-    if (separator === ",") download("surprisal.csv", csv(rows), "text/csv");
-    else {
-      const cells = rows.map((row) => row.map((cell) => String(cell).replaceAll("\\", "\\\\").replaceAll("\t", "\\t").replaceAll("\n", "\\n")));
-      download("surprisal.tsv", cells.map((row) => row.join("\t")).join("\n") + "\n", "text/tab-separated-values");
-    }
+    return rows;
   }
-}
-
-/** @param {number} share */
-function percent(share) {
-  return share >= 0.001 ? `${(100 * share).toFixed(1)} %` : `${(100 * share).toPrecision(1)} %`;
-}
-
-/**
- * Divides a text into its tokens. Tokens that share a character form one segment; with a second model, a segment ends
- * where a token ends under both models.
- * @param {Scores} found
- * @param {Scores | null} second
- * @param {string} quantity
- * @returns {Segment[]}
- */
-function segmentsOf(found, second, quantity) {
-  /** @type {Segment[]} */
-  const segments = [];
-  const { starts, ends, surprisals, ranks, entropies } = found;
-  const limit = second ? Math.min(ends.at(-1) ?? 0, second.ends.at(-1) ?? 0) : Infinity;
-  /** @type {Map<number, number>} */
-  const otherStarts = new Map();
-  for (const [index, start] of second?.starts.entries() ?? []) if (!otherStarts.has(start)) otherStarts.set(start, index);
-  for (let index = 0; index < starts.length && starts[index] < limit; index++) {
-    const previous = segments.at(-1);
-    const begins = !previous || (starts[index] >= previous.end && (!second || otherStarts.has(starts[index])));
-    if (begins) segments.push({ start: starts[index], end: ends[index], first: index, last: index, other: null, value: 0 });
-    else Object.assign(previous, { end: Math.max(previous.end, ends[index]), last: index });
-  }
-  for (const [index, segment] of segments.entries()) {
-    const { first, last } = segment;
-    if (second) {
-      const next = segments[index + 1];
-      const from = otherStarts.get(segment.start) ?? 0;
-      const to = next ? (otherStarts.get(next.start) ?? 0) - 1 : second.starts.length - 1;
-      segment.other = [from, to];
-      segment.value = sum(surprisals.slice(first, last + 1)) - sum(second.surprisals.slice(from, to + 1));
-    } else if (quantity === "rank") segment.value = Math.max(...ranks.slice(first, last + 1));
-    else if (quantity === "entropy") segment.value = entropies[first];
-    else segment.value = sum(surprisals.slice(first, last + 1));
-  }
-  return segments;
 }
 
 customElements.define("lmzoo-surprise", Surprise);

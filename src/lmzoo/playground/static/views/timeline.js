@@ -2,8 +2,10 @@
 
 import { request } from "../api.js";
 import { el } from "../dom.js";
-import { listModels } from "../parts/models.js";
-import { addressOf, write } from "../state.js";
+import { stateLink } from "../parts/controls.js";
+import { saveButtons } from "../parts/export.js";
+import { usableModels } from "../parts/models.js";
+import { StateElement } from "../state.js";
 
 /**
  * @typedef {{name: string, title: string, year: number, era: string, people: string, idea: string, sees: string,
@@ -16,19 +18,31 @@ import { addressOf, write } from "../state.js";
 const [FIRST, LAST] = [1910, 2026];
 const DISTANCE = 3; // years between marks on one level, so that they do not touch on a screen 900 pixels wide
 
-class Timeline extends HTMLElement {
-  async connectedCallback() {
-    if (this.firstChild) return;
+class Timeline extends StateElement {
+  /** @type {Map<string, HTMLElement>} places for links to models of the server, by family */
+  links = new Map();
+
+  async build() {
     this.append(el("h2", {}, "A century of language models"));
     try {
-      const [{ eras, families, runs }, models] = await Promise.all([request("/playground/timeline"), listModels()]);
+      const { eras, families, runs } = await request("/playground/timeline");
       families.sort((/** @type {Family} */ one, /** @type {Family} */ other) => one.year - other.year);
-      const served = new Map(models.filter((model) => !model.error).map((model) => [model.species, model.name]));
+      this.links = new Map(families.map((/** @type {Family} */ family) => [family.name, el("p")]));
       this.append(axis(eras, families),
-        ...eras.map((/** @type {Era} */ era, /** @type {number} */ index) => section(era, index, families, served)),
-        results(runs));
+        ...eras.map((/** @type {Era} */ era, /** @type {number} */ index) => section(era, index, families, this.links)),
+        saveButtons("timeline", { table: () => timelineTable(families) }), results(runs));
+      await this.update();
     } catch (error) {
       this.append(el("p", { class: "error" }, /** @type {Error} */ (error).message));
+    }
+  }
+
+  /** Links the families of which the server has a model to its prediction. */
+  async update() {
+    for (const model of this.links.size ? await usableModels() : []) {
+      const place = this.links.get(model.species);
+      if (!place || place.firstChild) continue;
+      place.append(stateLink({ view: "predict", models: model.name }, "See it predict", el("span", { class: "hidden" }, `: ${model.title}`)));
     }
   }
 }
@@ -94,36 +108,39 @@ function show(event, name) {
  * @param {Era} era
  * @param {number} index
  * @param {Family[]} families
- * @param {Map<string, string>} served names of the models of the server by family
+ * @param {Map<string, HTMLElement>} links places for links to models of the server, by family
  */
-function section(era, index, families, served) {
+function section(era, index, families, links) {
   const members = families.filter((family) => family.era === era.name);
   const last = index ? `${era.start} – ${era.end > LAST ? "today" : era.end - 1}` : `before ${era.end}`;
   return el("section", { class: `era era-${index}`, "aria-labelledby": `era-${index}` },
     el("h3", { id: `era-${index}` }, era.name, " ", el("span", { class: "years" }, last)),
-    el("ol", { class: "families" }, ...members.map((family) => card(family, served.get(family.name)))));
+    el("ol", { class: "families" }, ...members.map((family) => card(family, links.get(family.name)))));
 }
 
 /**
  * @param {Family} family
- * @param {string | undefined} model name of a model of this family on the server
+ * @param {HTMLElement | undefined} link
  */
-function card(family, model) {
+function card(family, link) {
   const facts = [["Sees", family.sees], ["What changed", family.changed], ["Limits", family.limits],
     ["Beware", family.beware], ["Paper", family.paper]].filter(([, text]) => text);
   const list = el("dl", {}, ...facts.flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
-  const changes = { view: "predict", models: model ?? null };
-  const go = (/** @type {Event} */ event) => {
-    event.preventDefault();
-    write(changes, { history: true });
-  };
   return el("li", { id: `family-${family.name}` },
     el("p", { class: "when" }, family.year), el("h4", {}, family.title), el("p", { class: "people" }, family.people),
     el("p", {}, family.idea),
     el("details", {}, el("summary", {}, "More", el("span", { class: "hidden" }, ` about ${family.title}`)), list,
       family.bibtex ? el("pre", { tabindex: 0, "aria-label": `BibTeX of ${family.title}` }, family.bibtex) : null),
-    model ? el("p", {}, el("a", { href: addressOf(changes), onclick: go }, "See it predict",
-      el("span", { class: "hidden" }, `: ${family.title}`))) : null);
+    link ?? null);
+}
+
+/**
+ * @param {Family[]} families
+ * @returns {import("../parts/export.js").Table}
+ */
+function timelineTable(families) {
+  return [["name", "year", "title", "era", "people", "idea", "sees", "paper"],
+    ...families.map(({ name, year, title, era, people, idea, sees, paper }) => [name, year, title, era, people, idea, sees, paper])];
 }
 
 /** @param {Run[]} runs */
@@ -144,7 +161,8 @@ function table(table) {
     el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell))));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": table.title },
     el("table", {}, el("caption", {}, table.title), el("thead", {}, head), el("tbody", {}, ...rows)),
-    table.note ? el("p", { class: "note" }, table.note) : null);
+    table.note ? el("p", { class: "note" }, table.note) : null,
+    saveButtons("leaderboard", { table: () => [table.header, ...table.rows] }));
 }
 
 /**

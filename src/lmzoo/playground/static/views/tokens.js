@@ -1,11 +1,12 @@
 // The view Tokens: one text as several tokenizers split it, and the merges of byte-pair encoding step by step.
 
 import { newest, request } from "../api.js";
-import { announce, el } from "../dom.js";
-import { choice } from "../parts/controls.js";
+import { el, setChildren } from "../dom.js";
+import { choice, textField } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
-import { csv, download } from "../parts/export.js";
+import { saveButtons } from "../parts/export.js";
 import { MergeReplay } from "../parts/merges.js";
+import { usableModels } from "../parts/models.js";
 import { tokenNodes } from "../parts/tokens.js";
 import { StateElement, read, write } from "../state.js";
 
@@ -89,49 +90,46 @@ class TokenizerCard {
 class Tokens extends StateElement {
   /** @type {Map<string, TokenizerCard>} */
   cards = new Map();
+  nModels = -1;
 
   build() {
     const copy = el("lmzoo-copy");
-    copy.snippets = () => requestSnippets(PATH, { text: this.#text(), tokenizer: this.#chosen()[0] });
-    this.field = el("textarea", { rows: 2, maxlength: 20000, spellcheck: "false", autocapitalize: "off",
-      oninput: () => write({ text: this.field.value }) });
+    copy.snippets = () => requestSnippets(PATH, { text: read("text", EXAMPLE), tokenizer: this.#chosen()[0] });
     this.boxes = el("div", { class: "boxes" });
     this.count = el("summary", {}, "Tokenizers");
     this.grid = el("div", { class: "cards" });
     this.append(
       el("section", { class: "tools", "aria-label": "Text and settings" },
-        el("label", { class: "prompt" }, el("span", {}, "Text"), this.field),
+        textField("Text", "text", EXAMPLE, { rows: 2 }),
         el("div", { class: "bar" },
           el("details", { class: "menu" }, this.count, el("fieldset", {},
             el("legend", { class: "hidden" }, "Tokenizers"), this.boxes)),
           choice("Show", "show", [["text", "text"], ["both", "text and ids"], ["ids", "ids"]]))),
       this.grid,
-      el("p", { class: "row end" }, copy,
-        el("button", { type: "button", onclick: () => this.#saveCsv() }, "Save as CSV")));
-    request("/playground/tokenizers").then((/** @type {ListedTokenizer[]} */ tokenizers) => {
-      for (const tokenizer of tokenizers) this.cards.set(tokenizer.name, new TokenizerCard(tokenizer));
-      this.boxes.append(...tokenizers.map(({ name, title, origin, kind }) => el("label", {},
-        el("input", { type: "checkbox", value: name, onchange: () => this.#choose() }),
-        `${KINDS[kind]}: ${title} (${origin})`)));
-      this.update();
-    }, (/** @type {Error} */ error) => announce(error.message));
+      el("p", { class: "row" }, copy, saveButtons("tokens", { table: () => this.#table() })));
   }
 
-  update() {
-    const text = this.#text();
-    if (this.field.value !== text) this.field.value = text;
+  async update() {
+    await this.#list();
     const chosen = this.#chosen();
     for (const box of this.boxes.querySelectorAll("input")) box.checked = chosen.includes(box.value);
     this.count.textContent = `Tokenizers: ${chosen.length} of ${this.cards.size}`;
     const cards = chosen.map((name) => /** @type {TokenizerCard} */ (this.cards.get(name)));
-    const changed = cards.length !== this.grid.childElementCount
-      || cards.some(({ element }, index) => this.grid.children[index] !== element);
-    if (changed) this.grid.replaceChildren(...cards.map(({ element }) => element));
-    for (const card of cards) card.update(text, read("show", "text"));
+    setChildren(this.grid, cards.map(({ element }) => element));
+    for (const card of cards) card.update(read("text", EXAMPLE), read("show", "text"));
   }
 
-  #text() {
-    return read("text", EXAMPLE);
+  /** Lists the tokenizers of the server, again if models have been added. */
+  async #list() {
+    const nModels = (await usableModels()).length;
+    if (nModels === this.nModels) return;
+    /** @type {ListedTokenizer[]} */
+    const tokenizers = await request("/playground/tokenizers");
+    this.nModels = nModels;
+    this.cards = new Map(tokenizers.map((one) => [one.name, this.cards.get(one.name) ?? new TokenizerCard(one)]));
+    this.boxes.replaceChildren(...tokenizers.map(({ name, title, origin, kind }) => el("label", {},
+      el("input", { type: "checkbox", value: name, onchange: () => this.#choose() }),
+      `${KINDS[kind]}: ${title} (${origin})`)));
   }
 
   /** Returns the names of the tokenizers in the address; without any, all. */
@@ -145,10 +143,11 @@ class Tokens extends StateElement {
     write({ tokenizers: names.length && names.length < this.cards.size ? names.join(",") : null }, { history: true });
   }
 
-  #saveCsv() {
+  /** Returns the tokens of all shown tokenizers. */
+  #table() {
     const rows = this.#chosen().flatMap((name) => (this.cards.get(name)?.split?.tokens ?? [])
       .map((token, index) => [name, index, token.id, token.text, token.unknown ? 1 : 0]));
-    download("tokens.csv", csv([["tokenizer", "index", "id", "token", "unknown"], ...rows]), "text/csv");
+    return [["tokenizer", "index", "id", "token", "unknown"], ...rows];
   }
 }
 

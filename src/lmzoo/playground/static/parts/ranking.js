@@ -1,0 +1,85 @@
+// Votes on pairs of replies: which one is better?
+
+import { request } from "../api.js";
+import { announce, el } from "../dom.js";
+import { read, write } from "../state.js";
+
+/**
+ * @typedef {{key: string, prompt: {role: string, content: string}[], first: string, second: string}} Comparison
+ * @typedef {{comparison: Comparison | null, n_left: number, n_votes: number}} Session
+ */
+
+/** Actions: name in requests, key, title. */
+const ACTIONS = [["1", "1", "The first is better"], ["2", "2", "The second is better"], ["tie", "t", "Tie"],
+  ["skip", "s", "Skip"], ["undo", "u", "Undo"]];
+
+/** `<lmzoo-ranking>`: asks for the name of the rater, and then shows one comparison after the other. */
+class Ranking extends HTMLElement {
+  /** @type {Session | null} */
+  session = null;
+  busy = false;
+
+  connectedCallback() {
+    if (this.firstChild) return;
+    this.name = el("input", { type: "text", name: "rater", maxlength: 100, required: true, autocomplete: "off", value: read("rater", "") });
+    const start = (/** @type {Event} */ event) => {
+      event.preventDefault();
+      write({ rater: this.name.value.trim() });
+      this.#ask(() => request(`/playground/votes?${new URLSearchParams({ rater: this.name.value })}`));
+    };
+    this.form = el("form", { class: "row", onsubmit: start }, el("label", { class: "field" }, el("span", {}, "Your name"), this.name), el("button", { class: "main" }, "Start to vote"));
+    this.problem = el("p", { class: "error", hidden: true });
+    this.ballot = el("div", { class: "ballot", tabindex: -1, role: "group", "aria-label": "Vote", hidden: true,
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
+    this.append(el("p", {}, "Two replies to one prompt, in random order; you do not see which model wrote which. Votes are saved at once, in the file that lmzoo align learns from."),
+      this.form, this.problem, this.ballot);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const action = ACTIONS.find(([, key]) => key === event.key.toLowerCase());
+    if (!action) return;
+    event.preventDefault();
+    this.#act(action[0]);
+  }
+
+  /** @param {string} action */
+  #act(action) {
+    if (this.busy || !this.session) return;
+    if (!this.session.comparison && action !== "undo") return;
+    this.#ask(() => request("/playground/votes", { rater: this.name.value, action, key: this.session?.comparison?.key ?? "" }));
+  }
+
+  /** @param {() => Promise<Session>} ask */
+  async #ask(ask) {
+    this.busy = true;
+    try {
+      this.session = await ask();
+      this.problem.hidden = true;
+      this.#draw(this.session);
+    } catch (error) {
+      this.problem.textContent = /** @type {Error} */ (error).message;
+      this.problem.hidden = false;
+    }
+    this.busy = false;
+  }
+
+  /** @param {Session} session */
+  #draw({ comparison, n_left, n_votes }) {
+    const buttons = ACTIONS.map(([action, key, title]) => el("button", { type: "button", "aria-keyshortcuts": key, onclick: () => this.#act(action),
+      disabled: action === "undo" ? n_votes === 0 : !comparison }, title, " ", el("kbd", {}, key)));
+    const parts = [];
+    if (comparison) {
+      parts.push(el("div", { class: "conversation" }, ...comparison.prompt.map((message) => el("p", {}, el("strong", {}, `${message.role}: `), message.content))),
+        el("div", { class: "columns" }, ...[comparison.first, comparison.second].map((reply, index) =>
+          el("section", { class: "panel-card" }, el("h3", {}, `Reply ${index + 1}`), el("p", { class: "answer" }, reply || "(an empty reply)")))));
+    } else parts.push(el("p", { class: "lead" }, "Thank you: there are no more replies to compare."));
+    this.ballot.replaceChildren(...parts, el("div", { class: "row" }, ...buttons), el("p", { class: "note" }, `Left: ${n_left}. Votes by you in this session: ${n_votes}.`));
+    this.ballot.hidden = false;
+    this.ballot.focus({ preventScroll: true });
+    announce(comparison ? `Left: ${n_left}.` : "There are no more comparisons.");
+  }
+}
+
+customElements.define("lmzoo-ranking", Ranking);
