@@ -24,7 +24,8 @@ class Commands(SphinxDirective):
 
 
 def _with_examples(text: str) -> str:
-    """Returns the help with its examples as literal blocks."""
+    """Returns the help with its examples as literal blocks, and with the asterisks of file names as they are."""
+    text = re.sub(r"(?<![*])[*](?![*])", r"\\*", text)
     return re.sub(
         r"(?:^Example: .*\n)+",
         lambda match: "::\n\n" + re.sub(r"^Example: ", "    ", match[0], flags=re.M) + "\n",
