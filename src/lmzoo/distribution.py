@@ -176,15 +176,15 @@ def peak_of(log_probs: NDArray[np.floating]) -> float:
 
 def most_likely(log_probs: NDArray[np.floating], k: int) -> NDArray[np.intp]:
     """Returns the ids of the `k` most likely tokens, most likely first; equally likely tokens are ordered by id."""
-    if k == 1:
-        return np.array([log_probs.argmax()])
+    if k < 2:
+        return np.array([log_probs.argmax()])[:k]
     candidates, n_groups = np.arange(len(log_probs)), len(log_probs) // _GROUP
-    if 0 < k <= n_groups:
+    if k <= n_groups:
         # k groups of tokens have one that is as likely as the bound or more so, and so have the k most likely tokens.
         best_of_group = log_probs[: _GROUP * n_groups].reshape(_GROUP, n_groups).max(0)
         bound = np.partition(best_of_group, -k)[-k]
         candidates = np.flatnonzero(log_probs >= bound)
-    return candidates[np.argsort(-log_probs[candidates], kind="stable")][: max(k, 0)]
+    return candidates[np.argsort(-log_probs[candidates], kind="stable")][:k]
 
 
 def nucleus(log_probs: NDArray[np.floating], p: float) -> NDArray[np.intp]:

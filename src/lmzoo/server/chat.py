@@ -11,9 +11,9 @@ from lmzoo.chat.conversation import Message, check_conversation
 from lmzoo.chat.session import chat_model
 from lmzoo.predictor import Predictor
 from lmzoo.server.answering import Answer, respond
-from lmzoo.server.batching import RunningText, Worker
+from lmzoo.server.batching import Worker
 from lmzoo.server.errors import ApiError
-from lmzoo.server.generating import Delta, Outputs, TextWriter, bias_of, check_bounds, decoding_of, generators
+from lmzoo.server.generating import Delta, Outputs, check_bounds, continuations
 from lmzoo.server.prompts import check_size
 from lmzoo.server.schemas import (
     ChatChoice,
@@ -66,27 +66,18 @@ def _start(
                 code="context_length_exceeded",
             )
         max_tokens = min(max_tokens, size - len(ids))
-    bias, decoding = bias_of(body, predictor.model.vocab_size), decoding_of(body)
-    read_prompt = cache(lambda: chat.state_after(ids))  # once for all replies
-    texts: list[RunningText] = []
-    for index, rng in enumerate(generators(body.seed, body.n)):
-        if not max_tokens:
-            outputs.put(Delta(index, "", None, "length"))
-            continue
-        writer = TextWriter(
-            index,
-            outputs,
-            chat.decoder(),
-            stop=body.stop,
-            end_ids=chat.end_ids,
-            max_tokens=max_tokens,
-            k=body.top_logprobs if body.logprobs else None,
-        )
-        texts.append(
-            RunningText(
-                ids, rng, decoding, writer.add_token, outputs.put, outputs.is_closed, read_prompt, bias=bias
-            )
-        )  # fmt: skip
+    texts = continuations(
+        body,
+        outputs,
+        ids,
+        chat.decoder,
+        first_choice=0,
+        vocab_size=predictor.model.vocab_size,
+        end_ids=chat.end_ids,
+        max_tokens=max_tokens,
+        k=body.top_logprobs if body.logprobs else None,
+        read_prompt=cache(lambda: chat.state_after(ids)),  # once for all replies
+    )
     worker.start(texts)
     return _Replies(body, predictor, outputs, service, worker.name, len(ids), chat.end_ids)
 

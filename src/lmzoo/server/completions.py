@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,8 +11,8 @@ from lmzoo.predictor import Predictor
 from lmzoo.server.answering import Answer, respond
 from lmzoo.server.batching import RunningText, Worker
 from lmzoo.server.errors import ApiError
-from lmzoo.server.generating import Delta, Outputs, TextWriter, bias_of, check_bounds, decoding_of, generators
-from lmzoo.server.prompts import EncodedPrompt, read_prompts
+from lmzoo.server.generating import Delta, Outputs, check_bounds, continuations
+from lmzoo.server.prompts import EncodedPrompt, as_several, read_prompts
 from lmzoo.server.schemas import Choice, Completion, CompletionRequest, Logprobs, Usage
 from lmzoo.server.scoring import ScoredToken, Spelling, score
 from lmzoo.server.service import Service, service_of, token_texts
@@ -31,7 +32,7 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     service = service_of(request)
     worker = service.worker(body.model)
     check_bounds(body, service.limits, max_tokens=body.max_tokens, k=body.logprobs or 0)
-    n_choices = _n_prompts(body) * body.n
+    n_choices = len(as_several(body.prompt)) * body.n
     if n_choices > service.limits.choices:
         raise ApiError(f"at most {service.limits.choices} choices are allowed, got {n_choices}", param="n")
     outputs = Outputs(n_choices, each_token=body.stream)
@@ -39,16 +40,10 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     return await respond(request, outputs, starting, stream=body.stream, headers=body.headers)
 
 
-def _n_prompts(body: CompletionRequest) -> int:
-    several = isinstance(body.prompt, list) and body.prompt and not isinstance(body.prompt[0], int)
-    return len(body.prompt) if several else 1
-
-
 def _start(body: CompletionRequest, predictor: Predictor, worker: Worker, outputs: Outputs, service: Service) -> Answer:
     """Reads and scores the prompts of a request, and begins to continue them; runs in the thread of the worker."""
     tokenizer, model = predictor.tokenizer, predictor.model
     prompts = read_prompts(body.prompt, predictor, service.limits)
-    bias, decoding = bias_of(body, model.vocab_size), decoding_of(body)
     scores: list[list[ScoredToken]] = []
     if body.echo and body.logprobs is not None:
         scores = [score(model, prompt.ids, body.logprobs) for prompt in prompts]
@@ -56,24 +51,17 @@ def _start(body: CompletionRequest, predictor: Predictor, worker: Worker, output
     for number, prompt in enumerate(prompts):
         before = prompt.ids.tolist()
         drops = drops_first_space(tokenizer, prompt.text, before)
-        for index, rng in enumerate(generators(body.seed, body.n), start=number * body.n):
-            if not body.max_tokens:
-                outputs.put(Delta(index, "", None, "length"))
-                continue
-            writer = TextWriter(
-                index,
-                outputs,
-                PieceDecoder(tokenizer, before, drop_first_space=drops),
-                stop=body.stop,
-                end_ids=(EOT,),
-                max_tokens=body.max_tokens,
-                k=body.logprobs,
-            )
-            texts.append(
-                RunningText(
-                    prompt.ids, rng, decoding, writer.add_token, outputs.put, outputs.is_closed, bias=bias
-                )
-            )  # fmt: skip
+        texts += continuations(
+            body,
+            outputs,
+            prompt.ids,
+            partial(PieceDecoder, tokenizer, before, drop_first_space=drops),
+            first_choice=number * body.n,
+            vocab_size=model.vocab_size,
+            end_ids=(EOT,),
+            max_tokens=body.max_tokens,
+            k=body.logprobs,
+        )
     worker.start(texts)
     return _Completions(body, predictor, outputs, service, worker.name, prompts, scores)
 

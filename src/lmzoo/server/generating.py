@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.generation import Decoding
+from lmzoo.server.batching import RunningText
 from lmzoo.server.errors import ApiError
 from lmzoo.server.limits import Limits
 from lmzoo.server.schemas import SamplingRequest
@@ -148,12 +149,42 @@ class TextWriter:
         return text if self._stops.found else text + self._stops.rest()
 
 
-def decoding_of(body: SamplingRequest) -> Decoding:
-    """Returns the settings of a request for sampling."""
-    return Decoding(body.temperature, body.top_k, body.top_p, body.min_p)
+def continuations(
+    body: SamplingRequest,
+    outputs: Outputs,
+    prompt_ids: NDArray[np.int32],
+    new_decoder: Callable[[], PieceDecoder],
+    *,
+    first_choice: int,
+    vocab_size: int,
+    end_ids: Collection[int],
+    max_tokens: int,
+    k: int | None,
+    read_prompt: Callable[[], Any] | None = None,
+) -> list[RunningText]:
+    """Returns the texts with which a request continues a prompt: as many as it asks for, unless it asks for no tokens.
+
+    They are the choices from `first_choice` on. `new_decoder` returns the decoder of one text. `end_ids`, `max_tokens`
+    and `k` are explained in `TextWriter`, and `read_prompt` in `RunningText`. Raises ApiError for wrong settings.
+    """
+    bias = _bias_of(body, vocab_size)
+    decoding = Decoding(body.temperature, body.top_k, body.top_p, body.min_p)
+    choices = range(first_choice, first_choice + body.n)
+    if not max_tokens:
+        for choice in choices:
+            outputs.put(Delta(choice, "", None, "length"))
+        return []
+    writers = [
+        TextWriter(choice, outputs, new_decoder(), stop=body.stop, end_ids=end_ids, max_tokens=max_tokens, k=k)
+        for choice in choices
+    ]
+    return [
+        RunningText(prompt_ids, rng, decoding, writer.add_token, outputs.put, outputs.is_closed, read_prompt, bias)
+        for writer, rng in zip(writers, _generators(body.seed, body.n), strict=True)
+    ]
 
 
-def generators(seed: int | None, n: int) -> list[np.random.Generator]:
+def _generators(seed: int | None, n: int) -> list[np.random.Generator]:
     """Returns the random generators of the `n` choices for a prompt.
 
     The choices for a seed are those of `Predictor.complete` if `n` is 1, and else those of `Predictor.completions`.
@@ -162,7 +193,7 @@ def generators(seed: int | None, n: int) -> list[np.random.Generator]:
     return [rng] if n == 1 else rng.spawn(n)
 
 
-def bias_of(body: SamplingRequest, vocab_size: int) -> tuple[NDArray[np.intp], NDArray[np.float64]] | None:
+def _bias_of(body: SamplingRequest, vocab_size: int) -> tuple[NDArray[np.intp], NDArray[np.float64]] | None:
     """Returns the token ids of `logit_bias` and what is added to their log-probabilities; None if there are none.
 
     Raises ApiError for keys that are not token ids of the vocabulary.

@@ -28,7 +28,7 @@ def read_prompts(prompt: Prompt, predictor: Predictor, limits: Limits) -> list[E
 
     Raises ApiError if there are too many prompts or tokens, and TokenIdError for ids outside the vocabulary.
     """
-    parts = _as_several(prompt)
+    parts = as_several(prompt)
     if len(parts) > limits.prompts:
         raise ApiError(f"a request can have at most {limits.prompts} prompts, got {len(parts)}", param="prompt")
     encoded = [_encoded(part, predictor) for part in parts]
@@ -46,7 +46,8 @@ def check_size(n_tokens: int, limits: Limits) -> None:
         )
 
 
-def _as_several(prompt: Prompt) -> Sequence[str | Sequence[int]]:
+def as_several(prompt: Prompt) -> Sequence[str | Sequence[int]]:
+    """Returns the prompts of a request, each as it was given: as a text or as token ids."""
     if isinstance(prompt, str):
         return [prompt]
     if not prompt or isinstance(prompt[0], int):
