@@ -73,7 +73,7 @@ def test_log_probs_without_top_log_probs(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"model": "markov"}, "no chat template"),
+        ({"model": "markov"}, "was not trained on conversations"),
         ({"messages": []}, "at least one message"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
