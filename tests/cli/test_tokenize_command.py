@@ -79,7 +79,7 @@ def test_the_word_of_the_talk(
     asked = ["tokenize", "anthroformerphize", "-t", "char", "-t", "bpe:4096", "-t", "tiktoken:cl100k_base"]
     assert run(asked) == 0
     printed = capsys.readouterr().out
-    page = Path(__file__).parents[2] / "docs" / "tokenizers.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "tokenizers.md"
     assert f"```text\n{printed.strip()}\n```" in page.read_text(encoding="utf-8")
     lines = printed.splitlines()
     assert "|".join("anthroformerphize") in lines
