@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -282,6 +282,26 @@ class LanguageModel(ABC, Generic[State]):
         size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
         for start in range(0, n_positions, size):
             yield start, min(start + size, n_positions)
+
+
+@runtime_checkable
+class OnlineLearner(Protocol):
+    """A language model that can learn from each token of a text before it predicts the next one.
+
+    `lmzoo prequential` asks such a model for a prediction, tells it the token and asks again. Other models are trained
+    again from time to time instead.
+    """
+
+    def online_log_probs(
+        self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None
+    ) -> NDArray[np.float64]:
+        """Returns the log-probability (T,), in nats, of each of T tokens, predicted by a model that learns as it reads.
+
+        At first the model knows nothing. It predicts each token from the tokens before it in its document, with what it
+        has learned from all tokens before it, also those of earlier documents; then it learns the token. Parameters
+        from an earlier `fit` are neither used nor changed. Raises TokenIdError for ids outside the vocabulary.
+        """
+        ...
 
 
 def short_count(n: int) -> str:

@@ -24,7 +24,7 @@ from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError, NotFittedError, SavedModelError, TokenIdError
 from lmzoo.generation import generate
-from lmzoo.language_model import LanguageModel
+from lmzoo.language_model import LanguageModel, OnlineLearner
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import Progress
 
@@ -323,6 +323,29 @@ def learns(specimen: Specimen) -> None:
         assert np.isfinite(log_probs).all() or not specimen.nonzero_probabilities
 
 
+def learns_after_every_token(specimen: Specimen) -> None:
+    """Checks the predictions of a model that learns after every token; models that cannot do so pass.
+
+    The prediction of a token must depend only on the tokens before it, and the probabilities of all tokens that can
+    follow the same text must sum to 1. A trained model must not be changed.
+    """
+    model = specimen.fitted
+    if not isinstance(model, OnlineLearner):
+        return
+    before = model.predict_distribution([2, 3]).log_probs
+    text = specimen.data.train.ids[:100]
+    log_probs = model.online_log_probs(text)
+    for length in (0, 1, 2, 9, 30, 99):
+        endings = [np.append(text[:length], token_id) for token_id in range(specimen.vocab_size)]
+        rows = np.array([specimen.make(specimen.vocab_size).online_log_probs(ids) for ids in endings])  # (V, T)
+        specimen.assert_close(rows[:, :-1], np.tile(log_probs[:length], (len(rows), 1)), "later tokens must not matter")
+        np.testing.assert_allclose(np.exp(rows[:, -1]).sum(), 1, atol=max(1e-9, specimen.tolerance / 10))
+        assert np.isfinite(rows[:, -1]).all() or not specimen.nonzero_probabilities
+    np.testing.assert_array_equal(model.predict_distribution([2, 3]).log_probs, before, "the trained model has changed")
+    _raises_from(TokenIdError, lambda: model.online_log_probs([1, specimen.vocab_size]))
+    assert model.online_log_probs([]).shape == (0,)
+
+
 Law = Callable[[Specimen], None]
 
 LAWS: tuple[Law, ...] = (
@@ -338,6 +361,7 @@ LAWS: tuple[Law, ...] = (
     generates_what_it_predicts,
     refuses_bad_input,
     learns,
+    learns_after_every_token,
 )
 
 
