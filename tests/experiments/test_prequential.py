@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -97,6 +98,33 @@ def test_unigram_by_counting(coding: RunResult[CodeRecord], corpus_folder: Path)
             bits -= sum(math.log2((counts[token_id] + alpha) / (cut + alpha * V)) for token_id in present)
         start = stop
     assert record_of(coding, "unigram").total_bits == pytest.approx(bits)
+
+
+def test_a_model_that_learns_after_every_token(corpus_folder: Path, tmp_path: Path) -> None:
+    """The predictions are (c + 1) / (t + V), and their product is prod c_w! / (V (V + 1) .. (V + T - 1)).
+
+    The length does not depend on the blocks, which only divide it.
+    """
+    card = zoo.Card("laplace", "online_species:laplace_unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
+    counts = Counter(token_id for document in as_ids(texts_of(corpus_folder)) for token_id in document)
+    nats = math.lgamma(V + counts.total()) - math.lgamma(V) - sum(math.lgamma(c + 1) for c in counts.values())
+    zoo.register(card)
+    try:
+        for growth in (2.0, 4.0):
+            folder = tmp_path / str(growth)
+            done = prequential(folder, species=["laplace", "markov"], corpus=corpus_folder, growth=growth)
+            record, other = record_of(done, "laplace"), record_of(done, "markov")
+            assert record.total_bits == pytest.approx(64 + nats / math.log(2))
+            assert record.block_bytes == other.block_bytes
+            assert len(record.block_nats) == len(record.block_bytes)
+            assert (record.online, other.online) == (True, False)
+            assert len(record.block_seconds) == 1
+        again = prequential(folder, species=["laplace"], corpus=corpus_folder, growth=growth)
+        assert again.outcomes[0].reused
+    finally:
+        del zoo._registered[card.name]
+    pages = [path.read_text(encoding="utf-8") for path in write_report(folder)]
+    assert all(re.search("Learn after every token, in one pass: .*laplace", page) for page in pages)
 
 
 def test_later_blocks_are_shorter(coding: RunResult[CodeRecord]) -> None:

@@ -1,7 +1,8 @@
 """Records of the lengths of compressed texts, which `lmzoo prequential` measures.
 
-A text is compressed by a language model that learns the text while it reads: the model is trained on the beginning of
-the text, then compresses the next block, and so on. General compressors serve as a comparison.
+A text is compressed by a language model that learns the text while it reads. Some models learn after every token; the
+others are trained on the beginning of the text, then compress the next block, and so on. General compressors serve as a
+comparison.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from lmzoo.system.json_files import check_name
 class CodeRecord(Record):
     """The compressed length of one text, under a model that learns the text as it reads, or under a general compressor.
 
-    The text is divided into blocks, and the record has the compressed length of each block in nats. A model is trained
-    on all blocks before the one that it compresses; a general compressor reads the whole text as one block.
+    The text is divided into blocks, and the record has the compressed length of each block in nats. A model learns
+    after every token, or it is trained on all blocks before the one that it compresses. A general compressor reads the
+    whole text as one block.
     """
 
     name: str
@@ -55,7 +57,9 @@ class CodeRecord(Record):
     block_nats: list[float | None]
     """Sum of the surprisals of each block, EOT tokens included; None if a token of the block had probability 0."""
     block_seconds: list[float]
-    """Time to train on the text before each block and to compress the block."""
+    """Time to train on the text before each block and to compress the block; if `online`, one time for the text."""
+    online: bool = False
+    """True if the model learned after every token of the text; False if it was trained anew before each block."""
     n_impossible: int = 0
     """Number of tokens to which the model gave probability 0."""
     total_bits: float | None
@@ -66,7 +70,8 @@ class CodeRecord(Record):
     def check(self) -> None:
         check_name(self.name)
         check_not_negative(self)
-        if not len(self.block_bytes) == len(self.block_nats) == len(self.block_seconds) > 0:
+        n_times = 1 if self.online else len(self.block_bytes)
+        if not len(self.block_bytes) == len(self.block_nats) > 0 or len(self.block_seconds) != n_times:
             raise ValueError("'block_bytes', 'block_nats' and 'block_seconds' must have one entry per block")
 
     @property

@@ -2,16 +2,18 @@
 
     L = header + sum over the blocks b of  -log2 P_b(block b)     bits
 
-P_b is the model trained on all blocks before b; P_0 is uniform. Arithmetic coding turns predictions into bits, with a
-loss of at most 2 bits in all, and a decoder trains the same models on the text that it has decoded (Dawid 1984;
-Rissanen 1984). No text is held out and no parameter is transmitted, and slow learning costs as much as a high final
-loss. The lengths therefore compare with those of general compressors, and with each other whatever the number of
-parameters.
+P_b is the model trained on all blocks before b; P_0 is uniform. A model that can learn after every token
+(`lmzoo.language_model.OnlineLearner`) reads the text once instead, and each of its tokens is a block. Arithmetic coding
+turns predictions into bits, with a loss of at most 2 bits in all, and a decoder trains the same models on the text that
+it has decoded (Dawid 1984; Rissanen 1984). No text is held out and no parameter is transmitted, and slow learning costs
+as much as a high final loss. The lengths therefore compare with those of general compressors, and with each other
+whatever the number of parameters.
 
-The text consists of all documents of a corpus: train, then valid, then test. The first block ends at the first end of a
-document after 1/1024 of the tokens; each further block ends where the text is `growth` times as long (Blier & Ollivier
-2018; Bornschein, Li & Hutter 2023). With a growth of 2, all trainings together read about as many tokens as the text
-has. The last tenth of the text before a block serves as the validation split.
+The text consists of all documents of a corpus: train, then valid, then test. For models that are trained several times,
+the first block ends at the first end of a document after 1/1024 of the tokens; each further block ends where the text
+is `growth` times as long (Blier & Ollivier 2018; Bornschein, Li & Hutter 2023). With a growth of 2, all trainings
+together read about as many tokens as the text has. The last tenth of the text before a block serves as the validation
+split.
 
 A decoder has the program, the settings and the seed. The header tells it the number of tokens (64 bits), from which the
 ends of the blocks follow. Tokens are bytes, because a vocabulary that is learned from the text would have to be
@@ -24,8 +26,8 @@ floating-point arithmetic, a decoder must repeat the computation exactly, on the
     run/checkpoints/NAME.BLOCK          state of a training that is not finished
     run/prequential.jsonl               one record per model and per compressor
 
-A run that was interrupted continues with the block at which it stopped, and a run that is requested again reuses its
-results.
+A run that was interrupted continues with the block at which it stopped; a model that learns after every token starts
+again. A run that is requested again reuses its results.
 
 A. P. Dawid, Statistical Theory: The Prequential Approach, JRSS A 147, 1984. J. Rissanen, Universal Coding, Information,
 Prediction, and Estimation, IEEE Transactions on Information Theory 30, 1984. L. Blier, Y. Ollivier, The Description
@@ -61,6 +63,7 @@ from lmzoo.experiments.compressors import COMPRESSORS, Compressor
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, update_records
+from lmzoo.language_model import OnlineLearner
 from lmzoo.metrics import bits
 from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file
@@ -90,7 +93,7 @@ def prequential(
     on_progress: Callable[[str, Progress], None] | None = None,
     on_outcome: Callable[[Outcome[CodeRecord]], None] | None = None,
 ) -> RunResult[CodeRecord]:
-    """Compresses a corpus with the models of a plan, which learn it block by block, and with general compressors.
+    """Compresses a corpus with the models of a plan, which learn it while they read it, and with general compressors.
 
     `folder` receives all results. A model is trained again each time the text read has grown by the factor `growth`.
         The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
@@ -184,12 +187,13 @@ def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], com
         size = len(compressor.compress(data))
     except MissingExtraError as error:
         return Outcome(compressor.name, error=str(error), skipped=True)
-    block = BlockLength(8 * size * math.log(2), 0, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
     return Outcome(
         compressor.name,
         _record(
             [facts["n_bytes"]],
-            [block],
+            [BlockLength(8 * size * math.log(2), 0, seconds)],
+            [seconds],
             name=compressor.name,
             kind="compressor",
             settings=dict(compressor.settings),
@@ -210,7 +214,13 @@ class BlockLength:
     n_impossible: int
     """Number of tokens to which the model gave probability 0."""
     seconds: float
-    """Time to train on the text before the block and to compress the block."""
+    """Time to train on the text before the block and to compress the block; 0 if the text was read in one pass."""
+
+    @classmethod
+    def of(cls, log_probs: NDArray[np.float64], seconds: float) -> BlockLength:
+        """Returns the compressed length of a block from the log-probabilities (T,) of its T tokens, in nats."""
+        n_impossible = int(np.count_nonzero(~np.isfinite(log_probs)))
+        return cls(None if n_impossible else float(-log_probs.sum()), n_impossible, seconds)
 
 
 @dataclass(frozen=True)
@@ -224,11 +234,13 @@ class _SavedBlocks:
     blocks: list[BlockLength]
 
 
-def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any) -> CodeRecord:
+def _record(
+    block_bytes: list[int], blocks: Sequence[BlockLength], seconds: Sequence[float], **facts: Any
+) -> CodeRecord:
     """Creates the record of the compressed length of a text under one model, from the lengths of its blocks.
 
-    `block_bytes`: UTF-8 bytes of the text of each block. `blocks`: compressed length of each block. `facts`: the other
-    fields of the record.
+    `block_bytes`: UTF-8 bytes of the text of each block. `blocks`: compressed length of each block. `seconds`: the time
+    of each block, or one time for the whole text. `facts`: the other fields of the record.
     """
     nats = [block.nats for block in blocks]
     finite = [length for length in nats if length is not None]
@@ -236,7 +248,7 @@ def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any)
     return CodeRecord(
         block_bytes=block_bytes,
         block_nats=nats,
-        block_seconds=[round(block.seconds, 3) for block in blocks],
+        block_seconds=[round(each, 3) for each in seconds],
         n_impossible=sum(block.n_impossible for block in blocks),
         total_bits=total_bits,
         bits_per_byte=None if total_bits is None else total_bits / facts["n_bytes"],
@@ -246,7 +258,7 @@ def _record(block_bytes: list[int], blocks: Sequence[BlockLength], **facts: Any)
 
 @dataclass(frozen=True)
 class _Job:
-    """A job of `prequential`: compresses a text block by block with one model, in a process of its own."""
+    """A job of `prequential`: compresses a text with one model, in a process of its own."""
 
     folder: Path
     card: zoo.Card
@@ -271,13 +283,36 @@ class _Job:
         return _same(record.settings, self.settings)
 
     def do(self, on_progress: OnProgress) -> CodeRecord:
-        """Compresses the text block by block with the model, and returns the record of the compressed text.
-
-        Blocks that an interrupted run compressed with the same settings are not compressed again.
-        """
+        """Compresses the text with the model, and returns the record of the compressed text."""
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         arrays, _ = load_arrays(self.folder / "text.safetensors")
         ids = take_array(arrays, "ids", shape=(None,), dtype=np.int32)
+        model = zoo.create(self.name, self.vocab_size, device=self.device, **self.settings)
+        if isinstance(model, OnlineLearner):
+            started = time.perf_counter()
+            log_probs = model.online_log_probs(ids, on_progress)
+            seconds = [time.perf_counter() - started]
+            blocks = [BlockLength.of(log_probs[block.start : block.stop], 0.0) for block in self.blocks]
+        else:
+            blocks = self._compress_in_blocks(ids, on_progress)
+            seconds = [block.seconds for block in blocks]
+        return _record(
+            [block.n_bytes for block in self.blocks],
+            blocks,
+            seconds,
+            online=isinstance(model, OnlineLearner),
+            name=self.name,
+            kind="species",
+            settings=self.settings,
+            **self.facts,
+            **new_origin(self.command),
+        )
+
+    def _compress_in_blocks(self, ids: NDArray[np.int32], on_progress: OnProgress) -> list[BlockLength]:
+        """Compresses the token ids of the text block by block, and returns the compressed length of each block.
+
+        Blocks that an interrupted run compressed with the same settings are not compressed again.
+        """
         done = self._load_blocks()
         resumed = len(done) or None
         for number, block in enumerate(self.blocks):
@@ -289,15 +324,7 @@ class _Job:
                 done.append(self._compress(ids, block, on_progress, checkpoint))
                 self._save_blocks(done)
                 checkpoint.discard()
-        return _record(
-            [block.n_bytes for block in self.blocks],
-            done,
-            name=self.name,
-            kind="species",
-            settings=self.settings,
-            **self.facts,
-            **new_origin(self.command),
-        )
+        return done
 
     def _compress(
         self, ids: NDArray[np.int32], block: Block, on_progress: OnProgress, checkpoint: Checkpoint
@@ -312,9 +339,7 @@ class _Job:
         model = zoo.create(self.name, self.vocab_size, device=self.device, **settings)
         model.fit(training_data(past), seed=self.facts["seed"], on_progress=on_progress, checkpoint=checkpoint)
         log_probs = model.log_probs(present)
-        n_impossible = int(np.count_nonzero(~np.isfinite(log_probs)))
-        seconds = time.perf_counter() - started + checkpoint.earlier_seconds
-        return BlockLength(None if n_impossible else float(-log_probs.sum()), n_impossible, seconds)
+        return BlockLength.of(log_probs, time.perf_counter() - started + checkpoint.earlier_seconds)
 
     @property
     def _blocks_path(self) -> Path:

@@ -15,7 +15,7 @@ HEADER = {
     "bytes": "compressed length",
     "bits/byte": "compressed length in bits per byte of the original; lower is better",
     "of the original": "compressed length as a share of the original length",
-    "last block": "bits per byte of the last block, coded by the model trained on all other blocks",
+    "last block": "bits per byte of the last block, after the model has learned all other blocks",
     "time": "time for training and coding",
 }
 
@@ -63,6 +63,7 @@ def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -
         "rows": rows(records),
         "first": records[0],
         "example": (species or records)[0],
+        "online": [record.name for record in species if record.online],
         "best_species": next((record for record in species if record.bits_per_byte is not None), None),
         "best_compressor": next((record for record in records if record.kind == "compressor"), None),
         "left_out": left_out,

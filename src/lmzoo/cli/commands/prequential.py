@@ -32,11 +32,13 @@ def prequential(
 ) -> int:
     """Computes the compressed length of a text under models that learn the text while they compress it.
 
-    The text (all splits of the corpus) is compressed block by block: each block is predicted by a model that was
-    trained on the blocks before it. No text is held out, so the lengths can be compared with the lengths that
-    the compressors gzip, bzip2, xz, zstd and PPMd give, which are measured as well.
+    The text (all splits of the corpus) is read once by a model that learns after every token. Models that cannot
+    do so compress it block by block: each block is predicted by a model that was trained on the blocks before
+    it. No text is held out, so the lengths can be compared with the lengths that the compressors gzip, bzip2, xz,
+    zstd and PPMd give, which are measured as well.
 
-    A run that was interrupted continues with the block at which it stopped. The exit status is 1 if a species failed.
+    A run that was interrupted continues with the block at which it stopped; a model without blocks starts again.
+    The exit status is 1 if a species failed.
 
     Example: lmzoo prequential --corpus my-text.txt --species ngram infinigram lstm
 
@@ -55,8 +57,8 @@ def prequential(
     settings
         A setting of one species, as species.name=value, such as ngram.order=6; may be repeated.
     growth
-        Growth factor: models are trained again each time the text read so far has grown by this factor. A factor
-        closer to 1 trains more often and gives a shorter compressed text.
+        Growth factor: models that cannot learn after every token are trained again each time the text read so far has
+        grown by this factor. A factor closer to 1 trains more often and gives a shorter compressed text.
     seed
         Random seed. The same seed gives the same compressed length.
     jobs
