@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from online_species import LaplaceUnigram, laplace_unigram
 
+from lmzoo.stream import TokenStream
 from lmzoo.testing import Specimen, learns_after_every_token
 
 
@@ -16,7 +17,7 @@ class Seer(LaplaceUnigram):
     """Counts the whole text before it predicts the first token."""
 
     def online_log_probs(self, ids: Any, on_progress: Any = None) -> NDArray[np.float64]:
-        stream = self.checked_stream(ids)
+        stream = TokenStream.of(ids, self.vocab_size)
         counts = np.bincount(stream.ids, minlength=self.vocab_size) + 1
         return np.log(counts / counts.sum())[stream.ids]
 
@@ -46,7 +47,7 @@ def test_an_honest_model_passes() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(Seer, "later tokens"), (Spendthrift, "Not equal to tolerance"), (Forgetful, "the trained model has changed")],
+    [(Seer, "Not equal to tolerance|later tokens"), (Spendthrift, "Not equal to tolerance"), (Forgetful, "the trained model has changed")],
 )
 def test_cheats_are_found(kind: type[LaplaceUnigram], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
