@@ -47,7 +47,11 @@ def test_an_honest_model_passes() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(Seer, "Not equal to tolerance|later tokens"), (Spendthrift, "Not equal to tolerance"), (Forgetful, "the trained model has changed")],
+    [
+        (Seer, "Not equal to tolerance|later tokens"),
+        (Spendthrift, "Not equal to tolerance"),
+        (Forgetful, "the trained model has changed"),
+    ],
 )
 def test_cheats_are_found(kind: type[LaplaceUnigram], message: str) -> None:
     with pytest.raises(AssertionError, match=message):

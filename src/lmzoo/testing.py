@@ -332,12 +332,18 @@ def learns_after_every_token(specimen: Specimen) -> None:
     model = specimen.fitted
     if not isinstance(model, OnlineLearner):
         return
+
+    def log_probs_of_new_model(ids: NDArray[np.int32]) -> NDArray[np.float64]:
+        new = specimen.make(specimen.vocab_size)
+        assert isinstance(new, OnlineLearner)
+        return new.online_log_probs(ids)
+
     before = model.predict_distribution([2, 3]).log_probs
     text = specimen.data.train.ids[:100]
     log_probs = model.online_log_probs(text)
     for length in (0, 1, 2, 9, 30, 99):
         endings = [np.append(text[:length], token_id) for token_id in range(specimen.vocab_size)]
-        rows = np.array([specimen.make(specimen.vocab_size).online_log_probs(ids) for ids in endings])  # (V, T)
+        rows = np.array([log_probs_of_new_model(ids) for ids in endings])  # (V, T)
         specimen.assert_close(rows[:, :-1], np.tile(log_probs[:length], (len(rows), 1)), "later tokens must not matter")
         np.testing.assert_allclose(np.exp(rows[:, -1]).sum(), 1, atol=max(1e-9, specimen.tolerance / 10))
         assert np.isfinite(rows[:, -1]).all() or not specimen.nonzero_probabilities
