@@ -108,6 +108,25 @@ CARDS = (
         tolerance=1e-6,
     ),
     Card(
+        name="ppm",
+        factory="lmzoo.models.ppm:ppm",
+        title="Prediction by partial matching",
+        year=1984,
+        people="Cleary, Witten; Moffat; Howard; Steinruecken, Ghahramani, MacKay",
+        idea="Counts of all contexts seen so far, the longest first, which are updated after every token.",
+        sees="16 tokens, and adapts to the whole document so far",
+        changed="Compression became prediction: a model of the next token, and a coder that only follows it.",
+        limits="It knows a context token by token or not at all. As it learns from the test text, it is ranked apart.",
+        paper=(
+            "J. G. Cleary, I. H. Witten, Data Compression Using Adaptive Coding and Partial String Matching, IEEE "
+            "Transactions on Communications 32, 1984; A. Moffat, Implementing the PPM Data Compression Scheme, IEEE "
+            "Transactions on Communications 38, 1990; P. G. Howard, The Design and Analysis of Efficient Lossless Data "
+            "Compression Systems, Brown University, 1993; C. Steinruecken, Z. Ghahramani, D. MacKay, Improving PPM "
+            "with Dynamic Parameter Updates, DCC 2015."
+        ),
+        cites=("cleary1984", "moffat1990", "howard1993", "steinruecken2015"),
+    ),
+    Card(
         name="cache",
         factory="lmzoo.models.cache:cache",
         title="Cache model",

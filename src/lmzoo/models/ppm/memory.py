@@ -1,0 +1,168 @@
+"""A reader of text: a context tree that grows as needed, and the parameters with which it predicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.models.ppm.reading import predict, read
+from lmzoo.models.ppm.tree import (
+    EMPTY_ROOT,
+    KEPT_NODES,
+    KEPT_TEXT,
+    N_LOG,
+    N_NODES,
+    N_OTHERS,
+    N_TEXT,
+    Tree,
+    fill_slots,
+    keep,
+    rewind,
+    room_for_counts,
+)  # fmt: skip
+from lmzoo.stream import EOT
+
+_NOTHING = np.empty(0, np.int32)
+_GROWTH = 1.5
+_FULLEST = 0.7
+"""Largest share of a hash table that is in use."""
+
+
+class Reader:
+    """Reads text with a context tree: predicts each token, then learns it.
+
+    - `parameters`: the array of parameters at the start.
+    - `rate`: step size with which they are learned; 0 = they are fixed.
+    - `per_kind`: what is added to the parameter a for each different token that followed a context.
+
+    After `keep`, the tree and the parameters are restored at the end of every document.
+    """
+
+    def __init__(
+        self, vocab_size: int, order: int, parameters: NDArray[np.float64], *, rate: float, per_kind: float
+    ) -> None:
+        self.vocab_size, self.order, self.rate, self.per_kind = vocab_size, order, rate, per_kind
+        self.parameters = parameters.copy()
+        self._kept_parameters, self._learns = self.parameters, True
+        start = np.array([EOT], np.int32)
+        none = np.empty((0, 4), np.int32)
+        empty = np.full(2, -1, np.int32)
+        self._tree = Tree(start, EMPTY_ROOT.copy(), none, empty, empty.copy(), np.array([1, 1] + 6 * [0]), none[:, :3])
+        self._grow()
+
+    # ---- Reading --------------------------------------------------------------------------------
+
+    def read(
+        self,
+        ids: NDArray[np.int32],
+        log_probs: NDArray[np.float64] | None = None,
+        rows: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Reads T tokens and learns them.
+
+        The log-probability of each token is written to `log_probs` (T,), and the probabilities of all V tokens at its
+        place to `rows` (T, V), if these arrays are given.
+        """
+        log_probs = np.empty(0) if log_probs is None else log_probs
+        rows = np.empty((0, 0)) if rows is None else rows
+        done = 0
+        while done < ids.size:
+            done += read(
+                self._tree, self.parameters, self._kept_parameters, self.rate, self.per_kind, self.order,
+                self.vocab_size, self._learns, ids[done:], log_probs[done:], rows[done:],
+            )  # fmt: skip
+            if done < ids.size:
+                self._grow()
+
+    def learn_counts(self, ids: NDArray[np.int32]) -> None:
+        """Reads tokens and counts them, without predicting them, so that the parameters do not change."""
+        rate, self.rate = self.rate, 0.0
+        self.read(ids)
+        self.rate = rate
+
+    def predict(self, row: NDArray[np.float64]) -> None:
+        """Writes the probability of each of V tokens after the text so far to `row` (V,)."""
+        predict(self._tree, self.parameters, self.per_kind, self.order, row)
+
+    # ---- Documents ------------------------------------------------------------------------------
+
+    def keep(self, *, learns: bool) -> None:
+        """Restores the present tree and parameters at the end of each later document.
+
+        The text so far must end with EOT. If `learns` is False, nothing is learned from later documents.
+        """
+        keep(self._tree)
+        self._kept_parameters, self._learns = self.parameters.copy(), learns
+
+    def move_to(self, document: NDArray[np.int32]) -> None:
+        """Reads the beginning of a document after the text that is kept, in place of what was read after this text.
+
+        If the tokens that were read are the first ones of `document`, only the others are read.
+        """
+        n_read = self._present.size
+        if n_read > document.size or not np.array_equal(self._present, document[:n_read]):
+            self._rewind()
+            n_read = 0
+        self.read(document[n_read:])
+
+    @property
+    def kept_text(self) -> NDArray[np.int32]:
+        """The tokens that were read before `keep`, an array (T,)."""
+        return self._tree.text[1 : self._tree.sizes[KEPT_TEXT]]
+
+    @property
+    def kept_parameters(self) -> NDArray[np.float64]:
+        """The array of parameters at the time of `keep`."""
+        return self._kept_parameters
+
+    @property
+    def _present(self) -> NDArray[np.int32]:
+        """The tokens of the present document."""
+        sizes = self._tree.sizes
+        return self._tree.text[sizes[KEPT_TEXT] : sizes[N_TEXT]]
+
+    def _rewind(self) -> None:
+        rewind(self._tree)
+        self.parameters[:] = self._kept_parameters
+
+    # ---- Memory ---------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Enlarges all arrays of the tree that have no room for one more token.
+
+        A tree with changes to be undone is restored first, and reads its document again: the changes name places in the
+        hash tables, and these change.
+        """
+        old = self._tree
+        is_kept = old.sizes[KEPT_NODES] > 0
+        counts = room_for_counts(self.order, self.vocab_size)
+        needed = old.sizes[[N_TEXT, N_NODES, N_OTHERS, N_LOG]] + [1, 2, counts, 4 * counts + 4 if is_kept else 0]
+        document = self._present.copy() if is_kept else _NOTHING
+        if is_kept:
+            self._rewind()
+        text, nodes, others, log = (
+            _with_room(array, int(size))
+            for array, size in zip((old.text, old.nodes, old.others, old.log), needed, strict=True)
+        )
+        child_slots = old.child_slots if nodes is old.nodes else _empty_slots(len(nodes))
+        other_slots = old.other_slots if others is old.others else _empty_slots(len(others))
+        child_slots[:], other_slots[:] = -1, -1
+        self._tree = Tree(text, nodes, others, child_slots, other_slots, old.sizes, log)
+        fill_slots(self._tree)
+        self.read(document)
+
+
+def _with_room(array: NDArray[Any], n_rows: int) -> NDArray[Any]:
+    """Returns the array if it has at least `n_rows` rows, or else a larger array that begins with its rows."""
+    if len(array) >= n_rows:
+        return array
+    larger = np.zeros((max(n_rows, int(_GROWTH * len(array))), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _empty_slots(n_rows: int) -> NDArray[np.int32]:
+    """Returns an empty hash table for `n_rows` entries, whose size is a power of 2."""
+    return np.full(1 << int(n_rows / _FULLEST).bit_length(), -1, np.int32)

@@ -1,0 +1,186 @@
+"""The PPM model: a reader that learns the training text once, and reads each later document from where it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_choice, check_flag, check_whole
+from lmzoo.errors import SavedModelError
+from lmzoo.language_model import LanguageModel
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
+
+# numba is slow to import: the reader is imported where it is used.
+if TYPE_CHECKING:
+    from lmzoo.models.ppm.memory import Reader
+
+_BLOCK = 1 << 16
+"""Tokens between two reports of progress."""
+_FIRST_SQUARES = 1e-2
+"""Sum of the squared gradients of each parameter before the first token, so that the first steps are not too large."""
+
+
+class _Escape(NamedTuple):
+    """An escape method: the parameters a and b at the start, what a grows with each token, and the step size."""
+
+    a: float
+    b: float
+    per_kind: float = 0.0
+    rate: float = 0.0
+
+
+ESCAPES = {
+    "learned": _Escape(0.5, 0.8, rate=0.3),
+    "A": _Escape(1.0, 0.0),
+    "C": _Escape(0.0, 0.0, per_kind=1.0),
+    "D": _Escape(0.0, 0.5),
+}
+"""The escape methods by name. The start and the step size of "learned" were chosen on Brown and on Shakespeare."""
+
+
+@final
+class PpmModel(LanguageModel[NDArray[np.int32]]):
+    """A language model that blends the counts of all contexts of up to `order` tokens, and learns after every token.
+
+    The state of the model holds the tokens of the document so far; if the model is not adaptive, at most the last
+    `order` of them. After `fit`, `parameters` (13 * 10, 4) holds the parameters a and b for 13 lengths of the context
+    and 10 numbers of different tokens after it, and the sums of their squared gradients.
+    """
+
+    def __init__(self, vocab_size: int, *, order: int, escape: str, adaptive: bool) -> None:
+        super().__init__(vocab_size)
+        check_whole(1, 64, order=order)
+        check_choice(ESCAPES, escape=escape)
+        check_flag(adaptive=adaptive)
+        self.order, self._escape, self.adapts_on_test = order, ESCAPES[escape], adaptive
+        self.context_size = None if adaptive else order
+        self._lock = RLock()
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        ids = data.checked(self.vocab_size).train.ids
+        reader = self._new_reader()
+        for start in range(0, ids.size, _BLOCK):
+            reader.read(ids[start : start + _BLOCK])
+            if on_progress:
+                on_progress(Progress(min(start + _BLOCK, ids.size), ids.size, "tokens"))
+        if ids[-1] != EOT:  # a document without an end is taken as ended
+            reader.read(np.array([EOT], np.int32))
+        self.n_tokens_read = ids.size
+        return self._become(reader)
+
+    def online_log_probs(
+        self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None
+    ) -> NDArray[np.float64]:
+        stream = TokenStream.of(ids, self.vocab_size)
+        reader, log_probs = self._new_reader(), np.empty(len(stream))
+        for start in range(0, len(stream), _BLOCK):
+            reader.read(stream.ids[start : start + _BLOCK], log_probs[start : start + _BLOCK])
+            if on_progress:
+                on_progress(Progress(min(start + _BLOCK, len(stream)), len(stream), "tokens"))
+        return log_probs
+
+    def _new_reader(self) -> Reader:
+        """Returns a reader that has read nothing, with the parameters of the escape method."""
+        from lmzoo.models.ppm.memory import Reader
+        from lmzoo.models.ppm.reading import N_KINDS, N_LENGTHS
+
+        a, b, per_kind, rate = self._escape
+        parameters = np.tile([a, b, _FIRST_SQUARES, _FIRST_SQUARES], (N_LENGTHS * N_KINDS, 1))
+        return Reader(self.vocab_size, self.order, parameters, rate=rate, per_kind=per_kind)
+
+    def _become(self, reader: Reader) -> Self:
+        reader.keep(learns=self.adapts_on_test)
+        self._reader = reader
+        self.fitted = True
+        return self
+
+    @property
+    def parameters(self) -> NDArray[np.float64]:
+        """The parameters and the sums of their squared gradients, an array (13 * 10, 4)."""
+        return self._reader.kept_parameters
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> NDArray[np.int32]:
+        self.require_fitted()
+        return np.empty(0, np.int32)
+
+    def advance(self, state: NDArray[np.int32], token_id: int) -> NDArray[np.int32]:
+        if token_id == EOT:
+            return self.initial_state()
+        return self._seen(np.append(state, np.int32(token_id)))
+
+    def next_log_probs(self, state: NDArray[np.int32]) -> NDArray[np.float64]:
+        row = np.empty(self.vocab_size)
+        with self._lock:
+            self._reader.move_to(state)
+            self._reader.predict(row)
+        return np.log(row, out=row)
+
+    def _seen(self, document: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Returns the part of the document so far on which the prediction of the next token depends."""
+        return document if self.context_size is None else document[max(0, document.size - self.context_size) :]
+
+    # ---- Speed ----------------------------------------------------------------------------------
+
+    def state_after(self, context: NDArray[np.int32]) -> NDArray[np.int32]:
+        return np.array(self._seen(context), np.int32)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        stream = self.checked_stream(ids)
+        log_probs = np.empty(len(stream))
+        with self._lock:
+            self._reader.move_to(self.initial_state())
+            self._reader.read(stream.ids, log_probs)
+        return log_probs
+
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        wanted = np.arange(len(stream)) if positions is None else positions
+        starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
+        for first, last in self.block_bounds(len(wanted)):
+            rows = np.empty((last - first, self.vocab_size))
+            with self._lock:
+                if positions is None:
+                    self._reader.move_to(self._seen(stream.ids[starts[first] : first]))
+                    self._reader.read(stream.ids[first:last], rows=rows)
+                else:
+                    for row, begin, end in zip(rows, starts[first:last], wanted[first:last], strict=True):
+                        self._reader.move_to(self._seen(stream.ids[begin:end]))
+                        self._reader.predict(row)
+            yield wanted[first:last], np.log(rows, out=rows)
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"text": self._reader.kept_text, "parameters": self.parameters}
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        reader = self._new_reader()
+        text = take_array(arrays, "text", shape=(None,), dtype=np.int32)
+        parameters = take_array(arrays, "parameters", shape=reader.parameters.shape, dtype=np.float64)
+        a, b, *squares = parameters.T
+        if not (((b >= 0) & (b <= 1) & (a + b + self._escape.per_kind > 0)).all() and np.min(squares) > 0):
+            raise SavedModelError("the saved PPM model is damaged: its parameters are outside their limits")
+        if not text.size or text.min() < 0 or text.max() >= self.vocab_size or text[-1] != EOT:
+            raise SavedModelError("the saved PPM model is damaged: its text is not a sequence of documents")
+        reader.learn_counts(np.ascontiguousarray(text))
+        reader.parameters[:] = parameters
+        return self._become(reader)
