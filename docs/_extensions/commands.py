@@ -20,6 +20,7 @@ class Commands(SphinxDirective):
         text = generate_rst_docs(
             program, heading_level=2, no_root_title=True, generate_toc=False, flatten_commands=True, skip_preamble=True
         )
+        text = text.replace(" -m sphinx", "")  # cyclopts takes the running program for a part of the usage
         return self.parse_text_to_nodes(_with_examples(text), allow_section_headings=True)
 
 

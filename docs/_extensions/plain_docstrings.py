@@ -54,7 +54,15 @@ def process(app: Sphinx, what: str, name: str, obj: object, options: Any, lines:
     lines[:] = as_restructured_text(lines)
 
 
+def without_factories(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Returns the signature of a function, in which `...` stands for a default value that is made anew for each call."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connects to autodoc."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", without_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
