@@ -57,7 +57,7 @@ def process(app: Sphinx, what: str, name: str, obj: object, options: Any, lines:
 def without_factories(
     app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Returns the signature of a function, in which `...` stands for a default value that is made anew for each call."""
+    """Returns a signature in which `...` stands for a default value that is made anew for each call."""
     return signature and signature.replace("<factory>", "..."), returns
 
 
