@@ -10,7 +10,7 @@ from lmzoo.evaluation.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class WinRate:
-    """How often the judge grades a model's reply higher than the reply of a different model to the same prompt."""
+    """The share of prompts to which the judge grades a model's reply higher than the reply of a different model."""
 
     rate: float
     """Share of the prompts on which the model wins; a tie counts as half a win."""
