@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +22,7 @@ from lmzoo.playground.readings import Reading, Readings
 from lmzoo.playground.shown import ShownToken, added_text, shown_token, typical_texts
 from lmzoo.playground.stages import Stages
 from lmzoo.predictor import Predictor
+from lmzoo.tokenizers import Tokenizer
 
 _N_STATES, _TOKENS_OF_STATE = 3, 3
 """Number of hidden states that are shown, and of tokens that describe each."""
@@ -132,16 +134,33 @@ def predict_router(readings: Readings) -> APIRouter:
     @router.post("/predict")
     def predict(request: PredictRequest) -> list[Prediction]:
         """Returns the predictions of the chosen models, in the order of the request."""
-        return list(pool.map(lambda name: _prediction(readings, name, request), request.models))
+        encoded = Encoded(request.prompt)
+        return list(pool.map(lambda name: _prediction(readings, name, request, encoded), request.models))
 
     return router
 
 
-def _prediction(readings: Readings, name: str, request: PredictRequest) -> Prediction:
+class Encoded:
+    """A text as token ids, which several models with one tokenizer share; safe to use from several threads."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ids: dict[Tokenizer, list[int]] = {}
+        self._lock = Lock()
+
+    def ids(self, tokenizer: Tokenizer) -> list[int]:
+        """Returns the token ids of the text; raises TokenizerError for a word that the tokenizer cannot take."""
+        with self._lock:
+            if tokenizer not in self._ids:
+                self._ids[tokenizer] = tokenizer.encode(self._text).tolist()
+            return self._ids[tokenizer]
+
+
+def _prediction(readings: Readings, name: str, request: PredictRequest, encoded: Encoded) -> Prediction:
     try:
         predictor = readings.predictor(name)
         own = request.own.get(name, [])
-        ids = [*predictor.tokenizer.encode(request.prompt).tolist(), *own]
+        ids = [*encoded.ids(predictor.tokenizer), *own]
         reading = readings.after(name, ids)
         decoding = Decoding(**request.decoding.model_dump())
     except LmzooError as error:

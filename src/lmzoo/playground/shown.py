@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic import BaseModel
 
@@ -13,6 +14,9 @@ from lmzoo.tokenizers import Tokenizer, visible
 
 _MEMORY = 4
 """Number of tokens before a token that can influence its text, such as the bytes before the end of a character."""
+
+_REMEMBERED = 1 << 14
+"""Number of tokens whose texts are kept, as the same ones are asked for again and again while a prompt is typed."""
 
 
 class ShownToken(BaseModel):
@@ -25,6 +29,7 @@ class ShownToken(BaseModel):
     """True if the bytes of the token are no whole characters; `text` then holds these bytes in hexadecimal."""
 
 
+@lru_cache(_REMEMBERED)
 def shown_token(tokenizer: Tokenizer, token_id: int) -> ShownToken:
     """Returns a token of a tokenizer for display."""
     try:
@@ -41,8 +46,13 @@ def added_text(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], token_id: 
     """
     if token_id == EOT:
         return None
-    before = ids[-_MEMORY:]
-    drops_space = drops_first_space(tokenizer, prompt, before)
+    return _added_text(tokenizer, prompt[-1:].isspace(), tuple(ids[-_MEMORY:]), token_id)
+
+
+@lru_cache(_REMEMBERED)
+def _added_text(tokenizer: Tokenizer, after_space: bool, before: tuple[int, ...], token_id: int) -> str | None:
+    """Returns the text that a token adds after the ids `before`; models with one tokenizer often ask for the same."""
+    drops_space = after_space and drops_first_space(tokenizer, " ", before)
     text = "".join(PieceDecoder(tokenizer, before, drop_first_space=drops_space).pieces([token_id]))
     return None if not text or "\ufffd" in text else text
 

@@ -30,9 +30,10 @@ async function show() {
     link.href = addressOf({ view });
     if (view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
-    if (view === name) link.parentElement?.scrollTo({ left: link.offsetLeft - MARGIN }); // on narrow screens
   }
   if (name === shown) return;
+  const current = links[names.indexOf(name)];
+  current.parentElement?.scrollTo({ left: current.offsetLeft - MARGIN }); // on narrow screens
   shown = name;
   await import(`./views/${name}.js`);
   if (name !== shown) return;

@@ -1,5 +1,13 @@
 // Builds elements. Text is always set as text, never as HTML, so that texts from users and models can do no harm.
 
+/** Returns at the next frame, so that the page can react in between; in a hidden page, where there are none, soon. */
+export function nextFrame() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(resolve);
+    setTimeout(resolve, 100);
+  });
+}
+
 const SHOWN = 15_000; // milliseconds for which an announcement stays
 
 /**

@@ -19,6 +19,10 @@ function tokenKey(token) {
 
 /** One row of the table of a card, which is reused for other tokens, so that the focus stays in its place. */
 class Row {
+  /** @type {PredictedToken | null} */
+  token = null;
+  key = "";
+
   constructor() {
     this.button = el("button", { type: "button", class: "pick", tabindex: -1 });
     this.before = el("span", { class: "before" });
@@ -34,12 +38,14 @@ class Row {
    * @param {{axis: number, unit: string, drawn: boolean}} shown
    */
   show(token, { axis, unit, drawn }) {
+    if (token.text !== this.token?.text) this.button.replaceChildren(...tokenNodes(token));
+    if (token.order !== (this.token?.order ?? null)) {
+      this.order.replaceChildren(...token.order === null ? [] : [String(token.order), el("span", { class: "hidden" }, "-gram")]);
+    }
     this.token = token;
     this.key = tokenKey(token);
-    this.button.replaceChildren(...tokenNodes(token));
     this.before.style.width = `${Math.min(100, 100 * token.prob / axis)}%`;
     this.after.style.width = `${Math.min(100, 100 * token.final / axis)}%`;
-    this.order.replaceChildren(...token.order === null ? [] : [String(token.order), el("span", { class: "hidden" }, "-gram")]);
     this.value.textContent = token.cut_by ? `cut: ${CUTS[token.cut_by]}` : inUnit(token, unit);
     this.element.className = `${token.cut_by ? "cut" : ""}${drawn ? " drawn" : ""}`;
   }
@@ -50,6 +56,7 @@ export class Card {
   /** @param {ListedModel} model */
   constructor(model) {
     this.model = model;
+    this.words = model.tokenizer.startsWith("word");
     const id = `card-${model.name}`;
     this.context = el("div", { class: "place" });
     this.window = el("span");
@@ -71,7 +78,7 @@ export class Card {
     this.content = el("div", { class: "content" }, this.context, el("div", { class: "window" }, this.window), this.facts,
       table, this.rest, this.belief, this.draw);
     const name = [model.name === model.species ? "" : model.name, model.tokenizer].filter((text) => text).join(" · ");
-    this.element = el("article", { class: `card${model.tokenizer.startsWith("word") ? " words" : ""}`, "aria-labelledby": id },
+    this.element = el("article", { class: "card", "aria-labelledby": id },
       el("header", {}, el("p", { class: "year" }, model.year ?? ""), el("h2", { id, title: model.idea }, model.title),
         el("p", { class: "name" }, name)), this.problem, this.content);
   }
@@ -102,7 +109,7 @@ export class Card {
 
   /** @param {Prediction} prediction */
   #showContext({ context, n_context, n_seen, entropy, final_entropy }) {
-    this.context.replaceChildren(contextLine(context, n_context));
+    this.context.replaceChildren(contextLine(context, n_context, this.words));
     this.window.style.width = `${n_context ? 100 * n_seen / n_context : 0}%`;
     const sees = n_seen === 0 ? "sees nothing" : n_seen === n_context ? `sees all ${n_context} tokens`
       : `sees ${n_seen} of ${n_context} tokens`;

@@ -36,7 +36,7 @@ export class Attention {
     const asLines = read("shape", "matrix") === "lines";
     const pick = (/** @type {number} */ index) => this.panel.choose(index - 1);
     const picture = asLines ? lines(this.inputs, weights, row, pick)
-      : matrix(weights, { rows: size, columns: size, row, causal: true, names: this.inputs, room: this.panel.body.clientWidth, onpick: pick });
+      : matrix(weights, { rows: size, columns: size, row, causal: true, names: this.inputs, room: this.panel.room, onpick: pick });
     const toggle = el("button", { type: "button", class: "toggle", "aria-pressed": String(asLines), onclick: () => {
       write({ shape: asLines ? null : "lines" });
       /** @type {HTMLElement | null} */ (this.panel.querySelector(".toggle"))?.focus();

@@ -38,7 +38,7 @@ export class Memory {
         this.#list("Show", "gate", layer.traces.map(({ name }) => [name, name]), trace.name)),
       el("figure", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${trace.name} at each token` },
         matrix(trace.values.values, { rows: size, columns: nUnits, row: this.panel.chosen + 1, signed, names: this.inputs,
-          room: this.panel.body.clientWidth, onpick: (index) => this.panel.choose(index - 1) }),
+          room: this.panel.room, onpick: (index) => this.panel.choose(index - 1) }),
         el("figcaption", { class: "note" }, `Each row is a token, each column a unit: ${units}. `
           + (signed ? "Orange is negative, blue positive." : "Dark is 1 (open), light 0 (shut)."))),
       this.panel.rows(this.inputs, `Tokens, with the mean of ${trace.name}`, (index) =>

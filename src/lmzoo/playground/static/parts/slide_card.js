@@ -78,7 +78,7 @@ export class SlideCard {
           ...head.map(([title, about]) => el("th", { scope: "col", class: "number", title: about }, title)))), this.body),
       this.strip, this.draw);
     const name = [model.name === model.species ? "" : model.name, model.tokenizer].filter((text) => text).join(" · ");
-    this.element = el("article", { class: `card slide${model.tokenizer.startsWith("word") ? " words" : ""}`, "aria-labelledby": id },
+    this.element = el("article", { class: "card slide", "aria-labelledby": id },
       el("header", {}, el("p", { class: "year" }, model.year ?? ""), el("h2", { id, title: model.idea }, model.title),
         el("p", { class: "name" }, name)), this.problem, this.content);
   }
@@ -97,7 +97,7 @@ export class SlideCard {
     const { tokens, drawn, draw, n_seen, n_context, n_kept, n_tokens } = prediction;
     const chosen = /** @type {PredictedToken} */ (tokens.find(({ id }) => id === drawn));
     const next = el("span", { class: "token next" }, ...ended ? ["end"] : tokenNodes(chosen));
-    const line = contextLine(prediction.context, n_context);
+    const line = contextLine(prediction.context, n_context, this.model.tokenizer.startsWith("word"));
     line.append(next);
     this.text.replaceChildren(line);
     this.text.scrollTop = this.text.scrollHeight;

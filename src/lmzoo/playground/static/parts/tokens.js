@@ -32,14 +32,22 @@ export function tokenNodes(token) {
 }
 
 /**
- * Returns an element that shows the tokens of a context in a line; tokens that a model cannot see are paler.
+ * Returns an element that shows the tokens of a context in a line; tokens that a model cannot see are paler. Neighbours
+ * that look alike share an element, except for the tokens that this model alone has.
  * @param {(ShownToken & {seen: boolean, own: boolean})[]} context last tokens of the context
  * @param {number} nContext number of all tokens of the context
+ * @param {boolean} words true if the tokens are words, between which there are spaces
  * @returns {HTMLElement}
  */
-export function contextLine(context, nContext) {
-  const tokens = context.map((token) =>
-    el("span", { class: `token${token.seen ? " seen" : ""}${token.own ? " own" : ""}` }, ...tokenNodes(token)));
-  const more = nContext > context.length ? [el("span", { class: "more" }, "… ")] : [];
-  return el("p", { class: "context" }, ...more, ...tokens);
+export function contextLine(context, nContext, words) {
+  /** @type {{look: string, texts: string[]}[]} */
+  const runs = [];
+  for (const { text, hex, seen, own } of context) {
+    const look = `token${seen ? " seen" : ""}${own ? " own" : ""}${hex ? " hex" : ""}`;
+    const last = runs.at(-1);
+    if (last && !own && last.look === look) last.texts.push(text);
+    else runs.push({ look, texts: [text] });
+  }
+  return el("p", { class: "context" }, el("span", {}, nContext > context.length ? "… " : "",
+    ...runs.map(({ look, texts }) => el("span", { class: look }, texts.join(words ? " " : "")))));
 }

@@ -23,6 +23,7 @@ import { StateElement, read, readNumber, write } from "../state.js";
  */
 
 const DEFAULT_SENTENCE = "she went to the store and bought";
+const GAP = 12; // pixels between a picture and the middle of a wide panel
 /** Models shown first, for the two columns: parameter of the address, and families in order of preference. */
 const COLUMNS = [
   ["left", ["transformer", "gpt2", "transformer-2017", "chat", "nplm", "ngram"]],
@@ -124,6 +125,12 @@ export class Panel extends StateElement {
     if (layers) return new Memory(this, layers);
     if (orders) return new Ngrams(this, orders, order);
     return states ? new States(this, states, path) : new Plain(this);
+  }
+
+  /** Width in pixels of the place for a picture, which has a list beside it in wide panels. */
+  get room() {
+    const beside = getComputedStyle(this.body).display === "grid";
+    return beside ? this.body.clientWidth / 2 - GAP : this.body.clientWidth;
   }
 
   /** Index of the chosen token: the one at the chosen character of the sentence, or the last one. */

@@ -1,7 +1,7 @@
 // The view Predict: one prompt, and the next-token predictions of all models, in the order of their eras.
 
 import { newest, request } from "../api.js";
-import { announce, el, setChildren } from "../dom.js";
+import { announce, el, nextFrame, setChildren } from "../dom.js";
 import { extend, readOwn } from "../parts/branches.js";
 import { Card } from "../parts/card.js";
 import { barChart } from "../parts/charts.js";
@@ -19,6 +19,7 @@ import { StateElement, read } from "../state.js";
 /** @typedef {import("../parts/units.js").Prediction} Prediction */
 
 const PATH = "/playground/predict";
+const CHUNK = 6; // cards that are changed in one frame, so that the page stays responsive
 
 class Predict extends StateElement {
   /** @type {Map<string, Card>} */
@@ -26,6 +27,7 @@ class Predict extends StateElement {
   /** @type {Prediction[]} */
   predictions = [];
   asked = "";
+  showing = {}; // another object for each call of #show
   /** @type {any} */
   body = {};
   ask = newest((signal) => request(PATH, this.body, signal), 30);
@@ -81,12 +83,23 @@ class Predict extends StateElement {
     return certain ? this.predictions.toSorted((one, other) => key(one) - key(other)) : this.predictions;
   }
 
-  #show() {
+  /** Shows the predictions: first those in sight, and in the next frames the others. */
+  async #show() {
     const predictions = this.#sorted();
     const largest = Math.max(...predictions.flatMap(({ tokens }) => tokens.map(({ prob, final }) => Math.max(prob, final))));
     const shown = { axis: axisEnd(largest), unit: read("unit", "probability") };
-    for (const prediction of predictions) this.cards.get(prediction.name)?.show(prediction, shown);
-    setChildren(this.grid, predictions.flatMap(({ name }) => this.cards.get(name)?.element ?? []));
+    const pairs = predictions.flatMap((prediction) => {
+      const card = this.cards.get(prediction.name);
+      return card ? [{ card, prediction, inSight: isInSight(card.element) }] : [];
+    });
+    setChildren(this.grid, pairs.map(({ card }) => card.element));
+    const ordered = [...pairs.filter(({ inSight }) => inSight), ...pairs.filter(({ inSight }) => !inSight)];
+    const mine = this.showing = {};
+    for (let start = 0; start < ordered.length; start += CHUNK) {
+      if (start) await nextFrame();
+      if (mine !== this.showing) return; // newer predictions are shown
+      for (const { card, prediction } of ordered.slice(start, start + CHUNK)) card.show(prediction, shown);
+    }
   }
 
   /**
@@ -149,6 +162,12 @@ class Predict extends StateElement {
           share: token.final / largest, before: token.prob / largest })) };
     }));
   }
+}
+
+/** @param {HTMLElement} element */
+function isInSight(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
 }
 
 customElements.define("lmzoo-predict", Predict);
