@@ -37,6 +37,11 @@ class TokenStats:
     """Entropy of each predicted distribution in nats, an array (T,)."""
     top_log_probs: NDArray[np.float64]
     """Log-probability of the most likely token at each position in nats, an array (T,): the model's confidence."""
+    set_log_probs: NDArray[np.float64] | None = None
+    """Log-probability in nats, at each position, that the token is one of a given set of tokens, an array (T,).
+
+    None if no set was given.
+    """
 
 
 class LanguageModel(ABC, Generic[State]):
@@ -58,6 +63,11 @@ class LanguageModel(ABC, Generic[State]):
     """Number of tokens read in training, counted once per epoch; None for models that do not count them."""
     device_name: str | None = None
     """Name of the torch device that computes the predictions, such as "cuda:0"; None for models without torch."""
+    exact_in_batches: bool = False
+    """True if the scores of a document have the same bits whichever other documents are scored with it.
+
+    False for networks, whose sums are rounded differently in batches of different sizes.
+    """
 
     def __init__(self, vocab_size: int) -> None:
         if vocab_size < 2:
@@ -129,28 +139,43 @@ class LanguageModel(ABC, Generic[State]):
         """
         return Distribution(self.next_log_probs(self.state_after(self.visible(context))))
 
-    def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
+    def token_stats(
+        self,
+        ids: ArrayLike | TokenStream,
+        on_progress: OnProgress | None = None,
+        *,
+        positions: NDArray[np.intp] | None = None,
+        token_set: NDArray[np.bool_] | None = None,
+    ) -> TokenStats:
         """Computes the log-probability, rank and entropy of each of the T tokens of a text or stream of documents.
 
         Each token is predicted from the tokens before it in its document; EOT (id 0) ends a document and is predicted,
-        too. Raises TokenIdError for ids outside the vocabulary.
+        too. `positions`, in increasing order, selects the tokens to score; None means all T. `token_set` (V,) is True
+        for the tokens of a set, whose log-probability is then computed at each position, too. Raises TokenIdError for
+        ids outside the vocabulary.
         """
         stream = self.checked_stream(ids)
-        log_probs = np.empty(len(stream), np.float64)
-        ranks = np.empty(len(stream), np.int32)
-        entropies = np.empty(len(stream), np.float64)
-        top_log_probs = np.empty(len(stream), np.float64)
+        n_scored = len(stream) if positions is None else len(positions)
+        log_probs = np.empty(n_scored, np.float64)
+        ranks = np.empty(n_scored, np.int32)
+        entropies = np.empty(n_scored, np.float64)
+        top_log_probs = np.empty(n_scored, np.float64)
+        set_log_probs = None if token_set is None else np.empty(n_scored, np.float64)
         done = 0
-        for positions, block in self.stream_log_probs(stream):
-            observed = stream.ids[positions]  # (B,)
-            log_probs[positions] = block[np.arange(len(observed)), observed]
-            ranks[positions] = _ranks(block, observed)
-            entropies[positions] = _entropies(block)
-            top_log_probs[positions] = block.max(axis=1)
-            done += len(positions)
+        for places, block in self.stream_log_probs(stream, positions):
+            rows = places if positions is None else np.searchsorted(positions, places)
+            observed = stream.ids[places]  # (B,)
+            log_probs[rows] = block[np.arange(len(observed)), observed]
+            ranks[rows] = _ranks(block, observed)
+            probs = np.exp(block)
+            entropies[rows] = _entropies(block, probs)
+            top_log_probs[rows] = block.max(axis=1)
+            if token_set is not None and set_log_probs is not None:
+                set_log_probs[rows] = _log_sums(probs, token_set)
+            done += len(places)
             if on_progress:
-                on_progress(Progress(done, len(stream), "tokens"))
-        return TokenStats(log_probs, ranks, entropies, top_log_probs)
+                on_progress(Progress(done, n_scored, "tokens"))
+        return TokenStats(log_probs, ranks, entropies, top_log_probs, set_log_probs)
 
     def visible(self, context: ArrayLike) -> NDArray[np.int32]:
         """Returns the last ids (T,) of a context that the model sees: those after the last EOT, at most `context_size`.
@@ -332,9 +357,21 @@ def _ranks(block: NDArray[np.floating], observed: NDArray[np.int32]) -> NDArray[
     return 1 + above
 
 
-def _entropies(block: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the entropy (B,), in nats, of each row of log-probabilities (B, V)."""
-    probs = np.exp(block)
+def _entropies(block: NDArray[np.floating], probs: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Returns the entropy (B,), in nats, of each of B distributions over V tokens.
+
+    `block` (B, V) holds the log-probabilities, and `probs` (B, V) the probabilities.
+    """
     if np.isneginf(block.min(initial=0)):
         block = np.where(probs > 0, block, 0)  # 0 log 0 = 0
     return -np.einsum("bv,bv->b", probs, block)
+
+
+def _log_sums(probs: NDArray[np.floating], token_set: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns the log-probability (B,), in nats, that the next token is one of a set, for B distributions.
+
+    `probs` (B, V) holds the probabilities, and `token_set` (V,) is True for the tokens of the set.
+    """
+    sums = np.einsum("bv,v->b", probs, token_set, dtype=np.float64)  # a product with BLAS would depend on B
+    with np.errstate(divide="ignore"):  # unsmoothed models have probabilities of 0
+        return np.log(sums)

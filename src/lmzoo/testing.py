@@ -109,6 +109,14 @@ def boundaries(specimen: Specimen) -> None:
     joined = model.log_probs(np.concatenate([first, second]))
     alone = np.concatenate([model.log_probs(first), model.log_probs(second)])
     specimen.assert_close(joined, alone, "predictions in a document must not depend on other documents")
+    if model.exact_in_batches:
+        token_set = np.arange(specimen.vocab_size) % 2 == 0
+        both, *each = (
+            model.token_stats(ids, token_set=token_set) for ids in (np.concatenate([first, second]), first, second)
+        )
+        for name, values in vars(both).items():
+            same = np.array_equal(values, np.concatenate([getattr(stats, name) for stats in each]))
+            assert same, f"{name}: if exact_in_batches is True, scores must not depend on other documents at all"
 
 
 def one_truth(specimen: Specimen) -> None:
@@ -144,6 +152,15 @@ def one_truth(specimen: Specimen) -> None:
         )
         found += block_positions.tolist()
     assert sorted(found) == wanted.tolist(), "stream_log_probs must yield each chosen position once"
+    token_set = np.arange(specimen.vocab_size) % 3 == 0
+    chosen = model.token_stats(ids, positions=wanted, token_set=token_set)
+    specimen.assert_close(chosen.log_probs, stats.log_probs[wanted], "token_stats at chosen positions")
+    assert chosen.set_log_probs is not None
+    specimen.assert_close(
+        np.exp(chosen.set_log_probs),
+        [np.exp(model.predict_distribution(ids[:position]).log_probs)[token_set].sum() for position in wanted],
+        "the probability of a set of tokens",
+    )
 
 
 def window(specimen: Specimen) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
-from lmzoo.language_model import Progress
+from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.models.ngram import NgramModel, ngram, scoring
 from lmzoo.models.ngram import model as ngram_model
 from lmzoo.models.ngram.compression import _kept
@@ -61,15 +61,18 @@ def test_ranks_and_entropies_without_the_distributions(more: dict[str, Any], mon
     data = toy_data(30, n_documents=100)
     model = ngram(30, **{"order": 3, **more}).fit(data)
     text = TokenStream.from_documents([*(ids[:-1] for ids in data.valid.documents()), [28, 29, 1, 28], [5] * 9])
-    expected = model.token_stats(text)  # a short text: from whole distributions
-    monkeypatch.setattr(ngram_model, "_LONG_TEXT", 0)
+    token_set = np.random.default_rng(0).random(30) < 0.3
+    expected = LanguageModel.token_stats(model, text, token_set=token_set)  # from whole distributions
     monkeypatch.setattr(ngram_model, "_BLOCK", 7)
     reports: list[Progress] = []
-    found = model.token_stats(text, reports.append)
+    found = model.token_stats(text, reports.append, token_set=token_set)
     np.testing.assert_array_equal(found.ranks, expected.ranks)
     np.testing.assert_allclose(found.entropies, expected.entropies, atol=SINGLE)
     np.testing.assert_allclose(found.top_log_probs, expected.top_log_probs, atol=SINGLE)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-12)
+    assert found.set_log_probs is not None
+    assert expected.set_log_probs is not None
+    np.testing.assert_allclose(np.exp(found.set_log_probs), np.exp(expected.set_log_probs), atol=SINGLE)
     assert reports[-1].done == len(text)
     assert len(np.unique(expected.ranks)) > 10
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays, take_array
 from lmzoo.language_model import TokenStats
 
+_COLUMNS = ("log_probs", "entropies", "top_log_probs")
+
 
 def save_scores(path: str | Path, stats: TokenStats) -> None:
     """Writes the log-probability, entropy, rank and top log-probability of each token to a file, 16 bytes per token."""
-    arrays = {name: array.astype(np.float32) for name, array in vars(stats).items() if name != "ranks"}
+    arrays = {name: getattr(stats, name).astype(np.float32) for name in _COLUMNS}
     save_arrays(path, {**arrays, "ranks": stats.ranks})
 
 
@@ -23,10 +25,7 @@ def load_scores(path: str | Path, n_tokens: int) -> TokenStats:
     Raises SavedModelError if the file is missing, damaged, or for a text of another length.
     """
     arrays, _ = load_arrays(path)
-    columns = {
-        name: take_array(arrays, name, shape=(n_tokens,), dtype=np.float32)
-        for name in ("log_probs", "entropies", "top_log_probs")
-    }
+    columns = {name: take_array(arrays, name, shape=(n_tokens,), dtype=np.float32) for name in _COLUMNS}
     check_numbers(columns)
     return TokenStats(**columns, ranks=take_array(arrays, "ranks", shape=(n_tokens,), dtype=np.int32))
 

@@ -26,6 +26,7 @@ class ContextFree(LanguageModel[None]):
     """A language model that predicts the same distribution after every context: a uniform or a unigram model."""
 
     context_size = 0
+    exact_in_batches = True
 
     def __init__(self, vocab_size: int, *, alpha: float) -> None:
         """Creates a model for `vocab_size` tokens; `alpha` is added to the count of every token.

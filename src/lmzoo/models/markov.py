@@ -43,6 +43,7 @@ class MarkovChain(LanguageModel[int]):
     """A first-order Markov chain, whose state is the id of the last token."""
 
     context_size = 1
+    exact_in_batches = True
 
     def __init__(self, vocab_size: int, *, alpha: float | None) -> None:
         super().__init__(vocab_size)

@@ -77,6 +77,8 @@ class ClassNgramModel(LanguageModel[int]):
     each of V tokens; class 0 contains only the end-of-text token.
     """
 
+    exact_in_batches = True
+
     def __init__(self, vocab_size: int, *, n_classes: int, order: int, smoothing: str) -> None:
         super().__init__(vocab_size)
         check_whole(2, n_classes=n_classes)  # end-of-text and one other class

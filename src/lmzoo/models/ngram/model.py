@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_ORDER = 100
 _END = np.array([EOT], np.int32)
-_LONG_TEXT = 10_000
 _BLOCK = 1 << 16
 
 
@@ -39,6 +38,8 @@ class NgramModel(LanguageModel[int]):
     counts the n-grams of the training text; None = `count_ngrams`. After `fit`, `parameters` (n, P) contains the P
     numbers that the smoothing method has learned for each order 1 .. n, such as discounts or interpolation weights.
     """
+
+    exact_in_batches = True
 
     def __init__(
         self,
@@ -185,21 +186,29 @@ class NgramModel(LanguageModel[int]):
         stream = self.checked_stream(ids)
         return self._reader().log_probs(stream.ids, self._weights)
 
-    def token_stats(self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None) -> TokenStats:
-        stream = self.checked_stream(ids)
-        if len(stream) < _LONG_TEXT:  # too short to compute the entropies of all contexts
-            return super().token_stats(stream, on_progress)
-        from lmzoo.models.ngram.ranking import Ranker, entropies
+    def token_stats(
+        self,
+        ids: ArrayLike | TokenStream,
+        on_progress: OnProgress | None = None,
+        *,
+        positions: NDArray[np.intp] | None = None,
+        token_set: NDArray[np.bool_] | None = None,
+    ) -> TokenStats:
+        from lmzoo.models.ngram.ranking import Ranker, summed
 
-        states = self._reader().states(stream.ids)[:-1]
+        stream = self.checked_stream(ids)
+        log_probs, states, scored = self.log_probs(stream), self._reader().states(stream.ids)[:-1], stream.ids
+        if positions is not None:
+            log_probs, states, scored = log_probs[positions], states[positions], scored[positions]
         ranker = Ranker(self._trie, self._weights)
-        ranks, tops = np.empty(len(stream), np.int32), np.empty(len(stream))
-        for start in range(0, len(stream), _BLOCK):
+        ranks, tops = np.empty(scored.size, np.int32), np.empty(scored.size)
+        for start in range(0, scored.size, _BLOCK):
             here = slice(start, start + _BLOCK)
-            ranks[here], tops[here] = ranker.ranks(stream.ids[here], states[here])
+            ranks[here], tops[here] = ranker.ranks(scored[here], states[here])
             if on_progress:
-                on_progress(Progress(min(here.stop, len(stream)), len(stream), "tokens"))
-        return TokenStats(self.log_probs(stream), ranks, entropies(self._trie, self._weights)[states], tops)
+                on_progress(Progress(min(here.stop, scored.size), scored.size, "tokens"))
+        entropies, set_log_probs = summed(self._trie, self._weights, states, token_set)
+        return TokenStats(log_probs, ranks, entropies, tops, set_log_probs)
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:
         """Returns the (T,) length of the n-gram that determines the probability of each of T tokens.

@@ -7,7 +7,9 @@ weight. So the entropy after h follows from the entropy after h' and the childre
     sum_w p log p  =  sum over children of p log p  +  alpha [S' - S'_children + log alpha (1 - P'_children)]
 
 Here S' is the sum of p' log p' over all tokens, and S'_children and P'_children are the sums of p' log p' and of p'
-over the children. The entropies of all contexts therefore take one pass over the trie.
+over the children. The probability of a set of tokens follows in the same way, with sums over the tokens of the set:
+
+    P  =  sum over children of p  +  alpha [P' - P'_children]
 
 The rank of a token is 1 plus the number of tokens with a higher probability. Tokens that are no child of h or of any
 shorter context have their unigram probability times the product of all back-off weights. So their number is found by
@@ -19,6 +21,8 @@ binary search among the unigrams, which are sorted once; the children are then c
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple, Self
 
 import numpy as np
 from numba import types
@@ -32,30 +36,78 @@ from lmzoo.system.compiled import kernel, read_only, writable
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 
 
-def entropies(trie: Trie, weights: Weights) -> NDArray[np.float64]:
-    """Returns the (C,) entropies, in nats, of the next-token distributions after the C contexts of an n-gram trie."""
-    negative = np.zeros(trie.n_contexts)  # the sums of p log p
-    shorter = np.empty(0)  # log-probabilities of the n-grams of the order below
+def summed(
+    trie: Trie, weights: Weights, states: NDArray[np.int32], token_set: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Computes the entropies of the predictions after T contexts, given as trie nodes `states` (T,) that may repeat.
+
+    Returns the entropies (T,) in nats, and the log-probabilities (T,) in nats that the next token is one of a set.
+    `token_set` (V,) is True for the tokens of the set; without it, None is returned in place of these. The result for
+    a context does not depend on the other contexts.
+    """
+    asked, positions = np.unique(states, return_inverse=True)
+    contexts = _with_suffixes(trie, asked)
+    negative, inside = np.zeros(contexts.size), np.zeros(contexts.size)  # sums of p log p, and of p within the set
     for order in range(1, trie.order + 1):
-        contexts, nodes = trie.level(order - 1), trie.level(order)
-        log_probs = weights.log_probs(nodes).astype(np.float64)
-        parents, n = trie.parents(order) - contexts.start, contexts.stop - contexts.start
-        sums = np.bincount(parents, _p_log_p(log_probs), n)
+        level = trie.level(order - 1)
+        here = slice(*np.searchsorted(contexts, [level.start, level.stop]))
+        children = _Children.of(trie, contexts[here])
+        is_inside = np.False_ if token_set is None else token_set[trie.tokens[children.nodes]]
+        log_probs = weights.log_probs(children.nodes).astype(np.float64)
+        probs = np.exp(log_probs)
+        negative[here] = children.sums(_times_log(probs, log_probs))
+        inside[here] = children.sums(probs * is_inside)
         if order > 1:
-            lower = shorter[trie.suffixes[nodes] - contexts.start]
-            log_alpha = weights.backoffs[contexts].astype(np.float64)
-            rest = negative[trie.suffixes[contexts]] - np.bincount(parents, _p_log_p(lower), n)
-            mass = 1 - np.bincount(parents, np.exp(lower), n)
+            suffixes = np.searchsorted(contexts, trie.suffixes[contexts[here]])
+            lower = weights.log_probs(trie.suffixes[children.nodes]).astype(np.float64)
+            lower_probs, log_alpha = np.exp(lower), weights.backoffs[contexts[here]].astype(np.float64)
+            rest = negative[suffixes] - children.sums(_times_log(lower_probs, lower))
+            mass, alpha = 1 - children.sums(lower_probs), np.exp(log_alpha)
             with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
-                sums += np.where(np.isneginf(log_alpha), 0, np.exp(log_alpha) * (rest + log_alpha * mass))
-        negative[contexts] = sums
-        shorter = log_probs
-    return np.maximum(-negative, 0)
+                negative[here] += np.where(alpha == 0, 0, alpha * (rest + log_alpha * mass))
+            inside[here] += alpha * (inside[suffixes] - children.sums(lower_probs * is_inside))
+    found = np.searchsorted(contexts, asked)[positions]
+    entropies = np.maximum(-negative, 0)[found]
+    if token_set is None:
+        return entropies, None
+    with np.errstate(divide="ignore"):
+        return entropies, np.log(np.maximum(inside, 0))[found]
 
 
-def _p_log_p(log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _with_suffixes(trie: Trie, contexts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Returns N contexts, given as trie nodes (N,), and all contexts to which they back off, in increasing order."""
+    layers = [contexts]
+    for _ in range(trie.order - 1):
+        layers.append(np.unique(trie.suffixes[layers[-1]]))
+    return np.unique(np.concatenate([*layers, [ROOT]]))
+
+
+class _Children(NamedTuple):
+    """The children of N contexts of an n-gram trie: C nodes that continue the contexts by one token."""
+
+    nodes: NDArray[np.int64]
+    """(C,) the trie nodes of the children, context by context."""
+    parents: NDArray[np.int64]
+    """(C,) the index of the context of each child."""
+    n_contexts: int
+
+    @classmethod
+    def of(cls, trie: Trie, contexts: NDArray[np.int32]) -> Self:
+        """Returns the children of N contexts, given as trie nodes (N,)."""
+        starts = trie.first_child[contexts].astype(np.int64)
+        sizes = trie.first_child[contexts + 1] - starts
+        parents = np.repeat(np.arange(contexts.size), sizes)
+        return cls(np.arange(parents.size) + (starts - np.cumsum(sizes) + sizes)[parents], parents, contexts.size)
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the sum (N,) of the values (C,) of the children of each context."""
+        return np.bincount(self.parents, values, self.n_contexts).astype(np.float64)  # integers if there are none
+
+
+def _times_log(probs: NDArray[np.float64], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns p log p, for probabilities p and their logarithms; 0 log 0 is 0."""
     with np.errstate(invalid="ignore"):
-        return np.where(np.isneginf(log_probs), 0, np.exp(log_probs) * log_probs)
+        return np.where(probs > 0, probs * log_probs, 0)
 
 
 class Ranker:

@@ -26,15 +26,19 @@ class Weights:
     codebook: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     """The log-probabilities that the 256 codes denote, then those of the root and the unigrams, which have no codes."""
 
-    def log_probs(self, nodes: slice) -> NDArray[np.float32]:
-        """Returns the log-probabilities, in nats, of n-grams of one length, given as the range `nodes` of trie nodes.
+    def log_probs(self, nodes: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Returns the log-probabilities, in nats, of n-grams, given as a range or an array of trie nodes.
 
-        Log-probabilities that are stored as one-byte codes are decoded.
+        The n-grams of a range all have the same length. Log-probabilities that are stored as one-byte codes are
+        decoded.
         """
         if not self.codebook.size:
             return self.values[nodes]
         exact = self.codebook[N_CODES:]
-        return exact[nodes] if nodes.stop <= exact.size else self.codebook[self.values[nodes]]
+        if isinstance(nodes, slice):
+            return exact[nodes] if nodes.stop <= exact.size else self.codebook[self.values[nodes]]
+        has_code = nodes >= exact.size
+        return np.where(has_code, self.codebook[self.values[nodes]], exact[np.where(has_code, 0, nodes)])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the log-probabilities and back-off weights by name, in the format that `from_arrays` reads."""

@@ -85,6 +85,8 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
     the document have the id EOT.
     """
 
+    exact_in_batches = True
+
     def __init__(self, vocab_size: int, *, order: int) -> None:
         super().__init__(vocab_size)
         check_whole(2, MAX_ORDER, order=order)
