@@ -41,6 +41,7 @@ _MODULES = {
     "predictor_from_huggingface": "interchange.huggingface",
     "predictor_to_arpa": "interchange.arpa",
     "predictor_to_huggingface": "interchange.huggingface",
+    "surprisal_table": "evaluation.surprisals",
     "take_array": "arrays",
     "train_tokenizer": "tokenizers",
 }
@@ -74,6 +75,7 @@ __all__ = [
     "predictor_from_huggingface",
     "predictor_to_arpa",
     "predictor_to_huggingface",
+    "surprisal_table",
     "take_array",
     "train_tokenizer",
     "zoo",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from lmzoo.errors import LmzooError
     from lmzoo.evaluation.evaluate import evaluate
     from lmzoo.evaluation.records import EvalRecord
+    from lmzoo.evaluation.surprisals import surprisal_table
     from lmzoo.experiments.align import align
     from lmzoo.experiments.compare import compare
     from lmzoo.generation import Decoding, SampledToken, generate, generate_batch

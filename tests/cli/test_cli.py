@@ -26,6 +26,7 @@ COMMANDS = [
     "fit",
     "evaluate",
     "predict",
+    "surprisal",
     "states",
     "gradients",
     "context",

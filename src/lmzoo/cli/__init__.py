@@ -28,6 +28,7 @@ from lmzoo.cli.commands.report import report
 from lmzoo.cli.commands.serve import serve
 from lmzoo.cli.commands.species import list_species, show
 from lmzoo.cli.commands.states import states
+from lmzoo.cli.commands.surprisal import surprisal
 from lmzoo.cli.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.files import describe_os_error
@@ -53,6 +54,7 @@ for command in (
     fit,
     evaluate,
     predict,
+    surprisal,
     states,
     gradients,
     context,

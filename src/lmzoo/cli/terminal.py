@@ -84,6 +84,16 @@ def print_json(value: Any) -> None:
     sys.stdout.write(printable_json(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
+@dataclass(frozen=True)
+class DataOutput:
+    """Writes data to stdout; on a terminal, visible signs replace control characters."""
+
+    def write(self, text: str, /) -> int:
+        """Writes a text and returns its length."""
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+        return len(text)
+
+
 def note(message: str) -> None:
     """Prints one line of plain text to stderr."""
     stderr().print(printable(message, keep=""), markup=False, soft_wrap=True)

@@ -1,17 +1,24 @@
-"""Reading text from files and standard input: UTF-8, optionally compressed; other bytes are a clear error."""
+"""Reading text from files and standard input: UTF-8, optionally compressed; other bytes are a clear error.
+
+`read_text` and `read_standard_input` return the whole text; a `LineReader` reads one line after the other.
+"""
 
 from __future__ import annotations
 
 import codecs
+import io
 import itertools
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, final
 
 from lmzoo.corpora.compression import DamagedDataError, DecompressionMemoryError, decompress, is_compressed
 from lmzoo.errors import ConfigurationError, CorpusError
+from lmzoo.system.printable import name_text
 
 MAX_BYTES_VARIABLE = "LMZOO_MAX_BYTES"
 """Environment variable: the largest number of bytes of a decompressed file, of a pipe, or of standard input."""
@@ -59,13 +66,7 @@ def decode(data: bytes | bytearray, name: str) -> str:
 
     Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
     """
-    if kind := _other_file(data):
-        raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")
-    if encoding := _wide_encoding(data):
-        raise CorpusError(f"{name} is encoded as {encoding}: save it as UTF-8")
-    nul = data.find(0)
-    if nul >= 0:
-        raise CorpusError(f"{name} is not a text file: it has a NUL byte at offset {nul:,}; lmzoo reads UTF-8 text")
+    _check_is_text(data, name)
     mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     try:
         text = data.decode()
@@ -76,6 +77,112 @@ def decode(data: bytes | bytearray, name: str) -> str:
             "save it as UTF-8"
         ) from error
     return text[1 if mark else 0 :].replace("\r\n", "\n")
+
+
+@final
+class LineReader:
+    """The lines of a text file, or of standard input, which are read while they are iterated over.
+
+    Lines end with "\n"; the last one may lack it. Compression, encoding and errors are those of `read_text`, but the
+    whole text may be larger than the limit, and only a single line of a compressed file or a pipe may not.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Prepares to read a file; None = standard input. Raises CorpusError if there is no such file."""
+        self._path = path
+        self.name = "standard input" if path is None else name_text(path)
+        self.n_bytes: int | None = None
+        """Size of the file in bytes; None for a pipe."""
+        self.n_read = 0
+        """Number of bytes of the file that have been read so far."""
+        self.is_limited = True
+        """True for a pipe, which may never end, and for a compressed file. Known when the first line has been read."""
+        if path is not None:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise CorpusError(f"cannot read {self.name}: {error.strerror or error}") from error
+            self.n_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def __iter__(self) -> Iterator[str]:
+        with ExitStack() as stack:
+            try:
+                file = sys.stdin.buffer if self._path is None else stack.enter_context(self._path.open("rb"))
+                yield from self._lines(file)
+            except OSError as error:
+                raise CorpusError(f"cannot read {self.name}: {error.strerror or error}") from error
+
+    def _lines(self, file: IO[bytes]) -> Iterator[str]:
+        limit = max_bytes()
+        head = file.read(_BLOCK)
+        self.is_limited = self.n_bytes is None or is_compressed(head)
+
+        def blocks() -> Iterator[bytes]:
+            for block in itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")):
+                self.n_read += len(block)
+                yield block
+
+        decompressed = _checked_blocks(decompress(blocks(), max_memory=limit), self.name)
+        text = io.TextIOWrapper(io.BufferedReader(_Blocks(decompressed)), encoding="utf-8-sig", newline="\n")
+        number = 0
+        try:
+            while line := text.readline(limit if self.is_limited else -1):
+                number += 1
+                if self.is_limited and len(line) >= limit:
+                    raise CorpusError(f"{self.name} line {number:,} has more than {limit:,} characters")
+                yield line.removesuffix("\r\n") + "\n" if line.endswith("\r\n") else line
+        except UnicodeDecodeError as error:
+            bad = error.object[error.start]
+            raise CorpusError(
+                f"{self.name} is not UTF-8: byte 0x{bad:02x} at or after line {number + 1:,}; save it as UTF-8"
+            ) from error
+        except DamagedDataError as error:
+            raise CorpusError(f"{self.name} is damaged: {error}; compress the original file again") from error
+        except DecompressionMemoryError as error:
+            raise CorpusError(f"{self.name} needs more than {limit:,} bytes of memory to decompress") from error
+
+
+class _Blocks(io.RawIOBase):
+    """A binary file whose content is a sequence of blocks of bytes."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._blocks, self._rest = blocks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._rest:  # a block may be empty
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def _checked_blocks(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yields the blocks of a file, and raises CorpusError if they are not those of a text."""
+    for number, block in enumerate(blocks):
+        _check_is_text(block, name, is_start=number == 0)
+        yield block
+
+
+def _check_is_text(data: bytes | bytearray, name: str, *, is_start: bool = True) -> None:
+    """Raises CorpusError if data are not text in an encoding that contains ASCII; `name` is the name of their file.
+
+    If `is_start` is False, the data are not the start of the file.
+    """
+    if is_start and (kind := _other_file(data)):
+        raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")
+    if is_start and (encoding := _wide_encoding(data)):
+        raise CorpusError(f"{name} is encoded as {encoding}: save it as UTF-8")
+    nul = data.find(0)
+    if nul >= 0:
+        at = f" at offset {nul:,}" if is_start else ""
+        raise CorpusError(f"{name} is not a text file: it has a NUL byte{at}; lmzoo reads UTF-8 text")
 
 
 def max_bytes() -> int:

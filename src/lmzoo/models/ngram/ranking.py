@@ -45,8 +45,7 @@ def summed(
     `token_set` (V,) is True for the tokens of the set; without it, None is returned in place of these. The result for
     a context does not depend on the other contexts.
     """
-    asked, positions = np.unique(states, return_inverse=True)
-    contexts = _with_suffixes(trie, asked)
+    contexts = _with_suffixes(trie, states)
     negative, inside = np.zeros(contexts.size), np.zeros(contexts.size)  # sums of p log p, and of p within the set
     for order in range(1, trie.order + 1):
         level = trie.level(order - 1)
@@ -66,7 +65,7 @@ def summed(
             with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
                 negative[here] += np.where(alpha == 0, 0, alpha * (rest + log_alpha * mass))
             inside[here] += alpha * (inside[suffixes] - children.sums(lower_probs * is_inside))
-    found = np.searchsorted(contexts, asked)[positions]
+    found = np.searchsorted(contexts, states)
     entropies = np.maximum(-negative, 0)[found]
     if token_set is None:
         return entropies, None
@@ -74,12 +73,16 @@ def summed(
         return entropies, np.log(np.maximum(inside, 0))[found]
 
 
-def _with_suffixes(trie: Trie, contexts: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns N contexts, given as trie nodes (N,), and all contexts to which they back off, in increasing order."""
-    layers = [contexts]
+def _with_suffixes(trie: Trie, states: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Returns the N contexts that occur among T states, and to which these back off, in increasing order: (N,).
+
+    `states` (T,) are trie nodes.
+    """
+    occurs = np.zeros(trie.n_contexts, bool)
+    occurs[states] = True
     for _ in range(trie.order - 1):
-        layers.append(np.unique(trie.suffixes[layers[-1]]))
-    return np.unique(np.concatenate([*layers, [ROOT]]))
+        occurs[trie.suffixes[np.flatnonzero(occurs)]] = True
+    return np.flatnonzero(occurs)
 
 
 class _Children(NamedTuple):
@@ -92,7 +95,7 @@ class _Children(NamedTuple):
     n_contexts: int
 
     @classmethod
-    def of(cls, trie: Trie, contexts: NDArray[np.int32]) -> Self:
+    def of(cls, trie: Trie, contexts: NDArray[np.integer]) -> Self:
         """Returns the children of N contexts, given as trie nodes (N,)."""
         starts = trie.first_child[contexts].astype(np.int64)
         sizes = trie.first_child[contexts + 1] - starts

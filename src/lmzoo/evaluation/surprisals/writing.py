@@ -1,0 +1,131 @@
+"""Files with tables of surprisals: values separated by tabs or commas, JSON lines, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.errors import MissingExtraError, UsageError
+from lmzoo.evaluation.surprisals.table import COUNTS, SurprisalTable
+from lmzoo.system.files import atomic_file
+from lmzoo.system.printable import printable_json
+
+Format = Literal["tsv", "csv", "jsonl", "parquet"]
+FORMATS: Final = ("tsv", "csv", "jsonl", "parquet")
+_DECIMALS: Final = 6
+"""Decimal places of surprisals and entropies in text files; float32 networks are exact to about five."""
+
+
+class TextOutput(Protocol):
+    """What text can be written to, such as an open file."""
+
+    def write(self, text: str, /) -> Any:
+        """Writes a text."""
+
+
+Write = Callable[[SurprisalTable], None]
+"""Writes the rows of a table after those that were written before."""
+
+
+def format_of(path: Path) -> Format:
+    """Returns the format of a file by the suffix of its name; raises UsageError for another suffix."""
+    suffix = path.suffix.lower().removeprefix(".")
+    for name in FORMATS:
+        if suffix == name:
+            return name
+    raise UsageError(f"the name of an output file must end in .{', .'.join(FORMATS)}; got {path}")
+
+
+@contextmanager
+def table_file(path: Path, names: Iterable[str]) -> Iterator[Write]:
+    """Yields a function that writes tables to a file, which appears when the `with` block ends without an error.
+
+    `names` are the columns, and the suffix of `path` tells the format. Raises UsageError for another suffix, and
+    MissingExtraError if the format needs a package that is not installed.
+    """
+    file_format = format_of(path)
+    if file_format == "parquet":
+        with _parquet_file(path) as write:
+            yield write
+    else:
+        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            yield table_writer(file, file_format, names)
+
+
+def table_writer(file: TextOutput, file_format: Format, names: Iterable[str]) -> Write:
+    """Writes the header of a text file, if its format has one, and returns a function that writes tables to it.
+
+    Missing numbers are empty cells, and null in JSON. An infinite surprisal is "inf", and null in JSON, which has no
+    infinity. Raises UsageError for Parquet, which is not text.
+    """
+    if file_format == "parquet":
+        raise UsageError("Parquet is not text and needs a file: --out FILE.parquet")
+    if file_format == "jsonl":
+        return lambda table: file.write("".join(_json_lines(table)))
+    writer = csv.writer(file, delimiter="\t" if file_format == "tsv" else ",", lineterminator="\n")
+    writer.writerow(names)
+    return lambda table: writer.writerows(zip(*map(_cells, table.columns, table.columns.values()), strict=True))
+
+
+def _cells(name: str, column: NDArray[Any]) -> list[Any]:
+    """Returns the cells of a column: texts and whole numbers as they are, and other numbers as text."""
+    if column.dtype.kind != "f":
+        return column.tolist()
+    cells: list[str] = list(map((_whole if name in COUNTS else _decimal), column.tolist()))
+    for row in np.flatnonzero(np.isnan(column)).tolist():
+        cells[row] = ""
+    return cells
+
+
+_decimal: Final = f"%.{_DECIMALS}f".__mod__
+_whole: Final = "%.0f".__mod__
+
+
+def _json_lines(table: SurprisalTable) -> Iterator[str]:
+    for row in table.rows():
+        values = {name: _finite(value) if isinstance(value, float) else value for name, value in row.items()}
+        yield printable_json(json.dumps(values, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def _finite(value: float) -> float | None:
+    return round(value, _DECIMALS) if abs(value) < np.inf else None
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Write]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "data", "a Parquet file") from error
+    with atomic_file(path) as temporary:
+        writer: Any = None
+
+        def write(table: SurprisalTable) -> None:
+            nonlocal writer
+            arrow = pyarrow.table({name: _arrow(pyarrow, name, column) for name, column in table.columns.items()})
+            writer = writer or pyarrow.parquet.ParquetWriter(temporary, arrow.schema)
+            writer.write_table(arrow)
+
+        try:
+            yield write
+        finally:
+            if writer:
+                writer.close()
+
+
+def _arrow(pyarrow: Any, name: str, column: NDArray[Any]) -> Any:
+    """Returns a column as an array of Arrow, with null for missing numbers."""
+    if column.dtype == object:
+        return pyarrow.array(column.tolist(), pyarrow.string())
+    missing = np.isnan(column)
+    if name in COUNTS:
+        return pyarrow.array(np.where(missing, 0, column).astype(np.int64), mask=missing)
+    return pyarrow.array(column, mask=missing)

@@ -1,0 +1,240 @@
+"""Texts and tables whose surprisals are measured, and the files that the surprisals are written to."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmzoo.corpora.text_files import LineReader, read_text
+from lmzoo.errors import CorpusError, MissingExtraError, UsageError
+from lmzoo.evaluation.surprisals.contexts import Context, Scope, read_contexts
+from lmzoo.evaluation.surprisals.table import SurprisalTable
+from lmzoo.evaluation.surprisals.writing import table_file, table_writer
+
+DOCUMENT, SENTENCE = Scope(), Scope(by_sentence=True)
+
+
+def texts_of(contexts: Any) -> list[str]:
+    return [context.text for context in contexts.contexts]
+
+
+# ---- Lines ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"\xef\xbb\xbfa\r\nb\rc\n\nd", "né\x85\u2028川\n".encode() * 20_000])
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_are_those_of_the_whole_text(data: bytes, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    reader = LineReader(path)
+    lines = [*reader]
+    assert "".join(lines) == read_text(path)
+    assert all(line.endswith("\n") and line.count("\n") == 1 for line in lines[:-1])
+    assert reader.n_read == reader.n_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\nb\xff\n", "is not UTF-8: byte 0xff"),
+        (b"a\0b", "NUL byte at offset 1"),
+        ("a b".encode("utf-16"), "is encoded as UTF-16: save it as UTF-8"),
+        (b"PK\x03\x04", "is a zip archive"),
+        (gzip.compress(b"abc" * 1000)[:-12], "is damaged"),
+    ],
+)
+def test_files_that_are_no_text(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        list(LineReader(tmp_path / "text"))
+
+
+def test_missing_files_and_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CorpusError, match=r"cannot read .*nowhere: No such file"):
+        LineReader(tmp_path / "nowhere")
+    (tmp_path / "text.gz").write_bytes(gzip.compress(b"a" * 200 + b"\nb"))
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "100")
+    with pytest.raises(CorpusError, match="line 1 has more than 100 characters"):
+        list(LineReader(tmp_path / "text.gz"))
+    (tmp_path / "text.gz").write_bytes(gzip.compress(b"a b\n" * 50))
+    assert len(texts_of(read_contexts([tmp_path / "text.gz"], SENTENCE))) == 50
+    with pytest.raises(CorpusError, match="more than 100 characters, which are one document"):
+        texts_of(read_contexts([tmp_path / "text.gz"], DOCUMENT))
+
+
+# ---- Contexts ---------------------------------------------------------------------------------------
+
+TABLE = """item,condition,region,text,rt
+1,a,1,The horse,310
+1,a,2,"raced, past",420
+1,b,1,The horse,300
+2,a,1,"She said ""no"" ",290
+
+2,a,2, ,1
+2,a,3,"then
+left.",500
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    (tmp_path / "stimuli.csv").write_text(TABLE, encoding="utf-8")
+    return tmp_path / "stimuli.csv"
+
+
+def test_files_and_lines_are_contexts(tmp_path: Path) -> None:
+    for name, text in (("one.txt", "a b\n\nc\n"), ("two.txt", "d")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    paths = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    contexts = read_contexts(paths, DOCUMENT)
+    assert (texts_of(contexts), contexts.columns, contexts.n_bytes) == (["a b\n\nc\n", "d"], ["document"], 8)
+    found: list[Context] = [*read_contexts(paths, SENTENCE).contexts]
+    assert [(context.text, context.parts[0].offset) for context in found] == [("a b", 0), ("c", 5), ("d", 0)]
+    assert [context.parts[0].cells for context in found] == [[str(paths[0])]] * 2 + [[str(paths[1])]]
+    assert found[-1].n_bytes_read == 8
+
+
+def test_rows_of_a_table_are_parts_of_documents(table: Path) -> None:
+    contexts = read_contexts([table], DOCUMENT)
+    assert contexts.columns == ["item", "condition", "region", "text", "rt"]
+    assert texts_of(contexts) == ["The horse raced, past", "The horse", 'She said "no"  then\nleft.']
+    last = [*read_contexts([table], DOCUMENT).contexts][-1]
+    assert [part.cells[4] for part in last.parts] == ["290", "500"], "a row without text has no words"
+    assert len(texts_of(read_contexts([table], SENTENCE))) == 5
+    by_item = texts_of(read_contexts([table], DOCUMENT, groups=["item"]))
+    assert by_item == ["The horse raced, past The horse", 'She said "no"  then\nleft.']
+    assert len(texts_of(read_contexts([table], DOCUMENT, groups=[]))) == 5
+
+
+def test_rows_of_a_table_without_regions_are_documents(tmp_path: Path) -> None:
+    path = tmp_path / "stimuli.tsv"
+    path.write_text("item\tcondition\tsentence\n1\ta\tx y\n1\ta\tx y\n", encoding="utf-8")
+    assert texts_of(read_contexts([path], DOCUMENT, text_column="sentence")) == ["x y", "x y"]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, expected in (("csv", ["a b"]), (None, ["text,n\na b,1\n"])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text,n\na b,1\n")))
+        contexts = read_contexts(["-"], DOCUMENT, kind=kind)  # type: ignore[arg-type]
+        assert (texts_of(contexts), contexts.n_bytes) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "error", "message"),
+    [
+        ("a,b\n1,2\n", {}, UsageError, "has no column 'text'; its columns are: a, b"),
+        ("", {}, UsageError, "its columns are: none"),
+        ("text\nx\n", {"groups": ["item"]}, UsageError, "has no column 'item'"),
+        ("text,text\nx,y\n", {}, CorpusError, "has two columns 'text'"),
+        ("text,n\nx,1\ny\n", {}, CorpusError, "line 3 has 1 cells, but the table has 2 columns"),
+        ('text,n\n"x,1\n', {}, CorpusError, "line 2 is not a valid table row"),
+    ],
+)
+def test_tables_that_cannot_be_read(
+    content: str, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        texts_of(read_contexts([tmp_path / "t.csv"], DOCUMENT, **options))
+
+
+def test_inputs_that_do_not_go_together(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("text\nx\n", encoding="utf-8")
+    for sources, options, message in [
+        ([table, tmp_path / "a.txt"], {}, "plain texts and tables have different columns"),
+        ([table, tmp_path / "b.csv"], {}, "have different columns: read them separately"),
+        ([tmp_path / "a.txt"], {"groups": ["item"]}, "columns can be named for tables only"),
+        ([tmp_path / "a.jsonl"], {}, "is JSON"),
+        ([], {}, "name at least one text"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            read_contexts(sources, DOCUMENT, **options)
+
+
+# ---- Files ------------------------------------------------------------------------------------------
+
+HOSTILE = ['a "b"', "tab\there", "line\nend", "\x1b[2J", "né, 川"]
+
+
+def small_table() -> SurprisalTable:
+    return SurprisalTable(
+        {
+            "word": np.array(HOSTILE, object),
+            "start": np.arange(5),
+            "sum": np.array([1 / 3, np.nan, np.inf, 0.0, 12.0]),
+            "rank": np.array([1, np.nan, 3, 4, 5]),
+        }
+    )
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ",")])
+def test_text_files_come_back(suffix: str, delimiter: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{suffix}"
+    with table_file(path, ["word", "start", "sum", "rank"]) as write:
+        write(small_table())
+        write(small_table())
+        assert not path.exists(), "the file appears when it is complete"
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter=delimiter)
+    assert header == ["word", "start", "sum", "rank"]
+    assert rows[:5] == rows[5:]
+    assert [row[0] for row in rows[:5]] == HOSTILE
+    assert [row[2] for row in rows[:5]] == ["0.333333", "", "inf", "0.000000", "12.000000"]
+    assert [row[3] for row in rows[:5]] == ["1", "", "3", "4", "5"]
+
+
+def test_json_lines_have_null_for_what_json_lacks() -> None:
+    file = io.StringIO()
+    table_writer(file, "jsonl", [])(small_table())
+    rows = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [row["word"] for row in rows] == HOSTILE
+    assert [row["sum"] for row in rows] == [0.333333, None, None, 0, 12]
+    assert [row["rank"] for row in rows] == [1, None, 3, 4, 5]
+    assert "\x1b" not in file.getvalue()
+
+
+def test_parquet_has_types_and_nulls(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with table_file(tmp_path / "out.parquet", []) as write:
+        write(small_table())
+        write(small_table())
+    found = parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    assert found["word"] == HOSTILE * 2
+    assert found["sum"][:5] == [1 / 3, None, math.inf, 0.0, 12.0], "all digits"
+    assert found["rank"][:5] == [1, None, 3, 4, 5]
+    assert all(isinstance(value, int) for value in found["start"])
+
+
+def test_after_an_error_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        with table_file(path, ["word"]) as write:
+            write(small_table())
+            raise CorpusError("no")
+
+    for suffix in ("tsv", "parquet"):
+        with pytest.raises(CorpusError, match="no"):
+            fail(tmp_path / f"out.{suffix}")
+    with (
+        pytest.raises(UsageError, match=r"must end in \.tsv, \.csv, \.jsonl, \.parquet; got"),
+        table_file(tmp_path / "out.txt", []),
+    ):
+        pass
+    with pytest.raises(UsageError, match="Parquet is not text"):
+        table_writer(io.StringIO(), "parquet", [])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with (
+        pytest.raises(MissingExtraError, match="a Parquet file needs the package 'pyarrow'"),
+        table_file(tmp_path / "out.parquet", []),
+    ):
+        pass
+    assert [*tmp_path.iterdir()] == []
