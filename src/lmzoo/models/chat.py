@@ -41,7 +41,9 @@ def chat(
     if settings is not None and not isinstance(settings, Mapping):
         raise ConfigurationError(f"settings must be a mapping of the base's settings to values, got {settings!r}")
     if zoo.card(base).learns_from != "text":
-        raise ConfigurationError(f"the base of a chat model must be a model that learns from text, such as lstm, got '{base}'")
+        raise ConfigurationError(
+            f"the base of a chat model must be a model that learns from text, such as lstm, got '{base}'"
+        )
     model = zoo.create(base, vocab_size, device=device, **(settings or {}))
     if not isinstance(model, NeuralLM):
         raise ConfigurationError(f"the base of a chat model must be a neural network, such as lstm, got '{base}'")
