@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
+from lmzoo.neural.devices import product_dtype
 from lmzoo.neural.network import Network, ParameterGroups, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.training.settings import TrainConfig
@@ -59,8 +60,7 @@ class _TokenProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, e: Tensor, b: Tensor, z: Tensor) -> Tensor:
-        device = e.device.type
-        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else e.dtype
+        ctx.dtype = product_dtype(e)
         matrix = e.to(ctx.dtype)
         probs = e.new_empty(len(e), len(z))
         n_states = max(1, _SLICE_ELEMENTS // len(e))

@@ -27,11 +27,12 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.layers.attention import ScaledDotProduct
+from lmzoo.neural.layers.ngram_embedding import NgramEmbedding
+from lmzoo.neural.layers.normalization import rms_norm
 from lmzoo.neural.layers.short_convolution import ShortConvolution
 from lmzoo.neural.layers.windows import context_windows
 from lmzoo.neural.network import Network, State
@@ -43,19 +44,8 @@ from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
 
-_MULTIPLIER = 6364136223846793005
-"""Multiplier of Knuth's linear congruential generator MMIX: the high bits of its products are well mixed."""
-
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of a rotary position embedding."""
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Applies root-mean-square normalisation (RMSNorm) to the last axis of `x`, without a learned gain.
-
-    A gain is not needed, because the weight matrix after it can scale its inputs as well.
-    """
-    return F.rms_norm(x, x.shape[-1:])
 
 
 def _rotary(positions: Tensor, d_head: int) -> Rotary:
@@ -114,7 +104,7 @@ class Attention(nn.Module):
         """
         qkv = self.qkv(x).unflatten(2, (3, self.n_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 3, H, T, d)
         v = qkv[:, 2]  # (B, H, T, d)
-        q, k = _rotate(_norm(qkv[:, :2]), *rotary).to(v.dtype).unbind(1)  # (B, H, T, d) each
+        q, k = _rotate(rms_norm(qkv[:, :2]), *rotary).to(v.dtype).unbind(1)  # (B, H, T, d) each
         # Keys are cached with their rotation, as only differences of positions matter.
         cache = torch.cat([cache.to(v.dtype), torch.stack([k, v], dim=1)], dim=3)  # (B, 2, H, M + T, d)
         keys, values = cache.unbind(1)  # (B, H, M + T, d) each
@@ -147,53 +137,13 @@ class Block(nn.Module):
         `Attention.forward`, and `in_document` in `ShortConvolution.forward`.
         """
         cache, previous = memory
-        y = _norm(x)
+        y = rms_norm(x)
         if self.convolution is not None:
             y, previous = self.convolution(y, previous, in_document)
         y, cache = self.attention(y, cache, mask, rotary)
         x = x + self.dropout(y)  # (B, T, D)
-        y = self.down(self.up(_norm(x)).relu().square())  # (B, T, D) -> (B, T, 4 D) -> (B, T, D)
+        y = self.down(self.up(rms_norm(x)).relu().square())  # (B, T, D) -> (B, T, 4 D) -> (B, T, D)
         return x + self.dropout(y), BlockMemory(cache, previous)
-
-
-@final
-class NgramEmbedding(nn.Module):
-    """An embedding of n-grams: adds up, for each token, the learned vectors of the n-grams that end with the token.
-
-    The lengths of the n-grams are 2 to `ngrams`. The vectors are the rows of a table. The row of an n-gram is found by
-    hashing, so different n-grams may share a row by chance.
-    """
-
-    def __init__(self, ngrams: int, n_slots: int, d_slot: int, d_model: int, dropout: float) -> None:
-        super().__init__()
-        self.n_slots, self.dropout = n_slots, dropout
-        self.table = nn.Embedding((ngrams - 1) * n_slots, d_slot)
-        self.out = nn.Linear((ngrams - 1) * d_slot, d_model, bias=False)
-        nn.init.normal_(self.table.weight, std=0.02)
-
-    def forward(self, window: Tensor) -> Tensor:
-        """Returns the sum of the n-gram vectors of each token, for T tokens in each of B sequences.
-
-        `window` (B, T, n) holds the id of each token and the n - 1 ids before it, newest first. The result (B, T, D)
-        has the width D of the model.
-        """
-        x = self.table(torch.stack(self.table_rows_of(window), 2))  # (B, T, n - 1, d_slot)
-        # An n-gram does not reach across the start of a document. Dropout drops whole n-grams, so that long ones, many
-        # of which occur once, are not memorized.
-        in_document = (window[:, :, :-1] != EOT).unsqueeze(3).to(x.dtype)  # (B, T, n - 1, 1)
-        return self.out((x * F.dropout(in_document, self.dropout, self.training)).flatten(2))
-
-    def table_rows_of(self, window: Any) -> list[Any]:
-        """Returns the table rows in which the vectors of the n-grams, n = 2, 3, ..., that end with a token are stored.
-
-        `window` (.., n) holds the id of each token and the ids before it, newest first. It is a tensor or a NumPy array
-        of int64, and so is each of the n - 1 results (..).
-        """
-        rows, key = [], window[..., 0]
-        for lag in range(1, window.shape[-1]):
-            key = key * _MULTIPLIER + window[..., lag] + 1  # wraps around
-            rows.append((lag - 1) * self.n_slots + (key >> 20) % self.n_slots)
-        return rows
 
 
 @final
@@ -264,7 +214,7 @@ class Transformer(Network):
         x = self.embedding(ids)  # (B, T, D)
         if self.ngrams is not None:
             x = x + self.ngrams(windows[:, :, : self.n_orders])  # (B, T, D)
-        x = self.dropout(_norm(x))
+        x = self.dropout(rms_norm(x))
         convolved = (windows[:, :, 1 : self.n_convolved + 1] != EOT).to(x.dtype)  # (B, T, k - 1)
         new_memories: list[BlockMemory] = []
         for index, block in enumerate(self.blocks):
@@ -278,7 +228,7 @@ class Transformer(Network):
             *(memory.cache for memory in new_memories),
             *(memory.previous for memory in new_memories),
         )
-        return _norm(x), new_state
+        return rms_norm(x), new_state
 
 
 register_reader(Transformer, "lmzoo.neural.one_token.transformer:read")

@@ -57,6 +57,12 @@ def autocast(bf16: bool | None, device: torch.device = CPU) -> AbstractContextMa
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device) if bf16 is None else bf16)
 
 
+def product_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Returns the type in which autocast multiplies matrices; without autocast, the type of the tensor."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
 def preserved_rng_state(device: torch.device) -> AbstractContextManager[Any]:
     """Returns a context that restores torch's global random generators on exit.
 

@@ -15,7 +15,7 @@ from lmzoo.neural.layers.attention import attention
 
 def test_attention_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without rotations and norms of queries and keys, ours is the attention of 2017."""
-    monkeypatch.setattr(transformer, "_norm", lambda x: x)
+    monkeypatch.setattr(transformer, "rms_norm", lambda x: x)
     ours, theirs = Attention(12, 3), nn.MultiheadAttention(12, 3, bias=False, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.qkv.weight)

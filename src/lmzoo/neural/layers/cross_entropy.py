@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmzoo.neural.devices import product_dtype
+
 _SLICE_ELEMENTS = 1 << 19
 """Logits held at a time in training: 2 MB, about the size of a CPU's cache; but at least 128 rows of logits."""
 _BLOCK_ELEMENTS = 1 << 21
@@ -43,18 +45,12 @@ def token_nats(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Ten
     return _TokenNats.apply(hidden, weight, bias, targets)  # pyright: ignore[reportReturnType]
 
 
-def _product_dtype(tensor: Tensor) -> torch.dtype:
-    """Returns the type in which autocast computes matrix products; without autocast, the type of the tensor."""
-    device = tensor.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor | None
     ) -> Tensor:
-        dtype = _product_dtype(weight)
+        dtype = product_dtype(weight)
         n, vocab_size = len(hidden), len(weight)
         matrix = weight.to(dtype)  # (V, D), cast once for all slices
         total = weight.new_zeros(())
@@ -87,7 +83,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 class _TokenNats(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        ctx.dtype = _product_dtype(weight)
+        ctx.dtype = product_dtype(weight)
         ctx.save_for_backward(hidden, weight, bias, targets)
         slices = _slices(hidden, weight, targets)
         return torch.cat(

@@ -19,7 +19,6 @@ _RELU, _SQUARED_RELU, _GELU, _TANH = (
 _F32, _I64 = types.float32, types.int64
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LAYER_EPSILON = np.float32(1e-5)  # of torch's LayerNorm
-_RMS_EPSILON = np.finfo(np.float32).eps  # of torch's rms_norm
 _GELU_SCALE, _GELU_CUBE = np.float32(np.sqrt(8 / np.pi)), np.float32(0.044715)
 
 
@@ -78,14 +77,17 @@ def layer_norm(x, weight, bias, y):
             y[row, i] = (x[row, i] - mean) * scale * weight[i] + bias[i]
 
 
-@kernel(read_only(_F32), _I64, writable(_F32), reassociate=True)
-def rms_norm(x, size, y):
-    """Divides each block of `size` numbers of `x` by its root mean square, and writes the result to `y`."""
+@kernel(read_only(_F32), _I64, _F32, writable(_F32), reassociate=True)
+def rms_norm(x, size, epsilon, y):
+    """Divides each block of `size` numbers of `x` by its root mean square, and writes the result to `y`.
+
+    `epsilon` is added to the mean square.
+    """
     for start in range(0, x.size, size):
         square = _ZERO
         for i in range(start, start + size):
             square += x[i] * x[i]
-        scale = _ONE / np.sqrt(square / np.float32(size) + _RMS_EPSILON)
+        scale = _ONE / np.sqrt(square / np.float32(size) + epsilon)
         for i in range(start, start + size):
             y[i] = x[i] * scale
 

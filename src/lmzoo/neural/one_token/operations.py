@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Weights = Any
 """The parameters and buffers of a module as arrays, under their names; submodules are attributes of the same kind."""
+_RMS_EPSILON = float(np.finfo(np.float32).eps)  # of torch's rms_norm
 StateArrays = Sequence[NDArray[Any]]
 """The state of a network for B sequences: arrays whose first axis has length B."""
 
@@ -45,10 +46,13 @@ def layer_norm(x: Array, layer: Weights) -> Array:
     return y
 
 
-def rms_norm(x: Array) -> Array:
-    """Returns `x` (.., D) divided by its root mean square over the last axis (RMSNorm without gain)."""
+def rms_norm(x: Array, epsilon: float = _RMS_EPSILON) -> Array:
+    """Returns `x` (.., D) divided by its root mean square over the last axis (RMSNorm without gain).
+
+    `epsilon` is added to the mean square.
+    """
     y = np.empty_like(x)
-    _kernels().rms_norm(x.ravel(), x.shape[-1], y.ravel())
+    _kernels().rms_norm(x.ravel(), x.shape[-1], epsilon, y.ravel())
     return y
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.neural.one_token.codes import Activation
+from lmzoo.neural.one_token.ngram_embedding import ngram_embedding
 from lmzoo.neural.one_token.operations import (
     Array,
     Ids,
@@ -20,6 +21,7 @@ from lmzoo.neural.one_token.operations import (
     rotate,
     shift_in,
 )
+from lmzoo.neural.one_token.short_convolution import short_convolution
 from lmzoo.stream import EOT
 
 Rotary = tuple[Array, Array]
@@ -38,7 +40,7 @@ def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> 
     windows = context_windows(token_ids, previous_ids)  # (B, N + 1)
     x = weights.embedding.weight[token_ids]
     if network.ngrams is not None:
-        x = x + _ngram_embedding(network.ngrams, weights.ngrams, windows[:, : network.n_orders])
+        x = x + ngram_embedding(network.ngrams, weights.ngrams, windows[:, : network.n_orders])
     x = rms_norm(x)
     is_convolved = windows[:, 1 : network.n_convolved + 1] != EOT  # (B, k - 1)
     for index, block in enumerate(weights.blocks):
@@ -61,25 +63,15 @@ def _block(
     """Runs one block on one token of each sequence, `x` (B, D).
 
     The tokens attend to the last `n_visible` (B,) tokens of the KV cache. `previous` (B, k - 1, D) and `is_convolved`
-    are explained in `_convolution`. Returns the output (B, D), the new cache and the new `previous`.
+    are explained in `short_convolution`. Returns the output (B, D), the new cache and the new `previous`.
     """
     y = rms_norm(x)
     if previous.shape[1]:
-        y, previous = _convolution(weights.convolution, y, previous, is_convolved)
+        y, previous = short_convolution(weights.convolution, y, previous, is_convolved)
     y, cache = _attention(weights.attention, y, cache, n_visible, rotary)
     x = x + y
     x = x + affine(affine(rms_norm(x), weights.up, Activation.SQUARED_RELU), weights.down)
     return x, cache, previous
-
-
-def _convolution(weights: Weights, x: Array, previous: Array, is_convolved: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Adds to `x` (B, D) the weighted vectors of the tokens before it, `previous` (B, k - 1, D).
-
-    `is_convolved` (B, k - 1) is True for those in the current document, newest first. Returns the sum, and the vectors
-    of the last k - 1 tokens, `x` included.
-    """
-    weighted = previous[:, ::-1] * weights.weight * is_convolved[:, :, None]
-    return x + weighted.sum(1), np.concatenate([previous[:, 1:], x[:, None]], axis=1)
 
 
 def _attention(weights: Weights, x: Array, cache: Array, n_visible: Ids, rotary: Rotary) -> tuple[Array, Array]:
@@ -94,14 +86,3 @@ def _attention(weights: Weights, x: Array, cache: Array, n_visible: Ids, rotary:
     qkv[:, : 2 * width] = rotate(rms_norm(q_and_k), *rotary).reshape(n_rows, -1)
     y, cache = attend_in_band(qkv, cache, n_visible)
     return affine(y, weights.out), cache
-
-
-def _ngram_embedding(module: Any, weights: Weights, windows: Ids) -> Array:
-    """Returns the sum (B, D) of the projected vectors of the n-grams that end in one token of each sequence.
-
-    `windows` (B, n) holds the id of each token and the ids before it, newest first. An n-gram that would reach across
-    the start of its document has the vector 0.
-    """
-    rows = np.stack(module.table_rows_of(windows), axis=1)  # (B, n - 1)
-    x = weights.table.weight[rows] * (windows[:, :-1] != EOT)[:, :, None]  # (B, n - 1, d_slot)
-    return affine(x.reshape(len(x), -1), weights.out)
