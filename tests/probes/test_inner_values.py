@@ -73,9 +73,9 @@ def test_attention_weights_are_those_of_reading_token_by_token(species: str) -> 
             )
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_traces_end_in_the_states_of_the_network(cell: str) -> None:
-    model = model_of(cell, d_embed=5, d_hidden=6, n_layers=2)
+@pytest.mark.parametrize(("cell", "n_rounds"), [*((cell, 0) for cell in CELLS), ("lstm", 3)])
+def test_traces_end_in_the_states_of_the_network(cell: str, n_rounds: int) -> None:
+    model = model_of(cell, d_embed=5, d_hidden=6, n_layers=2, mogrifier=n_rounds)
     traces = recurrent_traces(model, IDS)
     assert len(traces) == 2
     network = cast(Recurrent, model.network)

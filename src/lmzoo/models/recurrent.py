@@ -7,6 +7,9 @@
            n = tanh(W x_t + b + r * (U h_{t-1} + b'))                           cuDNN and torch compute
            h_t = z * h_{t-1} + (1 - z) * n
 
+With `mogrifier` = r, the input x_t and the previous output h_{t-1} gate each other in r rounds before each time step
+(Melis et al. 2020; `lmzoo.neural.layers.mogrifier`), so that a token is a different input in a different context.
+
 The functions `rnn_step`, `lstm_step` and `gru_step` below are these equations. Training runs the same steps as one
 fused operation, `lmzoo.neural.layers.recurrence`, which the tests compare with them.
 
@@ -19,13 +22,14 @@ same mask at all steps of a chunk if `variational` (Gal & Ghahramani 2016), and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_flag, check_share, check_whole
+from lmzoo.neural.layers.mogrifier import mogrified_recurrence, mogrify
 from lmzoo.neural.layers.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
@@ -78,16 +82,23 @@ def gru_step(layer: Layer, x: Tensor, state: State) -> State:
 class Layer(nn.Module):
     """A recurrent layer of H hidden units on inputs of width D.
 
-    The weights of its G gates are stacked: W (G H, D) for the input and U (G H, H) for the previous output.
+    The weights of its G gates are stacked: W (G H, D) for the input and U (G H, H) for the previous output. With
+    `n_rounds` above 0, Mogrifier rounds change the input and the previous output before each time step.
     """
 
-    def __init__(self, cell: str, d_input: int, d_hidden: int) -> None:
+    def __init__(self, cell: str, d_input: int, d_hidden: int, n_rounds: int = 0) -> None:
         super().__init__()
         self.cell = _CELLS[cell]
         self.W = nn.Linear(d_input, self.cell.n_gates * d_hidden)
         self.U = nn.Linear(d_hidden, self.cell.n_gates * d_hidden, bias=False)
         # b' of the GRU, the only bias that cannot be part of W's bias, as it is multiplied by r
         self.b = nn.Parameter(torch.zeros(d_hidden)) if cell == "gru" else None
+        self.rounds = nn.ModuleList(
+            nn.Linear(d_input, d_hidden, bias=False) if index % 2 else nn.Linear(d_hidden, d_input, bias=False)
+            for index in range(n_rounds)
+        )
+        for matrix in self._round_matrices():
+            nn.init.zeros_(matrix)  # at first, the rounds change nothing
         bound = d_hidden**-0.5
         nn.init.uniform_(self.W.weight, -bound, bound)
         for gate in self.U.weight.data.split(d_hidden):
@@ -104,7 +115,17 @@ class Layer(nn.Module):
         """
         U = F.dropout(self.U.weight, weight_dropout, self.training)
         bias = None if self.b is None else F.pad(self.b, (2 * len(self.b), 0))
-        return recurrence(self.cell, self.W(x), U, bias, starts, state)
+        if not self.rounds:
+            return recurrence(self.cell, self.W(x), U, bias, starts, state)
+        matrices = self._round_matrices()
+        return mogrified_recurrence(self.cell, x, self.W.weight, self.W.bias, U, bias, matrices, starts, state)
+
+    def mogrified(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies the Mogrifier rounds of the layer, if any, to inputs `x` (.., D) and previous outputs `h` (.., H)."""
+        return mogrify(x, h, self._round_matrices())
+
+    def _round_matrices(self) -> list[Tensor]:
+        return [layer.weight for layer in cast("list[nn.Linear]", list(self.rounds))]
 
 
 @final
@@ -116,13 +137,15 @@ class Recurrent(Network):
 
     def __init__(
         self, vocab_size: int, *, cell: str, d_embed: int, d_hidden: int, n_layers: int, dropout: float,
-        variational: bool, weight_dropout: float,
+        variational: bool, weight_dropout: float, mogrifier: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.d_hidden, self.cell = d_hidden, _CELLS[cell]
         self.dropout, self.variational, self.weight_dropout = dropout, variational, weight_dropout
         self.embedding = nn.Embedding(vocab_size, d_embed)
-        self.layers = nn.ModuleList(Layer(cell, d_hidden if layer else d_embed, d_hidden) for layer in range(n_layers))
+        self.layers = nn.ModuleList(
+            Layer(cell, d_hidden if layer else d_embed, d_hidden, mogrifier) for layer in range(n_layers)
+        )
         self.projection = nn.Linear(d_hidden, d_embed)
         self.head = nn.Linear(d_embed, vocab_size)
         nn.init.normal_(self.embedding.weight, std=0.1)
@@ -172,15 +195,17 @@ def _factory(cell: str, description: str):
         dropout: float = 0.0,
         variational: bool = False,
         weight_dropout: float = 0.0,
+        mogrifier: int = 0,
         training: TrainConfig | Mapping[str, Any] | None = None,
         device: Device = "cpu",
     ) -> NeuralLM:
         check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)
         check_share(dropout=dropout, weight_dropout=weight_dropout)
         check_flag(variational=variational)
+        check_whole(0, mogrifier=mogrifier)
         architecture = {
             "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers, "dropout": dropout,
-            "variational": variational, "weight_dropout": weight_dropout,
+            "variational": variational, "weight_dropout": weight_dropout, "mogrifier": mogrifier,
         }  # fmt: skip
         config = _TRAINING.changed(training)
         return NeuralLM(vocab_size, Recurrent, architecture, config, context_size=None, device=device)

@@ -43,7 +43,8 @@ def recurrent_traces(model: LanguageModel[Any], ids: ArrayLike) -> list[LayerTra
     for index, layer in enumerate(cast("list[Layer]", network.layers)):
         h, _ = layer(x, starts, network.initial_state(1)[size * index : size * (index + 1)], 0.0)  # (T + 1, 1, H)
         before = torch.cat([torch.zeros_like(h[:1]), h[:-1]]) * ~starts[..., None]
-        trace = _GATES[layer.cell.n_gates](layer, layer.W(x), layer.U(before), starts) | {"hidden state h": h}
+        of_x, of_h = layer.mogrified(x, before)
+        trace = _GATES[layer.cell.n_gates](layer, layer.W(of_x), layer.U(of_h), starts) | {"hidden state h": h}
         traces.append({name: values[:, 0].cpu().numpy() for name, values in trace.items()})
         x = h
     return traces

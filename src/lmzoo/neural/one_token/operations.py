@@ -95,6 +95,11 @@ def _attend(
     return y, new_cache
 
 
+def sigmoid(x: Array) -> Array:
+    """Returns the sigmoid 1 / (1 + exp(-x)) of each element, computed as a tanh, which cannot overflow."""
+    return np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5)
+
+
 def shift_in(recent: NDArray[Any], newest: NDArray[Any]) -> NDArray[Any]:
     """Returns `recent` (B, N) without the oldest (first) entry of each row, and with `newest` (B,) at the ends."""
     return np.concatenate([recent, newest[:, None]], axis=1)[:, 1:]

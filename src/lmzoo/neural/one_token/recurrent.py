@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lmzoo.neural.layers.recurrence import Cell
-from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine
+from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine, sigmoid
 from lmzoo.stream import EOT
 
 
@@ -35,8 +35,14 @@ def _step(cell: type[Cell], weights: Weights, x: Array, state: StateArrays) -> l
 
     Returns the new state of the layer, a list of arrays whose first element is the output.
     """
-    x, u = affine(x, weights.W), affine(state[0], weights.U)
+    h, *others = state
+    for index, matrix in enumerate(weights.rounds):
+        if index % 2 == 0:
+            x = np.float32(2) * sigmoid(affine(h, matrix)) * x
+        else:
+            h = np.float32(2) * sigmoid(affine(x, matrix)) * h
+    x, u = affine(x, weights.W), affine(h, weights.U)
     if hasattr(weights, "b"):  # of a GRU
         u[:, -len(weights.b) :] += weights.b
-    new_state, _ = cell.step(torch.from_numpy(x), torch.from_numpy(u), tuple(map(torch.from_numpy, state)))
+    new_state, _ = cell.step(torch.from_numpy(x), torch.from_numpy(u), tuple(map(torch.from_numpy, (h, *others))))
     return [part.numpy() for part in new_state]
