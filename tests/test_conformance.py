@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -12,21 +13,34 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.testing import LAWS, Law, Specimen
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lstm": {"mogrifier": 3},
+    "linear-recurrence": {"recurrence": "min-gru"},
+}
+"""Settings with which a species is another model."""
 
-def create(species: str, vocab_size: int) -> LanguageModel[Any]:
+
+def create(species: str, vocab_size: int, changes: Mapping[str, Any]) -> LanguageModel[Any]:
     """Creates a small model; a network uses its compiled kernels from the first token on, so that they are tested."""
-    model = zoo.create(species, vocab_size, **zoo.presets(species).get("tiny", {}))
+    model = zoo.create(species, vocab_size, **zoo.presets(species).get("tiny", {}) | changes)
     if isinstance(model, NeuralLM):
         model.kernel_threshold = 0
     return model
 
 
 @cache
-def specimen(species: str) -> Specimen:
-    return Specimen(lambda vocab_size: create(species, vocab_size), tolerance=zoo.card(species).tolerance)
+def specimen(species: str, is_variant: bool = False) -> Specimen:
+    changes = VARIANTS[species] if is_variant else {}
+    return Specimen(lambda vocab_size: create(species, vocab_size, changes), tolerance=zoo.card(species).tolerance)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("species", zoo.names())
 def test_every_model_satisfies_every_law(species: str, law: Law) -> None:
     law(specimen(species))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("species", VARIANTS)
+def test_every_variant_satisfies_every_law(species: str, law: Law) -> None:
+    law(specimen(species, is_variant=True))

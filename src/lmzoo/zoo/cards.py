@@ -1,10 +1,14 @@
-"""The cards of the model families that are part of lmzoo, in order of year."""
+"""The cards of the model families that are part of lmzoo, in order of year.
+
+Those of neural networks are in `lmzoo.zoo.network_cards`.
+"""
 
 from __future__ import annotations
 
+from lmzoo.zoo.network_cards import NETWORK_CARDS
 from lmzoo.zoo.species_card import Card
 
-CARDS = (
+_COUNTING_CARDS = (
     Card(
         name="markov",
         factory="lmzoo.models.markov:markov",
@@ -145,23 +149,6 @@ CARDS = (
         tolerance=1e-6,
     ),
     Card(
-        name="rnn",
-        factory="lmzoo.models.recurrent:rnn",
-        title="Recurrent network",
-        year=1990,
-        people="Elman; Mikolov",
-        idea="A hidden vector is updated at every token, and carries what the network has learned to remember.",
-        sees="the whole document in principle",
-        changed="No fixed window; twenty years later, the first network to outperform n-gram models consistently.",
-        limits="Gradients vanish or explode over long distances, so it learns dependences of a few tokens only.",
-        paper=(
-            "J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; T. Mikolov et al., Recurrent Neural "
-            "Network Based Language Model, Interspeech 2010."
-        ),
-        cites=("elman1990", "mikolov2010"),
-        tolerance=1e-4,
-    ),
-    Card(
         name="class-ngram",
         factory="lmzoo.models.class_ngram:class_ngram",
         title="Class n-gram",
@@ -196,25 +183,6 @@ CARDS = (
         cites=("ney1994", "rosenfeld1996"),
     ),
     Card(
-        name="lstm",
-        factory="lmzoo.models.recurrent:lstm",
-        title="Long short-term memory",
-        year=1997,
-        people="Hochreiter, Schmidhuber; Gers; Sundermeyer",
-        idea="A memory cell that is updated by addition, with gates that learn when to write, to keep and to read.",
-        sees="the whole document in principle; about 200 tokens as measured in 2018",
-        changed="Gradients survive hundreds of steps; the best language model until the transformer.",
-        limits="One vector must hold the whole past, and training proceeds token by token.",
-        paper=(
-            "S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 9, 1997; F. A. Gers, "
-            "J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000; as a language model: "
-            "M. Sundermeyer, R. Schlüter, H. Ney, Interspeech 2012; how far it sees: U. Khandelwal, H. He, P. Qi, "
-            "D. Jurafsky, Sharp Nearby, Fuzzy Far Away, ACL 2018."
-        ),
-        cites=("hochreiter1997", "gers2000", "sundermeyer2012", "khandelwal2018"),
-        tolerance=1e-4,
-    ),
-    Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
         title="n-gram, modified Kneser-Ney",
@@ -230,72 +198,6 @@ CARDS = (
         ),
         cites=("chen1998", "kneser1995"),
         tolerance=1e-6,
-    ),
-    Card(
-        name="nplm",
-        factory="lmzoo.models.nplm:nplm",
-        title="Neural probabilistic language model",
-        year=2003,
-        people="Bengio, Ducharme, Vincent, Jauvin",
-        idea="Each token is mapped to a vector, and a network reads the vectors of the last few tokens.",
-        sees="n - 1 tokens (4 by default)",
-        changed="Word embeddings: similar words have similar vectors, so the model generalises to unseen sequences.",
-        limits="A fixed context window, and an expensive softmax over the whole vocabulary.",
-        paper=(
-            "Y. Bengio, R. Ducharme, P. Vincent, C. Jauvin, A Neural Probabilistic Language Model, "
-            "Journal of Machine Learning Research 3, 2003."
-        ),
-        cites=("bengio2003",),
-        tolerance=1e-4,
-    ),
-    Card(
-        name="gru",
-        factory="lmzoo.models.recurrent:gru",
-        title="Gated recurrent unit",
-        year=2014,
-        people="Cho et al.; Chung et al.",
-        idea="A simpler LSTM, with two gates instead of three and no separate cell.",
-        sees="the whole document in principle",
-        changed="Showed that gates matter more than the details of the cell: about as good with fewer parameters.",
-        limits="Like the LSTM: one vector for the whole past, and sequential training.",
-        paper=(
-            "K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine "
-            "Translation, EMNLP 2014; beside the LSTM: J. Chung, C. Gulcehre, K. Cho, Y. Bengio, Empirical Evaluation "
-            "of Gated Recurrent Neural Networks on Sequence Modeling, 2014."
-        ),
-        cites=("cho2014", "chung2014"),
-        tolerance=1e-4,
-    ),
-    Card(
-        name="transformer-2017",
-        factory="lmzoo.models.transformer_2017:transformer_2017",
-        title="Transformer as published",
-        year=2017,
-        people="Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin",
-        idea="Every token attends to all tokens before it and combines their vectors; sine waves encode positions.",
-        sees="between half a window and a whole one (64 tokens by default)",
-        changed="No recurrence: all positions are trained in parallel, and any two are connected in one step.",
-        limits="Normalisation after each addition, so deep networks need a careful warm-up; nothing beyond the window.",
-        paper=(
-            "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: P. J. Liu et al., "
-            "Generating Wikipedia by Summarizing Long Sequences, ICLR 2018."
-        ),
-        cites=("vaswani2017", "liu2018"),
-        tolerance=1e-4,
-    ),
-    Card(
-        name="gpt2",
-        factory="lmzoo.models.gpt2:gpt2",
-        title="GPT-2",
-        year=2019,
-        people="Radford, Wu, Child, Luan, Amodei, Sutskever",
-        idea="The transformer's decoder with normalisation before each layer, trained only to predict text.",
-        sees="between half a window and a whole one (64 tokens by default; 1,024 as published)",
-        changed="One model does many tasks without training for them, from a prompt: translation, summaries, answers.",
-        limits="Learned positions end with the window, and it needs much training text.",
-        paper="A. Radford et al., Language Models are Unsupervised Multitask Learners, OpenAI, 2019.",
-        cites=("radford2019",),
-        tolerance=1e-4,
     ),
     Card(
         name="class-hmm",
@@ -329,78 +231,6 @@ CARDS = (
         tolerance=1e-4,
     ),
     Card(
-        name="gpt-3.5",
-        factory="lmzoo.models.chat:chat",
-        title="GPT-3.5-style completion model",
-        year=2022,
-        people="Ouyang, Wu, Jiang, Almeida, Wainwright et al.",
-        idea="A language model, the base, learns to predict the assistant's messages in conversations (fine-tuning).",
-        sees="what its base sees",
-        changed="The model follows instructions instead of merely continuing a text.",
-        limits="It imitates good and bad demonstrations alike, and does not learn which replies are better.",
-        paper="L. Ouyang et al., Training Language Models to Follow Instructions with Human Feedback, NeurIPS 2022.",
-        cites=("ouyang2022",),
-        beware="The models of OpenAI have billions of weights; here, small networks are trained in the same way.",
-        tolerance=1e-4,
-        learns_from="conversations",
-    ),
-    Card(
-        name="chat",
-        factory="lmzoo.models.chat:chat",
-        title="ChatGPT-style chat model",
-        year=2022,
-        people="Ouyang, Wu, Jiang, Almeida et al.; Christiano et al.; Schulman et al.; Rafailov et al.",
-        idea="The fine-tuned model learns from rankings of its replies to write replies that people prefer.",
-        sees="what its base sees",
-        changed="People need not write good replies: it is enough that they say which of two replies is better.",
-        limits="Replies that people prefer need not be true, and the model predicts text worse than its base.",
-        paper=(
-            "P. Christiano et al., Deep Reinforcement Learning from Human Preferences, NIPS 2017; J. Schulman et al., "
-            "Proximal Policy Optimization, 2017; L. Ouyang et al., Training Language Models to Follow Instructions, "
-            "NeurIPS 2022; L. Gao et al., Scaling Laws for Reward Model Overoptimization, 2022; R. Rafailov et al., "
-            "Direct Preference Optimization, NeurIPS 2023."
-        ),
-        cites=("christiano2017", "schulman2017", "ouyang2022", "gao2022", "rafailov2023"),
-        beware="Bits per byte of text do not measure what this model was trained for.",
-        tolerance=1e-4,
-        learns_from="conversations",
-    ),
-    Card(
-        name="gpt-4",
-        factory="lmzoo.models.chat:chat",
-        title="GPT-4-style chat model",
-        year=2023,
-        people="OpenAI",
-        idea="A better base is trained in the same stages, on the same kind of conversations and rankings.",
-        sees="what its base sees",
-        changed="Showed that the same stages make a better chat model from a better base.",
-        limits="It learns little that its base does not know, because the later stages teach it how to reply.",
-        paper="OpenAI, GPT-4 Technical Report, arXiv:2303.08774, 2023.",
-        cites=("openai2023",),
-        beware="Bits per byte of text do not measure what this model was trained for.",
-        tolerance=1e-4,
-        learns_from="conversations",
-    ),
-    Card(
-        name="transformer",
-        factory="lmzoo.models.transformer:transformer",
-        title="Transformer, as small ones are made today",
-        year=2024,
-        people="Zhang, Sennrich; Henry et al.; Su et al.; So et al.; Jordan et al.",
-        idea="The transformer with later improvements: rotary positions, RMS norms, squared ReLU, Muon optimiser.",
-        sees="layers x (window - 1) + 1 tokens",
-        changed="The same loss for a fraction of the training, and a window that slides.",
-        limits="The cost grows with the window, and it needs much training text.",
-        paper=(
-            "A. Vaswani et al., Attention Is All You Need, NeurIPS 2017; as a decoder alone: A. Radford et al., 2018; "
-            "norms: B. Zhang and R. Sennrich, 2019; A. Henry et al., 2020; rotations: J. Su et al., 2021; squares and "
-            "short convolutions: D. So et al., 2021; K. Jordan et al., Muon: An Optimizer for Hidden "
-            "Layers in Neural Networks, 2024."
-        ),
-        cites=("vaswani2017", "radford2018", "zhang2019", "henry2020", "su2021", "so2021", "jordan2024"),
-        tolerance=1e-4,
-    ),
-    Card(
         name="infinigram",
         factory="lmzoo.models.infinigram:infinigram",
         title="Unbounded n-gram",
@@ -417,3 +247,5 @@ CARDS = (
         cites=("liu2024",),
     ),
 )
+
+CARDS = tuple(sorted((*_COUNTING_CARDS, *NETWORK_CARDS), key=lambda card: card.year))

@@ -1,4 +1,4 @@
-"""Context windows: the last n ids at each position, for networks that read a fixed number of tokens."""
+"""Windows over the ids of a sequence, for networks that look a fixed number of tokens back within a document."""
 
 from __future__ import annotations
 
@@ -22,3 +22,22 @@ def context_windows(ids: Tensor, previous_ids: Tensor) -> Tensor:
         window.append(lagged.where(in_document, EOT))
         in_document = in_document & (lagged != EOT)
     return torch.stack(window, dim=2)
+
+
+def positions_in_document(ids: Tensor, n_read: Tensor) -> Tensor:
+    """Returns the position of each token in its document (B, T) int64, counted from 0 at EOT (end of text).
+
+    `ids` (B, T) are T ids of B sequences, in which EOT starts a document. `n_read` (B,) is the number of tokens of the
+    current document that were read before them.
+    """
+    index = torch.arange(ids.shape[1], device=ids.device)
+    start = index.where(ids == EOT, -1).cummax(dim=1).values  # (B, T), -1 = before the chunk
+    return index + n_read[:, None].where(start < 0, -start)
+
+
+def lags_in_document(positions: Tensor, size: int) -> Tensor:
+    """Returns which of the `size` - 1 tokens before each token belong to the same document (B, T, size - 1) bool.
+
+    `positions` (B, T) are the positions of the tokens in their documents. The nearest token comes first.
+    """
+    return positions[..., None] >= torch.arange(1, size, device=positions.device)
