@@ -16,6 +16,7 @@ from lmzoo.testing import LAWS, Law, Specimen
 VARIANTS: dict[str, dict[str, Any]] = {
     "lstm": {"mogrifier": 3},
     "linear-recurrence": {"recurrence": "min-gru"},
+    "log-bilinear": {"output": "tree"},
 }
 """Settings with which a species is another model."""
 

@@ -107,7 +107,7 @@ def test_python_code_runs(
 
 @pytest.mark.slow
 def test_the_tutorial_builds_two_species(tmp_path: Path) -> None:
-    names = iter(re.findall(r"Save this as `(\w+\.py)`", text_of(TUTORIAL)))
+    names = iter(re.findall(r"Save this as\s`(\w+\.py)`", text_of(TUTORIAL)))
     rest = []
     for code in code_blocks(TUTORIAL):
         if "card = Card(" in code:

@@ -21,6 +21,7 @@ from lmzoo.models import transformer
 from lmzoo.models.gated_conv import GatedConvolutions
 from lmzoo.models.gpt2 import GPT2
 from lmzoo.models.linear_recurrence import LinearRecurrence
+from lmzoo.models.log_bilinear import LogBilinear
 from lmzoo.models.low_rank_hmm import LowRankHMM
 from lmzoo.models.nplm import NPLM
 from lmzoo.models.recurrent import Recurrent
@@ -56,6 +57,7 @@ def networks() -> dict[str, Network]:
             convolution=3,
         ),
     }
+    made["log-bilinear"] = LogBilinear(V, order=4, d_embed=5, combination="full", output="softmax", dropout=0.5)
     made["gated-conv"] = GatedConvolutions(V, d_model=6, n_layers=2, width=4, dropout=0.5)
     for recurrence in ("delta", "attention", "min-gru"):
         made[recurrence] = LinearRecurrence(
@@ -172,6 +174,7 @@ def test_end_of_text_forgets_everything(network: Network) -> None:
     ("name", "arguments", "expected"),
     [
         ("nplm", {"order": 4}, 3),
+        ("log-bilinear", {"order": 4}, 3),
         ("transformer", {"window": 4, "n_layers": 3, "d_model": 8, "n_heads": 2}, 3 * 3 + 1),
         ("transformer", {"window": 1, "n_layers": 2, "d_model": 8, "n_heads": 2}, 1),
         ("gated-conv", {"width": 4, "n_layers": 3, "d_model": 8}, 3 * 3 + 1),
@@ -193,7 +196,7 @@ def test_context_size_is_the_reach_of_the_gradient(name: str, arguments: dict[st
     hidden[0, -1].square().sum().backward()
     gradient = read[0].grad
     assert gradient is not None
-    if name == "nplm":  # (1, T, n - 1, m): the window of the last position
+    if name in ("nplm", "log-bilinear"):  # (1, T, n - 1, m): the window of the last position
         assert gradient[0, -1].abs().sum(1).count_nonzero() == expected
         assert gradient[0, :-1].count_nonzero() == 0
     else:

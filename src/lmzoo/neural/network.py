@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.neural.layers.cross_entropy import linear_cross_entropy, token_nats
+from lmzoo.stream import TokenStream
 
 State = tuple[Tensor, ...]
 """What a network carries from one chunk of ids to the next, such as hidden vectors or a KV cache.
@@ -122,6 +123,12 @@ class Network(nn.Module, ABC):
         taken = {id(matrix) for matrix in hidden_matrices}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
         return ParameterGroups(hidden_matrices, [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2])
+
+    def prepare(self, train: TokenStream) -> None:
+        """Learns from the training text what gradient descent does not learn, such as the shape of an output tree.
+
+        Called once for a new network, before its training. Most networks have nothing to learn here.
+        """
 
     def initialize_output_bias(self, log_frequencies: Tensor) -> None:
         """Sets the bias of the output layer to the logarithms of the relative frequencies of the V tokens, (V,).

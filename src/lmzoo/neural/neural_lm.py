@@ -144,6 +144,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         objective = next_token if n_sampled is None else SampledSoftmax(frequencies, n_sampled)
         network = self._network_in_memory(seed, len(data.train), objective, group, start)
         if start is None:
+            network.prepare(data.train)
             network.initialize_output_bias(frequencies.log())
         valid = _documents_of(data.valid, group)
         training = Training(

@@ -60,6 +60,25 @@ NETWORK_CARDS = (
         tolerance=1e-4,
     ),
     Card(
+        name="log-bilinear",
+        factory="lmzoo.models.log_bilinear:log_bilinear",
+        title="Log-bilinear model",
+        year=2007,
+        people="Mnih, Hinton; Morin, Bengio; Mikolov et al.",
+        idea="The vector of the next token is a linear function of the vectors of the last few tokens.",
+        sees="n - 1 tokens (4 by default)",
+        changed="No hidden layer, and a tree of choices instead of a softmax: fast with large vocabularies.",
+        limits="A fixed window, and no token can change what another one means.",
+        paper=(
+            "A. Mnih, G. Hinton, Three New Graphical Models for Statistical Language Modelling, ICML 2007; with a "
+            "tree: A. Mnih, G. Hinton, A Scalable Hierarchical Distributed Language Model, NIPS 2008; as CBOW: "
+            "T. Mikolov, K. Chen, G. Corrado, J. Dean, Efficient Estimation of Word Representations in Vector Space, "
+            "2013."
+        ),
+        cites=("mnih2007", "mnih2008", "mikolov2013"),
+        tolerance=1e-4,
+    ),
+    Card(
         name="gru",
         factory="lmzoo.models.recurrent:gru",
         title="Gated recurrent unit",
