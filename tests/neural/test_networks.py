@@ -154,10 +154,11 @@ def test_chunks_make_no_difference(network: Network, rows: list[list[int]], cut:
         first, state = network(ids[:, :cut], network.initial_state(2))
         kept = tuple(part.clone() for part in state)
         second, after_both = network(ids[:, cut:], state)
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    # The delta rule adds in another order if the chunks are others, and divides by norms that may be small.
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-5, atol=3e-5)
     # States are the same if the network continues from them in the same way.
     going_on = torch.randint(V, (2, 5))
-    torch.testing.assert_close(network(going_on, after_both)[0], network(going_on, after)[0])
+    torch.testing.assert_close(network(going_on, after_both)[0], network(going_on, after)[0], rtol=1e-5, atol=3e-5)
     for part, copy in zip(state, kept, strict=True):
         assert torch.equal(part, copy), "a network must not modify its state"
 
@@ -326,7 +327,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "lstm": {"d_embed": 8, "d_hidden": 16},
     "gru": {"d_embed": 8, "d_hidden": 16},
     "transformer": {"d_model": 16, "n_layers": 2, "n_heads": 2, "window": 8},
-    "gated-conv": {"d_model": 16, "n_layers": 2},
+    "gated-conv": {"d_model": 32, "n_layers": 2},
     "linear-recurrence": {"d_model": 16, "n_layers": 1, "n_heads": 2},
 }
 
