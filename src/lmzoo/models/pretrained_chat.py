@@ -76,7 +76,7 @@ class ChatFormat:
         decoding: Decoding | None = None,
         rng: np.random.Generator | int | None = None,
     ) -> Iterator[int]:
-        """Samples a reply to the last message of a conversation, and yields its token ids.
+        """Samples a reply of `model` to the last message of a conversation, and yields its token ids.
 
         The id that ends the reply is not yielded. The reply is cut off after `max_tokens` tokens, or when conversation
         and reply fill the context. Raises UsageError as `encode` does, and for a conversation that leaves no room for a
