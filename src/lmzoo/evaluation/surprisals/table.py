@@ -64,7 +64,9 @@ class SurprisalTable:
             raise MissingExtraError("pandas", "pandas", "a data frame of surprisals") from error
         return pandas.DataFrame(
             {
-                name: pandas.array(_as_list(name, column), "Int64") if name in COUNTS else column
+                name: (
+                    pandas.array(_as_list(name, column), "Int64") if column.dtype.kind == "f" and name in COUNTS else column
+                )
                 for name, column in self.columns.items()
             }
         )
