@@ -77,7 +77,7 @@ class GatedConvolutions(Network):
         nn.init.zeros_(self.head.bias)
         nn.init.normal_(self.embedding.weight, std=0.02)
         # Without a projection, a new network would predict that every token is repeated, as the output layer is tied.
-        nn.init.zeros_(self.projection.weight)
+        nn.init.normal_(self.projection.weight, std=d_model**-0.5)
         for name, parameter in self.blocks.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

@@ -198,7 +198,7 @@ class LinearRecurrence(Network):
         nn.init.zeros_(self.head.bias)
         nn.init.normal_(self.embedding.weight, std=0.02)
         # Without a projection, a new network would predict that every token is repeated, as the output layer is tied.
-        nn.init.zeros_(self.projection.weight)
+        nn.init.normal_(self.projection.weight, std=d_model**-0.5)
 
     def initial_state(self, batch_size: int) -> State:
         n_read = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
