@@ -40,7 +40,7 @@ def prequential(
     A run that was interrupted continues with the block at which it stopped; a model without blocks starts again.
     The exit status is 1 if a species failed.
 
-    Example: lmzoo prequential --corpus my-text.txt --species ngram infinigram lstm
+    Example: lmzoo prequential --corpus my-text.txt --species ppm ngram lstm
 
     Parameters
     ----------
