@@ -183,6 +183,23 @@ _COUNTING_CARDS = (
         cites=("ney1994", "rosenfeld1996"),
     ),
     Card(
+        name="context-tree-weighting",
+        factory="lmzoo.models.context_tree_weighting:context_tree_weighting",
+        title="Context-tree weighting",
+        year=1995,
+        people="Willems, Shtarkov, Tjalkens",
+        idea="The exact average over all trees of contexts that may have generated the bits of the tokens.",
+        sees="6 tokens, and adapts to the whole document so far",
+        changed="A guarantee: on no text is it much worse than the best tree of contexts, chosen in hindsight.",
+        limits="The average is cautious: contexts that were always followed by one token are trusted too little.",
+        paper=(
+            "F. M. J. Willems, Y. M. Shtarkov, T. J. Tjalkens, The Context-Tree Weighting Method: Basic Properties, "
+            "IEEE Transactions on Information Theory 41, 1995; for text: the same, Reflections on the paper, IEEE "
+            "Information Theory Society Newsletter 47, 1997; the estimator: R. E. Krichevsky, V. K. Trofimov, 1981."
+        ),
+        cites=("willems1995", "willems1997", "krichevsky1981"),
+    ),
+    Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
         title="n-gram, modified Kneser-Ney",
