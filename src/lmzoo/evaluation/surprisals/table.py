@@ -65,7 +65,9 @@ class SurprisalTable:
         return pandas.DataFrame(
             {
                 name: (
-                    pandas.array(_as_list(name, column), "Int64") if column.dtype.kind == "f" and name in COUNTS else column
+                    pandas.array(_as_list(name, column), "Int64")
+                    if column.dtype.kind == "f" and name in COUNTS
+                    else column
                 )
                 for name, column in self.columns.items()
             }
