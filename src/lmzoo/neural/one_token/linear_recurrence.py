@@ -87,7 +87,7 @@ def _min_gru(module: Any, weights: Weights, y: Array, state: Array) -> tuple[Arr
     Returns the new states twice: divided into H heads (B, H, D / H), which are normalized separately, and as (B, D).
     """
     z = sigmoid(affine(y, weights.gate))
-    h = state + z * (affine(y, weights.candidate) - state)
+    h = np.asarray(state + z * (affine(y, weights.candidate) - state), np.float32)
     return h.reshape(len(h), module.n_heads, -1), h
 
 
