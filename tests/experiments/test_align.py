@@ -146,6 +146,11 @@ def test_a_run_to_compare_with_must_have_the_same_prompts(home: Path, run: Path,
     with pytest.raises(UsageError, match="no replies of a model trained by dpo"):
         align(tmp_path / "new", **request)
     shutil.copytree(home / "run" / "replies", run / "replies")
+    replies = (run / "replies" / "dpo.jsonl").read_text(encoding="utf-8")
+    (run / "replies" / "dpo.jsonl").write_text(replies.replace('"grade"', '"score"'), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"dpo\.jsonl has replies without a grade: repeat that run"):
+        align(tmp_path / "new", **request)
+    (run / "replies" / "dpo.jsonl").write_text(replies, encoding="utf-8")
     (run / "data" / "test.jsonl").write_text("")
     with pytest.raises(UsageError, match="tested on different prompts"):
         align(tmp_path / "new", **request)

@@ -25,6 +25,7 @@ from lmzoo.chat.tuning import neural_model
 from lmzoo.corpora.encoded import EncodedSplit
 from lmzoo.errors import UsageError
 from lmzoo.experiments.align.data import read_instructions
+from lmzoo.experiments.align.plan import METHODS
 from lmzoo.experiments.align.records import WinRate
 from lmzoo.generation import Decoding, generate_batch
 from lmzoo.metrics import bits_per_byte
@@ -183,21 +184,31 @@ def write_changed_tokens(folder: Path, stages: Mapping[str, Predictor], test: Se
 
 
 def saved_grades(folder: Path, stage: str) -> NDArray[np.float64]:
-    """Reads the judge's grades (N,) of a stage's sampled replies to the N held-out instructions, in their order."""
-    return np.array([entry["grade"] for _, entry in read_objects(replies_path(folder, stage), "replies")])
+    """Reads the judge's grades (N,) of a stage's sampled replies to the N held-out instructions, in their order.
+
+    Raises UsageError if a reply has no grade, as in a run of another version of lmzoo.
+    """
+    path = replies_path(folder, stage)
+    grades = [entry.get("grade") for _, entry in read_objects(path, "replies")]
+    if not all(isinstance(grade, int | float) for grade in grades):
+        raise UsageError(f"{path} has replies without a grade: repeat that run with this version of lmzoo")
+    return np.array(grades, np.float64)
 
 
 def check_same_test(folder: Path, earlier: Path, methods: Sequence[str]) -> None:
     """Checks that an earlier run can be compared with the run in `folder`.
 
-    Raises UsageError unless the earlier run has replies of models trained by all `methods`, and both runs have the same
-    held-out instructions.
+    Raises UsageError unless both runs have the same held-out instructions, and the earlier run has graded replies of
+    models trained by all `methods`. PPO without penalty is left out, as its models are not compared.
     """
     for method in methods:
+        if method not in METHODS:
+            continue
         if not replies_path(earlier, method).is_file():
             raise UsageError(
                 f"{earlier} has no replies of a model trained by {method}: choose a different earlier run or method"
             )
+        saved_grades(earlier, method)
     ours, theirs = (read_instructions(run / "data" / "test.jsonl") for run in (folder, earlier))
     if ours != theirs:
         raise UsageError(
