@@ -262,3 +262,24 @@ def test_unfitted_model_cannot_predict(markov_predictor: Predictor) -> None:
     empty = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
     with pytest.raises(NotFittedError, match="call fit first"):
         empty.predict_distribution("a")
+
+
+def test_parameters_are_the_settings_of_the_model(corpus_folder: Path) -> None:
+    predictor = Predictor.fit("ngram", corpus_folder, tokenizer="bpe:300", order=2)
+    params = predictor.get_params(deep=False)
+    assert (params["species"], params["order"]) == ("ngram", 2)
+    assert params == {"species": "ngram", **zoo.defaults("ngram"), "order": 2}
+
+
+def test_the_score_is_minus_the_bits_per_byte(markov_predictor: Predictor, corpus_folder: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in sorted(corpus_folder.glob("*.txt"))[:3]]
+    nats = -sum(markov_predictor.model.log_probs([*markov_predictor.tokenizer.encode(text), 0]).sum() for text in texts)
+    expected = -nats / math.log(2) / sum(len(text.encode()) for text in texts)
+    assert markov_predictor.score(texts) == pytest.approx(expected, rel=1e-12)
+    assert markov_predictor.score(texts[0]) == pytest.approx(markov_predictor.score(texts[:1]), rel=1e-12)
+    for nothing in ([], "", [""]):
+        with pytest.raises(UsageError, match="there is no text"):
+            markov_predictor.score(nothing)
+    lossy = Predictor.fit("unigram", corpus_folder, tokenizer="word:1")
+    with pytest.raises(UsageError, match="the tokenizer word:1 loses parts of texts"):
+        lossy.score(texts)

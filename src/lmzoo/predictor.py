@@ -24,18 +24,18 @@ from lmzoo.distribution import Distribution
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel, short_count
-from lmzoo.metrics import Surprisals, TokenSurprisal, bits
+from lmzoo.metrics import Surprisals, TokenSurprisal, bits, bits_per_byte
 from lmzoo.model_card import model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
+from lmzoo.predictor_folder import check_folder, default_name
 from lmzoo.provenance import Provenance
-from lmzoo.stream import EOT, as_ids
+from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import PieceDecoder, check_stop, drops_first_space, until_stop
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.placement import Device, this_process
-from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
@@ -227,6 +227,29 @@ class Predictor:
         """
         return replace(self, model=self.model.without_start(), label=f"{self.label or self.species}, no start")
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Returns the species and all settings of the model by name, as estimators of scikit-learn do.
+
+        `deep` has no effect; scikit-learn passes it.
+        """
+        defaults = zoo.defaults(self.species) if self.species in zoo.names() else {}
+        return {"species": self.species, **defaults, **self.settings}
+
+    def score(self, texts: str | Sequence[str], y: None = None) -> float:
+        """Returns minus the bits per byte of texts: higher is better, as for estimators of scikit-learn.
+
+        Each text is a document, whose end is predicted, too, as in `lmzoo.evaluate`. `y` has no effect; scikit-learn
+        passes it. Raises UsageError if there is no text, or if the tokenizer loses parts of texts, because scores of
+        such predictors are not comparable.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        n_bytes = sum(len(text.encode()) for text in texts)
+        if not n_bytes or not self.tokenizer.lossless:
+            lossy = f"the tokenizer {self.tokenizer.spec} loses parts of texts"
+            raise UsageError(f"bits per byte are not defined: {'there is no text' if not n_bytes else lossy}")
+        stream = TokenStream.from_documents(self.tokenizer.encode_batch(texts))
+        return -bits_per_byte(-float(self.model.log_probs(stream).sum()), n_bytes)
+
     def _ids(self, context: str | Sequence[int] | NDArray[np.integer]) -> NDArray[np.integer]:
         return self.tokenizer.encode(context) if isinstance(context, str) else as_ids(context)
 
@@ -332,14 +355,6 @@ def find_predictor(source: str | Path) -> Path:
     return path
 
 
-def default_name(source: str | Path) -> str:
-    """Returns the name of a predictor in tables: the name of its folder or file, or of the installed model."""
-    path = Path(source)
-    if path.is_file():
-        return name_text(path.resolve().stem)
-    return name_text(path.resolve().name if path.is_dir() else source)
-
-
 def training_fingerprint(folder: str | Path) -> str | None:
     """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable.
 
@@ -378,16 +393,3 @@ def _read_description(path: Path) -> _Description:
         return parse_as(_Description, text)
     except ValueError as error:
         raise SavedModelError(f"{path} is damaged: {error}") from error
-
-
-def check_folder(folder: str | Path) -> Path:
-    """Returns the path of a folder to save in; raises UsageError unless the folder is new, empty, or a saved predictor.
-
-    The current folder and mount points are refused as well, because they cannot be replaced.
-    """
-    folder = Path(folder)
-    if folder.name in ("", "..") or folder.is_mount() or folder.absolute() == Path.cwd():
-        raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
-        raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
-    return folder

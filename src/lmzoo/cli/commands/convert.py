@@ -35,7 +35,7 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
     """
     from lmzoo.errors import UsageError
     from lmzoo.models.shipped import shipped_or_path
-    from lmzoo.predictor import check_folder
+    from lmzoo.predictor_folder import check_folder
 
     source = shipped_or_path(source)
     is_saved = (source / "predictor.json").is_file()

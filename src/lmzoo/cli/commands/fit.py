@@ -65,7 +65,8 @@ def fit(
     from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for
-    from lmzoo.predictor import Predictor, check_folder
+    from lmzoo.predictor import Predictor
+    from lmzoo.predictor_folder import check_folder
     from lmzoo.system.files import locked
     from lmzoo.system.memory import return_freed_memory
 

@@ -87,9 +87,10 @@ def stream_surprisals(
 ) -> Iterator[SurprisalTable]:
     """Measures the surprisals of contexts as they are read, and yields the rows of successive contexts as tables.
 
-    The arguments and results are those of `surprisal_table`; `window` is the largest number of tokens that a model sees
-    of a context. The rows of a context under all predictors follow each other. The memory needed depends on the longest
-    context.
+    `predictors` by name, `by`, `end_of_text` and the columns are explained in `surprisal_table`. `contexts` comes from
+    `lmzoo.evaluation.surprisals.contexts.read_contexts`, and `window` is the largest number of tokens that a model sees
+    of a context; None = all. The rows of a context under all predictors follow each other. The memory needed depends on
+    the longest context.
     """
     names = output_columns(contexts.columns, by)
     readers = [_Reader(name, predictor, by, window, end_of_text) for name, predictor in predictors.items()]
