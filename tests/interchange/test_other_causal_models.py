@@ -255,7 +255,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a weight is missing": (
         lambda home: rewritten(home, lambda weights: weights.pop("transformer.h.1.ln_2.weight")),
-        "h.1.ln_2.weight is missing or of another shape",
+        "h.1.ln_2.weight is missing or has a wrong shape",
     ),
     "a weight is not a number": (
         lambda home: rewritten(home, lambda weights: weights["transformer.h.1.ln_2.weight"][3].fill_(math.nan)),
@@ -265,7 +265,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda home: rewritten(home, lambda weights: weights["transformer.wte.weight"][3].fill_(-math.inf)),
         r"the weight 'transformer\.wte\.weight' in .* holds NaN or infinity",
     ),
-    "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or of another shape"),
+    "other sizes": (lambda home: changed(home, n_embd=32), "transformers cannot read|missing or has a wrong shape"),
     "no end of text": (
         lambda home: changed(home, eos_token_id=None),
         "has eos_token_id None, but the id that ends texts must be",
@@ -300,7 +300,7 @@ def test_what_is_not_of_the_zoo_is_not_saved_or_fitted(others: dict[str, Path], 
     predictor = Predictor.load(others["llama"])
     with pytest.raises(UsageError, match="'huggingface' is not a registered species"):
         predictor.save(tmp_path / "copy")
-    with pytest.raises(UsageError, match="fitted elsewhere"):
+    with pytest.raises(UsageError, match="already trained"):
         predictor.model.fit(None)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

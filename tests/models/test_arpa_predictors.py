@@ -181,7 +181,7 @@ def test_the_page_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "kenlm.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "kenlm.md").read_text(encoding="utf-8")
     predictor_to_arpa(fitted("word-space"), tmp_path / "model.arpa")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

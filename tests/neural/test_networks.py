@@ -155,10 +155,10 @@ def test_chunks_make_no_difference(network: Network, rows: list[list[int]], cut:
         kept = tuple(part.clone() for part in state)
         second, after_both = network(ids[:, cut:], state)
     # The delta rule adds in another order if the chunks are others, and divides by norms that may be small.
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-5, atol=3e-5)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-4, atol=3e-5)
     # States are the same if the network continues from them in the same way.
     going_on = torch.randint(V, (2, 5))
-    torch.testing.assert_close(network(going_on, after_both)[0], network(going_on, after)[0], rtol=1e-5, atol=3e-5)
+    torch.testing.assert_close(network(going_on, after_both)[0], network(going_on, after)[0], rtol=1e-4, atol=3e-5)
     for part, copy in zip(state, kept, strict=True):
         assert torch.equal(part, copy), "a network must not modify its state"
 

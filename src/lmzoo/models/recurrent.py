@@ -183,7 +183,7 @@ register_reader(Recurrent, "lmzoo.neural.one_token.recurrent:read")
 def _factory(cell: str, description: str):
     """Returns the function that creates a recurrent language model with the given type of cell.
 
-    `cell` is "rnn", "lstm" or "gru". `description` becomes the docstring of the returned function.
+    `cell` is "rnn", "lstm" or "gru". The docstring of the returned function begins with `description`.
     """
 
     def create(
@@ -211,7 +211,10 @@ def _factory(cell: str, description: str):
         return NeuralLM(vocab_size, Recurrent, architecture, config, context_size=None, device=device)
 
     create.__name__ = create.__qualname__ = cell
-    create.__doc__ = description
+    create.__doc__ = (
+        f"{description}\n\n    `mogrifier` is the number of rounds in which the input of a time step and the previous "
+        "output gate each\n    other (Melis et al. 2020); 0 = none."
+    )
     return create
 
 

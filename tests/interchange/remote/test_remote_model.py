@@ -306,7 +306,7 @@ def test_streams_count_for_the_limit_also_if_they_are_left(server: ToyServer) ->
 
 
 def test_the_code_of_the_page_runs(server: ToyServer, capsys: pytest.CaptureFixture[str]) -> None:
-    page = Path(__file__).parents[3] / "docs" / "remote.md"
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "remote.md"
     (code,) = re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     address = "http://127.0.0.1:8000/v1#gpt2"
     assert address in code

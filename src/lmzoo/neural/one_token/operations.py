@@ -101,7 +101,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def shift_in(recent: NDArray[Any], newest: NDArray[Any]) -> NDArray[Any]:
-    """Returns `recent` (B, N) without the oldest (first) entry of each row, and with `newest` (B,) at the ends."""
+    """Returns `recent` (B, N, ..) without the first, oldest entry of each row, and with `newest` (B, ..) at its end."""
     return np.concatenate([recent, newest[:, None]], axis=1)[:, 1:]
 
 

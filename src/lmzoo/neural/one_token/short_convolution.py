@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.neural.one_token.operations import Array, Weights
+from lmzoo.neural.one_token.operations import Array, Weights, shift_in
 
 
 def short_convolution(
@@ -17,4 +17,4 @@ def short_convolution(
     of the last k - 1 tokens, `x` included.
     """
     weighted = previous[:, ::-1] * weights.weight * is_convolved[:, :, None]
-    return x + weighted.sum(1), np.concatenate([previous[:, 1:], x[:, None]], axis=1)
+    return x + weighted.sum(1), shift_in(previous, x)
