@@ -38,10 +38,10 @@ html_math_renderer = "mathml"  # browsers draw it themselves, so that the pages 
 html_show_sourcelink = False
 
 # Pages whose header names a kernel are notebooks: their cells run at each build, and an error stops it.
-nb_execution_mode = "cache"
+nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
