@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast, final
 
+import lm_eval.models  # lm-eval registers its own models only as long as no other model is registered  # noqa: F401
 import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
