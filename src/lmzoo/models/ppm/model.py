@@ -42,7 +42,8 @@ ESCAPES = {
     "C": _Escape(0.0, 0.0, per_kind=1.0),
     "D": _Escape(0.0, 0.5),
 }
-"""The escape methods by name. The start and the step size of "learned" were chosen on Brown and on Shakespeare."""
+"""The escape methods by name. The start and the step size of "learned" were chosen on Brown, Shakespeare and the King
+James Bible."""
 
 
 @final
