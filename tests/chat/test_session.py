@@ -107,6 +107,8 @@ def test_a_long_conversation_slides_by_turns_and_says_how_many_messages_are_lost
     assert model.seen[1] == (Message("system", "s"), user("b b"))
     assert model.seen[2][0] == Message("system", "s")
     assert len(session.messages) == 7, "the session keeps what the model does not see"
+    session.reset()
+    assert session.n_left_out == 0
 
 
 def test_half_of_the_context_is_for_the_conversation_when_replies_may_be_long() -> None:

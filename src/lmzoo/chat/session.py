@@ -162,6 +162,7 @@ class ChatSession:
     def reset(self) -> None:
         """Forgets all messages, except for the system message."""
         self._turns = []
+        self.n_left_out = 0
 
     def reply_to(self, text: str) -> Generator[str]:
         """Adds a message by the user, and returns a generator that samples the reply and yields it in pieces of text.
