@@ -78,7 +78,9 @@ def noise(run: Run) -> dict[str, float]:
     """
     train, valid = split_rankings(read_rankings(run.folder / "rankings.jsonl"))
     rng = np.random.default_rng([run.request["seed"], 7])
-    pairs = [Ranking(one.prompt, pair[:: -1 if rng.random() < _SHARE_WRONG else 1]) for one in train for pair in one.pairs]
+    pairs = [
+        Ranking(one.prompt, pair[:: -1 if rng.random() < _SHARE_WRONG else 1]) for one in train for pair in one.pairs
+    ]
     n_replies = sum(len(ranking.replies) for ranking in train)
     tokens = round(run.settings.reward["tokens"] * 2 * len(pairs) / n_replies)
     model = fit_reward_model(

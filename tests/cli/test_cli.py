@@ -132,6 +132,23 @@ def test_compare_prints_and_reports(corpus_folder: Path, tmp_path: Path, capsys:
     assert all(Path(page).exists() for page in json.loads(capsys.readouterr().out))
 
 
+def test_compare_shows_a_first_leaderboard_before_the_networks(
+    corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["compare", "--corpus", str(corpus_folder), "--out", str(tmp_path / "run"), "--tokenizer", "char"]
+    tiny = "{'tokens': 500, 'batch_size': 2, 'chunk_size': 8}".replace("'", '"')
+    fitted = [*asked, "--species", "rnn", "markov", "unigram", "--set", f"rnn.training={tiny}", "--jobs", "1"]
+    assert run(fitted) == 0
+    captured = capsys.readouterr()
+    first = captured.err.index("Before the neural networks are trained")
+    assert captured.err.index("  unigram: ") < first < captured.err.index("  rnn: ")
+    assert "rnn" in captured.out
+    assert run(fitted) == 0
+    assert "Before the neural networks" not in capsys.readouterr().err, "all models are reused"
+    assert run([*asked, "--species", "markov", "uniform"]) == 0
+    assert "Before the neural networks" not in capsys.readouterr().err, "there is no network"
+
+
 def test_settings_from_the_command_line() -> None:
     parsed = parse_settings(["a=1", "b.c=[1, 2]", "b.d=text", "e=null", "f=x=y"])
     assert parsed == {"a": 1, "b": {"c": [1, 2], "d": "text"}, "e": None, "f": "x=y"}

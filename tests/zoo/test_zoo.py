@@ -11,6 +11,7 @@ import pytest
 import lmzoo
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, UnknownNameError
+from lmzoo.zoo.eras import ERAS, era_name
 
 
 def test_names_are_in_order_of_year() -> None:
@@ -87,3 +88,17 @@ def test_listing_imports_nothing_heavy() -> None:
 def test_names_that_no_file_can_have_are_unknown(name: str) -> None:
     with pytest.raises(UnknownNameError):
         zoo.card(name)
+
+
+def test_the_species_that_stand_for_their_eras_are_in_order_and_of_every_era() -> None:
+    chosen = zoo.chosen_species([])
+    years = [zoo.card(name).year for name in chosen]
+    assert years == sorted(years)
+    assert {era_name(year) for year in years} == {era.name for era in ERAS}
+    assert set(chosen) < set(zoo.text_species())
+
+
+def test_all_stands_for_every_species_that_learns_from_text() -> None:
+    assert zoo.chosen_species(["all"]) == zoo.text_species()
+    assert zoo.chosen_species(["lstm", "all", "lstm"])[:2] == ["lstm", "markov"]
+    assert zoo.chosen_species(["ngram", "lstm", "ngram"]) == ["ngram", "lstm"]

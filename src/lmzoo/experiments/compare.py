@@ -70,13 +70,14 @@ def compare(
     """Trains models on the train split of a corpus and evaluates them on its test split, all with one tokenizer.
 
     `folder` receives the trained models, scores and records; by default it is runs/CORPUS-BUDGET, or runs/BUDGET for
-    the default corpus. `species` names the model families, by default all that come with lmzoo. `tokenizer` is a
-    Tokenizer or its specification; by default the one that the corpus prescribes, else "bpe:4096". `budget` is a preset
-    of training length and model sizes; `settings` maps a species to settings that override the preset. `sweeps` adds a
-    model for each value of a setting: {"hmm": {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in
-    "training.tokens". With `seeds` above 1, each model is trained several times, with the seeds from `seed` on.
-    `with_predictors` names predictors that are already trained, as `Predictor.load` takes them: they are evaluated on
-    the same test split with their own tokenizers, and are not ranked with the models of the run.
+    the default corpus. `species` names the model families; by default about fifteen, which stand for all eras, and
+    ["all"] means all that come with lmzoo. `tokenizer` is a Tokenizer or its specification; by default the one that the
+    corpus prescribes, else "bpe:4096". `budget` is a preset of training length and model sizes; `settings` maps a
+    species to settings that override the preset. `sweeps` adds a model for each value of a setting: {"hmm":
+    {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in "training.tokens". With `seeds` above 1, each model
+    is trained several times, with the seeds from `seed` on. `with_predictors` names predictors that are already
+    trained, as `Predictor.load` takes them: they are evaluated on the same test split with their own tokenizers, and
+    are not ranked with the models of the run.
 
     Each model is trained in a process of its own, so that a crash affects no other model. `jobs` of them run at a time
     (by default one per core, at most 4) and share the cores evenly. Networks compute on `device`. From a script, call
@@ -161,7 +162,9 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 
 def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     """Yields the jobs of a plan. Each job trains and evaluates one model with one choice of settings and one seed."""
-    for name in dict.fromkeys([*plan.species, *plan.sweeps]):
+    names = dict.fromkeys([*plan.species, *plan.sweeps])
+    networks = zoo.network_species()
+    for name in sorted(names, key=lambda name: name in networks):  # the others are faster, and give first results
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
         for setting, values in plan.sweeps.get(name, {}).items():

@@ -24,7 +24,7 @@ class RunPlan:
     """The plan of an experiment: which models to train, on which text, with which settings, seeds and processes."""
 
     species: Sequence[str] = ()
-    """Names of the model families to train; if empty, all families that come with lmzoo."""
+    """Names of the model families to train, or "all"; if empty, families of all eras (see `zoo.chosen_species`)."""
     corpus: str | Path | Corpus = DEFAULT_CORPUS
     """Name of a corpus, path to text, or a corpus that is already loaded."""
     tokenizer: str | Tokenizer | None = None
@@ -52,7 +52,8 @@ class RunPlan:
     def checked(self) -> Self:
         """Returns a copy of the plan in which the model families and the number of parallel jobs are filled in.
 
-        An empty `species` is replaced by all families that come with lmzoo, and `jobs` None by the default number.
+        An empty `species` is replaced by families of all eras, "all" by all families that come with lmzoo and learn
+        from text alone, and `jobs` None by the default number.
         Raises UsageError for an unknown name, an invalid number or an unknown setting, so that mistakes are reported
         before any model is trained.
         """
@@ -60,7 +61,7 @@ class RunPlan:
         check_whole(1, seeds=self.seeds)
         check_seed(seed=self.seed)
         check_budget(self.budget)
-        species = tuple(dict.fromkeys(self.species)) or tuple(zoo.text_species())
+        species = tuple(zoo.chosen_species(self.species))
         zoo.check_choice_of_settings(self.settings, {*species, *self.sweeps})
         for name in {*species, *self.sweeps}:
             zoo.check_learns_from_text(name)

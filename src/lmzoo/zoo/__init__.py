@@ -19,6 +19,8 @@ from lmzoo.checks import check_choice
 from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 from lmzoo.system.placement import DEVICES
 from lmzoo.zoo.cards import CARDS
+from lmzoo.zoo.eras import REPRESENTATIVES
+from lmzoo.zoo.network_cards import NETWORK_CARDS
 from lmzoo.zoo.species_card import Card
 
 if typing.TYPE_CHECKING:
@@ -63,6 +65,21 @@ def text_species() -> list[str]:
     The others, chat models, learn from conversations too: `lmzoo align` trains them.
     """
     return [card.name for card in CARDS if card.learns_from == "text"]
+
+
+def network_species() -> list[str]:
+    """Returns the names of the built-in species that are neural networks, in order of year."""
+    return [card.name for card in NETWORK_CARDS]
+
+
+def chosen_species(chosen: Iterable[str]) -> list[str]:
+    """Returns the species (model families) of a choice, each once and in the given order.
+
+    An empty choice stands for one or several species of each era (`REPRESENTATIVES`), and the name "all" for all
+    built-in species that learn from text alone.
+    """
+    expanded = [name for one in chosen for name in (text_species() if one == "all" else [one])]
+    return list(dict.fromkeys(expanded or REPRESENTATIVES))
 
 
 def check_learns_from_text(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The eras of language models, and their colours in figures."""
+"""The eras of language models, their colours in figures, and the species that stand for them by default."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ ERAS = (
     Era("neural networks", 2003, 2017, "#d9730d"),
     Era("attention", 2017, LAST_YEAR, "#c2334d"),
 )
+
+
+REPRESENTATIVES = (
+    "markov", "unigram", "hmm", "trigram", "ppm", "rnn", "lstm", "ngram", "nplm", "gru", "transformer-2017", "gpt2",
+    "infinigram", "linear-recurrence", "transformer",
+)  # fmt: skip
+"""Names of species (model families) that stand for their eras, in order of year. Experiments train these by default."""
 
 
 def era_name(year: int) -> str:

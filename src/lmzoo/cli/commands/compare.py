@@ -14,6 +14,7 @@ from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
     from lmzoo.evaluation.records import EvalRecord
+    from lmzoo.experiments.plan import RunPlan
     from lmzoo.system.jobs import Outcome
 
 
@@ -43,7 +44,7 @@ def compare(
     Parameters
     ----------
     species
-        Names of species from `lmzoo list`. Default: all species that come with lmzoo.
+        Names of species from `lmzoo list`, or all. Default: about fifteen species, which stand for all eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
@@ -99,8 +100,9 @@ def compare(
         device=device,
         command=terminal.command_line(),
     )
+    screen = _Screen(plan)
     with terminal.progress_of_many() as on_progress:
-        result = run_comparison(out, plan, with_predictors or (), on_progress=on_progress, on_outcome=_finish)
+        result = run_comparison(out, plan, with_predictors or (), on_progress=on_progress, on_outcome=screen.finish)
     if json:
         for record in result.records:
             terminal.print_json(asdict(record))
@@ -113,14 +115,42 @@ def compare(
     return 1 if result.failures else 0
 
 
-def _finish(outcome: Outcome[EvalRecord]) -> None:
-    """Prints one line on stderr about a model that was trained and evaluated, or only evaluated."""
-    record = outcome.record
-    if record is not None and record.trained_elsewhere:
-        how = "reused" if outcome.reused else f"evaluated in {record.evaluate_seconds:.1f} s"
-        terminal.note(f"  {outcome.name}: {_quality(record)}, {how}")
-        return
-    note_fit(outcome, quality=_quality)
+class _Screen:
+    """Prints on stderr what `compare` has finished, while it trains further models.
+
+    Each finished model has a line. When all models are finished that are not neural networks, which takes seconds, a
+    first leaderboard of these is printed.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        from lmzoo import zoo
+
+        species = zoo.chosen_species(plan.species)
+        self._awaited = set(species) - set(zoo.network_species())
+        self._is_complete = len(self._awaited) == len(species)
+        self._records: list[EvalRecord] = []
+
+    def finish(self, outcome: Outcome[EvalRecord]) -> None:
+        """Prints a line about a model that was trained and evaluated, or only evaluated; and the first leaderboard."""
+        record = outcome.record
+        if record is not None and record.trained_elsewhere:
+            how = "reused" if outcome.reused else f"evaluated in {record.evaluate_seconds:.1f} s"
+            terminal.note(f"  {outcome.name}: {_quality(record)}, {how}")
+            return
+        note_fit(outcome, quality=_quality)
+        if record is not None:
+            self._records.append(record)
+        if outcome.name in self._awaited:
+            self._awaited.remove(outcome.name)
+            if not self._awaited and not self._is_complete and not outcome.reused and self._records:
+                self._print_leaderboard()
+
+    def _print_leaderboard(self) -> None:
+        from lmzoo.cli.tables import leaderboard_table
+        from lmzoo.evaluation.ranking import entries
+
+        terminal.note("Before the neural networks are trained, the leaderboard is:")
+        terminal.stderr().print(leaderboard_table(entries(self._records), terminal.stderr().width))
 
 
 def _quality(record: EvalRecord) -> str:

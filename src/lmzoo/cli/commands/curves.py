@@ -47,7 +47,7 @@ def curves(
     Parameters
     ----------
     species
-        Names of species from `lmzoo list`. Default: all species that come with lmzoo.
+        Names of species from `lmzoo list`, or all. Default: about fifteen species, which stand for all eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
