@@ -133,7 +133,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {
             "n_layers": 4,
             "training": {
-                "tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01, "optimizer": "muon"
+                "tokens": 650_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "optimizer": "muon", "sampled_softmax": 512,
             },
         },
         "ladder": {

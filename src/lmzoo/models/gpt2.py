@@ -136,7 +136,13 @@ def gpt2(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "gpt2": {
-        "quick": {"training": {"tokens": 500_000, "batch_size": 16, "learning_rate": 3e-3}},
+        "quick": {
+            "n_layers": 2,
+            "training": {
+                "tokens": 950_000, "batch_size": 16, "learning_rate": 8e-3, "optimizer": "muon",
+                "sampled_softmax": 512,
+            },
+        },
         "standard": {
             "d_model": 256, "n_layers": 4, "dropout": 0.2,
             "training": {"tokens": 2_500_000, "batch_size": 16, "learning_rate": 2e-3},

@@ -273,7 +273,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {
             "n_layers": 1, "n_heads": 2, "ngrams": 3, "ngram_dropout": 0.3,
             "training": {
-                "tokens": 600_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01, "optimizer": "muon"
+                "tokens": 900_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "optimizer": "muon", "sampled_softmax": 512,
             },
         },
         "ladder": {"d_model": 64, "n_layers": 2, "n_heads": 4, "dropout": 0.0, "training": {"batch_size": 16}},

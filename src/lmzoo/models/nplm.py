@@ -101,7 +101,12 @@ def nplm(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "nplm": {
-        "quick": {"training": {"tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "quick": {
+            "training": {
+                "tokens": 1_800_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "sampled_softmax": 512,
+            },
+        },
         "standard": {
             "d_embed": 128, "d_hidden": 256, "dropout": 0.2,
             "training": {"tokens": 4_000_000, "chunk_size": 32, "learning_rate": 6e-3},

@@ -229,6 +229,9 @@ _LADDER: dict[str, dict[str, Any]] = {
     "ladder/standard": {"training": {"chunk_size": 64}},
     "ladder/thorough": {"training": {"chunk_size": 64}},
 }
+_QUICK: dict[str, Any] = {
+    "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01, "optimizer": "muon", "sampled_softmax": 512
+}  # fmt: skip
 _TINY: dict[str, Any] = {
     "d_embed": 8, "d_hidden": 16, "dropout": 0.1,
     "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2},
@@ -236,7 +239,12 @@ _TINY: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "rnn": {
-        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01}},
+        "quick": {
+            "training": {
+                "tokens": 1_100_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "sampled_softmax": 512,
+            },
+        },
         "standard": {
             "d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000, "chunk_size": 32}
         },
@@ -245,7 +253,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **_LADDER,
     },
     "lstm": {
-        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "quick": {"training": {"tokens": 900_000, **_QUICK}},
         "standard": {
             "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
             "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},
@@ -255,7 +263,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **_LADDER,
     },
     "gru": {
-        "quick": {"training": {"tokens": 700_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01}},
+        "quick": {"training": {"tokens": 1_100_000, **_QUICK}},
         "standard": {
             "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
             "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},

@@ -276,9 +276,10 @@ def transformer(
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "transformer": {
         "quick": {
-            "n_layers": 2, "ngrams": 3, "ngram_dropout": 0.3,
+            "n_layers": 1, "ngrams": 3, "ngram_dropout": 0.3, "convolution": 4,
             "training": {
-                "tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01, "optimizer": "muon"
+                "tokens": 1_400_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "optimizer": "muon", "sampled_softmax": 512,
             },
         },
         "standard": {
@@ -298,7 +299,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         # The base of a chat model: it has to learn to copy from its prompt, for which vectors of n-grams are no help.
         "chat": {
             "d_model": 96, "n_layers": 3, "ngrams": 1, "ngram_dropout": 0.0, "convolution": 4,
-            "training": {"tokens": 1_500_000, "chunk_size": 64},
+            "training": {"tokens": 1_500_000, "chunk_size": 64, "sampled_softmax": None},
         },
         # Vectors for n-grams would solve some tasks of the ladder without attention, so there are none.
         "ladder": {

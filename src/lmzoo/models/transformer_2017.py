@@ -148,7 +148,12 @@ def transformer_2017(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "transformer_2017": {
-        "quick": {"training": {"tokens": 500_000, "batch_size": 16}},
+        "quick": {
+            "n_layers": 2, "dropout": 0.0,
+            "training": {
+                "tokens": 900_000, "batch_size": 16, "learning_rate": 8e-3, "optimizer": "muon", "sampled_softmax": 512
+            },
+        },
         "standard": {
             "d_model": 256, "n_layers": 4, "dropout": 0.2, "training": {"tokens": 2_500_000, "batch_size": 16}
         },

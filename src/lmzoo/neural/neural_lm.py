@@ -141,7 +141,9 @@ class NeuralLM(LanguageModel[NeuralState]):
         counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
         frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
         n_sampled = config.sampled_softmax
-        objective = next_token if n_sampled is None else SampledSoftmax(frequencies, n_sampled)
+        objective = next_token
+        if n_sampled is not None and n_sampled < self.vocab_size:  # else the full softmax costs less
+            objective = SampledSoftmax(frequencies, n_sampled)
         network = self._network_in_memory(seed, len(data.train), objective, group, start)
         if start is None:
             network.prepare(data.train)

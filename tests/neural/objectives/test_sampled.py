@@ -70,3 +70,14 @@ def test_a_species_learns_from_a_sampled_loss() -> None:
     assert -model.fit(data).log_probs(data.valid).mean() < 0.2  # log(V) = 2.4
     with pytest.raises(ConfigurationError, match="sampled_softmax must be null"):
         zoo.create("low-rank-hmm", V, training={"sampled_softmax": 3})
+
+
+def test_a_sample_as_large_as_the_vocabulary_is_the_full_softmax() -> None:
+    data = TrainingData(*(TokenStream.from_documents([np.tile(np.arange(1, V), 20)]) for _ in range(2)))
+    models = [
+        zoo.create("lstm", V, d_embed=4, d_hidden=6, training={"tokens": 500, "batch_size": 2, "sampled_softmax": n})
+        for n in (None, V, 2)
+    ]
+    full, as_large, smaller = (model.fit(data).arrays()["embedding.weight"] for model in models)
+    np.testing.assert_array_equal(as_large, full)
+    assert not np.array_equal(smaller, full)

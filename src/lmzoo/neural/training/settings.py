@@ -82,7 +82,7 @@ class TrainConfig:
     limit."""
     sampled_softmax: int | None = None
     """Number of sampled tokens that stand for the rest of the vocabulary in the softmax of a training step. None = the
-    full softmax."""
+    full softmax, which is also used if the vocabulary has no more tokens than that."""
     bf16: bool | None = None
     """True to multiply matrices in bfloat16 during training; None = if the device has instructions for bfloat16.
     Predictions are always computed in float32."""
