@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lmzoo import Predictor
+from lmzoo import Predictor, zoo
 from lmzoo.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -190,6 +190,14 @@ def test_names_that_pages_import_are_in_the_reference() -> None:
         for name in names.split("#")[0].split(",")
     }
     assert imported - described - MODULES == set()
+
+
+def test_every_factory_is_in_the_reference() -> None:
+    """The page of the models describes the factory of each species, in its table and with its settings."""
+    page = text_of("docs/reference/models.rst")
+    factories = {zoo.card(name).factory.replace(":", ".") for name in zoo.built_in_names()}
+    assert factories - set(re.findall(r"^\.\. autofunction:: (\S+)$", page, re.M)) == set()
+    assert factories - set(re.findall(r"^   ~(\S+)$", page, re.M)) == set()
 
 
 def test_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,7 +251,8 @@ def linear_recurrence(
     `recurrence` is "delta" for the gated delta rule, "attention" for gated linear attention, or "min-gru" for minimal
     gated recurrent units. The input of each recurrence is mixed with that of the `convolution` - 1 tokens before. With
     `ngrams` = n above 1 the model also has embeddings of n-grams up to this order: for each order a table of `n_slots`
-    vectors of `d_slot` numbers, which are dropped in training with probability `ngram_dropout`.
+    vectors of `d_slot` numbers, which are dropped in training with probability `ngram_dropout`. Raises
+    ConfigurationError if the width is not a multiple of the number of heads.
     """
     check_choice(_RECURRENCES, recurrence=recurrence)
     check_whole(1, d_model=d_model, n_layers=n_layers, n_heads=n_heads, convolution=convolution)

@@ -141,7 +141,7 @@ def log_bilinear(
     """Creates a log-bilinear model that predicts each token from the `order` - 1 tokens before it.
 
     `combination` is the form of the matrices C_i: "full", "diagonal", or "mean" as in CBOW. `output` is "softmax" or
-    "tree".
+    "tree". Raises ConfigurationError for any other value, and for `sampled_softmax` with a tree.
     """
     check_whole(2, order=order)
     check_whole(1, d_embed=d_embed)
