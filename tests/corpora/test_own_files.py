@@ -207,7 +207,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a text\n".encode("utf-16-le"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
         ("a text\n".encode("utf-16-be"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
         ("ein täxt".encode("utf-32-le"), r"is encoded as UTF-32 without a byte-order mark: save it as UTF-8"),
-        (b"PK\x03\x04\x14\0", r"is a zip archive, not a text file: extract its text first"),
+        (b"PK\x03\x04\x14\0", r"is damaged: File is not a zip file; make the archive again"),
         (b"", r"there is no text in"),
         (b" \n\n ", r"there is no text in"),
         (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),
@@ -235,7 +235,9 @@ def test_missing_files(tmp_path: Path) -> None:
         load_corpus(tmp_path / "missing")
     with pytest.raises(CorpusError, match="no file matches"):
         load_corpus(str(tmp_path / "*.txt"))
-    with pytest.raises(CorpusError, match=r"has no .txt or .jsonl files"):
+    with pytest.raises(
+        CorpusError, match=r"has no .txt or .jsonl \(also as .gz, .zst, .xz, .bz2\), .parquet or .arrow files$"
+    ):
         load_corpus(tmp_path)
     with pytest.raises(CorpusError, match="no file was given"):
         load_corpus([])

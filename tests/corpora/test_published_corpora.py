@@ -22,8 +22,8 @@ from lmzoo.corpora import (
     is_available,
     load_corpus,
     published,
-    registry,
 )
+from lmzoo.corpora.corpus import Splits
 from lmzoo.errors import CorpusError
 
 # ---- The King James Bible ---------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_bengio_vocabulary_counts_over_all_splits() -> None:
     from lmzoo.corpora.load import _vocabulary
 
     corpus = toy(["a b b", "c a"], ["a b"], ["b a d"])  # a 4, b 4, c 1, d 1
-    assert _vocabulary(registry.Splits(corpus.train, corpus.valid, corpus.test), 4) == ("a", "b")
+    assert _vocabulary(Splits(corpus.train, corpus.valid, corpus.test), 4) == ("a", "b")
 
 
 def test_treebank_has_sentences_without_traces() -> None:

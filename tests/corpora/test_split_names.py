@@ -139,5 +139,5 @@ def test_a_log_message_tells_which_files_went_where(tmp_path: Path, caplog: pyte
         write(tmp_path / name, f"this is {name}")
     load_corpus(tmp_path)
     not_read, splits = caplog.messages
-    assert not_read.endswith("not read: data.csv, picture.png, README.txt")
+    assert not_read.endswith("not read: README.txt, data.csv, picture.png")
     assert splits.endswith("train from ptb.train.txt, valid from ptb.valid.txt, test from ptb.test.txt")

@@ -6,10 +6,12 @@
 'Genesis 1'
 """
 
+from lmzoo.corpora.added import remove as remove_corpus
 from lmzoo.corpora.corpus import Corpus, Document, Size, Text
+from lmzoo.corpora.corpus_card import CorpusCard, DataFile, Protocol
 from lmzoo.corpora.duplicates import DuplicateDocument, NearDuplicates, near_duplicates
 from lmzoo.corpora.load import fetch_corpus, is_available, load_corpus, load_tags, load_text
-from lmzoo.corpora.registry import CorpusCard, DataFile, Protocol, corpus_card, list_corpora
+from lmzoo.corpora.registry import add_corpus, corpus_card, list_corpora
 from lmzoo.corpora.tags import token_tags
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Protocol",
     "Size",
     "Text",
+    "add_corpus",
     "corpus_card",
     "fetch_corpus",
     "is_available",
@@ -30,5 +33,6 @@ __all__ = [
     "load_tags",
     "load_text",
     "near_duplicates",
+    "remove_corpus",
     "token_tags",
 ]

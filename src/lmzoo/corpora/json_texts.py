@@ -1,7 +1,7 @@
 """Documents in JSON: one object per line, an array of objects, or objects that are printed over several lines.
 
-Each object is a document, whose text is the string in its field "text". The format is recognised by the content where a
-name does not tell it, as for standard input.
+Each object is a document, whose text is the string in one field, by default "text". The format is recognised by the
+content where a name does not tell it, as for standard input.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"\s*")
 
 
-def is_json(text: str, suffix: str) -> bool:
+def is_json(text: str, suffix: str, field: str = "text") -> bool:
     """Returns True if a text contains documents in JSON.
 
     `suffix` is the suffix of the file, such as ".txt", or "" for standard input. A file with the suffix `.jsonl`,
     `.json` or `.ndjson` is always JSON. Any other text is JSON if it begins with a JSON object, or if it is one JSON
-    array of objects. In a file with the suffix `.txt`, these objects must have the field "text".
+    array of objects. In a file with the suffix `.txt`, these objects must have the field `field`.
     """
     if suffix in SUFFIXES:
         return True
@@ -41,15 +41,15 @@ def is_json(text: str, suffix: str) -> bool:
     return (
         is_whole
         and bool(entries)
-        and all(isinstance(entry, dict) and (suffix != ".txt" or "text" in entry) for entry in entries)
+        and all(isinstance(entry, dict) and (suffix != ".txt" or field in entry) for entry in entries)
     )
 
 
-def json_documents(text: str, name: str, path: str) -> Iterator[Document]:
+def json_documents(text: str, name: str, path: str, field: str = "text") -> Iterator[Document]:
     """Yields the documents of a text in JSON, named by their line or their number, such as "a.jsonl:1".
 
     `name` is the name of the file in the corpus, and `path` its name in error messages. Raises CorpusError, with the
-    line or the number of the document, if the text is not JSON or an object has no string in its field "text".
+    line or the number of the document, if the text is not JSON or an object has no string in the field `field`.
     """
     if "\n" not in text:
         text = text.replace("\r", "\n")  # old line ends; inside of strings, JSON has no line ends
@@ -57,10 +57,10 @@ def json_documents(text: str, name: str, path: str) -> Iterator[Document]:
         for number, line in enumerate(text.split("\n"), start=1):
             if line and not line.isspace():
                 location = f"{path} line {number}"
-                yield Document(f"{name}:{number}", _text_of(_parsed(line, location), location, line))
+                yield Document(f"{name}:{number}", _text_of(_parsed(line, location, field), field, location, line))
         return
     for number, entry in enumerate(_entries(text, path), start=1):
-        yield Document(f"{name}:{number}", _text_of(entry, f"{path} item {number}", str(entry)))
+        yield Document(f"{name}:{number}", _text_of(entry, field, f"{path} item {number}", str(entry)))
 
 
 def _is_one_per_line(text: str) -> bool:
@@ -101,26 +101,29 @@ def _after_space(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def _parsed(line: str, location: str) -> Any:
+def _parsed(line: str, location: str, field: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise CorpusError(f"{location} is not JSON: {error.msg} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f'{location} must be an object with a string in "text": {line[:60]}') from error
+        raise CorpusError(f'{location} must be an object with a string in "{field}": {line[:60]}') from error
 
 
-def _text_of(entry: Any, location: str, shown: str) -> str:
-    """Returns the field "text" of a JSON object; raises CorpusError if the field is missing or not a string.
+def _text_of(entry: Any, field: str, location: str, shown: str) -> str:
+    """Returns the field `field` of a JSON object; raises CorpusError if the field is missing or not a string.
 
     `location` is the position of the object, and `shown` its JSON text, for error messages.
     """
-    if isinstance(entry, dict) and "text" not in entry:
-        raise CorpusError(f'{location} has no field "text"; its fields are: {", ".join(entry or ["none"])[:200]}')
-    if not isinstance(entry, dict) or not isinstance(entry["text"], str):
-        raise CorpusError(f'{location} must be an object with a string in "text": {shown[:60]}')
+    if isinstance(entry, dict) and field not in entry:
+        raise CorpusError(
+            f'{location} has no field "{field}"; its fields are: {", ".join(entry or ["none"])[:120]}; append the name '
+            "of the one with the text to the name of the file, as in FILE:FIELD"
+        )
+    if not isinstance(entry, dict) or not isinstance(entry[field], str):
+        raise CorpusError(f'{location} must be an object with a string in "{field}": {shown[:60]}')
     try:
-        entry["text"].encode()
+        entry[field].encode()
     except UnicodeEncodeError as error:
-        raise CorpusError(f'{location}: "text" has half of a surrogate pair at character {error.start}') from error
-    return entry["text"]
+        raise CorpusError(f'{location}: "{field}" has half of a surrogate pair at character {error.start}') from error
+    return entry[field]

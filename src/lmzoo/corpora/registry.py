@@ -1,94 +1,24 @@
-"""The registry of corpora with a name: those of `data/corpora.toml`, and the generated ones."""
+"""The registry of corpora: those of `data/corpora.toml`, the generated ones, and those that the user adds."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.resources
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from lmzoo import sources
-from lmzoo.corpora.corpus import Splits
-from lmzoo.errors import UnknownNameError
-
-DEFAULT_PROTOCOL = "default"
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file of a corpus, with its size, checksum and addresses."""
-
-    name: str
-    """Name of the file in the cache, in the folder LMZOO_DATA, and in the provider's package."""
-    size: int
-    """Size in bytes."""
-    sha256: str | None = None
-    """SHA-256 checksum (hex); None only if the provider verifies the file by its own checksum (NLTK's index)."""
-    urls: tuple[str, ...] = ()
-    """Addresses from which the file can be downloaded, the preferred one first."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """One way to divide the text of a corpus into documents and splits, in most cases taken from a published paper."""
-
-    rule: str
-    """How documents and splits are made, in one line."""
-    reader: str
-    """The reader as "module:function"; the function takes the card and the options, and returns the splits."""
-    tokenizer: str | None = None
-    """The tokenizer that the protocol requires; None if any may be used."""
-    vocabulary_min_count: int | None = None
-    """Minimum number of occurrences, in all splits together, of a word of the closed vocabulary; None if it is open."""
-    vocabulary: tuple[str, ...] | None = None
-    """The closed vocabulary, if it is known without reading the text."""
-    has_tags: bool = False
-    """True if the reader has an option `tags`, which replaces each word by its part of speech."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def resolve(self) -> Callable[..., Splits]:
-        """Imports and returns the function that reads a corpus and divides its text by this protocol."""
-        module, _, name = self.reader.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-
-@dataclass(frozen=True)
-class CorpusCard:
-    """A description of a corpus, available without reading its text."""
-
-    name: str
-    title: str
-    provider: str
-    """The origin of the text: "embedded" (in a package installed with lmzoo), "nltk", "url" or "generated"."""
-    language: str
-    licence: str
-    citation: str
-    files: tuple[DataFile, ...]
-    protocols: Mapping[str, Protocol]
-    """The protocols by name; "default" is used if only the name of the corpus is given."""
-
-    @property
-    def size(self) -> int:
-        """Total size of the files of the corpus, in bytes."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def specs(self) -> list[str]:
-        """The names that can be given to `load_corpus`: "name", and "name:protocol" for each further protocol.
-
-        A protocol is one way to divide the text of the corpus into documents and splits.
-        """
-        return [self.name if protocol == DEFAULT_PROTOCOL else f"{self.name}:{protocol}" for protocol in self.protocols]
+from lmzoo.corpora import added
+from lmzoo.corpora.corpus_card import DEFAULT_PROTOCOL, CorpusCard, DataFile, Protocol
+from lmzoo.errors import UnknownNameError, UsageError
 
 
 def list_corpora() -> list[CorpusCard]:
-    """Returns the descriptions (cards) of all corpora, in the order of the registry."""
-    return list(_cards().values())
+    """Returns the descriptions (cards) of all corpora: first those of lmzoo, then those that the user has added."""
+    return [*_cards().values(), *map(added.card, added.names())]
 
 
 def corpus_card(spec: str) -> CorpusCard:
@@ -107,9 +37,9 @@ def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
     UnknownNameError, with the nearest match, if there is no such corpus or protocol.
     """
     name, _, protocol = spec.partition(":")
-    if name not in _cards():
-        raise UnknownNameError("corpus", name, _cards())
-    card = _cards()[name]
+    if not is_known(spec):
+        raise UnknownNameError("corpus", name, [*_cards(), *added.names()])
+    card = _cards()[name] if name in _cards() else added.card(name)
     protocol = protocol or DEFAULT_PROTOCOL
     if protocol not in card.protocols:
         raise UnknownNameError(f"protocol of corpus '{name}'", protocol, card.protocols)
@@ -118,7 +48,26 @@ def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
 
 def is_known(spec: str) -> bool:
     """Returns True if the part of `spec` before the first colon is the name of a corpus."""
-    return spec.partition(":")[0] in _cards()
+    name = spec.partition(":")[0]
+    return name in _cards() or name in added.names()
+
+
+def add_corpus(name: str, paths: Sequence[str | Path]) -> CorpusCard:
+    """Adds a corpus of the user's own files to the registry, and returns its description (card).
+
+    From then on, `load_corpus(name)` loads it, and so does `--corpus NAME` in each command. The registry keeps the
+    absolute paths of the files, the rule by which they are divided into splits, and the fingerprint of the corpus: a
+    corpus whose files have changed is refused, until it is added again.
+
+    - `name`: small letters, digits, dots, dashes and underscores.
+    - `paths`: the files as for `load_corpus`: a path, or several paths, folders and glob patterns.
+
+    Raises UsageError if the name cannot be used or belongs to another corpus, and CorpusError if the files cannot be
+    read.
+    """
+    if name in _cards():
+        raise UsageError(f"'{name}' is the name of a corpus of lmzoo: choose another name")
+    return added.add(name, paths)
 
 
 @cache

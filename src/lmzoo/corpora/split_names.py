@@ -71,9 +71,7 @@ def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None
                 f"{' and '.join(sorted(splits))}: rename the file so that it has one of them"
             )
     split_of = [next(iter(splits), None) for splits in found]
-    without = [
-        name for name, split in zip(names, split_of, strict=True) if not split and not _is_about_the_corpus(name)
-    ]
+    without = [name for name, split in zip(names, split_of, strict=True) if not split and not is_about_a_corpus(name)]
     if without:
         named = [name for name, split in zip(names, split_of, strict=True) if split]
         raise CorpusError(
@@ -88,6 +86,11 @@ def listed(names: Sequence[str]) -> str:
     if len(names) <= 3:
         return ", ".join(names)
     return f"{len(names):,} files ({names[0]}, {names[1]}, ... {names[-1]})"
+
+
+def is_about_a_corpus(name: str) -> bool:
+    """Returns True if a file with this name, such as README.md or LICENSE, describes a corpus and is not its text."""
+    return bool(_ABOUT_THE_CORPUS.match(PurePath(name).name.lower()))
 
 
 def _splits_in(names: Sequence[str]) -> list[set[str]]:
@@ -148,10 +151,6 @@ def _check_joined_split_words(names: Sequence[str], corpus: str) -> None:
                     f"{corpus}: {known[name]} and {known[other]} look like two splits, but the words train and {word} "
                     "are not separated from other letters: rename the files, for example to train.txt and test.txt"
                 )
-
-
-def _is_about_the_corpus(name: str) -> bool:
-    return bool(_ABOUT_THE_CORPUS.match(PurePath(name).name.lower()))
 
 
 def _have(names: Sequence[str]) -> str:

@@ -58,7 +58,16 @@ def read_standard_input() -> str:
 
     The size limit for the text and the exceptions are those of `read_text` for a compressed file.
     """
-    return decode(_read(sys.stdin.buffer, "standard input", is_regular=False), "standard input")
+    return read_text_of(sys.stdin.buffer, "standard input")
+
+
+def read_text_of(file: IO[bytes], name: str) -> str:
+    """Reads all text of an open file of unknown size, such as a pipe, decompressed if necessary.
+
+    `name` is the name of the file in messages. The size limit for the text and the exceptions are those of `read_text`
+    for a compressed file.
+    """
+    return decode(_read(file, name, is_regular=False), name)
 
 
 def decode(data: bytes | bytearray, name: str) -> str:

@@ -1,4 +1,4 @@
-"""`lmzoo corpus list | info | fetch`."""
+"""`lmzoo corpus list | info | fetch | add | remove`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from lmzoo.cli.commands.parameters import OrStandardInput
 if TYPE_CHECKING:
     from lmzoo.corpora import Corpus, NearDuplicates
 
-app = cyclopts.App(name="corpus", help="Lists, inspects and downloads corpora.")
+app = cyclopts.App(name="corpus", help="Lists, inspects, downloads and adds corpora.")
 
 
 @app.command(name="list")
 def list_(*, json: bool = False) -> None:
     """Lists the corpora that lmzoo knows by name, and shows which of them are on this machine.
 
-    Wherever a command takes the name of a corpus, it also takes the path of your own text file or folder.
+    Wherever a command takes the name of a corpus, it also takes the path of your own text file or folder. `lmzoo corpus
+    add` gives your own texts a name.
 
     Parameters
     ----------
@@ -123,6 +124,54 @@ def fetch(names: list[str], /, *, json: bool = False) -> None:
             terminal.note(f"{card.name} ({_size(card.size)}) is on this machine; licence: {card.licence}")
     if json:
         terminal.print_json([{"name": card.name, "size_bytes": card.size, "licence": card.licence} for card in cards])
+
+
+@app.command
+def add(name: str, paths: list[str], /, *, json: bool = False) -> None:
+    """Gives a name to your own texts, so that --corpus NAME loads them in any folder; they stay where they are.
+
+    Example: lmzoo corpus add letters my-texts/
+    Example: lmzoo corpus add wiki 'wiki/*.parquet:content'
+
+    The texts are read once, and their fingerprint is kept with the rule that divides them into train, valid and test.
+    If they change later, the name is refused until they are added again. A README and a licence beside them are read
+    for the title and the licence.
+
+    Parameters
+    ----------
+    name
+        Small letters, digits, dots, dashes and underscores.
+    paths
+        Files, folders, zip archives or glob patterns: plain text, JSON, Parquet or Arrow. FILE:FIELD names the JSON
+        field or the column that has the text, if that is not "text".
+    json
+        Print one JSON document instead of a line.
+    """
+    from lmzoo.corpora import add_corpus
+
+    card = add_corpus(name, paths)
+    (protocol,) = card.protocols.values()
+    if json:
+        facts = {"title": card.title, "licence": card.licence, "size_bytes": card.size, "protocol": protocol.rule}
+        terminal.print_json({"name": name, **facts, "fingerprint": protocol.options["fingerprint"]})
+    else:
+        terminal.note(f"added {name} ({_size(card.size)} of text), licence: {card.licence}; use it as --corpus {name}")
+
+
+@app.command
+def remove(name: str, /) -> None:
+    """Forgets the name of a corpus that was added; its texts stay where they are.
+
+    Example: lmzoo corpus remove letters
+
+    Parameters
+    ----------
+    name
+        Name of a corpus that `lmzoo corpus add` has added.
+    """
+    from lmzoo.corpora import remove_corpus
+
+    remove_corpus(name)
 
 
 def _print_info(

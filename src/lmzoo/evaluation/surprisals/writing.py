@@ -104,7 +104,7 @@ def _parquet_file(path: Path) -> Iterator[Write]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("pyarrow", "data", "a Parquet file") from error
+        raise MissingExtraError("pyarrow", "arrow", "a Parquet file") from error
     with atomic_file(path) as temporary:
         writer: Any = None
 

@@ -1,0 +1,72 @@
+"""Texts in zip archives, which are read without being extracted."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, max_bytes, read_text_of
+from lmzoo.errors import CorpusError
+
+_START = b"PK\x03\x04"
+_NOT_TEXTS = "__MACOSX"
+"""The folder in which the archiver of macOS keeps the attributes of files."""
+
+
+def is_zip(path: Path) -> bool:
+    """Returns True if the file `path` begins as a zip archive does, whatever its name; False if it cannot be read."""
+    try:
+        if not path.is_file():  # the first bytes of a pipe can be read only once
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_START)) == _START
+    except OSError:  # whoever reads the file reports the error
+        return False
+
+
+def member_names(path: Path) -> list[str]:
+    """Returns the names of the files in the archive `path`, sorted, without folders and hidden files.
+
+    Raises CorpusError if the archive is damaged, or if its files together are larger than the limit for a compressed
+    file: 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES.
+    """
+    with _opened(path) as archive:
+        members = archive.infolist()
+        n_bytes, limit = sum(member.file_size for member in members), max_bytes()
+        if n_bytes > limit:
+            raise CorpusError(
+                f"{path} has {n_bytes:,} bytes of files, more than the limit of {limit:,}: to read it anyway, set the "
+                f"environment variable {MAX_BYTES_VARIABLE} to a larger number"
+            )
+        return sorted({member.filename for member in members if not member.is_dir() and _is_visible(member.filename)})
+
+
+def read_member(path: Path, name: str) -> str:
+    """Reads the text of the file `name` in the archive `path`; the file may be compressed once more.
+
+    Raises CorpusError if the archive is damaged or encrypted, or if the file is not UTF-8 text.
+    """
+    with _opened(path) as archive, archive.open(name) as file:  # it yields no more bytes than the archive states
+        return read_text_of(file, f"{path}/{name}")
+
+
+def _is_visible(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return _NOT_TEXTS not in parts and not any(part.startswith(".") for part in parts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens a zip archive; inside of the `with` block, its errors become CorpusErrors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise CorpusError(f"{path} is damaged: {error or 'it ends too early'}; make the archive again") from error
+    except (RuntimeError, NotImplementedError) as error:  # it is encrypted, or compressed in a rare way
+        raise CorpusError(f"{path} cannot be read: {error}; extract its files, and name their folder") from error
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
