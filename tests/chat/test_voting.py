@@ -8,6 +8,7 @@ import random
 import signal
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ def _replies(comparison: Comparison) -> frozenset[str]:
 
 
 def test_comparisons_come_back_from_their_file(tmp_path: Path) -> None:
-    write_comparisons(tmp_path / "c.jsonl", COMPARISONS)
-    assert read_comparisons(tmp_path / "c.jsonl") == COMPARISONS
+    comparisons = [*COMPARISONS, replace(COMPARISONS[0], models=("sft", "dpo"))]
+    write_comparisons(tmp_path / "c.jsonl", comparisons)
+    assert read_comparisons(tmp_path / "c.jsonl") == comparisons
+    assert comparisons[-1].swapped() == Comparison(COMPARISONS[0].prompt, "bad 0", "good 0", ("dpo", "sft"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,7 @@ def test_comparisons_come_back_from_their_file(tmp_path: Path) -> None:
         ({"prompt": [{"role": "user", "content": "x"}], "replies": ["a", 1]}, "a list of two strings"),
         ({"prompt": [{"role": "user", "content": "x"}], "replies": ["a", "a"]}, "the two replies are equal"),
         ({"prompt": [{"role": "assistant", "content": "x"}], "replies": ["a", "b"]}, "must be by the user"),
+        ({"prompt": [{"role": "user", "content": "x"}], "replies": ["a", "b"], "models": "sft"}, "a list of two names"),
     ],
 )
 def test_a_damaged_comparison_is_named(tmp_path: Path, entry: object, message: str) -> None:

@@ -62,7 +62,10 @@ def all_kinds(predictors: dict[str, Predictor]) -> dict[str, Predictor]:
 def align_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with three comparisons to vote on, and a report with a script."""
     run = tmp_path_factory.mktemp("run")
-    comparisons = [Comparison((user(f"say: {word}"),), f"good {word}", f"bad {word}") for word in ("ant", "bee", "cow")]
+    comparisons = [
+        Comparison((user(f"say: {word}"),), f"good {word}", f"bad {word}", models=("dpo", "sft"))
+        for word in ("ant", "bee", "cow")
+    ]
     write_comparisons(run / "comparisons.jsonl", comparisons)
     (run / "report.html").write_text("<!doctype html><title>Report</title><p>The report of a run", encoding="utf-8")
     return run

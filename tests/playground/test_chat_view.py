@@ -61,7 +61,7 @@ def test_votes_are_saved_at_once(run: Path, predictors: dict[str, Predictor]) ->
             return response.json()
 
         state = client.get("/playground/votes", params={"rater": " ann "}).json()
-        assert (state["n_left"], state["n_votes"]) == (3, 0)
+        assert (state["n_left"], state["n_votes"], state["last"]) == (3, 0, None)
         for number, action in enumerate(("1", "2", "tie"), start=1):
             shown = state["comparison"]
             state = act(action, shown["key"])
@@ -70,11 +70,13 @@ def test_votes_are_saved_at_once(run: Path, predictors: dict[str, Predictor]) ->
             preferred = shown["second"] if action == "2" else shown["first"]
             assert votes[-1].replies[0] == preferred
             assert (votes[-1].tie, votes[-1].rater) == (action == "tie", "ann")
+            good_first = shown["first"].startswith("good")
+            assert state["last"] == {"choice": action, "models": ["dpo", "sft"] if good_first else ["sft", "dpo"]}
         assert state["comparison"] is None
         assert client.post("/playground/votes", json={"rater": "", "action": "1", "key": ""}).status_code in (400, 422)
         assert client.post("/playground/votes", json={"rater": "a", "action": "3", "key": ""}).status_code in (400, 422)
         state = act("undo", "")
-        assert (state["n_left"], state["n_votes"]) == (1, 2)
+        assert (state["n_left"], state["n_votes"], state["last"]["choice"]) == (1, 2, "2")
         act("skip", state["comparison"]["key"])
     assert len(read_rankings(run / "votes.jsonl")) == 3  # an undone vote counts until it is given again
 

@@ -283,10 +283,18 @@ def test_votes_by_keyboard_and_mouse(browser: Browser, site: str, run: Path) -> 
         expect(ballot).to_be_focused()
         expect(ballot).to_contain_text("Left: 3.")
         first = ballot.locator(".answer").first.inner_text()
+        expect(ballot.locator(".saved")).to_be_hidden()
         page.keyboard.press("1")
         expect(ballot).to_contain_text("Left: 2. Votes by you in this session: 1.")
+        writers = ("dpo", "sft") if first.startswith("good") else ("sft", "dpo")
+        expect(ballot.locator(".saved")).to_have_text(
+            "Your last vote is saved: the first reply is better. "
+            f"The model {writers[0]} wrote the first reply, and {writers[1]} the second."
+        )
+        expect(page.locator("#status")).to_contain_text("Your last vote is saved")
         page.keyboard.press("u")
         expect(ballot).to_contain_text("Left: 3.")
+        expect(ballot.locator(".saved")).to_be_hidden()
         ballot.get_by_role("button", name="The first is better").click()
         expect(ballot).to_contain_text("Left: 2.")
         page.keyboard.press("s")

@@ -24,6 +24,13 @@ class Comparison:
     """The reply that is shown first."""
     second: str
     """The reply that is shown second."""
+    models: tuple[str, str] | None = None
+    """Names of the models that wrote the first and the second reply; None if they are not known."""
+
+    def swapped(self) -> Comparison:
+        """Returns the same comparison with the second reply first."""
+        models = None if self.models is None else (self.models[1], self.models[0])
+        return Comparison(self.prompt, self.second, self.first, models)
 
     def vote(self, choice: str, rater: str) -> Ranking:
         """Returns a vote as a ranking of the two replies.
@@ -38,8 +45,15 @@ class Comparison:
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> None:
-    """Writes comparisons to a file of JSON lines, each with the fields "prompt" and "replies"."""
-    write_objects(path, ({"prompt": as_json(one.prompt), "replies": [one.first, one.second]} for one in comparisons))
+    """Writes comparisons to a file of JSON lines, with the fields "prompt", "replies" and, if known, "models"."""
+    write_objects(
+        path,
+        (
+            {"prompt": as_json(one.prompt), "replies": [one.first, one.second]}
+            | ({} if one.models is None else {"models": list(one.models)})
+            for one in comparisons
+        ),
+    )
 
 
 def read_comparisons(path: str | Path) -> list[Comparison]:
@@ -60,7 +74,12 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
             raise CorpusError(f"{path} line {number}: the two replies are equal, but they must differ to be compared")
         if prompt[-1].role != "user":
             raise CorpusError(f'{path} line {number}: the last message of "prompt" must be by the user')
-        found.append(Comparison(prompt, *replies))
+        models = entry.get("models")
+        if models is not None and not (
+            isinstance(models, list) and len(models) == 2 and all(isinstance(name, str) for name in models)
+        ):
+            raise CorpusError(f'{path} line {number}: "models" must be a list of two names, got {models!r:.60}')
+        found.append(Comparison(prompt, *replies, models=None if models is None else (models[0], models[1])))
     return found
 
 
@@ -77,7 +96,7 @@ def open_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking]
     shown = [comparisons[index] for index in rng.permutation(len(comparisons))]
     swaps = rng.random(len(shown)) < 0.5
     return [
-        Comparison(one.prompt, one.second, one.first) if swap else one
+        one.swapped() if swap else one
         for one, swap in zip(shown, swaps.tolist(), strict=True)
         if (one.prompt, frozenset((one.first, one.second))) not in done
     ]

@@ -19,7 +19,7 @@ class VotingSession:
 
     def __init__(self, comparisons: Sequence[Comparison], votes: Path, rater: str) -> None:
         self._waiting = list(reversed(comparisons))
-        self._voted: list[Comparison] = []
+        self._voted: list[tuple[Comparison, str]] = []
         self._path, self._rater = votes, rater
 
     @property
@@ -40,6 +40,11 @@ class VotingSession:
         """Number of comparisons on which the rater has voted in this session."""
         return len(self._voted)
 
+    @property
+    def last_vote(self) -> tuple[Comparison, str] | None:
+        """The comparison of the last vote with the choice, "1", "2" or "tie"; None before the first vote."""
+        return self._voted[-1] if self._voted else None
+
     def vote(self, choice: str) -> None:
         """Saves a vote on the current comparison, and returns when the vote is on the disk.
 
@@ -49,7 +54,7 @@ class VotingSession:
         if self.current is None:
             raise UsageError("there is no comparison left to vote on")
         append_rankings(self._path, [self.current.vote(choice, self._rater)])
-        self._voted.append(self._waiting.pop())
+        self._voted.append((self._waiting.pop(), choice))
 
     def skip(self) -> None:
         """Goes on to the next comparison without a vote; raises UsageError if there is no comparison left."""
@@ -65,4 +70,4 @@ class VotingSession:
         """
         if not self._voted:
             raise UsageError("there is no vote in this session that could be undone")
-        self._waiting.append(self._voted.pop())
+        self._waiting.append(self._voted.pop()[0])

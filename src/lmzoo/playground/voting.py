@@ -41,11 +41,22 @@ class ShownComparison(BaseModel):
     second: str
 
 
+class SavedVote(BaseModel):
+    """The last vote of a rater, which is in the file already, and the models that wrote the replies."""
+
+    choice: str
+    """"1" or "2" for the better reply, or "tie"."""
+    models: tuple[str, str] | None
+    """Names of the models that wrote the first and the second reply; None if the file does not tell."""
+
+
 class Session(BaseModel):
     """The state of one rater's session."""
 
     comparison: ShownComparison | None
     """The comparison to vote on; None if there are no more."""
+    last: SavedVote | None
+    """The last vote of this session; None before the first one, and if it was undone."""
     n_left: int
     n_votes: int
     """Number of votes in this session."""
@@ -147,4 +158,8 @@ def _shown(session: VotingSession) -> Session:
     if one is not None:
         prompt = [Message(**message) for message in as_json(one.prompt)]
         shown = ShownComparison(key=key_of(one), prompt=prompt, first=one.first, second=one.second)
-    return Session(comparison=shown, n_left=session.n_left, n_votes=session.n_votes)
+    last = None
+    if session.last_vote is not None:
+        voted, choice = session.last_vote
+        last = SavedVote(choice=choice, models=voted.models)
+    return Session(comparison=shown, last=last, n_left=session.n_left, n_votes=session.n_votes)

@@ -216,7 +216,8 @@ def _rankings(context: _Context) -> StageRecord:
     settings, plan, folder = context.plan.stage_settings, context.plan, context.folder
     started = time.perf_counter()
     candidates = _candidates(context, context.data.prompts[: settings.n_ranked_prompts])
-    write_comparisons(folder / COMPARISONS, [Comparison(prompt, *replies[:2]) for prompt, replies in candidates])
+    comparisons = [Comparison(prompt, *replies[:2], models=("sft", "sft")) for prompt, replies in candidates]
+    write_comparisons(folder / COMPARISONS, comparisons)
     rankings: list[Ranking] = []
     if plan.ranker == "judge":
         instructions = {instruction.conversation: instruction for instruction in context.data.instructions}

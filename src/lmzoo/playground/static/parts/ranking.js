@@ -6,12 +6,16 @@ import { read, write } from "../state.js";
 
 /**
  * @typedef {{key: string, prompt: {role: string, content: string}[], first: string, second: string}} Comparison
- * @typedef {{comparison: Comparison | null, n_left: number, n_votes: number}} Session
+ * @typedef {{choice: string, models: [string, string] | null}} SavedVote
+ * @typedef {{comparison: Comparison | null, last: SavedVote | null, n_left: number, n_votes: number}} Session
  */
 
 /** Actions: name in requests, key, title. */
 const ACTIONS = [["1", "1", "The first is better"], ["2", "2", "The second is better"], ["tie", "t", "Tie"],
   ["skip", "s", "Skip"], ["undo", "u", "Undo"]];
+
+const CHOICES = /** @type {Record<string, string>} */ (
+  { 1: "the first reply is better", 2: "the second reply is better", tie: "a tie" });
 
 /** `<lmzoo-ranking>`: asks for the name of the rater, and then shows one comparison after the other. */
 class Ranking extends HTMLElement {
@@ -31,7 +35,9 @@ class Ranking extends HTMLElement {
     this.problem = el("p", { class: "error", hidden: true });
     this.ballot = el("div", { class: "ballot", tabindex: -1, role: "group", "aria-label": "Vote", hidden: true,
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
-    this.append(el("p", {}, "Two replies to one prompt, in random order; you do not see which model wrote which. Votes are saved at once, in the file that lmzoo align learns from."),
+    this.append(el("p", {}, "You see two replies to one prompt, in random order. The page names the models that wrote them after your vote. "
+      + "Each vote is saved at once, in the file votes.jsonl of the run folder, from which lmzoo align --ranker people learns. "
+      + "After Undo you vote again, and only the new vote counts."),
       this.form, this.problem, this.ballot);
   }
 
@@ -66,7 +72,7 @@ class Ranking extends HTMLElement {
   }
 
   /** @param {Session} session */
-  #draw({ comparison, n_left, n_votes }) {
+  #draw({ comparison, last, n_left, n_votes }) {
     const buttons = ACTIONS.map(([action, key, title]) => el("button", { type: "button", "aria-keyshortcuts": key, onclick: () => this.#act(action),
       disabled: action === "undo" ? n_votes === 0 : !comparison }, title, " ", el("kbd", {}, key)));
     const parts = [];
@@ -75,11 +81,26 @@ class Ranking extends HTMLElement {
         el("div", { class: "columns" }, ...[comparison.first, comparison.second].map((reply, index) =>
           el("section", { class: "panel-card" }, el("h3", {}, `Reply ${index + 1}`), el("p", { class: "answer" }, reply || "(an empty reply)")))));
     } else parts.push(el("p", { class: "lead" }, "Thank you: there are no more replies to compare."));
-    this.ballot.replaceChildren(...parts, el("div", { class: "row" }, ...buttons), el("p", { class: "note" }, `Left: ${n_left}. Votes by you in this session: ${n_votes}.`));
+    const saved = last ? savedSentence(last) : "";
+    this.ballot.replaceChildren(...parts, el("div", { class: "row" }, ...buttons),
+      el("p", { class: "saved", hidden: !saved }, saved),
+      el("p", { class: "note" }, `Left: ${n_left}. Votes by you in this session: ${n_votes}.`));
     this.ballot.hidden = false;
     this.ballot.focus({ preventScroll: true });
-    announce(comparison ? `Left: ${n_left}.` : "There are no more comparisons.");
+    announce([saved, comparison ? `Left: ${n_left}.` : "There are no more comparisons."].filter((text) => text).join(" "));
   }
+}
+
+/**
+ * Says what was saved with the last vote, and which model wrote which reply.
+ * @param {SavedVote} vote
+ */
+function savedSentence({ choice, models }) {
+  const saved = `Your last vote is saved: ${CHOICES[choice]}.`;
+  if (!models) return `${saved} The file of comparisons does not say which models wrote the replies.`;
+  const [first, second] = models;
+  return first === second ? `${saved} The model ${first} wrote both replies, with different random numbers.`
+    : `${saved} The model ${first} wrote the first reply, and ${second} the second.`;
 }
 
 customElements.define("lmzoo-ranking", Ranking);
