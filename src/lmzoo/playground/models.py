@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel
 
 from lmzoo import zoo
@@ -10,6 +11,9 @@ from lmzoo.chat.session import chat_model
 from lmzoo.errors import LmzooError
 from lmzoo.predictor import Predictor
 from lmzoo.server.models import ServedModels
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 
 class ListedModel(BaseModel):
@@ -32,15 +36,22 @@ class ListedModel(BaseModel):
 
 def models_router(models: ServedModels) -> APIRouter:
     """Returns the route that lists `models`."""
+    from fastapi import APIRouter  # notebooks describe models without a server
+
     router = APIRouter(prefix="/playground")
 
     @router.get("/models")
     def list_models() -> list[ListedModel]:
         """Lists all models in the order of the years in which their families were introduced."""
-        listed = [_listed(models, name) for name in models.names]
-        return sorted(listed, key=lambda model: (model.year is None, model.year))
+        return listed_models(models)
 
     return router
+
+
+def listed_models(models: ServedModels) -> list[ListedModel]:
+    """Returns the descriptions of all models in the order of the years in which their families were introduced."""
+    listed = [_listed(models, name) for name in models.names]
+    return sorted(listed, key=lambda model: (model.year is None, model.year))
 
 
 def _listed(models: ServedModels, name: str) -> ListedModel:

@@ -6,10 +6,9 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from fastapi import APIRouter
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
@@ -23,6 +22,9 @@ from lmzoo.playground.shown import ShownToken, added_text, shown_token, typical_
 from lmzoo.playground.stages import Stages
 from lmzoo.predictor import Predictor
 from lmzoo.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 _N_STATES, _TOKENS_OF_STATE = 3, 3
 """Number of hidden states that are shown, and of tokens that describe each."""
@@ -128,6 +130,8 @@ class Prediction(BaseModel):
 
 def predict_router(readings: Readings) -> APIRouter:
     """Returns the route that predicts the next token with several models at once."""
+    from fastapi import APIRouter  # notebooks predict without a server
+
     router = APIRouter(prefix="/playground")
     pool = ThreadPoolExecutor(os.cpu_count(), "predict")
 
@@ -135,7 +139,7 @@ def predict_router(readings: Readings) -> APIRouter:
     def predict(request: PredictRequest) -> list[Prediction]:
         """Returns the predictions of the chosen models, in the order of the request."""
         encoded = Encoded(request.prompt)
-        return list(pool.map(lambda name: _prediction(readings, name, request, encoded), request.models))
+        return list(pool.map(lambda name: prediction_of(readings, name, request, encoded), request.models))
 
     return router
 
@@ -156,7 +160,8 @@ class Encoded:
             return self._ids[tokenizer]
 
 
-def _prediction(readings: Readings, name: str, request: PredictRequest, encoded: Encoded) -> Prediction:
+def prediction_of(readings: Readings, name: str, request: PredictRequest, encoded: Encoded) -> Prediction:
+    """Returns the prediction of the model `name`; `encoded` is the prompt of the request."""
     try:
         predictor = readings.predictor(name)
         own = request.own.get(name, [])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, Field
 
 from lmzoo.errors import UsageError
 from lmzoo.playground.shown import ShownToken, added_text, shown_token
+from lmzoo.predictor import Predictor
 from lmzoo.server.models import ServedModels
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 MAX_TOKENS = 2000
 """Largest number of tokens of a text that are scored."""
@@ -68,25 +73,14 @@ class Alternatives(BaseModel):
 
 def surprise_router(models: ServedModels) -> APIRouter:
     """Returns the routes that score the tokens of a text, and show what else could stand at a place."""
+    from fastapi import APIRouter  # notebooks score texts without a server
+
     router = APIRouter(prefix="/playground")
 
     @router.post("/surprise")
     def surprise(request: SurpriseRequest) -> Surprise:
         """Returns surprisal, rank and entropy of each token of a text under one model."""
-        predictor = models.get(request.model)
-        pieces = predictor.tokenizer.pieces(request.text)
-        text = request.text if len(pieces) <= MAX_TOKENS else request.text[: pieces[MAX_TOKENS].start]
-        tokens = predictor.surprisals(text, end_of_text=False)
-        return Surprise(
-            starts=[token.start for token in tokens],
-            ends=[token.end for token in tokens],
-            surprisals=[token.surprisal_bits for token in tokens],
-            ranks=[token.rank for token in tokens],
-            entropies=[token.entropy_bits for token in tokens],
-            n_tokens=len(pieces),
-            vocab_size=predictor.tokenizer.vocab_size,
-            lossless=predictor.tokenizer.lossless,
-        )
+        return surprise_of(models.get(request.model), request.text)
 
     @router.post("/surprise/alternatives")
     def alternatives(request: AlternativesRequest) -> Alternatives:
@@ -113,3 +107,20 @@ def surprise_router(models: ServedModels) -> APIRouter:
         return Alternatives(before=before, token=alternative(observed, rank), likely=likely)
 
     return router
+
+
+def surprise_of(predictor: Predictor, text: str) -> Surprise:
+    """Returns surprisal, rank and entropy of each token of a text; of a long text, only those of the first tokens."""
+    pieces = predictor.tokenizer.pieces(text)
+    scored = text if len(pieces) <= MAX_TOKENS else text[: pieces[MAX_TOKENS].start]
+    tokens = predictor.surprisals(scored, end_of_text=False)
+    return Surprise(
+        starts=[token.start for token in tokens],
+        ends=[token.end for token in tokens],
+        surprisals=[token.surprisal_bits for token in tokens],
+        ranks=[token.rank for token in tokens],
+        entropies=[token.entropy_bits for token in tokens],
+        n_tokens=len(pieces),
+        vocab_size=predictor.tokenizer.vocab_size,
+        lossless=predictor.tokenizer.lossless,
+    )
