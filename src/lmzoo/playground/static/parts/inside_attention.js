@@ -45,7 +45,7 @@ export class Attention {
       el("figure", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Attention of layer ${layer}, head ${head}` },
         picture, el("figcaption", { class: "note" }, asLines
           ? "Left: the tokens read. Right: where each takes from. Bold: the chosen token."
-          : "Each row is a token; dark cells are where it takes from. The crossed part is masked: no token sees what comes after it.")),
+          : "Each row is a token; the cells with the most colour are where it takes from. The crossed part is masked: no token sees what comes after it.")),
       this.panel.rows(this.inputs, "Tokens, with the weight of attention from the chosen one", (index) => {
         const weight = index <= row ? weights[row * size + index] : 0;
         return [bar(weight), el("span", { class: "number" }, index <= row ? wholePercent(weight) : "masked")];

@@ -121,7 +121,7 @@ export class SlideCard {
     const parts = tokens.filter(({ final }) => final > 0).map((token) => {
       const [start, end] = token.interval;
       const part = el("span", { class: `part${token === chosen ? " hit" : ""}` },
-        ...end - start > 0.06 ? tokenNodes(token) : []);
+        ...end - start > 0.025 * token.text.length ? tokenNodes(token) : []);
       part.style.left = `${100 * start}%`;
       part.style.width = `${100 * (end - start)}%`;
       return part;
