@@ -238,3 +238,36 @@ def test_after_an_error_no_file_is_left(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         pass
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(("file_format", "delimiter"), [("tsv", "\t"), ("csv", ",")])
+def test_text_files_are_those_of_the_csv_module(file_format: Any, delimiter: str) -> None:
+    """More rows than are written at a time, and words with every character that needs quotation marks."""
+    rng = np.random.default_rng(0)
+    size = 10_000
+    words = rng.choice([*HOSTILE, "a,b", '"', "", "cr\rlf", "plain"], size)
+    numbers = rng.normal(size=size) * 10.0 ** rng.integers(-8, 5, size)
+    numbers[rng.random(size) < 0.1] = np.nan
+    ranks = np.where(rng.random(size) < 0.2, np.nan, rng.integers(1, 5000, size))
+    table = SurprisalTable(
+        {
+            "predictor": np.full(size, "n", object),
+            "position": np.arange(1, size + 1),
+            "word": words.astype(object),
+            "start": rng.integers(0, 10**9, size),
+            "sum": np.abs(numbers),
+            "entropy_reduction": numbers,
+            "rank": ranks,
+        }
+    )
+    written, expected = io.StringIO(), io.StringIO()
+    table_writer(written, file_format, table.columns)(table)
+    writer = csv.writer(expected, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(table.columns)
+    for row in zip(*(column.tolist() for column in table.columns.values()), strict=True):
+        *text, total, reduction, rank = row
+        cells = ["" if math.isnan(value) else f"{value:.6f}" for value in (total, reduction)]
+        writer.writerow([*text, *cells, "" if math.isnan(rank) else int(rank)])
+    lines = [line for line in expected.getvalue().split("\n") if "\r" not in line]
+    assert [line for line in written.getvalue().split("\n") if "\r" not in line] == lines
+    assert '"cr\rlf"' in written.getvalue(), "older versions of the csv module leave this without quotation marks"

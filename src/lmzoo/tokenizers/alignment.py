@@ -79,7 +79,7 @@ class AlignedTexts:
     @cached_property
     def _word_of_token(self) -> NDArray[np.int64]:
         """Index (T,) of the first word that ends after the start of each token, even if it is in a later text."""
-        return np.searchsorted(self.word_ends, self.starts, side="right")
+        return _n_before(self.word_ends, int(self.text_starts[-1]))[self.starts + 1]
 
     @property
     def words(self) -> list[str]:
@@ -94,15 +94,22 @@ class AlignedTexts:
         words.
         """
         own = np.bincount(self.segment_of_token, minlength=self.word_starts.size + self.stream.n_documents) > 0
-        last = (
-            np.searchsorted(self.word_starts, self.ends, side="left") - 1
-        )  # the last word in which a token has a part
+        # The last word in which each token has a part.
+        last = _n_before(self.word_starts, int(self.text_starts[-1]))[self.ends] - 1
         joins = np.flatnonzero(last > self._word_of_token)
         for first, text, stop in zip(
             self._word_of_token[joins], self.text_of_token[joins], last[joins] + 1, strict=True
         ):
             own[first + text : stop + text] = False
         return own
+
+
+def _n_before(positions: NDArray[np.int64], n_characters: int) -> NDArray[np.int64]:
+    """Returns how many of some positions in a text are before each position from 0 to `n_characters` + 1, as an array.
+
+    For whole texts this takes a tenth of the time of a binary search for each token.
+    """
+    return np.append(0, np.cumsum(np.bincount(positions, minlength=n_characters + 1)))
 
 
 @final

@@ -26,6 +26,8 @@ LEXICAL: Final = regex.compile(r"\w+")
 
 _WORD = re.compile(SEPARATED)
 _WORD_IN_BYTES = re.compile(SEPARATED.encode())
+_SPLIT_AS_WELL = re.compile("[\\x00\v\f\x1c-\x1f]")
+"""The ASCII characters at which `str.split` splits unlike `SEPARATORS`, or the other way round."""
 _FOR_SPLIT = bytes.maketrans(b"\0\v\f", b" xx")
 """Makes `bytes.split` follow `SEPARATORS`: by itself it splits at \\v and \\f, and not at NUL."""
 
@@ -35,6 +37,8 @@ def split_words(text: str) -> list[str]:
 
     The tokenizer `word-space` has these words as its tokens.
     """
+    if text.isascii() and not _SPLIT_AS_WELL.search(text):
+        return text.split()  # four times as fast
     return _WORD.findall(text)
 
 

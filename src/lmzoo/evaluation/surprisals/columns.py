@@ -53,8 +53,8 @@ def word_rows(
     segment, own = aligned.segment_of_token, aligned.has_own_tokens
     is_end = np.zeros(n_segments, bool)
     is_end[aligned.end_segments] = True
-    first = np.minimum(np.searchsorted(segment, np.arange(n_segments)), segment.size - 1)  # the first token of each
     n_tokens = np.bincount(segment, minlength=n_segments)
+    first = np.minimum(np.cumsum(n_tokens) - n_tokens, segment.size - 1)  # the first token of each segment
     sums = np.where(own, np.bincount(segment, _bits(stats.log_probs), n_segments), np.nan)
     entropies = np.where(own, stats.entropies[first] / _LN2, np.nan)
     if stats.set_log_probs is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.errors import MissingExtraError, UsageError
+from lmzoo.evaluation.surprisals.delimited import rows_as_text
 from lmzoo.evaluation.surprisals.table import COUNTS, SurprisalTable
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable_json
@@ -21,6 +23,8 @@ Format = Literal["tsv", "csv", "jsonl", "parquet"]
 FORMATS: Final = ("tsv", "csv", "jsonl", "parquet")
 _DECIMALS: Final = 6
 """Decimal places of surprisals and entropies in text files; float32 networks are exact to about five."""
+_ROWS_AT_ONCE: Final = 1 << 14
+"""Number of rows that are written at a time."""
 
 
 class TextOutput(Protocol):
@@ -69,23 +73,32 @@ def table_writer(file: TextOutput, file_format: Format, names: Iterable[str]) ->
         raise UsageError("Parquet is not text and needs a file: --out FILE.parquet")
     if file_format == "jsonl":
         return lambda table: file.write("".join(_json_lines(table)))
-    writer = csv.writer(file, delimiter="\t" if file_format == "tsv" else ",", lineterminator="\n")
-    writer.writerow(names)
-    return lambda table: writer.writerows(zip(*map(_cells, table.columns, table.columns.values()), strict=True))
+    delimiter = "\t" if file_format == "tsv" else ","
+    file.write(delimiter.join(_quoted(np.array([*names], object), delimiter)) + "\n")
+    return lambda table: _write_rows(file, table, delimiter)
 
 
-def _cells(name: str, column: NDArray[Any]) -> list[Any]:
-    """Returns the cells of a column: texts and whole numbers as they are, and other numbers as text."""
-    if column.dtype.kind != "f":
-        return column.tolist()
-    cells: list[str] = list(map((_whole if name in COUNTS else _decimal), column.tolist()))
-    for row in np.flatnonzero(np.isnan(column)).tolist():
-        cells[row] = ""
-    return cells
+def _write_rows(file: TextOutput, table: SurprisalTable, delimiter: str) -> None:
+    decimals = [*starmap(_n_decimals, table.columns.items())]
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        columns = [column[start : start + _ROWS_AT_ONCE] for column in table.columns.values()]
+        cells = [_quoted(column, delimiter) if column.dtype == object else column for column in columns]
+        file.write(rows_as_text(cells, decimals, delimiter))
 
 
-_decimal: Final = f"%.{_DECIMALS}f".__mod__
-_whole: Final = "%.0f".__mod__
+def _n_decimals(name: str, column: NDArray[Any]) -> int:
+    return 0 if name in COUNTS or column.dtype.kind != "f" else _DECIMALS
+
+
+def _quoted(cells: NDArray[np.object_], delimiter: str) -> NDArray[np.object_]:
+    """Returns cells with quotation marks around those that contain a delimiter, a quotation mark or a line end."""
+    special = f'{delimiter}"\r\n'
+    everything = "".join(cells.tolist())
+    if not any(character in everything for character in special):
+        return cells
+    has_special = re.compile(f"[{special}]").search
+    quoted = ['"' + cell.replace('"', '""') + '"' if has_special(cell) else cell for cell in cells.tolist()]
+    return np.array(quoted, object)
 
 
 def _json_lines(table: SurprisalTable) -> Iterator[str]:
