@@ -16,6 +16,7 @@ from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, NotFittedError
 from lmzoo.stream import EOT, TokenStream, TrainingData, as_ids, check_ids
 from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.training_history import TrainingHistory
 
 State = TypeVar("State")
 
@@ -61,6 +62,8 @@ class LanguageModel(ABC, Generic[State]):
     """True after `fit` or `load_arrays`."""
     n_tokens_read: int | None = None
     """Number of tokens read in training, counted once per epoch; None for models that do not count them."""
+    history: TrainingHistory | None = None
+    """Losses during the last call of `fit`; None for models that are not trained in steps, and for loaded models."""
     device_name: str | None = None
     """Name of the torch device that computes the predictions, such as "cuda:0"; None for models without torch."""
     exact_in_batches: bool = False

@@ -29,18 +29,17 @@ from lmzoo.model_card import model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import check_folder, default_name
+from lmzoo.predictor_folder import FORMAT_VERSION, check_folder, default_name, read_description
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import PieceDecoder, check_stop, drops_first_space, until_stop
 from lmzoo.system.files import atomic_folder
-from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.placement import Device, this_process
-from lmzoo.system.progress import OnProgress
+from lmzoo.system.progress import OnProgress, OnStep
 from lmzoo.system.provenance import machine, versions
 from lmzoo.tokenizers import Tokenizer, visible
+from lmzoo.training_history import HISTORY, TrainingHistory, reporter
 
-FORMAT_VERSION = 1
 DEFAULT_CORPUS = "kjv"
 _SAMPLE = "training_sample.safetensors"
 
@@ -66,6 +65,8 @@ class Predictor:
     """Name of the predictor in tables; empty if the name of its model family is enough."""
     training_sample: TrainingSample | None = None
     """A sample of the training text, to recognise this text in an evaluation; None for an imported model."""
+    history: TrainingHistory | None = None
+    """Losses during the training of a network; None for other models."""
 
     @classmethod
     def fit(
@@ -77,6 +78,7 @@ class Predictor:
         seed: int = 0,
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
+        on_step: OnStep | None = None,
         device: Device = "auto",
         **settings: Any,
     ) -> Self:
@@ -86,7 +88,9 @@ class Predictor:
         Tokenizer or a specification such as "bpe:4096", which is then trained on the train split; None means the usual
         one for this corpus, else "bpe:4096". `settings` are the settings of the model family (shown by `lmzoo show
         SPECIES`). `device` is where a neural network is trained: "cpu", "cuda", "mps", or "auto" for the best one
-        available. The validation split is used for tuning only, and the test split is never read.
+        available. The validation split is used for tuning only, and the test split is never read. `on_step` is called
+        with the figures of each training step of a network and of each evaluation, for example to log them; a step with
+        these figures is also part of the reports that `on_progress` gets.
         """
         check_seed(seed=seed)
         zoo.check_learns_from_text(species)
@@ -95,8 +99,9 @@ class Predictor:
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(corpus, tokenizer)
         model = zoo.create(species, corpus.tokenizer.vocab_size, device=device, **settings)
-        started = time.perf_counter()
-        model.fit(corpus.training_data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
+        started, bits_per_nat = time.perf_counter(), _bits_per_byte_per_nat(corpus)
+        report = reporter(on_progress, on_step, bits_per_nat) if on_progress or on_step else None
+        model.fit(corpus.training_data, seed=seed, on_progress=report, checkpoint=checkpoint)
         seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
         computer = machine() | {"n_processes": this_process().n_processes}
         if model.device_name is not None:
@@ -113,7 +118,8 @@ class Predictor:
             machine=computer,
         )
         sample = TrainingSample.of(corpus.train.stream, int(corpus.train.document_words.sum()))
-        return cls(corpus.tokenizer, model, species, settings, provenance, training_sample=sample)
+        history = model.history and model.history.with_bits_per_byte(bits_per_nat)
+        return cls(corpus.tokenizer, model, species, settings, provenance, training_sample=sample, history=history)
 
     def __repr__(self) -> str:
         made = self.provenance
@@ -259,10 +265,10 @@ class Predictor:
         """Saves the predictor in a folder, and returns the path of the folder.
 
         The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets
-        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, and for a model that lmzoo trained
-        `training_sample.safetensors`: all of them or, after an error, none. Raises UsageError if the folder holds other
-        files, or if the model family is not registered. With `narrow`, the arrays are stored in the smallest form that
-        keeps all their values, and must be converted when they are loaded.
+        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, for a model that lmzoo trained
+        `training_sample.safetensors`, and for a network `history.jsonl`: all of them or, after an error, none. Raises
+        UsageError if the folder holds other files, or if the model family is not registered. With `narrow`, the arrays
+        are stored in the smallest form that keeps all their values, and must be converted when they are loaded.
         """
         if self.species not in zoo.names():
             raise UsageError(
@@ -287,6 +293,8 @@ class Predictor:
             save_arrays(temporary / "arrays.safetensors", self.model.arrays(), narrow=narrow)
             if self.training_sample is not None:
                 save_arrays(temporary / _SAMPLE, self.training_sample.arrays())
+            if self.history is not None:
+                self.history.save(temporary / HISTORY)
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
         return folder
 
@@ -304,7 +312,7 @@ class Predictor:
         path = folder / "predictor.json"
         if not path.is_file():
             return cls._pretrained(folder, default_name(source))
-        saved = _read_description(path)
+        saved = read_description(path)
         tokenizer = Tokenizer.load(folder / "tokenizer.json", saved.tokenizer)
         if (tokenizer.vocab_size, tokenizer.fingerprint) != (saved.vocab_size, saved.tokenizer_fingerprint):
             raise SavedModelError(f"{folder / 'tokenizer.json'} is not the tokenizer that the model was trained with")
@@ -321,7 +329,8 @@ class Predictor:
         except SavedModelError as error:
             raise SavedModelError(f"{folder}: {error}") from error
         sample = TrainingSample.from_arrays(load_arrays(folder / _SAMPLE)[0]) if (folder / _SAMPLE).exists() else None
-        return cls(tokenizer, model, saved.species, saved.settings, saved.provenance, saved.label, sample)
+        history = TrainingHistory.load(folder / HISTORY) if (folder / HISTORY).exists() else None
+        return cls(tokenizer, model, saved.species, saved.settings, saved.provenance, saved.label, sample, history)
 
     @classmethod
     def _pretrained(cls, path: Path, name: str) -> Self:
@@ -332,6 +341,17 @@ class Predictor:
         tokenizer, model = read_pretrained(path) if path.is_dir() else read_gguf(path)
         settings = {"path": str(path), "window": model.window}
         return cls(tokenizer, model, "huggingface", settings, Provenance(source=name, versions=versions()), label=name)
+
+
+def _bits_per_byte_per_nat(corpus: EncodedCorpus) -> float | None:
+    """Returns the bits per byte of a loss of one nat per token on the validation split.
+
+    Returns None if the texts cannot be recovered from their tokens, so that bits per byte would not be comparable.
+    """
+    n_bytes = int(corpus.valid.document_bytes.sum())
+    if not n_bytes or not corpus.valid.is_recovered_by(corpus.tokenizer):
+        return None
+    return bits_per_byte(len(corpus.valid.stream), n_bytes)
 
 
 def find_predictor(source: str | Path) -> Path:
@@ -361,35 +381,6 @@ def training_fingerprint(folder: str | Path) -> str | None:
     `folder` is the folder of the predictor, or the name of one that comes with lmzoo.
     """
     try:
-        return _read_description(shipped_or_path(folder) / "predictor.json").provenance.corpus_fingerprint
+        return read_description(shipped_or_path(folder) / "predictor.json").provenance.corpus_fingerprint
     except SavedModelError:
         return None
-
-
-@dataclass(frozen=True)
-class _Description:
-    """The content of `predictor.json`, except for the version of the format."""
-
-    species: str
-    settings: dict[str, Any]
-    vocab_size: int
-    tokenizer_fingerprint: str
-    provenance: Provenance
-    label: str = ""
-    tokenizer: str = ""
-
-
-def _read_description(path: Path) -> _Description:
-    """Reads `predictor.json`; raises SavedModelError if the file is damaged or of another version."""
-    text = read_text(path, "a description of a predictor")
-    try:
-        values = parse_json(text)
-        if not isinstance(values, dict) or "format_version" not in values:
-            raise ValueError("it must be an object with the field 'format_version'")
-        if (version := values["format_version"]) != FORMAT_VERSION:
-            raise SavedModelError(
-                f"{path} has format {version!r}, but this lmzoo reads only format {FORMAT_VERSION}: update lmzoo"
-            )
-        return parse_as(_Description, text)
-    except ValueError as error:
-        raise SavedModelError(f"{path} is damaged: {error}") from error

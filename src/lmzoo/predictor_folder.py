@@ -1,11 +1,17 @@
-"""Folders and names of saved predictors."""
+"""Folders and names of saved predictors, and the description that each folder holds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.provenance import Provenance
+from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.printable import name_text
+
+FORMAT_VERSION = 1
 
 
 def default_name(source: str | Path) -> str:
@@ -27,3 +33,32 @@ def check_folder(folder: str | Path) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
     return folder
+
+
+@dataclass(frozen=True)
+class Description:
+    """The content of `predictor.json`, except for the version of the format."""
+
+    species: str
+    settings: dict[str, Any]
+    vocab_size: int
+    tokenizer_fingerprint: str
+    provenance: Provenance
+    label: str = ""
+    tokenizer: str = ""
+
+
+def read_description(path: Path) -> Description:
+    """Reads `predictor.json`; raises SavedModelError if the file is damaged or of another version."""
+    text = read_text(path, "a description of a predictor")
+    try:
+        values = parse_json(text)
+        if not isinstance(values, dict) or "format_version" not in values:
+            raise ValueError("it must be an object with the field 'format_version'")
+        if (version := values["format_version"]) != FORMAT_VERSION:
+            raise SavedModelError(
+                f"{path} has format {version!r}, but this lmzoo reads only format {FORMAT_VERSION}: update lmzoo"
+            )
+        return parse_as(Description, text)
+    except ValueError as error:
+        raise SavedModelError(f"{path} is damaged: {error}") from error

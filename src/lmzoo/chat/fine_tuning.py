@@ -88,7 +88,9 @@ def fine_tune(
     )
     fingerprint = TrainingData(train.stream, held_out.stream).fingerprint(facts)
     n_tokens_read, seconds = timed_run(run, fingerprint, checkpoint, on_progress)
-    return tuned_predictor(predictor, network, "gpt-3.5", n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+    return tuned_predictor(
+        predictor, network, "gpt-3.5", n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
+    )
 
 
 def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> WeightedStream:

@@ -70,15 +70,15 @@ def dpo(
         ComparisonBatches(sequences, levels, n_rankings=config.batch_size, seed=seed, reference_log_probs=references),
         config,
         objective=dpo_objective(beta),
-        evaluate=lambda: 0.0,
-        evaluation_tokens=0,
+        evaluate=None,  # the weights of the last step are kept
         seed=seed,
-        keep="last",
         unit="nats/comparison",
     )
     facts = [seed, beta, repr(config), network.weights_fingerprint(), rankings_fingerprint(rankings)]
     n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
-    return tuned_predictor(start, network, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+    return tuned_predictor(
+        start, network, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
+    )
 
 
 def ppo(
@@ -128,10 +128,8 @@ def ppo(
         batches,
         config,
         objective=Ppo(settings),
-        evaluate=lambda: 0.0,
-        evaluation_tokens=0,
+        evaluate=None,  # the weights of the last step are kept
         seed=seed,
-        keep="last",
         unit="loss",
     )
     facts = [
@@ -139,7 +137,9 @@ def ppo(
         0 if text is None else int(np.asarray(text.ids, np.int64).sum()),
     ]  # fmt: skip
     n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
-    tuned = tuned_predictor(start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds)
+    tuned = tuned_predictor(
+        start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
+    )
     return tuned, batches.history
 
 

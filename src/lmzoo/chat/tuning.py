@@ -23,6 +23,7 @@ from lmzoo.provenance import Provenance
 from lmzoo.system.placement import this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
+from lmzoo.training_history import TrainingHistory
 
 
 def is_neural(species: str) -> bool:
@@ -68,13 +69,21 @@ def timed_run(
 
 
 def tuned_predictor(
-    parent: Predictor, network: Network, species: str, *, n_tokens_read: int, seed: int, seconds: float
+    parent: Predictor,
+    network: Network,
+    species: str,
+    *,
+    n_tokens_read: int,
+    seed: int,
+    seconds: float,
+    history: TrainingHistory,
 ) -> Predictor:
     """Joins a network that was trained in one stage with its tokenizer, and returns the result as a chat model.
 
     `parent` is the predictor from which the stage started; its tokenizer has the chat tokens. `species` is the species
     of the result: "gpt-3.5", "chat" or "gpt-4". `n_tokens_read`, `seed` and `seconds` are facts of the stage for the
-    provenance: the number of tokens that the network read, the random seed and the duration.
+    provenance: the number of tokens that the network read, the random seed and the duration. `history` has the losses
+    of the stage.
     """
     model = neural_model(parent)
     was_tuned = zoo.card(parent.species).learns_from == "conversations"
@@ -93,5 +102,10 @@ def tuned_predictor(
         machine=computer,
     )
     return replace(
-        parent, model=NeuralLM.of(network, like=model), species=species, settings=settings, provenance=provenance
+        parent,
+        model=NeuralLM.of(network, like=model),
+        species=species,
+        settings=settings,
+        provenance=provenance,
+        history=history,
     )

@@ -222,6 +222,7 @@ class CacheModel(LanguageModel[CacheState]):
     ) -> Self:
         data.checked(self.vocab_size)
         self.static.fit(data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
+        self.history = self.static.history
         return self.learn_caches(data.valid, on_progress)
 
     def learn_caches(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:

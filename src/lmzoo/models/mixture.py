@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -28,6 +29,7 @@ from lmzoo.models.mixing import add_prefix, bands, create_member, learn_weights,
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.training_history import TrainingHistory, in_member
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:
@@ -41,7 +43,8 @@ def _with_name(name: str, on_progress: OnProgress | None) -> OnProgress:
     def report(progress: Progress) -> None:
         if on_progress:
             message = f"{name}: {progress.message}" if progress.message else name
-            on_progress(Progress(progress.done, progress.total, progress.unit, message))
+            step = progress.step and in_member(progress.step, name)
+            on_progress(replace(progress, message=message, step=step))
 
     return report
 
@@ -88,8 +91,9 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         data.checked(self.vocab_size)
         facts = [list(self.members), self._settings, self.vocab_size, seed]
         fingerprint = data.fingerprint(facts) if checkpoint else ""
-        kept, progress = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": []})
+        kept, progress = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": [], "history": []})
         finished: list[str] = progress["finished"]
+        history = TrainingHistory.from_lines(progress["history"]).points
         for name, member in self.members.items():
             # During its fit, a member has a checkpoint file; after it, the mixture's checkpoint contains the member.
             own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
@@ -100,9 +104,13 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
                 continue
             member.fit(data, seed=seed, on_progress=_with_name(name, on_progress), checkpoint=own)
             finished.append(name)
+            if member.history:
+                history += tuple(in_member(point, name) for point in member.history.points)
             if checkpoint and own:
-                checkpoint.save(self._arrays_of(finished), {"fingerprint": fingerprint, "finished": finished})
+                facts = {"fingerprint": fingerprint, "finished": finished}
+                checkpoint.save(self._arrays_of(finished), {**facts, "history": [*TrainingHistory(history).lines()]})
                 own.discard()
+        self.history = TrainingHistory(history) if history else None
         return self.learn_weights(data.valid, on_progress)
 
     def learn_weights(self, valid: TokenStream, on_progress: OnProgress | None = None) -> Self:

@@ -115,7 +115,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         """
         model = copy.copy(like)
         model.vocab_size = network.vocab_size
-        model.network, model.fitted = network.to(like.device).eval(), True
+        model.network, model.history, model.fitted = network.to(like.device).eval(), None, True
         return model
 
     @property
@@ -162,7 +162,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         fingerprint = self._fingerprint(data, seed, start) if checkpoint or group.size > 1 else ""
         group.check_same(fingerprint)
         self.n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
-        self.network, self.fitted = network, True
+        self.network, self.history, self.fitted = network, training.history, True
         return self
 
     def _fingerprint(self, data: TrainingData, seed: int, start: Network | None) -> str:

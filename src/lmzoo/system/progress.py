@@ -6,6 +6,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep:
+    """The figures of one step in the training of a network, or of an evaluation after it. None = not measured then."""
+
+    step: int
+    """Number of training steps so far."""
+    tokens: int
+    """Number of tokens read so far, counted once per epoch."""
+    seconds: float
+    """Training time so far in seconds, including that before an interruption."""
+    train_loss: float | None = None
+    """Loss of the batch of this step, in the unit `unit`."""
+    learning_rate: float | None = None
+    """Learning rate of this step."""
+    gradient_norm: float | None = None
+    """Norm of the gradient of this step before it was clipped."""
+    valid_loss: float | None = None
+    """Loss on the validation data, if the network was evaluated after this step. The unit is `unit`, except for reward
+    models, where it is the share of pairs of replies that are ordered wrongly."""
+    valid_bits_per_byte: float | None = None
+    """The validation loss in bits per byte, if the validation data is text and no part of it is lost in tokens."""
+    unit: str = "nats/token"
+    """The unit of the losses."""
+    member: str = ""
+    """Name of the network among the members of a mixture; empty outside of mixtures."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """The progress of a long computation: `done` of `total` units have been completed; an unknown total is None."""
@@ -13,8 +40,13 @@ class Progress:
     done: float
     total: float | None
     unit: str
+    """Name of the units; empty if `done` counts seconds."""
     message: str = ""
+    step: TrainingStep | None = None
+    """The figures of the training step or evaluation after which this is reported, if there are any."""
 
 
 OnProgress = Callable[[Progress], None]
 """A callback that receives progress reports."""
+OnStep = Callable[[TrainingStep], None]
+"""A callback that receives the figures of each training step and each evaluation, for example to log them."""

@@ -196,7 +196,7 @@ def learn(network: Network, batches: Batches[Any], objective: Objective) -> list
 
     config = TrainConfig(tokens=60_000, learning_rate=0.02, bf16=False)
     Training(
-        network, batches, config, objective=recorded, evaluate=lambda: 0.0, evaluation_tokens=1, seed=0, keep="last"
+        network, batches, config, objective=recorded, evaluate=None, seed=0
     ).run()  # fmt: skip
     return measures
 

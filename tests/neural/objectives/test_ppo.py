@@ -267,8 +267,7 @@ def learn(
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     Training[Rollout](
-        network, batches, config, objective=Ppo(settings), evaluate=itertools.count().__next__, evaluation_tokens=1,
-        seed=0, keep="last", unit="",
+        network, batches, config, objective=Ppo(settings), evaluate=None, seed=0, unit="",
     ).run(checkpoint=checkpoint)  # fmt: skip
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 

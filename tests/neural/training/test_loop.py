@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmzoo import zoo
 from lmzoo.arrays import load_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import TrainingError, UnknownNameError
+from lmzoo.errors import ConfigurationError, TrainingError
 from lmzoo.neural import neural_lm
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, next_token
@@ -133,9 +133,9 @@ def test_predictions_of_weight_zero_are_not_learned_from() -> None:
 
 
 def test_the_last_weights_are_kept_and_nothing_stops_early() -> None:
-    """The loss rises at every evaluation, so the best weights would be the first ones, and patience would end it."""
+    """Without a validation loss there are no best weights, and patience never ends the run."""
     reports: list[Progress] = []
-    settings = {"evaluate": itertools.count().__next__, "keep": "last", "unit": "nats/answer"}
+    settings = {"evaluate": None, "unit": "nats/answer"}
 
     def objective(network: Network, chunk: Chunk, state: State) -> Step:
         return next_token(network, chunk, state)._replace(measures={"kl": 0.25})
@@ -153,11 +153,8 @@ def test_the_last_weights_are_kept_and_nothing_stops_early() -> None:
     assert torch.equal(network.head.weight, weights[-1])
     assert not torch.equal(weights[-1], weights[-2])
     assert reports[-1].message.endswith(" nats/answer, kl 0.25")
-
-
-def test_an_unknown_choice_of_weights_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="unknown keep 'first': known: best, last"):
-        training(TrainConfig(), keep="first")
+    assert "valid" not in reports[-1].message
+    assert all(point.valid_loss is None and point.unit == "nats/answer" for point in run.history.points)
 
 
 def test_a_batch_of_weight_zero_changes_nothing() -> None:
@@ -188,15 +185,81 @@ def test_a_batch_of_weight_zero_changes_nothing() -> None:
     assert network.head.weight.isfinite().all()
 
 
-def test_a_time_budget_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(step=1.0)  # it is read once before the run, once at its start and before each step
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    run, _ = training(TrainConfig(tokens=10**9, batch_size=2, chunk_size=10, seconds=100))
+class Machine:
+    """A clock that advances while a network is trained: a step takes half a second, and the first one half a minute."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, evaluation_seconds: float = 2.0) -> None:
+        self.now, self.is_compiled, self._evaluation_seconds = 0.0, False, evaluation_seconds
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def objective(self, network: Network, chunk: Chunk, state: State) -> Step:
+        self.now += 0.5 if self.is_compiled else 30
+        self.is_compiled = True
+        return next_token(network, chunk, state)
+
+    def evaluate(self) -> float:
+        self.now += self._evaluation_seconds
+        return -self.now
+
+    def training(self, **changes: Any) -> Training[Chunk]:
+        config = TrainConfig(**({"tokens": None, "batch_size": 2, "chunk_size": 10, "seconds": 200} | changes))
+        return training(config, objective=self.objective, evaluate=self.evaluate)[0]
+
+
+def test_a_time_limit_ends_the_run_and_its_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    run, reports = machine.training(), list[Progress]()
+    run.run(on_progress=reports.append)
+    assert machine.now == pytest.approx(200, abs=0.6), "the last evaluation included"
+    steps = [report.step for report in reports if report.step and report.step.train_loss is not None]
+    rates = [step.learning_rate or 0.0 for step in steps]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(run._config.learning_rate, rel=0.05)
+    assert 0.03 < peak / len(rates) < 0.08, "the warm-up is 5 % of the steps, although compiling took 15 % of the time"
+    assert rates == [*sorted(rates[:peak]), *sorted(rates[peak:], reverse=True)], "up, then down"
+    assert rates[-1] < 1.05 * run._config.final_rate * run._config.learning_rate
+    evaluations = [point for point in run.history.points if point.valid_loss is not None]
+    assert 9 <= len(evaluations) <= 12
+    assert (reports[-1].total, reports[-1].unit) == (200, "")
+    assert [report.done for report in reports] == sorted(report.done for report in reports)
+
+
+def test_tokens_end_the_run_if_they_are_read_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    run = machine.training(tokens=2_000)
     run.run()
-    assert run._counters.n_steps == 98
-    assert run._optimizers._optimizers[0].param_groups[0]["lr"] < 0.1 * run._config.learning_rate, (
-        "its schedule ends with it"
-    )
+    assert run._counters.tokens == pytest.approx(2_000, abs=20)
+    assert machine.now < 110
+    last = [point for point in run.history.points if point.learning_rate][-1].learning_rate
+    assert last == pytest.approx(run._config.final_rate * run._config.learning_rate, rel=0.05)
+
+
+def test_a_run_with_a_time_limit_resumes_with_the_time_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+
+    def interrupt(progress: Progress) -> None:
+        if machine.now > 100:
+            raise KeyboardInterrupt
+
+    run = machine.training()
+    with pytest.raises(KeyboardInterrupt):
+        run.run(checkpoint=Checkpoint(tmp_path / "checkpoint"), on_progress=interrupt)
+    machine.now, machine.is_compiled = 10_000.0, False  # later, in another process
+    resumed = machine.training()
+    resumed.run(checkpoint=Checkpoint(tmp_path / "checkpoint"))
+    assert machine.now == pytest.approx(10_100, abs=1.1)
+    rates = [point.learning_rate for point in resumed.history.points if point.learning_rate]
+    peak = rates.index(max(rates))
+    assert rates[peak:] == sorted(rates[peak:], reverse=True), "the schedule goes on"
+    assert rates[-1] < 1.05 * run._config.final_rate * run._config.learning_rate
+    assert all(point.seconds < 200 for point in resumed.history.points)
+
+
+def test_training_without_any_end_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="training needs an end: set tokens, or seconds, to a number"):
+        TrainConfig(tokens=None)
 
 
 # ---- Interruptions ---------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Rows of tables as text, with a delimiter between their cells; compiled for long tables.
 
 Numbers have the digits of `"%.6f" % value`. The product x of a number and 10^6 is rounded to a whole number. It is in
-doubt only if the computed product lies exactly half-way between two whole numbers; then the rounding error of the product
-decides, which is itself a number that can be computed exactly (T. J. Dekker, A floating-point technique for extending
-the available precision, 1971, section 5).
+doubt only if the computed product lies exactly half-way between two whole numbers; then its rounding error decides,
+which is itself a number that can be computed exactly (T. J. Dekker, A floating-point technique for extending the
+available precision, 1971, section 5).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, Literal, final
+from typing import Any, Generic, final
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_choice
 from lmzoo.errors import TrainingError
 from lmzoo.neural.devices import autocast, preserved_rng_state
 from lmzoo.neural.network import Network, State
@@ -33,10 +32,13 @@ from lmzoo.neural.training.parallel import ProcessGroup
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.neural.training.weights import KeptWeights
 from lmzoo.system.interrupts import deferred
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress, TrainingStep
+from lmzoo.training_history import HistoryRecorder, TrainingHistory
 
 _SECONDS_BETWEEN_SAVES = 30.0
 _MAX_ROLLBACKS = 3
+_SPEED_STEPS = 50
+"""Number of steps over which the speed is averaged."""
 
 
 @dataclass
@@ -46,8 +48,8 @@ class _Counters:
     n_steps: int = 0
     tokens: int = 0
     """Tokens read, by all processes."""
-    next_evaluation: int = 0
-    """Number of tokens after which the network is evaluated next."""
+    last_evaluation: int = 0
+    """Number of tokens after which the network was evaluated last."""
     n_worse: int = 0
     """Successive evaluations without a better loss."""
     best_loss: float | None = None
@@ -58,15 +60,21 @@ class _Counters:
     """Factor on the learning rate, halved after each divergence."""
     divergences: list[str] = field(default_factory=list)
     """A message for each divergence."""
+    speed_tokens: float = 0.0
+    """Tokens of the last steps; each step counts less than the one after it."""
+    speed_seconds: float = 0.0
+    """Seconds of the last steps, weighted as their tokens; 0 = the speed is not known yet."""
+    evaluation_seconds: float | None = None
+    """Duration of the last evaluation; None = there was none."""
 
 
 @final
 class Training(Generic[Batch]):
     """A training run: minimises an objective over batches and keeps the weights that are best on validation data.
 
-    `evaluate` returns the validation loss, and scores `evaluation_tokens` tokens. `unit` is the unit of the losses in
-    progress reports. With `keep` = "last", the weights of the last step are kept instead of the best ones, and training
-    never stops early. With a `group` of several processes, each has its own part of the batches.
+    `evaluate` returns the validation loss, and scores `evaluation_tokens` tokens. If it is None, the weights of the
+    last step are kept instead of the best ones, and training never stops early. `unit` is the unit of the losses. With
+    a `group` of several processes, each has its own part of the batches.
     """
 
     def __init__(
@@ -76,29 +84,27 @@ class Training(Generic[Batch]):
         config: TrainConfig,
         *,
         objective: Objective,
-        evaluate: Callable[[], float],
-        evaluation_tokens: int,
+        evaluate: Callable[[], float] | None,
+        evaluation_tokens: int = 0,
         seed: int,
         group: ProcessGroup | None = None,
-        keep: Literal["best", "last"] = "best",
         unit: str = "nats/token",
     ) -> None:
-        check_choice(("best", "last"), keep=keep)
         self._network, self._batches, self._config = network, batches, config
         self._objective, self._evaluate, self._seed = objective, evaluate, seed
         self._group = group or ProcessGroup()
-        self._keep, self._unit = keep, unit
+        self._unit, self._evaluation_tokens = unit, evaluation_tokens
+        self._recorder = HistoryRecorder(unit)
+        self._on_progress: OnProgress | None = None
         self._measures: Mapping[str, float] = {}  # of the last step
         self._parameters = dict(network.named_parameters())
         self._optimizers = Optimizers(network, config)
         self._weights = KeptWeights(self._parameters, config.ema_fraction)
         self._state: State = ()
-        # Ten evaluations a run, or fewer if they would take more than a tenth of the time: scoring a token costs less
-        # than half of learning from it.
-        self._evaluate_every = max(1, config.tokens // 10, 5 * evaluation_tokens)
-        self._counters = _Counters(next_evaluation=self._evaluate_every)
+        self._counters = _Counters()
         self._started = time.perf_counter()
-        self._seconds = 0.0  # time since `_started` at the beginning of the step
+        self._seconds = 0.0  # time since `_started` at the end of the last step or evaluation
+        self._is_warm = False  # True after the first step in this process, which is slower than the others
         self._consistent = True  # False while a step changes the weights
 
     def run(
@@ -120,7 +126,7 @@ class Training(Generic[Batch]):
         If the loss or its gradient becomes infinite or NaN, training returns to the weights that were best, or last, at
         an evaluation, and continues at half the learning rate. Raises TrainingError the fourth time.
         """
-        group = self._group
+        group, self._on_progress = self._group, on_progress
         is_kept = group.from_first(checkpoint is not None)
         if saved := group.from_first(checkpoint and checkpoint.load(fingerprint)):
             self._restore(*saved)
@@ -131,9 +137,7 @@ class Training(Generic[Batch]):
         with preserved_rng_state(self._network.device), compiling:
             try:
                 while not self._is_finished():
-                    self.step()
-                    if on_progress:
-                        on_progress(self._progress())
+                    self._report(self.step())
                     if is_kept and self._seconds - last_save >= _SECONDS_BETWEEN_SAVES:
                         self._save(checkpoint, fingerprint)
                         last_save = self._read_clock()
@@ -146,10 +150,16 @@ class Training(Generic[Batch]):
         self._network.eval()
         return self._counters.tokens
 
-    def step(self) -> None:
+    @property
+    def history(self) -> TrainingHistory:
+        """The history of the run so far, including the time before an interruption."""
+        return self._recorder.history()
+
+    def step(self) -> TrainingStep | None:
         """Takes one training step: computes the loss of the next batch and its gradient, and updates the weights.
 
-        A batch in which all predictions have weight 0 is read, and changes no weights.
+        A batch in which all predictions have weight 0 is read, and changes no weights. Returns the figures of the step;
+        None if it changed no weights, or if the loss diverged.
         """
         config, group, counters = self._config, self._group, self._counters
         batch = self._batches.batch(counters.n_steps, self._network)
@@ -162,48 +172,89 @@ class Training(Generic[Batch]):
         weight = group.sum(float(step.weight))
         loss = group.backward(step.total, weight, self._parameters.values())
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
-        tokens = counters.tokens + round(group.sum(self._batches.n_tokens(batch)))
+        n_tokens = round(group.sum(self._batches.n_tokens(batch)))
+        tokens = counters.tokens + n_tokens
+        learning_rate = counters.lr_scale * config.learning_rate_at(self._spent(tokens))
+        figures = None
         with deferred():  # a signal waits, so that the checkpoint includes this step
             self._consistent = False
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            diverged = not (math.isfinite(loss) and math.isfinite(norm))
+            if diverged:
                 self._roll_back(loss, norm)
             else:
                 self._state = tuple(part.detach() for part in step.state)
                 self._measures = step.measures
                 if weight:
-                    self._optimizers.step(counters.lr_scale * config.learning_rate_at(self._spent(tokens)))
+                    self._optimizers.step(learning_rate)
                     recent = counters.recent_loss
                     counters.recent_loss = loss if recent is None else 0.95 * recent + 0.05 * loss
                     self._weights.update_average(counters.n_steps + 1)
             counters.n_steps += 1
             counters.tokens = tokens
+            self._measure_speed(n_tokens)
+            if weight and not diverged:
+                figures = TrainingStep(
+                    step=counters.n_steps,
+                    tokens=tokens,
+                    seconds=self._seconds,
+                    train_loss=loss,
+                    learning_rate=learning_rate,
+                    gradient_norm=norm,
+                    unit=self._unit,
+                )
+                self._recorder.add_step(figures)
             self._consistent = True
+        return figures
+
+    def _measure_speed(self, n_tokens: int) -> None:
+        """Reads the clock, and updates the measured speed after a step of `n_tokens` tokens."""
+        counters, before = self._counters, self._seconds
+        seconds = self._read_clock()
+        if self._is_warm:
+            kept = 1 - 1 / _SPEED_STEPS
+            counters.speed_tokens = kept * counters.speed_tokens + n_tokens
+            counters.speed_seconds = kept * counters.speed_seconds + seconds - before
+        self._is_warm = True
 
     def _is_finished(self) -> bool:
         """Evaluates the network if an evaluation is due, and returns True if training is finished."""
-        self._read_clock()
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
-        if spent or counters.tokens >= counters.next_evaluation:
+        # Ten evaluations a run, or fewer if they would take more than a tenth of the time: scoring a token costs less
+        # than half of learning from it.
+        planned = self._planned_tokens()
+        every = max(1, planned // 10 if math.isfinite(planned) else planned, 5 * self._evaluation_tokens)
+        if spent or counters.tokens - counters.last_evaluation >= every:
             self._evaluate_and_keep()
         return spent or counters.n_worse >= self._config.patience
 
     def _evaluate_and_keep(self) -> None:
         """Computes the validation loss, and keeps the weights if their loss is the lowest so far.
 
-        With `keep` = "last" the weights are kept in any case.
+        Without a validation loss, the weights are kept in any case.
         """
-        counters = self._counters
+        counters, before, figures = self._counters, self._seconds, None
         self._network.eval()
         with self._weights.averaged():
-            with eager_evaluation(self._config.compiled):
-                loss = self._evaluate()
-            if self._keep == "last" or counters.best_loss is None or loss < counters.best_loss:
-                self._weights.keep()
-                counters.best_loss, counters.n_worse = loss, 0
-            else:
-                counters.n_worse += 1
-        counters.next_evaluation = counters.tokens + self._evaluate_every
+            loss = None
+            if self._evaluate:
+                with eager_evaluation(self._config.compiled):
+                    loss = self._evaluate()
+            with deferred():  # a signal waits, so that the evaluation counts as a whole or not at all
+                if loss is None or counters.best_loss is None or loss < counters.best_loss:
+                    self._weights.keep()
+                    counters.best_loss, counters.n_worse = loss, 0
+                else:
+                    counters.n_worse += 1
+                counters.last_evaluation = counters.tokens
+                counters.evaluation_seconds = self._read_clock() - before
+                if loss is not None and math.isfinite(loss):
+                    figures = TrainingStep(
+                        step=counters.n_steps, tokens=counters.tokens, seconds=before, valid_loss=loss, unit=self._unit
+                    )
+                    self._recorder.add_evaluation(figures)
+        if figures:
+            self._report(figures)
 
     def _roll_back(self, loss: float, norm: float) -> None:
         """Returns to the kept weights after a divergence, with new optimizers and half the learning rate.
@@ -225,26 +276,56 @@ class Training(Generic[Batch]):
     def _spent(self, tokens: int) -> float:
         """Returns the fraction of the training budget that is used up after training on `tokens` tokens.
 
-        If training time is limited too, the result is the larger of two fractions: used tokens and used time.
+        If training time is limited, the budget is the number of tokens that are planned for this time.
         """
-        fraction = tokens / self._config.tokens if self._config.tokens else 1.0
+        if self._seconds_left() <= 0:
+            return 1.0
+        planned = self._planned_tokens()
+        return tokens / planned if planned else 1.0
+
+    def _planned_tokens(self) -> float:
+        """Returns the number of tokens after which training is expected to end, from the speed so far.
+
+        It is infinite if only the time is limited and the speed is not known yet.
+        """
+        counters, limit = self._counters, self._config.tokens
+        planned = math.inf if limit is None else limit
+        if self._config.seconds is None or not counters.speed_seconds:
+            return planned
+        return min(planned, counters.tokens + self._tokens_per_second() * self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """Returns the seconds left for training before the last evaluation; infinite if there is no time limit."""
         if self._config.seconds is None:
-            return fraction
-        return max(fraction, self._seconds / self._config.seconds)
+            return math.inf
+        last = self._counters.evaluation_seconds
+        if last is None:  # scoring a token costs less than half of learning from it
+            last = self._evaluation_tokens / 2 / self._tokens_per_second() if self._counters.speed_seconds else 0.0
+        return self._config.seconds - self._seconds - last
+
+    def _tokens_per_second(self) -> float:
+        return self._counters.speed_tokens / self._counters.speed_seconds
 
     def _read_clock(self) -> float:
         """Returns the seconds since training started, measured by the first process and returned in every process."""
         self._seconds = self._group.from_first(time.perf_counter() - self._started)
         return self._seconds
 
-    def _progress(self) -> Progress:
-        counters = self._counters
+    def _report(self, figures: TrainingStep | None) -> None:
+        if self._on_progress:
+            self._on_progress(self._progress(figures))
+
+    def _progress(self, figures: TrainingStep | None) -> Progress:
+        counters, config = self._counters, self._config
         train = "" if counters.recent_loss is None else f"train {counters.recent_loss:.3f}"
         valid = "" if counters.best_loss is None else f", valid {counters.best_loss:.3f}"
         diverged = f" ({counters.divergences[-1]}; went back)" if counters.divergences else ""
-        done = self._config.tokens * min(1.0, self._spent(counters.tokens))
         measures = "".join(f", {name} {value:.3g}" for name, value in self._measures.items())
-        return Progress(done, self._config.tokens, "tokens", f"{train}{valid} {self._unit}{measures}{diverged}")
+        message = f"{train}{valid} {self._unit}{measures}{diverged}"
+        if config.tokens is None:
+            return Progress(min(self._seconds, config.seconds or 0.0), config.seconds, "", message, figures)
+        done = config.tokens * min(1.0, self._spent(counters.tokens))
+        return Progress(done, config.tokens, "tokens", message, figures)
 
     # ---- Checkpoints ----------------------------------------------------------------------------
 
@@ -260,12 +341,18 @@ class Training(Generic[Batch]):
                 **{f"state.{index}": part for index, part in enumerate(state)},
                 **{name: tensor.cpu().numpy() for name, tensor in tensors.items()},
                 **{f"batches.{name}": array for name, array in self._batches.arrays().items()},
+                **{f"history.{name}": array for name, array in self._recorder.arrays().items()},
             }
             checkpoint.save(arrays, {"fingerprint": fingerprint, **asdict(self._counters)})
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Restores the training run from a checkpoint: its named arrays, and its JSON object `facts`."""
-        tensors = {name: torch.from_numpy(array).to(self._network.device) for name, array in arrays.items()}
+        self._recorder.load_arrays(_with_prefix("history.", arrays))
+        tensors = {
+            name: torch.from_numpy(array).to(self._network.device)
+            for name, array in arrays.items()
+            if not name.startswith("history.")
+        }
         n_parts = len(_with_prefix("state.", arrays))
         rows = self._group.rows_of(self._config.batch_size)
         self._state = tuple(tensors[f"state.{index}"][rows] for index in range(n_parts))

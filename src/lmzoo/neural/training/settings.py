@@ -40,12 +40,13 @@ class TrainConfig:
     """The settings of a training run. With the network, the data and the seed, they determine the result.
 
     Budget and schedule count tokens rather than seconds, so that the same settings give the same model on a slower
-    machine. The exception is `seconds`: with a time budget the result depends on the machine.
+    machine. The exception is `seconds`: with a time budget, the result depends on the speed of the machine in that hour
+    and cannot be reproduced bit for bit.
     """
 
-    tokens: int = 1_000_000
+    tokens: int | None = 1_000_000
     """Training budget: number of tokens to learn from. Beyond the size of the training text, the text is read again, in
-    another order."""
+    another order. None = no limit, if there is a limit of `seconds`."""
     batch_size: int = 32
     """Number of sequences that are read in parallel."""
     chunk_size: int = 64
@@ -78,8 +79,9 @@ class TrainConfig:
     patience: int = 3
     """Number of successive evaluations without a lower validation loss after which training stops early."""
     seconds: float | None = None
-    """Time budget in addition to `tokens`: training and its schedule end when either budget is used up. None = no
-    limit."""
+    """Time budget in addition to `tokens`: training and its schedule end when either budget is used up. The time
+    includes the evaluations. How many tokens fit is planned from the measured speed, anew at every step, so that the
+    schedule ends with the time. None = no limit."""
     sampled_softmax: int | None = None
     """Number of sampled tokens that stand for the rest of the vocabulary in the softmax of a training step. None = the
     full softmax, which is also used if the vocabulary has no more tokens than that."""
@@ -91,7 +93,9 @@ class TrainConfig:
     minute and needs a C++ compiler on CPUs; it is worth the time for long runs of narrow networks."""
 
     def __post_init__(self) -> None:
-        check_whole(0, tokens=self.tokens)
+        check_whole(0, none_means="for no limit", tokens=self.tokens)
+        if self.tokens is None and self.seconds is None:
+            raise ConfigurationError("training needs an end: set tokens, or seconds, to a number")
         check_whole(1, batch_size=self.batch_size, chunk_size=self.chunk_size, patience=self.patience)
         check_share(
             warmup=self.warmup, final_rate=self.final_rate, ema_fraction=self.ema_fraction, reset_rate=self.reset_rate
