@@ -56,7 +56,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary folder is deleted, and `path` is unchanged.
     """
     path = Path(path)
-    with writing(path), _workspace(path.parent) as workspace:
+    with writing(path), temporary_folder(path.parent) as workspace:
         new = workspace / "new" / path.name
         new.mkdir(parents=True)
         yield new
@@ -77,6 +77,14 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LmzooError(f"cannot write {describe_os_error(error, _final(path))}") from error
+
+
+def temporary_files_error(error: OSError, what: str = "temporary files") -> LmzooError:
+    """Returns the error for temporary files that cannot be written, for example because the disk is full."""
+    return LmzooError(
+        f"cannot write {what} to {tempfile.gettempdir()}: {error.strerror}; "
+        "free some space, or set the environment variable TMPDIR to a folder on a larger disk"
+    )
 
 
 def describe_os_error(error: OSError, path: str | Path) -> str:
@@ -188,12 +196,12 @@ def _place_for(path: Path) -> Iterator[Path]:
     if any(map(is_workspace, path.parents)):
         yield path
     else:
-        with _workspace(path.parent) as workspace:
+        with temporary_folder(path.parent) as workspace:
             yield workspace / path.name
 
 
 @contextmanager
-def _workspace(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
     """Yields a new temporary folder inside the folder `parent`, and deletes it at the end of the `with` block.
 
     This process locks the folder, so that other processes do not delete it as the leftover of a killed process.

@@ -75,7 +75,7 @@ def check_jobs(wanted: int | None) -> int:
             "this command starts its own processes: run it without torchrun, which is only for `lmzoo fit`"
         )
     if wanted is None:
-        return min(_n_cores(), 4)
+        return min(n_cores(), 4)
     if wanted < 1:
         raise UsageError(f"the number of jobs must be at least 1, got {wanted}")
     return wanted
@@ -93,7 +93,7 @@ def run_jobs(
     A job that fails does not affect the others. The cores are divided evenly among the parallel jobs, so that the time
     of every job is measured with the same number of threads. `on_progress` receives the name of a job and its progress.
     """
-    with _threads(max(1, _n_cores() // at_a_time)), ThreadPoolExecutor(at_a_time) as pool:
+    with threads_of_children(max(1, n_cores() // at_a_time)), ThreadPoolExecutor(at_a_time) as pool:
         running: list[Future[Outcome[Record]]] = []
         try:
             with deferred():
@@ -143,7 +143,8 @@ def named(name: str, on_progress: Callable[[str, Progress], None] | None) -> OnP
     return lambda progress: on_progress(name, progress) if on_progress else None
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Returns the number of processor cores of this computer."""
     return psutil.cpu_count(logical=False) or 1
 
 
@@ -153,7 +154,7 @@ def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.name}")
     # The process inherits the signal mask of this thread: an interrupt is delivered when `_work` can handle it.
-    _mask_interrupts(True)
+    mask_interrupts(True)
     process.start()
     theirs.close()
     try:
@@ -173,7 +174,7 @@ def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
         ours.close()
 
 
-def _mask_interrupts(masked: bool) -> None:
+def mask_interrupts(masked: bool) -> None:
     """Blocks or unblocks interrupts of this thread; does nothing on Windows."""
     if hasattr(signal, "pthread_sigmask"):
         from multiprocessing import resource_tracker
@@ -202,7 +203,7 @@ def _interrupt_all(running: Sequence[Future[Any]]) -> None:
 
 
 @contextlib.contextmanager
-def _threads(n_threads: int) -> Iterator[None]:
+def threads_of_children(n_threads: int) -> Iterator[None]:
     """Sets the number of threads of processes that start inside the `with` block.
 
     Environment variables that the user has set are not changed.
@@ -222,7 +223,7 @@ def _work(job: Job[Any], connection: Connection) -> None:
     try:
         print_warnings_as_lines()
         handle_interrupts(signal.SIGTERM)
-        _mask_interrupts(False)
+        mask_interrupts(False)
         outcome = Outcome(job.name, job.do(connection.send))
     except KeyboardInterrupt:
         os._exit(exit_status())

@@ -24,6 +24,7 @@ def fit(
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     seed: Seed = 0,
     memory: str | None = None,
+    workers: int | None = None,
     device: Device = "auto",
     json: bool = False,
 ) -> None:
@@ -54,6 +55,9 @@ def fit(
     memory
         Memory limit for the training of n-gram models, such as 500M. Beyond the limit, temporary files are used.
         Default: 1G.
+    workers
+        Number of processes that fit an n-gram model together, each with this memory. The model is the same. Default: 0,
+        which means that this process fits it alone.
     device
         Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     json
@@ -73,6 +77,8 @@ def fit(
     chosen = merged(settings_for(species, budget), parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
+    if workers is not None:
+        chosen["workers"] = workers
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     check_folder(out)
     process = this_process()

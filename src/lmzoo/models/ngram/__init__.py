@@ -22,6 +22,7 @@ Read the files in this order:
     9. ranking.py            ranks and entropies of predictions
     10. compression.py       smaller models: pruning and quantisation
     11. arpa/                ARPA files, the format of other n-gram programs
+    12. partitions/          the same model from counts and estimates in many parts, for several processes
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def ngram(
     prune: float = 0,
     quantise: bool = False,
     memory: str = "1G",
+    workers: int = 0,
 ) -> NgramModel:
     """Creates an n-gram model, which predicts a token from the last `order` - 1 tokens.
 
@@ -61,8 +63,14 @@ def ngram(
     `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
     1998). `quantise`: stores each log-probability in one byte instead of four. `memory`, such as "500M": a fit that
     would need more memory uses temporary files. The result is the same.
+
+    `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory`. The result is
+    the same. kneser-ney-tuned and jelinek-mercer cannot be fitted in this way, because they are learned from the tokens
+    of the validation set.
     """
-    return NgramModel(vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory)
+    return NgramModel(
+        vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory, workers=workers
+    )
 
 
 def trigram(

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram.smoothing import DiscountedCounts, Form, Successors
+from lmzoo.models.ngram.smoothing import Counts, DiscountedCounts, Form, Successors, counts_of_counts
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -46,17 +46,21 @@ class Discounting:
     fixed: tuple[float, ...] = ()
 
     FALLBACK: ClassVar = (0.5, 1.0, 1.5)
+    tuned: ClassVar[bool] = False
 
-    def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
+    def counts(self, counted: Counts, order: int) -> NDArray[np.int32]:
         return counted.continuations(order) if self.continuations else counted.observed(order)
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
         """Computes the discounts of the counts 1, 2, and 3 or more for each order 1 .. n; returns an array (n, 3)."""
-        orders = range(1, counted.trie.order + 1)
+        return self.parameters_from(_all_counts_of_counts(self.counts, counted))
+
+    def parameters_from(self, counts_of_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Computes the discounts (n, 3) of the orders 1 .. n from the numbers (n, 7) of n-grams with each count."""
         if self.fixed:
-            return np.array([self.fixed for _ in orders])
-        discounts = [self._discounts(self.counts(counted, order)) for order in orders]
-        if undefined := [order for order, values in zip(orders, discounts, strict=True) if values == self.FALLBACK]:
+            return np.array([self.fixed for _ in counts_of_counts])
+        discounts = [self._discounts(t) for t in counts_of_counts.tolist()]
+        if undefined := [order for order, values in enumerate(discounts, 1) if values == self.FALLBACK]:
             _logger.info(
                 "the counts of this text define no discounts for the order(s) %s: %s are used, as by lmplz with "
                 "--discount_fallback",
@@ -65,9 +69,8 @@ class Discounting:
             )
         return np.array(discounts)
 
-    def _discounts(self, counts: NDArray[np.int32]) -> tuple[float, float, float]:
-        """Computes the discounts of the counts 1, 2, and 3 or more, from the counts of all n-grams of one order."""
-        t = [int(np.count_nonzero(counts == j)) for j in range(5)]
+    def _discounts(self, t: Sequence[int]) -> tuple[float, float, float]:
+        """Computes the discounts of the counts 1, 2, and 3 or more of an order with t[j] n-grams of the count j."""
         if not (t[1] and t[2]):
             return self.FALLBACK
         y = t[1] / (t[1] + 2 * t[2])
@@ -89,6 +92,8 @@ class TunedDiscounting(Discounting):
 
     Source: Chen & Goodman (1998), section 5.1.
     """
+
+    tuned: ClassVar[bool] = True
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
         """Finds the discounts (n, 3) of each order 1 .. n that maximise the likelihood of the validation set.
@@ -143,12 +148,16 @@ class FromOccurrences:
     """
 
     form: Form = "interpolated"
+    tuned: ClassVar[bool] = False
 
-    def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
+    def counts(self, counted: Counts, order: int) -> NDArray[np.int32]:
         return counted.observed(order)
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        return np.empty((counted.trie.order, 0))
+        return self.parameters_from(_all_counts_of_counts(self.counts, counted))
+
+    def parameters_from(self, counts_of_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.empty((len(counts_of_counts), 0))
 
 
 class Katz(FromOccurrences):
@@ -165,19 +174,22 @@ class Katz(FromOccurrences):
     LARGEST = 5
     FALLBACK = (0.5, 0.75, 0.85, 0.9, 0.95)
 
-    def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
-        """Computes the factors (n, 5) by which Katz smoothing multiplies the counts 1 .. 5 at each order 1 .. n."""
-        return np.array([self._factors(counted.observed(order)) for order in range(1, counted.trie.order + 1)])
+    def parameters_from(self, counts_of_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Computes the factors (n, 5) by which Katz smoothing multiplies the counts 1 .. 5 at each order 1 .. n.
 
-    def _factors(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
+        `counts_of_counts` (n, 7) are the numbers of n-grams with the counts 0 .. 6.
+        """
+        return np.array([self._factors(t) for t in counts_of_counts])
+
+    def _factors(self, counts_of_counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Computes the factors by which Katz smoothing multiplies the counts 1 .. 5; returns an array (5,).
 
-        `counts` are the counts of all n-grams of one order. Let t_r be the number of n-grams with the count r, and r* =
-        (r + 1) t_{r+1} / t_r the Good-Turing estimate for the count r. With k = 5, the factor of a count r is (r* / r -
-        x) / (1 - x), where x = (k + 1) t_{k+1} / t_1. If the factors are undefined or not between 0 and 1, `FALLBACK`
-        is returned.
+        `counts_of_counts` (7,) are the numbers t_r of n-grams of one order with the count r = 0 .. 6. Let r* = (r + 1)
+        t_{r+1} / t_r be the Good-Turing estimate for the count r. With k = 5, the factor of a count r is (r* / r - x) /
+        (1 - x), where x = (k + 1) t_{k+1} / t_1. If the factors are undefined or not between 0 and 1, `FALLBACK` is
+        returned.
         """
-        t = np.array([np.count_nonzero(counts == r) for r in range(1, self.LARGEST + 2)])
+        t = counts_of_counts[1:]
         if not t.all():
             return np.array(self.FALLBACK)
         r = np.arange(1, self.LARGEST + 1)
@@ -228,16 +240,16 @@ class Additive(FromOccurrences):
 
     alpha: float
 
-    def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
+    def counts(self, counted: Counts, order: int) -> NDArray[np.int32]:
         """Returns the counts of all n-grams of length `order`, with 0 for n-grams that additive smoothing does not use.
 
         Additive smoothing uses the n-grams of the highest order n. Shorter n-grams are used only if they begin at the
         start of a document, where the context has fewer than n - 1 tokens.
         """
         observed = counted.observed(order)
-        if order < counted.trie.order:
+        if order < counted.order:
             observed = observed.copy()
-            observed[counted.trie.n_at_document_start[order] if order > 1 else 0 :] = 0
+            observed[counted.n_at_document_start[order] if order > 1 else 0 :] = 0
         return observed
 
     def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
@@ -256,6 +268,7 @@ class JelinekMercer(FromOccurrences):
     every weight is above 0 and below 1.
     """
 
+    tuned: ClassVar[bool] = True
     N_BUCKETS = 20  # c(h) = 1, 2, 3-4, 5-8, ..., more than 2^18
     MAX_STEPS = 200
 
@@ -321,6 +334,13 @@ class JelinekMercer(FromOccurrences):
         totals = successors.sums(successors.counts)
         lambdas = parameters[self._bucket(totals)]
         return lambdas[successors.contexts] * successors.counts, (1 - lambdas) * totals
+
+
+def _all_counts_of_counts(
+    counts: Callable[[Counts, int], NDArray[np.int32]], counted: CountedNgrams
+) -> NDArray[np.int64]:
+    """Returns the numbers (n, 7) of n-grams with each count 0 .. 6, for the orders 1 .. n of the function `counts`."""
+    return np.array([counts_of_counts(counts(counted, order)) for order in range(1, counted.order + 1)])
 
 
 Bounds = tuple[NDArray[np.int32], NDArray[np.int32]]

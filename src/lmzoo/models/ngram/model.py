@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag, check_share, check_whole
+from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
 from lmzoo.models.ngram.names import GIVEN, smoothing_from
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lmzoo.models.ngram.scoring import Matcher
 
 MAX_ORDER = 100
+MAX_WORKERS = 1024
 _END = np.array([EOT], np.int32)
 _BLOCK = 1 << 16
 
@@ -50,6 +52,7 @@ class NgramModel(LanguageModel[int]):
         prune: float = 0,
         quantise: bool = False,
         memory: str = "1G",
+        workers: int = 0,
         counter: Counter | None = None,
     ) -> None:
         super().__init__(vocab_size)
@@ -60,6 +63,13 @@ class NgramModel(LanguageModel[int]):
         check_flag(quantise=quantise)
         self.prune, self.quantise = prune, quantise
         self.memory = parse_bytes(memory)
+        check_whole(0, MAX_WORKERS, workers=workers)
+        if workers and self.smoothing.tuned:
+            raise ConfigurationError(
+                f"smoothing='{smoothing}' cannot be fitted by several workers: it is learned from the tokens of the "
+                "validation set, whose n-grams lie in all partitions; choose another method, or fit without workers"
+            )
+        self.workers = workers
         self.context_size = order - 1
         self._counter = counter
 
@@ -74,7 +84,9 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        step, n_steps, message = -1, 3 + 2 * self.order + (self.prune > 0 or self.quantise), ""
+        in_partitions = self.workers > 0 and self.order > 1
+        n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
+        step, message = -1, ""
 
         def report(share: float) -> None:
             if on_progress:
@@ -89,16 +101,31 @@ class NgramModel(LanguageModel[int]):
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
         workspace = Workspace(self.memory < self._memory_needed(len(data.train)), report)
-        counter = self._counter or count_ngrams
-        counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
-        on_step("learning the smoothing parameters")
-        parameters = self.smoothing.learn(counted, data.valid)
-        trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, on_step)
+        if in_partitions:
+            trie, weights, parameters = self._fit_in_partitions(data.train, workspace, on_step, report)
+        else:
+            counter = self._counter or count_ngrams
+            counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
+            on_step("learning the smoothing parameters")
+            parameters = self.smoothing.learn(counted, data.valid)
+            trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, on_step)
         if self.prune or self.quantise:
             on_step("compressing")
             trie, weights = self._compressed(trie, weights)
         on_step("done")
         return self._become(trie, weights, parameters)
+
+    def _fit_in_partitions(
+        self, text: TokenStream, workspace: Workspace, on_step: Callable[[str], None], on_share: Callable[[float], None]
+    ) -> tuple[Trie, Weights, NDArray[np.float64]]:
+        from lmzoo.models.ngram.partitions.fitting import fit_in_partitions
+        from lmzoo.system.executors import local_processes
+
+        with local_processes(self.workers) as executor:
+            return fit_in_partitions(
+                text, self.vocab_size, self.order, self.smoothing, executor,
+                memory=self.memory, workspace=workspace, on_step=on_step, on_share=on_share,
+            )  # fmt: skip
 
     def _compressed(self, trie: Trie, weights: Weights) -> tuple[Trie, Weights]:
         from lmzoo.models.ngram.compression import prune, quantise

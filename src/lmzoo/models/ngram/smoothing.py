@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,13 @@ from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
     from lmzoo.models.ngram.counting.protocol import CountedNgrams
+    from lmzoo.models.ngram.counting.workspace import Workspace
 
 _BLOCK = 1 << 16
 """Contexts are processed in blocks with about this many children, which fit in the processor's cache."""
+
+N_FREQUENCIES: Final = 7
+"""Smoothing methods learn from the numbers of n-grams with the counts 0 .. 6."""
 
 Form = Literal["interpolated", "back-off", "renormalised"]
 """How the left-over count of a context is distributed: over all tokens; only over the tokens that never followed it;
@@ -69,6 +73,31 @@ DiscountedCounts = tuple[NDArray[Any], NDArray[Any]]
 """The (N,) discounted counts of n-grams and the (H,) left-over counts of their contexts."""
 
 
+class Counts(Protocol):
+    """The counts of all n-grams of a text, or of the n-grams of one partition of them, as smoothing methods read them.
+
+    The n-grams of each length are sorted by their tokens.
+    """
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams."""
+        ...
+
+    @property
+    def n_at_document_start(self) -> Sequence[int]:
+        """The number of n-grams of each length 0 .. n that begin at a document start; they are the first ones."""
+        ...
+
+    def observed(self, order: int) -> NDArray[np.int32]:
+        """Returns the number of occurrences of each n-gram of length `order`."""
+        ...
+
+    def continuations(self, order: int) -> NDArray[np.int32]:
+        """Returns the number of different tokens that precede each n-gram; see `CountedNgrams.continuations`."""
+        ...
+
+
 class Smoothing(Protocol):
     """The interface of the smoothing methods for n-gram models.
 
@@ -87,8 +116,19 @@ class Smoothing(Protocol):
         """
         ...
 
-    def counts(self, counted: CountedNgrams, order: int) -> NDArray[np.int32]:
+    tuned: ClassVar[bool]
+    """True if the parameters are learned from the n-grams of the validation set. Otherwise they are a function of the
+    counts of counts, `parameters_from`."""
+
+    def counts(self, counted: Counts, order: int) -> NDArray[np.int32]:
         """Returns the counts that the smoothing method uses for all n-grams of length `order`."""
+        ...
+
+    def parameters_from(self, counts_of_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Computes the parameters (n, P) of the orders 1 .. n from the numbers (n, 7) of n-grams of each count 0 .. 6.
+
+        Methods whose parameters are learned from the validation set return the parameters from which they start.
+        """
         ...
 
     def learn(self, counted: CountedNgrams, valid: TokenStream) -> NDArray[np.float64]:
@@ -107,6 +147,11 @@ class Smoothing(Protocol):
         ...
 
 
+def counts_of_counts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Returns the numbers (7,) of n-grams with the counts 0 .. 6, among n-grams of one length with the given counts."""
+    return np.array([np.count_nonzero(counts == count) for count in range(N_FREQUENCIES)])
+
+
 def estimate(
     counted: CountedNgrams,
     smoothing: Smoothing,
@@ -118,65 +163,106 @@ def estimate(
     `parameters` (n, P) are the parameters that the smoothing method has learned for the orders 1 .. n. `on_step` is
     called with a message at the start of each order.
     """
-    trie = counted.trie
-    values = counted.workspace.empty(trie.tokens.size, np.float32)
-    backoffs = counted.workspace.empty(trie.n_contexts, np.float32)
+    trie, workspace = counted.trie, counted.workspace
+    values = workspace.empty(trie.tokens.size, np.float32)
+    backoffs = workspace.empty(trie.n_contexts, np.float32)
     values[0] = -math.log(trie.vocab_size)
-    lower_order = np.full(1, 1 / trie.vocab_size), np.ones(1)
+    lower = uniform(trie.vocab_size)
     for order in range(1, trie.order + 1):
         on_step(f"estimating probabilities, order {order}")
-        lower_order = _estimate_order(counted, smoothing, parameters[order - 1], order, lower_order, values, backoffs)
+        contexts, nodes = trie.level(order - 1), trie.level(order)
+        level = Level(
+            smoothing.counts(counted, order),
+            trie.first_child[contexts.start : contexts.stop + 1],
+            trie.suffixes[nodes],
+            trie.suffixes[contexts],
+            contexts.start,
+            trie.level(max(0, order - 2)).start,
+        )
+        estimator = Estimator(trie.vocab_size, smoothing, parameters[order - 1], workspace)
+        lower = estimator.estimate(level, lower, values[nodes], backoffs[contexts], highest=order == trie.order)
     return Weights(values, backoffs)
 
 
-# For one order, in double precision: the probabilities of its n-grams, and the sum of the scores after each context.
-_Order = tuple[NDArray[np.float64], NDArray[np.float64]]
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The counts of N n-grams of one length, sorted by their H contexts, with links to their suffixes."""
+
+    counts: NDArray[np.int32]
+    """(N,) the counts that the smoothing method uses."""
+    starts: NDArray[np.int32]
+    """(H + 1,) the first n-gram of each context, and the end; numbers from `starts[0]`."""
+    suffixes: NDArray[np.int32]
+    """(N,) the number of the suffix (the n-gram without its first token) among the n-grams one token shorter."""
+    context_suffixes: NDArray[np.int32]
+    """(H,) the number of the suffix of each context among the contexts one token shorter."""
+    first_suffix: int = 0
+    """The number of the first n-gram one token shorter."""
+    first_context_suffix: int = 0
+    """The number of the first context one token shorter."""
 
 
-def _estimate_order(
-    counted: CountedNgrams,
-    smoothing: Smoothing,
-    parameters: NDArray[np.float64],
-    order: int,
-    lower_order: _Order,
-    log_probs: NDArray[np.float32],
-    backoffs: NDArray[np.float32],
-) -> _Order:
-    """Computes the log-probabilities of all n-grams of length `order` and the log back-off weights of their contexts.
+class Estimated(NamedTuple):
+    """The estimates for the n-grams of one length, from which those of the next length are computed."""
 
-    - `log_probs`, `backoffs`: arrays to which the results are written, at the trie nodes of the n-grams and contexts.
-    - `parameters`: learned parameters of the smoothing method for this order.
-    - `lower_order`: the result of this function for the order below.
+    probs: NDArray[np.float64]
+    """(N,) the probability of each n-gram; empty for the highest order."""
+    sums: NDArray[np.float64]
+    """(H,) for stupid back-off, the sum of the scores after each context before it was normalised; otherwise empty."""
 
-    Returns the probabilities of the n-grams and, for stupid back-off, the sum of the scores after each context, in
-    double precision. The probabilities of the highest order are not returned.
-    """
-    trie, workspace = counted.trie, counted.workspace
-    contexts, nodes, first_shorter = trie.level(order - 1), trie.level(order), trie.level(max(0, order - 2)).start
-    counts = smoothing.counts(counted, order)
-    renormalised = smoothing.form == "renormalised"
-    probs = workspace.empty(counts.size if order < trie.order else 0, np.float64)
-    sums = workspace.empty(contexts.stop - contexts.start if renormalised else 0, np.float64)
 
-    def work(block: slice) -> None:
-        starts = trie.first_child[block.start : block.stop + 1]
-        children = slice(int(starts[0]), int(starts[-1]))
-        here = slice(children.start - nodes.start, children.stop - nodes.start)
-        successors = Successors(counts[here], starts - starts[0], trie.vocab_size)
-        discounted, left_over = smoothing.discount(successors, parameters)
-        lower = lower_order[0][trie.suffixes[children] - contexts.start]
-        if renormalised:
-            left_over = left_over * lower_order[1][trie.suffixes[block] - first_shorter]
-        child_probs, weights, totals = _combine(smoothing.form, successors, discounted, left_over, lower)
-        if probs.size:
-            probs[here] = child_probs
-        if renormalised:
-            sums[block.start - contexts.start : block.stop - contexts.start] = totals
-        with np.errstate(divide="ignore"):  # unsmoothed models have probabilities and left-over counts of 0
-            log_probs[children], backoffs[block] = np.log(child_probs), np.log(weights)
+def uniform(vocab_size: int) -> Estimated:
+    """Returns the estimates of order 0: the uniform distribution over V tokens."""
+    return Estimated(np.full(1, 1 / vocab_size), np.ones(1))
 
-    workspace.run(work, _blocks(trie.first_child, contexts))
-    return probs, sums
+
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """Estimates the probabilities of n-grams of one length by a smoothing method with learned parameters (P,)."""
+
+    vocab_size: int
+    smoothing: Smoothing
+    parameters: NDArray[np.float64]
+    workspace: Workspace
+
+    def estimate(
+        self,
+        level: Level,
+        lower: Estimated,
+        log_probs: NDArray[np.float32],
+        backoffs: NDArray[np.float32],
+        *,
+        highest: bool,
+    ) -> Estimated:
+        """Computes the log-probabilities of N n-grams and the log back-off weights of their H contexts.
+
+        - `level`: the n-grams.
+        - `lower`: the estimates for the n-grams one token shorter.
+        - `log_probs` (N,), `backoffs` (H,): arrays to which the results are written, in nats.
+        - `highest`: True if no longer n-grams follow, so that the probabilities in double precision are not needed.
+        """
+        smoothing, renormalised = self.smoothing, self.smoothing.form == "renormalised"
+        probs = self.workspace.empty(0 if highest else level.counts.size, np.float64)
+        sums = self.workspace.empty(backoffs.size if renormalised else 0, np.float64)
+
+        def work(block: slice) -> None:
+            starts = level.starts[block.start : block.stop + 1]
+            here = slice(int(starts[0] - level.starts[0]), int(starts[-1] - level.starts[0]))
+            successors = Successors(level.counts[here], starts - starts[0], self.vocab_size)
+            discounted, left_over = smoothing.discount(successors, self.parameters)
+            if renormalised:
+                left_over = left_over * lower.sums[level.context_suffixes[block] - level.first_context_suffix]
+            shorter = lower.probs[level.suffixes[here] - level.first_suffix]
+            child_probs, weights, totals = _combine(smoothing.form, successors, discounted, left_over, shorter)
+            if not highest:
+                probs[here] = child_probs
+            if renormalised:
+                sums[block] = totals
+            with np.errstate(divide="ignore"):  # unsmoothed models have probabilities and left-over counts of 0
+                log_probs[here], backoffs[block] = np.log(child_probs), np.log(weights)
+
+        self.workspace.run(work, _blocks(level.starts))
+        return Estimated(probs, sums)
 
 
 def _combine(
@@ -225,13 +311,9 @@ def _combine(
     return probs, weights, np.where(empty, 1, total / np.maximum(sums, 1))
 
 
-def _blocks(first_child: NDArray[np.int32], contexts: slice) -> Iterator[slice]:
-    """Yields slices of the contexts of one order, each with about `_BLOCK` children in total.
-
-    The children of a context are the n-grams that continue it by one token.
-    """
-    starts = first_child[contexts.start : contexts.stop + 1]
+def _blocks(starts: NDArray[np.int32]) -> Iterator[slice]:
+    """Yields slices of H contexts, each with about `_BLOCK` n-grams in total; `starts` (H + 1,) as in `Level`."""
     cuts = np.searchsorted(starts, np.arange(starts[0] + _BLOCK, starts[-1], _BLOCK)).tolist()
     edges = sorted({0, *cuts, starts.size - 1})
     for start, stop in itertools.pairwise(edges):
-        yield slice(contexts.start + start, contexts.start + stop)
+        yield slice(start, stop)

@@ -29,6 +29,16 @@ class CountedNgrams:
     """(M,) number of occurrences of the n-gram of each trie node; for the root, the number of tokens."""
     workspace: Workspace
 
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams."""
+        return self.trie.order
+
+    @property
+    def n_at_document_start(self) -> Sequence[int]:
+        """The number of n-grams of each length 0 .. n that begin at a document start; they are the first ones."""
+        return self.trie.n_at_document_start
+
     def observed(self, order: int) -> NDArray[np.int32]:
         """Returns the number of occurrences of each n-gram of length `order`, sorted by the tokens of the n-grams."""
         return self.counts[self.trie.level(order)]

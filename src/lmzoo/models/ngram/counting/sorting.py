@@ -65,7 +65,8 @@ def count_ngrams(
         )
     on_step("sorting n-grams")
     padded = _padded(shards, n_tokens, vocab_size, order, workspace)
-    levels, tokens, counts, first_child = _build_levels(padded, n_tokens, vocab_size, order, workspace, on_step)
+    levels, tokens, counts, first_child = build_levels(padded, n_tokens + 1, 1, vocab_size, order, workspace, on_step)
+    counts[0], counts[1 + EOT] = n_tokens, counts[1 + EOT] - 1  # without the EOT token before the text
     suffixes = workspace.empty(levels[-1], np.int32)
     suffixes[: 1 + vocab_size] = 0
     trie = Trie(levels, tokens, first_child, suffixes)
@@ -98,21 +99,24 @@ def _padded(
     return padded
 
 
-def _build_levels(
+def build_levels(
     padded: NDArray[np.int32],
-    n_tokens: int,
+    n_positions: int,
+    stride: int,
     vocab_size: int,
     order: int,
     workspace: Workspace,
     on_step: Callable[[str], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Counts the n-grams of a text, and builds their trie: M nodes, one for each n-gram of length 0 to `order`.
+    """Counts the n-grams that begin at N positions, and builds their trie: a node for each of length 0 to `order`.
 
-    - `padded`: the text of `n_tokens` token ids, with an EOT token before it and padding after it.
+    - `padded`: the text as token ids. An n-gram ends at `order` tokens, or before with EOT or before padding, which is
+      the id `vocab_size`; there must be padding after the last position.
+    - `n_positions`: the number N of positions; they are 0, `stride`, 2 `stride`, ...
     - `workspace`: allocates large arrays.
     - `on_step`: called with a message at the start of each step.
 
-    The nodes are sorted by the length of their n-grams and then by tokens. Returns four arrays:
+    The M nodes are sorted by the length of their n-grams and then by tokens. Returns four arrays:
 
     - `levels` (`order` + 2,): the index of the first node of each length, and at the end M.
     - `tokens` (M,): the last token of each n-gram.
@@ -122,18 +126,13 @@ def _build_levels(
 
     Raises CorpusError if there are too many n-grams.
     """
-    n_positions = n_tokens + 1
-    token_counts = np.zeros(vocab_size, np.int32)
-    for block in blocks(slice(1, n_positions), _LONG_BLOCK):
-        add_counts(padded[block], 0, token_counts)
-        workspace.release()
-    n_firsts = token_counts.copy()
-    n_firsts[EOT] += 1  # the EOT token before the text
+    n_firsts = np.zeros(vocab_size, np.int32)
+    for _, firsts in _firsts(padded, n_positions, stride, workspace):
+        add_counts(firsts, 0, n_firsts)
     ends = np.cumsum(n_firsts, dtype=np.int64)  # (V,) index after the sorted n-grams of each first token
     positions, free = workspace.empty(n_positions, np.int32), ends - n_firsts
-    for block in blocks(slice(0, n_positions), _LONG_BLOCK):
-        _group(padded[block], block.start, free, positions)
-        workspace.release()
+    for start, firsts in _firsts(padded, n_positions, stride, workspace):
+        group(firsts, start, stride, free, positions)
     shared, lengths = workspace.empty(n_positions, np.uint8), workspace.empty(n_positions, np.uint8)
     buckets = list(_buckets(ends))
     n_nodes = np.zeros((len(buckets) + 1, order + 1), np.int64)  # by order, before each bucket and after the last
@@ -149,11 +148,7 @@ def _build_levels(
     sizes = n_nodes[-1].copy()
     sizes[:2] = 1, vocab_size
     levels = np.concatenate([[0], np.cumsum(sizes)])  # (n + 2,)
-    if levels[-1] > _LARGEST:
-        raise CorpusError(
-            f"the text has {levels[-1]:,} different n-grams, but an n-gram model can hold at most {_LARGEST:,}: "
-            "lower the order, or train on less text"
-        )
+    check_n_nodes(int(levels[-1]))
     n_nodes += levels[:-1]
     tokens, counts = (workspace.empty(levels[-1], np.int32) for _ in range(2))
     first_child = workspace.empty(levels[order] + 1, np.int32)
@@ -167,9 +162,28 @@ def _build_levels(
 
     workspace.run(build, range(len(buckets)))
     tokens[0], tokens[1 : 1 + vocab_size] = 0, np.arange(vocab_size)
-    counts[0], counts[1 : 1 + vocab_size] = n_tokens, token_counts
+    counts[0], counts[1 : 1 + vocab_size] = n_positions, n_firsts
     first_child[0], first_child[-1] = 1, levels[-1]
     return levels, tokens, counts, first_child
+
+
+def check_n_nodes(n_nodes: int) -> None:
+    """Raises CorpusError if a trie with `n_nodes` nodes would be too large for its numbers of 32 bits."""
+    if n_nodes > _LARGEST:
+        raise CorpusError(
+            f"the text has {n_nodes:,} different n-grams, but an n-gram model can hold at most {_LARGEST:,}: "
+            "lower the order, or train on less text"
+        )
+
+
+def _firsts(
+    padded: NDArray[np.int32], n_positions: int, stride: int, workspace: Workspace
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Yields the tokens at the positions 0, `stride`, 2 `stride`, ... in blocks, each with its first position."""
+    for block in blocks(slice(0, n_positions), _LONG_BLOCK):
+        start = block.start * stride
+        yield start, np.ascontiguousarray(padded[start : block.stop * stride : stride])
+        workspace.release()
 
 
 def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
@@ -189,18 +203,18 @@ def _buckets(ends: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
         first, start = last, int(ends[last - 1])
 
 
-@kernel(read_only(_I32), _I64, writable(_I64), writable(_I32))
-def _group(block, start, free, positions):
+@kernel(read_only(_I32), _I64, _I64, writable(_I64), writable(_I32))
+def group(block, start, stride, free, positions):
     """Sorts the positions of a text by the token at each position (counting sort), for one block of the text at a time.
 
-    - `block`: token ids of the block.
-    - `start`: the position of the block in the text.
+    - `block`: token ids at the positions of the block: every position, or one of `stride` positions.
+    - `start`: the first position of the block in the text.
     - `free` (V,): for each of V tokens, the index in `positions` at which its next position is written; updated.
     - `positions`: the result, which is complete and sorted after the last block.
     """
     for offset in range(block.size):
         token = block[offset]
-        positions[free[token]] = start + offset
+        positions[free[token]] = start + offset * stride
         free[token] += 1
 
 

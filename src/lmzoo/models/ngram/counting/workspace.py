@@ -18,7 +18,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.errors import ConfigurationError, LmzooError
+from lmzoo.errors import ConfigurationError
+from lmzoo.system.files import temporary_files_error
 
 Number = TypeVar("Number", bound=np.generic)
 Piece = TypeVar("Piece")
@@ -64,10 +65,7 @@ class Workspace:
                     file.truncate(n_bytes)
                 mapped = mmap.mmap(file.fileno(), n_bytes)
         except OSError as error:
-            raise LmzooError(
-                f"cannot write {n_bytes:,} bytes to {tempfile.gettempdir()}: {error.strerror}; "
-                "free some space, or set the environment variable TMPDIR to a folder on a larger disk"
-            ) from error
+            raise temporary_files_error(error, f"{n_bytes:,} bytes") from error
         self._maps.append(mapped)
         return np.frombuffer(mapped, dtype)
 

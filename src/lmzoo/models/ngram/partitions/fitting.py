@@ -1,0 +1,124 @@
+"""Fits an n-gram model in partitions: runs the stages and adds their sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.models.ngram.counting.workspace import Workspace, blocks
+from lmzoo.models.ngram.partitions.counting import cut, sort
+from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals, estimate
+from lmzoo.models.ngram.partitions.joining import Part, join
+from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, count_tokens, too_frequent
+from lmzoo.models.ngram.smoothing import Smoothing
+from lmzoo.models.ngram.trie import Trie
+from lmzoo.models.ngram.weights import Weights
+from lmzoo.stream import EOT, TokenStream
+from lmzoo.system.executors import Executor
+
+_LEAST_TASKS = 4
+"""The text has at least this many shards and partitions for each worker, so that all workers end at the same time."""
+
+
+def fit_in_partitions(
+    text: TokenStream,
+    vocab_size: int,
+    order: int,
+    smoothing: Smoothing,
+    executor: Executor[Any],
+    *,
+    memory: int,
+    workspace: Workspace,
+    on_step: Callable[[str], None],
+    on_share: Callable[[float], None],
+) -> tuple[Trie, Weights, NDArray[np.float64]]:
+    """Returns the trie of all n-grams of length 1 to `order` of a text, their weights, and learned parameters (n, P).
+
+    - `executor`: runs the stages. `memory` is the number of bytes that each of its workers may use for arrays.
+    - `workspace`: allocates the arrays of the result.
+    - `on_step`, `on_share`: called with a message at the start of each of the `order` + 4 steps, and with the fraction
+      of the step that is done.
+
+    The smoothing method must not be learned from the validation set (`Smoothing.tuned`).
+    """
+    n_partitions = count_partitions(len(text), order, memory, executor.n_workers)
+
+    def all_of(stage: Callable[..., Any], tasks: list[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Any]]:
+        for n_done, handles in enumerate(executor.map(stage, tasks, n_results), 1):
+            yield handles
+            on_share(n_done / len(tasks))
+
+    def total_of(stage: Callable[..., Any], *arguments: Any) -> NDArray[np.int64]:
+        total: Any = 0
+        for (handle,) in all_of(stage, [(*shard, *arguments) for shard in shards]):
+            total = total + executor.get(handle)["counts"].astype(np.int64)
+            executor.free([handle])
+        return total
+
+    on_step("counting tokens")
+    shards = list(_shards(text, order, memory, executor))
+    counts = total_of(count_tokens, vocab_size)
+    split = too_frequent(counts, n_partitions)
+    on_step("planning partitions")
+    pairs, owners = np.empty((0, vocab_size), np.int64), np.zeros(vocab_size, np.int32)
+    if split.size:
+        owners[split] = -1 - np.arange(split.size)
+        pairs = total_of(count_pairs, order, owners, split.size)
+    plan = Plan.of(counts, split, pairs, n_partitions)
+    on_step("cutting n-grams")
+    pieces = [*all_of(cut, [(*shard, order, plan) for shard in shards], n_partitions)]
+    executor.free(handle for handle, _ in shards)
+    on_step("sorting n-grams")
+    tasks = [(order, vocab_size, smoothing, split, *part) for part in zip(*pieces, strict=True)]
+    levels = [*all_of(sort, tasks, order)]
+    for handles in pieces:
+        executor.free(handles)
+    on_step("estimating probabilities")
+    totals = Totals.of(order, smoothing, counts, split, (executor.get(handles.pop()) for handles in levels))
+    parameters = smoothing.parameters_from(totals.counts_of_counts)
+    shared = SharedEstimates.of(totals, split, smoothing, parameters)
+    handle = executor.put(shared.arrays)
+    estimates = [*all_of(estimate, [(smoothing, parameters, handle, *handles) for handles in levels], order - 1)]
+
+    def read(partition: int, length: int) -> Part:
+        return Part(*(executor.get(handles[partition][length - 2]) for handles in (levels, estimates)))
+
+    trie, weights = join(plan, totals, shared, _open_end(text, order - 1), read, workspace, on_step)
+    return trie, weights, parameters
+
+
+def count_partitions(n_tokens: int, order: int, memory: int, n_workers: int) -> int:
+    """Returns the number of partitions with which the largest, twice the mean, fits the memory of a worker in bytes."""
+    # Of each record: two copies, and for each of its n-grams 12 bytes in the trie; then the arrays of one length.
+    n_bytes = 6 * order + 12 * (order - 1) + 50
+    return max(math.ceil(2 * n_bytes * n_tokens / memory), _LEAST_TASKS * n_workers)
+
+
+def _shards(text: TokenStream, order: int, memory: int, executor: Executor[Any]) -> Iterator[tuple[Any, int]]:
+    """Stores the text in parts; yields the handle of each with the position of its own first token.
+
+    Before this token are the `order` - 1 tokens that precede the part, or the whole text before it after an EOT.
+    """
+    n_bytes = 6 * order + 8  # of each token, when n-grams are cut
+    size = max(1, min(memory // n_bytes, math.ceil(len(text) / (_LEAST_TASKS * executor.n_workers))))
+    for part in blocks(slice(0, len(text)), size):
+        if part.start < order:
+            ids, first = np.concatenate([np.array([EOT], np.int32), text.ids[: part.stop]]), 1 + part.start
+        else:
+            ids, first = text.ids[part.start - order + 1 : part.stop], order - 1
+        yield executor.put({"ids": ids}), first
+
+
+def _open_end(text: TokenStream, n_tokens: int) -> NDArray[np.int32]:
+    """Returns the last tokens of a text whose last document has no EOT, with EOT for the start of this document.
+
+    There are at most `n_tokens`, and none if the text ends with EOT.
+    """
+    if text.ids[-1] == EOT:
+        return text.ids[:0]
+    start, first = int(text.starts[-1]), len(text) - n_tokens
+    return text.ids[first:] if first >= start else np.append(np.int32(EOT), text.ids[start:])

@@ -1,0 +1,118 @@
+"""Decides to which partition each n-gram of a text belongs, so that partitions have about the same size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from lmzoo.models.ngram.counting.protocol import add_counts
+from lmzoo.stream import EOT
+from lmzoo.system.compiled import kernel, read_only, writable
+from lmzoo.system.executors import Arrays
+
+_I32, _I64 = types.int32, types.int64
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The partition of each n-gram of a text with V different tokens, by its last tokens but one."""
+
+    n_partitions: int
+    owners: NDArray[np.int32]
+    """(V,) the partition of the n-grams with each token before the last; -1 - s for the token `split[s]`."""
+    pair_owners: NDArray[np.int32]
+    """(S, V) for each of S split tokens before the last, the partition by the token before it. For a bigram at the
+    start of a document, which has no third token, it is the partition by its last token."""
+
+    @property
+    def split(self) -> NDArray[np.int32]:
+        """The S tokens, in increasing order, whose n-grams are divided among several partitions."""
+        return np.flatnonzero(self.owners < 0).astype(np.int32)
+
+    @classmethod
+    def of(
+        cls, counts: NDArray[np.int64], split: NDArray[np.int32], pairs: NDArray[np.int64], n_partitions: int
+    ) -> Self:
+        """Assigns consecutive tokens to each partition, so that no partition is larger than twice the mean.
+
+        - `counts` (V,): the number of n-grams with each token before the last.
+        - `split` (S,): the tokens that are to be split, from `too_frequent`.
+        - `pairs` (S, V): the same numbers for each split token and each token before it.
+
+        A partition takes tokens until it has the mean size, so it exceeds this by less than its last token has. Only
+        if a pair of a split token and the token before it is more frequent than an average partition, then a partition
+        can be larger than twice the mean.
+        """
+        rows = np.full(counts.size, -1)
+        rows[split] = np.arange(split.size)
+        sizes = np.ones(counts.size, np.int64)
+        sizes[split] = counts.size  # a split token has V parts, which lie in its place
+        starts = np.cumsum(sizes) - sizes
+        parts = np.empty(int(sizes.sum()), np.int64)
+        parts[starts] = counts
+        places = starts[split][:, None] + np.arange(counts.size)
+        parts[places] = pairs
+        before = np.cumsum(parts) - parts
+        owners = np.minimum(before * n_partitions // max(1, int(parts.sum())), n_partitions - 1).astype(np.int32)
+        return cls(n_partitions, np.where(rows < 0, owners[starts], -1 - rows).astype(np.int32), owners[places])
+
+
+def too_frequent(counts: NDArray[np.int64], n_partitions: int) -> NDArray[np.int32]:
+    """Returns the tokens, in increasing order, that are more frequent than the average partition is large.
+
+    `counts` (V,) are the numbers of occurrences of all tokens.
+    """
+    return np.flatnonzero(counts * n_partitions > counts.sum()).astype(np.int32)
+
+
+def count_tokens(shard: Arrays, first: int, vocab_size: int) -> Iterator[Arrays]:
+    """Counts the occurrences (V,) of each token in `shard["ids"]`, a part of a text, from the position `first` on."""
+    counts = np.zeros(vocab_size, np.int32)
+    add_counts(shard["ids"][first:], 0, counts)
+    yield {"counts": counts}
+
+
+def count_pairs(shard: Arrays, first: int, order: int, owners: NDArray[np.int32], n_split: int) -> Iterator[Arrays]:
+    """Counts the n-grams (S, V) of each of S split tokens before the last, by the token before it.
+
+    - `shard["ids"]`: a part of a text. The n-grams end at position `first` or later.
+    - `owners` (V,): as in `Plan`.
+    """
+    counts = np.zeros((n_split, owners.size), np.int32)
+    _count_pairs(shard["ids"], first, order, owners, counts)
+    yield {"counts": counts}
+
+
+@kernel(read_only(_I32), _I64, _I64, returns=_I32)
+def third_token(ids, position, order):
+    """Returns the token by which an n-gram of a split token is assigned: that before the split token, or else the last.
+
+    The n-gram ends at `position`, and begins at most `order` tokens before its end.
+    """
+    return ids[position - 2] if order > 2 and ids[position - 1] != EOT else ids[position]
+
+
+@kernel(read_only(_I32), _I64, _I64, read_only(_I32), writable(_I32, 2))
+def _count_pairs(ids, first, order, owners, counts):
+    for position in range(first, ids.size):
+        row = -1 - owners[ids[position - 1]]
+        if row >= 0:
+            counts[row, third_token(ids, position, order)] += 1
+
+
+@kernel(read_only(_I32), _I64, _I64, read_only(_I32), read_only(_I32, 2), writable(_I32))
+def find_owners(ids, first, order, owners, pair_owners, result):
+    """Writes the partition of the n-gram that ends at each position of a text, from `first` on, to `result`.
+
+    `owners` and `pair_owners` are those of a `Plan`, and `order` is the highest length of n-grams.
+    """
+    for position in range(first, ids.size):
+        owner = owners[ids[position - 1]]
+        if owner < 0:
+            owner = pair_owners[-1 - owner, third_token(ids, position, order)]
+        result[position - first] = owner

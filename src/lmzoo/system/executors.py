@@ -1,0 +1,221 @@
+"""Runs the stages of a computation that does not fit one process: many tasks, which pass arrays to each other.
+
+A stage is a function that is called once for each of its tasks. It takes numbers and arrays, and yields one or more
+results, each of which is a dictionary of arrays. Results stay where they were made and are named by handles: a handle
+that is given to a later stage as an argument arrives there as its arrays. So the same stage functions run in processes
+of one computer (`local_processes`, with results in temporary files) and on a cluster (`ray_executor.py`).
+
+A stage may be called twice for a task, after a process was killed; it must return the same results again.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.errors import LmzooError
+from lmzoo.system.files import temporary_files_error, temporary_folder
+from lmzoo.system.jobs import mask_interrupts, n_cores, threads_of_children
+
+Arrays = Mapping[str, NDArray[Any]]
+Stage = Callable[..., Iterable[Arrays]]
+Handle = TypeVar("Handle")
+
+_MAX_DEATHS = 3
+"""A stage fails after so many workers were killed one after another, while no task was finished."""
+
+
+class Executor(Protocol[Handle]):
+    """Runs stages of a computation, and keeps their results."""
+
+    @property
+    def n_workers(self) -> int:
+        """The number of tasks that run at the same time."""
+        ...
+
+    def put(self, arrays: Arrays) -> Handle:
+        """Stores arrays for later stages, and returns their handle."""
+        ...
+
+    def get(self, handle: Handle) -> Arrays:
+        """Returns the arrays of a handle."""
+        ...
+
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Handle]]:
+        """Calls `stage(*task)` for each of the tasks, in parallel, and yields the handles of the results of each task.
+
+        Each call yields `n_results` results. The tasks are finished in any order, but their handles are yielded in the
+        order of the tasks. Raises LmzooError if workers are killed again and again.
+        """
+        ...
+
+    def free(self, handles: Iterable[Handle]) -> None:
+        """Deletes the arrays of handles that are not needed any longer.
+
+        Results of one task are deleted when all of them are freed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """Arrays in a file: the handle of `LocalProcesses`."""
+
+    path: Path
+    entries: Mapping[str, tuple[int, str, tuple[int, ...]]]
+    """Offset in the file, type and shape of each array."""
+
+    def load(self) -> Arrays:
+        """Reads the arrays into memory."""
+        return {
+            name: np.fromfile(self.path, dtype, math.prod(shape), offset=offset).reshape(shape)
+            for name, (offset, dtype, shape) in self.entries.items()
+        }
+
+
+class LocalProcesses:
+    """Runs stages in processes of this computer, with results in temporary files; see `local_processes`."""
+
+    def __init__(self, n_workers: int, folder: Path) -> None:
+        self.n_workers = n_workers
+        self._folder = folder
+        self._n_files = 0
+        self._unfreed: dict[Path, int] = {}
+        self._start()
+
+    def put(self, arrays: Arrays) -> StoredArrays:
+        path = self._new_path()
+        (handle,) = _store([arrays], path)
+        self._unfreed[path] = 1
+        return handle
+
+    def get(self, handle: StoredArrays) -> Arrays:
+        return handle.load()
+
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[StoredArrays]]:
+        paths = [self._new_path() for _ in tasks]
+        futures: dict[int, Future[list[StoredArrays]]] = {}
+        n_done = n_deaths = 0
+        while n_done < len(tasks):
+            try:
+                for number in range(n_done, len(tasks)) if n_done not in futures else ():
+                    if number not in futures:
+                        futures[number] = self._submit(stage, tasks[number], paths[number])
+                handles = futures.pop(n_done).result()
+            except BrokenProcessPool:
+                n_deaths += 1
+                if n_deaths == _MAX_DEATHS:
+                    raise LmzooError(
+                        f"{_MAX_DEATHS} worker processes ended one after another (killed, perhaps because memory ran "
+                        "out): lower the memory of each worker, or use fewer workers"
+                    ) from None
+                self._stop()
+                self._start()
+                futures = {
+                    number: future
+                    for number, future in futures.items()
+                    if not isinstance(future.exception(), BrokenProcessPool)
+                }
+                continue
+            assert len(handles) == n_results
+            self._unfreed[paths[n_done]] = n_results
+            n_done, n_deaths = n_done + 1, 0
+            yield handles
+
+    def free(self, handles: Iterable[StoredArrays]) -> None:
+        for handle in handles:
+            self._unfreed[handle.path] -= 1
+            if not self._unfreed[handle.path]:
+                handle.path.unlink()
+
+    def close(self) -> None:
+        """Ends the worker processes, also if they are at work."""
+        self._stop()
+
+    def _new_path(self) -> Path:
+        self._n_files += 1
+        return self._folder / str(self._n_files)
+
+    def _submit(self, stage: Stage, task: tuple[Any, ...], path: Path) -> Future[list[StoredArrays]]:
+        mask_interrupts(True)  # a new worker inherits the mask: interrupts arrive when it ignores them
+        try:
+            return self._pool.submit(_do, stage, task, path)
+        finally:
+            mask_interrupts(False)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        theirs, self._leash = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self.n_workers, context, _start_worker, (theirs,))
+
+    def _stop(self) -> None:
+        self._leash.close()
+        self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def local_processes(n_workers: int) -> Iterator[LocalProcesses]:
+    """Yields an executor that runs tasks in `n_workers` processes of this computer at a time.
+
+    Results are temporary files in the system's folder for them (environment variable TMPDIR). They are deleted at the
+    end; those of a program that was killed are deleted when an executor is next created. The workers end when their
+    program ends, also if it is killed.
+    """
+    threads = threads_of_children(max(1, n_cores() // n_workers))
+    with temporary_folder(Path(tempfile.gettempdir())) as folder, threads:
+        executor = LocalProcesses(n_workers, folder)
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+
+def _start_worker(leash: Any) -> None:
+    """Prepares a worker process, which ends when the other end of the pipe `leash` is closed."""
+    for name in ("SIGINT", "SIGHUP"):  # only the program itself reacts to Ctrl-C, and closes the pipe
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    mask_interrupts(False)
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
+
+
+def _end_with(leash: Any) -> None:
+    with suppress(EOFError, OSError):
+        leash.recv_bytes()
+    os._exit(1)
+
+
+def _do(stage: Stage, task: tuple[Any, ...], path: Path) -> list[StoredArrays]:
+    """Calls a stage for one task in a worker process, and writes its results to the file `path`."""
+    # No name holds the arguments, so that the stage can delete them.
+    return _store(stage(*(value.load() if isinstance(value, StoredArrays) else value for value in task)), path)
+
+
+def _store(results: Iterable[Arrays], path: Path) -> list[StoredArrays]:
+    """Writes results to one file, each as soon as it is there, and returns their handles."""
+    handles = []
+    try:
+        with path.open("wb") as file:
+            for arrays in results:
+                entries = {}
+                for name, array in arrays.items():
+                    entries[name] = (file.tell(), array.dtype.str, array.shape)
+                    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                handles.append(StoredArrays(path, entries))
+    except OSError as error:
+        raise temporary_files_error(error) from error
+    return handles

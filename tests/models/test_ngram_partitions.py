@@ -1,0 +1,162 @@
+"""n-gram models that are fitted in partitions equal those that are fitted in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmzoo.errors import ConfigurationError
+from lmzoo.models.ngram import ngram
+from lmzoo.models.ngram.counting.workspace import Workspace
+from lmzoo.models.ngram.names import SMOOTHINGS, smoothing_from
+from lmzoo.models.ngram.partitions.counting import cut, sort
+from lmzoo.models.ngram.partitions.fitting import fit_in_partitions
+from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, find_owners, too_frequent
+from lmzoo.models.ngram.reference import count_ngrams as reference_counts
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.executors import Arrays, Stage
+from lmzoo.system.progress import Progress
+from lmzoo.testing import toy_data
+
+NOT_TUNED = [name for name, method in SMOOTHINGS.items() if not method.tuned]
+
+streams = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda ids: TokenStream(np.array(ids, np.int32)))
+
+
+class InThisProcess:
+    """An executor without processes and files."""
+
+    n_workers = 1
+
+    def __init__(self) -> None:
+        self.freed = 0
+
+    def put(self, arrays: Arrays) -> list[Arrays]:
+        return [arrays]
+
+    def get(self, handle: list[Arrays]) -> Arrays:
+        return handle[0]
+
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[list[Arrays]]]:
+        for task in tasks:
+            results = stage(*(value[0] if isinstance(value, list) else value for value in task))
+            handles = [[dict(result)] for result in results]
+            assert len(handles) == n_results
+            yield handles
+
+    def free(self, handles: Iterable[list[Arrays]]) -> None:
+        for handle in handles:
+            handle.clear()
+            self.freed += 1
+
+
+def in_partitions(text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int) -> dict[str, Any]:
+    trie, weights, parameters = fit_in_partitions(
+        text, vocab_size, order, smoothing_from(smoothing), InThisProcess(),
+        memory=memory, workspace=Workspace(), on_step=lambda step: None, on_share=lambda share: None,
+    )  # fmt: skip
+    return {**trie.arrays(), **weights.arrays(), "parameters": parameters}
+
+
+def assert_same(text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int) -> None:
+    expected = ngram(vocab_size, order=order, smoothing=smoothing).fit(TrainingData(text, text)).arrays()
+    found = in_partitions(text, vocab_size, order, smoothing, memory)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+@pytest.mark.parametrize("smoothing", [*NOT_TUNED, "absolute:0.75", "additive:0.1"])
+def test_every_smoothing_gives_the_model_of_a_fit_in_memory(smoothing: str, order: int) -> None:
+    text = toy_data(40, n_documents=100).train
+    assert_same(text, 40, order, smoothing, memory=1 << 16)
+
+
+@given(stream=streams, order=st.integers(2, 6), memory=st.sampled_from([200, 2000, 1 << 20]))
+@settings(max_examples=100, deadline=None)
+def test_every_text_gives_the_model_of_a_fit_in_memory(stream: TokenStream, order: int, memory: int) -> None:
+    """Also texts without EOT at the end, and more partitions than tokens."""
+    assert_same(stream, 5, order, "kneser-ney", memory)
+    assert_same(stream, 5, order, "stupid-backoff", memory)
+
+
+@given(stream=streams, order=st.integers(2, 4))
+@settings(max_examples=30, deadline=None)
+def test_the_counts_of_a_partition_are_those_of_the_text(stream: TokenStream, order: int) -> None:
+    plan = Plan(2, np.array([0, 1, 0, 1, 0], np.int32), np.empty((0, 5), np.int32))
+    shard = {"ids": np.append(np.int32(EOT), stream.ids)}
+    for partition, piece in enumerate(cut(shard, 1, order, plan)):
+        results = list(sort(order, 5, smoothing_from("absolute"), plan.split, piece))
+        grams: list[tuple[int, ...]] = [(token,) for token in range(5)]
+        for k, level in zip(range(2, order + 1), results, strict=False):
+            firsts = np.repeat(level["context_tokens"], np.diff(level["starts"])) if k == 2 else None
+            suffixes = [grams[suffix] for suffix in level["suffixes"]]
+            expected = reference_counts([document.tolist() for document in stream.documents()], k, EOT)
+            expected = {gram: n for gram, n in expected.items() if plan.owners[gram[-2]] == partition}
+            of_level = sorted(expected)
+            assert suffixes == [gram[1:] for gram in of_level]
+            assert level["last"].tolist() == [gram[-1] for gram in of_level]
+            assert level["counts"].tolist() == [expected[gram] for gram in of_level]
+            assert firsts is None or firsts.tolist() == [gram[0] for gram in of_level]
+            contexts = np.repeat(np.arange(level["starts"].size - 1), np.diff(level["starts"]))
+            n_different = (
+                np.unique([gram[:-1] for gram in of_level], axis=0, return_inverse=True)[1] if of_level else []
+            )
+            np.testing.assert_array_equal(contexts, np.ravel(n_different))
+            grams = of_level
+
+
+def test_no_partition_is_larger_than_twice_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.minimum(rng.zipf(1.3, 200_000), 999).astype(np.int32) - 1
+    counts = np.bincount(ids, minlength=1000)
+    n_partitions = 50
+    split = too_frequent(counts, n_partitions)
+    assert split.size > 3
+    owners = np.zeros(1000, np.int32)
+    owners[split] = -1 - np.arange(split.size)
+    shard = {"ids": np.append(np.int32(EOT), ids)}
+    (pairs,) = count_pairs(shard, 1, 5, owners, split.size)
+    assert pairs["counts"].sum() == pytest.approx(counts[split].sum(), abs=1)
+    plan = Plan.of(counts, split, pairs["counts"], n_partitions)
+    assert plan.split.tolist() == split.tolist()
+    found = np.empty(ids.size, np.int32)
+    find_owners(shard["ids"], 1, 5, plan.owners, plan.pair_owners, found)
+    sizes = np.bincount(found, minlength=n_partitions)
+    assert sizes.size == n_partitions
+    largest_pair = np.unique(ids[1:-1] * 1000 + ids[:-2], return_counts=True)[1].max()
+    assert sizes.max() <= max(2 * sizes.mean(), sizes.mean() + largest_pair)
+
+
+@pytest.mark.parametrize("smoothing", ["kneser-ney-tuned", "jelinek-mercer"])
+def test_methods_that_need_the_validation_set_are_refused(smoothing: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"smoothing='{smoothing}' cannot be fitted by several workers"):
+        ngram(40, smoothing=smoothing, workers=2)
+
+
+@pytest.mark.parametrize("more", [{}, {"order": 1}, {"prune": 1e-4, "quantise": True, "memory": "100K"}])
+def test_a_model_is_fitted_by_worker_processes(more: dict[str, Any]) -> None:
+    data = toy_data(40, n_documents=200)
+    expected = ngram(40, **more).fit(data).arrays()
+    reports: list[Progress] = []
+    found = ngram(40, workers=1, **more).fit(data, on_progress=reports.append).arrays()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    done = [report.done for report in reports]
+    assert done == sorted(done)
+    assert {report.total for report in reports} == {done[-1]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_number_of_processes_does_not_change_the_model(workers: int) -> None:
+    data = toy_data(40, n_documents=400)
+    expected = ngram(40).fit(data).arrays()
+    for name, array in ngram(40, workers=workers, memory="100K").fit(data).arrays().items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
