@@ -280,7 +280,7 @@ def test_rows_hold_every_position_once(lengths: list[int], open_end: bool) -> No
     stream = TokenStream.from_documents([np.full(length, 3) for length in lengths])
     if open_end and len(stream):
         stream = TokenStream(stream.ids[:-1])
-    rows = scoring._pack_documents(stream)
+    rows = scoring._pack_documents(stream, 32)
     assert sorted(rows[rows >= 0].tolist()) == list(range(len(stream)))
     real = (rows >= 0).sum(1)
     assert (np.diff(real) <= 0).all(), "rows come longest first"
@@ -296,7 +296,7 @@ def test_scores_do_not_depend_on_rows_and_chunks(network: Network, monkeypatch: 
     stream = TokenStream.from_documents([rng.integers(1, V, size) for size in (0, 3, 30, 7, 1, 12)])
     expected = observed_log_probs(network, stream)
     for n_rows, chunk_size, block in [(1, 1, V), (2, 5, 3 * V), (6, 64, 10**6)]:
-        monkeypatch.setattr(scoring, "_N_SEQUENCES", n_rows)
+        monkeypatch.setattr(network, "n_scored_together", n_rows)
         monkeypatch.setattr(scoring, "_CHUNK_SIZE", chunk_size)
         monkeypatch.setattr(cross_entropy, "_BLOCK_ELEMENTS", block)
         np.testing.assert_allclose(observed_log_probs(network, stream), expected, atol=3e-5)

@@ -105,6 +105,7 @@ class AnchoredNetwork(Network):
     numbers. KV cache entries beyond the number of inputs of a sequence are unused.
     """
 
+    n_scored_together = 8  # each input is read in two windows; with more sequences, these do not fit a core's cache
     blocks: nn.ModuleList
     """The layers. Each block has the methods `forward` and `extend` of `Attention`."""
 

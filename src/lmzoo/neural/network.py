@@ -53,6 +53,9 @@ class Network(nn.Module, ABC):
     embedding: nn.Embedding
     head: nn.Linear
 
+    n_scored_together: int = 32
+    """Number of sequences in which a text is scored in parallel."""
+
     @property
     def device(self) -> torch.device:
         """Device of the parameters, on which all inputs must be too."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from lmzoo.neural.network import Network
 from lmzoo.stream import EOT, TokenStream
 
-_N_SEQUENCES = 32
 _CHUNK_SIZE = 128
 
 
@@ -24,7 +23,7 @@ def hidden_vectors(network: Network, stream: TokenStream) -> Iterator[tuple[NDAr
     Each block is a pair: positions (N,) in the stream, and the hidden vectors (N, D) that predict the ids at these
     positions. Every position occurs in exactly one block.
     """
-    positions = _pack_documents(stream)  # (R, L), -1 after the end of a sequence
+    positions = _pack_documents(stream, network.n_scored_together)  # (R, L), -1 after the end of a sequence
     previous = stream.previous_ids()
     state = network.initial_state(len(positions))
     for start in range(0, positions.shape[1], _CHUNK_SIZE):
@@ -47,14 +46,15 @@ def observed_log_probs(network: Network, stream: TokenStream) -> NDArray[np.floa
     return log_probs
 
 
-def _pack_documents(stream: TokenStream) -> NDArray[np.intp]:
+def _pack_documents(stream: TokenStream, n_sequences: int) -> NDArray[np.intp]:
     """Packs the documents of a stream into R sequences of similar length: returns positions in the stream (R, L).
 
-    The documents are taken from the longest to the shortest, and each is added to the shortest sequence so far. The
-    sequences are returned from the longest to the shortest, and padded with -1 to the length L of the longest.
+    R is `n_sequences`, or the number of documents if that is smaller. The documents are taken from the longest to the
+    shortest, and each is added to the shortest sequence so far. The sequences are returned from the longest to the
+    shortest, and padded with -1 to the length L of the longest.
     """
     sizes = stream.ends - stream.starts
-    sequences: list[list[NDArray[np.intp]]] = [[] for _ in range(min(_N_SEQUENCES, stream.n_documents))]
+    sequences: list[list[NDArray[np.intp]]] = [[] for _ in range(min(n_sequences, stream.n_documents))]
     lengths = [(0, index) for index in range(len(sequences))]
     for document in np.argsort(-sizes, kind="stable").tolist():
         length, index = lengths[0]
