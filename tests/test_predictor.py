@@ -82,7 +82,7 @@ def test_a_notebook_shows_surprisals_as_coloured_text(markov_predictor: Predicto
     surprisals = markov_predictor.surprisals(text)
     page = surprisals._repr_html_()
     shown = re.sub(r"<[^>]*>", "", page.partition("</div>")[0])
-    assert html.unescape(shown) == text + "⏹"
+    assert html.unescape(shown) == text + "■"
     assert "<b>" not in page
     assert f"{len(surprisals)} tokens, {surprisals.total_bits:.1f} bits" in page
     assert "Distribution" not in markov_predictor.predict_distribution("The")._repr_html_()

@@ -78,7 +78,7 @@ class Surprisals(list[TokenSurprisal]):
         parts, written = [], 0
         for (start, end), group in groupby(self, key=lambda token: (token.start, token.end)):
             tokens = list(group)  # more than one if a character is split into bytes
-            parts += [html.escape(self.text[written:start]), _coloured(self.text[start:end] or "⏹", tokens)]
+            parts += [html.escape(self.text[written:start]), _coloured(self.text[start:end] or "■", tokens)]
             written = end
         parts.append(html.escape(self.text[written:]))
         note = f"{len(self):,} tokens, {self.total_bits:,.1f} bits"

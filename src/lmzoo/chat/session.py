@@ -123,9 +123,8 @@ class ChatSession:
     `max_tokens` is the largest number of tokens of a reply. The same `seed` gives the same replies to the same
     messages; with None, they differ each time.
 
-        >>> session = ChatSession(ChatPredictor(predictor), seed=0)
-        >>> "".join(session.reply_to("last word of: light upon waters"))
-        'verily, waters'
+        session = ChatSession(ChatPredictor(predictor), seed=0)
+        "".join(session.reply_to("last word of: light upon waters"))  # 'verily, waters', say
     """
 
     def __init__(
