@@ -39,7 +39,9 @@ from lmzoo.system.version import __version__
 app = cyclopts.App(
     name="lmzoo",
     help="Trains, compares and queries language models from a century of research. A species is a model family, such "
-    "as ngram or lstm; a predictor is a trained model with its tokenizer.",
+    "as ngram or lstm; a predictor is a trained model with its tokenizer.\n\n"
+    'First steps: `lmzoo predict "the quick brown fox" -p ngram` asks a model that comes with lmzoo, `lmzoo play` '
+    "opens the playground, and `lmzoo compare` trains models and compares them.",
     version=__version__,
     default_parameter=cyclopts.Parameter(negative=()),
     suppress_keyboard_interrupt=False,
