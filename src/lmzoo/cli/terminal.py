@@ -11,12 +11,14 @@ import logging
 import shlex
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lmzoo.cli.sparkline import Sparkline
 from lmzoo.system.placement import this_process
 from lmzoo.system.printable import name_text, printable, printable_json
 from lmzoo.system.progress import Progress
@@ -154,9 +156,10 @@ def progress(description: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
-    """Shows a progress bar for each running job on stderr.
+    """Shows a progress bar for each running job on stderr, and for a network the curve of its training loss so far.
 
-    Yields a function `update(name, progress)`, which draws the progress of the job `name`.
+    Yields a function `update(name, progress)`, which draws the progress of the job `name`. If stderr is not a terminal,
+    it prints a plain line for each evaluation of a network instead.
     """
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -175,9 +178,16 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
     )
     tasks: dict[tuple[str, str, float | None], TaskID] = {}
     updated: dict[str, float] = {}  # the time of the last update of each name
+    curves: defaultdict[tuple[str, str, float | None], Sparkline] = defaultdict(Sparkline)
+    has_bars = stderr().encoding.lower().startswith("utf")
 
     def update(name: str, progress: Progress) -> None:
         key = name, progress.unit, progress.total
+        step = progress.step
+        if step and step.valid_loss is not None and not stderr().is_terminal and this_process().rank == 0:
+            note(_evaluation_line(name, progress, step.valid_loss))
+        if step and step.train_loss is not None and progress.total:
+            curves[key].add(progress.done / progress.total, step.train_loss)
         finished = progress.total is not None and progress.done >= progress.total
         now = time.monotonic()
         if key in tasks and not finished and now - updated[name] < _SECONDS_BETWEEN_UPDATES:
@@ -188,12 +198,22 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
                 bars.remove_task(tasks.pop(other))
             tasks[key] = bars.add_task(name, total=None, detail="")
         task = bars.tasks[bars.task_ids.index(tasks[key])]
-        speed = f"{_short(task.speed)} {progress.unit}/s" if task.speed else ""
-        detail = " · ".join(part for part in (speed, progress.message) if part)
+        speed = f"{_short(task.speed)} {progress.unit}/s" if task.speed and progress.unit else ""
+        curve = str(curves[key]) if key in curves and has_bars else ""
+        detail = " · ".join(part for part in (speed, " ".join((curve, progress.message)).strip()) if part)
         bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
 
     with bars:
         yield update
+
+
+def _evaluation_line(name: str, progress: Progress, valid_loss: float) -> str:
+    """Returns a line about an evaluation of a network in training."""
+    assert progress.step is not None
+    share = f" ({progress.done / progress.total:.0%})" if progress.total else ""
+    bits = progress.step.valid_bits_per_byte
+    quality = f"{valid_loss:.3f} {progress.step.unit}" if bits is None else f"{bits:.3f} bits/byte"
+    return f"{name}{share}: {_short(progress.step.tokens)} tokens in {progress.step.seconds:.0f} s, valid {quality}"
 
 
 def _short(number: float) -> str:
