@@ -10,7 +10,7 @@ from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
-from lmzoo.report import breakdown, charts, context_use, costs, eras, leaderboard, standings
+from lmzoo.report import breakdown, charts, context_use, costs, eras, leaderboard, standings, training
 from lmzoo.report.ensemble import HEADER as ENSEMBLE_HEADER
 from lmzoo.report.ensemble import ensemble_section
 from lmzoo.report.figures import Figure, Figures
@@ -75,6 +75,8 @@ def write_report(folder: str | Path) -> list[Path]:
         "prompt": next((model.probes.predictions.prompt for model in models if model.probes), ""),
         "without_probes": without_probes,
         "states": states_section(models, figures),
+        "training": training.training_section(folder, records, figures),
+        "training_header": training.HEADER,
         "gradients": gradient_section(models, figures),
         "uses": context_use.context_section(models, figures),
         "uses_header": context_use.HEADER,
@@ -88,6 +90,7 @@ def write_report(folder: str | Path) -> list[Path]:
             "standings": standings.MAIN,
             "costs": costs.MAIN,
             "context": context_use.MAIN,
+            "training": training.MAIN,
             "eras": eras.MAIN,
         },
         "commands": sorted({record.command for record in records if record.command}),

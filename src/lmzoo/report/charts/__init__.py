@@ -10,6 +10,7 @@ from lmzoo.report.charts.lines import by_context, by_distance, by_text_read
 from lmzoo.report.charts.states import state_graph
 from lmzoo.report.charts.style import Chart, DrawingError, as_svg, title_of, write_svg
 from lmzoo.report.charts.trade_offs import by_setting, quality_and_cost
+from lmzoo.report.charts.training import by_training
 
 __all__ = [
     "Chart",
@@ -26,6 +27,7 @@ __all__ = [
     "by_task",
     "by_text_read",
     "by_train_tokens",
+    "by_training",
     "by_training_flops",
     "by_year",
     "ladder",
