@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,8 @@ from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.executors import Executor
+
+_logger = logging.getLogger(__name__)
 
 _LEAST_TASKS = 4
 """The text has at least this many shards and partitions for each worker, so that all workers end at the same time."""
@@ -69,14 +72,19 @@ def fit_in_partitions(
         owners[split] = -1 - np.arange(split.size)
         pairs = total_of(count_pairs, order, owners, split.size)
     plan = Plan.of(counts, split, pairs, n_partitions)
+    mean = max(1.0, float(plan.sizes.mean()))
+    _logger.info(
+        "%d partitions; the largest is %.2f times the mean, %d tokens", n_partitions, plan.sizes.max() / mean, mean
+    )
     on_step("cutting n-grams")
     pieces = [*all_of(cut, [(*shard, order, plan) for shard in shards], n_partitions)]
     executor.free(handle for handle, _ in shards)
     on_step("sorting n-grams")
     tasks = [(order, vocab_size, smoothing, split, *part) for part in zip(*pieces, strict=True)]
     levels = [*all_of(sort, tasks, order)]
-    for handles in pieces:
-        executor.free(handles)
+    tasks.clear()
+    while pieces:
+        executor.free(pieces.pop())
     on_step("estimating probabilities")
     totals = Totals.of(order, smoothing, counts, split, (executor.get(handles.pop()) for handles in levels))
     parameters = smoothing.parameters_from(totals.counts_of_counts)

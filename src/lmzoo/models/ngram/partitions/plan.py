@@ -22,12 +22,18 @@ _I32, _I64 = types.int32, types.int64
 class Plan:
     """The partition of each n-gram of a text with V different tokens, by its last tokens but one."""
 
-    n_partitions: int
     owners: NDArray[np.int32]
     """(V,) the partition of the n-grams with each token before the last; -1 - s for the token `split[s]`."""
     pair_owners: NDArray[np.int32]
     """(S, V) for each of S split tokens before the last, the partition by the token before it. For a bigram at the
     start of a document, which has no third token, it is the partition by its last token."""
+    sizes: NDArray[np.int64]
+    """The number of n-grams of highest order in each partition."""
+
+    @property
+    def n_partitions(self) -> int:
+        """The number of partitions."""
+        return self.sizes.size
 
     @property
     def split(self) -> NDArray[np.int32]:
@@ -59,7 +65,8 @@ class Plan:
         parts[places] = pairs
         before = np.cumsum(parts) - parts
         owners = np.minimum(before * n_partitions // max(1, int(parts.sum())), n_partitions - 1).astype(np.int32)
-        return cls(n_partitions, np.where(rows < 0, owners[starts], -1 - rows).astype(np.int32), owners[places])
+        sizes = np.bincount(owners, parts, n_partitions).astype(np.int64)
+        return cls(np.where(rows < 0, owners[starts], -1 - rows).astype(np.int32), owners[places], sizes)
 
 
 def too_frequent(counts: NDArray[np.int64], n_partitions: int) -> NDArray[np.int32]:

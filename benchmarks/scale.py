@@ -1,0 +1,219 @@
+"""Compares n-gram models fitted by several processes in partitions with those fitted in memory by one process.
+
+    python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 100M] [--flat]
+
+DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence a line. The text are `--tokens`
+million tokens: these sentences, and copies with the words of each sentence in random order, so that long n-grams keep
+appearing. Each fit is measured as a process, from text on disk to the probabilities in memory. With `--flat`, the
+largest number of workers also fits a tenth of the text. Run nothing else at the same time: ratios compare times of one
+run. A first fit, which compiles code, is not measured.
+
+The last line is a JSON object:
+
+    same_model                   all fits have the same arrays, bit for bit
+    time_ratio, memory_ratio     time of `--workers` processes, and peak memory of the largest of them, divided by those
+                                 of the fit in memory, which uses all cores
+    efficiency                   time of one worker / (time of `--workers` workers x their number), both without the
+                                 time until the first worker has started and without reading the text
+    flatness                     processor seconds per token / the same for a tenth of the text
+    tokens_per_second_per_core   tokens / (time of `--workers` workers x their number)
+    skew                         size of the largest partition / mean size
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import collections
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+ORDER = 5
+Figures = dict[str, Any]
+
+
+def write_text(source: Path, n_tokens: int, path: Path) -> None:
+    """Writes sentences of a file, and copies with the words of each sentence in random order; each line is a document.
+
+    The end of a document counts as a token.
+    """
+    lines = [line.split() for line in source.read_text(encoding="utf-8").splitlines()]
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        copy = done = 0
+        while done < n_tokens:
+            rng = np.random.default_rng(copy)
+            for line in lines:
+                if done >= n_tokens:
+                    break
+                file.write(" ".join(rng.permutation(line) if copy else line) + "\n")
+                done += len(line) + 1
+            copy += 1
+
+
+def fit(text: Path, workers: int, memory: str) -> Figures:
+    """Fits an n-gram model to a text file in this process and its workers, and returns what it took."""
+    started = time.perf_counter()
+    from lmzoo.models.ngram import ngram
+    from lmzoo.stream import TokenStream, TrainingData
+
+    partitions = _Partitions()
+    logging.getLogger("lmzoo").addHandler(partitions)
+    logging.getLogger("lmzoo").setLevel(logging.INFO)
+    vocabulary = collections.defaultdict[str, int]()
+    vocabulary.default_factory = lambda: len(vocabulary) + 1
+    ids = array.array("i")
+    with text.open(encoding="utf-8") as lines:
+        for line in lines:
+            ids.extend(map(vocabulary.__getitem__, line.split()))
+            ids.append(0)
+    stream, vocab_size = TokenStream(np.frombuffer(ids, np.int32)), len(vocabulary) + 1
+    read = time.perf_counter()
+    start = time_of_start(workers) if workers else 0.0
+    watch = _WorkerMemory()
+    before = time.perf_counter()
+    model = ngram(vocab_size, order=ORDER, memory=memory if workers else "1G", workers=workers)
+    model.fit(TrainingData(stream, stream))
+    ended = time.perf_counter()
+    watch.stop()
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    digest = hashlib.sha256()
+    for name, values in sorted(model.arrays().items()):
+        digest.update(name.encode())
+        digest.update(values)
+    return {
+        "tokens": len(stream),
+        "seconds": ended - started - (before - read),
+        "fit_seconds": ended - before,
+        "fit_seconds_without_start": ended - before - start,
+        "processor_seconds": sum(usage.ru_utime + usage.ru_stime for usage in (own, children)),
+        "megabytes": own.ru_maxrss / 1024,
+        "worker_megabytes": watch.peak,
+        "partitions": partitions.number,
+        "skew": partitions.skew,
+        "sha256": digest.hexdigest(),
+    }
+
+
+class _Partitions(logging.Handler):
+    """Remembers what lmzoo logs about the partitions."""
+
+    number, skew = 0, 1.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "partitions" in record.msg and isinstance(record.args, tuple):
+            self.number, self.skew = int(str(record.args[0])), float(str(record.args[1]))
+
+
+class _WorkerMemory(threading.Thread):
+    """Looks at the peak resident memory of each child of this process, as Linux counts it, ten times per second.
+
+    The peak that the system reports when a child has ended includes the memory of its parent at its start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0.0
+        """In megabytes."""
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.1):
+            for process in psutil.Process().children():
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+                    self.peak = max(self.peak, int(found[1]) / 1024 if found else 0)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def time_of_start(workers: int) -> float:
+    """Returns the time until a worker process has done its first task, with all imports that a fit needs."""
+    from lmzoo.models.ngram.partitions.plan import count_tokens
+    from lmzoo.system.executors import local_processes
+
+    before = time.perf_counter()
+    with local_processes(workers) as executor:
+        handle = executor.put({"ids": np.zeros(1, np.int32)})
+        list(executor.map(count_tokens, [(handle, 0, 1)] * workers))
+    return time.perf_counter() - before
+
+
+def measured(text: Path, workers: int, memory: str) -> Figures:
+    """Fits a text in a new process, and prints what it took."""
+    command = [sys.executable, __file__, "--fit", str(text), "--workers", str(workers), "--memory", memory]
+    figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    print(
+        f"{f'{workers} workers' if workers else 'in memory':<10} {figures['tokens'] / 1e6:6.1f} M tokens "
+        f"{figures['seconds']:7.1f} s (fit {figures['fit_seconds']:.1f} s, processors "
+        f"{figures['processor_seconds']:.1f} s)  peak {figures['megabytes']:,.0f} MB, of a worker "
+        f"{figures['worker_megabytes']:,.0f} MB  {figures['partitions']} partitions",
+        flush=True,
+    )
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("LMZOO_DATA"))
+    parser.add_argument("--tokens", type=float, default=20, help="millions of tokens")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory", default="100M", help="memory of each worker")
+    parser.add_argument("--flat", action="store_true")
+    parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.fit:
+        print(json.dumps(fit(asked.fit, asked.workers, asked.memory)))
+        return
+    source = Path(asked.data or ".") / "brown-by-sentence" / "train.txt"
+    if not source.is_file():
+        parser.error(f"there is no {source}; name the folder that holds brown-by-sentence with --data")
+    with tempfile.TemporaryDirectory() as folder:
+        text, short, tenth = (Path(folder) / f"{name}.txt" for name in ("text", "short", "tenth"))
+        write_text(source, 20_000, short)
+        for workers in (0, 1):
+            fit(short, workers, asked.memory)
+        write_text(source, int(asked.tokens * 1e6), text)
+        alone = measured(text, 0, asked.memory)
+        one = measured(text, 1, asked.memory)
+        several = measured(text, asked.workers, asked.memory)
+        figures = {
+            "same_model": alone["sha256"] == one["sha256"] == several["sha256"],
+            "time_ratio": several["seconds"] / alone["seconds"],
+            "memory_ratio": several["worker_megabytes"] / alone["megabytes"],
+            "tokens_per_second_per_core": several["tokens"] / several["seconds"] / asked.workers,
+            "efficiency": one["fit_seconds_without_start"] / several["fit_seconds_without_start"] / asked.workers,
+            "skew": several["skew"],
+        }
+        if asked.flat:
+            write_text(source, int(asked.tokens * 1e5), tenth)
+            less = measured(tenth, asked.workers, asked.memory)
+            per_token = [figures["processor_seconds"] / figures["tokens"] for figures in (several, less)]
+            figures["flatness"] = per_token[0] / per_token[1]
+    print(
+        json.dumps(
+            {name: value if isinstance(value, bool) else float(f"{value:.4g}") for name, value in figures.items()}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
