@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmzoo import zoo
-from lmzoo.errors import UnknownNameError
+from lmzoo.checks import check_positive
+from lmzoo.errors import UnknownNameError, UsageError
 
 BUDGETS = ("quick", "standard", "thorough")
 
@@ -31,6 +32,22 @@ def settings_for(species: str, budget: str) -> dict[str, Any]:
     """
     check_budget(budget)
     return dict(zoo.presets(species).get(budget, {}))
+
+
+def time_limit(species: str, minutes: float) -> dict[str, Any]:
+    """Returns the settings with which a network is trained for some minutes, however many tokens it reads meanwhile.
+
+    Raises UsageError if `minutes` is not above 0, or if the species is no network, whose training cannot end early.
+    """
+    check_positive(minutes=minutes)
+    if not has_time_limit(species):
+        raise UsageError(f"'{species}' is not trained step by step, so its training cannot be limited to minutes")
+    return {"training": {"tokens": None, "seconds": 60.0 * minutes}}
+
+
+def has_time_limit(species: str) -> bool:
+    """Returns True if the training of a species can be limited by time, as that of networks."""
+    return "training" in zoo.defaults(species)
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

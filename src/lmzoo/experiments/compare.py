@@ -58,6 +58,7 @@ def compare(
     budget: str = "quick",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     seeds: int = 1,
     jobs: int | None = None,
@@ -74,10 +75,12 @@ def compare(
     ["all"] means all that come with lmzoo. `tokenizer` is a Tokenizer or its specification; by default the one that the
     corpus prescribes, else "bpe:4096". `budget` is a preset of training length and model sizes; `settings` maps a
     species to settings that override the preset. `sweeps` adds a model for each value of a setting: {"hmm":
-    {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in "training.tokens". With `seeds` above 1, each model
-    is trained several times, with the seeds from `seed` on. `with_predictors` names predictors that are already
-    trained, as `Predictor.load` takes them: they are evaluated on the same test split with their own tokenizers, and
-    are not ranked with the models of the run.
+    {"n_states": [8, 32, 128]}}; a dot names a nested setting, as in "training.tokens". With `minutes`, each network is
+    trained for this time and not for the tokens of the budget; such models cannot be reproduced bit for bit. With
+    `seeds` above 1, each model is trained several times, with the seeds from `seed` on. `with_predictors` names
+    predictors that are already trained, as `Predictor.load` takes them: they are evaluated on the same test split with
+    their own tokenizers, and are not ranked with the models of the run. `on_progress` is called with the name and the
+    progress of each model; the field `step` of the progress has the losses of a network.
 
     Each model is trained in a process of its own, so that a crash affects no other model. `jobs` of them run at a time
     (by default one per core, at most 4) and share the cores evenly. Networks compute on `device`. From a script, call
@@ -93,6 +96,7 @@ def compare(
         budget=budget,
         settings=settings or {},
         sweeps=sweeps or {},
+        minutes=minutes,
         seed=seed,
         seeds=seeds,
         jobs=jobs,

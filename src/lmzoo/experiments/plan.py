@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from lmzoo import zoo
-from lmzoo.checks import check_seed, check_whole
+from lmzoo.checks import check_positive, check_seed, check_whole
 from lmzoo.corpora import Corpus, load_corpus
-from lmzoo.experiments.budgets import check_budget, merged, settings_for
+from lmzoo.experiments.budgets import check_budget, has_time_limit, merged, settings_for, time_limit
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import check_jobs
 from lmzoo.system.placement import Device
@@ -36,6 +36,8 @@ class RunPlan:
     """Settings by species, which override the settings of the budget."""
     sweeps: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     """Values to try, by species and setting: {"hmm": {"n_states": [8, 32]}} adds two models to the run."""
+    minutes: float | None = None
+    """Time for which each network is trained, in place of the number of tokens of the budget; None for no limit."""
     seed: int = 0
     """Random seed of the first training of each model."""
     seeds: int = 1
@@ -61,6 +63,7 @@ class RunPlan:
         check_whole(1, seeds=self.seeds)
         check_seed(seed=self.seed)
         check_budget(self.budget)
+        check_positive(none_means="for no limit", minutes=self.minutes)
         species = tuple(zoo.chosen_species(self.species))
         zoo.check_choice_of_settings(self.settings, {*species, *self.sweeps})
         for name in {*species, *self.sweeps}:
@@ -77,12 +80,14 @@ class RunPlan:
     def settings_of(self, species: str, *presets: str) -> dict[str, Any]:
         """Returns the settings with which the models of a species (model family) are trained under the plan.
 
-        These are the settings of the budget, updated with the named `presets` of the species, and then with the plan's
-        own settings.
+        These are the settings of the budget, updated with the named `presets` of the species, with the time limit if
+        there is one and the species is a network, and then with the plan's own settings.
         """
         settings = settings_for(species, self.budget)
         for preset in presets:
             settings = merged(settings, zoo.presets(species).get(preset, {}))
+        if self.minutes is not None and has_time_limit(species):
+            settings = merged(settings, time_limit(species, self.minutes))
         return merged(settings, self.settings.get(species, {}))
 
     def load_corpus(self) -> Corpus:

@@ -31,6 +31,7 @@ def align(
     seed: Seed = 0,
     device: Device = "auto",
     out: Path | None = None,
+    log: list[str] | None = None,
     json: bool = False,
 ) -> int:
     """Teaches a language model to chat: fine-tuning on conversations, then learning from rankings of its replies.
@@ -76,6 +77,9 @@ def align(
         else cpu).
     out
         Folder for the models and the results. Default: runs/align-BASE-PRESET.
+    log
+        Where to write the losses of the networks of all stages while they are trained: tensorboard:FOLDER (needs the
+        extra lmzoo[tensorboard]), csv:FILE or jsonl:FILE; may be repeated.
     json
         Print one JSON record per stage.
     """
@@ -83,6 +87,7 @@ def align(
 
     from lmzoo.experiments.align import run_alignment
     from lmzoo.experiments.align.plan import METHODS, AlignPlan
+    from lmzoo.experiments.training_log import training_logs
     from lmzoo.report.alignment import header_and_rows, write_alignment
 
     plan = AlignPlan(
@@ -98,7 +103,7 @@ def align(
         device=device,
         command=terminal.command_line(),
     )
-    with terminal.progress_of_many() as on_progress:
+    with terminal.progress_of_many() as show, training_logs(log or [], show) as on_progress:
         result = run_alignment(out, plan, on_progress=on_progress, on_outcome=_finish)
     if json:
         for record in result.records:

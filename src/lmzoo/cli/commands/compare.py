@@ -26,12 +26,14 @@ def compare(
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
     sweep: list[str] | None = None,
+    minutes: float | None = None,
     seed: Seed = 0,
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
     with_predictors: Annotated[list[Path] | None, Parameter(name="--with")] = None,
     out: Path | None = None,
+    log: list[str] | None = None,
     json: bool = False,
 ) -> int:
     """Trains several species on one corpus, evaluates them on its test split, prints a leaderboard and writes a report.
@@ -58,6 +60,9 @@ def compare(
     sweep
         A setting to try with several values, such as hmm.n_states=8,32,128: each value is one entry of the
         leaderboard, and the report has a figure of all values; may be repeated.
+    minutes
+        Train each network for this many minutes, in place of the number of tokens of the budget. Such models depend on
+        the speed of the machine and cannot be reproduced bit for bit.
     seed
         Random seed. The same seed gives the same models.
     seeds
@@ -74,6 +79,9 @@ def compare(
         model, such as smollm2; may be repeated.
     out
         Folder for the results. Default: runs/BUDGET for the bundled corpus kjv, else runs/CORPUS-BUDGET.
+    log
+        Where to write the losses of networks while they are trained: tensorboard:FOLDER (needs the extra
+        lmzoo[tensorboard]), csv:FILE or jsonl:FILE; may be repeated.
     json
         Print one JSON record per model.
     """
@@ -84,6 +92,7 @@ def compare(
     from lmzoo.evaluation.ranking import entries
     from lmzoo.experiments.compare import run_comparison
     from lmzoo.experiments.plan import RunPlan
+    from lmzoo.experiments.training_log import training_logs
     from lmzoo.report import write_report
     from lmzoo.report.leaderboard import seen_in_train
 
@@ -94,6 +103,7 @@ def compare(
         budget=budget,
         settings=parse_settings_of_species(settings or []),
         sweeps=parse_sweeps(sweep or []),
+        minutes=minutes,
         seed=seed,
         seeds=seeds,
         jobs=jobs,
@@ -101,7 +111,7 @@ def compare(
         command=terminal.command_line(),
     )
     screen = _Screen(plan)
-    with terminal.progress_of_many() as on_progress:
+    with terminal.progress_of_many() as show, training_logs(log or [], show) as on_progress:
         result = run_comparison(out, plan, with_predictors or (), on_progress=on_progress, on_outcome=screen.finish)
     if json:
         for record in result.records:

@@ -22,10 +22,12 @@ def fit(
     tokenizer: str | None = None,
     budget: str = "quick",
     settings: Annotated[list[str] | None, Parameter(name=["--set", "-s"])] = None,
+    minutes: float | None = None,
     seed: Seed = 0,
     memory: str | None = None,
     workers: int | None = None,
     device: Device = "auto",
+    log: list[str] | None = None,
     json: bool = False,
 ) -> None:
     """Trains one species (model family) on a corpus and saves the predictor: the trained model with its tokenizer.
@@ -50,6 +52,9 @@ def fit(
         Preset of training length and model sizes: quick, standard or thorough.
     settings
         A setting of the species, as name=value (`lmzoo show SPECIES` lists all settings); may be repeated.
+    minutes
+        Train a network for this many minutes, in place of the number of tokens of the budget. Its schedule ends with
+        the time. Such a model depends on the speed of the machine and cannot be reproduced bit for bit.
     seed
         Random seed. The same seed gives the same model.
     memory
@@ -60,6 +65,9 @@ def fit(
         which means that this process fits it alone.
     device
         Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
+    log
+        Where to write the losses of a network while it is trained: tensorboard:FOLDER (needs the extra
+        lmzoo[tensorboard]), csv:FILE or jsonl:FILE; may be repeated.
     json
         Print the folder, the settings and the provenance of the predictor as one JSON object.
     """
@@ -68,19 +76,25 @@ def fit(
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
     from lmzoo.errors import UsageError
-    from lmzoo.experiments.budgets import merged, settings_for
+    from lmzoo.experiments.budgets import merged, settings_for, time_limit
+    from lmzoo.experiments.training_log import check_logs, training_logs
     from lmzoo.predictor import Predictor
     from lmzoo.predictor_folder import check_folder
     from lmzoo.system.files import locked
+    from lmzoo.system.jobs import named
     from lmzoo.system.memory import return_freed_memory
 
-    chosen = merged(settings_for(species, budget), parse_settings(settings or []))
+    chosen = settings_for(species, budget)
+    if minutes is not None:
+        chosen = merged(chosen, time_limit(species, minutes))
+    chosen = merged(chosen, parse_settings(settings or []))
     if memory is not None:
         chosen["memory"] = memory
     if workers is not None:
         chosen["workers"] = workers
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     check_folder(out)
+    check_logs(log or [])
     process = this_process()
     if process.n_processes > 1 and corpus == "-":
         raise UsageError("several processes cannot read the same standard input: name a file with --corpus")
@@ -92,9 +106,19 @@ def fit(
             encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
             del loaded  # a long text needs much memory
             return_freed_memory()
-        with terminal.progress(f"fitting {species}") as on_progress:
+        targets = [] if process.rank else log or []
+        with (
+            terminal.progress(f"fitting {species}") as show,
+            training_logs(targets, lambda _, progress: show(progress)) as on_progress,
+        ):
             predictor = Predictor.fit(
-                species, encoded, seed=seed, on_progress=on_progress, checkpoint=checkpoint, device=device, **chosen
+                species,
+                encoded,
+                seed=seed,
+                on_progress=named(species, on_progress),
+                checkpoint=checkpoint,
+                device=device,
+                **chosen,
             )
         if checkpoint is None:
             return

@@ -1,0 +1,139 @@
+"""Logs of trainings while they run: events for TensorBoard, or tables with a row for each step and each evaluation.
+
+A training that continues after an interruption continues its log. The steps between the last checkpoint and the
+interruption are taken again, and are therefore in a table twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from lmzoo.errors import MissingExtraError, UsageError
+from lmzoo.system.files import make_folder, writing
+from lmzoo.system.progress import Progress, TrainingStep
+
+NamedProgress = Callable[[str, Progress], None]
+"""A callback that receives the name of a model and a progress report of its training."""
+NamedStep = Callable[[str, TrainingStep], None]
+"""A callback that receives the name of a model and the figures of one of its training steps."""
+KINDS: Final = ("tensorboard", "csv", "jsonl")
+_COLUMNS: Final = ("name", *(field.name for field in fields(TrainingStep)))
+
+
+@contextmanager
+def training_logs(targets: Sequence[str], on_progress: NamedProgress) -> Iterator[NamedProgress]:
+    """Yields a progress callback that writes all training steps to logs, and calls `on_progress`.
+
+    Each of `targets` is "tensorboard:FOLDER", "csv:FILE" or "jsonl:FILE". In the folder for TensorBoard, each model has
+    a folder of its own. A file that exists is continued. Raises UsageError for another target, and MissingExtraError if
+    tensorboard is not installed.
+    """
+    check_logs(targets)
+    with ExitStack() as stack:
+        logs = [stack.enter_context(_training_log(target)) for target in targets]
+        lock = threading.Lock()  # models that are trained at the same time report in different threads
+
+        def report(name: str, progress: Progress) -> None:
+            if progress.step is not None and logs:
+                with lock:
+                    for log in logs:
+                        log(name, progress.step)
+            on_progress(name, progress)
+
+        yield report
+
+
+def check_logs(targets: Sequence[str]) -> None:
+    """Raises the errors of `training_logs` for targets that cannot be logged to, before any expensive work."""
+    for target in targets:
+        kind, _, path = target.partition(":")
+        if kind not in KINDS or not path:
+            raise UsageError(f"a log must be tensorboard:FOLDER, csv:FILE or jsonl:FILE, got '{target}'")
+        if kind == "tensorboard":
+            _summary_writer()
+
+
+@contextmanager
+def _training_log(target: str) -> Iterator[NamedStep]:
+    kind, _, path = target.partition(":")
+    with ExitStack() as stack:
+        if kind == "tensorboard":
+            log = _tensorboard_log(Path(path), stack)
+        else:
+            with writing(Path(path)):
+                make_folder(Path(path).parent)
+                file = stack.enter_context(Path(path).open("a+", encoding="utf-8", newline=""))
+            log = _csv_log(file, Path(path)) if kind == "csv" else _jsonl_log(file)
+        yield log
+
+
+def _csv_log(file: TextIO, path: Path) -> NamedStep:
+    """Returns a function that adds rows to a table; what was not measured is an empty cell."""
+    writer = csv.writer(file, lineterminator="\n")
+    file.seek(0)
+    header = next(csv.reader(file), None)
+    if header is None:
+        writer.writerow(_COLUMNS)
+    elif header != [*_COLUMNS]:
+        raise UsageError(f"{path} is another table, to which no training can be added: name a new file")
+
+    def log(name: str, step: TrainingStep) -> None:
+        writer.writerow([name, *asdict(step).values()])
+        file.flush()
+
+    return log
+
+
+def _jsonl_log(file: TextIO) -> NamedStep:
+    """Returns a function that adds JSON lines to a file; what was not measured is left out."""
+
+    def log(name: str, step: TrainingStep) -> None:
+        values = {key: value for key, value in asdict(step).items() if value not in (None, "")}
+        file.write(json.dumps({"name": name, **values}, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+
+    return log
+
+
+def _tensorboard_log(folder: Path, stack: ExitStack) -> NamedStep:
+    """Returns a function that adds events to the log of a model, in a folder of its own inside `folder`."""
+    summary_writer = _summary_writer()
+    with writing(folder):
+        make_folder(folder)
+    writers: dict[str, Any] = {}
+
+    def log(name: str, step: TrainingStep) -> None:
+        name = f"{name}/{step.member}" if step.member else name
+        if name not in writers:
+            # Events of later steps, which an interrupted training has left, are not shown any more.
+            writers[name] = summary_writer(str(folder / name), purge_step=step.step)
+            stack.callback(writers[name].close)
+        values = {
+            "train/loss": step.train_loss,
+            "train/learning_rate": step.learning_rate,
+            "train/gradient_norm": step.gradient_norm,
+            "train/tokens": step.tokens,
+            "valid/loss": step.valid_loss,
+            "valid/bits_per_byte": step.valid_bits_per_byte,
+        }
+        for tag, value in values.items():
+            if value is not None:
+                writers[name].add_scalar(tag, value, step.step)
+
+    return log
+
+
+def _summary_writer() -> Any:
+    """Returns the class of torch that writes events; raises MissingExtraError if tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "tensorboard", "a log for TensorBoard") from error
+    return SummaryWriter
