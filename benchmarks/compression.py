@@ -1,13 +1,13 @@
-"""Compares how well and how fast PPM and PPMd compress: `ppm` learns each text token by token, as PPMd does.
+"""Compares how well and how fast PPM, context mixing and PPMd compress: all of them learn each text token by token.
 
     python benchmarks/compression.py [--corpus NAME ..]
 
 The corpora are by default kjv, shakespeare and brown; the last two need `lmzoo corpus fetch`. The peer is pyppmd, with
-variant I and orders 6 and 16 (`pip install "lmzoo[compressors]"`). Both get all documents in the same order, as UTF-8
-with a separator after each. PPMd writes a file; for `ppm`, the length is the sum of the surprisals, which an arithmetic
-coder reaches within two bits. Times are processor times of one core, so other programs on the machine matter little.
-The last line is JSON: bits per byte, and kilobytes per second of processor time. `CORPUS.ratio` is the length under
-`ppm` as a share of the length under PPMd of order 16.
+variant I and orders 6 and 16 (`pip install "lmzoo[compressors]"`). All get all documents in the same order, as UTF-8
+with a separator after each. PPMd writes a file; for `ppm` and `context-mixing`, the length is the sum of the
+surprisals, which an arithmetic coder reaches within two bits. Times are processor times of one core, so other programs
+on the machine matter little. The last line is JSON: bits per byte, and kilobytes per second of processor time.
+`CORPUS.ratio` is the length under `ppm` as a share of the length under PPMd of order 16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,12 +27,14 @@ from lmzoo.experiments.compressors import COMPRESSORS
 from lmzoo.language_model import OnlineLearner
 
 CORPORA = ("kjv", "shakespeare", "brown")
-MODELS = {
-    "ppm": dict(zoo.presets("ppm")["bytes"]),
-    "ppm-16": {"order": 16},
-    "ppm-5-method-C": {"order": 5, "escape": "C"},
-    "ppm-5-method-D": {"order": 5, "escape": "D"},
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppm": ("ppm", dict(zoo.presets("ppm")["bytes"])),
+    "ppm-16": ("ppm", {"order": 16}),
+    "ppm-5-method-C": ("ppm", {"order": 5, "escape": "C"}),
+    "ppm-5-method-D": ("ppm", {"order": 5, "escape": "D"}),
+    "context-mixing": ("context-mixing", {}),
 }
+"""The species and settings of each model."""
 PEERS = ("ppmd-6", "ppmd-16")
 Result = TypeVar("Result")
 
@@ -53,8 +55,8 @@ def measure(corpus: str, figures: dict[str, float]) -> None:
     data = b"\xff".join(document.text.encode() for document in documents)
     print(f"{corpus}: {n_bytes:,} bytes in {len(documents):,} documents")
     lengths: dict[str, tuple[float, float]] = {}
-    for name, settings in MODELS.items():
-        model = zoo.create("ppm", tokenizer.vocab_size, **settings)
+    for name, (species, settings) in MODELS.items():
+        model = zoo.create(species, tokenizer.vocab_size, **settings)
         assert isinstance(model, OnlineLearner)
         log_probs, seconds = timed(lambda model=model: model.online_log_probs(ids))
         lengths[name] = -float(np.sum(log_probs)) / math.log(2), seconds
@@ -75,8 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", nargs="+", default=CORPORA, help="names of corpora")
     figures: dict[str, float] = {}
-    # The first call compiles the model, which is not measured.
-    zoo.create("ppm", 3).online_log_probs(np.array([1, 2, 0], np.int32))
+    for species in ("ppm", "context-mixing"):  # the first call compiles the model, which is not measured
+        model = zoo.create(species, 3)
+        assert isinstance(model, OnlineLearner)
+        model.online_log_probs([1, 2, 0])
     for corpus in parser.parse_args().corpus:
         measure(corpus, figures)
     print(json.dumps({name: float(f"{value:.5g}") for name, value in figures.items()}))

@@ -200,6 +200,24 @@ _COUNTING_CARDS = (
         cites=("willems1995", "willems1997", "krichevsky1981"),
     ),
     Card(
+        name="context-mixing",
+        factory="lmzoo.models.context_mixing:context_mixing",
+        title="Context mixing",
+        year=2002,
+        people="Mahoney; Ratushnyak; Knoll",
+        idea="Many contexts predict each bit of a token, and a small network, which learns as it reads, weighs them.",
+        sees="6 tokens, words if the tokens are bytes, the longest repetition, and adapts to the whole document so far",
+        changed="Predictions of any kind can be combined, bit by bit; such compressors have held the records since.",
+        limits="It knows a context exactly or not at all. As it learns from the test text, it is ranked apart.",
+        paper=(
+            "M. V. Mahoney, The PAQ1 Data Compression Program, Florida Institute of Technology, 2002; the same, "
+            "Adaptive Weighing of Context Models for Lossless Data Compression, Technical Report CS-2005-16, 2005; "
+            "the programs lpaq (2007) and paq8, by Mahoney, Ratushnyak and others; B. Knoll, N. de Freitas, A Machine "
+            "Learning Perspective on Predictive Coding with PAQ8, DCC 2012."
+        ),
+        cites=("mahoney2002", "mahoney2005", "knoll2012"),
+    ),
+    Card(
         name="ngram",
         factory="lmzoo.models.ngram:ngram",
         title="n-gram, modified Kneser-Ney",

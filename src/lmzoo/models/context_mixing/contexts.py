@@ -1,0 +1,100 @@
+"""The contexts in which bits are counted, as hash values, compiled.
+
+Every model counts bits after the last 0 to 6 tokens, after three sparse contexts (some of the last four tokens), after
+two indirect ones (what followed the last token, or the last two, before), and after two with the token that the longest
+match predicts. If the tokens are bytes, four more contexts are made of words: a word is a sequence of letters, whatever
+their case, and bytes from 128 on count as letters, as they are parts of characters in UTF-8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from lmzoo.models.bitwise.code import mixed
+from lmzoo.stream import EOT
+from lmzoo.system.compiled import kernel, read_only, writable
+
+MAX_ORDER = 6
+N_CONTEXTS = MAX_ORDER + 8
+N_WORD_CONTEXTS = 4
+N_RECENT = 4
+_LONGEST_MATCH = 15
+_SEED = 0x2545F491
+_I32, _I64 = types.int32, types.int64
+
+
+@kernel(read_only(_I32), _I64, _I64, writable(_I64))
+def recent_tokens(ids, begin, t, recent):
+    """Writes the last tokens before position `t` of a text to `recent` (4,), the last one first.
+
+    The document begins at position `begin`, and every token before it counts as EOT.
+    """
+    for d in range(recent.size):
+        recent[d] = ids[t - 1 - d] if t - 1 - d >= begin else EOT
+
+
+@kernel(_I64, returns=_I64)
+def letter(token_id):
+    """Returns the byte that a token id denotes, as a small letter, or 0 if it is not part of a word."""
+    byte = token_id - 1
+    if 65 <= byte <= 90:
+        return byte + 32
+    return byte if 97 <= byte <= 122 or byte >= 128 else 0
+
+
+@kernel(read_only(_I32), _I64, _I64, writable(_I64))
+def hash_words(ids, begin, t, words):
+    """Writes hash values of the last words of the document before position `t` to `words`, the last one first.
+
+    The last word is the one whose letters end at `t`; it may have none.
+    """
+    end = t
+    for number in range(words.size):
+        value = _SEED + number
+        while end > begin and letter(ids[end - 1]) > 0:
+            value = mixed(value, letter(ids[end - 1]))
+            end -= 1
+        words[number] = value
+        while end > begin and letter(ids[end - 1]) == 0:
+            end -= 1
+
+
+@kernel(*((types.UniTuple(_I64, n),) for n in (2, 3)), returns=_I64)
+def hashed(parts):
+    """Returns a hash value of two or three whole numbers."""
+    value = np.int64(_SEED)
+    for part in parts:
+        value = mixed(value, part)
+    return value
+
+
+@kernel(read_only(_I32), _I64, _I64, read_only(_I64), read_only(_I64), _I64, _I64, writable(_I64))
+def hash_contexts(ids, begin, t, recent, followers, predicted, length, contexts):
+    """Writes the hash values of all contexts of the token at position `t` to `contexts` (C,).
+
+    Contexts of different kinds may have the same value.
+
+    - `ids`, `begin`: the text, and the position at which the document begins.
+    - `recent` (4,): the last four tokens; see `recent_tokens`.
+    - `followers` (2,): what followed the last token, and the last two, before; see `reading.py`.
+    - `predicted`, `length`: the token that the longest match predicts, or -1, and the length of the match.
+    """
+    contexts[0] = np.int64(_SEED)
+    for d in range(1, MAX_ORDER + 1):
+        contexts[d] = mixed(contexts[d - 1], (ids[t - d] if t - d >= begin else EOT) + 1)
+    n, (last, second, third, fourth) = MAX_ORDER + 1, (recent[0], recent[1], recent[2], recent[3])
+    contexts[n] = hashed((second, third))
+    contexts[n + 1] = hashed((second, third, fourth))
+    contexts[n + 2] = hashed((last, third, fourth))
+    contexts[n + 3] = hashed((followers[0], last))
+    contexts[n + 4] = hashed((followers[1], last, second))
+    contexts[n + 5] = hashed((predicted, min(length, _LONGEST_MATCH)))
+    contexts[n + 6] = hashed((predicted, last))
+    if contexts.size > N_CONTEXTS:
+        words = np.empty(3, np.int64)
+        hash_words(ids, begin, t, words)
+        contexts[n + 7] = hashed((words[0], last))
+        contexts[n + 8] = hashed((words[0], words[1]))
+        contexts[n + 9] = hashed((words[0], words[2]))
+        contexts[n + 10] = hashed((words[0], words[1], words[2]))

@@ -1,0 +1,98 @@
+"""The match model: the token that followed the last occurrence of the longest context, compiled.
+
+The last positions of all sequences of L tokens, for two lengths L, are in hash tables. At such a position, the text
+before is compared with the document so far: if they agree on at least L tokens, the token at the position is predicted,
+with a confidence that is learned for each length of the match. As long as the predictions are right, the match is
+followed, and its length grows. Once a prediction is wrong, another match is looked up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from lmzoo.models.bitwise.code import code_width, mixed, n_bits
+from lmzoo.system.compiled import kernel, read_only, writable
+
+N_MATCHES = 2
+N_LENGTHS = 64
+NO_MATCH = -1
+_BITS, _TOKENS = (96, 56), (12, 7)
+_MOST_COMPARED = 64
+_SEED = 0x6A09E667
+_I32, _I64 = types.int32, types.int64
+
+
+@kernel(_I64, _I64, returns=_I64)
+def least_length(which, vocab_size):
+    """Returns the number of tokens in the shortest match of the longer (0) or the shorter (1) kind.
+
+    It is 12 or 7 tokens, or fewer if their code words have 96 or 56 bits: with bytes, it is 12 and 7.
+    """
+    width = n_bits(code_width(vocab_size))
+    return min(_TOKENS[which], (_BITS[which] + width - 1) // width)
+
+
+@kernel(read_only(_I32), read_only(_I32), _I64, returns=_I64)
+def token_of(known, ids, place):
+    """Returns the token at a place of the text that consists of `known` and then `ids`."""
+    return known[place] if place < known.size else ids[place - known.size]
+
+
+@kernel(read_only(_I32), read_only(_I32), _I64, _I64, _I64, returns=_I64)
+def common_length(known, ids, begin, t, place):
+    """Returns how many tokens before a place are the same as those before position `t` of `ids`, at most 64.
+
+    Only the tokens of the document are compared, which begins at position `begin` of `ids`.
+    """
+    length, most = 0, min(_MOST_COMPARED, t - begin, place)
+    while length < most and token_of(known, ids, place - 1 - length) == ids[t - 1 - length]:
+        length += 1
+    return length
+
+
+@kernel(read_only(_I32), _I64, _I64, _I64, returns=_I64)
+def slot_of(ids, t, length, n_slots):
+    """Returns the row of the last `length` tokens before position `t` of `ids` in a table of places."""
+    value = np.int64(_SEED)
+    for d in range(length):
+        value = mixed(value, ids[t - 1 - d])
+    return value & (n_slots - 1)
+
+
+@kernel(writable(_I32, 2), read_only(_I32), read_only(_I32), _I64, _I64, types.boolean, _I64, _I64,
+        writable(_I64), writable(_I64))  # fmt: skip
+def follow(places, known, ids, begin, t, learns, vocab_size, furthest, found, lengths):
+    """Updates the matches after the token before position `t` of `ids` was read.
+
+    - `places` (2, M): the last places of sequences of tokens, or -1; updated if `learns` is True.
+    - `known`, `ids`: the text; places count from the beginning of `known`.
+    - `begin`: position in `ids` at which the document begins.
+    - `furthest`: number of tokens back from the present at which a match may be.
+    - `found` (2,): the place of the token that each match predicts, or -1.
+    - `lengths` (2,): the number of tokens of each match.
+    """
+    for which in range(N_MATCHES):
+        if found[which] != NO_MATCH and t > begin and token_of(known, ids, found[which]) == ids[t - 1]:
+            found[which] += 1
+            lengths[which] += 1
+        else:
+            found[which], lengths[which] = NO_MATCH, 0
+        length = least_length(which, vocab_size)
+        if t - begin >= length:
+            slot = slot_of(ids, t, length, places.shape[1])
+            place = places[which, slot]
+            if found[which] == NO_MATCH and place != NO_MATCH and known.size + t - place <= furthest:
+                n = common_length(known, ids, begin, t, place)
+                if n >= length:
+                    found[which], lengths[which] = place, n
+            if learns:
+                places[which, slot] = known.size + t
+        if found[which] != NO_MATCH and known.size + t - found[which] > furthest:
+            found[which], lengths[which] = NO_MATCH, 0
+
+
+@kernel(_I64, returns=_I64)
+def length_class(length):
+    """Returns the class of the length of a match, from 0 to `N_LENGTHS` - 1; from 32 tokens on, 8 lengths are one."""
+    return length if length < 32 else min(32 + ((length - 32) >> 3), N_LENGTHS - 1)

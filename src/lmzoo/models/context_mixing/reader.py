@@ -1,0 +1,172 @@
+"""The reader of context mixing: tables of a fixed size, and for a document, copies of what it changes."""
+
+from __future__ import annotations
+
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.errors import SavedModelError
+from lmzoo.models.bitwise.model import Reader
+from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_WORD_CONTEXTS
+from lmzoo.models.context_mixing.counters import N_SLOTS, Counters, first_meanings, move
+from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH
+from lmzoo.models.context_mixing.mixer import Learned, new_account, new_learned, new_moment
+from lmzoo.models.context_mixing.reading import (
+    FOUND,
+    LENGTHS,
+    N_LEARNED,
+    N_NOW,
+    Memory,
+    distribution,
+    look,
+    walk,
+)
+
+_FIRST_ROWS = 1 << 12
+_N_BYTES = 257
+"""Number of token ids of the tokenizer `byte`."""
+_NOTHING = np.empty(0, np.int32)
+
+
+@final
+class MixingReader(Reader):
+    """Reads texts with a mixture of the predictions of many contexts, in tables of a fixed size.
+
+    The size is given by `table_bits`, the binary logarithm of the number of buckets of counters. The match model
+    looks at most as many tokens back.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        table_bits: int,
+        words: bool,
+        learns: bool = True,
+        memory: Memory | None = None,
+        known_ids: NDArray[np.int32] = _NOTHING,
+    ) -> None:
+        """Creates a reader that knows nothing, or one that begins with a memory, and with the text it is about.
+
+        With `words`, contexts of words are used if the tokens are bytes. With `learns` = False, nothing is learned.
+        """
+        super().__init__(vocab_size)
+        self._table_bits, self._words, self._learns, self._known_ids = table_bits, words, learns, known_ids
+        self._n_contexts = N_CONTEXTS + (N_WORD_CONTEXTS if words and vocab_size == _N_BYTES else 0)
+        self._memory = memory or self._new_memory()
+        self._moment, self._account = new_moment(self._n_contexts), new_account(self._n_contexts)
+        self._now = np.zeros(N_NOW, np.int64)
+        self._now[FOUND:LENGTHS] = NO_MATCH
+
+    def _new_memory(self) -> Memory:
+        n_buckets = 1 << self._table_bits
+        none = _read_only(np.empty((0, N_SLOTS), np.uint32))
+        counters = Counters(np.zeros((n_buckets, N_SLOTS), np.uint32), np.empty(0, np.int64), none)
+        learned = new_learned(first_meanings(), self._n_contexts, n_buckets >> 8)
+        places = np.full((N_MATCHES, n_buckets >> 3), NO_MATCH, np.int32)
+        return Memory(counters, learned, places, np.zeros((2, n_buckets >> 6, 2), np.int32))
+
+    def for_document(self, *, learns: bool) -> Self:
+        known_ids, (counters, learned, places, followers) = self._kept()
+        if learns:  # the other arrays are small enough to be copied as a whole
+            learned = Learned(**{name: array.copy() for name, array in learned._asdict().items()})
+            places, followers = places.copy(), followers.copy()
+        memory = Memory(_copies(counters.slots, _FIRST_ROWS if learns else 1), learned, places, followers)
+        reader = type(self)(
+            self.vocab_size,
+            table_bits=self._table_bits,
+            words=self._words,
+            learns=learns,
+            memory=memory,
+            known_ids=known_ids,
+        )
+        reader._now[N_LEARNED] = self._now[N_LEARNED]
+        return reader
+
+    def _kept(self) -> tuple[NDArray[np.int32], Memory]:
+        """Returns the last tokens that the match model may use, and the memory with places that count from them."""
+        n_dropped = max(0, self._known_ids.size + self.ids.size - (1 << self._table_bits))
+        ids = np.concatenate([self._known_ids, self.ids])[n_dropped:]
+        if n_dropped == 0:
+            return ids, self._memory
+        places = np.maximum(self._memory.places - n_dropped, NO_MATCH)
+        return ids, self._memory._replace(places=places.astype(np.int32))
+
+    def next_log_probs(self) -> NDArray[np.float64]:
+        log_probs = np.empty(self.vocab_size)
+        counters, learned, _, followers = self._memory
+        look(followers, self._now, self._known_ids, self.ids, self.ids.size, self.vocab_size, self._moment)
+        distribution(counters, learned, self._moment, self._account, self.vocab_size, log_probs)
+        return log_probs
+
+    def _walk(
+        self, ids: NDArray[np.int32], start: int, log_probs: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> int:
+        return walk(
+            self._memory, self._moment, self._account, self._now, self._known_ids, ids, start, self._learns,
+            self.vocab_size, 1 << self._table_bits, log_probs, rows,
+        )  # fmt: skip
+
+    def _grow(self) -> None:
+        old = self._memory.counters
+        larger = _copies(old.known, 2 * old.homes.size)
+        move(old, larger)
+        self._memory = self._memory._replace(counters=larger)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        ids, (counters, learned, places, followers) = self._kept()
+        used = np.flatnonzero(counters.slots[:, 0])
+        return {
+            "buckets": used,
+            "slots": counters.slots[used],
+            **learned._asdict(),
+            "places": places,
+            "followers": followers,
+            "ids": ids,
+            "n_learned": self._now[N_LEARNED : N_LEARNED + 1],
+        }
+
+    def load_arrays(self, arrays: Arrays) -> None:
+        new = self._new_memory()
+        buckets = take_array(arrays, "buckets", shape=(None,), dtype=np.int64)
+        slots = take_array(arrays, "slots", shape=(buckets.size, N_SLOTS), dtype=np.uint32)
+        loaded = {
+            name: np.array(take_array(arrays, name, shape=array.shape, dtype=array.dtype.type))
+            for name, array in {**new.learned._asdict(), "places": new.places, "followers": new.followers}.items()
+        }
+        ids = np.array(take_array(arrays, "ids", shape=(None,), dtype=np.int32))
+        n_learned = take_array(arrays, "n_learned", shape=(1,), dtype=np.int64)
+        _check(
+            (buckets >= 0) & (buckets < len(new.counters.slots)),
+            *(np.isfinite(loaded[name]) for name in Learned._fields),
+            *((loaded[name] >= 0) & (loaded[name] <= 1) for name in ("meanings", "trust")),
+            *(loaded[name] >= 0 for name in ("n_meanings", "n_trust")),
+            (loaded["places"] >= NO_MATCH) & (loaded["places"] < max(ids.size, 1)),
+            (ids >= 0) & (ids < self.vocab_size),
+            n_learned >= 0,
+        )
+        new.counters.slots[buckets] = slots
+        learned = Learned(*(loaded[name] for name in Learned._fields))
+        self._memory = Memory(new.counters, learned, loaded["places"], loaded["followers"])
+        self._known_ids, self._now[N_LEARNED] = ids, n_learned[0]
+
+
+def _copies(known: NDArray[np.uint32], n_rows: int) -> Counters:
+    """Returns counters with copies of no buckets yet, and with room for `n_rows`, a power of two."""
+    return Counters(np.zeros((n_rows, N_SLOTS), np.uint32), np.zeros(n_rows, np.int64), _read_only(known))
+
+
+def _read_only(array: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Returns a view of an array that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check(*conditions: NDArray[np.bool_]) -> None:
+    """Raises SavedModelError unless all elements of all conditions are true."""
+    if not all(bool(condition.all()) for condition in conditions):
+        raise SavedModelError("the saved context mixing model is damaged: a number is out of its range")
