@@ -39,10 +39,15 @@ streams = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda ids: T
 @settings(max_examples=40, deadline=None)
 def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream, text: TokenStream, order: int) -> None:
     model = fitted(stream, 5, order=order)
-    state, walked = model.initial_state(), []
+    state, walked, states = model.initial_state(), [], []
     for token in text.ids.tolist():
         walked.append((model.matched_order(state, token), model.next_log_probs(state)[token]))
+        states.append(state)
         state = model.advance(state, token)
+    assert model.states(text).tolist() == states
+    np.testing.assert_allclose(
+        model.next_log_probs_batch(states), [model.next_log_probs(state) for state in states], atol=1e-12
+    )
     with pytest.MonkeyPatch.context() as patch:
         for pays_off, table_bytes, block in ((1000, 1 << 20, 1000), (-1, 1 << 20, 1000), (-1, 1 << 20, 3), (-1, 1, 3)):
             patch.setattr(scoring, "_PAYS_OFF", pays_off)
@@ -51,6 +56,16 @@ def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream,
             model.load_arrays(model.arrays())  # forgets the hash table
             assert model.matched_orders(text).tolist() == [order for order, _ in walked]
             np.testing.assert_allclose(model.log_probs(text), [log_prob for _, log_prob in walked], atol=1e-12)
+
+
+def test_a_state_holds_the_longest_context_that_occurs_in_training() -> None:
+    """By hand for a trigram model of the documents A B A and B B; every document starts with EOT as a context."""
+    model = fitted(TokenStream.from_documents([[1, 2, 1], [2, 2]]), 5, order=3)
+    text = [1, 2, 2, 1, 1, 3, 2, EOT, 2]  # the longest context of each:
+    found = [(EOT,), (EOT, 1), (1, 2), (2, 2), (2, 1), (1,), (3,), (2,), (EOT,)]
+    assert model.context_lengths(model.states(text)).tolist() == [len(context) for context in found]
+    alone = fitted(TokenStream.from_documents([[1, 2]]), 5, order=1)
+    assert alone.context_lengths(alone.states(text)).tolist() == [0] * len(text)
 
 
 @pytest.mark.parametrize(

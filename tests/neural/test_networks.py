@@ -20,6 +20,7 @@ from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.models import transformer
 from lmzoo.models.gated_conv import GatedConvolutions
 from lmzoo.models.gpt2 import GPT2
+from lmzoo.models.hybrid import GatedRecurrent
 from lmzoo.models.linear_recurrence import LinearRecurrence
 from lmzoo.models.log_bilinear import LogBilinear
 from lmzoo.models.low_rank_hmm import LowRankHMM
@@ -85,6 +86,18 @@ def networks() -> dict[str, Network]:
             weight_dropout=0.5,
             mogrifier=rounds,
         )
+    made["hybrid"] = GatedRecurrent(
+        V,
+        order=3,
+        cell="gru",
+        d_embed=5,
+        d_hidden=6,
+        n_layers=2,
+        dropout=0.5,
+        variational=False,
+        weight_dropout=0.0,
+        mogrifier=0,
+    )
     for network in made.values():
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)

@@ -32,6 +32,7 @@ from lmzoo.experiments.learning_curves import RECORDS, SHARE_MARK, share_folder,
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run
+from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.system.jobs import Outcome, named
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer
@@ -171,12 +172,10 @@ def _with_training_tokens(name: str, plan: RunPlan) -> dict[str, Any]:
     settings = dict(plan.settings.get(name, {}))
     if "training" not in zoo.defaults(name):
         return settings
-    from lmzoo.neural.neural_lm import NeuralLM  # here, because it imports torch
-
-    model = zoo.create(name, 2, **plan.settings_of(name))
-    if not isinstance(model, NeuralLM):
+    training = getattr(zoo.create(name, 2, **plan.settings_of(name)), "training", None)
+    if not isinstance(training, TrainConfig):
         return settings
-    return merged(settings, {"training": {"tokens": model.training.tokens}})
+    return merged(settings, {"training": {"tokens": training.tokens}})
 
 
 def _tokenizer(path: Path, corpus: Corpus, tokenizer: str | Tokenizer | None, on_progress: OnProgress) -> Tokenizer:

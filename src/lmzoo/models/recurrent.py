@@ -128,7 +128,6 @@ class Layer(nn.Module):
         return [layer.weight for layer in cast("list[nn.Linear]", list(self.rounds))]
 
 
-@final
 class Recurrent(Network):
     """A recurrent network: token embeddings, recurrent layers, a projection and an output layer tied to the embeddings.
 

@@ -136,36 +136,64 @@ class NeuralLM(LanguageModel[NeuralState]):
         `start` is a network whose weights training starts from, and which is left unchanged; None = new weights,
         initialised from `seed`. Raises TrainingError if training needs more memory than is free, or diverges.
         """
-        data.checked(self.vocab_size)
+        objective = self.sampled_softmax(data.checked(self.vocab_size).train) or next_token
+        return self.train(
+            data, objective, observed_log_probs, seed=seed, on_progress=on_progress, checkpoint=checkpoint, start=start
+        )
+
+    def train(
+        self,
+        data: TrainingData,
+        objective: Objective,
+        log_probs: Callable[[Network, TokenStream], NDArray[np.floating]],
+        *,
+        facts: Any = None,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+        start: Network | None = None,
+    ) -> Self:
+        """Trains the network like `fit`, but with an objective of the caller on chunks of the training text.
+
+        `log_probs` returns the log-probability (T,), in nats, of each of T tokens under a network; its mean over the
+        validation set decides which weights are kept. `facts` is a JSON object that identifies the objective and
+        `log_probs` in checkpoints.
+        """
         group, config = join_processes(self.device), self.training
-        counts = np.bincount(data.train.ids, minlength=self.vocab_size) + 1.0
-        frequencies = torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
-        n_sampled = config.sampled_softmax
-        objective = next_token
-        if n_sampled is not None and n_sampled < self.vocab_size:  # else the full softmax costs less
-            objective = SampledSoftmax(frequencies, n_sampled)
         network = self._network_in_memory(seed, len(data.train), objective, group, start)
         if start is None:
             network.prepare(data.train)
-            network.initialize_output_bias(frequencies.log())
+            network.initialize_output_bias(self._frequencies(data.train).log())
         valid = _documents_of(data.valid, group)
         training = Training(
             network,
             StreamBatches(data.train, config, seed, group.rows_of(config.batch_size)),
             config,
             objective=objective,
-            evaluate=lambda: -group.sum(float(observed_log_probs(network, valid).sum())) / len(data.valid),
+            evaluate=lambda: -group.sum(float(log_probs(network, valid).sum())) / len(data.valid),
             evaluation_tokens=len(data.valid),
             seed=seed,
             group=group,
         )
-        fingerprint = self._fingerprint(data, seed, start) if checkpoint or group.size > 1 else ""
+        fingerprint = self._fingerprint(data, seed, start, facts) if checkpoint or group.size > 1 else ""
         group.check_same(fingerprint)
         self.n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
         self.network, self.history, self.fitted = network, training.history, True
         return self
 
-    def _fingerprint(self, data: TrainingData, seed: int, start: Network | None) -> str:
+    def sampled_softmax(self, train: TokenStream) -> SampledSoftmax | None:
+        """Returns the sampled softmax that `training` asks for, for a training text; None for the full softmax."""
+        n_samples = self.training.sampled_softmax
+        if n_samples is None or n_samples >= self.vocab_size:  # then the full softmax costs less
+            return None
+        return SampledSoftmax(self._frequencies(train), n_samples)
+
+    def _frequencies(self, stream: TokenStream) -> Tensor:
+        """Returns the relative frequencies (V,) of the V tokens in a text, each of which is counted once more."""
+        counts = np.bincount(stream.ids, minlength=self.vocab_size) + 1.0
+        return torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
+
+    def _fingerprint(self, data: TrainingData, seed: int, start: Network | None, facts: Any) -> str:
         """Returns a hash of everything that determines the result of a fit."""
         kind = {
             "network": self._make_network.__qualname__,
@@ -173,6 +201,8 @@ class NeuralLM(LanguageModel[NeuralState]):
             "architecture": self._architecture,
             "training": asdict(self.training),
         }
+        if facts is not None:
+            kind["facts"] = facts
         if start is not None:
             kind["start"] = start.weights_fingerprint()
         return data.fingerprint([seed, kind])

@@ -68,6 +68,19 @@ def test_weights_stay_with_their_targets() -> None:
     assert plain.batch(0, NETWORK).weights is None
 
 
+def test_positions_say_where_each_target_is_in_the_text() -> None:
+    stream = TokenStream.from_documents([[1, 2, 3], [], [4, 5], [6]])
+    config = TrainConfig(batch_size=4, chunk_size=3)
+    whole, part = (StreamBatches(stream, config, seed=0, rows=rows) for rows in (slice(None), slice(1, 3)))
+    for step in range(3 * whole.n_chunks):
+        chunk, own = whole.batch(step, NETWORK), part.batch(step, NETWORK)
+        assert chunk.positions is not None
+        assert own.positions is not None
+        np.testing.assert_array_equal(stream.ids[chunk.positions.numpy()], chunk.targets)
+        np.testing.assert_array_equal(stream.previous_ids()[chunk.positions.numpy()], chunk.inputs)
+        assert torch.equal(own.positions, chunk.positions[1:3])
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

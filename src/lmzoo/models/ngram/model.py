@@ -207,6 +207,9 @@ class NgramModel(LanguageModel[int]):
         copy = NgramModel(self.vocab_size, order=self.order, smoothing=GIVEN)
         return copy._become(trie, weights, np.empty((self.order, 0)))
 
+    def next_log_probs_batch(self, states: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float64]:
+        return self._rows(np.array(states, np.int32), np.empty((len(states), self.vocab_size)))
+
     # ---- Reading text, many positions at a time -------------------------------------------------
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
@@ -224,7 +227,7 @@ class NgramModel(LanguageModel[int]):
         from lmzoo.models.ngram.ranking import Ranker, summed
 
         stream = self.checked_stream(ids)
-        log_probs, states, scored = self.log_probs(stream), self._reader().states(stream.ids)[:-1], stream.ids
+        log_probs, states, scored = self.log_probs(stream), self.states(stream), stream.ids
         if positions is not None:
             log_probs, states, scored = log_probs[positions], states[positions], scored[positions]
         ranker = Ranker(self._trie, self._weights)
@@ -245,10 +248,21 @@ class NgramModel(LanguageModel[int]):
         stream = self.checked_stream(ids)
         return np.count_nonzero(self._reader().nodes(stream.ids)[:, 1:] != ROOT, axis=0)
 
+    def states(self, ids: ArrayLike | TokenStream) -> NDArray[np.int32]:
+        """Returns the state (T,) of the model before each of T tokens of a text or stream of documents."""
+        return self._reader().states(self.checked_stream(ids).ids)[:-1]
+
+    def context_lengths(self, states: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Returns the number of last tokens that each of B states (B,) of the model holds, at most `order` - 1.
+
+        The tokens are the longest context that occurs in the training text. The start of a document counts as a token.
+        """
+        return np.searchsorted(self._trie.levels, states, side="right") - 1
+
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        states = self._reader().states(stream.ids)[:-1]
+        states = self.states(stream)
         order = np.argsort(states, kind="stable") if positions is None else positions
         for start, stop in self.block_bounds(len(order)):
             part = order[start:stop]
@@ -257,7 +271,7 @@ class NgramModel(LanguageModel[int]):
     def next_log_probs_after(self, contexts: Sequence[ArrayLike]) -> NDArray[np.float64]:
         # The inherited method copies blocks of rows, which takes as long as computing them.
         stream, ends = self._as_documents(contexts)
-        states = self._reader().states(stream.ids)[ends]
+        states = self.states(stream)[ends]
         return self._rows(states, np.empty((len(ends), self.vocab_size)))
 
     def _rows(self, states: NDArray[np.int32], rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,9 @@ class Chunk(NamedTuple):
     `at_start` is True."""
     weights: Tensor | None = None
     """(B, T): weight of each target in the loss; None: all are 1. A target of weight 0 is read but not learned."""
+    positions: Tensor | None = None
+    """(B, T): position of each target in the training text, for objectives that know more about the target than its
+    id; None: the positions are not known."""
 
 
 def next_token(network: Network, chunk: Chunk, state: State) -> Step:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lmzoo.neural.layers.cross_entropy import linear_cross_entropy
+from lmzoo.neural.layers.cross_entropy import linear_cross_entropy, token_nats
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, read_chunk, weighted_targets
 from lmzoo.neural.objectives.objective import Step
+
+
+class SampledLayer(NamedTuple):
+    """The part of an output layer that a sampled softmax computes, for U targets and S sampled tokens."""
+
+    weight: Tensor
+    """(U + S, D): the rows of the weights."""
+    bias: Tensor
+    """(U + S,): the biases, with the logarithms of the weights of the sampled tokens added."""
+    rows: Tensor
+    """(N,): the row of each of N targets."""
 
 
 class SampledSoftmax:
@@ -32,13 +44,25 @@ class SampledSoftmax:
         targets, weights = chunk.targets.flatten(), None
         if chunk.weights is not None:
             hidden, targets, weights = weighted_targets(hidden, targets, chunk.weights)
+        layer = self.sampled_layer(network.head, targets)
+        total = linear_cross_entropy(hidden, layer.weight, layer.bias, layer.rows, weights)
+        return Step(total, len(hidden) if weights is None else weights.sum(), state)
+
+    def surprisals(self, head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Estimates -log P(target) in nats (N,) of each target id (N,), from hidden vectors (N, D)."""
+        layer = self.sampled_layer(head, targets)
+        return token_nats(hidden, layer.weight, layer.bias, layer.rows)
+
+    def sampled_layer(self, head: nn.Linear, targets: Tensor) -> SampledLayer:
+        """Samples tokens for the targets (N,), and returns the rows of the output layer for these and the targets.
+
+        A softmax over the rows is the estimate of the softmax over all V tokens.
+        """
         wanted, index = targets.unique(return_inverse=True)  # (U,), (N,)
         sampled = torch.multinomial(self._proposal, self._n_samples, replacement=True)  # (S,)
         log_weights = -(self._n_samples * self._proposal[sampled]).log()
         log_weights[torch.isin(sampled, wanted)] = -math.inf  # these are in the sum already
         ids = torch.cat([wanted, sampled])
         offsets = torch.cat([log_weights.new_zeros(len(wanted)), log_weights])  # (U + S,)
-        head = network.head
         bias = offsets if head.bias is None else head.bias[ids] + offsets
-        total = linear_cross_entropy(hidden, head.weight[ids], bias, index, weights)
-        return Step(total, len(hidden) if weights is None else weights.sum(), state)
+        return SampledLayer(head.weight[ids], bias, index)

@@ -67,7 +67,7 @@ class StreamBatches(Batches[Chunk]):
         if weights is not None:
             _check_weights(weights, len(stream))
         self._stream, self._config, self._seed, self._rows = stream, config, seed, rows
-        self._weights = weights
+        self._weights, self._previous_ids = weights, stream.previous_ids()
         length, self.n_chunks = _shape(len(stream), config)
         self._shape = config.batch_size, length
         # All chunks have the same size, or differ by one: a short last one would be a step with a noisy gradient.
@@ -78,10 +78,10 @@ class StreamBatches(Batches[Chunk]):
         epoch, chunk = divmod(step, self.n_chunks)
         if epoch != self._epoch:
             self._arrange(epoch)
-        columns = slice(self._bounds[chunk], self._bounds[chunk + 1])
+        positions = self._positions[:, self._bounds[chunk] : self._bounds[chunk + 1]]
         inputs, targets = (
-            torch.from_numpy(ids[:, columns].astype(np.int64)).to(network.device)
-            for ids in (self._inputs, self._targets)
+            torch.from_numpy(ids[positions].astype(np.int64)).to(network.device)
+            for ids in (self._previous_ids, self._stream.ids)
         )
         resets = None
         if self._config.reset_rate:
@@ -89,9 +89,9 @@ class StreamBatches(Batches[Chunk]):
             draws = np.random.default_rng([self._seed, step]).random(self._config.batch_size)
             resets = torch.from_numpy(draws < self._config.reset_rate)[self._rows].to(network.device)
         weights = None
-        if self._target_weights is not None:
-            weights = torch.from_numpy(self._target_weights[:, columns].astype(np.float32)).to(network.device)
-        return Chunk(inputs, targets, chunk == 0, resets, weights)
+        if self._weights is not None:
+            weights = torch.from_numpy(self._weights[positions].astype(np.float32)).to(network.device)
+        return Chunk(inputs, targets, chunk == 0, resets, weights, torch.from_numpy(positions).to(network.device))
 
     def n_tokens(self, batch: Chunk) -> int:
         return batch.targets.numel()
@@ -103,17 +103,14 @@ class StreamBatches(Batches[Chunk]):
         """Does nothing, as all batches can be computed from the text, the seed and the number of the step."""
 
     def _arrange(self, epoch: int) -> None:
-        """Arranges the documents for an epoch: sets the input and target ids (B, L) of B sequences of length L."""
+        """Arranges the documents for an epoch: sets the positions (B, L), in the text, of B sequences of length L."""
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(self._stream.n_documents)
         starts, ends = self._stream.starts[order], self._stream.ends[order]
         sizes = ends - starts
         positions = np.arange(len(self._stream)) + np.repeat(ends - np.cumsum(sizes), sizes)
         positions = np.resize(np.roll(positions, rng.integers(len(positions))), self._shape)  # (B, L), repeats to fill
-        positions = positions[self._rows]
-        self._inputs: NDArray[np.int32] = self._stream.previous_ids()[positions]
-        self._targets: NDArray[np.int32] = self._stream.ids[positions]
-        self._target_weights = None if self._weights is None else self._weights[positions]
+        self._positions: NDArray[np.int64] = np.ascontiguousarray(positions[self._rows], np.int64)
         self._epoch = epoch
 
 

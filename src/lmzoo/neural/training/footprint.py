@@ -120,7 +120,7 @@ def allocated_bytes(network: Network, objective: Objective, config: TrainConfig,
     network.train()
     with _AllocationCounter(network.parameters()) as counter:
         with autocast(config.bf16, network.device):
-            step = objective(network, Chunk(ids, ids), ())
+            step = objective(network, Chunk(ids, ids, positions=torch.zeros_like(ids)), ())
         counter.sizes[:] = [counter.allocated]
         step.total.backward()
     network.zero_grad()
