@@ -4,10 +4,10 @@
 
 A case is one new folder: a command is started and killed, up to three times in a row, and then started once more and
 left alone. The commands are compare, fit, curves, ladder and prequential, on a small generated corpus, and align only
-with `--commands align`, because a case takes half a minute. A kill is
-SIGKILL, either at a random moment (of the main process, of one process of a job, or of all processes), or at a file
-operation below the folder: the N-th time that any process of the command opens a file for writing, renames, creates or
-deletes something there (of the process, or of all processes).
+with `--commands align`, because a case of it takes half a minute. A kill is SIGKILL, either at a random moment (of the
+main process, of one process of a job, or of all processes), or at a file operation below the folder: the N-th time that
+any process of the command opens a file for writing, renames, creates or deletes something there (of the process, or of
+all processes).
 
 The last run must succeed. Then every file must have the bytes of the run that nobody killed, apart from times, memory,
 command and machine, and no other file may be there. The program prints a table, and ends with exit status 1 if a count

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 import lmzoo
 from lmzoo import zoo
+from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, UnknownNameError
 from lmzoo.zoo.eras import ERAS, era_name
 
@@ -96,6 +99,20 @@ def test_the_species_that_stand_for_their_eras_are_in_order_and_of_every_era() -
     assert years == sorted(years)
     assert {era_name(year) for year in years} == {era.name for era in ERAS}
     assert set(chosen) < set(zoo.text_species())
+
+
+@pytest.mark.parametrize("command", ["compare", "curves", "prequential"])
+def test_help_names_the_species_of_the_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert f"Default: {', '.join(zoo.chosen_species([])[:-1])} and {zoo.chosen_species([])[-1]}, which" in text
+
+
+def test_the_readme_names_the_species_of_the_default() -> None:
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    *first, last = (f"`{name}`" for name in zoo.chosen_species([]))
+    assert f"models of `make compare` are {', '.join(first)} and {last};" in text
+    assert f"trains {len(first) + 1} models" in text
 
 
 def test_all_stands_for_every_species_that_learns_from_text() -> None:

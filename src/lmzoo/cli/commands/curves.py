@@ -47,7 +47,9 @@ def curves(
     Parameters
     ----------
     species
-        Names of species from `lmzoo list`, or all. Default: about fifteen species, which stand for all eras.
+        Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, mixture, ppm, rnn, lstm,
+        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which stand for all
+        eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
