@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from cyclopts.docs.rst import generate_rst_docs
 
 from lmzoo import Predictor, zoo
 from lmzoo.cli import app
@@ -139,6 +140,14 @@ def test_shell_examples_are_valid_commands(source: str, line: str) -> None:
         words = shlex.split(part)
         assert words[0] == "lmzoo"
         app.parse_args(words[1:], exit_on_error=False, print_error=False)  # raises for unknown commands and options
+
+
+def test_the_page_of_the_commands_has_no_opposites_of_options() -> None:
+    """The program has none: `--no-json` on the page would be an option that the program refuses."""
+    page = generate_rst_docs(app, no_root_title=True, generate_toc=False, flatten_commands=True, skip_preamble=True)
+    options = {option for names in re.findall(r"^``(--[^`]*)``", page, re.M) for option in names.split(", ")}
+    assert {"--json", "--no-bos"} <= options
+    assert not {option for option in options if option.startswith("--no-")} - {"--no-bos", "--no-browser"}
 
 
 def test_there_are_shell_examples() -> None:

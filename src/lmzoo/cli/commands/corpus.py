@@ -14,7 +14,11 @@ from lmzoo.cli.commands.parameters import OrStandardInput
 if TYPE_CHECKING:
     from lmzoo.corpora import Corpus, NearDuplicates
 
-app = cyclopts.App(name="corpus", help="Lists, inspects, downloads and adds corpora.")
+app = cyclopts.App(
+    name="corpus",
+    help="Lists, inspects, downloads and adds corpora.",
+    default_parameter=cyclopts.Parameter(negative=()),  # the page of the commands does not see that of the program
+)
 
 
 @app.command(name="list")
