@@ -56,8 +56,12 @@ def test_a_table_is_the_same_corpus_as_json_lines_of_its_rows(tmp_path: Path, ki
 @pytest.mark.parametrize("form", KINDS)
 def test_types_of_text(tmp_path: Path, kind: str, form: str) -> None:
     array = pyarrow.array(["a", "b", None, "a", "c"])
-    array = array.dictionary_encode() if kind == "dictionary" else array.cast(getattr(pyarrow, kind)())
-    assert texts(load_corpus(save(tmp_path / f"a.{form}", {"text": array}))) == ["a", "b", "a", "c"]
+    try:
+        array = array.dictionary_encode() if kind == "dictionary" else array.cast(getattr(pyarrow, kind)())
+        path = save(tmp_path / f"a.{form}", {"text": array})
+    except pyarrow.ArrowNotImplementedError:
+        pytest.skip(f"this version of pyarrow cannot write a {kind}")
+    assert texts(load_corpus(path)) == ["a", "b", "a", "c"]
 
 
 def test_the_content_and_not_the_name_tells_the_format(tmp_path: Path) -> None:
