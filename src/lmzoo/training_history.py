@@ -87,7 +87,7 @@ def in_bits_per_byte(point: TrainingStep, bits_per_byte_per_nat: float | None) -
     """Returns a step with its validation loss in bits per byte, too, if it has one in nats per token."""
     if bits_per_byte_per_nat is None or point.valid_loss is None or point.unit != "nats/token":
         return point
-    return replace(point, valid_bits_per_byte=point.valid_loss * bits_per_byte_per_nat)
+    return replace(point, valid_bits_per_byte=_short(point.valid_loss * bits_per_byte_per_nat))
 
 
 def reporter(on_progress: OnProgress | None, on_step: OnStep | None, bits_per_byte_per_nat: float | None) -> OnProgress:

@@ -224,6 +224,18 @@ def test_a_time_limit_ends_the_run_and_its_schedule(monkeypatch: pytest.MonkeyPa
     assert [report.done for report in reports] == sorted(report.done for report in reports)
 
 
+def test_at_least_half_of_the_time_is_for_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million tokens to evaluate at 40 tokens per second would take much longer than the time that there is."""
+    machine = Machine(monkeypatch, evaluation_seconds=90.0)
+    run = training(
+        TrainConfig(tokens=None, batch_size=2, chunk_size=10, seconds=200),
+        objective=machine.objective, evaluate=machine.evaluate, evaluation_tokens=10**6,
+    )[0]  # fmt: skip
+    run.run()
+    assert run.history.points[-1].seconds == pytest.approx(100, abs=1)
+    assert machine.now == pytest.approx(190, abs=1)
+
+
 def test_tokens_end_the_run_if_they_are_read_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     run = machine.training(tokens=2_000)

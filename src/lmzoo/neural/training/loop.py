@@ -296,12 +296,13 @@ class Training(Generic[Batch]):
 
     def _seconds_left(self) -> float:
         """Returns the seconds left for training before the last evaluation; infinite if there is no time limit."""
-        if self._config.seconds is None:
+        limit, last = self._config.seconds, self._counters.evaluation_seconds
+        if limit is None:
             return math.inf
-        last = self._counters.evaluation_seconds
-        if last is None:  # scoring a token costs less than half of learning from it
-            last = self._evaluation_tokens / 2 / self._tokens_per_second() if self._counters.speed_seconds else 0.0
-        return self._config.seconds - self._seconds - last
+        if last is None:  # scoring a token costs less than half of learning from it, and half of the time is to learn
+            known = bool(self._counters.speed_seconds)
+            last = min(self._evaluation_tokens / 2 / self._tokens_per_second(), limit / 2) if known else 0.0
+        return limit - self._seconds - last
 
     def _tokens_per_second(self) -> float:
         return self._counters.speed_tokens / self._counters.speed_seconds
