@@ -54,6 +54,20 @@ def test_a_click_adds_the_token_everywhere(visit: Visit) -> None:
     expect(page.get_by_role("textbox", name="Prompt")).not_to_have_value(longer)
 
 
+def test_models_are_chosen_by_a_click_on_their_names(visit: Visit) -> None:
+    page = visit("")
+    page.get_by_text("Models: 5 of 5").click()
+    name = page.locator(".boxes label", has_text="Trigram").bounding_box()
+    assert name
+    for n_models in (4, 5):
+        page.mouse.click(name["x"] + name["width"] / 2, name["y"] + name["height"] / 2)  # beside the box
+        expect(page.get_by_text(f"Models: {n_models} of 5")).to_be_visible()
+        expect(page.locator("article")).to_have_count(n_models)
+    expect(page.get_by_role("button", name="Only the first")).to_be_visible()
+    page.get_by_role("textbox", name="Prompt").click()
+    expect(page.get_by_role("button", name="Only the first")).to_be_hidden()
+
+
 def test_a_click_adds_the_token_to_one_model(visit: Visit) -> None:
     page = visit(START)
     page.get_by_role("radio", name="to one model", exact=True).check()

@@ -71,7 +71,8 @@ class Models extends StateElement {
     this.list = el("div", { class: "boxes" });
     this.problems = el("div");
     this.append(el("details", { class: "menu", onkeydown: closeOnEscape, onfocusout: closeOnLeave }, this.summary,
-      el("fieldset", {}, el("legend", { class: "hidden" }, "Models"), this.list, this.problems,
+      // It takes the focus, so that a click on the name of a model does not count as leaving the menu.
+      el("fieldset", { tabindex: -1 }, el("legend", { class: "hidden" }, "Models"), this.list, this.problems,
         el("p", { class: "row" }, el("button", { type: "button", onclick: all(true) }, "All"),
           el("button", { type: "button", onclick: all(false) }, "Only the first")))));
   }
