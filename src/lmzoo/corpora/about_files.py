@@ -18,7 +18,7 @@ from lmzoo.system.json_files import parse_json
 from lmzoo.system.printable import printable
 
 _HEADER = re.compile(r"---\n(.*?)\n---\s*(?:\n|$)", re.S)
-_TITLE = re.compile(r"^# +(.+?)[ #]*$", re.M)
+_TITLE = re.compile(r"^#[ \t]+(.+)$", re.M)
 _LONGEST = 200
 _LARGEST_HEADER = 1 << 16
 _logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _from_readme(text: str) -> Description:
     licence = _joined(facts.get("license"))
     if licence == "other":
         licence = _joined(facts.get("license_name")) or licence
-    return Description(_joined(facts.get("pretty_name")) or (title[1] if title else ""), licence)
+    return Description(_joined(facts.get("pretty_name")) or (title[1].strip(" #") if title else ""), licence)
 
 
 def _from_saved_dataset(text: str) -> Description:
