@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from lmzoo import cli
-from lmzoo.corpora import downloads, list_corpora
+from lmzoo.corpora import added, downloads, list_corpora
 
 
 @pytest.fixture
 def no_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulates a machine without NLTK's data, local copies, downloads or a network."""
+    """Simulates a machine without NLTK's data, local copies, downloads, added corpora or a network."""
     import nltk.data
     import requests
 
@@ -24,6 +24,7 @@ def no_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     monkeypatch.delenv("LMZOO_DATA", raising=False)
     monkeypatch.setattr(downloads, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(added, "folder", lambda: tmp_path / "added")
     monkeypatch.setattr(requests, "get", no_network)
 
 
