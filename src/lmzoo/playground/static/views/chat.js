@@ -108,7 +108,9 @@ class Chat extends StateElement {
       el("div", { class: "columns" }, ...this.columns.map((column) => column.element)));
     this.missing = el("section", { hidden: true },
       el("p", { class: "lead" }, "The server has no chat model. This trains one, and starts the playground with it and with what it was made from:"),
-      commands("lmzoo align --out runs/my-chat\nlmzoo play runs/my-chat"));
+      commands("lmzoo align --out runs/my-chat\nlmzoo play runs/my-chat"),
+      el("p", { class: "lead" }, "This starts it with a pretrained one, which comes with the extra lmzoo[smollm]:"),
+      commands("lmzoo play smollm2"));
     this.ranking = el("section");
     this.append(el("h2", {}, "Completion beside chat"), this.chat, this.missing,
       el("h2", {}, "Which reply is better?"), this.ranking);

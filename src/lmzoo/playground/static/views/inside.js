@@ -23,6 +23,7 @@ import { StateElement, read, readNumber, write } from "../state.js";
  */
 
 const DEFAULT_SENTENCE = "she went to the store and bought";
+const PATIENCE = 400; // milliseconds for which the last picture stays while a model reads
 const GAP = 12; // pixels between a picture and the middle of a wide panel
 /** Models shown first, for the two columns: parameter of the address, and families in order of preference. */
 const COLUMNS = [
@@ -92,6 +93,7 @@ export class Panel extends StateElement {
   /** @param {AbortSignal} signal */
   async #read(signal) {
     const { model } = this;
+    const waiting = setTimeout(() => this.body.replaceChildren(el("p", { class: "note" }, "The model reads the sentence …")), PATIENCE);
     try {
       if (!sentence().trim()) throw new Error("Write a sentence first.");
       const found = await request("/playground/inside", { model: model.name, text: sentence() }, signal);
@@ -113,6 +115,8 @@ export class Panel extends StateElement {
       this.tokens = [];
       this.body.replaceChildren();
       this.files.replaceChildren();
+    } finally {
+      clearTimeout(waiting);
     }
   }
 
