@@ -83,8 +83,8 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", "gpt2"]) == 0
     rows = _words(capsys.readouterr().out)
     assert ["--set", "default", "quick", "standard", "thorough"] in rows
-    assert ["training.learning_rate", "0.001", "0.003", "0.002"] in rows, "as --set takes it; thorough has the default"
-    assert ["n_layers", "4", "4", "6"] in rows
+    assert ["training.learning_rate", "0.001", "0.008", "0.002"] in rows, "as --set takes it; thorough has the default"
+    assert ["n_layers", "4", "2", "4", "6"] in rows
 
 
 def test_fit_evaluate_predict_generate(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

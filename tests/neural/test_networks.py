@@ -396,7 +396,11 @@ def test_settings_come_from_json() -> None:
         ("linear-recurrence", {"d_model": 10, "n_heads": 4}, "d_model must be a multiple of n_heads = 4, got 10"),
         ("nplm", {"order": 1}, "order must be a whole number of at least 2"),
         ("transformer", {"d_model": 10, "n_heads": 4}, "d_model must be a multiple of 2 x n_heads = 8, got 10"),
-        ("rnn", {"training": {"tokens": -1}}, "tokens must be a whole number of at least 0, got -1"),
+        (
+            "rnn",
+            {"training": {"tokens": -1}},
+            "tokens must be a whole number of at least 0, or null for no limit; got -1",
+        ),
         ("rnn", {"training": {"learning_rate": float("nan")}}, "learning_rate must be a finite number above 0"),
         ("rnn", {"training": {"weight_decay": -0.1}}, "weight_decay must be a finite number of at least 0"),
         ("rnn", {"training": {"bf16": "yes"}}, "bf16 must be true or false, or null"),

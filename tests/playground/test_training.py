@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
@@ -81,7 +82,7 @@ def test_the_time_that_is_left(corpus_folder: Path, tmp_path: Path, monkeypatch:
     """A fit that continues at 50 of 100 steps and makes 10 in 2 s needs 8 s for the other 40; steps start anew."""
     training = new_training(tmp_path / "run", corpus_folder, ServedModels({}))
     clock = iter([100.0, 102.0, 110.0, 111.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     left = []
 
     def report(jobs, *, at_a_time, on_outcome, on_progress) -> None:

@@ -40,7 +40,7 @@ def outcomes_of(*errands: Errand, at_a_time: int = 2) -> dict[str, Outcome[tuple
 
 def test_each_job_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("lmzoo.system.jobs._n_cores", lambda: 6)
+    monkeypatch.setattr("lmzoo.system.jobs.n_cores", lambda: 6)
     outcomes = outcomes_of(Errand("a"), Errand("b"), Errand("c"))
     records = [outcome.record for outcome in outcomes.values()]
     assert set(outcomes) == {"a", "b", "c"}
@@ -77,9 +77,9 @@ def test_progress_says_whose_it_is() -> None:
 
 
 def test_how_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmzoo.system.jobs._n_cores", lambda: 16)
+    monkeypatch.setattr("lmzoo.system.jobs.n_cores", lambda: 16)
     assert (check_jobs(None), check_jobs(7)) == (4, 7)
-    monkeypatch.setattr("lmzoo.system.jobs._n_cores", lambda: 2)
+    monkeypatch.setattr("lmzoo.system.jobs.n_cores", lambda: 2)
     assert check_jobs(None) == 2
     with pytest.raises(UsageError, match="jobs must be at least 1, got 0"):
         check_jobs(0)

@@ -85,9 +85,9 @@ def show_prediction(
 def show_surprise(predictor: Source, text: str, *, colour: Colour = "bits") -> SurpriseView:
     """Returns the surprisals of the tokens of a text, which a notebook shows as coloured text with a table.
 
-    `colour` is the quantity that the colours show: "bits" for the surprisal, "rank" for the rank of each token, or
-    "entropy" for the entropy of its prediction. Of a long text, the first 2,000 tokens are shown. Raises UsageError for
-    another colour.
+    `predictor` is a predictor, or what `Predictor.load` takes. `colour` is the quantity that the colours show: "bits"
+    for the surprisal, "rank" for the rank of each token, or "entropy" for the entropy of its prediction. Of a long
+    text, the first 2,000 tokens are shown. Raises UsageError for another colour.
     """
     if colour not in _LEVELS:
         raise UsageError(f"colour must be bits, rank or entropy, got {colour!r}")
