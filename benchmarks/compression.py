@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppm-16": ("ppm", {"order": 16}),
     "ppm-5-method-C": ("ppm", {"order": 5, "escape": "C"}),
     "ppm-5-method-D": ("ppm", {"order": 5, "escape": "D"}),
-    "context-mixing": ("context-mixing", {}),
+    "context-mixing": ("context-mixing", dict(zoo.presets("context-mixing")["bytes"])),
 }
 """The species and settings of each model."""
 PEERS = ("ppmd-6", "ppmd-16")

@@ -90,10 +90,10 @@ class SlowMixing:
         self.followers: dict[tuple[int, ...], tuple[int, int]] = {}
         self.places: list[dict[tuple[int, ...], int]] = [{}, {}]
         self.found, self.lengths = [-1, -1], [0, 0]
-        self.n_contexts = 14 + 4 * self.has_words
+        self.n_contexts = 14 + 8 * self.has_words
         start = [0.15, 0, 0.1] * self.n_contexts + [0.2, 0] * 2 + [0]
         self.weights: dict[Any, NDArray[np.float64]] = defaultdict(lambda: np.array(start, float))
-        self.last_weights: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.full(5, 0.2))
+        self.last_weights: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.full(7, 1 / 7))
         self.curves: dict[Any, NDArray[np.float32]] = defaultdict(lambda: np.zeros(25, np.float32))
 
     # ---- Contexts -------------------------------------------------------------------------------
@@ -103,13 +103,13 @@ class SlowMixing:
         return [self.document[-d] if d <= len(self.document) else EOT for d in range(1, n + 1)]
 
     def words(self) -> list[str]:
-        """Returns the last three words in small letters, the last one first; the last one may be empty."""
+        """Returns all words in small letters, the last one first, which may be empty, and three empty words."""
         text = bytes(token_id - 1 for token_id in self.document)
         words = re.findall(rb"[A-Za-z\x80-\xff]+", text)
         if not re.search(rb"[A-Za-z\x80-\xff]\Z", text):
             words.append(b"")
         lowered = ["".join(chr(byte + 32 if 65 <= byte <= 90 else byte) for byte in word) for word in words[::-1]]
-        return [*lowered, "", "", ""][:3]
+        return [*lowered, "", "", ""]
 
     def contexts(self) -> list[tuple[Any, ...]]:
         a, b, c, d, *_ = self.recent(6)
@@ -122,8 +122,10 @@ class SlowMixing:
         contexts += [(self.followers.get((a,), (0, 0)), a), (self.followers.get((a, b), (0, 0)), a, b)]
         contexts += [(predicted, min(length, 15)), (predicted, a)]
         if self.has_words:
-            now, before, earlier = self.words()
+            now, before, earlier, *_ = words = self.words()
+            short = next((word for word in words[1:9] if 0 < len(word) <= 3), "")
             contexts += [(now, a), (now, before), (now, earlier), (now, before, earlier)]
+            contexts += [(now, before[-3:]), (now, before[-3:], earlier[-3:]), (now, short), (now, predicted)]
         return contexts
 
     # ---- Bits -----------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class SlowMixing:
     def predict_bit(self, prefix: str) -> tuple[float, dict[str, Any]]:
         """Returns the probability of a 1 after the first bits of a token, and how it was computed."""
         contexts = self.contexts()
-        group = prefix[: len(prefix) // 4 * 4]
+        group = prefix[: len(prefix) // 3 * 3]
         inputs: list[float] = []
         states = []
         for number, context in enumerate(contexts):
@@ -160,7 +162,9 @@ class SlowMixing:
         node = int("1" + prefix, 2)
         short = node if node < 256 else mixed(node, 1) & 255
         length = 0 if not used else min(1 + used[0][1] // 4, 15)
-        gates = [short, (length, order), a & 255, b & 255, (min(len(prefix), 15), order)]
+        expected = leaf_of(self.text[self.found[used[0][0]]], self.vocab_size) & 255 if used else 0
+        levels = [state and sum(self._meaning(state).prob >= p for p in (0, 0.05, 0.5, 0.95)) for state in states[3:6]]
+        gates = [short, (length, order), a & 255, b & 255, (min(len(prefix), 15), order), expected, tuple(levels)]
         values = np.array([clip(float(self.weights[n, gate] @ x), 12) for n, gate in enumerate(gates)])
         total = clip(float(self.last_weights[short] @ values), 12)
         rows = [short, *(value & (self.n_curve_rows - 1) for value in self._curve_rows(a, b, c, node))]

@@ -19,7 +19,7 @@ from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.models.bitwise.code import mixed
 from lmzoo.models.bitwise.model import BitwiseModel
 from lmzoo.models.context_mixing import context_mixing, reader
-from lmzoo.models.context_mixing.contexts import hash_words
+from lmzoo.models.context_mixing.contexts import hash_short_word, hash_words
 from lmzoo.models.context_mixing.counters import (
     NONE,
     Counters,
@@ -36,7 +36,7 @@ from lmzoo.models.ppm import ppm
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import check_language_model, toy_data
 
-SMALL: dict[str, Any] = {"table_bits": 16}
+SMALL: dict[str, Any] = {"table_bits": 17}
 
 
 def as_bytes(text: str) -> NDArray[np.int32]:
@@ -81,9 +81,9 @@ def test_slots_equal_lists_of_bits(bits: list[int]) -> None:
 
 
 def new_table(n_buckets: int) -> Counters:
-    known = np.empty((0, 16), np.uint32)
+    known = np.empty((0, 8), np.uint32)
     known.flags.writeable = False
-    return Counters(np.zeros((n_buckets, 16), np.uint32), np.empty(0, np.int64), known)
+    return Counters(np.zeros((n_buckets, 8), np.uint32), np.empty(0, np.int64), known)
 
 
 def test_a_full_table_keeps_what_has_counted_most() -> None:
@@ -106,19 +106,18 @@ def test_a_full_table_keeps_what_has_counted_most() -> None:
 
 
 def test_tables_have_a_fixed_size() -> None:
-    """A text with many more contexts than buckets: no array grows, and the predictions are still distributions."""
-    ids = np.random.default_rng(0).integers(1, 300, 6000).astype(np.int32)
-    model = context_mixing(300, **SMALL)
-    sizes = {name: array.shape for name, array in fitted([1, EOT], 300).arrays().items()}
-    fit = fitted([*ids, EOT], 300)
-    arrays = fit.arrays()
-    assert 0.5 * 2**16 < len(arrays["buckets"]) <= 2**16
-    assert len(ids) * model._new_reader()._n_contexts > 2**16
-    changing = {"buckets", "slots", "ids"}
-    assert {name: array.shape for name, array in arrays.items() if name not in changing} == {
-        name: shape for name, shape in sizes.items() if name not in changing
-    }
-    assert fit.predict_distribution([5, 6]).probs.sum() == pytest.approx(1, abs=1e-12)
+    """A random text with more contexts than buckets: no array grows, and the predictions are still distributions.
+
+    Each of 9,000 tokens has 14 contexts with 3 buckets each, and most of the contexts are new.
+    """
+    ids = np.random.default_rng(0).integers(1, 300, 9000).astype(np.int32)
+    model, small = fitted([*ids, EOT], 300), fitted([1, EOT], 300)
+    arrays, n_buckets = model.arrays(), 2 ** SMALL["table_bits"]
+    assert 0.8 * n_buckets < len(arrays["buckets"]) <= n_buckets
+    sizes = {name: array.shape for name, array in small.arrays().items()}
+    for name in sizes.keys() - {"buckets", "slots", "ids"}:
+        assert arrays[name].shape == sizes[name]
+    assert model.predict_distribution([5, 6]).probs.sum() == pytest.approx(1, abs=1e-12)
 
 
 # ---- Contexts and matches ------------------------------------------------------------------------
@@ -130,13 +129,21 @@ def test_words(text: str) -> None:
     """The hash values of words are those of their small letters, from the last one to the first."""
     ids, slow = as_bytes(text), SlowMixing(BYTES, n_curve_rows=256)
     slow.document = ids.tolist()
-    found = np.empty(3, np.int64)
-    hash_words(ids, 0, ids.size, found)
-    for number, word in enumerate(slow.words()):
-        value = 0x2545F491 + number
-        for letter in reversed(word):
-            value = mixed(value, ord(letter))
-        assert found[number] == value
+    found, endings = np.empty(3, np.int64), np.empty(3, np.int64)
+    hash_words(ids, 0, ids.size, found, endings)
+    words = slow.words()
+    for number, word in enumerate(words[:3]):
+        assert found[number] == hashed_word(word, number)
+        assert endings[number] == hashed_word(word[-3:], number)
+    short = next((word for word in words[1:9] if 0 < len(word) <= 3), "")
+    assert hash_short_word(ids, 0, ids.size) == hashed_word(short)
+
+
+def hashed_word(word: str, number: int = 0) -> int:
+    value = 0x2545F491 + number
+    for letter in reversed(word):
+        value = mixed(value, ord(letter))
+    return value
 
 
 def test_matches_by_hand() -> None:
@@ -167,7 +174,7 @@ def texts() -> list[tuple[int, list[int]]]:
 @pytest.mark.parametrize(("number", "words"), [(0, True), (1, True), (2, True), (3, True), (3, False)])
 def test_equals_a_slow_implementation(number: int, words: bool) -> None:
     vocab_size, ids = texts()[number]
-    slow = SlowMixing(vocab_size, n_curve_rows=1 << 14, words=words)
+    slow = SlowMixing(vocab_size, n_curve_rows=1 << 13, words=words)
     expected = []
     for token_id in ids:
         expected.append(math.log(slow.prob(token_id)))
@@ -228,10 +235,10 @@ def test_a_loaded_model_goes_on() -> None:
     """The training text is longer than the match model may look back, so that its beginning is dropped."""
     rng = np.random.default_rng(2)
     phrases = rng.integers(1, 12, (40, 30))
-    ids = phrases[rng.integers(0, 40, 2400)].ravel()
+    ids = phrases[rng.integers(0, 40, 4600)].ravel()
     model = fitted([*ids, EOT], 12)
     arrays = model.arrays()
-    assert arrays["ids"].size == 2**16 < ids.size
+    assert arrays["ids"].size == 2**17 < ids.size
     loaded = context_mixing(12, **SMALL).load_arrays(arrays)
     text = [*phrases[3], *phrases[8], EOT, *phrases[1]]
     np.testing.assert_array_equal(loaded.log_probs(text), model.log_probs(text))
@@ -258,8 +265,8 @@ def test_laws(adaptive: bool) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"table_bits": 15}, "table_bits must be a whole number from 16 to 28"),
-        ({"table_bits": 22.5}, "table_bits must be a whole number from 16 to 28"),
+        ({"table_bits": 16}, "table_bits must be a whole number from 17 to 28"),
+        ({"table_bits": 22.5}, "table_bits must be a whole number from 17 to 28"),
         ({"words": 1}, "words must be"),
         ({"adaptive": "no"}, "adaptive must be"),
     ],
@@ -271,7 +278,7 @@ def test_bad_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("buckets", 2**16), ("weights", np.nan), ("meanings", 1.5), ("n_meanings", -1), ("places", 10**6), ("ids", 12)],
+    [("buckets", 2**17), ("weights", np.nan), ("meanings", 1.5), ("n_meanings", -1), ("places", 10**6), ("ids", 12)],
 )
 def test_damaged_models_are_refused(name: str, value: float) -> None:
     arrays = fitted(toy_data(12).train.ids, 12).arrays()

@@ -129,7 +129,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "infinigram": {},
     "ppm": {"order": 4},
     "context-tree-weighting": {"depth": 3},
-    "context-mixing": {"table_bits": 16},
+    "context-mixing": {"table_bits": 17},
     "hmm": {"n_states": 4},
     "lstm": {"d_embed": 5, "d_hidden": 6, "training": TRAINING},
     "gpt2": {"d_model": 8, "n_layers": 1, "n_heads": 2, "window": 8, "training": TRAINING},

@@ -14,10 +14,10 @@ not used here.
 A token is predicted bit by bit; see `lmzoo.models.bitwise`. All that is learned is learned after the whole token, not
 after each bit as in PAQ, so that the probabilities of all tokens at a place are known together, and sum to 1.
 
-The memory is fixed: 2^table_bits buckets of 64 bytes for the counters, and about a tenth as much for all else, except
-that the match model also keeps the last 2^table_bits tokens. The numbers in the code (step sizes, limits, lengths and
-the list of contexts) were chosen on the first million bytes of the training split of the King James Bible, and on the
-training split of Shakespeare's plays.
+The memory is fixed: 2^table_bits buckets of 32 bytes for the counters, and about a tenth as much for all else, except
+that the match model also keeps the last 2^table_bits tokens. The numbers in the code (step sizes, limits, lengths) and
+the kinds of contexts were chosen on parts of the training splits of the King James Bible (the first million bytes, and
+every eighth chapter) and of Shakespeare's plays.
 
 M. V. Mahoney, The PAQ1 Data Compression Program, 2002. The same, Adaptive Weighing of Context Models for Lossless Data
 Compression, Florida Institute of Technology, Technical Report CS-2005-16, 2005 (PAQ6: nonstationary states, adaptive
@@ -51,12 +51,12 @@ def context_mixing(
 ) -> BitwiseModel[Any]:
     """Creates a model that mixes the predictions of many contexts, bit by bit, and learns after every token.
 
-    The counters are in 2^`table_bits` buckets of 64 bytes, from 16 to 28: 22 is 268 MB, of which a short text uses only
-    a part. With `words`, contexts of words are used if the tokens are bytes, that is, if `vocab_size` is 257. If
-    `adaptive` is True, the model also learns each document that it predicts, token by token, and forgets it at its end.
-    If False, it learns only the training text.
+    The counters are in 2^`table_bits` buckets of 32 bytes, with `table_bits` from 17 to 28: 22 is 134 MB, of which a
+    short text uses only a part. With `words`, contexts of words are used if the tokens are bytes, that is, if
+    `vocab_size` is 257. If `adaptive` is True, the model also learns each document that it predicts, token by token,
+    and forgets it at its end. If False, it learns only the training text.
     """
-    check_whole(16, 28, table_bits=table_bits)
+    check_whole(17, 28, table_bits=table_bits)
     check_flag(words=words)
 
     def new_reader() -> MixingReader:
@@ -67,5 +67,7 @@ def context_mixing(
     return BitwiseModel(vocab_size, new_reader, adaptive=adaptive)
 
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {"context_mixing": {"tiny": {"table_bits": 16}}}
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "context_mixing": {"tiny": {"table_bits": 17}, "bytes": {"table_bits": 24}}
+}
 """Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -2,8 +2,10 @@
 
 Every model counts bits after the last 0 to 6 tokens, after three sparse contexts (some of the last four tokens), after
 two indirect ones (what followed the last token, or the last two, before), and after two with the token that the longest
-match predicts. If the tokens are bytes, four more contexts are made of words: a word is a sequence of letters, whatever
-their case, and bytes from 128 on count as letters, as they are parts of characters in UTF-8.
+match predicts. If the tokens are bytes, eight more contexts are made of words, all with the letters so far of the word
+that is being read: with the last byte, with one or both of the two words before, with their endings, which tell much
+about grammar, with the last short word, and with the token that the match predicts. A word is a sequence of letters,
+whatever their case, and bytes from 128 on count as letters, as they are parts of characters in UTF-8.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from lmzoo.system.compiled import kernel, read_only, writable
 
 MAX_ORDER = 6
 N_CONTEXTS = MAX_ORDER + 8
-N_WORD_CONTEXTS = 4
+N_WORD_CONTEXTS = 8
 N_RECENT = 4
-_LONGEST_MATCH = 15
+_LONGEST_MATCH, _SHORT, _FAR_WORDS = 15, 3, 8
 _SEED = 0x2545F491
 _I32, _I64 = types.int32, types.int64
 
@@ -43,21 +45,46 @@ def letter(token_id):
     return byte if 97 <= byte <= 122 or byte >= 128 else 0
 
 
-@kernel(read_only(_I32), _I64, _I64, writable(_I64))
-def hash_words(ids, begin, t, words):
-    """Writes hash values of the last words of the document before position `t` to `words`, the last one first.
+@kernel(read_only(_I32), _I64, _I64, writable(_I64), writable(_I64))
+def hash_words(ids, begin, t, words, endings):
+    """Writes hash values of the last words before position `t` to `words`, and of their endings to `endings`.
 
-    The last word is the one whose letters end at `t`; it may have none.
+    The document begins at position `begin`. The last word comes first; it ends at `t`, and may have no letters. The
+    ending of a word is its last three letters, or all of fewer.
     """
     end = t
     for number in range(words.size):
-        value = _SEED + number
+        value, n = np.int64(_SEED + number), 0
+        endings[number] = value
         while end > begin and letter(ids[end - 1]) > 0:
-            value = mixed(value, letter(ids[end - 1]))
+            value, n = mixed(value, letter(ids[end - 1])), n + 1
             end -= 1
+            if n <= _SHORT:
+                endings[number] = value
         words[number] = value
         while end > begin and letter(ids[end - 1]) == 0:
             end -= 1
+
+
+@kernel(read_only(_I32), _I64, _I64, returns=_I64)
+def hash_short_word(ids, begin, t):
+    """Returns a hash value of the last short word, such as "the", that ends before position `t`, if there is one.
+
+    It has at most three letters, and is among the eight words before the one that ends at `t`.
+    """
+    end = t
+    while end > begin and letter(ids[end - 1]) > 0:
+        end -= 1
+    for _ in range(_FAR_WORDS):
+        while end > begin and letter(ids[end - 1]) == 0:
+            end -= 1
+        value, n = np.int64(_SEED), 0
+        while end > begin and letter(ids[end - 1]) > 0:
+            value, n = mixed(value, letter(ids[end - 1])), n + 1
+            end -= 1
+        if 0 < n <= _SHORT:
+            return value
+    return np.int64(_SEED)
 
 
 @kernel(*((types.UniTuple(_I64, n),) for n in (2, 3)), returns=_I64)
@@ -92,9 +119,13 @@ def hash_contexts(ids, begin, t, recent, followers, predicted, length, contexts)
     contexts[n + 5] = hashed((predicted, min(length, _LONGEST_MATCH)))
     contexts[n + 6] = hashed((predicted, last))
     if contexts.size > N_CONTEXTS:
-        words = np.empty(3, np.int64)
-        hash_words(ids, begin, t, words)
+        words, endings = np.empty(3, np.int64), np.empty(3, np.int64)
+        hash_words(ids, begin, t, words, endings)
         contexts[n + 7] = hashed((words[0], last))
         contexts[n + 8] = hashed((words[0], words[1]))
         contexts[n + 9] = hashed((words[0], words[2]))
         contexts[n + 10] = hashed((words[0], words[1], words[2]))
+        contexts[n + 11] = hashed((words[0], endings[1]))
+        contexts[n + 12] = hashed((words[0], endings[1], endings[2]))
+        contexts[n + 13] = hashed((words[0], hash_short_word(ids, begin, t)))
+        contexts[n + 14] = hashed((words[0], predicted))

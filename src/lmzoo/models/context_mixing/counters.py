@@ -1,7 +1,7 @@
 """Counters of bits in a hash table of bounded size, compiled.
 
-A bucket has 16 slots of 32 bits. The first is a checksum, and each of the others counts one node of a part of the code
-tree that is four bits deep: after a context and the first bits of a token, a bucket predicts the next four bits. Slot
+A bucket has 8 slots of 32 bits. The first is a checksum, and each of the others counts one node of a part of the code
+tree that is three bits deep: after a context and the first bits of a token, a bucket predicts the next three bits. Slot
 2^j + b belongs to the node that is reached with the j bits b. A slot holds, from the highest bit,
 
     16 bits   the probability of a 1: the share of ones so far, later a moving average
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lmzoo.models.bitwise.code import mixed
 from lmzoo.system.compiled import kernel, writable
 
-GROUP_BITS = 4
+GROUP_BITS = 3
 """Number of bits that a bucket predicts, one after the other."""
 N_SLOTS = 1 << GROUP_BITS
 N_STATES = 1024
@@ -45,12 +45,12 @@ class Counters(NamedTuple):
     """A table of buckets: all of them, or copies of those that have changed since another table was read."""
 
     slots: NDArray[np.uint32]
-    """(N, 16) slots of the buckets."""
+    """(N, 8) slots of the buckets."""
     homes: NDArray[np.int64]
     """(N,) the number of the bucket that each row of `slots` has, plus 1; 0 marks an unused row. If `homes` is empty,
     row n has bucket n."""
     known: NDArray[np.uint32]
-    """(M, 16) slots of the buckets that have not changed; (0, 16) if `homes` is empty. It is never written."""
+    """(M, 8) slots of the buckets that have not changed; (0, 8) if `homes` is empty. It is never written."""
 
 
 COUNTERS = types.NamedTuple(

@@ -7,7 +7,7 @@ The inputs x of a mixer are, for each context whose slot has counted a bit,
 with the probability q that the state of the slot means, which is learned for each kind of context, and the share s of
 ones in the slot; then the same of q for each match, and a constant. With p = 1 / (1 + exp(-w x)), a mixer is a logistic
 regression with the weights w, which a gradient step on -ln p(bit) changes: w += rate (bit - p) x (Mahoney 2005, PAQ6
-and PAQ7). The mixer is gated: it has many rows of weights, and a small context selects one. Five mixers, with
+and PAQ7). The mixer is gated: it has many rows of weights, and a small context selects one. Seven mixers, with
 different such contexts, are combined by a last one, whose inputs are the values w x of the others.
 
 The result is refined by adaptive probability maps (secondary symbol estimation): for each of several contexts, a curve
@@ -40,7 +40,7 @@ from lmzoo.models.context_mixing.counters import (
 from lmzoo.models.context_mixing.matches import N_LENGTHS, N_MATCHES, length_class
 from lmzoo.system.compiled import kernel, read_only, writable
 
-N_MIXERS, N_ROWS = 5, 256
+N_MIXERS, N_ROWS = 7, 256
 N_CURVES, N_POINTS = 4, 25
 PER_CONTEXT, PER_MATCH = 3, 2
 BITS = 40
@@ -67,9 +67,9 @@ class Learned(NamedTuple):
     n_trust: NDArray[np.float64]
     """(2, 64) the number of bits from which each was learned, up to a limit."""
     weights: NDArray[np.float64]
-    """(5, 256, I) the weights of the mixers."""
+    """(7, 256, I) the weights of the mixers."""
     last_weights: NDArray[np.float64]
-    """(256, 5) the weights of the last mixer."""
+    """(256, 7) the weights of the last mixer."""
     curves: NDArray[np.float32]
     """(4, P, 25) what each curve adds to the probability, at points of equal distance in ln(p / (1 - p))."""
 
@@ -101,9 +101,9 @@ class Account(NamedTuple):
     predicted: NDArray[np.int64]
     """(40, 2) the bits that the matches predict."""
     gates: NDArray[np.int64]
-    """(40, 5) the rows of weights of the mixers."""
+    """(40, 7) the rows of weights of the mixers."""
     values: NDArray[np.float64]
-    """(40, 5) the results w x of the mixers."""
+    """(40, 7) the results w x of the mixers."""
     curve_rows: NDArray[np.int64]
     """(40, 4) the rows of the curves."""
     points: NDArray[np.float64]
@@ -164,7 +164,7 @@ def key_of(context, number, node):
 
 @kernel(COUNTERS, MOMENT, _I64)
 def open_buckets(counters, moment, node):
-    """Finds the buckets of all contexts for the four bits after a node of the code tree."""
+    """Finds the buckets of all contexts for the three bits after a node of the code tree."""
     for number in range(moment.contexts.size):
         moment.rows[number] = find(counters, key_of(moment.contexts[number], number, node))
 
@@ -183,7 +183,7 @@ def squashed(value):
 
 @kernel(_I64, _I64, returns=_I64)
 def slot_of_node(node, place):
-    """Returns the slot of a node in the bucket of its group of four bits, for the bit at a place of the code word."""
+    """Returns the slot of a node in the bucket of its group of three bits, for the bit at a place of the code word."""
     first = place % GROUP_BITS
     return (1 << first) | (node & ((1 << first) - 1))
 
@@ -224,21 +224,29 @@ def _look_ahead(learned, moment, node, place, account, row):
             account.inputs[row, at], account.inputs[row, at + 1] = sign * stretched(prob), sign * (prob - 0.5)
 
 
-@kernel(MOMENT, _I64, _I64, _I64, ACCOUNT, _I64)
-def _choose(moment, node, place, n_curve_rows, account, row):
+@kernel(LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64)
+def _choose(learned, moment, node, place, account, row):
     """Writes the rows of the weights and curves that the small contexts of a bit select to a row of the account."""
     order = MAX_ORDER
     while order > 0 and moment.rows[order] == -1:
         order -= 1
     last, second, third = moment.recent[0], moment.recent[1], moment.recent[2]
     short = node if node < N_ROWS else mixed(node, 1) & (N_ROWS - 1)
-    length = account.classes[row, 0]
-    length = account.classes[row, 1] if length < 0 else length
-    gates, curve_rows = account.gates[row], account.curve_rows[row]
+    match = 0 if account.classes[row, 0] >= 0 else 1
+    length = account.classes[row, match]
+    gates, curve_rows, n_curve_rows = account.gates[row], account.curve_rows[row], learned.curves.shape[1]
     gates[0] = short
     gates[1] = 8 * (0 if length < 0 else min(1 + length // 4, 15)) + order
     gates[2], gates[3] = last & (N_ROWS - 1), second & (N_ROWS - 1)
     gates[4] = 8 * min(place, 15) + order
+    gates[5] = 0 if length < 0 else moment.leaves[match] & (N_ROWS - 1)
+    gates[6] = 0
+    for number in range(3, MAX_ORDER):
+        state, level = account.states[row, number], 0
+        if state > 0:
+            prob = learned.meanings[number, state]
+            level = 1 if prob < 0.05 else 2 if prob < 0.5 else 3 if prob < 0.95 else 4
+        gates[6] = 5 * gates[6] + level
     curve_rows[0] = short
     curve_rows[1] = hashed((last, node)) & (n_curve_rows - 1)
     curve_rows[2] = mixed(hashed((last, second)), node) & (n_curve_rows - 1)
@@ -261,7 +269,7 @@ def predict_bit(counters, learned, moment, node, place, account, row):
     """
     _look_up(counters, learned, moment, node, place, account, row)
     _look_ahead(learned, moment, node, place, account, row)
-    _choose(moment, node, place, learned.curves.shape[1], account, row)
+    _choose(learned, moment, node, place, account, row)
     inputs, gates, values = account.inputs[row], account.gates[row], account.values[row]
     inputs[inputs.size - 1] = _CONSTANT
     total, last_weights = 0.0, learned.last_weights[gates[0]]

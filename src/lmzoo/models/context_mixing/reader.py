@@ -65,9 +65,9 @@ class MixingReader(Reader):
         n_buckets = 1 << self._table_bits
         none = _read_only(np.empty((0, N_SLOTS), np.uint32))
         counters = Counters(np.zeros((n_buckets, N_SLOTS), np.uint32), np.empty(0, np.int64), none)
-        learned = new_learned(first_meanings(), self._n_contexts, n_buckets >> 8)
-        places = np.full((N_MATCHES, n_buckets >> 3), NO_MATCH, np.int32)
-        return Memory(counters, learned, places, np.zeros((2, n_buckets >> 6, 2), np.int32))
+        learned = new_learned(first_meanings(), self._n_contexts, n_buckets >> 9)
+        places = np.full((N_MATCHES, n_buckets >> 4), NO_MATCH, np.int32)
+        return Memory(counters, learned, places, np.zeros((2, n_buckets >> 7, 2), np.int32))
 
     def for_document(self, *, learns: bool) -> Self:
         known_ids, (counters, learned, places, followers) = self._kept()
