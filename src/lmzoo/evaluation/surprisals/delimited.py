@@ -133,10 +133,9 @@ def _write(values, cells, kinds, scales, delimiter, text):
                         error = ((high * scale_high - scaled) + high * scale_low + low * scale_high) + low * scale_low
                         if error > 0 or (error == 0 and (whole & one) == one):  # half to even
                             whole += one
-                    n_digits, power = 1, ten
+                    n_digits, power = places + 1, np.uint64(scales[column]) * ten
                     while power <= whole:
                         n_digits, power = n_digits + 1, power * ten
-                    n_digits = max(n_digits, places + 1)
                     end += n_digits + (places > 0)
                     position = end
                     for digit in range(n_digits):
