@@ -242,7 +242,7 @@ class HybridModel(LanguageModel[HybridState]):
         `hidden` (.., D) are hidden vectors of the network, and `states` (..) states of the n-gram model.
         """
         lengths = torch.from_numpy(np.asarray(self.ngram.context_lengths(states))).to(hidden.device)
-        return self._network.gate_logits(hidden, lengths).double().sigmoid().cpu().numpy()
+        return self._network.gate_logits(hidden, lengths).cpu().double().sigmoid().numpy()
 
     @property
     def _network(self) -> GatedRecurrent:
