@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "commands",
     "mathml",
+    "notebooks",
     "plain_docstrings",
     "species",
 ]
@@ -32,6 +33,7 @@ exclude_patterns = ["_build", "_extensions"]
 
 html_theme = "furo"
 html_title = f"lmzoo {release}"
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")  # of the links in notebooks; empty if it is unknown
 html_static_path = ["_static"]
 html_css_files = ["lmzoo.css"]
 html_math_renderer = "mathml"  # browsers draw it themselves, so that the pages need no network

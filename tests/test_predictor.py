@@ -77,6 +77,20 @@ def test_predictors_and_models_describe_themselves_in_one_line(markov_predictor:
     ]
 
 
+def test_a_notebook_shows_predictors_as_tables(markov_predictor: Predictor) -> None:
+    page = markov_predictor._repr_html_()
+    for part in ("markov", "Markov chain (1913)", "bpe:300, 300 entries", "1 tokens before", "fitted on"):
+        assert part in page
+    imported = replace(markov_predictor, species="<toy>", settings={"x": "<i>"}, provenance=Provenance(source="a&b"))
+    page = imported._repr_html_()
+    assert "&lt;toy&gt;" in page
+    assert "x = &quot;&lt;i&gt;&quot;" in page
+    assert "a&amp;b" in page
+    assert "fitted on" not in page
+    unfitted = Predictor(markov_predictor.tokenizer, zoo.create("markov", 300), "markov")
+    assert "not fitted" in unfitted._repr_html_()
+
+
 def test_a_notebook_shows_surprisals_as_coloured_text(markov_predictor: Predictor) -> None:
     text = "The <b>fox</b> & 川"
     surprisals = markov_predictor.surprisals(text)

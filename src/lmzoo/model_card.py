@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from lmzoo import zoo
+from lmzoo.language_model import short_count
 from lmzoo.provenance import Provenance
+from lmzoo.system.fact_tables import fact_table
 from lmzoo.system.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +39,24 @@ def model_card(predictor: Predictor) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def facts_in_html(predictor: Predictor) -> str:
+    """Returns an HTML table of what a predictor is, for notebooks: its model, its tokenizer, its text and its size."""
+    made, model, tokenizer = predictor.provenance, predictor.model, predictor.tokenizer
+    known = predictor.species in zoo.names()
+    settings = ", ".join(f"{name} = {json.dumps(value)}" for name, value in sorted(predictor.settings.items()))
+    facts = {
+        "model": f"{zoo.card(predictor.species).title} ({zoo.card(predictor.species).year})" if known else None,
+        "settings": settings or None,
+        "tokenizer": f"{tokenizer.spec}, {tokenizer.vocab_size:,} entries",
+        "sees": "all tokens before" if model.context_size is None else f"{model.context_size:,} tokens before",
+        "fitted on": made.corpus,
+        "read from": made.source,
+        "parameters": short_count(model.n_parameters) if model.fitted else "not fitted",
+        "training": None if made.fit_seconds is None else f"{made.fit_seconds:,.1f} s",
+    }
+    return fact_table(predictor.label or predictor.species, facts)
 
 
 def _origin(provenance: Provenance) -> list[str]:

@@ -25,7 +25,7 @@ from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel, short_count
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits, bits_per_byte
-from lmzoo.model_card import model_card
+from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
@@ -127,6 +127,9 @@ class Predictor:
         size = f"{short_count(self.model.n_parameters)} parameters" if self.model.fitted else "not fitted"
         facts = [self.label or self.species, self.tokenizer.spec, origin, size]
         return f"<Predictor {', '.join(fact for fact in facts if fact)}>"
+
+    def _repr_html_(self) -> str:
+        return facts_in_html(self)
 
     # ---- Predictions ----------------------------------------------------------------------------
 

@@ -83,3 +83,19 @@ def test_compare_without_a_folder(corpus_folder: Path, tmp_path: Path, monkeypat
     result = lmzoo.compare(species=["uniform"], corpus=corpus_folder, tokenizer="byte")
     assert result.folder == Path("runs") / f"{corpus_folder.stem}-quick"
     assert result.records[0].vocab_size == 257
+
+
+def test_a_notebook_shows_a_record_as_a_table() -> None:
+    page = a_record("<b>", 2.0, bits_per_byte_low=1.9, bits_per_byte_high=2.1)._repr_html_()
+    assert "2.000 (95 % interval 1.900 to 2.100)" in page
+    assert "<b>" not in page
+    page = a_record("word", None)._repr_html_()
+    assert "a word tokenizer does not keep unknown words and white space" in page
+
+
+def test_a_notebook_shows_a_corpus_as_a_table_without_its_texts() -> None:
+    corpus = load_corpus("kjv")
+    page = corpus._repr_html_()
+    assert "King James" in page
+    assert f"{len(corpus.test):,} documents" in page
+    assert "In the beginning" not in page

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lmzoo.errors import CorpusError
+from lmzoo.system.fact_tables import fact_table
 from lmzoo.tokenizers.words import count_words
 
 
@@ -65,6 +66,12 @@ class Corpus:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(documents):,} {name}" for name, documents in self.splits.items())
         return f"<Corpus {self.name}, documents: {sizes}>"
+
+    def _repr_html_(self) -> str:
+        """Returns the title, licence and sizes as an HTML table for notebooks, without reading the texts."""
+        sizes = {name: f"{len(documents):,} documents" for name, documents in self.splits.items()}
+        facts = {"title": self.title, "licence": self.licence, "divided by": self.protocol, "cite": self.citation}
+        return fact_table(self.name, {name: fact or None for name, fact in (facts | sizes).items()})
 
     @property
     def splits(self) -> dict[str, Sequence[Document]]:

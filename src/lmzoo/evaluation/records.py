@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmzoo.errors import SavedModelError
+from lmzoo.system.fact_tables import fact_table
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import check_name, parse_as, parse_json, read_text
 from lmzoo.system.printable import printable
@@ -181,6 +182,22 @@ class EvalRecord(Record):
     def name(self) -> str:
         """Name of the model in its run: the label, such as "hmm,n_states=8", or the species if the label is empty."""
         return self.label or self.species
+
+    def _repr_html_(self) -> str:
+        """Returns the main results as an HTML table for notebooks."""
+        low, high, perplexity = self.bits_per_byte_low, self.bits_per_byte_high, self.perplexity_per_token
+        interval = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
+        facts = {
+            "corpus": f"{self.corpus}, {self.split}: {self.n_bytes:,} bytes, {self.n_documents:,} documents",
+            "tokenizer": f"{self.tokenizer}: {self.n_tokens:,} tokens",
+            "bits per byte": self.why_no_bits_per_byte or f"{self.bits_per_byte:.3f}{interval}",
+            "perplexity per token": None if perplexity is None else f"{perplexity:,.2f}",
+            "most likely token right": f"{self.top1_accuracy:.1%}",
+            "parameters": f"{self.n_parameters:,}",
+            "training": None if self.fit_seconds is None else f"{self.fit_seconds:,.1f} s",
+            "evaluation": f"{self.evaluate_seconds:,.1f} s, {self.tokens_per_second:,.0f} tokens per second",
+        }
+        return fact_table(self.name, facts)
 
     def check(self) -> None:
         check_name(self.species)

@@ -83,7 +83,7 @@ def show_prediction(
 
 
 def show_surprise(predictor: Source, text: str, *, colour: Colour = "bits") -> SurpriseView:
-    """Returns the surprisals of the tokens of a text, which a notebook shows as coloured text with a table.
+    """Returns the surprisals of the tokens of a text under a predictor, which a notebook shows as coloured text.
 
     `predictor` is a predictor, or what `Predictor.load` takes. `colour` is the quantity that the colours show: "bits"
     for the surprisal, "rank" for the rank of each token, or "entropy" for the entropy of its prediction. Of a long
