@@ -38,7 +38,7 @@ def split_words(text: str) -> list[str]:
     The tokenizer `word-space` has these words as its tokens.
     """
     if text.isascii() and not _SPLIT_AS_WELL.search(text):
-        return text.split()  # four times as fast
+        return text.split()  # faster than the regular expression
     return _WORD.findall(text)
 
 
