@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmzoo import load_corpus
+from lmzoo import load_corpus, zoo
 from lmzoo.cli import run as run_command
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.experiments.compare import compare
-from lmzoo.experiments.curves import curves, nested_shares
+from lmzoo.experiments.curves import _with_training_tokens, curves, nested_shares
 from lmzoo.experiments.learning_curves import loss_of, read_curves, share_folder
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.report.curves import best_by_size, crossings, header, law_rows, rows, write_page
@@ -90,6 +90,13 @@ def test_networks_read_each_share_equally_often(run: Path) -> None:
             assert 0 <= record.n_tokens_read - record.settings["training"]["tokens"] < 2 * 2 * 8
         else:
             assert record.n_tokens_read is None
+
+
+@pytest.mark.parametrize("species", ["rnn", "hybrid"])
+def test_training_tokens_that_are_not_given_are_those_of_the_budget(species: str) -> None:
+    tokens = zoo.presets(species)["standard"]["training"]["tokens"]
+    plan = RunPlan(budget="standard", settings={species: {"d_hidden": 8}})
+    assert _with_training_tokens(species, plan) == {"d_hidden": 8, "training": {"tokens": tokens}}
 
 
 def test_a_second_run_fits_only_what_is_missing(run: Path, corpus_folder: Path, tmp_path: Path) -> None:

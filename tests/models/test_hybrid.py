@@ -56,8 +56,8 @@ def test_equals_the_equation(model: HybridModel) -> None:
     counts = ngram(V, order=3).fit(toy_data(V))
     network: Any = model.neural.network
     for context in ([], [3], [3, 4], [3, 4, 5, 9, 1]):
-        state = network.initial_state(1)
-        for token_id in [EOT, *context]:
+        hidden, state = network(torch.tensor([[EOT]]), network.initial_state(1))
+        for token_id in context:
             hidden, state = network(torch.tensor([[token_id]]), state)
         r = hidden[0, 0].detach()
         # The longest of the last 2 tokens, the start of the document included, that occur in the training text.
@@ -193,7 +193,8 @@ def test_training_resumes_where_it_was_interrupted(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         tiny().fit(data, seed=3, on_progress=interrupt, checkpoint=checkpoint)
-    for other in ({"n_folds": 2}, {"network_share": 0.4}):
+    changes: list[dict[str, Any]] = [{"n_folds": 2}, {"network_share": 0.4}]
+    for other in changes:
         with pytest.raises(TrainingError, match="other data or settings"):
             tiny(**other).fit(data, seed=3, checkpoint=checkpoint)
     resumed: list[float] = []
