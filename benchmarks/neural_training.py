@@ -7,6 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,11 +20,12 @@ from torch.nn import functional as F
 from lmzoo import zoo
 from lmzoo.language_model import Progress
 from lmzoo.models.recurrent import Layer
-from lmzoo.neural.devices import autocast
+from lmzoo.neural.devices import CPU, autocast
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.training.batches import StreamBatches
+from lmzoo.neural.training.compiling import compiled_blocks
 from lmzoo.neural.training.loop import Training
 from lmzoo.stream import TokenStream
 
@@ -45,8 +47,13 @@ class Contestant(NamedTuple):
 # ---- What lmzoo does --------------------------------------------------------------------------------
 
 
-def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> Contestant:
-    """Creates a training step of one of lmzoo's networks on documents of random ids."""
+def species_step(
+    name: str, vocab_size: int, document: int, *, compiled: ExitStack | None = None, **settings: Any
+) -> Contestant:
+    """Creates a training step of one of lmzoo's networks on documents of random ids.
+
+    With `compiled`, the blocks of the network are compiled until this stack is closed.
+    """
     rng = np.random.default_rng(0)
     stream = TokenStream.from_documents(rng.integers(1, vocab_size, document) for _ in range(400_000 // document))
     model = zoo.create(name, vocab_size, **settings)
@@ -54,8 +61,11 @@ def species_step(name: str, vocab_size: int, document: int, **settings: Any) -> 
     config = model.training
     n_sampled = config.sampled_softmax
     objective = SampledSoftmax(torch.full((vocab_size,), 1 / vocab_size), n_sampled) if n_sampled else next_token
+    network = model.fresh_network(0)
+    if compiled:
+        compiled.enter_context(compiled_blocks(network))
     run = Training(
-        model.fresh_network(0), StreamBatches(stream, config, seed=0), config, objective=objective,
+        network, StreamBatches(stream, config, seed=0), config, objective=objective,
         evaluate=lambda: 0.0, evaluation_tokens=1, seed=0,
     )  # fmt: skip
     return Contestant(run.step, config.batch_size * config.chunk_size)
@@ -97,24 +107,51 @@ def module_from(path: Path) -> ModuleType:
     return module
 
 
-def nanogpt_step(checkout: Path, width: int, batch_size: int, window: int) -> Contestant:
-    """Creates a training step of nanoGPT on a CPU, as in its train.py: random windows, AdamW, clipped gradients."""
+def nanogpt_step(
+    checkout: Path,
+    width: int,
+    batch_size: int,
+    window: int,
+    *,
+    n_layers: int = 4,
+    n_heads: int = 4,
+    vocab_size: int = N_CHARACTERS,
+    device: torch.device = CPU,
+    bf16: bool = False,
+    compiled: bool = False,
+) -> Contestant:
+    """Creates a training step of nanoGPT, as in its train.py: random windows, AdamW, clipped gradients.
+
+    The step ends when the device has finished it.
+    """
     nanogpt = module_from(checkout / "model.py")
     config = nanogpt.GPTConfig(
-        block_size=window, vocab_size=N_CHARACTERS, n_layer=4, n_head=4, n_embd=width, dropout=0.0, bias=False
+        block_size=window,
+        vocab_size=vocab_size,
+        n_layer=n_layers,
+        n_head=n_heads,
+        n_embd=width,
+        dropout=0.0,
+        bias=False,
     )
-    model = nanogpt.GPT(config)
-    optimizer = model.configure_optimizers(1e-1, 1e-3, (0.9, 0.99), "cpu")
-    data = torch.randint(N_CHARACTERS, (100_000,))
+    model = nanogpt.GPT(config).to(device)
+    optimizer = model.configure_optimizers(1e-1, 1e-3, (0.9, 0.99), device.type)
+    model = torch.compile(model) if compiled else model
+    data = torch.randint(vocab_size, (100_000,))
 
     def step() -> None:
         places = torch.randint(len(data) - window, (batch_size,))
         x, y = (torch.stack([data[i + shift : i + shift + window] for i in places]) for shift in (0, 1))
-        _, loss = model(x, y)
+        if device.type == "cuda":
+            x, y = (part.pin_memory().to(device, non_blocking=True) for part in (x, y))
+        with autocast(bf16, device):
+            _, loss = model(x, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return Contestant(step, batch_size * window)
 
