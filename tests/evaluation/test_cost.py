@@ -14,10 +14,10 @@ from lmzoo import Predictor, load_corpus, zoo
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.evaluate import evaluate
-from lmzoo.evaluation.records import EvalRecord, read_records
+from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.report import charts, write_report
-from lmzoo.report.costs import COSTS, MARK, pareto_front, rows
+from lmzoo.report.costs import COSTS, MARK, machine_text, pareto_front, rows
 from lmzoo.stream import TokenStream, TrainingData
 
 V = 11
@@ -120,6 +120,31 @@ def test_records_from_before_costs_were_measured_still_read(run_folder: Path, tm
     write_report(tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| model | bits/byte | fit | memory | parameters | evaluated/s |" in page
+
+
+def test_each_kind_of_machine_has_a_table_of_its_own(run_folder: Path, tmp_path: Path) -> None:
+    first, *others = read_records(run_folder / "results.jsonl")
+    slower = first.machine | {"processor": "Slowcoach", "memory_bytes": 2**31}
+    records = [dataclasses.replace(first, machine=slower), *others]
+    alike = dataclasses.replace(others[0], machine=first.machine | {"memory_bytes": first.machine["memory_bytes"] + 1})
+    write_records(tmp_path / "results.jsonl", [records[0], alike, *others[1:]])
+    write_report(tmp_path)
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    costs = page.split("\n## What it costs\n")[1].split("\n## ")[0]
+    parts = dict(part.split("\n", 1) for part in costs.split("\n### ")[1:])
+    titles = [machine_text(machine) for machine in (slower, first.machine)]
+    assert parts.keys() == set(titles)
+    of_slower, of_others = (parts[title] for title in titles)
+    assert f"| {first.name} |" in of_slower
+    assert f"| {first.name} |" not in of_others
+    assert all(f"| {record.name} |" in of_others and f"| {record.name} |" not in of_slower for record in others)
+    assert "Only costs on the same kind are comparable" in costs
+    assert page.count("- machine: ") == 2
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f"<h3>{title}</h3>" in html for title in titles)
+    before = (run_folder / "report.md").read_text(encoding="utf-8")
+    assert "Times were measured on the machine named at the end of this page" in before
+    assert before.count("- machine: ") == 1
 
 
 # ---- The front ---------------------------------------------------------------------------------------

@@ -27,9 +27,13 @@ _NARROW = 260
 
 @dataclass(frozen=True)
 class CostSection:
-    """The section of a report about the costs of models: a table, and a figure of bits per byte against each cost."""
+    """The costs of the models that were measured on one kind of machine, as a table and a figure.
 
-    columns: list[costs.CostColumn]
+    The figure shows bits per byte against each cost.
+    """
+
+    machine: str
+    """Description of the machine."""
     header: list[str]
     rows: list[list[str]]
     figure: Figure | None
@@ -69,7 +73,8 @@ def write_report(folder: str | Path) -> list[Path]:
         "seeds_header": leaderboard.SEEDS_HEADER,
         "seeds": leaderboard.seed_rows(everything),
         "sweeps": _sweep_figures(records, figures),
-        "costs": _cost_section(records, figures),
+        "costs": _cost_sections(records, figures),
+        "cost_columns": costs.measured_costs(records),
         "cost_mark": costs.MARK,
         "models": models,
         "prompt": next((model.probes.predictions.prompt for model in models if model.probes), ""),
@@ -94,6 +99,7 @@ def write_report(folder: str | Path) -> list[Path]:
             "eras": eras.MAIN,
         },
         "commands": sorted({record.command for record in records if record.command}),
+        "machines": list({costs.machine_text(one.machine): one.machine for one in records}.values()),
         "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
     }
     figures.save(folder)
@@ -126,7 +132,11 @@ def _sweep_figures(records: Sequence[EvalRecord], figures: Figures) -> list[Figu
     ]
 
 
-def _cost_section(records: Sequence[EvalRecord], figures: Figures) -> CostSection:
-    has_figure = any(costs.priced_records(records, cost) for cost in costs.COSTS)
-    figure = figures.draw("costs", charts.quality_and_cost(records)) if has_figure else None
-    return CostSection(costs.measured_costs(records), costs.header(records), costs.rows(records), figure)
+def _cost_sections(records: Sequence[EvalRecord], figures: Figures) -> list[CostSection]:
+    sections = []
+    for number, (machine, part) in enumerate(costs.by_machine(records).items(), start=1):
+        has_figure = any(costs.priced_records(part, cost) for cost in costs.COSTS)
+        name = "costs" if number == 1 else f"costs-{number}"
+        figure = figures.draw(name, charts.quality_and_cost(part)) if has_figure else None
+        sections.append(CostSection(machine, costs.header(part), costs.rows(part), figure))
+    return sections

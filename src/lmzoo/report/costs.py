@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.report.leaderboard import duration, formatted, short_number
@@ -99,6 +99,30 @@ def pareto_front(records: Sequence[EvalRecord], cost: CostColumn) -> list[EvalRe
         )
     ]
     return [record for _, _, record in sorted(front, key=lambda point: point[:2])]
+
+
+def by_machine(records: Sequence[EvalRecord]) -> dict[str, list[EvalRecord]]:
+    """Groups records by the kind of machine on which they were measured, because only costs of one kind are comparable.
+
+    Keys are descriptions of the machines. Machines with the same processor, number of cores, memory in GiB and
+    operating system are of one kind.
+    """
+    groups: dict[str, list[EvalRecord]] = {}
+    for record in records:
+        groups.setdefault(machine_text(record.machine), []).append(record)
+    return groups
+
+
+def machine_text(facts: Mapping[str, Any], *, threads: bool = False) -> str:
+    """Describes a machine on which results were measured: processor, cores, memory and operating system.
+
+    `facts` is the `machine` of a record. With `threads`, the text also has the number of threads that were used.
+    """
+    known = {name: facts.get(name, "unknown") for name in ("processor", "n_cores", "n_threads", "platform")}
+    memory = facts.get("memory_bytes")
+    size = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
+    used = f" ({known['n_threads']} used)" if threads else ""
+    return f"{known['processor']}, {known['n_cores']} cores{used}, {size}, {known['platform']}"
 
 
 def measured_costs(records: Sequence[EvalRecord]) -> list[CostColumn]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from lmzoo.report.costs import machine_text
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
 from lmzoo.tokenizers import visible
@@ -31,7 +33,8 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any], 
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex, "machine": _machine}
+    environment.filters |= {"cell": _markdown_cell, "visible": visible, "bibtex": bibtex}
+    environment.filters["machine"] = partial(machine_text, threads=True)
     environment.filters |= {"headings": _headings, "zip": zip, "text": _markdown_text, "code": _markdown_code}
     pages = []
     for name in names:
@@ -68,12 +71,3 @@ def _markdown_text(text: object) -> str:
 def _markdown_code(text: object) -> str:
     """Escapes a text for a code span outside of tables: backquotes and line breaks, which would end the span."""
     return re.sub(r"[\r\n]+", " ", str(text)).replace("`", "ˋ")
-
-
-def _machine(facts: Mapping[str, Any]) -> str:
-    """Describes the machine on which results were measured: processor, cores, memory and operating system."""
-    known = {name: facts.get(name, "unknown") for name in ("processor", "n_cores", "n_threads", "platform")}
-    memory = facts.get("memory_bytes")
-    size = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
-    cores = f"{known['n_cores']} cores ({known['n_threads']} used)"
-    return f"{known['processor']}, {cores}, {size}, {known['platform']}"
