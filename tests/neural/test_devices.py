@@ -18,7 +18,7 @@ import torch
 
 from lmzoo import zoo
 from lmzoo.errors import ConfigurationError, TrainingError, UnknownNameError
-from lmzoo.neural.devices import autocast, find_device
+from lmzoo.neural.devices import CPU, autocast, find_device, has_bfloat16
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.objectives.sampled import SampledSoftmax
@@ -187,3 +187,14 @@ def test_the_estimate_is_near_the_measured_peak(name: str, settings: dict[str, A
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
     needed, measured = json.loads(done.stdout)
     assert 0.5 < needed / measured < 2
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False)])
+def test_the_environment_overrides_the_processor(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
+    by_processor = has_bfloat16(CPU)
+    monkeypatch.setenv("LMZOO_BFLOAT16", value)
+    assert has_bfloat16(CPU) is expected
+    with autocast(None):
+        assert torch.is_autocast_enabled("cpu") is expected
+    monkeypatch.setenv("LMZOO_BFLOAT16", "")
+    assert has_bfloat16(CPU) is by_processor

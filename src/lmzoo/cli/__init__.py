@@ -10,6 +10,7 @@ import cyclopts
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.align import align
 from lmzoo.cli.commands.chat import chat
+from lmzoo.cli.commands.cluster import app as cluster
 from lmzoo.cli.commands.compare import compare
 from lmzoo.cli.commands.context import context
 from lmzoo.cli.commands.convert import convert
@@ -74,6 +75,7 @@ for command in (
 ):
     app.command(command)
 app.command(prequential)
+app.command(cluster)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,6 +35,7 @@ from lmzoo.evaluation.records import EvalRecord, read_lines
 from lmzoo.evaluation.scores import load_log_probs, save_log_probs
 from lmzoo.experiments.budgets import merged
 from lmzoo.experiments.fitting import Fit, encoded_in
+from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path, update_records
@@ -63,6 +64,7 @@ def compare(
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     with_predictors: Sequence[str | Path] = (),
     command: str = "",
     on_progress: Callable[[str, Progress], None] | None = None,
@@ -84,7 +86,9 @@ def compare(
 
     Each model is trained in a process of its own, so that a crash affects no other model. `jobs` of them run at a time
     (by default one per core, at most 4) and share the cores evenly. Networks compute on `device`. From a script, call
-    this function under `if __name__ == "__main__":`, because each process imports the script.
+    this function under `if __name__ == "__main__":`, because each process imports the script. `cluster` is the address
+    of a Ray cluster on which the models are trained instead ("auto", HOST:PORT or "local"); all its nodes must share
+    the folder, and each trains as many models at the same time as it has cores for.
 
     Returns the records of the models, and the errors of those that failed. Raises UsageError for a wrong argument, and
     if the folder holds another run.
@@ -101,6 +105,7 @@ def compare(
         seeds=seeds,
         jobs=jobs,
         device=device,
+        cluster=cluster,
         command=command,
     )
     return run_comparison(folder, plan, with_predictors, on_progress=on_progress, on_outcome=on_outcome)
@@ -127,12 +132,16 @@ def run_comparison(
     corpus = plan.load_corpus()
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
-    with open_run(folder, plan.request(corpus)):
+    with placed(plan) as (plan, executor), open_run(folder, plan.request(corpus)):
+        if executor is not None:
+            executor.check_shared(folder)
         encoded = encoded_in(folder, corpus, plan.tokenizer, named("corpus", on_progress))
         results = folder / "results.jsonl"
         known = {record.name: record for record in read_lines(results, EvalRecord)}
         seen_in_train = _seen_in_train(corpus, known.values(), named("corpus", on_progress))
-        jobs: list[_Job | EvaluationJob] = [*{job.name: job for job in _jobs(folder, plan, seen_in_train)}.values()]
+        jobs: list[_Job | EvaluationJob] = [
+            *{job.name: job for job in _jobs(folder.absolute(), plan, seen_in_train)}.values()
+        ]
         text = measured_test_split(corpus)
         jobs += [EvaluationJob(predictor, text, plan.device, plan.command) for predictor in found]
 
@@ -149,7 +158,14 @@ def run_comparison(
             and job.matches(known[job.name])
             and (isinstance(job, EvaluationJob) or job.is_kept(encoded))
         }
-        outcomes = resume(jobs, reusable, at_a_time=plan.jobs or 1, on_outcome=on_done, on_progress=on_progress)
+        outcomes = resume(
+            jobs,
+            reusable,
+            at_a_time=plan.jobs or 1,
+            on_outcome=on_done,
+            on_progress=on_progress,
+            executor=executor,
+        )
         measure_ensemble(folder, entries(read_lines(results, EvalRecord)), encoded)
     return RunResult(folder, outcomes)
 

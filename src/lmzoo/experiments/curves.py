@@ -29,6 +29,7 @@ from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
 from lmzoo.experiments.budgets import merged, scaled
 from lmzoo.experiments.compare import run_comparison
 from lmzoo.experiments.learning_curves import RECORDS, SHARE_MARK, share_folder, share_name
+from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run
@@ -70,7 +71,7 @@ def curves(
     corpus = plan.load_corpus()
     parts = nested_shares(corpus, shares, seed=plan.seed)
     folder = Path(folder or plan.default_folder("curves"))
-    with open_run(folder, {"kind": "learning curves"} | plan.request(corpus)):
+    with placed(plan) as (plan, _), open_run(folder, {"kind": "learning curves"} | plan.request(corpus)):
         tokenizer = _tokenizer(folder / "tokenizer.json", corpus, plan.tokenizer, named("tokenizer", on_progress))
         points = {(record.name, record.train_share): record for record in read_lines(folder / RECORDS, EvalRecord)}
         outcomes: list[Outcome[EvalRecord]] = []

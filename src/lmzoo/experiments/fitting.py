@@ -57,6 +57,11 @@ class Fit:
         """Folder of the fitted predictor."""
         return self.folder / "predictors" / self.name
 
+    @property
+    def n_gpus(self) -> int:
+        """Number of GPUs that the fit uses on a cluster."""
+        return int(self.device == "cuda" and self.card.name in zoo.network_species())
+
     def fitted(self, encoded: EncodedCorpus, on_progress: OnProgress) -> Predictor:
         """Returns the predictor: one that was saved with the same settings and seed, or a new one, which is saved."""
         predictor = self.fitted_before()

@@ -31,6 +31,7 @@ from lmzoo.evaluation.records import EvalRecord, Record, read_lines, read_record
 from lmzoo.evaluation.scores import load_log_probs
 from lmzoo.experiments.budgets import check_budget, merged
 from lmzoo.experiments.compare import run_comparison
+from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path
@@ -136,7 +137,10 @@ def ladder(
         for task in names
     }
     folder, outcomes = Path(folder), []
-    with open_run(folder, {"ladder": sources.names(), "seed": plan.seed, "lmzoo": __version__}):
+    with (
+        placed(plan) as (plan, _),
+        open_run(folder, {"ladder": sources.names(), "seed": plan.seed, "lmzoo": __version__}),
+    ):
         for task in names:
             if on_task:
                 on_task(task)

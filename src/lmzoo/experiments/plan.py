@@ -46,6 +46,9 @@ class RunPlan:
     """Number of models to train at the same time; None for one model per core, at most 4."""
     device: Device = "auto"
     """Device of networks: "cpu", "cuda", "mps", or "auto" for the best available device."""
+    cluster: str | None = None
+    """Address of the Ray cluster that trains the models ("auto", HOST:PORT or "local"); None to train them on this
+    computer, as `prequential` always does."""
     command: str = ""
     """Command line that started the run, which the records repeat; empty if the run was started from Python."""
     train_share: float | None = None

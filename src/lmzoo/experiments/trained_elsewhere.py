@@ -33,7 +33,7 @@ class FoundPredictor:
 
     name: str
     source: str | Path
-    """Folder, GGUF file or name of an installed model, as the user gave it."""
+    """Absolute path of a folder or GGUF file, or the name of a predictor that is installed."""
     digest: str
     """Hash of the names, sizes and modification times of the predictor's files."""
 
@@ -58,7 +58,8 @@ def find_predictors(sources: Sequence[str | Path], taken: Collection[str]) -> li
         if name is None:
             raise ConfigurationError(f"the name '{default_name(source)}' is taken by another model: rename {source}")
         try:
-            named.append(FoundPredictor(check_name(name), source, _digest(path)))
+            kept = Path(source).absolute() if Path(source).exists() else source  # jobs may run in another folder
+            named.append(FoundPredictor(check_name(name), kept, _digest(path)))
         except ValueError as error:
             raise ConfigurationError(f"{source} cannot take part: {error}") from error
     return named
@@ -97,6 +98,11 @@ class EvaluationJob:
     def name(self) -> str:
         """Name of the predictor in the run."""
         return self.found.name
+
+    @property
+    def n_gpus(self) -> int:
+        """Number of GPUs that the evaluation may use on a cluster."""
+        return int(self.device == "cuda")
 
     def matches(self, record: EvalRecord) -> bool:
         """Returns True if a record is the result of the same predictor, whose files have not changed since."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.system.placement import Device, this_process
+from lmzoo.system.placement import BFLOAT16_VARIABLE, Device, this_process
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,12 @@ def find_device(name: Device) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Returns True if a device has instructions for bfloat16, and False if it would have to emulate them."""
+    """Returns True if a device has instructions for bfloat16, and False if it would have to emulate them.
+
+    The environment variable LMZOO_BFLOAT16 overrides what the device says, if it is 0 or 1.
+    """
+    if (decided := os.environ.get(BFLOAT16_VARIABLE)) in ("0", "1"):
+        return decided == "1"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)  # since Ampere
     # Older versions of torch do not report the capabilities of the CPU.

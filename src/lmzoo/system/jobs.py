@@ -32,7 +32,7 @@ from lmzoo.system.progress import OnProgress, Progress
 
 _SECONDS_BETWEEN_INTERRUPTS = SECONDS_TO_SAVE + 1
 _SECONDS_BETWEEN_LOOKS = 0.2  # a wait without timeout can miss an interrupt that occurs just before it
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Record = TypeVar("Record")
 Record_co = TypeVar("Record_co", covariant=True)
@@ -48,6 +48,24 @@ class Job(Protocol[Record_co]):
 
     def do(self, on_progress: OnProgress) -> Record_co:
         """Runs the job in the current process, and returns its result, which is called its record."""
+        ...
+
+
+class JobExecutor(Protocol):
+    """Runs jobs in another place than the processes of this computer, such as on a cluster."""
+
+    def run(
+        self,
+        jobs: Sequence[Job[Record]],
+        *,
+        n_threads: int,
+        on_outcome: Callable[[Outcome[Record]], None],
+        on_progress: Callable[[str, Progress], None] | None = None,
+    ) -> None:
+        """Runs all jobs, each with `n_threads` threads, and calls `on_outcome` with the outcome of each when it ends.
+
+        `on_progress` receives the name of a job and its progress. Both functions are called in this process.
+        """
         ...
 
 
@@ -87,13 +105,20 @@ def run_jobs(
     at_a_time: int,
     on_outcome: Callable[[Outcome[Record]], None],
     on_progress: Callable[[str, Progress], None] | None = None,
+    executor: JobExecutor | None = None,
 ) -> None:
     """Runs all jobs, `at_a_time` of them in parallel, and calls `on_outcome` with the outcome of each job when it ends.
 
     A job that fails does not affect the others. The cores are divided evenly among the parallel jobs, so that the time
     of every job is measured with the same number of threads. `on_progress` receives the name of a job and its progress.
+    With an `executor`, the jobs run there, each with the number of threads that it would have here, because results can
+    depend on it in the last digits; the executor decides how many run in parallel.
     """
-    with threads_of_children(max(1, n_cores() // at_a_time)), ThreadPoolExecutor(at_a_time) as pool:
+    n_threads = max(1, n_cores() // at_a_time)
+    if executor is not None:
+        executor.run(jobs, n_threads=n_threads, on_outcome=on_outcome, on_progress=on_progress)
+        return
+    with threads_of_children(n_threads), ThreadPoolExecutor(at_a_time) as pool:
         running: list[Future[Outcome[Record]]] = []
         try:
             with deferred():
@@ -116,6 +141,7 @@ def resume(
     at_a_time: int,
     on_outcome: Callable[[Outcome[Record]], None],
     on_progress: Callable[[str, Progress], None] | None = None,
+    executor: JobExecutor | None = None,
 ) -> list[Outcome[Record]]:
     """Runs the jobs that have no result from an earlier run, and returns the outcomes of all jobs in the given order.
 
@@ -123,6 +149,7 @@ def resume(
     - `at_a_time`: the number of jobs that run in parallel.
     - `on_outcome`: called with the outcome of each reused job first, and then of each other job when it ends.
     - `on_progress`: called with the name of a job and its progress.
+    - `executor`: where the jobs run; None for processes of this computer. See `run_jobs`.
     """
     outcomes: dict[str, Outcome[Record]] = {}
 
@@ -134,7 +161,7 @@ def resume(
         if job.name in known:
             keep(Outcome(job.name, known[job.name], reused=True))
     todo = [job for job in jobs if job.name not in known]
-    run_jobs(todo, at_a_time=at_a_time, on_outcome=keep, on_progress=on_progress)
+    run_jobs(todo, at_a_time=at_a_time, on_outcome=keep, on_progress=on_progress, executor=executor)
     return [outcomes[job.name] for job in jobs]
 
 
@@ -208,7 +235,7 @@ def threads_of_children(n_threads: int) -> Iterator[None]:
 
     Environment variables that the user has set are not changed.
     """
-    unset = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    unset = [name for name in THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(unset, str(n_threads)))
     try:
         yield
@@ -224,15 +251,22 @@ def _work(job: Job[Any], connection: Connection) -> None:
         print_warnings_as_lines()
         handle_interrupts(signal.SIGTERM)
         mask_interrupts(False)
-        outcome = Outcome(job.name, job.do(connection.send))
+        outcome, trace = attempt(job, connection.send)
     except KeyboardInterrupt:
         os._exit(exit_status())
-    except LmzooError as error:
-        outcome = Outcome(job.name, error=" ".join(str(error).split()))
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        outcome = Outcome(job.name, error=f"{type(error).__name__}: {error}")
+    if trace:
+        sys.stderr.write(trace)
     connection.send(outcome)
+
+
+def attempt(job: Job[Record], on_progress: OnProgress) -> tuple[Outcome[Record], str]:
+    """Runs a job in this process; returns its outcome, and the traceback of an error that is not an LmzooError."""
+    try:
+        return Outcome(job.name, job.do(on_progress)), ""
+    except LmzooError as error:
+        return Outcome(job.name, error=" ".join(str(error).split())), ""
+    except Exception as error:
+        return Outcome(job.name, error=f"{type(error).__name__}: {error}"), traceback.format_exc()
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,10 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
 """The names of devices; "auto" is cuda if the machine has it, else mps, else cpu."""
 
+BFLOAT16_VARIABLE = "LMZOO_BFLOAT16"
+"""Environment variable that says if devices have instructions for bfloat16 (1) or not (0), instead of a look at them.
+The jobs of a cluster read it, so that networks are trained in the same way on all of its nodes."""
+
 
 class Process(NamedTuple):
     """The rank of this process among all processes that train the same network, and the number of these processes."""

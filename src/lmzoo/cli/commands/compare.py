@@ -31,6 +31,7 @@ def compare(
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     with_predictors: Annotated[list[Path] | None, Parameter(name="--with")] = None,
     out: Path | None = None,
     log: list[str] | None = None,
@@ -75,6 +76,10 @@ def compare(
     device
         Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
         else cpu).
+    cluster
+        Train the models on a Ray cluster: auto for the cluster of which this computer is a node, HOST:PORT, or local
+        to start one on this computer. All nodes must share the folder of the results. Each model gets as many cores as
+        it would have without the cluster. Needs lmzoo[cluster]; see `lmzoo cluster status`.
     with_predictors
         A predictor that is already trained, to evaluate on the same test split, in a table of its own: the folder of a
         saved predictor, the folder of a causal model that transformers saved, a GGUF file, or the name of an installed
@@ -110,6 +115,7 @@ def compare(
         seeds=seeds,
         jobs=jobs,
         device=device,
+        cluster=cluster,
         command=terminal.command_line(),
     )
     screen = _Screen(plan)

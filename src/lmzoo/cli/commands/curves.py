@@ -29,6 +29,7 @@ def curves(
     seed: Seed = 0,
     jobs: int | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -72,6 +73,10 @@ def curves(
     device
         Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
         else cpu).
+    cluster
+        Train the models on a Ray cluster: auto for the cluster of which this computer is a node, HOST:PORT, or local
+        to start one on this computer. All nodes must share the folder of the results. Each model gets as many cores as
+        it would have without the cluster. Needs lmzoo[cluster]; see `lmzoo cluster status`.
     out
         Folder for the results. Default: runs/curves-CORPUS-BUDGET.
     json
@@ -93,6 +98,7 @@ def curves(
         seed=seed,
         jobs=jobs,
         device=device,
+        cluster=cluster,
         command=terminal.command_line(),
     )
     with terminal.progress_of_many() as on_progress:

@@ -23,6 +23,7 @@ def ladder(
     seeds: int = 1,
     jobs: int | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     out: Path = Path("runs/ladder"),
     json: bool = False,
 ) -> int:
@@ -62,6 +63,10 @@ def ladder(
     device
         Device on which networks are trained and evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps,
         else cpu).
+    cluster
+        Train the models on a Ray cluster: auto for the cluster of which this computer is a node, HOST:PORT, or local
+        to start one on this computer. All nodes must share the folder of the results. Each model gets as many cores as
+        it would have without the cluster. Needs lmzoo[cluster]; see `lmzoo cluster status`.
     out
         Folder for the results: ladder.html, ladder.md, ladder.jsonl, and for each task a folder as `lmzoo compare`
         writes it.
@@ -84,6 +89,7 @@ def ladder(
         seeds=seeds,
         jobs=jobs,
         device=device,
+        cluster=cluster,
         command=terminal.command_line(),
     )
     with terminal.progress_of_many() as on_progress:

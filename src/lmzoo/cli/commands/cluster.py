@@ -1,0 +1,40 @@
+"""`lmzoo cluster status`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import cyclopts
+
+from lmzoo.cli import terminal
+
+app = cyclopts.App(name="cluster", help="Shows a Ray cluster, on which `lmzoo compare --cluster auto` trains models.")
+
+
+@app.command
+def status(*, address: str = "auto", json: bool = False) -> None:
+    """Shows the nodes of a Ray cluster with the cores, the memory and the GPUs that they offer.
+
+    Needs the extra lmzoo[cluster]. `ray start --head` starts a cluster, and `ray start --address` adds a node to it.
+
+    Parameters
+    ----------
+    address
+        auto for the cluster of which this computer is a node, or HOST:PORT.
+    json
+        Print one JSON record per node.
+    """
+    from lmzoo.system.ray_connection import ray_connection
+    from lmzoo.system.ray_jobs import running_nodes
+
+    with ray_connection(address) as ray:
+        nodes = running_nodes(ray)
+    if json:
+        for node in nodes:
+            terminal.print_json(asdict(node))
+        return
+    rows = [
+        [node.host, node.address, f"{node.n_cores}", f"{node.memory_bytes / 2**30:.1f} GiB", f"{node.n_gpus}"]
+        for node in nodes
+    ]
+    terminal.print_table(["node", "address", "cores", "memory", "GPUs"], rows)

@@ -1,0 +1,69 @@
+"""Connects to a Ray cluster (Moritz et al. 2018); needs the extra `lmzoo[cluster]`.
+
+P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSDI 2018.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lmzoo.errors import LmzooError, MissingExtraError
+from lmzoo.system.jobs import THREAD_VARIABLES
+
+LOCAL = "local"
+"""The address of a cluster of this computer alone, which is started for one computation."""
+
+_SECONDS_TO_CONNECT = 10.0
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the future default, without which Ray warns
+    "RAY_task_oom_retries": "5",  # by default Ray repeats a task that needs too much memory forever
+}
+"""Variables that Ray reads when it is imported, unless the user has set them."""
+
+
+@contextmanager
+def ray_connection(address: str, n_workers: int = 0) -> Iterator[Any]:
+    """Connects to a Ray cluster, yields the module `ray`, and disconnects at the end of the `with` block.
+
+    `address` is "auto" for the cluster of which this computer is a node, HOST:PORT for another one, or "local" to start
+    a cluster of this computer alone with `n_workers` processor cores (0 = all). If this process is connected already,
+    the connection is used, and remains at the end. Authentication by token is on, unless the environment variable
+    RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray is not installed, and
+    LmzooError if there is no cluster at the address.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address == LOCAL:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("ray", "cluster", "a cluster") from error
+    if ray.is_initialized():
+        yield ray
+        return
+    more = {"num_cpus": n_workers or None, "include_dashboard": False} if address == LOCAL else {}
+    environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    try:
+        if ":" in address and "://" not in address:  # Ray itself waits for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
+    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise LmzooError(
+            f"cannot connect to a Ray cluster at '{address}': {reason}; start one with ray start --head, or choose "
+            f"'{LOCAL}'"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
