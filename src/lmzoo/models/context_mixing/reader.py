@@ -89,7 +89,9 @@ class MixingReader(Reader):
     def _kept(self) -> tuple[NDArray[np.int32], Memory]:
         """Returns the last tokens that the match model may use, and the memory with places that count from them."""
         n_dropped = max(0, self._known_ids.size + self.ids.size - (1 << self._table_bits))
-        ids = np.concatenate([self._known_ids, self.ids])[n_dropped:]
+        parts = [part for part in (self._known_ids, self.ids) if part.size]  # mostly one: not copied for each document
+        ids = parts[0] if len(parts) == 1 else np.concatenate([_NOTHING, *parts])
+        ids = ids[n_dropped:]
         if n_dropped == 0:
             return ids, self._memory
         places = np.maximum(self._memory.places - n_dropped, NO_MATCH)
