@@ -15,6 +15,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, TrainingError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.training import loop
+from lmzoo.neural.training.compiling import compiled_blocks
 from lmzoo.stream import TokenStream, TrainingData
 
 V = 7
@@ -76,6 +77,17 @@ def test_what_has_no_blocks_is_refused() -> None:
     model = zoo.create("lstm", V, d_embed=4, d_hidden=4, training={"tokens": 10, "compiled": True})
     with pytest.raises(ConfigurationError, match="network made of blocks"):
         model.fit(TrainingData(stream, stream))
+
+
+def test_without_triton_it_says_so() -> None:
+    """On a graphics card torch compiles with Triton, which some platforms lack."""
+    from torch._inductor.exc import TritonMissing
+
+    model: Any = zoo.create("transformer", V, **SIZES)
+    network = model.fresh_network(0)
+    with pytest.raises(TrainingError, match="needs triton for this graphics card"), compiled_blocks(network):
+        raise TritonMissing(None)
+    assert not any("forward" in vars(block) for block in network.blocks)
 
 
 @pytest.mark.slow

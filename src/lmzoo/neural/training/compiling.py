@@ -19,9 +19,12 @@ def compiled_blocks(network: Network) -> Iterator[None]:
     """Compiles the blocks of a network within the context, each at its first use.
 
     The blocks share compiled code, one version for each size of chunk; a run has one or two. Raises ConfigurationError
-    if the network has no blocks, and TrainingError if there is no C++ compiler.
+    if the network has no blocks, and TrainingError if torch cannot compile: it needs a C++ compiler for a CPU, and the
+    package triton for a graphics card that is new enough for it.
     """
-    from torch._dynamo.exc import BackendCompilerFailed  # here, as importing it takes seconds
+    # Here, as importing these takes seconds
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import GPUTooOldForTriton, TritonMissing
 
     blocks = getattr(network, "blocks", None)
     if not isinstance(blocks, nn.ModuleList):
@@ -35,6 +38,10 @@ def compiled_blocks(network: Network) -> Iterator[None]:
     except BackendCompilerFailed as error:
         raise TrainingError(
             f"compiled=true needs a C++ compiler: install one, such as g++, or leave the setting out: {error}"
+        ) from error
+    except (TritonMissing, GPUTooOldForTriton) as error:
+        raise TrainingError(
+            f"compiled=true needs triton for this graphics card: install it, or leave the setting out: {error}"
         ) from error
     finally:
         for block in blocks:
