@@ -1,6 +1,6 @@
 """Compares n-gram models fitted by several processes in partitions with those fitted in memory by one process.
 
-    python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 100M] [--flat]
+    python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 220M] [--flat]
 
 DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence a line. The text are `--tokens`
 million tokens: these sentences, and copies with the words of each sentence in random order, so that long n-grams keep
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("LMZOO_DATA"))
     parser.add_argument("--tokens", type=float, default=20, help="millions of tokens")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--memory", default="100M", help="memory of each worker")
+    parser.add_argument("--memory", default="220M", help="memory of each worker")
     parser.add_argument("--flat", action="store_true")
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()

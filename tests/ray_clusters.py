@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -24,32 +21,8 @@ with warnings.catch_warnings():
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lmzoo[cluster]'")
 
 _STORE = 80 * 2**20  # Ray's smallest object store
-_SECONDS_TO_START = 600.0
-# A node waits for ports that its helpers choose, and gives up after some seconds, which are too few on busy computers.
-_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-
-
-def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns Ray's look for a node that has started, with more time than Ray allows, for busy computers."""
-
-    def get(*arguments: Any) -> Any:
-        end = time.monotonic() + _SECONDS_TO_START
-        while True:
-            try:
-                return get_node(*arguments)
-            except RuntimeError:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(0.2)
-
-    return get
-
-
-def _free_ports(n: int) -> list[int]:
-    """Returns ports that are free now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
-        return [one.getsockname()[1] for one in sockets]
+_ATTEMPTS = 5
+"""A node does not start if its helpers take more than some seconds, as they do on busy computers."""
 
 
 @contextmanager
@@ -61,12 +34,16 @@ def running_cluster(n_nodes: int) -> Iterator[str]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), before])
     cluster = Cluster()
     try:
-        with patch.object(ray._private.services, "get_node", _patient(ray._private.services.get_node)):
-            for number in range(n_nodes):
-                more = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-                if number == 0:
-                    more["include_dashboard"] = False
-                cluster.add_node(num_cpus=1, object_store_memory=_STORE, **more)
+        # Without the packages that the dashboard needs, nodes start faster.
+        with patch.object(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError()):
+            for _ in range(n_nodes):
+                for attempt in range(_ATTEMPTS):
+                    try:
+                        cluster.add_node(num_cpus=1, object_store_memory=_STORE)
+                        break
+                    except Exception:
+                        if attempt == _ATTEMPTS - 1:
+                            raise
         yield cluster.address
     finally:
         cluster.shutdown()

@@ -95,7 +95,7 @@ def test_the_counts_of_a_partition_are_those_of_the_text(stream: TokenStream, or
         results = list(sort(order, 5, smoothing_from("absolute"), plan.split, piece))
         grams: list[tuple[int, ...]] = [(token,) for token in range(5)]
         for k, level in zip(range(2, order + 1), results, strict=False):
-            firsts = np.repeat(level["context_tokens"], np.diff(level["starts"])) if k == 2 else None
+            firsts = np.repeat(level["context_tokens"], np.diff(level["starts"]))
             suffixes = [grams[suffix] for suffix in level["suffixes"]]
             expected = reference_counts([document.tolist() for document in stream.documents()], k, EOT)
             expected = {gram: n for gram, n in expected.items() if plan.owners[gram[-2]] == partition}
@@ -103,7 +103,7 @@ def test_the_counts_of_a_partition_are_those_of_the_text(stream: TokenStream, or
             assert suffixes == [gram[1:] for gram in of_level]
             assert level["last"].tolist() == [gram[-1] for gram in of_level]
             assert level["counts"].tolist() == [expected[gram] for gram in of_level]
-            assert firsts is None or firsts.tolist() == [gram[0] for gram in of_level]
+            assert firsts.tolist() == [gram[0] for gram in of_level]
             contexts = np.repeat(np.arange(level["starts"].size - 1), np.diff(level["starts"]))
             n_different = (
                 np.unique([gram[:-1] for gram in of_level], axis=0, return_inverse=True)[1] if of_level else []

@@ -26,6 +26,7 @@ def fit(
     seed: Seed = 0,
     memory: str | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
     device: Device = "auto",
     log: list[str] | None = None,
     json: bool = False,
@@ -63,6 +64,9 @@ def fit(
     workers
         Number of processes that fit an n-gram model together, each with this memory. The model is the same. Default: 0,
         which means that this process fits it alone.
+    cluster
+        Ray cluster on which an n-gram model is fitted: auto for the cluster of this computer, HOST:PORT for that of
+        another, or local to start one on this computer. Needs lmzoo[cluster]. The model is the same.
     device
         Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     log
@@ -88,10 +92,8 @@ def fit(
     if minutes is not None:
         chosen = merged(chosen, time_limit(species, minutes))
     chosen = merged(chosen, parse_settings(settings or []))
-    if memory is not None:
-        chosen["memory"] = memory
-    if workers is not None:
-        chosen["workers"] = workers
+    of_ngrams = {"memory": memory, "workers": workers, "cluster": cluster}
+    chosen |= {name: value for name, value in of_ngrams.items() if value is not None}
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     check_folder(out)
     check_logs(log or [])

@@ -43,6 +43,7 @@ def ngram(
     quantise: bool = False,
     memory: str = "1G",
     workers: int = 0,
+    cluster: str = "",
 ) -> NgramModel:
     """Creates an n-gram model, which predicts a token from the last `order` - 1 tokens.
 
@@ -64,12 +65,20 @@ def ngram(
     1998). `quantise`: stores each log-probability in one byte instead of four. `memory`, such as "500M": a fit that
     would need more memory uses temporary files. The result is the same.
 
-    `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory`. The result is
-    the same. kneser-ney-tuned and jelinek-mercer cannot be fitted in this way, because they are learned from the tokens
-    of the validation set.
+    `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory` (at least 200M).
+    `cluster`: the computers of a Ray cluster fit the model together; "auto" is the cluster of this computer, HOST:PORT
+    that of another, and "local" starts one with `workers` processor cores. The result is the same. kneser-ney-tuned and
+    jelinek-mercer cannot be fitted in these ways, because they are learned from the tokens of the validation set.
     """
     return NgramModel(
-        vocab_size, order=order, smoothing=smoothing, prune=prune, quantise=quantise, memory=memory, workers=workers
+        vocab_size,
+        order=order,
+        smoothing=smoothing,
+        prune=prune,
+        quantise=quantise,
+        memory=memory,
+        workers=workers,
+        cluster=cluster,
     )
 
 

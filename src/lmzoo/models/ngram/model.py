@@ -15,7 +15,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
 from lmzoo.models.ngram.names import GIVEN, smoothing_from
-from lmzoo.models.ngram.smoothing import estimate
+from lmzoo.models.ngram.smoothing import Smoothing, estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -30,6 +30,15 @@ MAX_ORDER = 100
 MAX_WORKERS = 1024
 _END = np.array([EOT], np.int32)
 _BLOCK = 1 << 16
+
+
+def check_partitions(name: str, smoothing: Smoothing) -> None:
+    """Raises ConfigurationError if models with a smoothing method cannot be fitted in partitions."""
+    if smoothing.tuned:
+        raise ConfigurationError(
+            f"smoothing='{name}' cannot be fitted by several workers: it is learned from the tokens of the validation "
+            "set, whose n-grams lie in all partitions; choose another method, or fit without workers"
+        )
 
 
 @final
@@ -53,6 +62,7 @@ class NgramModel(LanguageModel[int]):
         quantise: bool = False,
         memory: str = "1G",
         workers: int = 0,
+        cluster: str = "",
         counter: Counter | None = None,
     ) -> None:
         super().__init__(vocab_size)
@@ -64,12 +74,9 @@ class NgramModel(LanguageModel[int]):
         self.prune, self.quantise = prune, quantise
         self.memory = parse_bytes(memory)
         check_whole(0, MAX_WORKERS, workers=workers)
-        if workers and self.smoothing.tuned:
-            raise ConfigurationError(
-                f"smoothing='{smoothing}' cannot be fitted by several workers: it is learned from the tokens of the "
-                "validation set, whose n-grams lie in all partitions; choose another method, or fit without workers"
-            )
-        self.workers = workers
+        if workers or cluster:
+            check_partitions(smoothing, self.smoothing)
+        self.workers, self.cluster = workers, cluster
         self.context_size = order - 1
         self._counter = counter
 
@@ -84,7 +91,7 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        in_partitions = self.workers > 0 and self.order > 1
+        in_partitions = bool(self.workers or self.cluster) and self.order > 1
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
         step, message = -1, ""
 
@@ -118,10 +125,9 @@ class NgramModel(LanguageModel[int]):
     def _fit_in_partitions(
         self, text: TokenStream, workspace: Workspace, on_step: Callable[[str], None], on_share: Callable[[float], None]
     ) -> tuple[Trie, Weights, NDArray[np.float64]]:
-        from lmzoo.models.ngram.partitions.fitting import fit_in_partitions
-        from lmzoo.system.executors import local_processes
+        from lmzoo.models.ngram.partitions.fitting import executor_for, fit_in_partitions
 
-        with local_processes(self.workers) as executor:
+        with executor_for(self.workers, self.cluster) as executor:
             return fit_in_partitions(
                 text, self.vocab_size, self.order, self.smoothing, executor,
                 memory=self.memory, workspace=workspace, on_step=on_step, on_share=on_share,

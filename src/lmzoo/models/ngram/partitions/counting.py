@@ -102,7 +102,7 @@ def sort(
     - "starts" (H + 1,): the first n-gram of each context, and N.
     - "suffixes" (N,), "context_suffixes" (H,): the suffixes of n-grams and contexts, as numbers of those one token
       shorter in this partition; for bigrams, the number of the suffix is its token.
-    - "context_tokens" (H,), of bigrams only: the contexts.
+    - "context_tokens" (H,): the first token of each context.
 
     Bigrams that begin with one of the `split` tokens have only the counts of this partition. Yields at the end sums for
     all partitions:
@@ -147,10 +147,10 @@ def sort(
             "last": last,
             "starts": starts,
             "suffixes": suffixes,
+            "context_tokens": firsts[starts[:-1]],
             "context_suffixes": shorter[starts[:-1]],
         }
         if k == 2:
-            arrays["context_tokens"] = firsts[starts[:-1]]
             in_head = np.isin(firsts, split)
             sums["head_keys"] = firsts[in_head] * np.int64(vocab_size) + last[in_head]
             sums["head_counts"] = counts[in_head]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,42 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals, estimate
-from lmzoo.models.ngram.partitions.joining import Part, join
+from lmzoo.models.ngram.partitions.joining import Part, Read, join
 from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, count_tokens, too_frequent
 from lmzoo.models.ngram.smoothing import Smoothing
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT, TokenStream
-from lmzoo.system.executors import Executor
+from lmzoo.system.executors import Executor, local_processes
+from lmzoo.system.ray_executor import ray_cluster
 
 _logger = logging.getLogger(__name__)
 
+_PROGRAM = 160 * 2**20
+"""The memory of a worker without arrays, in bytes: Python, numpy, numba and the compiled code."""
 _LEAST_TASKS = 4
 """The text has at least this many shards and partitions for each worker, so that all workers end at the same time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partitions:
+    """All n-grams of a text with their estimates, in partitions, as long as the executor that made them keeps them."""
+
+    plan: Plan
+    totals: Totals
+    shared: SharedEstimates
+    parameters: NDArray[np.float64]
+    """(n, P) the parameters that the smoothing method has learned for each order."""
+    read: Read
+    end: NDArray[np.int32]
+    """The last tokens of the text, if its last document has no EOT; see `join`."""
+
+
+@contextmanager
+def executor_for(n_workers: int, cluster: str) -> Iterator[Executor[Any]]:
+    """Yields an executor with `n_workers` processes of this computer or, if `cluster` is its address, a Ray cluster."""
+    with ray_cluster(cluster, n_workers) if cluster else local_processes(n_workers) as executor:
+        yield executor
 
 
 def fit_in_partitions(
@@ -41,13 +67,35 @@ def fit_in_partitions(
 ) -> tuple[Trie, Weights, NDArray[np.float64]]:
     """Returns the trie of all n-grams of length 1 to `order` of a text, their weights, and learned parameters (n, P).
 
-    - `executor`: runs the stages. `memory` is the number of bytes that each of its workers may use for arrays.
-    - `workspace`: allocates the arrays of the result.
-    - `on_step`, `on_share`: called with a message at the start of each of the `order` + 4 steps, and with the fraction
-      of the step that is done.
-
-    The smoothing method must not be learned from the validation set (`Smoothing.tuned`).
+    `workspace` allocates the arrays of the result; the other arguments are those of `estimate_partitions`. There are
+    `order` + 4 steps.
     """
+    parts = estimate_partitions(
+        text, vocab_size, order, smoothing, executor, memory=memory, on_step=on_step, on_share=on_share
+    )
+    trie, weights = join(parts.plan, parts.totals, parts.shared, parts.end, parts.read, workspace, on_step)
+    return trie, weights, parts.parameters
+
+
+def estimate_partitions(
+    text: TokenStream,
+    vocab_size: int,
+    order: int,
+    smoothing: Smoothing,
+    executor: Executor[Any],
+    *,
+    memory: int,
+    on_step: Callable[[str], None],
+    on_share: Callable[[float], None],
+) -> Partitions:
+    """Counts all n-grams of length 1 to `order` of a text and estimates their probabilities, in partitions.
+
+    - `smoothing`: the method, which must not be learned from the validation set (`Smoothing.tuned`).
+    - `executor`: runs the stages. `memory` is the number of bytes that each of its workers may use.
+    - `on_step`, `on_share`: called with a message at the start of each of five steps, and with the fraction of the step
+      that is done.
+    """
+    memory = max(memory - _PROGRAM, memory // 4)  # of arrays
     n_partitions = count_partitions(len(text), order, memory, executor.n_workers)
 
     def all_of(stage: Callable[..., Any], tasks: list[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Any]]:
@@ -95,8 +143,7 @@ def fit_in_partitions(
     def read(partition: int, length: int) -> Part:
         return Part(*(executor.get(handles[partition][length - 2]) for handles in (levels, estimates)))
 
-    trie, weights = join(plan, totals, shared, _open_end(text, order - 1), read, workspace, on_step)
-    return trie, weights, parameters
+    return Partitions(plan, totals, shared, parameters, read, _open_end(text, order - 1))
 
 
 def count_partitions(n_tokens: int, order: int, memory: int, n_workers: int) -> int:

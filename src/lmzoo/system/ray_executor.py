@@ -1,0 +1,106 @@
+"""Runs stages on a Ray cluster (Moritz et al. 2018); needs the extra `lmzoo[cluster]`.
+
+Ray schedules the tasks, moves and spills the arrays, and repeats tasks whose worker or node was lost.
+
+P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSDI 2018.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lmzoo.errors import LmzooError, MissingExtraError
+from lmzoo.system.executors import Arrays, Stage
+from lmzoo.system.jobs import THREAD_VARIABLES
+
+LOCAL = "local"
+"""The address of a cluster of this computer alone, which is started for one computation."""
+
+_MAX_RETRIES = 10
+"""How often Ray repeats a task whose worker process or node was lost."""
+
+
+_SECONDS_TO_CONNECT = 10.0
+
+
+class RayExecutor:
+    """Runs stages on the Ray cluster to which this process is connected; see `ray_cluster`."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self.n_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def put(self, arrays: Arrays) -> Any:
+        return self._ray.put(arrays)
+
+    def get(self, handle: Any) -> Arrays:
+        with self._plain_errors():
+            return self._ray.get(handle)
+
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Any]]:
+        remote = self._ray.remote(num_cpus=1, num_returns=n_results, max_retries=_MAX_RETRIES)(stage)
+        submitted = [remote.remote(*task) for task in tasks]
+        for results in submitted:
+            handles = [results] if n_results == 1 else list(results)
+            with self._plain_errors():
+                self._ray.wait(handles, num_returns=n_results, fetch_local=False)
+            yield handles
+
+    def free(self, handles: Iterable[Any]) -> None:
+        """Does nothing: Ray deletes arrays when no variable names their handle any longer."""
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """Converts the errors of Ray inside the `with` block: to that of the stage, or to an LmzooError."""
+        errors = self._ray.exceptions
+        try:
+            yield
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, LmzooError):
+                raise error.cause from None
+            raise LmzooError(f"a task failed on the cluster: {type(error.cause).__name__}: {error.cause}") from error
+        except errors.RayError as error:
+            reason = str(error).strip().split("\n")[0]
+            raise LmzooError(f"the cluster lost a task or its results ({reason}); repeat the command") from error
+
+
+@contextmanager
+def ray_cluster(address: str, n_workers: int = 0) -> Iterator[RayExecutor]:
+    """Yields an executor that runs tasks on a Ray cluster, and disconnects from it at the end.
+
+    `address` is "auto" for the cluster of which this computer is a node, HOST:PORT for another one, or "local" to start
+    a cluster of this computer alone with `n_workers` processor cores (0 = all). Authentication by token is on, unless
+    the environment variable RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray
+    is not installed, and LmzooError if there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default, without which Ray warns
+    if address == LOCAL:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("ray", "cluster", "a cluster") from error
+    more = {"num_cpus": n_workers or None, "include_dashboard": False} if address == LOCAL else {}
+    environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    try:
+        if ":" in address and "://" not in address:  # Ray itself waits for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise LmzooError(
+            f"cannot connect to a Ray cluster at '{address}': {reason}; start one with ray start --head, or choose "
+            f"'{LOCAL}'"
+        ) from error
+    try:
+        yield RayExecutor(ray)
+    finally:
+        ray.shutdown()
