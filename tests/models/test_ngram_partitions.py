@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmzoo.errors import ConfigurationError
+from lmzoo.arrays import load_arrays, save_arrays
+from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.models.ngram import ngram
 from lmzoo.models.ngram.counting.workspace import Workspace
 from lmzoo.models.ngram.names import SMOOTHINGS, smoothing_from
+from lmzoo.models.ngram.partitions import fitting
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.fitting import fit_in_partitions
 from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, find_owners, too_frequent
@@ -21,7 +25,7 @@ from lmzoo.models.ngram.reference import count_ngrams as reference_counts
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.executors import Arrays, Stage
 from lmzoo.system.progress import Progress
-from lmzoo.testing import toy_data
+from lmzoo.testing import LAWS, Law, Specimen, toy_data
 
 NOT_TUNED = [name for name, method in SMOOTHINGS.items() if not method.tuned]
 
@@ -160,3 +164,61 @@ def test_the_number_of_processes_does_not_change_the_model(workers: int) -> None
     expected = ngram(40).fit(data).arrays()
     for name, array in ngram(40, workers=workers, memory="100K").fit(data).arrays().items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+# ---- Sharded models ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits in partitions run in this process, without the start of others; some tokens are split."""
+    monkeypatch.setattr(fitting, "executor_for", lambda n_workers, cluster: nullcontext(InThisProcess()))
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("order", [2, 4])
+def test_a_sharded_model_satisfies_every_law(law: Law, order: int) -> None:
+    law(Specimen(lambda vocab_size: ngram(vocab_size, order=order, sharded=True, memory="2K"), tolerance=1e-6))
+
+
+@pytest.mark.usefixtures("in_this_process")
+@given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200", "1M"]))
+@settings(max_examples=40, deadline=None)
+def test_a_sharded_model_predicts_as_the_joined_one(stream: TokenStream, order: int, memory: str) -> None:
+    data = TrainingData(stream, stream)
+    joined, shards = ngram(5, order=order).fit(data), ngram(5, order=order, memory=memory, sharded=True).fit(data)
+    text = np.random.default_rng(0).integers(0, 5, 100)
+    for end in range(len(text)):
+        context = text[max(0, end - 6) : end]
+        np.testing.assert_array_equal(
+            shards.predict_distribution(context).log_probs, joined.predict_distribution(context).log_probs
+        )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_saved_sharded_model_is_memory_mapped_and_checked(tmp_path: Path) -> None:
+    data = toy_data(12)
+    settings = {"order": 3, "sharded": True, "memory": "2K"}
+    model = ngram(12, **settings).fit(data)
+    save_arrays(tmp_path / "model", model.arrays())
+    arrays = load_arrays(tmp_path / "model")[0]
+    loaded = ngram(12, **settings).load_arrays(arrays)
+    assert np.shares_memory(loaded.arrays()["3/log_probs"], arrays["3/log_probs"])
+    np.testing.assert_array_equal(loaded.log_probs(data.valid), model.log_probs(data.valid))
+    assert (arrays["owners"] < 0).any()  # a token is split
+    for name, index, value in [
+        ("owners", 0, 1000), ("owners", 0, -1000), ("pair_owners", 0, -1), ("unigrams", 0, np.nan), ("2/shards", 1, -1),
+        ("3/starts", 1, 10**9), ("3/tokens", 0, 12), ("3/tokens", 0, -1), ("3/log_probs", 0, 0.5),
+        ("3/backoffs", 0, np.nan),
+    ]:  # fmt: skip
+        damaged = arrays[name].copy()
+        damaged[index] = value
+        with pytest.raises(SavedModelError):
+            ngram(12, **settings).load_arrays({**arrays, name: damaged})
+
+
+@pytest.mark.parametrize("wrong", [{"prune": 1e-5}, {"quantise": True}, {"order": 1}, {"smoothing": "jelinek-mercer"}])
+def test_what_a_sharded_model_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        ngram(12, sharded=True, **wrong)

@@ -30,8 +30,9 @@ from __future__ import annotations
 from typing import Any
 
 from lmzoo.models.ngram.model import NgramModel
+from lmzoo.models.ngram.partitions.sharded import ShardedNgramModel
 
-__all__ = ["NgramModel", "ngram", "trigram"]
+__all__ = ["NgramModel", "ShardedNgramModel", "ngram", "trigram"]
 
 
 def ngram(
@@ -44,7 +45,8 @@ def ngram(
     memory: str = "1G",
     workers: int = 0,
     cluster: str = "",
-) -> NgramModel:
+    sharded: bool = False,
+) -> NgramModel | ShardedNgramModel:
     """Creates an n-gram model, which predicts a token from the last `order` - 1 tokens.
 
     The default is interpolated modified Kneser-Ney smoothing, as in KenLM's `lmplz`. `smoothing` is one of
@@ -69,7 +71,21 @@ def ngram(
     `cluster`: the computers of a Ray cluster fit the model together; "auto" is the cluster of this computer, HOST:PORT
     that of another, and "local" starts one with `workers` processor cores. The result is the same. kneser-ney-tuned and
     jelinek-mercer cannot be fitted in these ways, because they are learned from the tokens of the validation set.
+
+    `sharded`: the model stays in the parts that the workers have made, so that it can be larger than the memory and
+    have more than 2^31 n-grams. It predicts the same, more slowly, and cannot be pruned, quantised or written as ARPA.
     """
+    if sharded:
+        return ShardedNgramModel(
+            vocab_size,
+            order=order,
+            smoothing=smoothing,
+            prune=prune,
+            quantise=quantise,
+            memory=memory,
+            workers=workers,
+            cluster=cluster,
+        )
     return NgramModel(
         vocab_size,
         order=order,

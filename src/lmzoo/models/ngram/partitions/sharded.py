@@ -1,0 +1,247 @@
+"""An n-gram model that stays in partitions, for models that are larger than the memory or than 2^31 n-grams.
+
+The partitions are called shards here. All contexts with the same last two tokens, and the n-grams that continue them,
+are in one shard, so that one shard answers a whole distribution, with the distribution of single tokens, and for a
+split token with the head of the model. The arrays of a saved model are memory-mapped, and only the pages that a
+prediction needs are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.arrays import Arrays, take_array
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import check_whole
+from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.language_model import LanguageModel
+from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
+from lmzoo.models.ngram.model import MAX_ORDER, MAX_WORKERS, check_partitions
+from lmzoo.models.ngram.names import smoothing_from
+from lmzoo.stream import EOT, TrainingData
+from lmzoo.system.progress import OnProgress, Progress
+
+# numba is slow to import: the stages of a fit are imported where they are used.
+if TYPE_CHECKING:
+    from lmzoo.models.ngram.partitions.fitting import Partitions
+
+_START = (EOT,)
+
+
+@final
+class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
+    """An n-gram language model in shards, whose state is the last n - 1 tokens, with EOT for the start of a document.
+
+    The arguments are explained in the function `lmzoo.models.ngram.ngram`. The model is that of `NgramModel` with the
+    same settings. For each length k = 2 .. n it has H contexts and N n-grams:
+
+    - "k/shards" (R + 1,): the first context of each of R shards. For k = 2 there is one shard more, which has the
+      n-grams of the split tokens (the head of the model).
+    - "k/contexts" (H,): the key of each context, in increasing order within a shard. The key of the context "v h" is v
+      2^32 + c, where v is its first token, and c the number of the context h in the same shard, which is 0 for k = 2.
+    - "k/starts" (H + 1,): the first n-gram of each context, and N.
+    - "k/tokens", "k/log_probs" (N,): the last token of each n-gram, and its log-probability in nats.
+    - "k/backoffs" (H,): the log back-off weight of each context.
+
+    Besides, "unigrams" (V,) are the log-probabilities of single tokens, and "owners" (V,) and "pair_owners" (S, V) tell
+    the shard of a context by its last two tokens, as in `lmzoo.models.ngram.partitions.plan`.
+    """
+
+    exact_in_batches = True
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        order: int,
+        smoothing: str,
+        prune: float,
+        quantise: bool,
+        memory: str,
+        workers: int,
+        cluster: str,
+    ) -> None:
+        super().__init__(vocab_size)
+        check_whole(2, MAX_ORDER, order=order)
+        check_whole(0, MAX_WORKERS, workers=workers)
+        if prune or quantise:
+            raise ConfigurationError("a sharded n-gram model cannot be pruned or quantised: fit without sharded=True")
+        self.order, self.smoothing, self.memory = order, smoothing_from(smoothing), parse_bytes(memory)
+        check_partitions(smoothing, self.smoothing)
+        self.workers, self.cluster = workers, cluster
+        self.context_size = order - 1
+
+    # ---- Learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: TrainingData,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        from lmzoo.models.ngram.partitions.fitting import estimate_partitions, executor_for
+
+        data.checked(self.vocab_size)
+        step, message, n_steps = -1, "", 6
+
+        def report(share: float) -> None:
+            if on_progress:
+                on_progress(Progress(step + share, n_steps, "steps", message))
+
+        def on_step(new_message: str) -> None:
+            nonlocal step, message
+            step, message = step + 1, new_message
+            report(0)
+
+        with executor_for(max(1, self.workers), self.cluster) as executor:
+            partitions = estimate_partitions(
+                data.train, self.vocab_size, self.order, self.smoothing, executor,
+                memory=self.memory, on_step=on_step, on_share=report,
+            )  # fmt: skip
+            on_step("collecting the shards")
+            arrays = _collected(partitions, self.order, Workspace(on_disk=True))
+        on_step("done")
+        return self.load_arrays(arrays)
+
+    # ---- Predicting -----------------------------------------------------------------------------
+
+    def initial_state(self) -> tuple[int, ...]:
+        self.require_fitted()
+        return _START
+
+    def advance(self, state: tuple[int, ...], token_id: int) -> tuple[int, ...]:
+        return _START if token_id == EOT else (*state, token_id)[1 - self.order :]
+
+    def next_log_probs(self, state: tuple[int, ...]) -> NDArray[np.float64]:
+        path, weight = [], 0.0
+        for k, context in reversed(list(self._contexts(state))):
+            starts = self._arrays[f"{k}/starts"]
+            path.append((k, slice(int(starts[context]), int(starts[context + 1])), weight))
+            weight += float(self._arrays[f"{k}/backoffs"][context])
+        log_probs = self._arrays["unigrams"].astype(np.float64) + weight  # (V,)
+        for k, here, of_longer in reversed(path):  # longer n-grams overwrite shorter ones
+            tokens, values = self._arrays[f"{k}/tokens"][here], self._arrays[f"{k}/log_probs"][here]
+            log_probs[tokens] = values.astype(np.float64) + of_longer
+        return log_probs
+
+    def _contexts(self, state: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        """Yields (k, number) of the context of length k - 1 = 1, 2, .. with which a state ends, while there is one."""
+        last, owners = state[-1], self._arrays["owners"]
+        shard = int(owners[last])
+        if shard < 0:
+            context = self._find(2, len(self._arrays["2/shards"]) - 2, last << 32)
+            if context is not None:
+                yield 2, context
+            if len(state) == 1:
+                return
+            shard = int(self._arrays["pair_owners"][-1 - shard, state[-2]])
+        shorter = 0
+        for k, token in enumerate(reversed(state), 2):
+            context = self._find(k, shard, token << 32 | shorter)
+            if context is None:
+                return
+            shorter = context - int(self._arrays[f"{k}/shards"][shard])
+            if k > 2 or owners[last] >= 0:
+                yield k, context
+
+    def _find(self, k: int, shard: int, key: int) -> int | None:
+        """Returns the number of the context of length `k` - 1 with a key in a shard, or None if there is no such."""
+        first, end = self._arrays[f"{k}/shards"][shard : shard + 2].tolist()
+        keys = self._arrays[f"{k}/contexts"]
+        context = first + int(np.searchsorted(keys[first:end], key))
+        return context if context < end and keys[context] == key else None
+
+    # ---- Saving ---------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return dict(self._arrays)
+
+    def load_arrays(self, arrays: Arrays) -> Self:
+        size, types = self.vocab_size, {"contexts": np.int64, "starts": np.int64, "tokens": np.int32}
+        found = {
+            "unigrams": take_array(arrays, "unigrams", shape=(size,), dtype=np.float32),
+            "owners": take_array(arrays, "owners", shape=(size,), dtype=np.int32),
+            "pair_owners": take_array(arrays, "pair_owners", shape=(None, size), dtype=np.int32),
+            "parameters": take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64),
+        }
+        n_shards = len(take_array(arrays, "2/shards", shape=(None,), dtype=np.int64)) - 2
+        sound = -len(found["pair_owners"]) <= found["owners"].min(initial=0) and n_shards > max(
+            found[name].max(initial=0) for name in ("owners", "pair_owners")
+        )
+        sound &= found["pair_owners"].min(initial=0) >= 0 and found["unigrams"].max() <= _HIGHEST
+        for k in range(2, self.order + 1):
+            shards = take_array(arrays, f"{k}/shards", shape=(n_shards + 1 + (k == 2),), dtype=np.int64)
+            starts = take_array(arrays, f"{k}/starts", shape=(int(shards[-1]) + 1,), dtype=np.int64)
+            sizes = {"contexts": int(shards[-1]), "tokens": int(starts[-1])}
+            found |= {f"{k}/shards": shards, f"{k}/starts": starts}
+            for name, n in (*sizes.items(), ("log_probs", sizes["tokens"]), ("backoffs", sizes["contexts"])):
+                array = take_array(arrays, f"{k}/{name}", shape=(n,), dtype=types.get(name, np.float32))
+                found[f"{k}/{name}"] = array
+            tokens, log_probs, backoffs = (found[f"{k}/{name}"] for name in ("tokens", "log_probs", "backoffs"))
+            sound &= not shards[0] and not starts[0] and bool((np.diff(shards) >= 0).all())
+            sound &= bool((starts[1:] >= starts[:-1]).all())
+            sound &= 0 <= tokens.min(initial=0) <= tokens.max(initial=0) < size
+            sound &= bool(log_probs.max(initial=-1) <= _HIGHEST and backoffs.max(initial=0) < np.inf)
+        if not sound:
+            raise SavedModelError("the saved n-gram model is damaged: its shards, tokens or numbers are out of range")
+        self._arrays = found
+        self.fitted = True
+        return self
+
+
+_HIGHEST = 1e-6
+"""The highest log-probability that rounding can give; NaN is not below it."""
+
+
+def _collected(partitions: Partitions, order: int, workspace: Workspace) -> Arrays:
+    """Returns the arrays of a sharded model, which `workspace` allocates, from all partitions."""
+    plan, head, shared = partitions.plan, partitions.totals.head, partitions.shared
+    arrays: dict[str, NDArray[Any]] = {
+        "unigrams": shared.log_probs,
+        "owners": plan.owners,
+        "pair_owners": plan.pair_owners,
+        "parameters": partitions.parameters,
+    }
+    for k in range(2, order + 1):
+        parts = range(plan.n_partitions)
+        shards = np.cumsum([0, *(partitions.read(part, k).sizes.size for part in parts)])
+        if k == 2:
+            shards = np.append(shards, shards[-1] + plan.split.size)
+        n_ngrams, n_contexts = int(partitions.totals.sizes[k - 1]), int(shards[-1])
+        contexts, starts = (workspace.empty(n, np.int64) for n in (n_contexts, n_contexts + 1))
+        tokens, log_probs = workspace.empty(n_ngrams, np.int32), workspace.empty(n_ngrams, np.float32)
+        backoffs, done = workspace.empty(n_contexts, np.float32), 0
+        for part in parts:
+            level, estimates = partitions.read(part, k)
+            here = slice(shards[part], shards[part + 1])
+            contexts[here] = level["context_tokens"].astype(np.int64) << 32 | level["context_suffixes"]
+            backoffs[here], sizes = estimates["backoffs"], np.diff(level["starts"]).astype(np.int64)
+            kept = np.ones(level["last"].size, bool)
+            if k == 2:
+                kept = estimates["in_head"] < 0
+                sizes[plan.owners[level["context_tokens"]] < 0] = 0
+            starts[here] = done + np.cumsum(sizes) - sizes
+            end = done + int(sizes.sum())
+            tokens[done:end], log_probs[done:end], done = level["last"][kept], estimates["log_probs"][kept], end
+            workspace.release()
+        if k == 2:
+            here = slice(shards[-2], shards[-1])
+            contexts[here], backoffs[here] = plan.split.astype(np.int64) << 32, shared.head_backoffs
+            starts[here] = done + head.starts[:-1]
+            tokens[done:], log_probs[done:] = head.suffixes, shared.head_log_probs
+        starts[-1] = n_ngrams
+        arrays |= {
+            f"{k}/shards": shards,
+            f"{k}/contexts": contexts,
+            f"{k}/starts": starts,
+            f"{k}/tokens": tokens,
+            f"{k}/log_probs": log_probs,
+            f"{k}/backoffs": backoffs,
+        }
+    return arrays
