@@ -7,25 +7,16 @@ P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSD
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lmzoo.errors import LmzooError, MissingExtraError
+from lmzoo.errors import LmzooError
 from lmzoo.system.executors import Arrays, Stage
-from lmzoo.system.jobs import THREAD_VARIABLES
-
-LOCAL = "local"
-"""The address of a cluster of this computer alone, which is started for one computation."""
+from lmzoo.system.ray_connection import ray_connection
 
 _MAX_RETRIES = 10
 """How often Ray repeats a task whose worker process or node was lost."""
-
-
-_SECONDS_TO_CONNECT = 10.0
 
 
 class RayExecutor:
@@ -71,36 +62,6 @@ class RayExecutor:
 
 @contextmanager
 def ray_cluster(address: str, n_workers: int = 0) -> Iterator[RayExecutor]:
-    """Yields an executor that runs tasks on a Ray cluster, and disconnects from it at the end.
-
-    `address` is "auto" for the cluster of which this computer is a node, HOST:PORT for another one, or "local" to start
-    a cluster of this computer alone with `n_workers` processor cores (0 = all). Authentication by token is on, unless
-    the environment variable RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray
-    is not installed, and LmzooError if there is no cluster at the address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default, without which Ray warns
-    if address == LOCAL:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtraError("ray", "cluster", "a cluster") from error
-    more = {"num_cpus": n_workers or None, "include_dashboard": False} if address == LOCAL else {}
-    environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
-    try:
-        if ":" in address and "://" not in address:  # Ray itself waits for minutes
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
-        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise LmzooError(
-            f"cannot connect to a Ray cluster at '{address}': {reason}; start one with ray start --head, or choose "
-            f"'{LOCAL}'"
-        ) from error
-    try:
+    """Yields an executor that runs tasks on a Ray cluster; see `ray_connection` for the arguments and the errors."""
+    with ray_connection(address, n_workers) as ray:
         yield RayExecutor(ray)
-    finally:
-        ray.shutdown()
