@@ -79,7 +79,13 @@ def test_predictors_and_models_describe_themselves_in_one_line(markov_predictor:
 
 def test_a_notebook_shows_predictors_as_tables(markov_predictor: Predictor) -> None:
     page = markov_predictor._repr_html_()
-    for part in ("markov", "Markov chain (1913)", "bpe:300, 300 entries", "1 tokens before", "fitted on"):
+    for part in (
+        "markov",
+        "Markov chain (1913)",
+        "bpe:300, 300 entries",
+        'context in tokens</th><td style="text-align:left">1</td>',
+        "fitted on",
+    ):
         assert part in page
     imported = replace(markov_predictor, species="<toy>", settings={"x": "<i>"}, provenance=Provenance(source="a&b"))
     page = imported._repr_html_()

@@ -50,7 +50,7 @@ def facts_in_html(predictor: Predictor) -> str:
         "model": f"{zoo.card(predictor.species).title} ({zoo.card(predictor.species).year})" if known else None,
         "settings": settings or None,
         "tokenizer": f"{tokenizer.spec}, {tokenizer.vocab_size:,} entries",
-        "sees": "all tokens before" if model.context_size is None else f"{model.context_size:,} tokens before",
+        "context in tokens": "unlimited" if model.reach is None else f"{model.reach:,}",
         "fitted on": made.corpus,
         "read from": made.source,
         "parameters": short_count(model.n_parameters) if model.fitted else "not fitted",
