@@ -55,6 +55,8 @@ def test_a_table_is_the_same_corpus_as_json_lines_of_its_rows(tmp_path: Path, ki
 @pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
 @pytest.mark.parametrize("form", KINDS)
 def test_types_of_text(tmp_path: Path, kind: str, form: str) -> None:
+    if kind == "string_view" and not hasattr(pyarrow, kind):
+        pytest.skip("the type string_view came with pyarrow 16")
     array = pyarrow.array(["a", "b", None, "a", "c"])
     try:
         array = array.dictionary_encode() if kind == "dictionary" else array.cast(getattr(pyarrow, kind)())

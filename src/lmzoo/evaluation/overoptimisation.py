@@ -77,7 +77,7 @@ def fit_reward_curve(kl: ArrayLike, rewards: ArrayLike, form: Form) -> RewardCur
     if len(np.unique(roots)) < _MIN_POINTS:
         return None
     terms = np.stack([np.ones_like(roots), roots, -_loss_term(roots, form)], axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(terms, rewards)
+    solution, _, rank, _ = np.linalg.lstsq(terms, rewards, rcond=None)
     if rank < terms.shape[1]:
         return None
     start, gain, loss = solution.tolist()
