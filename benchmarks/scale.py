@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 220M] [--flat]
 
-DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence a line. The text are `--tokens`
+DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence a line. The text has `--tokens`
 million tokens: these sentences, and copies with the words of each sentence in random order, so that long n-grams keep
 appearing. Each fit is measured as a process, from text on disk to the probabilities in memory. With `--flat`, the
 largest number of workers also fits a tenth of the text. Run nothing else at the same time: ratios compare times of one

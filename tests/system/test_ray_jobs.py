@@ -119,6 +119,7 @@ def test_a_shared_folder_is_accepted_and_left_as_it_was(executor: RayJobs, tmp_p
         (silent, "does not share the folder .*: its files are not seen by this computer"),
         (broken, r"cannot run lmzoo \(ModuleNotFoundError: No module named 'lmzoo'\): install lmzoo\[cluster\] there"),
     ],
+    ids=["not seen", "not locked", "not written", "not installed"],
 )
 def test_a_folder_that_is_not_shared_is_refused(
     executor: RayJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: object, fault: str
