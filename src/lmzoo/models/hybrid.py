@@ -42,7 +42,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_choice, check_share, check_whole
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import add_prefix, strip_prefix
-from lmzoo.models.ngram import NgramModel, ngram
+from lmzoo.models.ngram import NgramModel
 from lmzoo.models.recurrent import Recurrent
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM, NeuralState
@@ -363,7 +363,8 @@ def hybrid(
     }  # fmt: skip
     config = _TRAINING.changed(training)
     neural = NeuralLM(vocab_size, GatedRecurrent, architecture, config, context_size=None, device=device)
-    return HybridModel(lambda: ngram(vocab_size, order=order), neural, n_folds=n_folds, network_share=network_share)
+    make_ngram = partial(NgramModel, vocab_size, order=order, smoothing="kneser-ney")
+    return HybridModel(make_ngram, neural, n_folds=n_folds, network_share=network_share)
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
