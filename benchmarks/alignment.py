@@ -1,17 +1,18 @@
-"""Measures what the stages of `lmzoo align` owe to their parts, with the data and the models of a finished run.
+"""Measures what parts of the stages of `lmzoo align` contribute, with the data and the models of a finished run.
 
     lmzoo align --out RUN
     python benchmarks/alignment.py RUN [--parts noise replay target]
 
 Each part trains one or two models with the settings of the run, and changes one thing:
 
-- `noise`: the reward model learns from pairs of replies, and one in five of them is in the wrong order. Its accuracy is
-  measured on held-out prompts against the judge without mistakes. Beside it is the accuracy of the reward model of the
-  run, which learned from the same rankings without mistakes.
-- `replay`: fine-tuning without documents of the base's text among the conversations, and PPO without learning from that
-  text. The tax is the rise of the loss on the test split of the corpus, as a fraction of the loss of the base.
-- `target`: PPO for as long as PPO without penalty, but with a penalty that is adapted towards a set divergence from the
-  fine-tuned model. Measured is the mean divergence over the last ten rollouts.
+- `noise`: the reward model learns from pairs of replies, one in five of which is in the wrong order. Its accuracy is
+  measured on held-out prompts, for which the judge makes no mistakes. For comparison, the accuracy of the reward model
+  of the run is measured, too, which learned from the same rankings without mistakes.
+- `replay`: fine-tuning does not mix documents of the base model's training text with the conversations, and PPO does
+  not also learn from that text. The alignment tax is measured: the rise of the loss on the test split of the corpus, as
+  a fraction of the loss of the base model.
+- `target`: PPO adapts its penalty in order to reach a set divergence from the fine-tuned model. It trains for as long
+  as PPO without penalty does in the run. The mean divergence over the last ten rollouts is measured.
 
 The last line is a JSON object with all results.
 """
@@ -70,7 +71,7 @@ class Run:
         return Predictor.load(predictor_folder(self.folder, stage), device="cpu")
 
     def tax(self, predictor: Predictor) -> float:
-        """Returns the rise of the loss on the test split of the corpus, as a fraction of the loss of the base."""
+        """Returns the rise of the loss on the test split of the corpus, as a fraction of the loss of the base model."""
         return text_loss(predictor, self.data.encoded.test) / self.bits_per_byte["base"] - 1
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/first_run.py [--rounds 3] [--all] [--budget quick]
 
-Every round runs the whole command with a new seed in a temporary folder. `seconds` is the time from the start of the
-command to its end, with the report; `first_leaderboard_seconds` is the time until the leaderboard of the models that
-are not neural networks is on the screen. `bits_per_byte` has the loss of each model on the test split, and of the
-ensemble of all models, `together`. All values are medians over the rounds, and the last line is a JSON object with
-them. `--all` trains all species. Run nothing else at the same time.
+Every round runs the whole command with a new seed in a temporary folder. The last line is a JSON object with medians
+over the rounds. `seconds` is the time from the start of the command to its end, including the report.
+`first_leaderboard_seconds` is the time until the leaderboard of the models that are not neural networks is printed.
+`bits_per_byte` has the loss of each model on the test split and, under the name `together`, that of the ensemble of all
+models. `--all` trains all species. Run nothing else at the same time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def measured(options: Sequence[str]) -> dict[str, Any]:
 
 
 def medians(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the median of each value over several rounds, which have the same keys, also in nested mappings."""
+    """Returns the median of each value over several rounds, which have the same keys; nested mappings stay nested."""
     return {
         name: medians([one[name] for one in rounds])
         if isinstance(value, Mapping)

@@ -1,19 +1,25 @@
 """Tests and measures lmzoo's networks on a graphics card, next to nanoGPT on the same card.
 
-    python benchmarks/gpu.py                                  # all of it on the first CUDA device
-    python benchmarks/gpu.py --nanogpt DIR                    # next to a checkout of karpathy/nanoGPT
-    python benchmarks/gpu.py --device cpu --tiny              # whether the program works, in toy sizes
-    python benchmarks/gpu.py --species lstm --part laws       # the laws of one network
+    python benchmarks/gpu.py                                  # all tests and measurements on the first CUDA device
+    python benchmarks/gpu.py --nanogpt DIR                    # also measures nanoGPT, from a checkout in DIR
+    python benchmarks/gpu.py --device cpu --tiny              # shows only that the program works, in toy sizes
+    python benchmarks/gpu.py --species lstm --part laws       # checks the laws of one network
 
-laws: `lmzoo.testing.check_language_model` for each network in its smallest preset. speed: ids per second in whole
-training steps (batch, loss, gradients, update) in bfloat16, without and with torch.compile, in the sizes of nanoGPT's
-configurations train_shakespeare_char (6 layers of 384) and train_gpt2 (12 layers of 768); the ids are random. nanoGPT's
-model.py is imported unchanged. Its step is that of its train.py with bfloat16. lmzoo and nanoGPT take turns, and the
-median counts. Then the ids per second that are scored, and generated one at a time and 64 at a time, in float32, as
-lmzoo always predicts. All speeds include the time until the device has finished.
+The part "laws" checks the laws that every language model must obey, with `lmzoo.testing.check_language_model`, for each
+network in its smallest preset. The part "speed" measures token ids per second, in the sizes of nanoGPT's configurations
+train_shakespeare_char (6 layers of width 384) and train_gpt2 (12 layers of width 768). The ids are random.
 
-It prints a table in Markdown, and as its last line all figures as JSON. The exit status is 1 if a network violates a
-law, else 0. Without the device it says so in one line, with exit status 0. Run it alone on the machine.
+- Training: whole steps (batch, loss, gradients, update) in bfloat16, without and with torch.compile. nanoGPT's model.py
+  is imported unchanged, and its step is that of its train.py with bfloat16. lmzoo and nanoGPT take turns, and the
+  median is reported.
+- Prediction: scoring a text, generating one text, and generating 64 texts at a time, in float32, in which lmzoo always
+  predicts.
+
+All speeds include the time until the device has finished.
+
+The program prints tables in Markdown and, as its last line, all figures as JSON. The exit status is 1 if a network
+violates a law, else 0. If this machine lacks the device, one line says so, and the exit status is 0. Run nothing else
+at the same time.
 """
 
 from __future__ import annotations
@@ -74,7 +80,7 @@ TINY = (Size(2, 16, 2, 8, 4, 65, 100, 3), Size(2, 32, 2, 16, 2, 65, 100, 3))
 
 
 def laws(species: list[str], device: Device) -> dict[str, str]:
-    """Checks the laws of each network, and returns by species the first violation, or an empty text."""
+    """Checks the laws of each network; returns, by species, the first violation, or an empty text if there is none."""
     violations = {}
     for name in species:
         settings = zoo.presets(name).get("tiny", {})

@@ -2,11 +2,11 @@
 
     python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 220M] [--flat]
 
-DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence a line. The text has `--tokens`
-million tokens: these sentences, and copies with the words of each sentence in random order, so that long n-grams keep
-appearing. Each fit is measured as a process, from text on disk to the probabilities in memory. With `--flat`, the
-largest number of workers also fits a tenth of the text. Run nothing else at the same time: ratios compare times of one
-run. A first fit, which compiles code, is not measured.
+DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence per line. The text has
+`--tokens` million tokens: these sentences, and then copies with the words of each sentence in random order, so that new
+long n-grams keep appearing. Each fit is measured in a process of its own, from the text on disk to the probabilities in
+memory. With `--flat`, the `--workers` processes also fit a tenth of the text. Run nothing else at the same time,
+because the ratios compare times of one run. A first fit, which compiles code, is not measured.
 
 The last line is a JSON object:
 
@@ -66,7 +66,7 @@ def write_text(source: Path, n_tokens: int, path: Path) -> None:
 
 
 def fit(text: Path, workers: int, memory: str) -> Figures:
-    """Fits an n-gram model to a text file in this process and its workers, and returns what it took."""
+    """Fits an n-gram model to a text file in this process and its workers; returns its time, memory and checksum."""
     started = time.perf_counter()
     from lmzoo.models.ngram import ngram
     from lmzoo.stream import TokenStream, TrainingData
@@ -110,7 +110,7 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
 
 
 class _Partitions(logging.Handler):
-    """Remembers what lmzoo logs about the partitions."""
+    """A log handler that keeps the number of partitions and their skew, which lmzoo logs."""
 
     number, skew = 0, 1.0
 
@@ -120,9 +120,10 @@ class _Partitions(logging.Handler):
 
 
 class _WorkerMemory(threading.Thread):
-    """Looks at the peak resident memory of each child of this process, as Linux counts it, ten times per second.
+    """A thread that reads the peak resident memory of each child of this process ten times per second, on Linux.
 
-    The peak that the system reports when a child has ended includes the memory of its parent at its start.
+    The peak that the system reports after a child has ended cannot be used: it includes the memory that the parent had
+    when the child was started.
     """
 
     def __init__(self) -> None:
@@ -158,7 +159,7 @@ def time_of_start(workers: int) -> float:
 
 
 def measured(text: Path, workers: int, memory: str) -> Figures:
-    """Fits a text in a new process, and prints what it took."""
+    """Fits a text in a new process; prints and returns the time and the memory that the fit took."""
     command = [sys.executable, __file__, "--fit", str(text), "--workers", str(workers), "--memory", memory]
     figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(

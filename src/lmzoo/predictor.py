@@ -267,11 +267,12 @@ class Predictor:
     def save(self, folder: str | Path, *, narrow: bool = False) -> Path:
         """Saves the predictor in a folder, and returns the path of the folder.
 
-        The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets
-        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`, for a model that lmzoo trained
-        `training_sample.safetensors`, and for a network `history.jsonl`: all of them or, after an error, none. Raises
-        UsageError if the folder holds other files, or if the model family is not registered. With `narrow`, the arrays
-        are stored in the smallest form that keeps all their values, and must be converted when they are loaded.
+        The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets the files
+        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`. If lmzoo trained the model, it also
+        gets `training_sample.safetensors`, and for a network `history.jsonl`. If an error occurs, no file is written.
+        With `narrow`, the arrays are stored in the smallest form that keeps all their values, and must be converted
+        when they are loaded. Raises UsageError if the folder holds other files, or if the model family is not
+        registered.
         """
         if self.species not in zoo.names():
             raise UsageError(

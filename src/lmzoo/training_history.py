@@ -30,11 +30,11 @@ from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.progress import OnProgress, OnStep, Progress, TrainingStep
 
 HISTORY: Final = "history.jsonl"
-"""Name of the file in the folder of a predictor."""
+"""Name of the file with the history in the folder of a predictor."""
 MOST_POINTS: Final = 512
-"""Number of points of a history that is too large, and is therefore halved."""
+"""Number of points at which a history is halved."""
 _LARGEST_FILE: Final = 1 << 24
-"""Size in bytes of a larger file than any that is read."""
+"""Largest size in bytes of a history file; a larger file is taken to be damaged."""
 
 
 @final
@@ -42,27 +42,28 @@ _LARGEST_FILE: Final = 1 << 24
 class TrainingHistory:
     """The history of the training of a network, or of the networks of a mixture one after the other.
 
-    A point without a validation loss has the means of the training loss and of the gradient norm over the steps since
-    the point before, and the learning rate of the last of these steps. Other points are evaluations.
+    A point with a validation loss is an evaluation. Any other point stands for some successive steps: it has their mean
+    training loss and mean gradient norm, and the learning rate of the last of these steps.
     """
 
     points: tuple[TrainingStep, ...]
 
     def with_bits_per_byte(self, bits_per_byte_per_nat: float | None) -> Self:
-        """Returns a copy in which evaluations have the validation loss in bits per byte, too.
+        """Returns a copy of the history in which evaluations also have the validation loss in bits per byte.
 
-        The argument is the bits per byte of a validation loss of one nat per token; None if there is no such number.
+        `bits_per_byte_per_nat` is the bits per byte of a validation loss of one nat per token; with None, the copy is
+        unchanged.
         """
         return type(self)(tuple(in_bits_per_byte(point, bits_per_byte_per_nat) for point in self.points))
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yields each point as values that JSON can hold; what was not measured is left out."""
+        """Yields each point as a dictionary that JSON can hold, without the values that were not measured."""
         for point in self.points:
             yield {name: value for name, value in asdict(point).items() if value not in (None, "")}
 
     @classmethod
     def from_lines(cls, lines: Iterable[Mapping[str, Any]]) -> Self:
-        """Returns the history from the values that `lines` has returned."""
+        """Creates a history from dictionaries as the method `lines` yields them."""
         return cls(tuple(TrainingStep(**line) for line in lines))
 
     def save(self, path: Path) -> None:
@@ -84,7 +85,10 @@ class TrainingHistory:
 
 
 def in_bits_per_byte(point: TrainingStep, bits_per_byte_per_nat: float | None) -> TrainingStep:
-    """Returns a step with its validation loss in bits per byte, too, if it has one in nats per token."""
+    """Returns a step to which the validation loss in bits per byte is added if it has one in nats per token.
+
+    `bits_per_byte_per_nat` is the bits per byte of a loss of one nat per token; with None, the step is unchanged.
+    """
     if bits_per_byte_per_nat is None or point.valid_loss is None or point.unit != "nats/token":
         return point
     return replace(point, valid_bits_per_byte=_short(point.valid_loss * bits_per_byte_per_nat))
@@ -93,7 +97,8 @@ def in_bits_per_byte(point: TrainingStep, bits_per_byte_per_nat: float | None) -
 def reporter(on_progress: OnProgress | None, on_step: OnStep | None, bits_per_byte_per_nat: float | None) -> OnProgress:
     """Returns a progress callback that adds bits per byte to each training step, and calls both given callbacks.
 
-    The third argument is the bits per byte of a validation loss of one nat per token; None if there is no such number.
+    `bits_per_byte_per_nat` is the bits per byte of a validation loss of one nat per token; with None, no bits per byte
+    are added.
     """
 
     def report(progress: Progress) -> None:
@@ -108,7 +113,10 @@ def reporter(on_progress: OnProgress | None, on_step: OnStep | None, bits_per_by
 
 
 def in_member(point: TrainingStep, name: str) -> TrainingStep:
-    """Returns a step with the name of the member of a mixture that is trained; members may be mixtures themselves."""
+    """Returns a step to which the name of the member of a mixture that is being trained is added.
+
+    If the member is a mixture itself, the name of its own member follows after a slash.
+    """
     return replace(point, member=f"{name}/{point.member}" if point.member else name)
 
 
@@ -124,7 +132,7 @@ class HistoryRecorder:
         self._pending: list[list[float]] = []  # steps since the last point
 
     def add_step(self, figures: TrainingStep) -> None:
-        """Adds a training step, which must have all figures of a step."""
+        """Adds a training step, which must have a training loss, a learning rate and a gradient norm."""
         assert figures.train_loss is not None
         assert figures.learning_rate is not None
         assert figures.gradient_norm is not None
@@ -143,7 +151,7 @@ class HistoryRecorder:
             self._steps_per_point *= 2
 
     def add_evaluation(self, figures: TrainingStep) -> None:
-        """Adds an evaluation on the validation data."""
+        """Adds an evaluation on the validation data, which must have a validation loss."""
         assert figures.valid_loss is not None
         self._evaluations.append([figures.step, figures.tokens, figures.seconds, figures.valid_loss])
 
@@ -182,12 +190,15 @@ class HistoryRecorder:
 
 
 def _short(value: float) -> float:
-    """Returns a number rounded to six digits, so that the file is small."""
+    """Returns a number rounded to six significant digits, so that the file is small."""
     return float(f"{value:.6g}")
 
 
 def _merged(rows: list[list[float]]) -> list[float]:
-    """Returns one point for successive points or steps: the means of losses and norms, and the last of the others."""
+    """Merges successive points or steps into one point.
+
+    It has the means of their losses and gradient norms, and the other values of the last of them.
+    """
     step, tokens, seconds, _, learning_rate, _ = rows[-1]
     losses, norms = (math.fsum(row[column] for row in rows) / len(rows) for column in (3, 5))
     return [step, tokens, seconds, losses, learning_rate, norms]

@@ -1,4 +1,4 @@
-"""A curve of one line of text, such as ▇▅▃▂▂▁, which grows while a loss is measured."""
+"""A curve drawn in one line of text, such as ▇▅▃▂▂▁, which grows while a loss is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDTH: Final = 16
 
 @final
 class Sparkline:
-    """A curve of numbers against the share of the work that is done; each character is the mean over one sixteenth."""
+    """A curve of numbers over the progress of some work; each character shows the mean over a sixteenth of the work."""
 
     def __init__(self) -> None:
         self._sums = [0.0] * _WIDTH

@@ -1,7 +1,7 @@
-"""What the files beside the texts of a corpus say about it: its title, its licence, and how to cite it.
+"""Finds the title, the licence and the citation of a corpus in the files beside its texts.
 
-They are a README, whose header may be that of a data set of Hugging Face, a licence, and the description that
-`datasets` saves with a data set.
+These files are a README, which may have the header that Hugging Face uses for data sets, a licence, and the
+description that the library `datasets` saves with a data set.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Description:
-    """The title, the licence and the citation of a corpus; an empty text stands for what is not known."""
+    """The title, the licence and the citation of a corpus; unknown ones are empty."""
 
     title: str = ""
     licence: str = ""
     citation: str = ""
 
     def completed_by(self, other: Description) -> Description:
-        """Returns this description, in which facts that are not known are taken from another one."""
+        """Returns a copy of this description in which unknown facts are taken from the description `other`."""
         return Description(self.title or other.title, self.licence or other.licence, self.citation or other.citation)
 
 
 def describe(files: Sequence[OwnFile]) -> Description:
-    """Returns what the files beside the texts of a corpus say about it; those that cannot be read say nothing.
+    """Returns the title, the licence and the citation of a corpus, as the files beside its texts state them.
 
-    A README comes before a description by `datasets`, and that before a licence.
+    If files disagree, a README counts more than a description by `datasets`, and this more than a licence. Files that
+    cannot be read are ignored.
     """
     found = Description()
     for start, read in _READERS.items():
@@ -81,7 +82,7 @@ _READERS = {
     "licen": _from_licence,
     "copying": _from_licence,
 }
-"""Readers by the first letters of the names of their files, in the order of preference."""
+"""The functions that read files, by the first letters of the names of the files, in order of preference."""
 
 
 def _parsed_header(text: str) -> dict[str, Any]:

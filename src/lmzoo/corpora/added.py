@@ -1,6 +1,6 @@
-"""Corpora of the user's own files that have a name: `lmzoo corpus add NAME PATH` adds one to the registry.
+"""Named corpora of the user's own files, which `lmzoo corpus add NAME PATH` adds to the registry.
 
-Each is described by a file `NAME.json` in the data folder of the system. Its texts stay where they are.
+Each of these corpora is described by a file `NAME.json` in the user's data folder. Its texts stay where they are.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class _Entry:
-    """The content of the file of a corpus in the registry."""
+    """The content of the file `NAME.json` that describes a corpus in the registry."""
 
     version: int
     paths: list[str]
-    """Absolute paths, each with the name of a field at its end if the text is not in the field "text"."""
+    """Absolute paths. One whose text is not in the field "text" ends with a colon and the name of the field."""
     rule: str
     fingerprint: str
     size: int
-    """Bytes of text."""
+    """Size of the text in bytes."""
     title: str
     licence: str
     citation: str
@@ -119,7 +119,7 @@ def remove(name: str) -> None:
 
 
 def documents(card: CorpusCard, *, paths: Sequence[str], fingerprint: str) -> Splits:
-    """Reads the documents of a corpus that the user has added, which are those of the files `paths`.
+    """Reads the documents of a corpus that the user has added, described by `card`, from the files `paths`.
 
     Raises CorpusError if the files cannot be read, or if their `fingerprint` is not that of the added corpus.
     """
@@ -148,7 +148,7 @@ def _read(name: str) -> _Entry:
 
 
 def _absolute(spec: str | Path) -> str:
-    """Returns the absolute path of an input, with the name of its text field if that is not the usual one."""
+    """Returns the absolute path of an input, followed by a colon and its text field if this is not "text"."""
     path, text_field = with_field(spec)
     if path == STANDARD_INPUT:
         raise UsageError("standard input cannot be added, because it can be read only once: save it as a file")

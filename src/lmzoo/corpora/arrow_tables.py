@@ -1,7 +1,8 @@
-"""Documents in tables of Apache Arrow: Parquet files, Arrow files and streams, and data sets saved by `datasets`.
+"""Reads documents from tables of Apache Arrow: Parquet files, Arrow files and streams, and data sets of `datasets`.
 
-Each row is a document, whose text is the string in one column. A table is read in batches of rows, so that besides the
-documents only one batch is in memory. Tables need the package pyarrow, which the extra `lmzoo[arrow]` installs.
+Each row is a document, whose text is the string in one column. A table is read in batches of rows, so that only one
+batch at a time is in memory in addition to the documents. Tables need the package pyarrow, which the extra
+`lmzoo[arrow]` installs. `datasets` is Hugging Face's library of this name.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from lmzoo.system.printable import printable
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 _PARQUET, _FILE, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
-"""First bytes of a Parquet file, of an Arrow file, and of an Arrow stream, which no UTF-8 text has."""
+"""First bytes of a Parquet file, of an Arrow file, and of an Arrow stream. No UTF-8 text begins like the last one."""
 _ROWS = 1024
-"""Rows in a batch."""
+"""Largest number of rows in a batch."""
 _BUFFER = 1 << 20
 _TEXT_TYPES = ("string", "large_string", "string_view")
 
 
 def is_table(path: Path) -> bool:
-    """Returns True if the file `path` begins as a Parquet file or an Arrow file does, whatever its name."""
+    """Returns True if the content of the file `path` begins like a Parquet or Arrow file, whatever its name is."""
     try:
         if not path.is_file():  # the first bytes of a pipe can be read only once
             return False
@@ -41,10 +42,10 @@ def is_table(path: Path) -> bool:
 def table_documents(path: Path, name: str, column: str) -> Iterator[Document]:
     """Yields the documents of the table in the file `path`, named by their row, such as "a.parquet:1".
 
-    `name` is the name of the file in the corpus. A row without a value has an empty text. Raises MissingExtraError if
-    the package pyarrow is not installed, and CorpusError if the table is damaged, has no column `column` or no text in
-    it, or has more text than the limit: 1 GiB, the value of the environment variable LMZOO_MAX_BYTES, or the size of
-    the file, whichever is the largest.
+    `name` is the name of the file in the corpus, and `column` the name of the column with the texts. A row without a
+    value has an empty text. Raises MissingExtraError if the package pyarrow is not installed, and CorpusError if the
+    table is damaged, has no such column of text, or has more characters than the limit. The limit is 2^30 or the value
+    of the environment variable LMZOO_MAX_BYTES, but at least the size of the file in bytes.
     """
     row = n_characters = 0
     with _errors_of(path):
@@ -64,10 +65,11 @@ def table_documents(path: Path, name: str, column: str) -> Iterator[Document]:
 
 
 def files_of_saved_datasets(files: Sequence[Path]) -> Mapping[Path, Set[Path]]:
-    """Returns, for each folder that a data set was saved to by `datasets`, the files that belong to the data set.
+    """Returns, for each folder in which the library `datasets` has saved a data set, the files of the data set.
 
-    `files` are the files of a folder and its subfolders. The file `state.json` of a saved data set names its files;
-    others beside them are a cache of earlier results. Raises CorpusError if one of its files is missing.
+    `files` are the files of a folder and its subfolders. A saved data set has a file `state.json` with the names of its
+    files; any other files in its folder are a cache of earlier results. Raises CorpusError if one of the named files is
+    missing.
     """
     saved: dict[Path, set[Path]] = {}
     for state in files:
@@ -86,7 +88,7 @@ def files_of_saved_datasets(files: Sequence[Path]) -> Mapping[Path, Set[Path]]:
 
 
 def _batches(path: Path, column: str) -> Iterator[Any]:
-    """Yields the values of a column of a table, as arrays of Arrow with some rows each."""
+    """Yields the values of a column of a table as Arrow arrays of at most `_ROWS` rows each."""
     pyarrow = _import_pyarrow()
     with path.open("rb") as file:
         head = file.read(8)
@@ -117,7 +119,7 @@ def _batches(path: Path, column: str) -> Iterator[Any]:
 
 
 def _check_column(path: Path, schema: Any, column: str) -> int:
-    """Returns the index of the column of text `column`; raises CorpusError if there is none."""
+    """Returns the index of the column `column`; raises CorpusError if there is no such column, or if it has no text."""
     texts = [field.name for field in schema if _is_text(field.type)]
     index = schema.get_field_index(column)  # -1 if there is none, or more than one
     if index >= 0 and column in texts:
@@ -135,7 +137,7 @@ def _is_text(kind: Any) -> bool:
 
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Makes the errors of pyarrow inside of the `with` block errors of one line that name the file."""
+    """Replaces errors of pyarrow inside the `with` block by CorpusErrors of one line that name the file."""
 
     def damaged(error: Exception) -> CorpusError:
         reason = printable(str(error).partition("\n")[0], keep="")[:200]

@@ -31,7 +31,7 @@ class Protocol:
     """One way to divide the text of a corpus into documents and splits, in most cases taken from a published paper."""
 
     rule: str
-    """How documents and splits are made, in one line."""
+    """A one-line description of how documents and splits are made."""
     reader: str
     """The reader as "module:function"; the function takes the card and the options, and returns the splits."""
     tokenizer: str | None = None
@@ -57,9 +57,8 @@ class CorpusCard:
     name: str
     title: str
     provider: str
-    """The origin of the text: "embedded" (in a package installed with lmzoo), "nltk", "url", "generated", or "own".
-
-    The last one is that of a corpus which the user has added."""
+    """The origin of the text: "embedded" (in a package installed with lmzoo), "nltk", "url", "generated", or "own" for
+    a corpus that the user has added."""
     language: str
     licence: str
     citation: str

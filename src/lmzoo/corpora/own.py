@@ -1,8 +1,8 @@
 """Corpora from a user's own files: text, JSON, Parquet or Arrow, in folders, globs, zip archives, or standard input.
 
-Documents: each object of a JSON file (its field "text"), each row of a table (its column "text"), and each text file; a
-single text file is cut into passages. Splits: if the names of several files tell their splits, as `train.txt` and
-`dev/a.txt` do, these splits (see `lmzoo.corpora.split_names`). Otherwise passages are split in order, 80/10/10, and
+A document is an object of a JSON file (its field "text"), a row of a table (its column "text"), or a text file; a
+single text file is cut into passages. If the names of several files tell their splits, as `train.txt` and `dev/a.txt`
+do, the files form these splits (see `lmzoo.corpora.split_names`). Otherwise passages are split in order, 80/10/10, and
 documents by `every_tenth`. Empty documents are left out. A log message says which files belong to which split, and
 which files of a folder are not read.
 """
@@ -94,9 +94,9 @@ def _log_skipped(name: str, skipped: Sequence[str]) -> None:
 def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits, Description]:
     """Reads the files of a corpus, and divides them into splits.
 
-    Returns a one-line description of the rule by which the text was divided, the splits, and what the files beside the
-    texts say about the corpus. If the names of the files contain words such as "train" and "test", they decide the
-    split of each file.
+    Returns a one-line description of the rule by which the text was divided, the splits, and the description of the
+    corpus in the files beside the texts. If the names of the files contain words such as "train" and "test", they
+    decide the split of each file.
     """
     found = find_files(specs)
     files, skipped = found.files, [*found.skipped]
@@ -177,7 +177,7 @@ def _documents_of_text(text: str, file: OwnFile) -> tuple[list[Document], bool]:
 
 
 def _whole_documents(files: Sequence[OwnFile]) -> list[Document]:
-    """Reads the documents of files: those in a table or a JSON file, or a whole plain text as one document.
+    """Reads the documents of files: all those in a table or a JSON file, and each plain text as one document.
 
     Raises CorpusError if all documents are empty.
     """
@@ -197,7 +197,7 @@ def _documents_of_file(file: OwnFile) -> Iterable[Document]:
 
 
 def _check_has_no_field(file: OwnFile) -> None:
-    """Raises CorpusError if a field was named for a plain text."""
+    """Raises CorpusError if the user has named a field of a file that is plain text."""
     if file.field != TEXT_FIELD:
         raise CorpusError(
             f'{file.shown} is plain text, which has no field "{file.field}": give the name of the file only'

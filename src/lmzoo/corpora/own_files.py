@@ -1,7 +1,7 @@
-"""The files of a user's own corpus: those of a folder, a glob pattern or a zip archive, and what they say about it.
+"""Finds the files of a user's own corpus in folders, glob patterns and zip archives, and the files that describe it.
 
-An input is named by its path, and may name the field of JSON objects, or the column of a table, that has the text:
-`texts.parquet:content`. Without such a name it is "text".
+An input is given by its path. A name after a colon, as in `texts.parquet:content`, says which field of JSON objects or
+which column of a table has the text. By default, this is "text".
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class OwnFile:
 
     @property
     def suffix(self) -> str:
-        """The suffix in lower case, without the suffix of a compression: ".txt" for "a.TXT.gz"."""
+        """The suffix of the file in lower case, ignoring a suffix for compression: ".txt" for "a.TXT.gz"."""
         return _suffix(Path(self.member or self.path))
 
     @property
     def is_table(self) -> bool:
-        """True for a Parquet or Arrow file, which the content tells and not the name."""
+        """True for a Parquet or Arrow file, which is recognised by its content, not by its name."""
         return self.member is None and arrow_tables.is_table(self.path)
 
     def read_text(self) -> str:
@@ -77,7 +77,7 @@ class _Found:
     folder: Path
     """The folder to which the names of the files are relative."""
     skipped: Sequence[Path] = field(default=())
-    """The files of a folder or an archive that are not read, relative to it."""
+    """Paths, relative to the folder or archive, of the files in it that are not read."""
     about: Sequence[tuple[Path, str | None]] = field(default=())
     is_one_file: bool = False
     """True if the name is that of a file, and not of a folder, an archive or a pattern."""
@@ -100,7 +100,7 @@ def is_written_like_a_path(spec: str) -> bool:
 def with_field(spec: str | Path) -> tuple[str, str]:
     """Divides the name of an input, such as "texts.parquet:content", into its path and the name of its text field.
 
-    The name of a file that exists is not divided; the field is then "text".
+    If a file with the whole name exists, the name is not divided, and the field is "text".
     """
     if isinstance(spec, Path) or _is_input(spec):
         return str(spec), TEXT_FIELD
@@ -157,10 +157,10 @@ def _is_input(spec: str) -> bool:
 
 
 def _path(spec: str) -> Path:
-    """Returns the path of a file or folder from its name as the user or a report gives it.
+    """Returns the path of a file or folder, given its name as a user types it or as a report prints it.
 
-    If no file has the name `spec`, then `spec` is read as printable text, in which escape sequences such as \\xe9
-    replace bytes that are not UTF-8.
+    If no file has the name `spec`, then `spec` is read as printed text, in which escape sequences such as \\xe9 stand
+    for bytes that are not UTF-8.
     """
     path = Path(spec)
     return path if path.exists() else Path(name_from_text(spec))

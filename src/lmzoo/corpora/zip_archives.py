@@ -1,4 +1,4 @@
-"""Texts in zip archives, which are read without being extracted."""
+"""Reads texts in zip archives without extracting them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_TEXTS = "__MACOSX"
 
 
 def is_zip(path: Path) -> bool:
-    """Returns True if the file `path` begins as a zip archive does, whatever its name; False if it cannot be read."""
+    """Returns True if the content of the file `path` begins like a zip archive; False if it cannot be read."""
     try:
         if not path.is_file():  # the first bytes of a pipe can be read only once
             return False
@@ -60,7 +60,7 @@ def _is_visible(name: str) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Opens a zip archive; inside of the `with` block, its errors become CorpusErrors."""
+    """Opens a zip archive; replaces errors of the archive inside the `with` block by CorpusErrors."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

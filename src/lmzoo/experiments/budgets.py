@@ -35,9 +35,10 @@ def settings_for(species: str, budget: str) -> dict[str, Any]:
 
 
 def time_limit(species: str, minutes: float) -> dict[str, Any]:
-    """Returns the settings with which a network is trained for some minutes, however many tokens it reads meanwhile.
+    """Returns the settings with which a network is trained for `minutes` minutes, however many tokens it then reads.
 
-    Raises UsageError if `minutes` is not above 0, or if the species is no network, whose training cannot end early.
+    Raises UsageError if `minutes` is not above 0, or if the species is not a network, so that its training cannot end
+    early.
     """
     check_positive(minutes=minutes)
     if not has_time_limit(species):
@@ -46,7 +47,7 @@ def time_limit(species: str, minutes: float) -> dict[str, Any]:
 
 
 def has_time_limit(species: str) -> bool:
-    """Returns True if the training of a species can be limited by time, as that of networks."""
+    """Returns True if the training time of a species can be limited, as it can for networks."""
     return "training" in zoo.defaults(species)
 
 

@@ -1,4 +1,4 @@
-"""Where the models of a plan are trained: in processes of this computer, or on a cluster."""
+"""Chooses where the models of a plan are trained: in processes of this computer, or on a cluster."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def placed(plan: RunPlan) -> Iterator[tuple[RunPlan, RayJobs | None]]:
-    """Connects to the cluster of a plan, and yields the plan and the executor of its jobs: None without a cluster.
+    """Connects to the cluster of a plan, and yields the plan and the executor that runs its jobs.
 
-    What otherwise depends on the processor of a node is decided on this computer, for all nodes: the device "auto", and
-    if networks are trained in bfloat16. Raises ConfigurationError if this computer lacks the device of the plan, and
-    other errors as `ray_connection` does.
+    If the plan has no cluster, the executor is None. Two choices that otherwise depend on the hardware of each node are
+    made on this computer for all nodes: which device "auto" stands for, and whether networks are trained in bfloat16.
+    Raises ConfigurationError if this computer lacks the device of the plan, and the errors of `ray_connection`.
     """
     if plan.cluster is None:
         yield plan, None

@@ -1,7 +1,7 @@
-"""Logs of trainings while they run: events for TensorBoard, or tables with a row for each step and each evaluation.
+"""Logs the training of models while it runs: as events for TensorBoard, or as tables with a row for each step.
 
-A training that continues after an interruption continues its log. The steps between the last checkpoint and the
-interruption are taken again, and are therefore in a table twice.
+An evaluation has a row, too. When training is resumed after an interruption, its log is continued. The steps between
+the last checkpoint and the interruption are repeated, and are therefore in a table twice.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def training_logs(targets: Sequence[str], on_progress: NamedProgress) -> Iterato
     """Yields a progress callback that writes all training steps to logs, and calls `on_progress`.
 
     Each of `targets` is "tensorboard:FOLDER", "csv:FILE" or "jsonl:FILE". In the folder for TensorBoard, each model has
-    a folder of its own. A file that exists is continued. Raises UsageError for another target, and MissingExtraError if
-    tensorboard is not installed.
+    a folder of its own. If a file exists already, lines are appended to it. Raises UsageError for any other target, and
+    MissingExtraError if tensorboard is not installed.
     """
     check_logs(targets)
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def training_logs(targets: Sequence[str], on_progress: NamedProgress) -> Iterato
 
 
 def check_logs(targets: Sequence[str]) -> None:
-    """Raises the errors of `training_logs` for targets that cannot be logged to, before any expensive work."""
+    """Raises the errors of `training_logs` for invalid targets, so that they are reported before any expensive work."""
     for target in targets:
         kind, _, path = target.partition(":")
         if kind not in KINDS or not path:
@@ -75,7 +75,7 @@ def _training_log(target: str) -> Iterator[NamedStep]:
 
 
 def _csv_log(file: TextIO, path: Path) -> NamedStep:
-    """Returns a function that adds rows to a table; what was not measured is an empty cell."""
+    """Returns a function that adds a row to a table; the cells of values that were not measured are empty."""
     writer = csv.writer(file, lineterminator="\n")
     file.seek(0)
     header = next(csv.reader(file), None)
@@ -92,7 +92,7 @@ def _csv_log(file: TextIO, path: Path) -> NamedStep:
 
 
 def _jsonl_log(file: TextIO) -> NamedStep:
-    """Returns a function that adds JSON lines to a file; what was not measured is left out."""
+    """Returns a function that adds a JSON line to a file; values that were not measured are left out."""
 
     def log(name: str, step: TrainingStep) -> None:
         values = {key: value for key, value in asdict(step).items() if value not in (None, "")}
@@ -112,7 +112,7 @@ def _tensorboard_log(folder: Path, stack: ExitStack) -> NamedStep:
     def log(name: str, step: TrainingStep) -> None:
         name = f"{name}/{step.member}" if step.member else name
         if name not in writers:
-            # Events of later steps, which an interrupted training has left, are not shown any more.
+            # `purge_step` hides the events of later steps that an interrupted training has left.
             writers[name] = summary_writer(str(folder / name), purge_step=step.step)
             stack.callback(writers[name].close)
         values = {
@@ -131,7 +131,7 @@ def _tensorboard_log(folder: Path, stack: ExitStack) -> NamedStep:
 
 
 def _summary_writer() -> Any:
-    """Returns the class of torch that writes events; raises MissingExtraError if tensorboard is not installed."""
+    """Returns the torch class that writes events; raises MissingExtraError if tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

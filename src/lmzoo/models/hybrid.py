@@ -1,26 +1,27 @@
-"""Hybrid of an n-gram model and a recurrent network, mixed by a gate for every token (Neubig & Dyer 2016).
+"""A hybrid of an n-gram model and a recurrent network, mixed by a gate for every token (Neubig & Dyer 2016).
 
     P(w | h) = (1 - g(h)) P_net(w | h) + g(h) P_ngram(w | h)
     g(h)     = sigmoid(v . r(h) + b_k)
 
-r(h) is the hidden vector from which the network predicts the next token, and k the length of the context that the
-n-gram model has found: the largest number of last tokens, at most n - 1, that it has seen in a row in training. An
-n-gram model remembers phrases, even those that occurred once; a network generalises from similar tokens and from
-farther back. A mixture with constant weights (`lmzoo.models.mixture`) prefers the same member everywhere; the gate
-learns where each of them is right. Network and gate are trained together on the loss of the mixture, so the network
-learns what the n-gram model does not know.
+Here w is the next token, and h the tokens before it. r(h) is the hidden vector from which the network predicts w, and k
+is the length of the context that the n-gram model has found: the largest number of last tokens, at most n - 1, that
+occurred in a row in the training text. The gate learns the vector v and a bias b_k for each length. An n-gram model
+remembers phrases, even those that occurred once; a network generalises from similar tokens and from farther back. A
+mixture with constant weights (`lmzoo.models.mixture`) prefers the same member everywhere; the gate learns where each of
+them is right. The network and the gate are trained together on the loss of the mixture, so the network learns what the
+n-gram model does not know.
 
-Two things keep the gate from choosing the n-gram model everywhere, after which the network would learn no more:
+Two measures keep the gate from choosing the n-gram model everywhere, which would leave the network nothing to learn:
 
 - An n-gram model predicts the text on which it was fitted far better than any other text. In training, each document
   is therefore scored by an n-gram model that was fitted on other documents (cross-fitting). The predictions come from
   an n-gram model that was fitted on the whole training text.
-- At first the network is far worse than the n-gram model. A share of the loss is therefore that of the network alone.
+- At first the network is far worse than the n-gram model. Therefore a part of the loss is that of the network alone.
   The paper leaves out n-gram distributions at random instead ("block dropout"), which has the same effect on average.
 
 G. Neubig, C. Dyer, Generalizing and Hybridizing Count-based and Neural Language Models, EMNLP 2016.
 
-Changed: one n-gram model, interpolated by Kneser-Ney smoothing, in place of several distributions, and cross-fitting.
+Changed: one n-gram model, with interpolated Kneser-Ney smoothing, in place of several distributions; cross-fitting.
 What a hybrid cannot do: give a token a higher probability than both of its members do.
 """
 
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self, cast, final
 
 import numpy as np
@@ -63,7 +65,8 @@ _TRAINING = TrainConfig(tokens=1_000_000)
 class GatedRecurrent(Recurrent):
     """A recurrent network with a gate, which says how much an n-gram model counts in the prediction of each token.
 
-    `order` is the length n of the n-grams; the other arguments are those of `Recurrent`. The gate starts at 1/2.
+    `order` is the length n of the n-grams; the other arguments are those of `Recurrent`. Before training, the gate is
+    1/2 everywhere.
     """
 
     def __init__(self, vocab_size: int, *, order: int, **architecture: Any) -> None:
@@ -72,7 +75,7 @@ class GatedRecurrent(Recurrent):
         self.gate_biases = nn.Parameter(torch.zeros(order))  # b
 
     def gate_logits(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Computes the logits (..) of the weights of the n-gram model in predictions.
+        """Computes the logits (..) of the gate, which is the weight of the n-gram model in each prediction.
 
         `hidden` (.., D) are hidden vectors, and `lengths` (..) the lengths of the contexts that the n-gram model found.
         """
@@ -116,7 +119,7 @@ def cross_fitted(
 ) -> NgramScores:
     """Scores each token of the training text with an n-gram model that was fitted on the other folds of the text.
 
-    `make_ngram` creates an unfitted n-gram model. If there is no other text, all tokens are equally likely.
+    `make_ngram` creates an unfitted n-gram model. If all text is in one fold, all tokens count as equally likely.
     """
     train, folds = data.train, folds_of(data.train, n_folds)
     scores = NgramScores(np.full(len(train), -np.log(make_ngram().vocab_size)), np.zeros(len(train), np.intp))
@@ -131,10 +134,11 @@ def cross_fitted(
 
 
 class MixtureLoss:
-    """The training objective: the cross-entropy of the mixture and, with the weight `network_share`, of the network.
+    """The training objective of a hybrid: a weighted sum of the loss of the mixture and that of the network alone.
 
-    `scores` are the scores of the training text under cross-fitted n-gram models. `sampled` estimates the softmax of
-    the network; None = the full softmax.
+    `network_share` is the weight of the network alone; that of the mixture is 1 - `network_share`. `scores` are the
+    scores of the training text under cross-fitted n-gram models. `sampled` estimates the softmax of the network; None =
+    the full softmax.
     """
 
     def __init__(
@@ -350,8 +354,8 @@ def hybrid(
 
     `order` is the length of the n-grams, and `cell` the type of the recurrent network, "gru" or "lstm". In training,
     the text is divided into `n_folds` parts, 2 to 100, each of which is scored by an n-gram model that was fitted on
-    the others. `network_share` is the share of the loss that is the loss of the network alone, without the n-gram
-    model.
+    the others. `network_share` is the weight, in the training loss, of the loss of the network alone, without the
+    n-gram model.
     """
     check_choice(("gru", "lstm"), cell=cell)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)

@@ -1,7 +1,7 @@
-"""The views Predict and Surprise for notebooks: HTML that needs no server, no scripts and no network.
+"""Shows the views Predict and Surprise of `lmzoo play` in notebooks, as HTML without a server, scripts or network.
 
-The numbers come from the functions that answer the pages of `lmzoo play`, and the look from the same style sheet. The
-colours suit light and dark notebooks.
+The numbers come from the same functions as those of `lmzoo play`, and the look from the same style sheet. The colours
+suit light and dark notebooks.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from lmzoo.system.printable import printable
 from lmzoo.tokenizers import visible
 
 Source: TypeAlias = Predictor | str | Path
-"""A predictor, or what `Predictor.load` loads it from: a name or a path."""
+"""A predictor, or the name or path from which `Predictor.load` loads one."""
 Colour: TypeAlias = Literal["bits", "rank", "entropy"]
 
 _AXES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Ends of the axis of probabilities, of which the first is taken that no bar exceeds; else 1."""
+"""Possible ends of the axis of probabilities; the first one that no bar exceeds is used, or 1 if there is none."""
 _LEVELS: dict[Colour, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "bits": ((1, 2, 4, 6, 9, 13), ("up to 1 bit", "2", "4", "6", "9", "13", "more")),
     "rank": ((1, 10, 100, 1000), ("first guess", "top 10", "top 100", "top 1,000", "beyond")),
@@ -67,8 +67,8 @@ def show_prediction(
 
     Each card has the part of the text that the predictor sees, the entropy, the `k` most likely tokens (1 to 100) and
     the token that is drawn with `decoding` and `seed`. The cards are in the order of the years of the models. A mapping
-    gives the predictors names. Raises UsageError if two predictors have the same name, if there is none, if `k` is out
-    of range, or if the text has more than 20,000 characters.
+    gives the predictors names. Raises UsageError if two predictors have the same name, if no predictor is given, if `k`
+    is out of range, or if the text has more than 20,000 characters.
     """
     models = ServedModels({name: _loaded(source) for name, source in _named(predictors).items()})
     settings = DecodingSettings(**asdict(decoding or Decoding()))
@@ -86,8 +86,8 @@ def show_surprise(predictor: Source, text: str, *, colour: Colour = "bits") -> S
     """Returns the surprisals of the tokens of a text under a predictor, which a notebook shows as coloured text.
 
     `predictor` is a predictor, or what `Predictor.load` takes. `colour` is the quantity that the colours show: "bits"
-    for the surprisal, "rank" for the rank of each token, or "entropy" for the entropy of its prediction. Of a long
-    text, the first 2,000 tokens are shown. Raises UsageError for another colour.
+    for the surprisal, "rank" for the rank of each token, or "entropy" for the entropy of its prediction. Only the first
+    2,000 tokens of a long text are shown. Raises UsageError for any other colour.
     """
     if colour not in _LEVELS:
         raise UsageError(f"colour must be bits, rank or entropy, got {colour!r}")
@@ -97,7 +97,7 @@ def show_surprise(predictor: Source, text: str, *, colour: Colour = "bits") -> S
 
 @dataclass(frozen=True)
 class PredictionView:
-    """The predictions of several models after a text; the last value of a cell is shown as HTML."""
+    """The predictions of several models after a text, which a notebook shows as HTML at the end of a cell."""
 
     text: str
     models: list[ListedModel]
@@ -119,7 +119,7 @@ class PredictionView:
 
 @dataclass(frozen=True)
 class SurpriseView:
-    """The surprisals of the tokens of a text under one model; the last value of a cell is shown as HTML."""
+    """The surprisals of the tokens of a text under one model, which a notebook shows as HTML at the end of a cell."""
 
     name: str
     """Name of the predictor."""
@@ -230,7 +230,7 @@ def _environment() -> jinja2.Environment:
 
 @cache
 def _style() -> Markup:
-    """Returns the style sheet of the views, whose rules are for the inside of one element."""
+    """Returns the style sheet of the views, whose rules apply only inside the element of a view."""
     static = files("lmzoo.playground") / "static"
     sheets = [(static / name).read_text(encoding="utf-8") for name in ("shared.css", "notebook.css")]
     return Markup("".join(sheets).replace(":root", "&"))
@@ -261,7 +261,7 @@ def _signs(token: ShownToken) -> Markup:
 
 
 def _runs(context: Iterable[ContextToken], tokenizer: str) -> Iterator[tuple[str, str]]:
-    """Returns the looks and texts of a context; neighbours that look alike are joined."""
+    """Yields the look (CSS classes) and the text of each part of a context; neighbours that look alike are joined."""
     space = " " if tokenizer.startswith("word") else ""
     for (seen, is_hex), tokens in groupby(context, key=lambda token: (token.seen, token.hex)):
         look = "token" + " seen" * seen + " hex" * is_hex

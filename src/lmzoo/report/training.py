@@ -1,4 +1,4 @@
-"""How the networks of a run learned: their validation loss while they were trained, as a table and a figure."""
+"""The section of a report on how networks learned: their validation loss during training, as a table and a figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAIN = ("network", "tokens read", "seconds", "lowest bits/byte", "after seconds"
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """The evaluations of one network on the validation split while it was trained, the first one first."""
+    """The evaluations of one network on the validation split during its training, in the order of time."""
 
     name: str
     """Name of the model, and of the member if the model is a mixture."""

@@ -1,11 +1,12 @@
-"""Runs the stages of a computation that does not fit one process: many tasks, which pass arrays to each other.
+"""Runs a computation that is too large for one process, in stages of many tasks that pass arrays to each other.
 
 A stage is a function that is called once for each of its tasks. It takes numbers and arrays, and yields one or more
-results, each of which is a dictionary of arrays. Results stay where they were made and are named by handles: a handle
-that is given to a later stage as an argument arrives there as its arrays. So the same stage functions run in processes
-of one computer (`local_processes`, with results in temporary files) and on a cluster (`ray_executor.py`).
+results, each of which is a dictionary of arrays. Results stay where they were produced, and are referred to by handles.
+When a handle is passed to a later stage as an argument, the stage receives the arrays. Therefore the same stage
+functions can run in processes of one computer (`local_processes`, with results in temporary files) and on a cluster
+(another `Executor`).
 
-A stage may be called twice for a task, after a process was killed; it must return the same results again.
+If a process was killed, a stage may be called a second time for the same task; it must then yield the same results.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Stage = Callable[..., Iterable[Arrays]]
 Handle = TypeVar("Handle")
 
 _MAX_DEATHS = 3
-"""A stage fails after so many workers were killed one after another, while no task was finished."""
+"""Number of workers killed one after another, with no task finished in between, after which a stage fails."""
 
 
 class Executor(Protocol[Handle]):
@@ -58,26 +59,26 @@ class Executor(Protocol[Handle]):
     def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Handle]]:
         """Calls `stage(*task)` for each of the tasks, in parallel, and yields the handles of the results of each task.
 
-        Each call yields `n_results` results. The tasks are finished in any order, but their handles are yielded in the
-        order of the tasks. Raises LmzooError if workers are killed again and again.
+        Each call must yield `n_results` results. Tasks may finish in any order, but their handles are yielded in the
+        order of `tasks`. Raises LmzooError if workers are killed again and again.
         """
         ...
 
     def free(self, handles: Iterable[Handle]) -> None:
-        """Deletes the arrays of handles that are not needed any longer.
+        """Deletes the arrays of handles that are no longer needed.
 
-        Results of one task are deleted when all of them are freed.
+        The results of one task are deleted together, as soon as all of them have been freed.
         """
         ...
 
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """Arrays in a file: the handle of `LocalProcesses`."""
+    """Arrays that are stored in a file; `LocalProcesses` uses these objects as handles."""
 
     path: Path
     entries: Mapping[str, tuple[int, str, tuple[int, ...]]]
-    """Offset in the file, type and shape of each array."""
+    """The offset in the file (in bytes), the type and the shape of each array, by its name."""
 
     def load(self) -> Arrays:
         """Reads the arrays into memory."""
@@ -143,7 +144,7 @@ class LocalProcesses:
                 handle.path.unlink()
 
     def close(self) -> None:
-        """Ends the worker processes, also if they are at work."""
+        """Ends the worker processes, even if they are busy."""
         self._stop()
 
     def _new_path(self) -> Path:
@@ -169,11 +170,11 @@ class LocalProcesses:
 
 @contextmanager
 def local_processes(n_workers: int) -> Iterator[LocalProcesses]:
-    """Yields an executor that runs tasks in `n_workers` processes of this computer at a time.
+    """Yields an executor that runs tasks in `n_workers` processes of this computer.
 
-    Results are temporary files in the system's folder for them (environment variable TMPDIR). They are deleted at the
-    end; those of a program that was killed are deleted when an executor is next created. The workers end when their
-    program ends, also if it is killed.
+    Results are stored in the system's folder for temporary files (environment variable TMPDIR). They are deleted at the
+    end of the `with` block; if the program is killed, they are deleted when an executor is next created. The workers
+    end when the program ends, even if it is killed.
     """
     threads = threads_of_children(max(1, n_cores() // n_workers))
     with temporary_folder(Path(tempfile.gettempdir())) as folder, threads:
@@ -201,12 +202,12 @@ def _end_with(leash: Any) -> None:
 
 def _do(stage: Stage, task: tuple[Any, ...], path: Path) -> list[StoredArrays]:
     """Calls a stage for one task in a worker process, and writes its results to the file `path`."""
-    # No name holds the arguments, so that the stage can delete them.
+    # No variable refers to the loaded arrays here, so that the stage can free their memory.
     return _store(stage(*(value.load() if isinstance(value, StoredArrays) else value for value in task)), path)
 
 
 def _store(results: Iterable[Arrays], path: Path) -> list[StoredArrays]:
-    """Writes results to one file, each as soon as it is there, and returns their handles."""
+    """Writes results to one file, each as soon as it is available, and returns their handles."""
     handles = []
     try:
         with path.open("wb") as file:

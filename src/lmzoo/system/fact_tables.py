@@ -9,10 +9,10 @@ from lmzoo.system.printable import printable
 
 
 def fact_table(title: str, facts: Mapping[str, str | None]) -> str:
-    """Returns an HTML table with a row for each fact, a name and a value, below a title; facts that are None are left
-    out.
+    """Returns an HTML table with a title and a row for each fact, which is a name and a value.
 
-    The table needs no style sheet and suits light and dark notebooks. Title, names and values are text, not HTML.
+    Facts whose value is None are left out. The table needs no style sheet and suits light and dark notebooks. Title,
+    names and values are text, not HTML.
     """
     rows = "".join(
         f'<tr><th scope="row" style="text-align:left">{_text(name)}</th>'

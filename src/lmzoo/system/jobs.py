@@ -52,7 +52,7 @@ class Job(Protocol[Record_co]):
 
 
 class JobExecutor(Protocol):
-    """Runs jobs in another place than the processes of this computer, such as on a cluster."""
+    """Runs jobs elsewhere than in processes of this computer, for example on a cluster."""
 
     def run(
         self,
@@ -111,8 +111,8 @@ def run_jobs(
 
     A job that fails does not affect the others. The cores are divided evenly among the parallel jobs, so that the time
     of every job is measured with the same number of threads. `on_progress` receives the name of a job and its progress.
-    With an `executor`, the jobs run there, each with the number of threads that it would have here, because results can
-    depend on it in the last digits; the executor decides how many run in parallel.
+    An `executor` runs the jobs elsewhere, and decides how many run in parallel. There, each job has the number of
+    threads that it would have here, because the last digits of results can depend on this number.
     """
     n_threads = max(1, n_cores() // at_a_time)
     if executor is not None:

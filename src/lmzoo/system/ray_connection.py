@@ -16,7 +16,7 @@ from lmzoo.errors import LmzooError, MissingExtraError
 from lmzoo.system.jobs import THREAD_VARIABLES
 
 LOCAL = "local"
-"""The address of a cluster of this computer alone, which is started for one computation."""
+"""The address that stands for a cluster of this computer alone, which is started for one computation."""
 
 _SECONDS_TO_CONNECT = 10.0
 
@@ -24,9 +24,9 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the future default, without which Ray warns
-    "RAY_task_oom_retries": "5",  # by default Ray repeats a task that needs too much memory forever
+    "RAY_task_oom_retries": "5",  # by default, Ray endlessly repeats a task that needs too much memory
 }
-"""Variables that Ray reads when it is imported, unless the user has set them."""
+"""Environment variables that are set before Ray is imported, except for those that the user has set."""
 
 
 @contextmanager
@@ -34,10 +34,10 @@ def ray_connection(address: str, n_workers: int = 0) -> Iterator[Any]:
     """Connects to a Ray cluster, yields the module `ray`, and disconnects at the end of the `with` block.
 
     `address` is "auto" for the cluster of which this computer is a node, HOST:PORT for another one, or "local" to start
-    a cluster of this computer alone with `n_workers` processor cores (0 = all). If this process is connected already,
-    the connection is used, and remains at the end. Authentication by token is on, unless the environment variable
-    RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray is not installed, and
-    LmzooError if there is no cluster at the address.
+    a cluster of this computer alone with `n_workers` processor cores (0 = all). If this process is already connected to
+    a cluster, this connection is used, and stays open at the end. Token authentication is on, unless the environment
+    variable RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray is not installed,
+    and LmzooError if there is no cluster at the address.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """Runs jobs on a Ray cluster, one task for each job, and checks that all nodes share the folder of the run.
 
-Ray chooses the node of each task, and repeats a task whose process or node was lost. Each task has a process of its
-own, so that the memory that a job measures is its own, and a crash affects one job only.
+Ray chooses a node for each task, and repeats a task whose process or node was lost. Each task has a process of its own,
+so that a job measures only the memory that it uses itself, and a crash affects only one job.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lmzoo.system.progress import Progress
 from lmzoo.system.version import __version__
 
 _MAX_RETRIES = 2
-"""How often Ray repeats a job whose process or node was lost."""
+"""Number of times that Ray repeats a job whose process or node was lost."""
 _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_TO_REPORT = 10.0
 _SECONDS_TO_PROBE = 120.0
@@ -37,7 +37,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Node:
-    """A running computer of a Ray cluster, with what it offers to tasks."""
+    """A running computer of a Ray cluster, with the resources that it offers to tasks."""
 
     node_id: str
     host: str
@@ -80,8 +80,9 @@ class RayJobs:
     def check_shared(self, folder: Path) -> None:
         """Raises LmzooError unless every node that can run jobs shares a folder with this computer.
 
-        Every node reads and writes a file in the folder, and must see that this process holds a lock there. The folder
-        must exist. The error names the first node that fails, also if it lacks lmzoo or has another version of it.
+        The folder must exist. Every node reads a file and writes a file in the folder, and checks that it sees a lock
+        that this process holds there. The error names the first node that fails; a node also fails if it lacks lmzoo or
+        has another version of it.
         """
         remote = self._ray.remote(num_cpus=0, max_retries=_MAX_RETRIES)(probe)
         errors = self._ray.exceptions
@@ -139,7 +140,7 @@ class RayJobs:
         reports = None if on_progress is None else self._reports()
 
         def pass_reports_on() -> None:
-            with suppress(self._ray.exceptions.RayError):  # without its reports, a job is as good as with them
+            with suppress(self._ray.exceptions.RayError):  # a job does not depend on its reports
                 waiting = self._ray.get(reports.take.remote(), timeout=_SECONDS_TO_REPORT) if reports else ()
                 for name, progress in waiting:
                     assert on_progress is not None
@@ -201,10 +202,10 @@ class RayJobs:
 
 
 def probe(shared: Path, reply: str, version: str) -> str:
-    """Returns what prevents this computer from the use of a shared folder, or an empty string.
+    """Returns the reason why this computer cannot use a shared folder, or an empty string if it can.
 
-    `shared` is a folder of which another process holds the lock, and which has a file with the folder's name in it.
-    A file with the name `reply` is written to it. `version` is the version of lmzoo that this computer must have.
+    `shared` is a folder whose lock is held by another process. It has a file that contains the name of the folder. A
+    file with the name `reply` is written to it. `version` is the version of lmzoo that this computer must have.
     """
     if version != __version__:
         return f"it has lmzoo {__version__}, and this computer has lmzoo {version}"
@@ -226,7 +227,7 @@ _TOKEN = "token"
 
 
 class _Reports:
-    """Holds reports of progress between the process of a job and the process that shows them; an actor of Ray."""
+    """A Ray actor that collects the progress reports of all jobs, until the process that shows them takes them."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[str, Progress]] = []
@@ -240,7 +241,7 @@ class _Reports:
 
 
 class _Sender:
-    """Sends the progress of a job to the actor `reports`, several reports at a time, as each message takes time."""
+    """Sends the progress reports of a job to the actor `reports`, several at a time because each message takes time."""
 
     def __init__(self, name: str, reports: Any) -> None:
         self._name, self._reports = name, reports
@@ -278,7 +279,7 @@ def _work(job: Job[Any], reports: Any) -> tuple[Outcome[Any], str]:
 
 
 def _on_node(node_id: str, *, soft: bool) -> Any:
-    """Returns the rule that runs a task on a node of the cluster; with `soft`, on another one if the node is lost."""
+    """Returns the Ray strategy that runs a task on the given node or, with `soft`, on another one if it is lost."""
     from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
         NodeAffinitySchedulingStrategy,
     )

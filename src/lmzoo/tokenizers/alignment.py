@@ -105,9 +105,10 @@ class AlignedTexts:
 
 
 def _n_before(positions: NDArray[np.int64], n_characters: int) -> NDArray[np.int64]:
-    """Returns how many of some positions in a text are before each position from 0 to `n_characters` + 1, as an array.
+    """Returns, for each position from 0 to `n_characters` + 1 of a text, how many of `positions` are before it.
 
-    For whole texts this takes less time than a binary search for each token.
+    The result is an array (`n_characters` + 2,). For whole texts, computing it takes less time than a binary search for
+    each token.
     """
     return np.append(0, np.cumsum(np.bincount(positions, minlength=n_characters + 1)))
 

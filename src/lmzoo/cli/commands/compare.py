@@ -136,8 +136,8 @@ def compare(
 class _Screen:
     """Prints on stderr what `compare` has finished, while it trains further models.
 
-    Each finished model has a line. When all models are finished that are not neural networks, which takes seconds, a
-    first leaderboard of these is printed.
+    Each finished model has a line. When all models that are not neural networks are finished, which takes seconds, a
+    first leaderboard of these models is printed.
     """
 
     def __init__(self, plan: RunPlan) -> None:
@@ -149,7 +149,10 @@ class _Screen:
         self._records: list[EvalRecord] = []
 
     def finish(self, outcome: Outcome[EvalRecord]) -> None:
-        """Prints a line about a model that was trained and evaluated, or only evaluated; and the first leaderboard."""
+        """Prints a line about a model that was trained and evaluated, or only evaluated.
+
+        Then prints the first leaderboard if this was the last model that is not a neural network.
+        """
         record = outcome.record
         if record is not None and record.trained_elsewhere:
             how = "reused" if outcome.reused else f"evaluated in {record.evaluate_seconds:.1f} s"

@@ -132,7 +132,7 @@ def fetch(names: list[str], /, *, json: bool = False) -> None:
 
 @app.command
 def add(name: str, paths: list[str], /, *, json: bool = False) -> None:
-    """Gives a name to your own texts, so that --corpus NAME loads them in any folder; they stay where they are.
+    """Gives a name to your own texts, so that --corpus NAME loads them from any folder; they stay where they are.
 
     Example: lmzoo corpus add letters my-texts/
     Example: lmzoo corpus add wiki 'wiki/*.parquet:content'

@@ -54,19 +54,20 @@ def fit(
     settings
         A setting of the species, as name=value (`lmzoo show SPECIES` lists all settings); may be repeated.
     minutes
-        Train a network for this many minutes, in place of the number of tokens of the budget. Its schedule ends with
-        the time. Such a model depends on the speed of the machine and cannot be reproduced bit for bit.
+        Train a network for this many minutes, in place of the number of tokens of the budget. Its learning-rate
+        schedule ends when the time is up. Such a model depends on the speed of the machine and cannot be reproduced bit
+        for bit.
     seed
         Random seed. The same seed gives the same model.
     memory
         Memory limit for the training of n-gram models, such as 500M. Beyond the limit, temporary files are used.
         Default: 1G.
     workers
-        Number of processes that fit an n-gram model together, each with this memory. The model is the same. Default: 0,
-        which means that this process fits it alone.
+        Number of processes that fit an n-gram model together, each with the memory limit of --memory. Their number does
+        not change the model. Default: 0, which means that this process fits it alone.
     cluster
         Ray cluster on which an n-gram model is fitted: auto for the cluster of this computer, HOST:PORT for that of
-        another, or local to start one on this computer. Needs lmzoo[cluster]. The model is the same.
+        another, or local to start one on this computer. Needs lmzoo[cluster]. The cluster does not change the model.
     device
         Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     log

@@ -1,9 +1,9 @@
-"""Rows of tables as text, with a delimiter between their cells; compiled for long tables.
+"""Writes rows of tables as text, with a delimiter between the cells; compiled code writes long tables.
 
-Numbers have the digits of `"%.6f" % value`. The product x of a number and 10^6 is rounded to a whole number. It is in
-doubt only if the computed product lies exactly half-way between two whole numbers; then its rounding error decides,
-which is itself a number that can be computed exactly (T. J. Dekker, A floating-point technique for extending the
-available precision, 1971, section 5).
+Numbers have the same digits as with `"%.6f" % value`. For this, the product of a number and 10^6 is rounded to a whole
+number. The direction is in doubt only if the computed product lies exactly half-way between two whole numbers. Then the
+rounding error of the product decides; it can be computed exactly (T. J. Dekker, A floating-point technique for
+extending the available precision, 1971, section 5).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXACT: Final = 2.0**52
-"""Below this, the neighbours of a number in float64 are at most a half away."""
+"""Below this number, the distance between neighbouring float64 numbers is at most 1/2."""
 _SPLIT: Final = 2.0**27 + 1
-"""Dekker's constant, which splits a number in two halves with 26 bits each."""
+"""Dekker's constant, which splits a number into two halves of 26 bits each."""
 _MOST_CHARACTERS: Final = 20
-"""Characters of a number whose product is below `_EXACT`, with its sign and point, and up to 15 decimal places."""
+"""Largest number of characters of a number whose product is below `_EXACT`, including its sign, its decimal point and
+up to 15 decimal places."""
 _PAYS_OFF: Final = 1 << 12
-"""Number of rows that Python writes in a small part of the time that loading compiled code takes."""
+"""Number of rows from which compiled code is loaded; Python writes fewer rows in much less time than loading takes."""
 _TEXT: Final = -1
 _END: Final = "\0"
 """The character after each cell of text that is given to compiled code."""
@@ -36,8 +37,8 @@ def rows_as_text(
 
     A column (R,) holds texts (object), which are written as they are, or numbers that float64 represents exactly, which
     are written with the number of decimal places that `decimals` has for the column. NaN is empty, and infinity is
-    "inf". `delimiter` is an ASCII character. `compiled` chooses how the text is made; None = the faster way for this
-    number of rows. The result is the same.
+    "inf". `delimiter` is an ASCII character. `compiled` is True to use compiled code, False to use Python, or None for
+    the faster way for this number of rows; the text is the same.
     """
     if compiled is None:
         compiled = len(columns[0]) >= _PAYS_OFF or _kernel.cache_info().currsize > 0

@@ -1,31 +1,32 @@
-"""Context mixing (Mahoney 2002): many contexts predict each bit of a token, and a network that learns weighs them.
+"""Context mixing (Mahoney 2002): many contexts predict each bit of a token, and a learned network mixes them.
 
-Smoothing and escapes put contexts in a fixed order, the longest first. Context mixing lets all of them predict, also
-contexts that are not the last n tokens: words, tokens with gaps, or the longest repetition. Each context has a counter
-of the bits that followed it. With the probability p_i of a 1 by the counter of context i, the mixture is
+The smoothing of n-gram models and the escapes of PPM use contexts in a fixed order, the longest first. In context
+mixing, all contexts predict at the same time, including contexts that are not simply the last n tokens: words, tokens
+with gaps between them, or the longest repetition. Each context has a counter of the bits that followed it. If p_i is
+the probability of a 1 according to the counter of context i, the probability of a 1 in the mixture is
 
     p = 1 / (1 + exp(-sum_i w_i ln(p_i / (1 - p_i))))
 
-a logistic regression whose inputs are the log-odds of the predictions. A gradient step after each token makes the
-weights w follow what each context is worth at present. It is gated: small contexts, such as the length of the longest
-repetition, select which weights are used. The method is that of the compressors PAQ6 to paq8 and lpaq; their code is
-not used here.
+This is a logistic regression whose inputs are the log-odds of the predictions. Gradient steps after each token adapt
+the weights w to how useful each context currently is. The network is gated: small contexts, such as the length of the
+longest repetition, select which weights are used. The method is that of the compressors PAQ6 to paq8 and lpaq; none of
+their code is used here.
 
-A token is predicted bit by bit; see `lmzoo.models.bitwise`. All that is learned is learned after the whole token, not
-after each bit as in PAQ, so that the probabilities of all tokens at a place are known together, and sum to 1.
+A token is predicted bit by bit; see `lmzoo.models.bitwise`. The model learns only after a whole token, not after each
+bit as PAQ does. Therefore the probabilities of all tokens at one position can be computed together, and sum to 1.
 
-The memory is fixed: 2^table_bits buckets of 32 bytes for the counters, and about a tenth as much for all else, except
-that the match model also keeps the last 2^table_bits tokens. The numbers in the code (step sizes, limits, lengths) and
-the kinds of contexts were chosen on parts of the training splits of the King James Bible (the first million bytes, and
-every eighth chapter) and of Shakespeare's plays.
+The size of the memory is fixed: the counters are in 2^table_bits buckets of 32 bytes, and everything else takes about a
+tenth as much. Only the match model, which finds the longest repetition, also keeps the last 2^table_bits tokens. The
+numbers in the code (step sizes, limits, lengths) and the kinds of contexts were chosen on parts of the training splits
+of the King James Bible (the first million bytes, and every eighth chapter) and of Shakespeare's plays.
 
 M. V. Mahoney, The PAQ1 Data Compression Program, 2002. The same, Adaptive Weighing of Context Models for Lossless Data
 Compression, Florida Institute of Technology, Technical Report CS-2005-16, 2005 (PAQ6: nonstationary states, adaptive
 probability maps, mixing by gradient steps). B. Knoll, N. de Freitas, A Machine Learning Perspective on Predictive
 Coding with PAQ8, DCC 2012 (the mixer as a gated network).
 
-What context mixing cannot do: learn that two words are alike. It learns how much to trust each kind of context, but a
-context is known exactly, or not at all.
+What context mixing cannot do: learn that two words are alike. It learns how much to trust each kind of context, but
+what it has counted in one context says nothing about a similar one.
 
     contexts.py   hash values of contexts            mixer.py      the probability of a bit
     counters.py   the hash table of counters         learning.py   learning from the bits of a token
@@ -51,10 +52,11 @@ def context_mixing(
 ) -> BitwiseModel[Any]:
     """Creates a model that mixes the predictions of many contexts, bit by bit, and learns after every token.
 
-    The counters are in 2^`table_bits` buckets of 32 bytes, with `table_bits` from 17 to 28: 22 is 134 MB, of which a
-    short text uses only a part. With `words`, contexts of words are used if the tokens are bytes, that is, if
-    `vocab_size` is 257. If `adaptive` is True, the model also learns each document that it predicts, token by token,
-    and forgets it at its end. If False, it learns only the training text.
+    The counters are in 2^`table_bits` buckets of 32 bytes. `table_bits` is from 17 to 28; with 22, the buckets take
+    134 MB, of which a short text uses only a part. With `words`, the model also uses contexts made of words, provided
+    that the tokens are bytes, that is, that `vocab_size` is 257. If `adaptive` is True, the model also learns from each
+    document that it predicts, token by token, and forgets the document at its end. If False, it learns only from the
+    training text.
     """
     check_whole(17, 28, table_bits=table_bits)
     check_flag(words=words)

@@ -1,11 +1,17 @@
-"""The contexts in which bits are counted, as hash values, compiled.
+"""Computes hash values of the contexts in which bits are counted, in compiled code.
 
-Every model counts bits after the last 0 to 6 tokens, after three sparse contexts (some of the last four tokens), after
-two indirect ones (what followed the last token, or the last two, before), and after two with the token that the longest
-match predicts. If the tokens are bytes, eight more contexts are made of words, all with the letters so far of the word
-that is being read: with the last byte, with one or both of the two words before, with their endings, which tell much
-about grammar, with the last short word, and with the token that the match predicts. A word is a sequence of letters,
-whatever their case, and bytes from 128 on count as letters, as they are parts of characters in UTF-8.
+Every model counts bits in these contexts:
+
+- the last 0, 1, .. 6 tokens;
+- three sparse contexts, each of which consists of some of the last four tokens;
+- two indirect contexts, which have the tokens that followed earlier occurrences of the last token, or of the last two;
+- two contexts with the token that the longest match predicts (see `matches.py`).
+
+If the tokens are bytes, there are eight more contexts made of words. Each has the letters read so far of the current
+word, combined with the last byte; with one or both of the two words before it; with the endings of these words, which
+tell much about grammar; with the last short word; or with the token that the longest match predicts. A word is a
+sequence of letters, whose case is ignored. Bytes from 128 on count as letters, because they are parts of characters in
+UTF-8.
 """
 
 from __future__ import annotations
@@ -28,9 +34,9 @@ _I32, _I64 = types.int32, types.int64
 
 @kernel(read_only(_I32), _I64, _I64, writable(_I64))
 def recent_tokens(ids, begin, t, recent):
-    """Writes the last tokens before position `t` of a text to `recent` (4,), the last one first.
+    """Writes the last four tokens before position `t` of the text `ids` to `recent` (4,), the most recent one first.
 
-    The document begins at position `begin`, and every token before it counts as EOT.
+    The document begins at position `begin`. Every token before the document counts as EOT.
     """
     for d in range(recent.size):
         recent[d] = ids[t - 1 - d] if t - 1 - d >= begin else EOT
@@ -38,7 +44,7 @@ def recent_tokens(ids, begin, t, recent):
 
 @kernel(_I64, returns=_I64)
 def letter(token_id):
-    """Returns the byte that a token id denotes, as a small letter, or 0 if it is not part of a word."""
+    """Returns the byte with the token id `token_id`, in lower case, or 0 if this byte is not a letter."""
     byte = token_id - 1
     if 65 <= byte <= 90:
         return byte + 32
@@ -47,10 +53,10 @@ def letter(token_id):
 
 @kernel(read_only(_I32), _I64, _I64, writable(_I64), writable(_I64))
 def hash_words(ids, begin, t, words, endings):
-    """Writes hash values of the last words before position `t` to `words`, and of their endings to `endings`.
+    """Writes hash values of the last W words before position `t` to `words` (W,), and of their endings to `endings`.
 
-    The document begins at position `begin`. The last word comes first; it ends at `t`, and may have no letters. The
-    ending of a word is its last three letters, or all of fewer.
+    The document begins at position `begin`. The most recent word comes first. It ends right before `t`, and is empty if
+    there is no letter. The ending of a word is its last three letters, or the whole word if it has fewer.
     """
     end = t
     for number in range(words.size):
@@ -68,9 +74,10 @@ def hash_words(ids, begin, t, words, endings):
 
 @kernel(read_only(_I32), _I64, _I64, returns=_I64)
 def hash_short_word(ids, begin, t):
-    """Returns a hash value of the last short word, such as "the", that ends before position `t`, if there is one.
+    """Returns a hash value of the last short word, such as "the", before the word that ends at position `t`.
 
-    It has at most three letters, and is among the eight words before the one that ends at `t`.
+    A short word has at most three letters. Only the eight words before the word at `t` are searched; if none of them is
+    short, a constant is returned. The document begins at position `begin`.
     """
     end = t
     while end > begin and letter(ids[end - 1]) > 0:
@@ -104,8 +111,9 @@ def hash_contexts(ids, begin, t, recent, followers, predicted, length, contexts)
 
     - `ids`, `begin`: the text, and the position at which the document begins.
     - `recent` (4,): the last four tokens; see `recent_tokens`.
-    - `followers` (2,): what followed the last token, and the last two, before; see `reading.py`.
-    - `predicted`, `length`: the token that the longest match predicts, or -1, and the length of the match.
+    - `followers` (2,): hash values of the tokens that followed earlier occurrences of the last token, and of the last
+      two tokens; see `reading.py`.
+    - `predicted`, `length`: the token that the longest match predicts, or -1 if there is no match, and its length.
     """
     contexts[0] = np.int64(_SEED)
     for d in range(1, MAX_ORDER + 1):

@@ -1,19 +1,22 @@
-"""Counters of bits in a hash table of bounded size, compiled.
+"""Counters of bits, kept in a hash table of bounded size by compiled code.
 
-A bucket has 8 slots of 32 bits. The first is a checksum, and each of the others counts one node of a part of the code
-tree that is three bits deep: after a context and the first bits of a token, a bucket predicts the next three bits. Slot
-2^j + b belongs to the node that is reached with the j bits b. A slot holds, from the highest bit,
+A bucket of the table belongs to a context and to the first bits of a token, and predicts the next three bits of the
+token. It has 8 slots of 32 bits. Slot 0 is a checksum. Each of the other slots counts the bits at one node of the code
+tree (`lmzoo.models.bitwise.code`): slot 2^j + b belongs to the node that is reached by j more bits with the value b,
+for j = 0, 1, 2. From its highest bit to its lowest, such a slot holds
 
     16 bits   the probability of a 1: the share of ones so far, later a moving average
     7 bits    the number of bits counted, at most 127
     9 bits    the last bits, at most eight, after a leading 1
 
-and is 0 before its first bit. The last bits and the number of bits make up the state of a slot: up to eight bits, the
-state is their exact sequence, and later it is the last three bits, the probability and the number of bits, coarsely.
-What a state means is learned for each kind of context; see `learning.py`. Thus a state may say that the bit is certain,
-that it varies, or that it has just changed (nonstationary state maps of PAQ6, Mahoney 2005).
+A slot that has counted no bit is 0. The content of a slot is reduced to a state, one of 1,024 numbers. As long as at
+most eight bits were counted, the state is their exact sequence. Later it consists of the last three bits, and of the
+probability and the number of bits, both rounded coarsely. The probability of a 1 in each state is learned for each kind
+of context; see `learning.py`. So a state may come to mean that the next bit is certain, that it varies, or that it has
+just changed (nonstationary state maps of PAQ6, Mahoney 2005).
 
-A bucket is in one of the three places of its key. If all three are in use, the one that has counted least is emptied.
+The key of a bucket determines three places in the table where the bucket may be. If all three are taken by other
+buckets, the one that has counted the fewest bits is replaced.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ GROUP_BITS = 3
 N_SLOTS = 1 << GROUP_BITS
 N_STATES = 1024
 NONE = -1
-"""The row of a bucket that is not in the table."""
+"""Row number that stands for a bucket which is not in the table."""
 STRETCHED = np.log((np.arange(4096) + 0.5) / (4095.5 - np.arange(4096)))
-"""ln(p / (1 - p)) for 4,096 values of p, each the middle of an interval of probabilities."""
+"""(4096,) ln(p / (1 - p)), where p is the middle of each of 4,096 equal intervals of probabilities."""
 
 _N_PLACES = 3
 _MOST, _LONG = 127, 8
@@ -42,15 +45,16 @@ _I64, _U32, _F64 = types.int64, types.uint32, types.float64
 
 
 class Counters(NamedTuple):
-    """A table of buckets: all of them, or copies of those that have changed since another table was read."""
+    """A table of buckets: a complete table, or a table with copies of those buckets of another one that changed."""
 
     slots: NDArray[np.uint32]
     """(N, 8) slots of the buckets."""
     homes: NDArray[np.int64]
-    """(N,) the number of the bucket that each row of `slots` has, plus 1; 0 marks an unused row. If `homes` is empty,
-    row n has bucket n."""
+    """(N,) in a table of copies, 1 plus the number of the bucket in each row of `slots`; 0 marks an unused row. In a
+    complete table, `homes` is empty, and row n of `slots` holds bucket n."""
     known: NDArray[np.uint32]
-    """(M, 8) slots of the buckets that have not changed; (0, 8) if `homes` is empty. It is never written."""
+    """(M, 8) in a table of copies, the slots of the other table, from which unchanged buckets are read; they are never
+    written. In a complete table, `known` has the shape (0, 8)."""
 
 
 COUNTERS = types.NamedTuple(
@@ -61,7 +65,7 @@ COUNTERS = types.NamedTuple(
 
 @kernel(writable(_I64), _I64, returns=_I64)
 def find_home(homes, bucket):
-    """Returns the row of a bucket, or the unused row where it belongs, in the N homes of a table that has copies."""
+    """Returns the row of a bucket in `homes` (N,) of a table of copies, or the unused row in which it belongs."""
     row = mixed(bucket, homes.size) & (homes.size - 1)
     while homes[row] != bucket + 1 and homes[row] != 0:
         row = (row + 1) & (homes.size - 1)
@@ -70,7 +74,7 @@ def find_home(homes, bucket):
 
 @kernel(COUNTERS, _I64, returns=_I64)
 def _row_of(counters, bucket):
-    """Returns the row of a bucket in `slots`, or -2 minus its number if it is in `known`."""
+    """Returns the row of a bucket in `slots`, or -2 minus its number if it has no copy and is read from `known`."""
     if counters.homes.size == 0:
         return bucket
     row = find_home(counters.homes, bucket)
@@ -79,7 +83,7 @@ def _row_of(counters, bucket):
 
 @kernel(COUNTERS, _I64, _I64, returns=_U32)
 def slot_at(counters, row, slot):
-    """Returns a slot of a bucket, given its row; 0 if the row is `NONE`."""
+    """Returns the content of a slot of the bucket in a row, as `find` returns it; 0 if the row is `NONE`."""
     if row >= 0:
         return counters.slots[row, slot]
     return counters.known[-2 - row, slot] if row != NONE else np.uint32(0)
@@ -93,13 +97,13 @@ def _first_place(counters, key):
 
 @kernel(_I64, returns=_U32)
 def _check_of(key):
-    """Returns the checksum of a key, which is not 0."""
+    """Returns the checksum of a key, which is never 0."""
     return np.uint32((key >> 32) & 0xFFFFFFFF) | np.uint32(1)
 
 
 @kernel(COUNTERS, _I64, returns=_I64)
 def find(counters, key):
-    """Returns the row of the bucket of a key, or `NONE` if the table lacks it. Nothing is changed."""
+    """Returns the row of the bucket with a key, or `NONE` if the table has no such bucket; the table is not changed."""
     check, first = _check_of(key), _first_place(counters, key)
     for place in range(_N_PLACES):
         row = _row_of(counters, first ^ place)
@@ -119,9 +123,10 @@ def count_of(slot):
 
 @kernel(COUNTERS, writable(_I64), _I64, returns=_I64)
 def claim(counters, n_used, key):
-    """Returns the row of the bucket of a key in `slots`; if the table lacks it, an empty bucket is put there.
+    """Returns the row in `slots` of the bucket with a key, which is created if the table has no such bucket.
 
-    `n_used` (1,), the number of rows in use, is updated if the table has copies.
+    In a table of copies, the bucket is first copied from `known`, and `n_used` (1,), the number of rows in use, is
+    updated.
     """
     check, first = _check_of(key), _first_place(counters, key)
     chosen, least, found = first, _MOST + 1, False
@@ -147,7 +152,7 @@ def claim(counters, n_used, key):
 
 @kernel(COUNTERS, COUNTERS)
 def move(old, new):
-    """Copies all buckets of a table that has copies to a larger one, which is empty."""
+    """Moves all buckets of `old`, a table of copies, to `new`, a larger one that is empty."""
     for old_row in range(old.homes.size):
         if old.homes[old_row] != 0:
             row = find_home(new.homes, old.homes[old_row] - 1)
@@ -157,7 +162,7 @@ def move(old, new):
 
 @kernel(_U32, returns=_F64)
 def stretched_share(slot):
-    """Returns ln(p / (1 - p)) for the probability p of a 1 in a slot."""
+    """Returns ln(p / (1 - p)), where p is the probability of a 1 that a slot holds."""
     return STRETCHED[np.int64(slot) >> 20]
 
 
@@ -174,9 +179,10 @@ def state_of(slot):
 
 @kernel(_U32, _I64, returns=_U32)
 def counted(slot, bit):
-    """Returns a slot after one more bit, whose weight in the probability is 1 / (n + 1.5) for n bits before it.
+    """Returns the content of a slot after it has counted one more bit.
 
-    n is at most 127, so that the probability becomes a moving average.
+    If n bits were counted before, the weight of the new bit in the probability is 1 / (n + 1.5). Since n is limited to
+    127, the probability becomes a moving average.
     """
     number, count = np.int64(slot), count_of(slot)
     share = number >> 16 if count > 0 else np.int64(1 << 15)
@@ -189,9 +195,10 @@ def counted(slot, bit):
 
 
 def first_meanings() -> NDArray[np.float64]:
-    """Returns the probability of a 1 in each state (1024,), before anything has been learned.
+    """Returns the probability (1024,) of a 1 in each state before anything has been learned.
 
-    For a sequence of bits it is the share of ones, with weights that shrink by a tenth from each bit to the one before.
+    For a state that is a sequence of bits, it is a weighted share of ones, in which each bit has 0.9 times the weight
+    of the bit after it.
     """
     meanings = np.empty(N_STATES)
     for last in range(1, 512):

@@ -1,4 +1,4 @@
-"""Learning from the bits of a token after it was predicted: a gradient step and a count for each, compiled."""
+"""Learns from the bits of a token after it was predicted: takes a gradient step and counts each bit; compiled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _I64, _F64 = types.int64, types.float64
 
 @kernel(_I64, returns=_F64)
 def rate_after(n_tokens):
-    """Returns the step size of the mixers after a number of tokens."""
+    """Returns the step size (learning rate) of the mixers after `n_tokens` tokens have been learned."""
     return max(_LAST_RATE, _FIRST_RATE * math.exp(-n_tokens / _RATE_TOKENS))
 
 
@@ -40,7 +40,10 @@ def _step(weights, inputs, step):
 
 @kernel(LEARNED, ACCOUNT, _I64, _I64, _F64)
 def learn_bit(learned, account, row, bit, rate):
-    """Learns everything but the counters from a bit that was predicted; see `predict_bit`."""
+    """Updates everything except the counters after a bit whose prediction is recorded in a row of the account.
+
+    `bit` is the value that the bit turned out to have, and `rate` the step size of the mixers. See `predict_bit`.
+    """
     inputs = account.inputs[row]
     for number in range(N_MIXERS):
         error = bit - squashed(account.values[row, number])
@@ -71,7 +74,8 @@ def learn_bit(learned, account, row, bit, rate):
 def count_bits(counters, n_used, moment, leaf, depth):
     """Counts the bits of a token in the buckets of all contexts.
 
-    `leaf` is the leaf of the token, at a depth of `depth` bits. `n_used`: see `claim`.
+    `leaf` is the number of the token's leaf in the code tree, and `depth` the number of bits of its code word. For
+    `n_used`, see `claim`.
     """
     for start in range(0, depth, GROUP_BITS):
         first = leaf >> (depth - start)

@@ -1,9 +1,10 @@
-"""The match model: the token that followed the last occurrence of the longest context, compiled.
+"""The match model: predicts the token that followed the last occurrence of the longest context, in compiled code.
 
-The last positions of all sequences of L tokens, for two lengths L, are in hash tables. At such a position, the text
-before is compared with the document so far: if they agree on at least L tokens, the token at the position is predicted,
-with a confidence that is learned for each length of the match. As long as the predictions are right, the match is
-followed, and its length grows. Once a prediction is wrong, another match is looked up.
+For each of two lengths L, a hash table has the position after the last occurrence of each sequence of L tokens. The
+text before such a position is compared with the last tokens of the document. If at least L tokens agree, they are a
+match, and the token at the position is predicted. How much a prediction is trusted is learned for each length of a
+match. As long as the predictions are right, the match is followed, and its length grows. After a wrong prediction,
+another match is looked up.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _I32, _I64 = types.int32, types.int64
 
 @kernel(_I64, _I64, returns=_I64)
 def least_length(which, vocab_size):
-    """Returns the number of tokens in the shortest match of the longer (0) or the shorter (1) kind.
+    """Returns the least length, in tokens, of a match of the longer kind (`which` = 0) or the shorter kind (1).
 
-    It is 12 or 7 tokens, or fewer if their code words have 96 or 56 bits: with bytes, it is 12 and 7.
+    It is 12 or 7 tokens, or fewer tokens if their code words already have 96 or 56 bits. For bytes, it is 12 or 7.
     """
     width = n_bits(code_width(vocab_size))
     return min(_TOKENS[which], (_BITS[which] + width - 1) // width)
@@ -35,15 +36,16 @@ def least_length(which, vocab_size):
 
 @kernel(read_only(_I32), read_only(_I32), _I64, returns=_I64)
 def token_of(known, ids, place):
-    """Returns the token at a place of the text that consists of `known` and then `ids`."""
+    """Returns the token at position `place` of the text that consists of `known` followed by `ids`."""
     return known[place] if place < known.size else ids[place - known.size]
 
 
 @kernel(read_only(_I32), read_only(_I32), _I64, _I64, _I64, returns=_I64)
 def common_length(known, ids, begin, t, place):
-    """Returns how many tokens before a place are the same as those before position `t` of `ids`, at most 64.
+    """Returns how many tokens right before position `place` of the text equal those right before position `t` of `ids`.
 
-    Only the tokens of the document are compared, which begins at position `begin` of `ids`.
+    At most 64 tokens are compared, all of them in the document, which begins at position `begin` of `ids`. `place`
+    counts from the beginning of `known`, as in `token_of`.
     """
     length, most = 0, min(_MOST_COMPARED, t - begin, place)
     while length < most and token_of(known, ids, place - 1 - length) == ids[t - 1 - length]:
@@ -53,7 +55,7 @@ def common_length(known, ids, begin, t, place):
 
 @kernel(read_only(_I32), _I64, _I64, _I64, returns=_I64)
 def slot_of(ids, t, length, n_slots):
-    """Returns the row of the last `length` tokens before position `t` of `ids` in a table of places."""
+    """Returns the index of the `length` tokens before position `t` of `ids` in a hash table of `n_slots` positions."""
     value = np.int64(_SEED)
     for d in range(length):
         value = mixed(value, ids[t - 1 - d])
@@ -63,13 +65,15 @@ def slot_of(ids, t, length, n_slots):
 @kernel(writable(_I32, 2), read_only(_I32), read_only(_I32), _I64, _I64, types.boolean, _I64, _I64,
         writable(_I64), writable(_I64))  # fmt: skip
 def follow(places, known, ids, begin, t, learns, vocab_size, furthest, found, lengths):
-    """Updates the matches after the token before position `t` of `ids` was read.
+    """Updates the two matches after the token right before position `t` of `ids` was read.
 
-    - `places` (2, M): the last places of sequences of tokens, or -1; updated if `learns` is True.
-    - `known`, `ids`: the text; places count from the beginning of `known`.
+    - `places` (2, M): the positions after the last occurrences of sequences of tokens, or -1; updated if `learns` is
+      True.
+    - `known`, `ids`: the text is `known` followed by `ids`; positions in `places` and `found` count from the beginning
+      of `known`.
     - `begin`: position in `ids` at which the document begins.
-    - `furthest`: number of tokens back from the present at which a match may be.
-    - `found` (2,): the place of the token that each match predicts, or -1.
+    - `furthest`: largest distance, in tokens, from the current position back to a match.
+    - `found` (2,): the position of the token that each match predicts, or -1.
     - `lengths` (2,): the number of tokens of each match.
     """
     for which in range(N_MATCHES):
@@ -94,5 +98,8 @@ def follow(places, known, ids, begin, t, learns, vocab_size, furthest, found, le
 
 @kernel(_I64, returns=_I64)
 def length_class(length):
-    """Returns the class of the length of a match, from 0 to `N_LENGTHS` - 1; from 32 tokens on, 8 lengths are one."""
+    """Returns the class of a match of `length` tokens, from 0 to `N_LENGTHS` - 1.
+
+    Each length below 32 is a class of its own. From 32 on, a class has 8 lengths, and the last class all longer ones.
+    """
     return length if length < 32 else min(32 + ((length - 32) >> 3), N_LENGTHS - 1)

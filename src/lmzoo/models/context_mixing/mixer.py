@@ -1,19 +1,22 @@
-"""Gated logistic mixing: the probability of a bit from the counters of all its contexts, and learning, compiled.
+"""Gated logistic mixing: computes the probability of a bit from the counters of all its contexts, in compiled code.
 
-The inputs x of a mixer are, for each context whose slot has counted a bit,
+Each context whose slot has counted a bit contributes three inputs to a mixer:
 
     ln(q / (1 - q)),  q - 1/2  and  1/2 ln(s / (1 - s))
 
-with the probability q that the state of the slot means, which is learned for each kind of context, and the share s of
-ones in the slot; then the same of q for each match, and a constant. With p = 1 / (1 + exp(-w x)), a mixer is a logistic
-regression with the weights w, which a gradient step on -ln p(bit) changes: w += rate (bit - p) x (Mahoney 2005, PAQ6
-and PAQ7). The mixer is gated: it has many rows of weights, and a small context selects one. Seven mixers, with
-different such contexts, are combined by a last one, whose inputs are the values w x of the others.
+Here q is the probability of a 1 in the state of the slot, which is learned for each kind of context, and s is the share
+of ones in the slot. Each match contributes the first two of these inputs, with a q that is learned for each length of a
+match. The last input is a constant. With the inputs x and the weights w, a mixer is a logistic regression,
+p = 1 / (1 + exp(-w x)). Gradient steps on -ln p(bit) change the weights: w += rate (bit - p) x (Mahoney 2005, PAQ6 and
+PAQ7). Each mixer is gated: it has many rows of weights, one of which is selected by a small context. Seven mixers,
+whose small contexts differ, are combined by a last mixer, whose inputs are their values w x.
 
 The result is refined by adaptive probability maps (secondary symbol estimation): for each of several contexts, a curve
-maps the probability to what it has meant before. Half of the final probability is the average of these curves.
+maps a predicted probability to the share of ones that was observed after such predictions. The final probability is
+half the prediction of the last mixer and half the average of these curves.
 
-The probability is computed in double precision, and is the same function of the state everywhere.
+All probabilities are computed in double precision by one function, `predict_bit`, whether they are needed for
+predicting or for learning.
 """
 
 from __future__ import annotations
@@ -44,9 +47,9 @@ N_MIXERS, N_ROWS = 7, 256
 N_CURVES, N_POINTS = 4, 25
 PER_CONTEXT, PER_MATCH = 3, 2
 BITS = 40
-"""Number of bits for which an `Account` has room: more than any code word has."""
+"""Number of rows of an `Account`, one for each bit of a token; no code word has so many bits."""
 LEAST = 1e-6
-"""Least probability of a bit."""
+"""Smallest probability that a bit can have."""
 
 _SHARE_SCALE, _CONSTANT = 0.5, 0.3
 _LIMIT, _REACH = 12.0, 8.0
@@ -56,26 +59,27 @@ _I64, _F64 = types.int64, types.float64
 
 
 class Learned(NamedTuple):
-    """All that is learned besides the counters, for C kinds of contexts and I inputs of a mixer."""
+    """Everything that is learned besides the counters, for C kinds of contexts and mixers with I inputs."""
 
     meanings: NDArray[np.float64]
     """(C, 1024) the probability of a 1 in each state of a slot."""
     n_meanings: NDArray[np.float64]
-    """(C, 1024) the number of bits from which each was learned, up to a limit."""
+    """(C, 1024) the number of bits from which each element of `meanings` was learned, up to a limit."""
     trust: NDArray[np.float64]
-    """(2, 64) the probability that the bit which a match predicts is right, for each length of the match."""
+    """(2, 64) the probability that a bit predicted by a match is right, for each class of lengths of the match."""
     n_trust: NDArray[np.float64]
-    """(2, 64) the number of bits from which each was learned, up to a limit."""
+    """(2, 64) the number of bits from which each element of `trust` was learned, up to a limit."""
     weights: NDArray[np.float64]
-    """(7, 256, I) the weights of the mixers."""
+    """(7, 256, I) the 256 rows of weights of each of the seven mixers."""
     last_weights: NDArray[np.float64]
-    """(256, 7) the weights of the last mixer."""
+    """(256, 7) the 256 rows of weights of the last mixer."""
     curves: NDArray[np.float32]
-    """(4, P, 25) what each curve adds to the probability, at points of equal distance in ln(p / (1 - p))."""
+    """(4, P, 25) what each of the P curves of each of four maps adds to the probability p, at 25 equally spaced values
+    of ln(p / (1 - p))."""
 
 
 class Moment(NamedTuple):
-    """What the prediction of a token starts from."""
+    """The contexts and the matches at one position of a text, from which the next token is predicted."""
 
     contexts: NDArray[np.int64]
     """(C,) hash values of the contexts."""
@@ -86,11 +90,11 @@ class Moment(NamedTuple):
     lengths: NDArray[np.int64]
     """(2,) the lengths of the matches."""
     rows: NDArray[np.int64]
-    """(C,) rows of the buckets of the contexts for the next bits; see `open_buckets`."""
+    """(C,) the row of the bucket that each context has for the next three bits; see `open_buckets`."""
 
 
 class Account(NamedTuple):
-    """How the bits of a token were predicted, one row for each bit: what is needed in order to learn from them."""
+    """A record of how each bit of a token was predicted, from which the model learns; it has one row for each bit."""
 
     inputs: NDArray[np.float64]
     """(40, I) the inputs of the mixers."""
@@ -101,15 +105,15 @@ class Account(NamedTuple):
     predicted: NDArray[np.int64]
     """(40, 2) the bits that the matches predict."""
     gates: NDArray[np.int64]
-    """(40, 7) the rows of weights of the mixers."""
+    """(40, 7) the number of the row of weights that each mixer used."""
     values: NDArray[np.float64]
     """(40, 7) the results w x of the mixers."""
     curve_rows: NDArray[np.int64]
-    """(40, 4) the rows of the curves."""
+    """(40, 4) the number of the curve, from 0 to P - 1, that each of the four maps used."""
     points: NDArray[np.float64]
-    """(40,) the position on the curves: the number of a point, and a fraction."""
+    """(40,) the position on the curves: the number of the point below it, plus a fraction."""
     mixed: NDArray[np.float64]
-    """(40,) the probability of a 1 by the last mixer."""
+    """(40,) the probability of a 1 that the last mixer computed."""
     final: NDArray[np.float64]
     """(40,) the final probability of a 1."""
 
@@ -124,7 +128,11 @@ ACCOUNT = types.NamedTuple(_ACCOUNT_TYPES, Account)
 
 
 def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_curve_rows: int) -> Learned:
-    """Returns what is known at first; `meanings` (1024,) is the probability of a 1 in each state of a slot."""
+    """Returns the initial values of everything that is learned besides the counters.
+
+    `meanings` (1024,) is the initial probability of a 1 in each state of a slot, `n_contexts` the number of kinds of
+    contexts, and `n_curve_rows` the number of curves of each map.
+    """
     trust = np.tile(1 - 0.5 / np.arange(2.0, N_LENGTHS + 2), (N_MATCHES, 1))
     one_row = np.concatenate([np.tile(_FIRST_WEIGHTS, n_contexts), np.tile([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), [0]])
     return Learned(
@@ -139,7 +147,7 @@ def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_curve_rows: in
 
 
 def new_moment(n_contexts: int) -> Moment:
-    """Returns arrays for the prediction of a token from C contexts."""
+    """Returns a `Moment` for C = `n_contexts` contexts, whose arrays are filled with zeros."""
     return Moment(
         np.zeros(n_contexts, np.int64), np.zeros(N_RECENT, np.int64), np.zeros(N_MATCHES, np.int64),
         np.zeros(N_MATCHES, np.int64), np.zeros(n_contexts, np.int64),
@@ -147,7 +155,7 @@ def new_moment(n_contexts: int) -> Moment:
 
 
 def new_account(n_contexts: int) -> Account:
-    """Returns arrays for the inputs of predictions from C contexts."""
+    """Returns an `Account` for C = `n_contexts` contexts, whose arrays are filled with zeros."""
     n_inputs = PER_CONTEXT * n_contexts + PER_MATCH * N_MATCHES + 1
     return Account(
         np.zeros((BITS, n_inputs)), np.zeros((BITS, n_contexts), np.int64), np.zeros((BITS, N_MATCHES), np.int64),
@@ -158,13 +166,16 @@ def new_account(n_contexts: int) -> Account:
 
 @kernel(_I64, _I64, _I64, returns=_I64)
 def key_of(context, number, node):
-    """Returns the key of the bucket of the context with a number, for the bits after a node of the code tree."""
+    """Returns the key of the bucket that counts the bits after a node of the code tree in one context.
+
+    `context` is the hash value of the context, and `number` the number of its kind.
+    """
     return mixed(mixed(context, node), number)
 
 
 @kernel(COUNTERS, MOMENT, _I64)
 def open_buckets(counters, moment, node):
-    """Finds the buckets of all contexts for the three bits after a node of the code tree."""
+    """Finds the buckets of all contexts for the three bits after a node of the code tree; sets `moment.rows`."""
     for number in range(moment.contexts.size):
         moment.rows[number] = find(counters, key_of(moment.contexts[number], number, node))
 
@@ -177,13 +188,16 @@ def stretched(prob):
 
 @kernel(_F64, returns=_F64)
 def squashed(value):
-    """Returns the probability p with ln(p / (1 - p)) = `value`."""
+    """Returns the probability p for which ln(p / (1 - p)) is `value`."""
     return 1 / (1 + math.exp(-value))
 
 
 @kernel(_I64, _I64, returns=_I64)
 def slot_of_node(node, place):
-    """Returns the slot of a node in the bucket of its group of three bits, for the bit at a place of the code word."""
+    """Returns the number of the slot that counts the bits at a node, in the bucket for its group of three bits.
+
+    `place` is the number of bits of the code word before the counted bit.
+    """
     first = place % GROUP_BITS
     return (1 << first) | (node & ((1 << first) - 1))
 
@@ -226,7 +240,7 @@ def _look_ahead(learned, moment, node, place, account, row):
 
 @kernel(LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64)
 def _choose(learned, moment, node, place, account, row):
-    """Writes the rows of the weights and curves that the small contexts of a bit select to a row of the account."""
+    """Selects rows of weights and curves by the small contexts of a bit; writes their numbers to the account."""
     order = MAX_ORDER
     while order > 0 and moment.rows[order] == -1:
         order -= 1
@@ -265,7 +279,8 @@ def _dot(left, right):
 def predict_bit(counters, learned, moment, node, place, account, row):
     """Returns the probability that the bit after a node of the code tree is 1, and fills a row of the account.
 
-    `moment` holds the buckets of the group of the bit (`open_buckets`), and `place` is the number of bits before it.
+    `open_buckets` must have found the buckets for the group of three bits to which this bit belongs. `place` is the
+    number of bits of the code word before this bit, and `row` the row of the account.
     """
     _look_up(counters, learned, moment, node, place, account, row)
     _look_ahead(learned, moment, node, place, account, row)

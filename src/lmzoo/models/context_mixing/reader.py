@@ -1,4 +1,4 @@
-"""The reader of context mixing: tables of a fixed size, and for a document, copies of what it changes."""
+"""The reader of a context mixing model: holds tables of a fixed size, and copies what changes within a document."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ _NOTHING = np.empty(0, np.int32)
 class MixingReader(Reader):
     """Reads texts with a mixture of the predictions of many contexts, in tables of a fixed size.
 
-    The size is given by `table_bits`, the binary logarithm of the number of buckets of counters. The match model
-    looks at most as many tokens back.
+    There are 2^`table_bits` buckets of counters. The match model looks back at most 2^`table_bits` tokens.
     """
 
     def __init__(
@@ -49,9 +48,11 @@ class MixingReader(Reader):
         memory: Memory | None = None,
         known_ids: NDArray[np.int32] = _NOTHING,
     ) -> None:
-        """Creates a reader that knows nothing, or one that begins with a memory, and with the text it is about.
+        """Creates a reader that has learned nothing, or one that starts with the memory of an earlier text.
 
-        With `words`, contexts of words are used if the tokens are bytes. With `learns` = False, nothing is learned.
+        - `words`: True to use contexts made of words, provided that the tokens are bytes.
+        - `learns`: False for a reader that does not learn from the text that it reads.
+        - `memory`, `known_ids`: what was learned from the earlier text, and the last tokens of this text.
         """
         super().__init__(vocab_size)
         self._table_bits, self._words, self._learns, self._known_ids = table_bits, words, learns, known_ids
@@ -87,7 +88,7 @@ class MixingReader(Reader):
         return reader
 
     def _kept(self) -> tuple[NDArray[np.int32], Memory]:
-        """Returns the last tokens that the match model may use, and the memory with places that count from them."""
+        """Returns the last tokens, which the match model may use, and the memory, whose positions count from them."""
         n_dropped = max(0, self._known_ids.size + self.ids.size - (1 << self._table_bits))
         parts = [part for part in (self._known_ids, self.ids) if part.size]  # mostly one: not copied for each document
         ids = parts[0] if len(parts) == 1 else np.concatenate([_NOTHING, *parts])
@@ -157,12 +158,12 @@ class MixingReader(Reader):
 
 
 def _copies(known: NDArray[np.uint32], n_rows: int) -> Counters:
-    """Returns counters with copies of no buckets yet, and with room for `n_rows`, a power of two."""
+    """Returns an empty table for copies of the buckets `known`, with room for `n_rows` of them, a power of two."""
     return Counters(np.zeros((n_rows, N_SLOTS), np.uint32), np.zeros(n_rows, np.int64), _read_only(known))
 
 
 def _read_only(array: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Returns a view of an array that cannot be written."""
+    """Returns a read-only view of an array."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -171,4 +172,4 @@ def _read_only(array: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def _check(*conditions: NDArray[np.bool_]) -> None:
     """Raises SavedModelError unless all elements of all conditions are true."""
     if not all(bool(condition.all()) for condition in conditions):
-        raise SavedModelError("the saved context mixing model is damaged: a number is out of its range")
+        raise SavedModelError("the saved context mixing model is damaged: a number is out of range")

@@ -1,4 +1,4 @@
-"""Reading of a text, token by token: distributions over the next token, and learning, compiled."""
+"""Reads a text token by token in compiled code: predicts each token, and then learns from it."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from lmzoo.stream import EOT
 from lmzoo.system.compiled import kernel, read_only, writable
 
 BEGIN, N_LEARNED, N_USED, FOUND, LENGTHS = 0, 1, 2, 3, 3 + N_MATCHES
-"""Entries of the array `now`: the position at which the document begins, the number of tokens learned, the number of
-copied buckets, the places of the tokens that the matches predict, and the lengths of the matches."""
+"""Indices of the entries of the array `now`: the position at which the document begins, the number of tokens learned,
+the number of copied buckets, the positions of the tokens that the matches predict, and the lengths of the matches."""
 N_NOW = LENGTHS + N_MATCHES
 
 
 class Memory(NamedTuple):
-    """All that a reader has learned."""
+    """Everything that a reader has learned."""
 
     counters: Counters
     learned: Learned
     places: NDArray[np.int32]
-    """(2, M) the last places of sequences of tokens in the text, or -1; see `matches.py`."""
+    """(2, M) the positions after the last occurrences of sequences of tokens in the text, or -1; see `matches.py`."""
     followers: NDArray[np.int32]
-    """(2, F, 2) the two tokens that followed the last occurrences of one token, and of two."""
+    """(2, F, 2) the tokens that followed the last two occurrences of each token (the first of the two hash tables), and
+    of each pair of tokens (the second)."""
 
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
@@ -56,9 +57,9 @@ def row_of_followers(recent, order, n_slots):
 
 @kernel(_FOLLOWERS, _NOW, _TEXT, _TEXT, _I64, _I64, MOMENT)
 def look(followers, now, known, ids, t, vocab_size, moment):
-    """Prepares the prediction of the token at position `t` of a text.
+    """Prepares the prediction of the token at position `t` of a text: writes its contexts and matches to `moment`.
 
-    - `followers`: see `Memory`. `now`: what changes from token to token; see `BEGIN`.
+    - `followers`: see `Memory`. `now`: the values that change from token to token; see `BEGIN`.
     - `known`, `ids`: the text; see `matches.py`.
     """
     recent_tokens(ids, now[BEGIN], t, moment.recent)
@@ -77,7 +78,10 @@ def look(followers, now, known, ids, t, vocab_size, moment):
 
 @kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, writable(_F64))
 def distribution(counters, learned, moment, account, vocab_size, log_probs):
-    """Writes the log-probability of each of V tokens at a moment to `log_probs` (V,). Only `account` is changed."""
+    """Writes the log-probability, in nats, of each of the V tokens that may come next to `log_probs` (V,).
+
+    Nothing is learned; `account` and `moment.rows` are overwritten.
+    """
     width = code_width(vocab_size)
     probs = np.full(4 * width, -1.0)
     probs[1] = 1.0
@@ -99,7 +103,7 @@ def distribution(counters, learned, moment, account, vocab_size, log_probs):
 
 @kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, _I64, returns=_F64)
 def _log_prob(counters, learned, moment, account, leaf, depth):
-    """Returns the log-probability of the token with a leaf, and fills the account."""
+    """Returns the log-probability, in nats, of the token with the leaf `leaf`, and fills the account, a row per bit."""
     total = 0.0
     for place in range(depth):
         node, bit = leaf >> (depth - place), (leaf >> (depth - place - 1)) & 1
@@ -115,14 +119,15 @@ def _log_prob(counters, learned, moment, account, leaf, depth):
 def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, furthest, log_probs, rows):
     """Reads the tokens of a text from position `start`: predicts each, then learns it if `learns` is True.
 
-    - `memory`: what was learned. `now`: what changes from token to token; see `BEGIN`.
+    - `memory`: what was learned. `now`: the values that change from token to token; see `BEGIN`.
     - `moment`, `account`: arrays that are overwritten.
     - `known`: text that was read earlier. `ids`: the text from its beginning; the tokens before `start` were read.
-    - `furthest`: number of tokens back from the present at which a match may be.
-    - `log_probs`, `rows`: arrays to which the log-probability of each token that is read, and those of all V tokens
-      before it, are written; `rows` may be empty.
+    - `furthest`: largest distance, in tokens, from the current position back to a match.
+    - `log_probs` (N,): receives the log-probability of each token that is read, in nats.
+    - `rows` (N, V): receives the log-probabilities of all V tokens at each of these positions; may be empty.
 
-    Stops before the rows for copied buckets are more than two thirds full. Returns the number of tokens that were read.
+    Stops early, before more than two thirds of the rows for copied buckets are used. Returns the number of tokens that
+    were read.
     """
     counters, learned, places, followers = memory
     n_homes = counters.homes.size

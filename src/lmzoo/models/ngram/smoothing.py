@@ -42,7 +42,7 @@ _BLOCK = 1 << 16
 """Contexts are processed in blocks with about this many children, which fit in the processor's cache."""
 
 N_FREQUENCIES: Final = 7
-"""Smoothing methods learn from the numbers of n-grams with the counts 0 .. 6."""
+"""Length of arrays of counts of counts: the numbers of n-grams with the counts 0 .. 6, from which smoothing learns."""
 
 Form = Literal["interpolated", "back-off", "renormalised"]
 """How the left-over count of a context is distributed: over all tokens; only over the tokens that never followed it;
@@ -74,7 +74,7 @@ DiscountedCounts = tuple[NDArray[Any], NDArray[Any]]
 
 
 class Counts(Protocol):
-    """The counts of all n-grams of a text, or of the n-grams of one partition of them, as smoothing methods read them.
+    """The counts that smoothing methods read: those of all n-grams of a text, or of the n-grams of one partition.
 
     The n-grams of each length are sorted by their tokens.
     """
@@ -86,7 +86,7 @@ class Counts(Protocol):
 
     @property
     def n_at_document_start(self) -> Sequence[int]:
-        """The number of n-grams of each length 0 .. n that begin at a document start; they are the first ones."""
+        """The number of n-grams of each length 0 .. n that begin at a document start; they come before all others."""
         ...
 
     def observed(self, order: int) -> NDArray[np.int32]:
@@ -117,8 +117,8 @@ class Smoothing(Protocol):
         ...
 
     tuned: ClassVar[bool]
-    """True if the parameters are learned from the n-grams of the validation set. Otherwise they are a function of the
-    counts of counts, `parameters_from`."""
+    """True if the parameters are learned from the n-grams of the validation set. Otherwise the method `parameters_from`
+    computes them from the counts of counts."""
 
     def counts(self, counted: Counts, order: int) -> NDArray[np.int32]:
         """Returns the counts that the smoothing method uses for all n-grams of length `order`."""
@@ -191,15 +191,15 @@ class Level:
     counts: NDArray[np.int32]
     """(N,) the counts that the smoothing method uses."""
     starts: NDArray[np.int32]
-    """(H + 1,) the first n-gram of each context, and the end; numbers from `starts[0]`."""
+    """(H + 1,) the number of the first n-gram of each context, and the end; n-grams are numbered from `starts[0]`."""
     suffixes: NDArray[np.int32]
-    """(N,) the number of the suffix (the n-gram without its first token) among the n-grams one token shorter."""
+    """(N,) the number of the suffix of each n-gram (the n-gram without its first token), which is one token shorter."""
     context_suffixes: NDArray[np.int32]
-    """(H,) the number of the suffix of each context among the contexts one token shorter."""
+    """(H,) the number of the suffix of each context, which is a context that is one token shorter."""
     first_suffix: int = 0
-    """The number of the first n-gram one token shorter."""
+    """The number from which the n-grams that are one token shorter are numbered."""
     first_context_suffix: int = 0
-    """The number of the first context one token shorter."""
+    """The number from which the contexts that are one token shorter are numbered."""
 
 
 class Estimated(NamedTuple):

@@ -15,14 +15,14 @@ from lmzoo.neural.objectives.objective import Step
 
 
 class SampledLayer(NamedTuple):
-    """The part of an output layer that a sampled softmax computes, for U targets and S sampled tokens."""
+    """The rows of an output layer that a sampled softmax needs, for U different targets and S sampled tokens."""
 
     weight: Tensor
-    """(U + S, D): the rows of the weights."""
+    """(U + S, D): the rows of the weight matrix."""
     bias: Tensor
-    """(U + S,): the biases, with the logarithms of the weights of the sampled tokens added."""
+    """(U + S,): the biases; for sampled tokens, the logarithm of the weight of the sample is added."""
     rows: Tensor
-    """(N,): the row of each of N targets."""
+    """(N,): the index in `weight` and `bias` of each of N targets."""
 
 
 class SampledSoftmax:

@@ -61,9 +61,9 @@ class _Counters:
     divergences: list[str] = field(default_factory=list)
     """A message for each divergence."""
     speed_tokens: float = 0.0
-    """Tokens of the last steps; each step counts less than the one after it."""
+    """Exponentially weighted sum of the numbers of tokens of the steps so far, in which the latest steps count most."""
     speed_seconds: float = 0.0
-    """Seconds of the last steps, weighted as their tokens; 0 = the speed is not known yet."""
+    """Sum of the seconds of these steps with the same weights; 0 = the speed is not known yet."""
     evaluation_seconds: float | None = None
     """Duration of the last evaluation; None = there was none."""
 
@@ -231,7 +231,7 @@ class Training(Generic[Batch]):
     def _evaluate_and_keep(self) -> None:
         """Computes the validation loss, and keeps the weights if their loss is the lowest so far.
 
-        Without a validation loss, the weights are kept in any case.
+        If no validation loss is computed, the current weights are always kept.
         """
         counters, before, figures = self._counters, self._seconds, None
         self._network.eval()

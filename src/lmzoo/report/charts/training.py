@@ -1,4 +1,4 @@
-"""The loss of networks while they are trained."""
+"""A chart of the validation loss of networks during their training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _HEIGHT = 340
 
 
 def by_training(curves: Sequence[TrainingCurve]) -> Chart:
-    """Draws the validation loss of networks against the time of their training, and beside it against the tokens read.
+    """Draws the validation loss of networks against the training time and, beside it, against the tokens read.
 
-    Each dot is an evaluation. The lines have the colour of the year.
+    Each dot is an evaluation. The colour of a line shows the year of the network.
     """
     levels = [point.valid_bits_per_byte or 0.0 for curve in curves for point in curve.evaluations]
     margin = 0.05 * (max(levels) - min(levels)) or 0.05

@@ -36,7 +36,7 @@ class CountedNgrams:
 
     @property
     def n_at_document_start(self) -> Sequence[int]:
-        """The number of n-grams of each length 0 .. n that begin at a document start; they are the first ones."""
+        """The number of n-grams of each length 0 .. n that begin at a document start; they come before all others."""
         return self.trie.n_at_document_start
 
     def observed(self, order: int) -> NDArray[np.int32]:

@@ -110,9 +110,9 @@ def build_levels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Counts the n-grams that begin at N positions, and builds their trie: a node for each of length 0 to `order`.
 
-    - `padded`: the text as token ids. An n-gram ends at `order` tokens, or before with EOT or before padding, which is
-      the id `vocab_size`; there must be padding after the last position.
-    - `n_positions`: the number N of positions; they are 0, `stride`, 2 `stride`, ...
+    - `padded`: the text as token ids, with padding after the last position. The id of the padding is `vocab_size`. An
+      n-gram has `order` tokens, or fewer if it reaches EOT, which is its last token, or padding, which is left out.
+    - `n_positions`: the number N of positions, which are 0, `stride`, 2 `stride`, ...
     - `workspace`: allocates large arrays.
     - `on_step`: called with a message at the start of each step.
 
@@ -168,7 +168,7 @@ def build_levels(
 
 
 def check_n_nodes(n_nodes: int) -> None:
-    """Raises CorpusError if a trie with `n_nodes` nodes would be too large for its numbers of 32 bits."""
+    """Raises CorpusError if a trie would have more nodes than 32-bit numbers can count: `n_nodes` above 2^31 - 1."""
     if n_nodes > _LARGEST:
         raise CorpusError(
             f"the text has {n_nodes:,} different n-grams, but an n-gram model can hold at most {_LARGEST:,}: "

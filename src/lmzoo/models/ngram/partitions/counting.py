@@ -1,9 +1,9 @@
 """Cuts a text into the n-grams of each partition, and sorts and counts those of one partition.
 
 A record is the longest n-gram that ends at one position of the text: n tokens, or fewer after the start of a document.
-Records are stored backwards, so that they are sorted by their last tokens: all n-grams with the same suffix are
-neighbours, and the trie that `sorting.py` builds of them has a node for each n-gram, whose parent is its suffix and
-whose children are the n-grams with one more token in front. So the number of children is the number of different
+Records are stored backwards, so that sorting puts all n-grams with the same suffix next to each other. The trie that
+`sorting.py` builds from them has a node for each n-gram. The parent of a node is the suffix of its n-gram, and its
+children are the n-grams with one more token in front. The number of children is therefore the number of different
 tokens that precede an n-gram, which Kneser-Ney smoothing counts. For example, with n = 3:
 
     records            backwards          trie of "sat"
@@ -11,8 +11,9 @@ tokens that precede an n-gram, which Kneser-Ney smoothing counts. For example, w
     the dog sat        sat dog the            -> dog -> the, a          "dog sat" is preceded by 2 different tokens
     a dog sat          sat dog a
 
-The n-grams of length k, sorted by their tokens from the first to the last as the model needs them, follow from those of
-length k - 1 in this order: each suffix is replaced by its children, and the children are sorted by their first token.
+The model needs the n-grams of each length sorted by their tokens from the first to the last. Those of length k are
+obtained from the sorted ones of length k - 1: each suffix is replaced by its children, and the children are then sorted
+by their first token.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ _I32, _I64 = types.int32, types.int64
 
 
 def cut(shard: Arrays, first: int, order: int, plan: Plan) -> Iterator[Arrays]:
-    """Yields the records of each partition: the n-grams of a part of a text, grouped by partition.
+    """Yields, for each partition, the records of those n-grams in a part of a text that belong to the partition.
 
-    `shard["ids"]` are token ids. The n-grams end at position `first` or later; before it are the `order` - 1 tokens
-    that precede the part, or EOT before the text. Each array "records" (N, `order`) holds the tokens of n-grams from
-    the last to the first, with padding (the id V) after a document start, in 16 bits if V allows it.
+    `shard["ids"]` are the token ids of the part. The n-grams end at position `first` or later; the tokens before it are
+    those `order` - 1 that precede the part, or EOT at the start of the text. Each array "records" (N, `order`) holds
+    the tokens of N n-grams from the last to the first, padded with the id V beyond the start of a document. It has 16
+    bits per token if V allows it.
     """
     ids, vocab_size = shard["ids"], plan.owners.size
     owners = np.empty(ids.size - first, np.int32)
@@ -96,22 +98,22 @@ def sort(
 ) -> Iterator[Arrays]:
     """Sorts and counts the n-grams of one partition, given as the records of all parts of the text.
 
-    Yields for each length 2 .. `order`: N n-grams, sorted by their tokens, with H contexts.
+    Yields arrays for each length 2 .. `order`. They describe N n-grams, sorted by their tokens, and their H contexts:
 
-    - "counts" (N,): the counts that the smoothing method uses, "last" (N,): the last tokens.
-    - "starts" (H + 1,): the first n-gram of each context, and N.
-    - "suffixes" (N,), "context_suffixes" (H,): the suffixes of n-grams and contexts, as numbers of those one token
-      shorter in this partition; for bigrams, the number of the suffix is its token.
-    - "context_tokens" (H,): the first token of each context.
+    - "counts" (N,): the counts that the smoothing method uses. "last" (N,): the last tokens.
+    - "starts" (H + 1,): the index of the first n-gram of each context, and N.
+    - "suffixes" (N,), "context_suffixes" (H,): the suffixes of the n-grams and of the contexts, as indices of the
+      n-grams and contexts of this partition that are one token shorter; for bigrams, the suffix is the last token.
+    - "context_tokens" (H,), for bigrams only: the contexts, which are single tokens.
 
-    Bigrams that begin with one of the `split` tokens have only the counts of this partition. Yields at the end sums for
-    all partitions:
+    The counts of bigrams that begin with one of the `split` tokens are only those in this partition. At the end, yields
+    the numbers of this partition that are to be summed over all partitions:
 
     - "n_before" (V,): the number of different tokens before each token, in this partition.
     - "counts_of_counts" (`order` - 1, 7): the numbers of n-grams of each length with the counts 0 .. 6.
     - "sizes" (`order` - 1,): the numbers of n-grams of each length.
-    - "head_keys", "head_counts": the bigrams that begin with a split token, which are not in the sums, and their
-      counts. The key of the bigram "v w" is v V + w.
+    - "head_keys", "head_counts": the keys and the counts of the bigrams that begin with a split token, which the
+      numbers above leave out. The key of the bigram "v w" is v V + w.
     """
     n_records = sum(len(piece["records"]) for piece in pieces)
     records = np.full((n_records + 1, order), vocab_size, np.int32)
@@ -163,12 +165,12 @@ def sort(
 
 @kernel(read_only(_I32), read_only(_I32), read_only(_I32), writable(_I64), writable(_I32), writable(_I32))
 def _sort_by_first(nodes, tokens, first_child, free, longer, suffixes):
-    """Sorts the n-grams of one length by their tokens, from those one token shorter in this order.
+    """Sorts the n-grams of one length by their tokens, given the sorted n-grams that are one token shorter.
 
-    - `nodes`: the trie nodes of the shorter n-grams in order; the children of each have one more token in front.
+    - `nodes`: the trie nodes of the sorted shorter n-grams; the children of each have one more token in front.
     - `tokens`, `first_child`: the arrays of the trie.
-    - `free` (V,): for each first token, the number of its first n-gram; updated.
-    - `longer`, `suffixes`: receive the node of each n-gram in order, and the number of its suffix in `nodes`.
+    - `free` (V,): for each first token, the index at which its next n-gram is written; updated.
+    - `longer`, `suffixes`: receive the node of each n-gram in order, and the index of its suffix in `nodes`.
     """
     for number in range(nodes.size):
         for node in range(first_child[nodes[number]], first_child[nodes[number] + 1]):

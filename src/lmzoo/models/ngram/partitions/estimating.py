@@ -1,6 +1,7 @@
-"""Estimates the probabilities of the n-grams of one partition, and those that all partitions need: single tokens, head.
+"""Estimates the probabilities of the n-grams of one partition, and those of single tokens and the head of the model.
 
-The head of a model is the set of bigrams that begin with a split token; see `lmzoo.models.ngram.partitions`.
+The head of a model is the set of bigrams that begin with a split token; see `lmzoo.models.ngram.partitions`. All
+partitions need the estimates for single tokens and for the head.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from lmzoo.system.executors import Arrays
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """The sums over all partitions of a text with V different tokens, from which its parameters are learned."""
+    """The sums over all partitions of a text with V different tokens, from which smoothing parameters are learned."""
 
     unigrams: NDArray[np.int32]
-    """(V,) the count of each token that the smoothing method uses."""
+    """(V,) the count of each token, as the smoothing method uses it."""
     sizes: NDArray[np.int64]
     """(n,) the numbers of n-grams of each length 1 .. n."""
     counts_of_counts: NDArray[np.int64]
@@ -39,7 +40,7 @@ class Totals:
     head: Level
     """The bigrams that begin with a split token."""
     head_keys: NDArray[np.int64]
-    """For each bigram "v w" of the head, in increasing order, v V + w."""
+    """The key v V + w of each bigram "v w" of the head, in increasing order."""
 
     @classmethod
     def of(
@@ -50,7 +51,7 @@ class Totals:
         split: NDArray[np.int32],
         partitions: Iterable[Arrays],
     ) -> Self:
-        """Adds the sums that the stage `sort` yields for each partition.
+        """Adds up the sums that the stage `sort` has yielded for all partitions.
 
         - `observed` (V,): the number of occurrences of each token.
         - `split`: the tokens whose n-grams are divided among several partitions.
@@ -131,11 +132,12 @@ def estimate(
 
     Yields for each length, with N n-grams and H contexts in the order of `sort`:
 
-    - "log_probs" (N,), "backoffs" (H,): the log-probabilities and the log back-off weights of the contexts.
-    - for bigrams, "in_head" (N,): the number of each bigram in the head, or -1. The estimates for bigrams in the head
-      are not used.
+    - "log_probs" (N,), "backoffs" (H,): the log-probabilities of the n-grams and the log back-off weights of the
+      contexts, in nats.
+    - "in_head" (N,), for bigrams only: the index of each bigram in the head, or -1 if the bigram is not in the head.
+      The estimates for bigrams in the head are not used.
 
-    `parameters` (n, P) are those of each order, and `shared` the arrays of `SharedEstimates`.
+    `parameters` (n, P) are the smoothing parameters of each order, and `shared` the arrays of `SharedEstimates`.
     """
     vocab_size, workspace = shared["probs"].size, Workspace()
     lower = Estimated(shared["probs"], shared["sums"])
@@ -158,7 +160,7 @@ def estimate(
 
 
 def _in_head(shared: Arrays, arrays: Arrays) -> NDArray[np.int32]:
-    """Returns the number (N,) in the head of each of N bigrams of a partition, or -1."""
+    """Returns the index (N,) in the head of each of N bigrams of a partition, or -1 if it is not in the head."""
     contexts = np.repeat(arrays["context_tokens"], np.diff(arrays["starts"]))
     keys = contexts * np.int64(shared["probs"].size) + arrays["last"]
     numbers = np.searchsorted(shared["head_keys"], keys)

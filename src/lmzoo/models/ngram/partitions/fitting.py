@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 _PROGRAM = 160 * 2**20
 """The memory of a worker without arrays, in bytes: Python, numpy, numba and the compiled code."""
 _LEAST_TASKS = 4
-"""The text has at least this many shards and partitions for each worker, so that all workers end at the same time."""
+"""Least number of shards and of partitions for each worker, so that all workers finish at about the same time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def fit_in_partitions(
     on_step: Callable[[str], None],
     on_share: Callable[[float], None],
 ) -> tuple[Trie, Weights, NDArray[np.float64]]:
-    """Returns the trie of all n-grams of length 1 to `order` of a text, their weights, and learned parameters (n, P).
+    """Fits the n-grams of length 1 to `order` of a text; returns their trie, weights and learned parameters (n, P).
 
     `workspace` allocates the arrays of the result; the other arguments are those of `estimate_partitions`. There are
     `order` + 4 steps.
@@ -147,18 +147,22 @@ def estimate_partitions(
 
 
 def count_partitions(n_tokens: int, order: int, memory: int, n_workers: int) -> int:
-    """Returns the number of partitions with which the largest, twice the mean, fits the memory of a worker in bytes."""
-    # Of each record: two copies, and for each of its n-grams 12 bytes in the trie; then the arrays of one length.
+    """Returns a number of partitions with which even a partition of twice the mean size fits the memory of a worker.
+
+    `memory` is the number of bytes that each worker may use. There are at least four partitions for each worker.
+    """
+    # Each record needs two copies, 12 bytes in the trie for each of its n-grams, and the arrays of one length.
     n_bytes = 6 * order + 12 * (order - 1) + 50
     return max(math.ceil(2 * n_bytes * n_tokens / memory), _LEAST_TASKS * n_workers)
 
 
 def _shards(text: TokenStream, order: int, memory: int, executor: Executor[Any]) -> Iterator[tuple[Any, int]]:
-    """Stores the text in parts; yields the handle of each with the position of its own first token.
+    """Stores the text in shards; yields the handle of each shard, and the position of the first token of its own part.
 
-    Before this token are the `order` - 1 tokens that precede the part, or the whole text before it after an EOT.
+    The tokens of the shard before this position are the `order` - 1 tokens that precede its part of the text. Near the
+    start of the text, they are EOT and all tokens that precede the part.
     """
-    n_bytes = 6 * order + 8  # of each token, when n-grams are cut
+    n_bytes = 6 * order + 8  # for each token while n-grams are cut
     size = max(1, min(memory // n_bytes, math.ceil(len(text) / (_LEAST_TASKS * executor.n_workers))))
     for part in blocks(slice(0, len(text)), size):
         if part.start < order:
@@ -169,9 +173,9 @@ def _shards(text: TokenStream, order: int, memory: int, executor: Executor[Any])
 
 
 def _open_end(text: TokenStream, n_tokens: int) -> NDArray[np.int32]:
-    """Returns the last tokens of a text whose last document has no EOT, with EOT for the start of this document.
+    """Returns the last tokens of a text whose last document has no EOT, after an EOT if they are the whole document.
 
-    There are at most `n_tokens`, and none if the text ends with EOT.
+    At most `n_tokens` tokens are returned, and none if the text ends with EOT.
     """
     if text.ids[-1] == EOT:
         return text.ids[:0]

@@ -1,9 +1,10 @@
-"""Joins the n-grams of all partitions to one trie.
+"""Joins the n-grams of all partitions into one trie.
 
-The n-grams of a partition are sorted as in the trie, and so are its contexts. A context is itself an n-gram, of another
-partition, but its last two tokens tell in which partition its continuations are. So the trie is built level by level:
-the nodes of one level are distributed to the partitions that continue them, where they are the contexts in the same
-order, and the numbers of their continuations give the places of the nodes of the next level.
+The n-grams of a partition have the same order as in the trie, and so have its contexts. A context is itself an n-gram,
+which belongs to another partition, but its last two tokens determine which partition has its continuations. Therefore
+the trie can be built level by level. The nodes of one level are distributed to the partitions that have their
+continuations; there they are the contexts, in the same order. The numbers of their continuations then determine the
+positions of the nodes of the next level.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Part(NamedTuple):
 
 
 Read = Callable[[int, int], Part]
-"""Returns the arrays of a partition for n-grams of one length."""
+"""A function that returns the arrays of a partition for the n-grams of one length, given both numbers."""
 
 
 def join(
@@ -101,7 +102,7 @@ class _Joiner:
         self._starts = np.zeros(self.plan.n_partitions, np.int64)
 
     def add_level(self, length: int) -> None:
-        """Adds the n-grams of one length to the trie, which has those that are shorter."""
+        """Adds the n-grams of one length to the trie, which already has all shorter n-grams."""
         contexts = self._contexts_of_bigrams() if length == 2 else self._contexts(length)
         trie, level = self.trie, self.trie.level(length - 1)
         n_children = trie.first_child[level]
@@ -147,7 +148,7 @@ class _Joiner:
         _place(*arrays, trie.first_child, trie.tokens, trie.suffixes, weights.values, weights.backoffs)
 
     def _contexts_of_bigrams(self) -> list[NDArray[np.int32]]:
-        """Returns the trie node of each token that begins bigrams of a partition, or -1 for a split token."""
+        """Returns, for each partition, the trie nodes of the first tokens of its bigrams; -1 for a split token."""
         tokens = [self.read(partition, 2).level["context_tokens"] for partition in range(self.plan.n_partitions)]
         return [np.where(self.plan.owners[found] < 0, -1, 1 + found).astype(np.int32) for found in tokens]
 
@@ -174,7 +175,10 @@ class _Joiner:
         return np.split(nodes, ends[:-1])[:-1]
 
     def _leave_out_end(self, length: int, owners: NDArray[np.int32]) -> None:
-        """Marks the last tokens of the text as no context, if nothing follows them anywhere in the text."""
+        """Leaves the last tokens of the text out of the contexts if nothing follows them anywhere in the text.
+
+        `owners` are the partitions of the contexts of `length` - 1 tokens; the element for the last tokens is updated.
+        """
         if self.end.size < length - 1:
             return
         node = 1 + int(self.end[self.end.size - length + 1])
@@ -196,7 +200,8 @@ def _find_context_owners(tokens, first_child, start, stop, first, owners, pair_o
 
     - `tokens`, `first_child`: the arrays of the trie.
     - `owners`, `pair_owners`: the plan of the partitions.
-    - `result`: receives the partitions, at the node minus `first`; `nobody` for n-grams that end with EOT.
+    - `result`: receives the partition of each node, at the index node - `first`; it is `nobody` for n-grams that end
+      with EOT, which have no continuations.
     """
     for context in range(start, stop):
         for node in range(first_child[context], first_child[context + 1]):

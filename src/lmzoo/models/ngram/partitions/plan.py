@@ -20,13 +20,16 @@ _I32, _I64 = types.int32, types.int64
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The partition of each n-gram of a text with V different tokens, by its last tokens but one."""
+    """The assignment of the n-grams of a text with V different tokens to partitions.
+
+    The partition of an n-gram depends on its second-to-last token and, if this is split, on the token before that.
+    """
 
     owners: NDArray[np.int32]
-    """(V,) the partition of the n-grams with each token before the last; -1 - s for the token `split[s]`."""
+    """(V,) for each token, the partition of the n-grams whose second-to-last token it is; -1 - s for `split[s]`."""
     pair_owners: NDArray[np.int32]
-    """(S, V) for each of S split tokens before the last, the partition by the token before it. For a bigram at the
-    start of a document, which has no third token, it is the partition by its last token."""
+    """(S, V) for each of S split tokens and each token before it, the partition of the n-grams with this pair. A bigram
+    at the start of a document has no token before the split one; it has the partition of its last token instead."""
     sizes: NDArray[np.int64]
     """The number of n-grams of highest order in each partition."""
 
@@ -46,18 +49,18 @@ class Plan:
     ) -> Self:
         """Assigns consecutive tokens to each partition, so that no partition is larger than twice the mean.
 
-        - `counts` (V,): the number of n-grams with each token before the last.
+        - `counts` (V,): the number of n-grams whose second-to-last token is each token.
         - `split` (S,): the tokens that are to be split, from `too_frequent`.
-        - `pairs` (S, V): the same numbers for each split token and each token before it.
+        - `pairs` (S, V): for each split token, the number of its n-grams with each token before it.
 
-        A partition takes tokens until it has the mean size, so it exceeds this by less than its last token has. Only
-        if a pair of a split token and the token before it is more frequent than an average partition, then a partition
-        can be larger than twice the mean.
+        A partition takes tokens until it reaches the mean size, so it exceeds the mean by less than the number of
+        n-grams of its last token. A partition can be larger than twice the mean only if a split token and one token
+        before it have more n-grams than an average partition.
         """
         rows = np.full(counts.size, -1)
         rows[split] = np.arange(split.size)
         sizes = np.ones(counts.size, np.int64)
-        sizes[split] = counts.size  # a split token has V parts, which lie in its place
+        sizes[split] = counts.size  # a split token is replaced by V parts
         starts = np.cumsum(sizes) - sizes
         parts = np.empty(int(sizes.sum()), np.int64)
         parts[starts] = counts
@@ -70,7 +73,7 @@ class Plan:
 
 
 def too_frequent(counts: NDArray[np.int64], n_partitions: int) -> NDArray[np.int32]:
-    """Returns the tokens, in increasing order, that are more frequent than the average partition is large.
+    """Returns the tokens, in increasing order, whose occurrences are more than the n-grams of an average partition.
 
     `counts` (V,) are the numbers of occurrences of all tokens.
     """
@@ -85,7 +88,7 @@ def count_tokens(shard: Arrays, first: int, vocab_size: int) -> Iterator[Arrays]
 
 
 def count_pairs(shard: Arrays, first: int, order: int, owners: NDArray[np.int32], n_split: int) -> Iterator[Arrays]:
-    """Counts the n-grams (S, V) of each of S split tokens before the last, by the token before it.
+    """Counts the n-grams (S, V) whose second-to-last token is each of S split tokens, by the token before it.
 
     - `shard["ids"]`: a part of a text. The n-grams end at position `first` or later.
     - `owners` (V,): as in `Plan`.
@@ -97,9 +100,10 @@ def count_pairs(shard: Arrays, first: int, order: int, owners: NDArray[np.int32]
 
 @kernel(read_only(_I32), _I64, _I64, returns=_I32)
 def third_token(ids, position, order):
-    """Returns the token by which an n-gram of a split token is assigned: that before the split token, or else the last.
+    """Returns the token that determines the partition of an n-gram whose second-to-last token is split.
 
-    The n-gram ends at `position`, and begins at most `order` tokens before its end.
+    This is the token before the split token or, if the n-gram is a bigram, its last token. The n-gram ends at
+    `position` of the text `ids`, and has at most `order` tokens.
     """
     return ids[position - 2] if order > 2 and ids[position - 1] != EOT else ids[position]
 
