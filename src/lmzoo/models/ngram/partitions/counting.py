@@ -104,7 +104,7 @@ def sort(
     - "starts" (H + 1,): the index of the first n-gram of each context, and N.
     - "suffixes" (N,), "context_suffixes" (H,): the suffixes of the n-grams and of the contexts, as indices of the
       n-grams and contexts of this partition that are one token shorter; for bigrams, the suffix is the last token.
-    - "context_tokens" (H,), for bigrams only: the contexts, which are single tokens.
+    - "context_tokens" (H,): the first token of each context.
 
     The counts of bigrams that begin with one of the `split` tokens are only those in this partition. At the end, yields
     the numbers of this partition that are to be summed over all partitions:
