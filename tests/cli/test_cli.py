@@ -33,6 +33,7 @@ COMMANDS = [
     "generate",
     "align",
     "chat",
+    "cluster",
     "compare",
     "ladder",
     "curves",

@@ -15,6 +15,7 @@ from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import check_jobs
 from lmzoo.system.placement import Device
 from lmzoo.system.printable import name_text
+from lmzoo.system.ray_connection import check_address
 from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer, check_tokenizer, open_tokenizer
 
@@ -67,6 +68,8 @@ class RunPlan:
         check_seed(seed=self.seed)
         check_budget(self.budget)
         check_positive(none_means="for no limit", minutes=self.minutes)
+        if self.cluster is not None:
+            check_address(self.cluster)
         species = tuple(zoo.chosen_species(self.species))
         zoo.check_choice_of_settings(self.settings, {*species, *self.sweeps})
         for name in {*species, *self.sweeps}:

@@ -6,13 +6,14 @@ P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSD
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lmzoo.errors import LmzooError, MissingExtraError
+from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError
 from lmzoo.system.jobs import THREAD_VARIABLES
 
 LOCAL = "local"
@@ -27,6 +28,12 @@ _ENVIRONMENT = {
     "RAY_task_oom_retries": "5",  # by default, Ray endlessly repeats a task that needs too much memory
 }
 """Environment variables that are set before Ray is imported, except for those that the user has set."""
+
+
+def check_address(address: object) -> None:
+    """Raises ConfigurationError unless `address` can be that of a Ray cluster: "auto", "local" or HOST:PORT."""
+    if not isinstance(address, str) or not re.fullmatch(rf"auto|{LOCAL}|(ray://)?[^\s:/]+:\d+", address):
+        raise ConfigurationError(f'cluster must be "auto", "{LOCAL}" or HOST:PORT, got {address!r}')
 
 
 @contextmanager

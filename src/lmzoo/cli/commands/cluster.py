@@ -8,7 +8,11 @@ import cyclopts
 
 from lmzoo.cli import terminal
 
-app = cyclopts.App(name="cluster", help="Shows a Ray cluster, on which `lmzoo compare --cluster auto` trains models.")
+app = cyclopts.App(
+    name="cluster",
+    help="Shows a Ray cluster, on which `lmzoo compare --cluster auto` trains models.",
+    default_parameter=cyclopts.Parameter(negative=()),  # the page of the commands does not see that of the program
+)
 
 
 @app.command

@@ -29,8 +29,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmzoo.checks import check_flag
 from lmzoo.models.ngram.model import NgramModel
 from lmzoo.models.ngram.partitions.sharded import ShardedNgramModel
+from lmzoo.system.ray_connection import check_address
 
 __all__ = ["NgramModel", "ShardedNgramModel", "ngram", "trigram"]
 
@@ -75,6 +77,9 @@ def ngram(
     `sharded`: the model stays in the parts that the workers have made, so that it can be larger than the memory and
     have more than 2^31 n-grams. It predicts the same, more slowly, and cannot be pruned, quantised or written as ARPA.
     """
+    check_flag(sharded=sharded)
+    if cluster != "":
+        check_address(cluster)
     if sharded:
         return ShardedNgramModel(
             vocab_size,
