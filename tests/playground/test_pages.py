@@ -55,7 +55,8 @@ def test_a_cancelled_stream_frees_its_slot_within_one_token(
         stream = requests.post(f"{address}/v1/completions", json=body, stream=True, timeout=60)
         assert stream.headers["content-security-policy"]
         permits.release()
-        next(stream.iter_content(16))
+        pieces = stream.iter_content(16)  # while it is referenced, the connection stays open
+        next(pieces)
         wait_until(lambda: len(read) == 1)
         worker = app.state.service.workers["markov"]
         (text,) = worker._running
