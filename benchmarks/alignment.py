@@ -30,14 +30,12 @@ import numpy as np
 
 from lmzoo import Predictor
 from lmzoo.chat.fine_tuning import fine_tune
-from lmzoo.chat.instructions import judge
 from lmzoo.chat.preference_learning import ppo
 from lmzoo.chat.preferences import Ranking, read_rankings
-from lmzoo.chat.replies import sample_replies
 from lmzoo.chat.reward_model import RewardModel, fit_reward_model
 from lmzoo.evaluation.records import read_lines
 from lmzoo.experiments.align.data import RunData
-from lmzoo.experiments.align.measure import text_loss
+from lmzoo.experiments.align.measure import judged_pairs, text_loss
 from lmzoo.experiments.align.presets import Preset, preset
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.experiments.align.stages import predictor_folder, split_rankings
@@ -95,30 +93,13 @@ def noise(run: Run) -> dict[str, float]:
         seed=run.request["seed"],
         on_progress=show,
     )
-    test = held_out_pairs(run)
+    test = judged_pairs(run.load("sft"), run.data.test, run.settings.max_tokens)
     return {
         "accuracy": model.accuracy(test) or 0.0,
         "without_mistakes": RewardModel.load(run.folder / "reward").accuracy(test) or 0.0,
         "n_pairs": len(pairs),
         "n_test_pairs": len(test),
     }
-
-
-def held_out_pairs(run: Run) -> list[Ranking]:
-    """Returns pairs of sampled replies to the held-out instructions, in the order of the judge."""
-    test, sft = run.data.test, run.load("sft")
-    prompts = [instruction.conversation for instruction in test for _ in range(2)]
-    replies = sample_replies(
-        sft.model, sft.tokenizer, prompts, rng=np.random.default_rng(8), max_tokens=run.settings.max_tokens
-    )
-    pairs: list[Ranking] = []
-    for instruction, *both in zip(test, replies[::2], replies[1::2], strict=True):
-        (worse, worse_text), (better, better_text) = sorted(
-            (judge(instruction, reply.text).grade, reply.text) for reply in both
-        )
-        if worse < better:
-            pairs.append(Ranking(instruction.conversation, (better_text, worse_text)))
-    return pairs
 
 
 def replay(run: Run) -> dict[str, float]:

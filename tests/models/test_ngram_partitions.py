@@ -24,7 +24,7 @@ from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, find_owners, t
 from lmzoo.models.ngram.reference import count_ngrams as reference_counts
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.executors import Arrays, Stage
-from lmzoo.system.progress import Progress
+from lmzoo.system.progress import Progress, StepProgress
 from lmzoo.testing import LAWS, Law, Specimen, toy_data
 
 NOT_TUNED = [name for name, method in SMOOTHINGS.items() if not method.tuned]
@@ -62,7 +62,7 @@ class InThisProcess:
 def in_partitions(text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int) -> dict[str, Any]:
     trie, weights, parameters = fit_in_partitions(
         text, vocab_size, order, smoothing_from(smoothing), InThisProcess(),
-        memory=memory, workspace=Workspace(), on_step=lambda step: None, on_share=lambda share: None,
+        memory=memory, workspace=Workspace(), progress=StepProgress(0, None),
     )  # fmt: skip
     return {**trie.arrays(), **weights.arrays(), "parameters": parameters}
 

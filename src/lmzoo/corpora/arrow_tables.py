@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo.corpora.corpus import Document
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, max_bytes
+from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, max_bytes
 from lmzoo.errors import CorpusError, MissingExtraError
 from lmzoo.system.json_files import parse_json, read_text
 from lmzoo.system.printable import printable
@@ -30,13 +30,7 @@ _TEXT_TYPES = ("string", "large_string", "string_view")
 
 def is_table(path: Path) -> bool:
     """Returns True if the content of the file `path` begins like a Parquet or Arrow file, whatever its name is."""
-    try:
-        if not path.is_file():  # the first bytes of a pipe can be read only once
-            return False
-        with path.open("rb") as file:
-            return file.read(8).startswith((_PARQUET, _FILE, _STREAM))
-    except OSError:  # whoever reads the file reports the error
-        return False
+    return begins_with(path, _PARQUET, _FILE, _STREAM)
 
 
 def table_documents(path: Path, name: str, column: str) -> Iterator[Document]:

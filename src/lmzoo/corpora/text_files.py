@@ -53,6 +53,21 @@ def read_text(path: Path) -> str:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def begins_with(path: Path, *starts: bytes) -> bool:
+    """Returns True if the content of a regular file begins with one of some bytes.
+
+    Returns False for other files, such as pipes, whose first bytes can be read only once, and for files that cannot be
+    read: whoever reads them reports the error.
+    """
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(max(map(len, starts))).startswith(starts)
+    except OSError:
+        return False
+
+
 def read_standard_input() -> str:
     """Reads all text of standard input, decompressed if necessary.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, max_bytes, read_text_of
+from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, max_bytes, read_text_of
 from lmzoo.errors import CorpusError
 
 _START = b"PK\x03\x04"
@@ -18,13 +18,7 @@ _NOT_TEXTS = "__MACOSX"
 
 def is_zip(path: Path) -> bool:
     """Returns True if the content of the file `path` begins like a zip archive; False if it cannot be read."""
-    try:
-        if not path.is_file():  # the first bytes of a pipe can be read only once
-            return False
-        with path.open("rb") as file:
-            return file.read(len(_START)) == _START
-    except OSError:  # whoever reads the file reports the error
-        return False
+    return begins_with(path, _START)
 
 
 def member_names(path: Path) -> list[str]:

@@ -59,9 +59,8 @@ class RunPlan:
         """Returns a copy of the plan in which the model families and the number of parallel jobs are filled in.
 
         An empty `species` is replaced by families of all eras, "all" by all families that come with lmzoo and learn
-        from text alone, and `jobs` None by the default number.
-        Raises UsageError for an unknown name, an invalid number or an unknown setting, so that mistakes are reported
-        before any model is trained.
+        from text alone, and `jobs` None by the default number. Raises UsageError for an unknown name, an invalid number
+        or an unknown setting, so that mistakes are reported before any model is trained.
         """
         jobs = check_jobs(self.jobs)
         check_whole(1, seeds=self.seeds)

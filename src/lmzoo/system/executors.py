@@ -4,7 +4,7 @@ A stage is a function that is called once for each of its tasks. It takes number
 results, each of which is a dictionary of arrays. Results stay where they were produced, and are referred to by handles.
 When a handle is passed to a later stage as an argument, the stage receives the arrays. Therefore the same stage
 functions can run in processes of one computer (`local_processes`, with results in temporary files) and on a cluster
-(another `Executor`).
+(`lmzoo.system.ray_executor`).
 
 If a process was killed, a stage may be called a second time for the same task; it must then yield the same results.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +49,29 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 """A callback that receives progress reports."""
+
+
+@final
+class StepProgress:
+    """Reports the progress of a computation of `n_steps` steps, each of which has a message.
+
+    `on_progress` receives the reports; None = nobody does.
+    """
+
+    def __init__(self, n_steps: int, on_progress: OnProgress | None) -> None:
+        self._n_steps, self._on_progress = n_steps, on_progress
+        self._step, self._message = -1, ""
+
+    def start(self, message: str) -> None:
+        """Reports that the next step starts; `message` says what it does."""
+        self._step, self._message = self._step + 1, message
+        self.report(0)
+
+    def report(self, share: float) -> None:
+        """Reports that a share of the current step, from 0 to 1, is done."""
+        if self._on_progress:
+            self._on_progress(Progress(self._step + share, self._n_steps, "steps", self._message))
+
+
 OnStep = Callable[[TrainingStep], None]
 """A callback that receives the figures of each training step and each evaluation, for example to log them."""

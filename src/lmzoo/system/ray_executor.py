@@ -16,7 +16,7 @@ from lmzoo.system.executors import Arrays, Stage
 from lmzoo.system.ray_connection import ray_connection
 
 _MAX_RETRIES = 10
-"""How often Ray repeats a task whose worker process or node was lost."""
+"""Number of times that Ray repeats a task of a stage if the process or the computer that ran the task was lost."""
 
 
 class RayExecutor:

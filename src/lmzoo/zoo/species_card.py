@@ -35,7 +35,7 @@ class Card:
     cites: tuple[str, ...] = ()
     """Keys of the papers in `references.bib`."""
     beware: str = ""
-    """What may mislead a reader, such as a common misconception about the model; empty if there is nothing."""
+    """A note against misunderstandings of the model or of its results; empty if none is needed."""
     learns_from: str = "text"
     """What the model learns from: "text", or "conversations" for models that `lmzoo align` trains."""
     tolerance: float = 1e-9

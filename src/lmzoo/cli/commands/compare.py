@@ -13,6 +13,10 @@ from lmzoo.cli.commands.parameters import Names, OrStandardInput, Seed
 from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
     from lmzoo.evaluation.records import EvalRecord
     from lmzoo.experiments.plan import RunPlan
     from lmzoo.system.jobs import Outcome
@@ -95,8 +99,6 @@ def compare(
     from dataclasses import asdict
 
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
-    from lmzoo.cli.tables import leaderboard_table
-    from lmzoo.evaluation.ranking import entries
     from lmzoo.experiments.compare import run_comparison
     from lmzoo.experiments.plan import RunPlan
     from lmzoo.experiments.training_log import training_logs
@@ -125,7 +127,7 @@ def compare(
         for record in result.records:
             terminal.print_json(asdict(record))
     else:
-        terminal.stdout().print(leaderboard_table(entries(result.records), terminal.stdout().width))
+        _print_leaderboard(result.records, terminal.stdout())
     if result.records:
         if seen := seen_in_train(result.records):
             terminal.note(seen)
@@ -145,7 +147,7 @@ class _Screen:
 
         species = zoo.chosen_species(plan.species)
         self._awaited = set(species) - set(zoo.network_species())
-        self._is_complete = len(self._awaited) == len(species)
+        self._has_networks = len(self._awaited) < len(species)
         self._records: list[EvalRecord] = []
 
     def finish(self, outcome: Outcome[EvalRecord]) -> None:
@@ -163,15 +165,16 @@ class _Screen:
             self._records.append(record)
         if outcome.name in self._awaited:
             self._awaited.remove(outcome.name)
-            if not self._awaited and not self._is_complete and not outcome.reused and self._records:
-                self._print_leaderboard()
+            if not self._awaited and self._has_networks and not outcome.reused and self._records:
+                terminal.note("Before the neural networks are trained, the leaderboard is:")
+                _print_leaderboard(self._records, terminal.stderr())
 
-    def _print_leaderboard(self) -> None:
-        from lmzoo.cli.tables import leaderboard_table
-        from lmzoo.evaluation.ranking import entries
 
-        terminal.note("Before the neural networks are trained, the leaderboard is:")
-        terminal.stderr().print(leaderboard_table(entries(self._records), terminal.stderr().width))
+def _print_leaderboard(records: Sequence[EvalRecord], console: Console) -> None:
+    from lmzoo.cli.tables import leaderboard_table
+    from lmzoo.evaluation.ranking import entries
+
+    console.print(leaderboard_table(entries(records), console.width))
 
 
 def _quality(record: EvalRecord) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import read_objects, write_objects
 from lmzoo.chat.instructions import Instruction, judge
+from lmzoo.chat.preferences import Ranking
 from lmzoo.chat.replies import GREEDY, Reply, sample_replies
 from lmzoo.chat.reward_model import RewardModel
 from lmzoo.chat.template import render_prompt
@@ -268,3 +269,17 @@ def best_of_n(
         kl = math.log(size) - (size - 1) / size
         curve.append(BestOf(size, kl, float((ordered @ chances).mean()), float((graded @ chances).mean())))
     return BestReplies(graded[:, -1], all_grades[:, 0], curve)
+
+
+def judged_pairs(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> list[Ranking]:
+    """Samples two replies to each held-out instruction, and returns rankings of those that have different grades."""
+    prompts = [instruction.conversation for instruction in test for _ in range(2)]
+    replies = sample_replies(
+        predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng(6), max_tokens=max_tokens
+    )
+    rankings: list[Ranking] = []
+    for index, instruction in enumerate(test):
+        pair = sorted(replies[2 * index : 2 * index + 2], key=lambda reply: -judge(instruction, reply.text).grade)
+        if judge(instruction, pair[0].text).grade > judge(instruction, pair[1].text).grade:
+            rankings.append(Ranking(instruction.conversation, (pair[0].text, pair[1].text), rater="judge"))
+    return rankings

@@ -25,7 +25,7 @@ import numpy as np
 
 from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.fine_tuning import fine_tune
-from lmzoo.chat.instructions import Instruction, judge
+from lmzoo.chat.instructions import judge
 from lmzoo.chat.preference_learning import dpo, ppo
 from lmzoo.chat.preferences import Ranking, rankings_fingerprint, read_rankings, write_rankings
 from lmzoo.chat.replies import sample_replies
@@ -275,7 +275,7 @@ def _reward(context: _Context) -> StageRecord:
         best = measure.best_of_n(sft, model, data.test, settings.n_best_of, settings.max_tokens)
         measures["best_of_n"], measures["n_best_of"] = measure.win_rate(best.chosen, best.first), settings.n_best_of
         _write_table(context.folder / BEST_OF_N, measure.BestOf._fields, best.curve)
-        measures["reward_accuracy"] = model.accuracy(_judged(sft, data.test, settings.max_tokens))
+        measures["reward_accuracy"] = model.accuracy(measure.judged_pairs(sft, data.test, settings.max_tokens))
     return context.record(
         seconds=seconds,
         n_tokens_read=None,
@@ -383,17 +383,3 @@ def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[floa
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _judged(predictor: Predictor, test: Sequence[Instruction], max_tokens: int) -> list[Ranking]:
-    """Samples two replies to each held-out instruction, and returns rankings of those that have different grades."""
-    prompts = [instruction.conversation for instruction in test for _ in range(2)]
-    replies = sample_replies(
-        predictor.model, predictor.tokenizer, prompts, rng=np.random.default_rng(6), max_tokens=max_tokens
-    )
-    rankings: list[Ranking] = []
-    for index, instruction in enumerate(test):
-        pair = sorted(replies[2 * index : 2 * index + 2], key=lambda reply: -judge(instruction, reply.text).grade)
-        if judge(instruction, pair[0].text).grade > judge(instruction, pair[1].text).grade:
-            rankings.append(Ranking(instruction.conversation, (pair[0].text, pair[1].text), rater="judge"))
-    return rankings

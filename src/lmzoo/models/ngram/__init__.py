@@ -80,18 +80,8 @@ def ngram(
     check_flag(sharded=sharded)
     if cluster != "":
         check_address(cluster)
-    if sharded:
-        return ShardedNgramModel(
-            vocab_size,
-            order=order,
-            smoothing=smoothing,
-            prune=prune,
-            quantise=quantise,
-            memory=memory,
-            workers=workers,
-            cluster=cluster,
-        )
-    return NgramModel(
+    model = ShardedNgramModel if sharded else NgramModel
+    return model(
         vocab_size,
         order=order,
         smoothing=smoothing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -19,7 +19,7 @@ from lmzoo.models.ngram.smoothing import Smoothing, estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT, TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, Progress, StepProgress
 
 # numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:
@@ -93,44 +93,34 @@ class NgramModel(LanguageModel[int]):
         data.checked(self.vocab_size)
         in_partitions = bool(self.workers or self.cluster) and self.order > 1
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
-        step, message = -1, ""
-
-        def report(share: float) -> None:
-            if on_progress:
-                on_progress(Progress(step + share, n_steps, "steps", message))
-
-        def on_step(new_message: str) -> None:
-            nonlocal step, message
-            step, message = step + 1, new_message
-            report(0)
-
-        on_step("loading compiled code (the first run compiles it)")
+        progress = StepProgress(n_steps, on_progress)
+        progress.start("loading compiled code (the first run compiles it)")
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
-        workspace = Workspace(self.memory < self._memory_needed(len(data.train)), report)
+        workspace = Workspace(self.memory < self._memory_needed(len(data.train)), progress.report)
         if in_partitions:
-            trie, weights, parameters = self._fit_in_partitions(data.train, workspace, on_step, report)
+            trie, weights, parameters = self._fit_in_partitions(data.train, workspace, progress)
         else:
             counter = self._counter or count_ngrams
-            counted = counter([data.train], self.vocab_size, self.order, workspace, on_step)
-            on_step("learning the smoothing parameters")
+            counted = counter([data.train], self.vocab_size, self.order, workspace, progress.start)
+            progress.start("learning the smoothing parameters")
             parameters = self.smoothing.learn(counted, data.valid)
-            trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, on_step)
+            trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, progress.start)
         if self.prune or self.quantise:
-            on_step("compressing")
+            progress.start("compressing")
             trie, weights = self._compressed(trie, weights)
-        on_step("done")
+        progress.start("done")
         return self._become(trie, weights, parameters)
 
     def _fit_in_partitions(
-        self, text: TokenStream, workspace: Workspace, on_step: Callable[[str], None], on_share: Callable[[float], None]
+        self, text: TokenStream, workspace: Workspace, progress: StepProgress
     ) -> tuple[Trie, Weights, NDArray[np.float64]]:
         from lmzoo.models.ngram.partitions.fitting import executor_for, fit_in_partitions
 
         with executor_for(self.workers, self.cluster) as executor:
             return fit_in_partitions(
                 text, self.vocab_size, self.order, self.smoothing, executor,
-                memory=self.memory, workspace=workspace, on_step=on_step, on_share=on_share,
+                memory=self.memory, workspace=workspace, progress=progress,
             )  # fmt: skip
 
     def _compressed(self, trie: Trie, weights: Weights) -> tuple[Trie, Weights]:

@@ -22,6 +22,7 @@ from lmzoo.models.ngram.trie import Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.executors import Executor, local_processes
+from lmzoo.system.progress import StepProgress
 from lmzoo.system.ray_executor import ray_cluster
 
 _logger = logging.getLogger(__name__)
@@ -62,18 +63,15 @@ def fit_in_partitions(
     *,
     memory: int,
     workspace: Workspace,
-    on_step: Callable[[str], None],
-    on_share: Callable[[float], None],
+    progress: StepProgress,
 ) -> tuple[Trie, Weights, NDArray[np.float64]]:
     """Fits the n-grams of length 1 to `order` of a text; returns their trie, weights and learned parameters (n, P).
 
     `workspace` allocates the arrays of the result; the other arguments are those of `estimate_partitions`. There are
     `order` + 4 steps.
     """
-    parts = estimate_partitions(
-        text, vocab_size, order, smoothing, executor, memory=memory, on_step=on_step, on_share=on_share
-    )
-    trie, weights = join(parts.plan, parts.totals, parts.shared, parts.end, parts.read, workspace, on_step)
+    parts = estimate_partitions(text, vocab_size, order, smoothing, executor, memory=memory, progress=progress)
+    trie, weights = join(parts.plan, parts.totals, parts.shared, parts.end, parts.read, workspace, progress.start)
     return trie, weights, parts.parameters
 
 
@@ -85,15 +83,13 @@ def estimate_partitions(
     executor: Executor[Any],
     *,
     memory: int,
-    on_step: Callable[[str], None],
-    on_share: Callable[[float], None],
+    progress: StepProgress,
 ) -> Partitions:
     """Counts all n-grams of length 1 to `order` of a text and estimates their probabilities, in partitions.
 
     - `smoothing`: the method, which must not be learned from the validation set (`Smoothing.tuned`).
     - `executor`: runs the stages. `memory` is the number of bytes that each of its workers may use.
-    - `on_step`, `on_share`: called with a message at the start of each of five steps, and with the fraction of the step
-      that is done.
+    - `progress`: receives reports of five steps.
     """
     memory = max(memory - _PROGRAM, memory // 4)  # of arrays
     n_partitions = count_partitions(len(text), order, memory, executor.n_workers)
@@ -101,7 +97,7 @@ def estimate_partitions(
     def all_of(stage: Callable[..., Any], tasks: list[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[Any]]:
         for n_done, handles in enumerate(executor.map(stage, tasks, n_results), 1):
             yield handles
-            on_share(n_done / len(tasks))
+            progress.report(n_done / len(tasks))
 
     def total_of(stage: Callable[..., Any], *arguments: Any) -> NDArray[np.int64]:
         total: Any = 0
@@ -110,11 +106,11 @@ def estimate_partitions(
             executor.free([handle])
         return total
 
-    on_step("counting tokens")
+    progress.start("counting tokens")
     shards = list(_shards(text, order, memory, executor))
     counts = total_of(count_tokens, vocab_size)
     split = too_frequent(counts, n_partitions)
-    on_step("planning partitions")
+    progress.start("planning partitions")
     pairs, owners = np.empty((0, vocab_size), np.int64), np.zeros(vocab_size, np.int32)
     if split.size:
         owners[split] = -1 - np.arange(split.size)
@@ -124,16 +120,16 @@ def estimate_partitions(
     _logger.info(
         "%d partitions; the largest is %.2f times the mean, %d tokens", n_partitions, plan.sizes.max() / mean, mean
     )
-    on_step("cutting n-grams")
+    progress.start("cutting n-grams")
     pieces = [*all_of(cut, [(*shard, order, plan) for shard in shards], n_partitions)]
     executor.free(handle for handle, _ in shards)
-    on_step("sorting n-grams")
+    progress.start("sorting n-grams")
     tasks = [(order, vocab_size, smoothing, split, *part) for part in zip(*pieces, strict=True)]
     levels = [*all_of(sort, tasks, order)]
     tasks.clear()
     while pieces:
         executor.free(pieces.pop())
-    on_step("estimating probabilities")
+    progress.start("estimating probabilities")
     totals = Totals.of(order, smoothing, counts, split, (executor.get(handles.pop()) for handles in levels))
     parameters = smoothing.parameters_from(totals.counts_of_counts)
     shared = SharedEstimates.of(totals, split, smoothing, parameters)

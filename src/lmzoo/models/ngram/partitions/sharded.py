@@ -23,7 +23,7 @@ from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
 from lmzoo.models.ngram.model import MAX_ORDER, MAX_WORKERS, check_partitions
 from lmzoo.models.ngram.names import smoothing_from
 from lmzoo.stream import EOT, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, StepProgress
 
 # numba is slow to import: the stages of a fit are imported where they are used.
 if TYPE_CHECKING:
@@ -88,25 +88,15 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         from lmzoo.models.ngram.partitions.fitting import estimate_partitions, executor_for
 
         data.checked(self.vocab_size)
-        step, message, n_steps = -1, "", 6
-
-        def report(share: float) -> None:
-            if on_progress:
-                on_progress(Progress(step + share, n_steps, "steps", message))
-
-        def on_step(new_message: str) -> None:
-            nonlocal step, message
-            step, message = step + 1, new_message
-            report(0)
-
+        progress = StepProgress(6, on_progress)
         with executor_for(max(1, self.workers), self.cluster) as executor:
             partitions = estimate_partitions(
                 data.train, self.vocab_size, self.order, self.smoothing, executor,
-                memory=self.memory, on_step=on_step, on_share=report,
+                memory=self.memory, progress=progress,
             )  # fmt: skip
-            on_step("collecting the shards")
+            progress.start("collecting the shards")
             arrays = _collected(partitions, self.order, Workspace(on_disk=True))
-        on_step("done")
+        progress.start("done")
         return self.load_arrays(arrays)
 
     # ---- Predicting -----------------------------------------------------------------------------
