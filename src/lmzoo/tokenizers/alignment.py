@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Final, final
 
 import numpy as np
@@ -84,7 +85,7 @@ class AlignedTexts:
     @property
     def words(self) -> list[str]:
         """The W words."""
-        return [word for text in self.texts for word in split_words(text)]
+        return list(chain.from_iterable(map(split_words, self.texts)))
 
     @property
     def has_own_tokens(self) -> NDArray[np.bool_]:
@@ -107,10 +108,12 @@ class AlignedTexts:
 def _n_before(positions: NDArray[np.int64], n_characters: int) -> NDArray[np.int64]:
     """Returns, for each position from 0 to `n_characters` + 1 of a text, how many of `positions` are before it.
 
-    The result is an array (`n_characters` + 2,). For whole texts, computing it takes less time than a binary search for
-    each token.
+    `positions` are different from each other. The result is an array (`n_characters` + 2,). For whole texts, computing
+    it takes less time than a binary search for each token.
     """
-    return np.append(0, np.cumsum(np.bincount(positions, minlength=n_characters + 1)))
+    follows = np.zeros(n_characters + 2, np.int8)
+    follows[positions + 1] = 1
+    return np.cumsum(follows, dtype=np.int64)
 
 
 @final
@@ -174,14 +177,16 @@ class Aligner:
         if self.tokenizer.lossless:
             sizes = self._sizes[stream.ids]
             after = np.cumsum(sizes)  # bytes
-            n_bytes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
-            byte_starts = np.append(0, np.cumsum(n_bytes))
-            if np.array_equal(after[stream.ends - 1], byte_starts[text_starts[1:]]):  # the tokens spell the texts
-                if byte_starts[-1] == codes.size:  # each character is one byte
+            if all(text.isascii() for text in texts):  # each character is one byte
+                if np.array_equal(after[stream.ends - 1], text_starts[1:]):  # the tokens spell the texts
                     return after - sizes, after
-                character = np.append(np.repeat(np.arange(codes.size), n_bytes), codes.size)  # of each byte
-                starts = character[after - sizes]
-                return starts, np.where(sizes > 0, character[after - 1] + 1, starts)
+            else:
+                n_bytes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
+                byte_starts = np.append(0, np.cumsum(n_bytes))
+                if np.array_equal(after[stream.ends - 1], byte_starts[text_starts[1:]]):
+                    character = np.append(np.repeat(np.arange(codes.size), n_bytes), codes.size)  # of each byte
+                    starts = character[after - sizes]
+                    return starts, np.where(sizes > 0, character[after - 1] + 1, starts)
         positions: list[tuple[int, int]] = []
         for text, start in zip(texts, text_starts.tolist(), strict=False):
             positions += [(start + piece.start, start + piece.end) for piece in self.tokenizer.pieces(text)]

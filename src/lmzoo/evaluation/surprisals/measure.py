@@ -190,7 +190,7 @@ class _Reader:
             columns[name] = np.maximum(columns[name] + offset, 0)
         for index, name in enumerate(carried):
             columns[name] = np.array([part.cells[index] for part in parts], object)[part]
-        columns["predictor"] = np.full(text.size, self._name, object)
+        columns["predictor"] = np.repeat(np.array([self._name], object), text.size)
         columns["context"] = n_before + 1 + text
         return SurprisalTable(columns)
 
