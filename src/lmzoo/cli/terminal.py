@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -203,7 +203,7 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
         detail = " · ".join(part for part in (speed, " ".join((curve, progress.message)).strip()) if part)
         bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
 
-    with bars:
+    with nullcontext() if bars.disable else bars:  # rich before 14.3 ends even a disabled display with an empty line
         yield update
 
 
