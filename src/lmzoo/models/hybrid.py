@@ -17,7 +17,7 @@ Two measures keep the gate from choosing the n-gram model everywhere, which woul
   is therefore scored by an n-gram model that was fitted on other documents (cross-fitting). The predictions come from
   an n-gram model that was fitted on the whole training text.
 - At first the network is far worse than the n-gram model. Therefore a part of the loss is that of the network alone.
-  The paper leaves out n-gram distributions at random instead ("block dropout"), which has the same effect on average.
+  For the same reason, the paper leaves out n-gram distributions at random ("block dropout").
 
 G. Neubig, C. Dyer, Generalizing and Hybridizing Count-based and Neural Language Models, EMNLP 2016.
 
