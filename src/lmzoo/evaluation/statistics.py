@@ -8,6 +8,7 @@ between models vary less than the losses themselves.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,8 +111,6 @@ def compare_pairs(
     Intervals are percentiles of the bootstrap (Efron 1979). P-values are those of a paired permutation test that flips
     the signs of differences at random (Fisher 1935).
     """
-    import scipy.stats  # slow to import, and every job of a run imports this module
-
     n_units = len(units.starts)
     if n_units < 2:
         return None
@@ -120,25 +119,15 @@ def compare_pairs(
     n_models = len(bits)
     rows, columns = np.triu_indices(n_models, 1)  # (P,) pairs
 
-    def losses_and_differences(sample: NDArray[np.intp], axis: int) -> NDArray[np.float64]:
-        losses = bits[:, sample].sum(axis) / unit_sizes[sample].sum(axis)
-        return np.concatenate([losses, losses[rows] - losses[columns]])  # (S + P, ..)
+    def losses_and_differences(counts: NDArray[np.floating]) -> NDArray[np.float64]:
+        losses = (counts @ bits.T) / (counts @ unit_sizes)[:, None]  # (N, S)
+        return np.concatenate([losses, losses[:, rows] - losses[:, columns]], axis=1)  # (N, S + P)
 
-    everything = losses_and_differences(np.arange(n_units), -1)
-    intervals = scipy.stats.bootstrap(
-        (np.arange(n_units),),
-        losses_and_differences,
-        vectorized=True,
-        axis=-1,
-        confidence_level=CONFIDENCE,
-        n_resamples=n_resamples,
-        batch=max(1, _BATCH_ELEMENTS // (n_units * n_models)),
-        # In simulations, percentile intervals contain the truth 93 times of 100 with 100 documents and 89 times with
-        # ten; BCa intervals contain it less often.
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    ends = np.stack([intervals.low, intervals.high], axis=-1)  # (S + P, 2)
+    everything = losses_and_differences(np.ones((1, n_units)))[0]
+    resampled = np.concatenate([*map(losses_and_differences, _resamples(n_units, n_resamples, seed))])
+    # In simulations, percentile intervals contain the truth 93 times of 100 with 100 documents and 89 times with ten;
+    # BCa intervals contain it less often.
+    ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0).T  # (S + P, 2)
     p_values = _holm(_sign_flip_p_values(bits[rows] - bits[columns], n_resamples, seed))
     return PairedComparison(
         units.description,
@@ -148,6 +137,16 @@ def compare_pairs(
         _square_of_intervals(ends[n_models:], rows, columns, n_models),
         _square(p_values, rows, columns, n_models, mirror=1.0, diagonal=1.0),
     )
+
+
+def _resamples(n_units: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yields blocks (N, G) of bootstrap resamples: how often each of G parts of a text is drawn into each resample."""
+    rng = np.random.default_rng(seed)
+    size = max(1, _BATCH_ELEMENTS // n_units)
+    for start in range(0, n_resamples, size):
+        drawn = rng.integers(n_units, size=(min(size, n_resamples - start), n_units))
+        drawn += n_units * np.arange(len(drawn))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
 
 
 def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
