@@ -276,7 +276,11 @@ class LanguageModel(ABC, Generic[State]):
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         """Returns the log-probability (T,), in nats, of each of T tokens given the tokens before it in its document."""
-        return self.token_stats(ids).log_probs
+        stream = self.checked_stream(ids)
+        log_probs = np.empty(len(stream))
+        for positions, block in self.stream_log_probs(stream):
+            log_probs[positions] = block[np.arange(len(positions)), stream.ids[positions]]
+        return log_probs
 
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
