@@ -184,7 +184,9 @@ def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     """Yields the jobs of a plan. Each job trains and evaluates one model with one choice of settings and one seed."""
     names = dict.fromkeys([*plan.species, *plan.sweeps])
     networks = zoo.network_species()
-    for name in sorted(names, key=lambda name: name in networks):  # the others are faster, and give first results
+    # Models that are not networks are faster, and give first results. Newer models take longer: they come first, so that
+    # short trainings fill the time until all workers are finished.
+    for name in sorted(names, key=lambda name: (name in networks, -zoo.card(name).year)):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
         for setting, values in plan.sweeps.get(name, {}).items():
