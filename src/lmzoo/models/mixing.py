@@ -19,7 +19,9 @@ from lmzoo.system.placement import Device
 
 _BAND_ELEMENTS = 1 << 24
 """Number of elements of a (B, V) band of predictions: 128 MB of float64."""
-_MAX_ITERATIONS = 10_000
+_MAX_ITERATIONS = 100
+_SAFE = 1 / 16
+"""A whole step of Newton's method converges if the gradient times the step is at most this, in a sum of logarithms."""
 
 
 def create_member(spec: Any, vocab_size: int, device: Device = "cpu") -> LanguageModel[Any]:
@@ -56,23 +58,34 @@ def strip_prefix(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
 def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> NDArray[np.float64]:
     """Learns the weights (M,) of M models that maximise the likelihood of T tokens under their mixture.
 
-    `log_probs` (T, M) is the log-probability of each token under each model. The algorithm is expectation-maximisation
-    (Dempster, Laird & Rubin 1977): each step computes the posterior probability that a model generated a token, and
-    sets the weight of the model to its mean posterior. One pseudo-token per model keeps every weight above 0. The
-    objective is concave, so its gradient bounds the gain that is still possible; the iteration ends if the bound is
-    below `tolerance` nats per token.
+    `log_probs` (T, M) is the log-probability of each token under each model. One pseudo-token per model keeps every
+    weight above 0. The objective is concave, and Newton's method with a line search (Boyd & Vandenberghe 2004, section
+    9.5) maximises it in about twenty steps. The gradient bounds the gain that is still possible; the iteration ends if
+    the bound is below `tolerance` nats per token.
     """
     peaks = log_probs.max(axis=1, keepdims=True)
     possible = np.isfinite(peaks[:, 0])  # tokens that no model can predict do not depend on the weights
     probs = np.exp(log_probs[possible] - peaks[possible])  # (T, M)
-    n_tokens, n_members = probs.shape
-    weights = np.full(n_members, 1 / n_members)
+    total = sum(probs.shape)  # of the tokens and pseudo-tokens: the multiplier of the constraint that weights sum to 1
+
+    def gain(weights: NDArray[np.float64]) -> float:
+        return float(np.log(probs @ weights).sum() + np.log(weights).sum() - total * weights.sum())
+
+    weights = np.full(probs.shape[1], 1 / probs.shape[1])
     for _ in range(_MAX_ITERATIONS):
-        counts = 1 + weights * ((1 / (probs @ weights)) @ probs)  # (M,)
-        possible_gain = (counts / weights).max() - counts.sum()
-        weights = counts / counts.sum()
-        if possible_gain <= tolerance * (n_tokens + n_members):
+        ratios = probs / (probs @ weights)[:, None]  # (T, M)
+        slopes = ratios.sum(axis=0) + 1 / weights - total  # (M,): the gradient
+        if slopes.max() <= tolerance * total:
             break
+        step = np.linalg.solve(ratios.T @ ratios + np.diag(weights**-2), slopes)
+        before, promised = gain(weights), float(slopes @ step)
+        size = 1.0
+        while promised > _SAFE and (  # else the whole step is safe, and the gain may be below rounding errors
+            (weights + size * step).min() <= 0 or gain(weights + size * step) < before + size * promised / 4
+        ):
+            size /= 2
+        weights = weights + size * step
+        weights /= weights.sum()  # of all multiples of the weights, this one has the largest gain
     return weights
 
 
