@@ -4,7 +4,7 @@
 
 Every round runs the whole command with a new seed in a temporary folder. The last line is a JSON object with medians
 over the rounds. `seconds` is the time from the start of the command to its end, including the report.
-`first_leaderboard_seconds` is the time until the leaderboard of the models that are not neural networks is printed.
+`first_leaderboard_seconds` is the time until the first leaderboard is printed, which has four models.
 `bits_per_byte` has the loss of each model on the test split and, under the name `together`, that of the ensemble of all
 models. `--all` trains all species. Run nothing else at the same time.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 from lmzoo.evaluation.records import EvalRecord, read_lines
 
-_FIRST = "Before the neural networks are trained"
+_FIRST = "Before the other models are trained"
 
 
 def measured(options: Sequence[str]) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def test_compare_shows_a_first_leaderboard_before_the_networks(
     assert "Before the neural networks" not in capsys.readouterr().err, "all models are reused"
     assert run([*asked, "--species", "markov", "uniform"]) == 0
     assert "Before the neural networks" not in capsys.readouterr().err, "there is no network"
+    assert run([*asked, "--species", "markov", "uniform", "unigram", "trigram", "ngram"]) == 0
+    assert "Before the other models are trained" in capsys.readouterr().err, "four of five models are finished"
 
 
 def test_settings_from_the_command_line() -> None:

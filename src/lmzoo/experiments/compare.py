@@ -19,6 +19,7 @@ that is requested again reuses its results.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,10 +184,10 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     """Yields the jobs of a plan. Each job trains and evaluates one model with one choice of settings and one seed."""
     names = dict.fromkeys([*plan.species, *plan.sweeps])
+    # Other models come before networks: they are faster, and give first results. Newer networks take longer and come
+    # before older ones, so that short trainings are the last ones, and all workers end together.
     networks = zoo.network_species()
-    # Models that are not networks are faster, and give first results. Newer models take longer: they come first, so that
-    # short trainings fill the time until all workers are finished.
-    for name in sorted(names, key=lambda name: (name in networks, -zoo.card(name).year)):
+    for name in sorted(names, key=lambda name: zoo.card(name).year if name in networks else math.inf, reverse=True):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
         for setting, values in plan.sweeps.get(name, {}).items():

@@ -135,11 +135,15 @@ def compare(
     return 1 if result.failures else 0
 
 
+_FIRST_MODELS = 4
+"""Number of finished models with which a first leaderboard is printed."""
+
+
 class _Screen:
     """Prints on stderr what `compare` has finished, while it trains further models.
 
-    Each finished model has a line. When all models that are not neural networks are finished, which takes seconds, a
-    first leaderboard of these models is printed.
+    Each finished model has a line. The models that are not neural networks are trained first. A leaderboard is printed
+    when four of these models are finished, which takes seconds, and again when all of them are finished.
     """
 
     def __init__(self, plan: RunPlan) -> None:
@@ -153,7 +157,7 @@ class _Screen:
     def finish(self, outcome: Outcome[EvalRecord]) -> None:
         """Prints a line about a model that was trained and evaluated, or only evaluated.
 
-        Then prints the first leaderboard if this was the last model that is not a neural network.
+        Then prints the leaderboard of the models so far if it is time for it.
         """
         record = outcome.record
         if record is not None and record.trained_elsewhere:
@@ -165,8 +169,10 @@ class _Screen:
             self._records.append(record)
         if outcome.name in self._awaited:
             self._awaited.remove(outcome.name)
-            if not self._awaited and self._has_networks and not outcome.reused and self._records:
-                terminal.note("Before the neural networks are trained, the leaderboard is:")
+            is_time = len(self._records) == _FIRST_MODELS if self._awaited else self._has_networks
+            if is_time and not outcome.reused and self._records:
+                others = "other models" if self._awaited else "neural networks"
+                terminal.note(f"Before the {others} are trained, the leaderboard is:")
                 _print_leaderboard(self._records, terminal.stderr())
 
 
