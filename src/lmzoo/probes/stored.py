@@ -35,6 +35,7 @@ _PROMPT_WORDS = 8
 _N_NEXT_TOKENS = 5
 _N_SAMPLED_TOKENS = 60
 _N_STATES = 12
+_N_PASSAGES = 32
 _N_TOKENS_OF_STATE = 8
 
 
@@ -96,7 +97,9 @@ def measure(predictor: Predictor, encoded: EncodedCorpus, home: Path) -> None:
         _write_predictions(_predictions(predictor, _prompt(encoded)), temporary / "predictions.json")
         # Context use needs long enough documents, and a probability above 0 for every token of the text.
         with suppress(CorpusError, UsageError):
-            save_arrays(temporary / "context.safetensors", vars(context_use(predictor.model, valid)))
+            save_arrays(
+                temporary / "context.safetensors", vars(context_use(predictor.model, valid, n_positions=_N_PASSAGES))
+            )
         with suppress(CorpusError):  # no document has a token before its last one
             _write_gradients(predictor, valid, temporary / "gradients.safetensors")
 
