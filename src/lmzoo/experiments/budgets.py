@@ -1,7 +1,7 @@
 """Budgets: three presets of training length and model sizes, counted in tokens and parameters, never in seconds.
 
-Under "quick", each model trains for about a minute on one core and a million tokens of text. "standard" and "thorough"
-are about ten and a hundred times as much work; the transformer of "thorough" takes 86 minutes on one core of 2023.
+Under "quick", each model trains for at most about a minute on one core. "standard" and "thorough" are about ten and a
+hundred times as much work; the transformer of "thorough" takes 86 minutes on one core of 2023.
 The presets of a model are defined in the module of its factory (see `lmzoo.zoo.presets`).
 """
 

@@ -274,7 +274,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {
             "n_layers": 1, "n_heads": 2, "ngrams": 3, "ngram_dropout": 0.3,
             "training": {
-                "tokens": 900_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01,
+                "tokens": 500_000, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": 0.01,
                 "optimizer": "muon", "sampled_softmax": 512,
             },
         },

@@ -103,8 +103,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "nplm": {
         "quick": {
             "training": {
-                "tokens": 1_800_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01,
-                "sampled_softmax": 512,
+                "tokens": 900_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01,
+                "optimizer": "muon", "sampled_softmax": 512,
             },
         },
         "standard": {

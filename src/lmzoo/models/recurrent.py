@@ -238,12 +238,7 @@ _TINY: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "rnn": {
-        "quick": {
-            "training": {
-                "tokens": 1_100_000, "chunk_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01,
-                "sampled_softmax": 512,
-            },
-        },
+        "quick": {"training": {"tokens": 500_000, **_QUICK}},
         "standard": {
             "d_embed": 256, "d_hidden": 512, "dropout": 0.2, "training": {"tokens": 3_000_000, "chunk_size": 32}
         },
@@ -252,7 +247,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         **_LADDER,
     },
     "lstm": {
-        "quick": {"training": {"tokens": 900_000, **_QUICK}},
+        "quick": {"training": {"tokens": 600_000, **_QUICK}},
         "standard": {
             "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
             "training": {"tokens": 2_500_000, "chunk_size": 32, "learning_rate": 6e-3},

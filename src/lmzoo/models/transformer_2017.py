@@ -151,7 +151,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {
             "n_layers": 2, "dropout": 0.0,
             "training": {
-                "tokens": 900_000, "batch_size": 16, "learning_rate": 8e-3, "optimizer": "muon", "sampled_softmax": 512
+                "tokens": 700_000, "batch_size": 16, "learning_rate": 8e-3, "optimizer": "muon", "sampled_softmax": 512
             },
         },
         "standard": {

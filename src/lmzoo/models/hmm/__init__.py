@@ -103,7 +103,7 @@ def from_hmmlearn(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "hmm": {
-        "quick": {"n_states": 64, "n_iterations": 20},
+        "quick": {"n_states": 64, "n_iterations": 10},
         "standard": {"n_states": 256, "n_iterations": 40},
         "thorough": {"n_states": 1024, "n_iterations": 80},
         "tiny": {"n_states": 4, "n_iterations": 8},
