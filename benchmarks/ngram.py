@@ -59,6 +59,7 @@ BENGIO: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "infini-gram": ("infinigram", {}),
+    "sequence memoizer": ("sequence-memoizer", {}),
     "KN-5 and cache (dynamic)": ("cache", {}),
 }
 Figures = dict[str, float | None]

@@ -127,6 +127,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ngram": {"order": 4},
     "cache": {},
     "infinigram": {},
+    "sequence-memoizer": {},
     "ppm": {"order": 4},
     "context-tree-weighting": {"depth": 3},
     "context-mixing": {"table_bits": 17},

@@ -235,6 +235,24 @@ _COUNTING_CARDS = (
         tolerance=1e-6,
     ),
     Card(
+        name="sequence-memoizer",
+        factory="lmzoo.models.sequence_memoizer:sequence_memoizer",
+        title="Sequence memoizer",
+        year=2009,
+        people="Wood, Archambeau, Gasthaus, James, Teh",
+        idea="A Bayesian model of all contexts: each distribution is drawn around that of a shorter context.",
+        sees="the longest context that occurred in training, up to 1,000 tokens",
+        changed="Explained Kneser-Ney smoothing as approximate inference, and extended it to contexts without a limit.",
+        limits="It knows a context token by token or not at all, and long contexts seldom occur again in new text.",
+        paper=(
+            "F. Wood, C. Archambeau, J. Gasthaus, L. James, Y. W. Teh, A Stochastic Memoizer for Sequence Data, ICML "
+            "2009; J. Gasthaus, Y. W. Teh, Improvements to the Sequence Memoizer, NIPS 2010; S. Huang, S. Renals, "
+            "Power Law Discounting for N-gram Language Models, ICASSP 2010; Y. W. Teh, A Hierarchical Bayesian "
+            "Language Model Based on Pitman-Yor Processes, ACL 2006."
+        ),
+        cites=("wood2009", "gasthaus2010", "huang2010", "teh2006"),
+    ),
+    Card(
         name="class-hmm",
         factory="lmzoo.models.class_hmm:class_hmm",
         title="Large hidden Markov model",

@@ -101,6 +101,7 @@ class ContextIndex:
             and index.starts[-1] == n_rows
             and (sizes >= 0).all()
             and 0 <= index.by_next.min() <= index.by_next.max() < n_rows
+            and index.shared[0] == index.shared[-1] == 0
             and np.array_equal(next_ids[index.by_next], np.repeat(np.arange(vocab_size), sizes))
             and 0 < index.n_types.min() <= index.n_types.max() <= n_rows
         ):
