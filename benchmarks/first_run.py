@@ -6,7 +6,7 @@ Every round runs the whole command with a new seed in a temporary folder. The la
 over the rounds. `seconds` is the time from the start of the command to its end, including the report.
 `first_leaderboard_seconds` is the time until the first leaderboard is printed, which has four models.
 `bits_per_byte` has the loss of each model on the test split and, under the name `together`, that of the ensemble of all
-models. `--all` trains all species. Run nothing else at the same time.
+models with gated weights. `--all` trains all species. Run nothing else at the same time.
 """
 
 from __future__ import annotations

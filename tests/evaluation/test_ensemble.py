@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lmzoo.evaluation.ensemble import dynamically_mixed, evaluate_ensemble, learn_share, mixed
+from lmzoo.evaluation.gate import ModelScores
 from lmzoo.evaluation.statistics import ResamplingUnits
 
 
 def test_mixtures_by_hand() -> None:
     log_probs = np.log([[0.5, 0.1], [0.1, 0.4]])
-    np.testing.assert_allclose(np.exp(mixed(log_probs, np.array([0.75, 0.25]))), [0.4, 0.175])  # .375 + .025, ...
+    np.testing.assert_allclose(np.exp(mixed(log_probs, np.log([[0.75], [0.25]]))), [0.4, 0.175])  # .375 + .025, ...
     # The first token has shares 0.25 and 0.05, 5/6 and 1/6 of their sum; a tenth goes back to halves: 0.8 and 0.2.
     first, second = np.exp(dynamically_mixed(log_probs, np.array([0.5, 0.5]), 0.1))
     assert first == pytest.approx(0.3)
@@ -31,7 +32,7 @@ def test_weights_that_follow_find_the_model_that_is_right_now() -> None:
     found = dynamically_mixed(log_probs, halves, forgotten)
     assert found[n - 100 : n].mean() > right - 0.05
     assert found[n + 50 : n + 150].mean() > right - 0.05
-    assert mixed(log_probs, halves).mean() == pytest.approx(math.log(0.375))
+    assert mixed(log_probs, np.log(halves)[:, None]).mean() == pytest.approx(math.log(0.375))
 
 
 def test_where_models_take_turns_at_random_nothing_is_to_be_remembered() -> None:
@@ -47,16 +48,23 @@ def test_ablations() -> None:
     known[1] = ~known[0]
     useful = np.where(known, math.log(0.5), math.log(0.02))
     log_probs = np.vstack([useful, np.full(4000, math.log(0.01))])
+    uninformative = np.zeros((3, 2000))
+    valid, test = (
+        ModelScores(part, uninformative, uninformative, np.arange(0, 2000, 20))
+        for part in (log_probs[:, :2000], log_probs[:, 2000:])
+    )
     found = evaluate_ensemble(
         ["a", "b", "useless"],
-        log_probs[:, :2000],
-        log_probs[:, 2000:],
+        valid,
+        test,
         np.ones(2000),
         ResamplingUnits(np.arange(0, 2000, 20), ""),
     )
     assert found is not None
+    np.testing.assert_allclose(found.constant_weights, [0.5, 0.5, 0], atol=0.03)
     np.testing.assert_allclose(found.weights, [0.5, 0.5, 0], atol=0.03)
-    mixture, single = 0, 1
+    mixture, single, constant = 0, 1, 2
+    assert found.comparison.losses[constant] == pytest.approx(-math.log2(0.26), abs=0.02)
     assert found.comparison.losses[mixture] == pytest.approx(-math.log2(0.26), abs=0.02)
     assert found.comparison.is_significant(mixture, single)
     assert found.comparison.differences[found.ablation(0), mixture] > 1

@@ -79,6 +79,7 @@ def test_the_ensemble_belongs_to_its_records(run_folder: Path) -> None:
     assert stored is not None
     assert {member.name for member in stored.members} == set(SPECIES) - {"cache"}, "a cache learns from the test text"
     assert sum(member.weight for member in stored.members) == pytest.approx(1)
+    assert sum(member.constant_weight for member in stored.members) == pytest.approx(1)
     assert load_ensemble(run_folder, records[1:]) is None
     path = run_folder / "ensemble.json"
     written = path.stat().st_mtime_ns

@@ -30,11 +30,6 @@ def load_scores(path: str | Path, n_tokens: int) -> TokenStats:
     return TokenStats(**columns, ranks=take_array(arrays, "ranks", shape=(n_tokens,), dtype=np.int32))
 
 
-def save_log_probs(path: str | Path, log_probs: NDArray[np.floating]) -> None:
-    """Writes the log-probabilities (T,) of T tokens to a file, in 32-bit floating point."""
-    save_arrays(path, {"log_probs": log_probs.astype(np.float32)})
-
-
 def load_log_probs(path: str | Path, n_tokens: int) -> NDArray[np.float32]:
     """Reads the log-probability of each token of a text of `n_tokens` tokens from a file; the array is memory-mapped.
 

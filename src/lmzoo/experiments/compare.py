@@ -4,7 +4,7 @@
     run/encoded/                  the corpus as token ids of the one tokenizer
     run/checkpoints/NAME          state of a training that is not finished
     run/predictors/NAME/          the trained predictors
-    run/scores/NAME/              scores of each token of the test split, and log-probabilities on the validation split
+    run/scores/NAME/              scores of each token of the validation and of the test split
     run/probes/NAME/              predictions, use of context and gradients, for the report
     run/ensemble.json             the ensemble of all models, for the report
     run/results.jsonl             one record per model
@@ -33,7 +33,7 @@ from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_lines
-from lmzoo.evaluation.scores import load_log_probs, save_log_probs
+from lmzoo.evaluation.scores import load_scores, save_scores
 from lmzoo.experiments.budgets import merged
 from lmzoo.experiments.fitting import Fit, encoded_in
 from lmzoo.experiments.placed import placed
@@ -235,7 +235,7 @@ class _Job(Fit):
         """Returns True if the run folder holds the trained predictor, the probes and readable scores of the model."""
         try:
             for split in ("valid", "test"):
-                load_log_probs(self.scores(split), len(getattr(encoded, split).stream))
+                load_scores(self.scores(split), len(getattr(encoded, split).stream))
         except LmzooError:
             return False
         stored = are_stored(probes_path(self.folder, self.name))
@@ -259,7 +259,7 @@ class _Job(Fit):
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self.fitted(encoded, on_progress)
-        save_log_probs(self.scores("valid"), predictor.model.log_probs(encoded.valid.stream))
+        save_scores(self.scores("valid"), predictor.model.token_stats(encoded.valid.stream))
         record = evaluate(
             predictor,
             encoded,

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError
-from lmzoo.evaluation.ensemble import BEST, DYNAMIC, MIXTURE, evaluate_ensemble
+from lmzoo.evaluation.ensemble import BEST, CONSTANT, DYNAMIC, MIXTURE, evaluate_ensemble
+from lmzoo.evaluation.gate import ModelScores
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.evaluation.scores import load_log_probs, load_scores
+from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import resampling_units
 from lmzoo.experiments.run_folder import scores_path
+from lmzoo.language_model import TokenStats
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_as, read_text
 
@@ -27,9 +29,11 @@ class Member:
 
     name: str
     weight: float
-    """Weight of the model in the ensemble; the weights sum to 1."""
+    """Mean weight of the model in the ensemble over all tokens of the test split; these means sum to 1."""
+    constant_weight: float
+    """Weight of the model in the ensemble with constant weights; the weights sum to 1."""
     without: float
-    """Bits per byte of the ensemble of all other models, with their weights fitted again."""
+    """Bits per byte of the ensemble of all other models, with its gate learned again."""
     increase: float
     """Increase of the ensemble's bits per byte if the model is left out."""
     low: float
@@ -42,7 +46,8 @@ class Member:
 class StoredEnsemble:
     """The results of an ensemble, which averages the distributions of several models with weights.
 
-    Losses and their differences are in bits per byte of the test split.
+    A gate, learned on the validation split, computes the weights from the context. Losses and their differences are in
+    bits per byte of the test split.
     """
 
     scored: dict[str, float | None]
@@ -57,6 +62,8 @@ class StoredEnsemble:
     gain_high: float
     is_significant: bool
     """True if the ensemble and the best single model differ significantly."""
+    constant_bits_per_byte: float
+    """Bits per byte with constant weights, learned on the validation split."""
     dynamic_bits_per_byte: float
     """Bits per byte with weights that are updated after every token of the test text."""
     members: list[Member]
@@ -75,12 +82,8 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
     for record in records:
         if record.species == "mixture":
             continue
-        of_test = ranked_log_probs(folder, record, encoded)
-        if of_test is None:
-            continue
-        try:
-            of_valid = load_log_probs(scores_path(folder, record.name, "valid"), len(encoded.valid.stream))
-        except LmzooError:  # written by an earlier version, or damaged
+        of_test, of_valid = (_ranked_scores(folder, record, encoded, split) for split in ("test", "valid"))
+        if of_test is None or of_valid is None:
             continue
         names.append(record.name)
         valid.append(of_valid)
@@ -88,7 +91,11 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
     if len(names) < 2:
         return
     ensemble = evaluate_ensemble(
-        names, np.stack(valid), np.stack(test), encoded.test.bytes_by_token, resampling_units(encoded.test.stream)
+        names,
+        ModelScores.stack(valid, encoded.valid.stream.starts),
+        ModelScores.stack(test, encoded.test.stream.starts),
+        encoded.test.bytes_by_token,
+        resampling_units(encoded.test.stream),
     )
     if ensemble is None:
         return
@@ -99,7 +106,8 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
         row = ensemble.ablation(member)
         ends = comparison.difference_intervals[row, MIXTURE].tolist()
         increase = float(comparison.differences[row, MIXTURE])
-        members.append(Member(name, float(ensemble.weights[member]), float(comparison.losses[row]), increase, *ends))
+        weights = float(ensemble.weights[member]), float(ensemble.constant_weights[member])
+        members.append(Member(name, *weights, float(comparison.losses[row]), increase, *ends))
     stored = StoredEnsemble(
         _scored(records),
         bits_per_byte=float(comparison.losses[MIXTURE]),
@@ -108,6 +116,7 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
         gain_low=low,
         gain_high=high,
         is_significant=comparison.is_significant(BEST, MIXTURE),
+        constant_bits_per_byte=float(comparison.losses[CONSTANT]),
         dynamic_bits_per_byte=float(comparison.losses[DYNAMIC]),
         members=members,
     )
@@ -136,10 +145,19 @@ def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -
 
     Returns None if the model has no bits per byte or adapts to the test text, or if its scores are missing or damaged.
     """
+    scores = _ranked_scores(folder, record, encoded, "test")
+    return None if scores is None else scores.log_probs
+
+
+def _ranked_scores(folder: Path, record: EvalRecord, encoded: EncodedCorpus, split: str) -> TokenStats | None:
+    """Reads the scores of each token of a split, "valid" or "test", under a model of a run.
+
+    Returns None in the same cases as `ranked_log_probs`.
+    """
     if not record.is_ranked:
         return None
     try:
-        return load_scores(scores_path(folder, record.name, "test"), len(encoded.test.stream)).log_probs
+        return load_scores(scores_path(folder, record.name, split), len(getattr(encoded, split).stream))
     except LmzooError:  # written by an earlier version, or damaged
         return None
 

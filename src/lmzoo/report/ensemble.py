@@ -11,7 +11,7 @@ from lmzoo.evaluation.records import EvalRecord
 from lmzoo.experiments.stored_ensemble import StoredEnsemble, load_ensemble
 from lmzoo.report.leaderboard import formatted
 
-HEADER = ("model", "weight", "bits/byte without it", "increase", "95 % of the increase")
+HEADER = ("model", "constant weight", "mean gated weight", "bits/byte without it", "increase", "95 % of the increase")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class EnsembleSection:
 
     verdict: str
     """One sentence: the gain over the best single model."""
+    constant: str
+    """Bits per byte with constant weights."""
     dynamic: str
     """Bits per byte with weights that are updated after every token."""
     rows: list[list[str]]
@@ -38,7 +40,12 @@ def ensemble_section(folder: Path, records: Sequence[EvalRecord]) -> EnsembleSec
     return (
         None
         if stored is None
-        else EnsembleSection(_verdict(stored), f"{stored.dynamic_bits_per_byte:.3f}", _rows(stored))
+        else EnsembleSection(
+            _verdict(stored),
+            f"{stored.constant_bits_per_byte:.3f}",
+            f"{stored.dynamic_bits_per_byte:.3f}",
+            _rows(stored),
+        )
     )
 
 
@@ -61,6 +68,7 @@ def _rows(stored: StoredEnsemble) -> list[list[str]]:
     return [
         [
             member.name,
+            f"{member.constant_weight:.3f}",
             f"{member.weight:.3f}",
             f"{member.without:.3f}",
             formatted(member.increase, ".4f"),
