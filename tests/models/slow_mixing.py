@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.models.bitwise.code import leaf_of, mixed
-from lmzoo.models.context_mixing.contexts import hashed
+from lmzoo.models.context_mixing.contexts import hashed, letter
 from lmzoo.stream import EOT
 
 BYTES = 257
@@ -58,11 +58,12 @@ class Counter:
 class Average:
     """A probability that is learned: the average of zeros and ones, at the end a moving one."""
 
-    def __init__(self, prob: float, limit: int) -> None:
-        self.prob, self.limit, self.n = prob, limit, 0
+    def __init__(self, prob: float, limit: int, dtype: type[np.floating[Any]] = np.float64) -> None:
+        self.prob, self.limit, self.dtype, self.n = float(dtype(prob)), limit, dtype, 0
 
     def add(self, bit: float) -> None:
         self.prob += (bit - self.prob) / (self.n + 1.5)
+        self.prob = float(self.dtype(self.prob))
         self.n = min(self.n + 1, self.limit)
 
 
@@ -87,13 +88,13 @@ class SlowMixing:
         self.counters: dict[Any, Counter] = defaultdict(Counter)
         self.meanings: dict[Any, Average] = {}
         self.trust: dict[tuple[int, int], Average] = {}
-        self.followers: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.followers: dict[tuple[Any, ...], tuple[Any, Any]] = {}
         self.places: list[dict[tuple[int, ...], int]] = [{}, {}]
         self.found, self.lengths = [-1, -1], [0, 0]
-        self.n_contexts = 14 + 8 * self.has_words
-        start = [0.15, 0, 0.1] * self.n_contexts + [0.2, 0] * 2 + [0]
-        self.weights: dict[Any, NDArray[np.float64]] = defaultdict(lambda: np.array(start, float))
-        self.last_weights: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.full(7, 1 / 7))
+        n_contexts = 17 + 17 * self.has_words
+        start = [3.3 / n_contexts, 0, 2.2 / n_contexts] * n_contexts + [0.2, 0] * 2 + [0]
+        self.weights: dict[Any, NDArray[np.float32]] = defaultdict(lambda: np.array(start, np.float32))
+        self.last_weights: dict[Any, NDArray[np.float64]] = defaultdict(lambda: np.full(10, 1 / 10))
         self.curves: dict[Any, NDArray[np.float32]] = defaultdict(lambda: np.zeros(25, np.float32))
 
     # ---- Contexts -------------------------------------------------------------------------------
@@ -103,29 +104,48 @@ class SlowMixing:
         return [self.document[-d] if d <= len(self.document) else EOT for d in range(1, n + 1)]
 
     def words(self) -> list[str]:
-        """Returns all words in small letters, the last one first, which may be empty, and three empty words."""
+        """Returns all words in small letters, the last one first, which may be empty, and four empty words."""
         text = bytes(token_id - 1 for token_id in self.document)
         words = re.findall(rb"[A-Za-z\x80-\xff]+", text)
         if not re.search(rb"[A-Za-z\x80-\xff]\Z", text):
             words.append(b"")
         lowered = ["".join(chr(byte + 32 if 65 <= byte <= 90 else byte) for byte in word) for word in words[::-1]]
-        return [*lowered, "", "", ""]
+        return [*lowered, "", "", "", ""]
+
+    def first_word(self) -> str:
+        """Returns the first word of the line, in small letters, if another character follows it; else an empty word."""
+        line = bytes(token_id - 1 for token_id in self.document).decode("latin-1").split("\n")[-1]
+        match = re.search(r"([A-Za-z\x80-\xff]+)[^A-Za-z\x80-\xff]", line)
+        return re.sub("[A-Z]", lambda letter: letter[0].lower(), match[1]) if match else ""
+
+    def mark(self) -> str:
+        """Returns the last character that is no letter and no space."""
+        text = bytes(token_id - 1 for token_id in self.document).decode("latin-1")
+        return re.sub(r"[A-Za-z\x80-\xff ]", "", text)[-1:]
+
+    def predicted(self) -> tuple[list[int], int]:
+        """Returns the token that each match predicts, or -1, and the length of the first match that there is, or 0."""
+        tokens = [self.text[place] if place >= 0 else -1 for place in self.found]
+        return tokens, self.lengths[0] if tokens[0] >= 0 else self.lengths[1]
 
     def contexts(self) -> list[tuple[Any, ...]]:
         a, b, c, d, *_ = self.recent(6)
-        predicted, length = -1, 0
-        for which in (1, 0):
-            if self.found[which] >= 0:
-                predicted, length = self.text[self.found[which]], self.lengths[which]
+        both, length = self.predicted()
+        predicted = both[0] if both[0] >= 0 else both[1]
+        after = [self.followers.get(tuple(self.recent(n)), (0, 0)) for n in (1, 2, 3)]
         contexts: list[tuple[Any, ...]] = [tuple(self.recent(n)) for n in range(7)]
-        contexts += [(b, c), (b, c, d), (a, c, d)]
-        contexts += [(self.followers.get((a,), (0, 0)), a), (self.followers.get((a, b), (0, 0)), a, b)]
-        contexts += [(predicted, min(length, 15)), (predicted, a)]
+        contexts += [(b, c), (b, c, d), (a, c, d), (after[0], a), (after[1], a, b), (after[2], a, b)]
+        contexts += [(predicted, min(length, 15)), (predicted, a), (*both, a, min(length, 30)), tuple(self.recent(8))]
         if self.has_words:
-            now, before, earlier, *_ = words = self.words()
-            short = next((word for word in words[1:9] if 0 < len(word) <= 3), "")
-            contexts += [(now, a), (now, before), (now, earlier), (now, before, earlier)]
-            contexts += [(now, before[-3:]), (now, before[-3:], earlier[-3:]), (now, short), (now, predicted)]
+            now, *old = words = self.words()
+            w, x, y, *_ = old
+            short = next((word for word in old if 0 < len(word) <= 3), "")
+            long = next((word for word in old if len(word) >= 5), "")
+            after = [self.followers.get(tuple(words[1:n]), ("", "")) for n in (2, 3)]
+            contexts += [(now, a), (now, w), (now, x), (now, w, x), (now, w[-3:]), (now, w[-3:], x[-3:]), (now, short)]
+            contexts += [(now, predicted), (now, w, x, y), (now, x, y), (now, after[0]), (now, after[1], w)]
+            contexts += [(now, self.first_word()), (now, self.mark(), w), (now, long), (now, long, w)]
+            contexts += [(now, w, predicted)]
         return contexts
 
     # ---- Bits -----------------------------------------------------------------------------------
@@ -133,7 +153,6 @@ class SlowMixing:
     def predict_bit(self, prefix: str) -> tuple[float, dict[str, Any]]:
         """Returns the probability of a 1 after the first bits of a token, and how it was computed."""
         contexts = self.contexts()
-        group = prefix[: len(prefix) // 3 * 3]
         inputs: list[float] = []
         states = []
         for number, context in enumerate(contexts):
@@ -156,18 +175,26 @@ class SlowMixing:
                 inputs += [x if bit else -x for x in (stretch(prob), prob - 0.5)]
             else:
                 inputs += [0, 0]
-        x = np.array([*inputs, 0.3])
-        order = max(n for n in range(7) if n == 0 or (n, contexts[n], group) in self.counters)
+        x = np.array([*inputs, 0.3], np.float32)
+        if not used and not any(state for number, state in enumerate(states) if number not in (0, 13)):
+            counter = self.counters.get((0, (), prefix))
+            prob = min(max(counter.share / 65536, 1e-6), 1 - 1e-6) if counter else 0.5
+            return prob, {}
+        order = max(n for n in range(7) if n == 0 or states[n])
         a, b, c = self.recent(3)
         node = int("1" + prefix, 2)
         short = node if node < 256 else mixed(node, 1) & 255
         length = 0 if not used else min(1 + used[0][1] // 4, 15)
         expected = leaf_of(self.text[self.found[used[0][0]]], self.vocab_size) & 255 if used else 0
-        levels = [state and sum(self._meaning(state).prob >= p for p in (0, 0.05, 0.5, 0.95)) for state in states[3:6]]
-        gates = [short, (length, order), a & 255, b & 255, (min(len(prefix), 15), order), expected, tuple(levels)]
+        levels = [state and sum(self._meaning(state).prob >= p for p in (0, 0.05, 0.5, 0.95)) for state in states]
+        certain = [state and abs(self._meaning(state).prob - 0.5) > 0.48 for state in states[2:7]]
+        gates = [short, (length, order), a & 255, b & 255, c & 255, (min(len(prefix), 15), order), expected]
+        gates += [tuple(levels[3:6]), tuple(levels[11:14]), tuple(certain)]
         values = np.array([clip(float(self.weights[n, gate] @ x), 12) for n, gate in enumerate(gates)])
-        total = clip(float(self.last_weights[short] @ values), 12)
-        rows = [short, *(value & (self.n_curve_rows - 1) for value in self._curve_rows(a, b, c, node))]
+        last_gates = [short, (1 + used[0][1] // 3 if used else 0, order), a & 255]
+        last = [clip(float(self.last_weights[n, gate] @ values), 12) for n, gate in enumerate(last_gates)]
+        total = sum(last) / 3
+        rows = [short, *(value & (self.n_curve_rows - 1) for value in self._curve_rows(a, b, c, node)[:order])]
         point = (min(clip(total, 8), 8 - 1e-6) + 8) * 24 / 16
         below = int(point)
         shares = np.array([1 - (point - below), point - below])
@@ -175,8 +202,8 @@ class SlowMixing:
         corrections = [float(shares @ curve[below : below + 2].astype(float)) for curve in curves]
         prob = squash(total)
         how = {
-            "states": states, "used": used, "x": x, "gates": gates, "values": values, "short": short, "mixed": prob,
-            "below": below, "shares": shares, "curves": curves, "corrections": corrections,
+            "states": states, "used": used, "x": x, "gates": gates, "values": values, "last_gates": last_gates,
+            "last": last, "mixed": prob, "below": below, "shares": shares, "curves": curves, "corrections": corrections,
         }  # fmt: skip
         return min(max(prob + sum(corrections) / 8, 1e-6), 1 - 1e-6), how
 
@@ -184,16 +211,19 @@ class SlowMixing:
         return [hashed((a, node)), mixed(hashed((a, b)), node), mixed(hashed((a, b, c)), node)]
 
     def _meaning(self, key: Any) -> Average:
-        return self.meanings.setdefault(key, Average(first_meaning(key[1]), 1000))
+        return self.meanings.setdefault(key, Average(first_meaning(key[1]), 1000, np.float32))
 
     def _trust(self, which: int, length: int) -> Average:
         return self.trust.setdefault((which, length), Average(1 - 0.5 / (length + 2), 400))
 
     def learn_bit(self, bit: int, how: dict[str, Any], rate: float) -> None:
         """Learns everything but the counters from a bit."""
+        if not how:
+            return
         for n, (gate, value) in enumerate(zip(how["gates"], how["values"], strict=True)):
-            self.weights[n, gate] += rate * (bit - squash(value)) * how["x"]
-        self.last_weights[how["short"]] += 0.002 * (bit - how["mixed"]) * how["values"]
+            self.weights[n, gate] += np.float32(rate * (bit - squash(value))) * how["x"]
+        for n, (gate, value) in enumerate(zip(how["last_gates"], how["last"], strict=True)):
+            self.last_weights[n, gate] += 0.0007 * (bit - squash(value)) * how["values"]
         for curve in how["curves"]:
             below = how["below"]
             now = float(how["shares"] @ curve[below : below + 2].astype(float))
@@ -214,7 +244,7 @@ class SlowMixing:
     def learn(self, token_id: int) -> None:
         """Learns the next token."""
         word = f"{leaf_of(token_id, self.vocab_size):b}"[1:]
-        rate = max(0.002, 0.02 * math.exp(-len(self.text) / 50_000))
+        rate = max(0.001, 0.02 * math.exp(-len(self.text) / 50_000))
         contexts = self.contexts()
         hows = [self.predict_bit(word[:place])[1] for place in range(len(word))]
         for bit, how in zip(word, hows, strict=True):
@@ -222,12 +252,17 @@ class SlowMixing:
         for number, context in enumerate(contexts):
             for place, bit in enumerate(word):
                 self.counters[number, context, word[:place]].add(int(bit))
-        a, b = self.recent(2)
-        for key in ((a,), (a, b)):
-            self.followers[key] = (self.followers.get(key, (0, 0))[1], token_id)
+        for n in (1, 2, 3):
+            self._follow_up(tuple(self.recent(n)), token_id)
+        if self.has_words and self.words()[0] and not letter(token_id):
+            for n in (2, 3):
+                self._follow_up(tuple(self.words()[1:n]), self.words()[0])
         self.text.append(token_id)
         self.document = [] if token_id == EOT else [*self.document, token_id]
         self._follow(token_id)
+
+    def _follow_up(self, key: tuple[Any, ...], follower: Any) -> None:
+        self.followers[key] = (self.followers.get(key, (type(follower)(), type(follower)()))[1], follower)
 
     def _follow(self, token_id: int) -> None:
         for which, least in enumerate(self.least):

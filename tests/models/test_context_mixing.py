@@ -19,7 +19,16 @@ from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.models.bitwise.code import mixed
 from lmzoo.models.bitwise.model import BitwiseModel
 from lmzoo.models.context_mixing import context_mixing, reader
-from lmzoo.models.context_mixing.contexts import hash_short_word, hash_words
+from lmzoo.models.context_mixing.contexts import (
+    ENDINGS,
+    FIRST,
+    LONG,
+    MARK,
+    N_WORDS,
+    SHORT,
+    WORDS,
+    update_words,
+)
 from lmzoo.models.context_mixing.counters import (
     NONE,
     Counters,
@@ -126,23 +135,28 @@ def test_tables_have_a_fixed_size() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.sampled_from("aBé .,\n'"), max_size=30))
 def test_words(text: str) -> None:
-    """The hash values of words are those of their small letters, from the last one to the first."""
+    """The hash values of words are those of their small letters, and those of empty words are 0."""
     ids, slow = as_bytes(text), SlowMixing(BYTES, n_curve_rows=256)
     slow.document = ids.tolist()
-    found, endings = np.empty(3, np.int64), np.empty(3, np.int64)
-    hash_words(ids, 0, ids.size, found, endings)
-    words = slow.words()
-    for number, word in enumerate(words[:3]):
-        assert found[number] == hashed_word(word, number)
-        assert endings[number] == hashed_word(word[-3:], number)
-    short = next((word for word in words[1:9] if 0 < len(word) <= 3), "")
-    assert hash_short_word(ids, 0, ids.size) == hashed_word(short)
+    found = np.zeros(N_WORDS, np.int64)
+    for token_id in ids:
+        update_words(found, token_id)
+    words, old = slow.words(), slow.words()[1:]
+    for number, word in enumerate(words[:5]):
+        assert found[WORDS + number] == hashed_word(word)
+        assert found[ENDINGS + number] == int.from_bytes(word[-3:].encode("latin-1"), "big")
+    assert found[SHORT] == hashed_word(next((word for word in old if 0 < len(word) <= 3), ""))
+    assert found[LONG] == hashed_word(next((word for word in old if len(word) >= 5), ""))
+    assert found[FIRST] == hashed_word(slow.first_word())
+    assert found[MARK] == (ord(slow.mark()) + 1 if slow.mark() else 0)
+    update_words(found, EOT)
+    assert not found.any()
 
 
-def hashed_word(word: str, number: int = 0) -> int:
-    value = 0x2545F491 + number
-    for letter in reversed(word):
-        value = mixed(value, ord(letter))
+def hashed_word(word: str) -> int:
+    value = 0
+    for letter in word:
+        value = mixed(value + 0x2545F491, ord(letter))
     return value
 
 
@@ -180,7 +194,7 @@ def test_equals_a_slow_implementation(number: int, words: bool) -> None:
         expected.append(math.log(slow.prob(token_id)))
         slow.learn(token_id)
     found = context_mixing(vocab_size, words=words).online_log_probs(ids)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_compresses_better_than_ppm() -> None:

@@ -33,8 +33,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 with _no_garbage_collection():
     import numba
+    from llvmlite import ir
     from numba import types
-    from numba.core import config
+    from numba.core import cgutils, config
+    from numba.extending import intrinsic
 
 # At the end of the process, Python would search all objects once more, which takes a third of a second.
 atexit.register(gc.freeze)
@@ -45,6 +47,8 @@ N_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
 `numba.get_num_threads` returns the same number, but starts numba's own threads, which changes torch's thread count.
 """
 
+_intrinsic: Any = intrinsic
+"""Numba's decorator of functions that write machine code; compiled code calls them without the typing context."""
 Function = Callable[..., Any]
 Types = Sequence[types.Type]
 
@@ -88,6 +92,49 @@ def kernel(
             return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
 
     return compile_kernel
+
+
+@_intrinsic
+def borrowed(typing_context: Any, value: types.Type) -> Any:
+    """Returns an array, or a tuple of arrays and tuples, whose references numba does not count, in compiled code.
+
+    Numba counts the references to an array at each access through a tuple and for each view, with atomic operations
+    that take longer than short loops. The result must not be used after the compiled function has returned.
+    """
+
+    def strip(context: Any, builder: Any, numba_type: Any, given: Any) -> Any:
+        if isinstance(numba_type, types.Array):
+            array = context.make_array(numba_type)(context, builder, given)
+            for owner in ("meminfo", "parent"):
+                setattr(array, owner, cgutils.get_null_value(getattr(array, owner).type))
+            return array._getvalue()
+        for index, part_type in enumerate(numba_type):
+            part = strip(context, builder, part_type, builder.extract_value(given, index))
+            given = builder.insert_value(given, part, index)
+        return given
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return strip(context, builder, signature.args[0], arguments[0])
+
+    return value(value), generate
+
+
+@_intrinsic
+def prefetch(typing_context: Any, table: types.Type, row: types.Type) -> Any:
+    """Makes the processor load a row of a table (N, K) into its cache while it does other work, in compiled code."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type = signature.args[0]
+        array = context.make_array(array_type)(context, builder, arguments[0])
+        indices = [arguments[1], context.get_constant(types.intp, 0)]
+        item = cgutils.get_item_pointer(context, builder, array_type, array, indices)
+        address = builder.bitcast(item, cgutils.voidptr_t)
+        flags = [context.get_constant(types.int32, flag) for flag in (0, 3, 1)]  # to read; to be kept; data
+        form = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, *(cgutils.int32_t,) * 3])
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [cgutils.voidptr_t], form), [address, *flags])
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp), generate
 
 
 @cache

@@ -2,16 +2,14 @@
 
 Every model counts bits in these contexts:
 
-- the last 0, 1, .. 6 tokens;
+- the last 0, 1, .. 6 tokens, and the last eight;
 - three sparse contexts, each of which consists of some of the last four tokens;
-- two indirect contexts, which have the tokens that followed earlier occurrences of the last token, or of the last two;
-- two contexts with the token that the longest match predicts (see `matches.py`).
+- three indirect contexts, which have the tokens that followed the last two occurrences of the last one, two or three
+  tokens;
+- three contexts with the tokens that the matches predict (see `matches.py`).
 
-If the tokens are bytes, there are eight more contexts made of words. Each has the letters read so far of the current
-word, combined with the last byte; with one or both of the two words before it; with the endings of these words, which
-tell much about grammar; with the last short word; or with the token that the longest match predicts. A word is a
-sequence of letters, whose case is ignored. Bytes from 128 on count as letters, because they are parts of characters in
-UTF-8.
+If the tokens are bytes, there are more contexts made of words; see `hash_word_contexts`. A word is a sequence of
+letters, whose case is ignored. Bytes from 128 on count as letters, because they are parts of characters in UTF-8.
 """
 
 from __future__ import annotations
@@ -24,11 +22,29 @@ from lmzoo.stream import EOT
 from lmzoo.system.compiled import kernel, read_only, writable
 
 MAX_ORDER = 6
-N_CONTEXTS = MAX_ORDER + 8
-N_WORD_CONTEXTS = 8
+N_CONTEXTS = MAX_ORDER + 11
+PREDICTED = MAX_ORDER + 7
+"""Number of the context that consists of the token that the longest match predicts, and the length of the match."""
+N_WORD_CONTEXTS = 17
 N_RECENT = 4
-_LONGEST_MATCH, _SHORT, _FAR_WORDS = 15, 3, 8
+N_ORDERS = 3
+"""The indirect contexts have the followers of the last 1, 2, .. `N_ORDERS` tokens."""
+N_FOLLOWERS = N_ORDERS + 2
+"""Number of tables of followers: one for each of these orders, and two of the followers of words."""
+
+LETTERS, WORDS, ENDINGS, LENGTH, SHORT, LONG, FIRST, MARK = 0, 0, 5, 10, 11, 12, 13, 14
+"""Indices of the entries of the array `words` (15,), which describes the words before a position of a text.
+
+Words are hash values; 0 stands for a missing word. From `WORDS` on, the array has the letters read so far of the
+current word, whose index is also `LETTERS`, and the four words before it. From `ENDINGS` on, it has the last three
+letters of each of these five words. `LENGTH` is the number of letters of the current word, `SHORT` the last word of at
+most three letters, `LONG` the last word of at least five letters, `FIRST` the first word of the line, and `MARK` the
+last character that is neither a letter nor a space.
+"""
+N_WORDS = 15
+_LONGEST_MATCH, _MOST_SHORT, _LEAST_LONG = 15, 3, 5
 _SEED = 0x2545F491
+_SPACE, _NEWLINE = 33, 11
 _I32, _I64 = types.int32, types.int64
 
 
@@ -51,89 +67,95 @@ def letter(token_id):
     return byte if 97 <= byte <= 122 or byte >= 128 else 0
 
 
-@kernel(read_only(_I32), _I64, _I64, writable(_I64), writable(_I64))
-def hash_words(ids, begin, t, words, endings):
-    """Writes hash values of the last W words before position `t` to `words` (W,), and of their endings to `endings`.
-
-    The document begins at position `begin`. The most recent word comes first. It ends right before `t`, and is empty if
-    there is no letter. The ending of a word is its last three letters, or the whole word if it has fewer.
-    """
-    end = t
-    for number in range(words.size):
-        value, n = np.int64(_SEED + number), 0
-        endings[number] = value
-        while end > begin and letter(ids[end - 1]) > 0:
-            value, n = mixed(value, letter(ids[end - 1])), n + 1
-            end -= 1
-            if n <= _SHORT:
-                endings[number] = value
-        words[number] = value
-        while end > begin and letter(ids[end - 1]) == 0:
-            end -= 1
-
-
-@kernel(read_only(_I32), _I64, _I64, returns=_I64)
-def hash_short_word(ids, begin, t):
-    """Returns a hash value of the last short word, such as "the", before the word that ends at position `t`.
-
-    A short word has at most three letters. Only the eight words before the word at `t` are searched; if none of them is
-    short, a constant is returned. The document begins at position `begin`.
-    """
-    end = t
-    while end > begin and letter(ids[end - 1]) > 0:
-        end -= 1
-    for _ in range(_FAR_WORDS):
-        while end > begin and letter(ids[end - 1]) == 0:
-            end -= 1
-        value, n = np.int64(_SEED), 0
-        while end > begin and letter(ids[end - 1]) > 0:
-            value, n = mixed(value, letter(ids[end - 1])), n + 1
-            end -= 1
-        if 0 < n <= _SHORT:
-            return value
-    return np.int64(_SEED)
+@kernel(writable(_I64), _I64)
+def update_words(words, token_id):
+    """Updates `words` (15,) after a byte was read; see `WORDS`. At the start of a document, all its entries are 0."""
+    byte = letter(token_id)
+    if byte > 0:
+        words[LETTERS] = mixed(words[LETTERS] + _SEED, byte)
+        words[ENDINGS] = (words[ENDINGS] << 8 | byte) & 0xFFFFFF
+        words[LENGTH] += 1
+        return
+    if words[LENGTH] > 0:
+        if words[LENGTH] <= _MOST_SHORT:
+            words[SHORT] = words[LETTERS]
+        if words[LENGTH] >= _LEAST_LONG:
+            words[LONG] = words[LETTERS]
+        if words[FIRST] == 0:
+            words[FIRST] = words[LETTERS]
+        for number in range(4, 0, -1):
+            words[WORDS + number], words[ENDINGS + number] = words[WORDS + number - 1], words[ENDINGS + number - 1]
+        words[LETTERS] = words[ENDINGS] = words[LENGTH] = 0
+    if token_id == _NEWLINE:
+        words[FIRST] = 0
+    if token_id == EOT:
+        words[:] = 0
+    elif token_id != _SPACE:
+        words[MARK] = token_id
 
 
-@kernel(*((types.UniTuple(_I64, n),) for n in (2, 3)), returns=_I64)
+@kernel(*((types.UniTuple(_I64, n),) for n in (2, 3, 4)), returns=_I64)
 def hashed(parts):
-    """Returns a hash value of two or three whole numbers."""
+    """Returns a hash value of two to four whole numbers."""
     value = np.int64(_SEED)
     for part in parts:
         value = mixed(value, part)
     return value
 
 
-@kernel(read_only(_I32), _I64, _I64, read_only(_I64), read_only(_I64), _I64, _I64, writable(_I64))
-def hash_contexts(ids, begin, t, recent, followers, predicted, length, contexts):
-    """Writes the hash values of all contexts of the token at position `t` to `contexts` (C,).
+@kernel(read_only(_I32), _I64, _I64, read_only(_I64), read_only(_I64), read_only(_I64), read_only(_I64), writable(_I64))
+def hash_contexts(ids, begin, t, recent, followers, predicted, lengths, contexts):
+    """Writes the hash values of the contexts of the token at position `t` that every model has to `contexts` (C,).
 
     Contexts of different kinds may have the same value.
 
     - `ids`, `begin`: the text, and the position at which the document begins.
     - `recent` (4,): the last four tokens; see `recent_tokens`.
-    - `followers` (2,): hash values of the tokens that followed earlier occurrences of the last token, and of the last
-      two tokens; see `reading.py`.
-    - `predicted`, `length`: the token that the longest match predicts, or -1 if there is no match, and its length.
+    - `followers` (5,): hash values of the followers of the last one, two or three tokens; see `reading.py`.
+    - `predicted` (2,), `lengths` (2,): the token that each match predicts, or -1 if there is no match, and its length.
     """
     contexts[0] = np.int64(_SEED)
     for d in range(1, MAX_ORDER + 1):
         contexts[d] = mixed(contexts[d - 1], (ids[t - d] if t - d >= begin else EOT) + 1)
     n, (last, second, third, fourth) = MAX_ORDER + 1, (recent[0], recent[1], recent[2], recent[3])
+    which = 0 if predicted[0] >= 0 else 1
     contexts[n] = hashed((second, third))
     contexts[n + 1] = hashed((second, third, fourth))
     contexts[n + 2] = hashed((last, third, fourth))
     contexts[n + 3] = hashed((followers[0], last))
     contexts[n + 4] = hashed((followers[1], last, second))
-    contexts[n + 5] = hashed((predicted, min(length, _LONGEST_MATCH)))
-    contexts[n + 6] = hashed((predicted, last))
-    if contexts.size > N_CONTEXTS:
-        words, endings = np.empty(3, np.int64), np.empty(3, np.int64)
-        hash_words(ids, begin, t, words, endings)
-        contexts[n + 7] = hashed((words[0], last))
-        contexts[n + 8] = hashed((words[0], words[1]))
-        contexts[n + 9] = hashed((words[0], words[2]))
-        contexts[n + 10] = hashed((words[0], words[1], words[2]))
-        contexts[n + 11] = hashed((words[0], endings[1]))
-        contexts[n + 12] = hashed((words[0], endings[1], endings[2]))
-        contexts[n + 13] = hashed((words[0], hash_short_word(ids, begin, t)))
-        contexts[n + 14] = hashed((words[0], predicted))
+    contexts[n + 5] = hashed((followers[2], last, second))
+    contexts[n + 6] = hashed((predicted[which], min(lengths[which], _LONGEST_MATCH)))
+    contexts[n + 7] = hashed((predicted[which], last))
+    contexts[n + 8] = hashed((predicted[0], predicted[1], last, min(lengths[which], 2 * _LONGEST_MATCH)))
+    contexts[n + 9] = contexts[MAX_ORDER]
+    for d in range(MAX_ORDER + 1, MAX_ORDER + 3):
+        contexts[n + 9] = mixed(contexts[n + 9], (ids[t - d] if t - d >= begin else EOT) + 1)
+
+
+@kernel(read_only(_I64), _I64, read_only(_I64), _I64, writable(_I64))
+def hash_word_contexts(words, last, followers, predicted, contexts):
+    """Writes the hash values of the contexts made of words to `contexts` (17,).
+
+    `words` (15,) has the words at the position; see `WORDS`. `last` is the last byte, `followers` (5,) has the hash
+    values of the followers of the last word (at index 3) and of the last two words (at index 4), and `predicted` is the
+    byte that the longest match predicts, or -1. Each context has the letters read so far of the current word.
+    """
+    now, before, earlier, third = words[LETTERS], words[WORDS + 1], words[WORDS + 2], words[WORDS + 3]
+    contexts[0] = hashed((now, last))
+    contexts[1] = hashed((now, before))
+    contexts[2] = hashed((now, earlier))
+    contexts[3] = hashed((now, before, earlier))
+    contexts[4] = hashed((now, words[ENDINGS + 1]))
+    contexts[5] = hashed((now, words[ENDINGS + 1], words[ENDINGS + 2]))
+    contexts[6] = hashed((now, words[SHORT]))
+    contexts[7] = hashed((now, predicted))
+    contexts[8] = hashed((now, before, earlier, third))
+    contexts[9] = hashed((now, earlier, third))
+    contexts[10] = hashed((now, followers[3]))
+    contexts[11] = hashed((now, followers[4], before))
+    contexts[12] = hashed((now, words[FIRST]))
+    contexts[13] = hashed((now, words[MARK], before))
+    contexts[14] = hashed((now, words[LONG]))
+    contexts[15] = hashed((now, words[LONG], before))
+    contexts[16] = hashed((now, before, predicted))

@@ -28,7 +28,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.models.bitwise.code import mixed
-from lmzoo.system.compiled import kernel, writable
+from lmzoo.system.compiled import kernel, prefetch, writable
 
 GROUP_BITS = 3
 """Number of bits that a bucket predicts, one after the other."""
@@ -93,6 +93,15 @@ def slot_at(counters, row, slot):
 def _first_place(counters, key):
     n_buckets = counters.slots.shape[0] if counters.homes.size == 0 else counters.known.shape[0]
     return key & (n_buckets - 1)
+
+
+@kernel(COUNTERS, _I64)
+def load_early(counters, key):
+    """Loads the first place of the bucket with a key into the cache of the processor, for a `find` that follows."""
+    if counters.homes.size == 0:
+        prefetch(counters.slots, _first_place(counters, key))
+    else:
+        prefetch(counters.known, _first_place(counters, key))
 
 
 @kernel(_I64, returns=_U32)

@@ -13,17 +13,19 @@ from lmzoo.models.context_mixing.mixer import (
     LEARNED,
     MOMENT,
     N_CURVES,
+    N_LAST_MIXERS,
     N_MIXERS,
+    is_mixed,
     key_of,
     slot_of_node,
     squashed,
 )
 from lmzoo.system.compiled import kernel, read_only, writable
 
-_FIRST_RATE, _LAST_RATE, _RATE_TOKENS = 0.02, 0.002, 50_000
-_LAST_MIXER_RATE, _CURVE_RATE = 0.002, 0.02
+_FIRST_RATE, _LAST_RATE, _RATE_TOKENS = 0.02, 0.001, 50_000
+_LAST_MIXER_RATE, _CURVE_RATE = 0.0007, 0.02
 _MOST_MEANING, _MOST_TRUST = 1000, 400
-_I64, _F64 = types.int64, types.float64
+_I64, _F32, _F64 = types.int64, types.float32, types.float64
 
 
 @kernel(_I64, returns=_F64)
@@ -32,10 +34,11 @@ def rate_after(n_tokens):
     return max(_LAST_RATE, _FIRST_RATE * math.exp(-n_tokens / _RATE_TOKENS))
 
 
-@kernel(writable(_F64), read_only(_F64), _F64)
-def _step(weights, inputs, step):
-    for number in range(weights.size):
-        weights[number] += step * inputs[number]
+@kernel(writable(_F32, 3), _I64, _I64, read_only(_F32), _F32)
+def _step(weights, number, gate, inputs, step):
+    """Adds `step` times the inputs of a mixer to its row of weights `gate`."""
+    for index in range(inputs.size):
+        weights[number, gate, index] += step * inputs[index]
 
 
 @kernel(LEARNED, ACCOUNT, _I64, _I64, _F64)
@@ -44,14 +47,20 @@ def learn_bit(learned, account, row, bit, rate):
 
     `bit` is the value that the bit turned out to have, and `rate` the step size of the mixers. See `predict_bit`.
     """
-    inputs = account.inputs[row]
+    if not is_mixed(account.counting[row], account.classes[row]):
+        return
     for number in range(N_MIXERS):
         error = bit - squashed(account.values[row, number])
-        _step(learned.weights[number, account.gates[row, number]], inputs, rate * error)
-    error = bit - account.mixed[row]
-    _step(learned.last_weights[account.gates[row, 0]], account.values[row], _LAST_MIXER_RATE * error)
+        _step(learned.weights, number, account.gates[row, number], account.inputs[row], rate * error)
+    for which in range(N_LAST_MIXERS):
+        step = _LAST_MIXER_RATE * (bit - squashed(account.last_values[row, which]))
+        for number in range(N_MIXERS):
+            weights = learned.last_weights[which, account.last_gates[row, which]]
+            weights[number] += step * account.values[row, number]
     below, share = int(account.points[row]), account.points[row] - int(account.points[row])
     for number in range(N_CURVES):
+        if account.curve_rows[row, number] < 0:
+            continue
         curve = learned.curves[number, account.curve_rows[row, number]]
         error = bit - account.mixed[row] - (1 - share) * curve[below] - share * curve[below + 1]
         curve[below] += _CURVE_RATE * (1 - share) * error

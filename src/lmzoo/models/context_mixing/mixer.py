@@ -8,15 +8,20 @@ Here q is the probability of a 1 in the state of the slot, which is learned for 
 of ones in the slot. Each match contributes the first two of these inputs, with a q that is learned for each length of a
 match. The last input is a constant. With the inputs x and the weights w, a mixer is a logistic regression,
 p = 1 / (1 + exp(-w x)). Gradient steps on -ln p(bit) change the weights: w += rate (bit - p) x (Mahoney 2005, PAQ6 and
-PAQ7). Each mixer is gated: it has many rows of weights, one of which is selected by a small context. Seven mixers,
-whose small contexts differ, are combined by a last mixer, whose inputs are their values w x.
+PAQ7). Each mixer is gated: it has many rows of weights, one of which is selected by a small context. The values w x of
+ten mixers, whose small contexts differ, are the inputs of three last mixers, which are gated in the same way. The
+average of the values of the last mixers is the log-odds of a 1.
 
 The result is refined by adaptive probability maps (secondary symbol estimation): for each of several contexts, a curve
 maps a predicted probability to the share of ones that was observed after such predictions. The final probability is
-half the prediction of the last mixer and half the average of these curves.
+half the prediction of the last mixers and half the average of these curves.
 
-All probabilities are computed in double precision by one function, `predict_bit`, whether they are needed for
-predicting or for learning.
+A context that has counted no bit at a node of the code tree is skipped there and at all nodes below: it is not looked
+up in the hash table, and its inputs are 0. If only contexts without tokens of the text are left and no match predicts
+the bit, nothing is mixed: the probability is the share of ones in the slot of the context of no tokens. If the
+vocabulary is large, this is so at many nodes, and the probabilities of all tokens are computed faster.
+
+All probabilities are computed by one function, `predict_bit`, whether they are needed for predicting or for learning.
 """
 
 from __future__ import annotations
@@ -28,14 +33,16 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import mixed
-from lmzoo.models.context_mixing.contexts import MAX_ORDER, N_RECENT, hashed
+from lmzoo.models.bitwise.code import mixed, n_bits
+from lmzoo.models.context_mixing.contexts import MAX_ORDER, N_RECENT, PREDICTED, hashed
 from lmzoo.models.context_mixing.counters import (
     COUNTERS,
     GROUP_BITS,
     N_STATES,
+    NONE,
     STRETCHED,
     find,
+    load_early,
     slot_at,
     state_of,
     stretched_share,
@@ -43,36 +50,39 @@ from lmzoo.models.context_mixing.counters import (
 from lmzoo.models.context_mixing.matches import N_LENGTHS, N_MATCHES, length_class
 from lmzoo.system.compiled import kernel, read_only, writable
 
-N_MIXERS, N_ROWS = 7, 256
+N_MIXERS, N_LAST_MIXERS, N_ROWS = 10, 3, 256
 N_CURVES, N_POINTS = 4, 25
 PER_CONTEXT, PER_MATCH = 3, 2
 BITS = 40
 """Number of rows of an `Account`, one for each bit of a token; no code word has so many bits."""
+ALL_CONTEXTS = (1 << 62) - 1
+"""A number whose bits choose all contexts; see `open_buckets`."""
 LEAST = 1e-6
 """Smallest probability that a bit can have."""
 
+_WITHOUT_TOKENS = 1 | 1 << PREDICTED
 _SHARE_SCALE, _CONSTANT = 0.5, 0.3
 _LIMIT, _REACH = 12.0, 8.0
-_FIRST_WEIGHTS = (0.15, 0.0, 0.1)
+_FIRST_WEIGHTS = (3.3, 0.0, 2.2)
 _FIRST_MATCH_WEIGHT = 0.2
-_I64, _F64 = types.int64, types.float64
+_I64, _U32, _F32, _F64 = types.int64, types.uint32, types.float32, types.float64
 
 
 class Learned(NamedTuple):
     """Everything that is learned besides the counters, for C kinds of contexts and mixers with I inputs."""
 
-    meanings: NDArray[np.float64]
+    meanings: NDArray[np.float32]
     """(C, 1024) the probability of a 1 in each state of a slot."""
-    n_meanings: NDArray[np.float64]
+    n_meanings: NDArray[np.float32]
     """(C, 1024) the number of bits from which each element of `meanings` was learned, up to a limit."""
     trust: NDArray[np.float64]
     """(2, 64) the probability that a bit predicted by a match is right, for each class of lengths of the match."""
     n_trust: NDArray[np.float64]
     """(2, 64) the number of bits from which each element of `trust` was learned, up to a limit."""
-    weights: NDArray[np.float64]
-    """(7, 256, I) the 256 rows of weights of each of the seven mixers."""
+    weights: NDArray[np.float32]
+    """(10, 256, I) the 256 rows of weights of each of the ten mixers."""
     last_weights: NDArray[np.float64]
-    """(256, 7) the 256 rows of weights of the last mixer."""
+    """(3, 256, 10) the 256 rows of weights of each of the three last mixers."""
     curves: NDArray[np.float32]
     """(4, P, 25) what each of the P curves of each of four maps adds to the probability p, at 25 equally spaced values
     of ln(p / (1 - p))."""
@@ -96,33 +106,44 @@ class Moment(NamedTuple):
 class Account(NamedTuple):
     """A record of how each bit of a token was predicted, from which the model learns; it has one row for each bit."""
 
-    inputs: NDArray[np.float64]
+    inputs: NDArray[np.float32]
     """(40, I) the inputs of the mixers."""
     states: NDArray[np.int64]
-    """(40, C) the states of the slots."""
+    """(40, C) the states of the slots; 0 for contexts that have counted no bit."""
+    counting: NDArray[np.int64]
+    """(40,) a bit for each context, which is 1 if the context has counted a bit; see `open_buckets`."""
     classes: NDArray[np.int64]
     """(40, 2) the classes of the lengths of the matches; -1 if a match predicts no bit."""
     predicted: NDArray[np.int64]
     """(40, 2) the bits that the matches predict."""
     gates: NDArray[np.int64]
-    """(40, 7) the number of the row of weights that each mixer used."""
+    """(40, 10) the number of the row of weights that each mixer used."""
     values: NDArray[np.float64]
-    """(40, 7) the results w x of the mixers."""
+    """(40, 10) the results w x of the mixers."""
+    last_gates: NDArray[np.int64]
+    """(40, 3) the number of the row of weights that each last mixer used."""
+    last_values: NDArray[np.float64]
+    """(40, 3) the results of the last mixers."""
     curve_rows: NDArray[np.int64]
-    """(40, 4) the number of the curve, from 0 to P - 1, that each of the four maps used."""
+    """(40, 4) the number of the curve, from 0 to P - 1, that each of the four maps used; -1 if it used none."""
     points: NDArray[np.float64]
     """(40,) the position on the curves: the number of the point below it, plus a fraction."""
     mixed: NDArray[np.float64]
-    """(40,) the probability of a 1 that the last mixer computed."""
-    final: NDArray[np.float64]
-    """(40,) the final probability of a 1."""
+    """(40,) the probability of a 1 that the last mixers computed."""
 
 
-_LEARNED_TYPES = (*(writable(_F64, 2),) * 4, writable(_F64, 3), writable(_F64, 2), writable(types.float32, 3))
+_LEARNED_TYPES = (
+    *(writable(_F32, 2),) * 2,
+    *(writable(_F64, 2),) * 2,
+    writable(_F32, 3),
+    writable(_F64, 3),
+    writable(_F32, 3),
+)
 LEARNED = types.NamedTuple(_LEARNED_TYPES, Learned)
 MOMENT = types.NamedUniTuple(writable(_I64), 5, Moment)
 _ACCOUNT_TYPES = (
-    writable(_F64, 2), *(writable(_I64, 2),) * 4, writable(_F64, 2), writable(_I64, 2), *(writable(_F64),) * 3,
+    writable(_F32, 2), writable(_I64, 2), writable(_I64), *(writable(_I64, 2),) * 3, writable(_F64, 2),
+    writable(_I64, 2), writable(_F64, 2), writable(_I64, 2), *(writable(_F64),) * 2,
 )  # fmt: skip
 ACCOUNT = types.NamedTuple(_ACCOUNT_TYPES, Account)
 
@@ -134,14 +155,15 @@ def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_curve_rows: in
     contexts, and `n_curve_rows` the number of curves of each map.
     """
     trust = np.tile(1 - 0.5 / np.arange(2.0, N_LENGTHS + 2), (N_MATCHES, 1))
-    one_row = np.concatenate([np.tile(_FIRST_WEIGHTS, n_contexts), np.tile([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), [0]])
+    first_weights = np.array(_FIRST_WEIGHTS) / n_contexts
+    one_row = np.concatenate([np.tile(first_weights, n_contexts), np.tile([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), [0]])
     return Learned(
-        np.tile(meanings, (n_contexts, 1)),
-        np.zeros((n_contexts, N_STATES)),
+        np.tile(meanings.astype(np.float32), (n_contexts, 1)),
+        np.zeros((n_contexts, N_STATES), np.float32),
         trust,
         np.zeros_like(trust),
-        np.tile(one_row, (N_MIXERS, N_ROWS, 1)),
-        np.full((N_ROWS, N_MIXERS), 1 / N_MIXERS),
+        np.tile(one_row.astype(np.float32), (N_MIXERS, N_ROWS, 1)),
+        np.full((N_LAST_MIXERS, N_ROWS, N_MIXERS), 1 / N_MIXERS),
         np.zeros((N_CURVES, n_curve_rows, N_POINTS), np.float32),
     )
 
@@ -158,10 +180,19 @@ def new_account(n_contexts: int) -> Account:
     """Returns an `Account` for C = `n_contexts` contexts, whose arrays are filled with zeros."""
     n_inputs = PER_CONTEXT * n_contexts + PER_MATCH * N_MATCHES + 1
     return Account(
-        np.zeros((BITS, n_inputs)), np.zeros((BITS, n_contexts), np.int64), np.zeros((BITS, N_MATCHES), np.int64),
-        np.zeros((BITS, N_MATCHES), np.int64), np.zeros((BITS, N_MIXERS), np.int64), np.zeros((BITS, N_MIXERS)),
-        np.zeros((BITS, N_CURVES), np.int64), np.zeros(BITS), np.zeros(BITS), np.zeros(BITS),
-    )  # fmt: skip
+        inputs=np.zeros((BITS, n_inputs), np.float32),
+        states=np.zeros((BITS, n_contexts), np.int64),
+        counting=np.zeros(BITS, np.int64),
+        classes=np.zeros((BITS, N_MATCHES), np.int64),
+        predicted=np.zeros((BITS, N_MATCHES), np.int64),
+        gates=np.zeros((BITS, N_MIXERS), np.int64),
+        values=np.zeros((BITS, N_MIXERS)),
+        last_gates=np.zeros((BITS, N_LAST_MIXERS), np.int64),
+        last_values=np.zeros((BITS, N_LAST_MIXERS)),
+        curve_rows=np.zeros((BITS, N_CURVES), np.int64),
+        points=np.zeros(BITS),
+        mixed=np.zeros(BITS),
+    )
 
 
 @kernel(_I64, _I64, _I64, returns=_I64)
@@ -173,11 +204,23 @@ def key_of(context, number, node):
     return mixed(mixed(context, node), number)
 
 
-@kernel(COUNTERS, MOMENT, _I64)
-def open_buckets(counters, moment, node):
-    """Finds the buckets of all contexts for the three bits after a node of the code tree; sets `moment.rows`."""
-    for number in range(moment.contexts.size):
-        moment.rows[number] = find(counters, key_of(moment.contexts[number], number, node))
+@kernel(COUNTERS, MOMENT, _I64, _I64)
+def open_buckets(counters, moment, node, chosen):
+    """Finds the buckets of contexts for the three bits after a node of the code tree; sets `moment.rows`.
+
+    `chosen` has a bit for each context, the lowest for context 0. Contexts whose bit is 0 are not looked up, except the
+    context of no tokens, context 0.
+    """
+    keys, chosen = moment.rows, chosen | 1
+    for number in range(keys.size):
+        if (chosen >> number) & 1:
+            keys[number] = key_of(moment.contexts[number], number, node)
+            load_early(counters, keys[number])
+    for number in range(keys.size):
+        if (chosen >> number) & 1:
+            moment.rows[number] = find(counters, keys[number])
+        else:
+            moment.rows[number] = NONE
 
 
 @kernel(_F64, returns=_F64)
@@ -202,77 +245,114 @@ def slot_of_node(node, place):
     return (1 << first) | (node & ((1 << first) - 1))
 
 
-@kernel(COUNTERS, LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64)
-def _look_up(counters, learned, moment, node, place, account, row):
-    """Writes the inputs of the mixers that come from the contexts to a row of the account."""
-    slot = slot_of_node(node, place)
-    for number in range(moment.rows.size):
-        content = slot_at(counters, moment.rows[number], slot)
-        state = state_of(content)
-        account.states[row, number] = state
-        at = PER_CONTEXT * number
-        if state == 0:
-            account.inputs[row, at : at + PER_CONTEXT] = 0
+@kernel(COUNTERS, read_only(_F32, 2), read_only(_I64), _I64, writable(_F32), writable(_I64), returns=_I64)
+def _look_up(counters, meanings, rows, slot, inputs, states):
+    """Looks up a slot in the bucket of each of C contexts, and writes its inputs and its state.
+
+    - `meanings` (C, 1024): see `Learned`. `rows` (C,): the rows of the buckets in `counters`.
+    - `inputs` (I,): receives the inputs of the mixers that come from the contexts.
+    - `states` (C,): receives the states of the slots; 0 for contexts that have counted no bit.
+
+    Returns a number with a bit for each context, which is 1 if the context has counted a bit; see `open_buckets`.
+    """
+    counting = np.int64(0)
+    for number in range(rows.size):
+        content = slot_at(counters, rows[number], slot)
+        state, at = state_of(content), PER_CONTEXT * number
+        states[number] = state
+        if state > 0:
+            prob = meanings[number, state]
+            inputs[at], inputs[at + 1] = stretched(prob), prob - 0.5
+            inputs[at + 2] = _SHARE_SCALE * stretched_share(content)
+            counting |= np.int64(1) << number
         else:
-            prob = learned.meanings[number, state]
-            account.inputs[row, at] = stretched(prob)
-            account.inputs[row, at + 1] = prob - 0.5
-            account.inputs[row, at + 2] = _SHARE_SCALE * stretched_share(content)
+            inputs[at] = inputs[at + 1] = inputs[at + 2] = 0
+    return counting
 
 
-@kernel(LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64)
-def _look_ahead(learned, moment, node, place, account, row):
-    """Writes the inputs of the mixers that come from the matches to a row of the account."""
+@kernel(read_only(_F64, 2), MOMENT, _I64, _I64, writable(_F32), writable(_I64), writable(_I64))
+def _look_ahead(trust, moment, node, place, inputs, classes, predicted):
+    """Writes the inputs (4,) of the mixers that come from the matches, their classes (2,), and their bits (2,)."""
     for which in range(N_MATCHES):
-        leaf, depth = moment.leaves[which], 0
-        while (leaf >> depth) > 1:
-            depth += 1
-        at = PER_CONTEXT * moment.rows.size + PER_MATCH * which
-        account.inputs[row, at] = account.inputs[row, at + 1] = 0
-        account.classes[row, which] = -1
+        at, leaf, depth = PER_MATCH * which, moment.leaves[which], n_bits(moment.leaves[which])
+        inputs[at] = inputs[at + 1] = 0
+        classes[which] = -1
         if place < depth and (leaf >> (depth - place)) == node:
             bit = (leaf >> (depth - place - 1)) & 1
             length = length_class(moment.lengths[which])
-            account.classes[row, which], account.predicted[row, which] = length, bit
-            prob, sign = learned.trust[which, length], 2 * bit - 1
-            account.inputs[row, at], account.inputs[row, at + 1] = sign * stretched(prob), sign * (prob - 0.5)
+            classes[which], predicted[which] = length, bit
+            prob, sign = trust[which, length], 2 * bit - 1
+            inputs[at], inputs[at + 1] = sign * stretched(prob), sign * (prob - 0.5)
+
+
+@kernel(read_only(_F32, 2), read_only(_I64), _I64, returns=_I64)
+def _level(meanings, states, number):
+    """Returns 0 if a context has counted no bit, or from 1 to 4, how probable it holds a 1 to be."""
+    prob = meanings[number, states[number]]
+    return 0 if states[number] == 0 else 1 if prob < 0.05 else 2 if prob < 0.5 else 3 if prob < 0.95 else 4
+
+
+@kernel(read_only(_F32, 2), read_only(_I64), _I64, returns=_I64)
+def _certainty(meanings, states, number):
+    """Returns 0 if a context has counted no bit, 2 if it is nearly certain of the next bit, and 1 otherwise."""
+    return 0 if states[number] == 0 else 2 if abs(meanings[number, states[number]] - 0.5) > 0.48 else 1
 
 
 @kernel(LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64)
 def _choose(learned, moment, node, place, account, row):
     """Selects rows of weights and curves by the small contexts of a bit; writes their numbers to the account."""
-    order = MAX_ORDER
-    while order > 0 and moment.rows[order] == -1:
+    meanings, states, order = learned.meanings, account.states[row], MAX_ORDER
+    while order > 0 and states[order] == 0:
         order -= 1
     last, second, third = moment.recent[0], moment.recent[1], moment.recent[2]
     short = node if node < N_ROWS else mixed(node, 1) & (N_ROWS - 1)
     match = 0 if account.classes[row, 0] >= 0 else 1
     length = account.classes[row, match]
-    gates, curve_rows, n_curve_rows = account.gates[row], account.curve_rows[row], learned.curves.shape[1]
+    gates, last_gates, curve_rows = account.gates[row], account.last_gates[row], account.curve_rows[row]
     gates[0] = short
     gates[1] = 8 * (0 if length < 0 else min(1 + length // 4, 15)) + order
-    gates[2], gates[3] = last & (N_ROWS - 1), second & (N_ROWS - 1)
-    gates[4] = 8 * min(place, 15) + order
-    gates[5] = 0 if length < 0 else moment.leaves[match] & (N_ROWS - 1)
-    gates[6] = 0
+    gates[2], gates[3], gates[4] = last & (N_ROWS - 1), second & (N_ROWS - 1), third & (N_ROWS - 1)
+    gates[5] = 8 * min(place, 15) + order
+    gates[6] = 0 if length < 0 else moment.leaves[match] & (N_ROWS - 1)
+    gates[7] = gates[8] = gates[9] = 0
     for number in range(3, MAX_ORDER):
-        state, level = account.states[row, number], 0
-        if state > 0:
-            prob = learned.meanings[number, state]
-            level = 1 if prob < 0.05 else 2 if prob < 0.5 else 3 if prob < 0.95 else 4
-        gates[6] = 5 * gates[6] + level
-    curve_rows[0] = short
-    curve_rows[1] = hashed((last, node)) & (n_curve_rows - 1)
-    curve_rows[2] = mixed(hashed((last, second)), node) & (n_curve_rows - 1)
-    curve_rows[3] = mixed(hashed((last, second, third)), node) & (n_curve_rows - 1)
+        gates[7] = 5 * gates[7] + _level(meanings, states, number)
+        gates[8] = 5 * gates[8] + _level(meanings, states, number + MAX_ORDER + 2)
+    for number in range(2, MAX_ORDER + 1):
+        gates[9] = 3 * gates[9] + _certainty(meanings, states, number)
+    last_gates[0], last_gates[1], last_gates[2] = short, 8 * (0 if length < 0 else 1 + length // 3) + order, gates[2]
+    curve_rows[0], curve_rows[1:] = short, -1
+    most = learned.curves.shape[1] - 1
+    if order > 0:
+        curve_rows[1] = hashed((last, node)) & most
+    if order > 1:
+        curve_rows[2] = mixed(hashed((last, second)), node) & most
+    if order > 2:
+        curve_rows[3] = mixed(hashed((last, second, third)), node) & most
 
 
-@kernel(read_only(_F64), read_only(_F64), returns=_F64, reassociate=True)
-def _dot(left, right):
-    total = 0.0
-    for number in range(left.size):
-        total += left[number] * right[number]
-    return total
+@kernel(read_only(_F32, 3), _I64, _I64, read_only(_F32), returns=_F64, reassociate=True)
+def _dot(weights, number, gate, inputs):
+    """Returns the result w x of the mixer with a number, with its row of weights `gate`."""
+    total = np.float32(0)
+    for index in range(inputs.size):
+        total += weights[number, gate, index] * inputs[index]
+    return np.float64(total)
+
+
+@kernel(_U32, returns=_F64)
+def unmixed(slot):
+    """Returns the probability of a 1 at a node where nothing is mixed; `slot` is that of the context of no tokens."""
+    return max(LEAST, min(1 - LEAST, (slot >> 16) / 65536)) if slot > 0 else 0.5
+
+
+@kernel(_I64, read_only(_I64), returns=types.boolean)
+def is_mixed(counting, classes):
+    """Returns True if a context with tokens has counted a bit at a node, or if a match predicts the bit after it.
+
+    `counting` and `classes` (2,) are those of an `Account`.
+    """
+    return counting & ~_WITHOUT_TOKENS != 0 or classes[0] >= 0 or classes[1] >= 0
 
 
 @kernel(COUNTERS, LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64, returns=_F64)
@@ -282,23 +362,33 @@ def predict_bit(counters, learned, moment, node, place, account, row):
     `open_buckets` must have found the buckets for the group of three bits to which this bit belongs. `place` is the
     number of bits of the code word before this bit, and `row` the row of the account.
     """
-    _look_up(counters, learned, moment, node, place, account, row)
-    _look_ahead(learned, moment, node, place, account, row)
+    inputs, n_first = account.inputs[row], PER_CONTEXT * moment.rows.size
+    account.counting[row] = _look_up(
+        counters, learned.meanings, moment.rows, slot_of_node(node, place), inputs, account.states[row]
+    )
+    _look_ahead(learned.trust, moment, node, place, inputs[n_first:], account.classes[row], account.predicted[row])
+    if not is_mixed(account.counting[row], account.classes[row]):
+        return unmixed(slot_at(counters, moment.rows[0], slot_of_node(node, place)))
     _choose(learned, moment, node, place, account, row)
-    inputs, gates, values = account.inputs[row], account.gates[row], account.values[row]
     inputs[inputs.size - 1] = _CONSTANT
-    total, last_weights = 0.0, learned.last_weights[gates[0]]
     for number in range(N_MIXERS):
-        values[number] = max(-_LIMIT, min(_LIMIT, _dot(learned.weights[number, gates[number]], inputs)))
-        total += last_weights[number] * values[number]
-    total = max(-_LIMIT, min(_LIMIT, total))
+        value = _dot(learned.weights, number, account.gates[row, number], inputs)
+        account.values[row, number] = max(-_LIMIT, min(_LIMIT, value))
+    total = 0.0
+    for which in range(N_LAST_MIXERS):
+        value, last_gate = 0.0, account.last_gates[row, which]
+        for number in range(N_MIXERS):
+            value += learned.last_weights[which, last_gate, number] * account.values[row, number]
+        account.last_values[row, which] = max(-_LIMIT, min(_LIMIT, value))
+        total += account.last_values[row, which] / N_LAST_MIXERS
     prob = squashed(total)
     point = (max(-_REACH, min(_REACH - 1e-6, total)) + _REACH) * ((N_POINTS - 1) / (2 * _REACH))
     below, share = int(point), point - int(point)
     correction = 0.0
     for number in range(N_CURVES):
-        curve = learned.curves[number, account.curve_rows[row, number]]
-        correction += (1 - share) * curve[below] + share * curve[below + 1]
+        curve_row = account.curve_rows[row, number]
+        if curve_row >= 0:
+            at = learned.curves[number, curve_row, below], learned.curves[number, curve_row, below + 1]
+            correction += (1 - share) * at[0] + share * at[1]
     account.points[row], account.mixed[row] = point, prob
-    account.final[row] = max(LEAST, min(1 - LEAST, prob + correction / (2 * N_CURVES)))
-    return account.final[row]
+    return max(LEAST, min(1 - LEAST, prob + correction / (2 * N_CURVES)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
 from lmzoo.models.bitwise.model import Reader
-from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_WORD_CONTEXTS
+from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_FOLLOWERS, N_WORD_CONTEXTS
 from lmzoo.models.context_mixing.counters import N_SLOTS, Counters, first_meanings, move
 from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH
 from lmzoo.models.context_mixing.mixer import Learned, new_account, new_learned, new_moment
@@ -68,7 +68,7 @@ class MixingReader(Reader):
         counters = Counters(np.zeros((n_buckets, N_SLOTS), np.uint32), np.empty(0, np.int64), none)
         learned = new_learned(first_meanings(), self._n_contexts, n_buckets >> 9)
         places = np.full((N_MATCHES, n_buckets >> 4), NO_MATCH, np.int32)
-        return Memory(counters, learned, places, np.zeros((2, n_buckets >> 7, 2), np.int32))
+        return Memory(counters, learned, places, np.zeros((N_FOLLOWERS, n_buckets >> 7, 2), np.int64))
 
     def for_document(self, *, learns: bool) -> Self:
         known_ids, (counters, learned, places, followers) = self._kept()

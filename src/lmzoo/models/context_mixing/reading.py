@@ -10,25 +10,47 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.models.bitwise.code import code_width, leaf_of, mixed, n_bits, token_at
-from lmzoo.models.context_mixing.contexts import hash_contexts, hashed, recent_tokens
-from lmzoo.models.context_mixing.counters import COUNTERS, GROUP_BITS, Counters
+from lmzoo.models.context_mixing.contexts import (
+    LENGTH,
+    LETTERS,
+    N_CONTEXTS,
+    N_FOLLOWERS,
+    N_ORDERS,
+    N_WORDS,
+    WORDS,
+    hash_contexts,
+    hash_word_contexts,
+    hashed,
+    letter,
+    recent_tokens,
+    update_words,
+)
+from lmzoo.models.context_mixing.counters import COUNTERS, GROUP_BITS, Counters, find, slot_at
 from lmzoo.models.context_mixing.learning import count_bits, learn_bit, rate_after
 from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH, follow, token_of
 from lmzoo.models.context_mixing.mixer import (
     ACCOUNT,
+    ALL_CONTEXTS,
     LEARNED,
     MOMENT,
     Learned,
+    is_mixed,
+    key_of,
     open_buckets,
     predict_bit,
+    slot_of_node,
+    unmixed,
 )
 from lmzoo.stream import EOT
-from lmzoo.system.compiled import kernel, read_only, writable
+from lmzoo.system.compiled import borrowed, kernel, read_only, writable
 
-BEGIN, N_LEARNED, N_USED, FOUND, LENGTHS = 0, 1, 2, 3, 3 + N_MATCHES
+BEGIN, N_LEARNED, N_USED, FOUND, LENGTHS, FIRST_WORD = 0, 1, 2, 3, 3 + N_MATCHES, 3 + 2 * N_MATCHES
 """Indices of the entries of the array `now`: the position at which the document begins, the number of tokens learned,
-the number of copied buckets, the positions of the tokens that the matches predict, and the lengths of the matches."""
-N_NOW = LENGTHS + N_MATCHES
+the number of copied buckets, the positions of the tokens that the matches predict, the lengths of the matches, and the
+words before the position (see `contexts.py`)."""
+N_NOW = FIRST_WORD + N_WORDS
+_UNMIXED = -1
+"""Stands for a node of the code tree at which nothing is mixed, nor at any node below."""
 
 
 class Memory(NamedTuple):
@@ -38,21 +60,41 @@ class Memory(NamedTuple):
     learned: Learned
     places: NDArray[np.int32]
     """(2, M) the positions after the last occurrences of sequences of tokens in the text, or -1; see `matches.py`."""
-    followers: NDArray[np.int32]
-    """(2, F, 2) the tokens that followed the last two occurrences of each token (the first of the two hash tables), and
-    of each pair of tokens (the second)."""
+    followers: NDArray[np.int64]
+    """(5, F, 2) five hash tables of what followed the last two occurrences of a sequence: the tokens after sequences of
+    one, two and three tokens, and the words, as hash values, after sequences of one and two words."""
 
 
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
-_TEXT, _NOW, _FOLLOWERS = read_only(_I32), writable(_I64), writable(_I32, 3)
+_TEXT, _NOW, _FOLLOWERS = read_only(_I32), writable(_I64), writable(_I64, 3)
 _MEMORY = types.NamedTuple((COUNTERS, LEARNED, writable(_I32, 2), _FOLLOWERS), Memory)
 
 
-@kernel(read_only(_I64), _I64, _I64, returns=_I64)
-def row_of_followers(recent, order, n_slots):
-    """Returns the row of the last `order` tokens (1 or 2) in a table of followers."""
-    value = hashed((recent[0], order))
-    return (value if order == 1 else mixed(value, recent[1])) & (n_slots - 1)
+@kernel(read_only(_I64), _I64, _I64, _I64, returns=_I64)
+def row_of_followers(recent, order, which, n_slots):
+    """Returns the row of the first `order` elements of `recent`, tokens or words, in the table of followers `which`."""
+    value = np.int64(which)
+    for d in range(order):
+        value = mixed(value, recent[d])
+    return mixed(value, order) & (n_slots - 1)
+
+
+@kernel(_FOLLOWERS, MOMENT, read_only(_I64), _I64, returns=_I64)
+def find_followers(followers, moment, words, which):
+    """Returns the row, in the table of followers `which`, of the sequence that ends at a position of a text."""
+    if which < N_ORDERS:
+        return row_of_followers(moment.recent, which + 1, which, followers.shape[1])
+    return row_of_followers(words[WORDS + 1 :], which - N_ORDERS + 1, which, followers.shape[1])
+
+
+@kernel(_FOLLOWERS, MOMENT, _NOW, _I64)
+def learn_followers(followers, moment, now, token_id):
+    """Adds a token that was read, and the word that ends before it if there is one, to the tables of followers."""
+    words = now[FIRST_WORD:]
+    n_tables = N_FOLLOWERS if words[LENGTH] > 0 and letter(token_id) == 0 else N_ORDERS
+    for which in range(n_tables):
+        pair = followers[which, find_followers(followers, moment, words, which)]
+        pair[0], pair[1] = pair[1], token_id if which < N_ORDERS else words[LETTERS]
 
 
 @kernel(_FOLLOWERS, _NOW, _TEXT, _TEXT, _I64, _I64, MOMENT)
@@ -63,17 +105,21 @@ def look(followers, now, known, ids, t, vocab_size, moment):
     - `known`, `ids`: the text; see `matches.py`.
     """
     recent_tokens(ids, now[BEGIN], t, moment.recent)
-    predicted, length = np.int64(-1), np.int64(0)
-    for which in range(N_MATCHES - 1, -1, -1):
+    predicted = np.full(N_MATCHES, -1)
+    for which in range(N_MATCHES):
         moment.leaves[which], moment.lengths[which] = 0, 0
         if now[FOUND + which] != NO_MATCH:
-            predicted, length = token_of(known, ids, now[FOUND + which]), now[LENGTHS + which]
-            moment.leaves[which], moment.lengths[which] = leaf_of(predicted, vocab_size), length
-    followed = np.empty(2, np.int64)
-    for order in range(1, 3):
-        pair = followers[order - 1, row_of_followers(moment.recent, order, followers.shape[1])]
-        followed[order - 1] = hashed((np.int64(pair[0]), np.int64(pair[1])))
-    hash_contexts(ids, now[BEGIN], t, moment.recent, followed, predicted, length, moment.contexts)
+            predicted[which] = token_of(known, ids, now[FOUND + which])
+            moment.leaves[which] = leaf_of(predicted[which], vocab_size)
+            moment.lengths[which] = now[LENGTHS + which]
+    words, followed = now[FIRST_WORD:], np.empty(N_FOLLOWERS, np.int64)
+    for which in range(N_FOLLOWERS):
+        pair = followers[which, find_followers(followers, moment, words, which)]
+        followed[which] = hashed((pair[0], pair[1]))
+    hash_contexts(ids, now[BEGIN], t, moment.recent, followed, predicted, moment.lengths, moment.contexts)
+    if moment.contexts.size > N_CONTEXTS:
+        longest = predicted[0] if predicted[0] >= 0 else predicted[1]
+        hash_word_contexts(words, moment.recent[0], followed, longest, moment.contexts[N_CONTEXTS:])
 
 
 @kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, writable(_F64))
@@ -82,20 +128,31 @@ def distribution(counters, learned, moment, account, vocab_size, log_probs):
 
     Nothing is learned; `account` and `moment.rows` are overwritten.
     """
+    counters, learned, moment, account = borrowed((counters, learned, moment, account))
     width = code_width(vocab_size)
-    probs = np.full(4 * width, -1.0)
-    probs[1] = 1.0
+    probs, counting = np.full(4 * width, -1.0), np.empty(4 * width, np.int64)
+    probs[1], counting[0] = 1.0, ALL_CONTEXTS
     depth = 0
     while (1 << depth) < 2 * width:
         for first in range(1 << depth, 2 << depth):
             if probs[first] < 0 or token_at(first, vocab_size) >= 0:
                 continue
-            open_buckets(counters, moment, first)
+            if counting[first >> 1] == _UNMIXED:
+                moment.rows[0] = find(counters, key_of(moment.contexts[0], 0, first))
+            else:
+                open_buckets(counters, moment, first, counting[first >> 1])
             for place in range(depth, depth + GROUP_BITS):
                 for node in range(first << (place - depth), (first + 1) << (place - depth)):
-                    if node < 2 * width and probs[node] >= 0 and token_at(node, vocab_size) < 0:
+                    if node >= 2 * width or probs[node] < 0 or token_at(node, vocab_size) >= 0:
+                        continue
+                    counting[node] = _UNMIXED
+                    if counting[node >> 1] == _UNMIXED:
+                        prob = unmixed(slot_at(counters, moment.rows[0], slot_of_node(node, place)))
+                    else:
                         prob = predict_bit(counters, learned, moment, node, place, account, 0)
-                        probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
+                        if is_mixed(account.counting[0], account.classes[0]):
+                            counting[node] = account.counting[0]
+                    probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
         depth += GROUP_BITS
     for token_id in range(vocab_size):
         log_probs[token_id] = math.log(probs[leaf_of(token_id, vocab_size)])
@@ -108,7 +165,7 @@ def _log_prob(counters, learned, moment, account, leaf, depth):
     for place in range(depth):
         node, bit = leaf >> (depth - place), (leaf >> (depth - place - 1)) & 1
         if place % GROUP_BITS == 0:
-            open_buckets(counters, moment, node)
+            open_buckets(counters, moment, node, account.counting[place - 1] if place > 0 else ALL_CONTEXTS)
         prob = predict_bit(counters, learned, moment, node, place, account, place)
         total += math.log(prob if bit == 1 else 1 - prob)
     return total
@@ -129,7 +186,9 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
     Stops early, before more than two thirds of the rows for copied buckets are used. Returns the number of tokens that
     were read.
     """
-    counters, learned, places, followers = memory
+    counters, learned, places, followers = borrowed(memory)
+    moment, account, now, known, ids = borrowed((moment, account, now, known, ids))
+    log_probs, rows = borrowed((log_probs, rows))
     n_homes = counters.homes.size
     most_new = moment.contexts.size * (n_bits(code_width(vocab_size)) // GROUP_BITS + 1)
     t = start
@@ -147,12 +206,13 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
             for place in range(depth):
                 learn_bit(learned, account, place, (leaf >> (depth - place - 1)) & 1, rate)
             count_bits(counters, now[N_USED : N_USED + 1], moment, leaf, depth)
-            for order in range(1, 3):
-                pair = followers[order - 1, row_of_followers(moment.recent, order, followers.shape[1])]
-                pair[0], pair[1] = pair[1], ids[t]
+            learn_followers(followers, moment, now, ids[t])
             now[N_LEARNED] += 1
+        if moment.contexts.size > N_CONTEXTS:
+            update_words(now[FIRST_WORD:], ids[t])
         t += 1
         if ids[t - 1] == EOT:
             now[BEGIN] = t
-        follow(places, known, ids, now[BEGIN], t, learns, vocab_size, furthest, now[FOUND:LENGTHS], now[LENGTHS:])
+        follow(places, known, ids, now[BEGIN], t, learns, vocab_size, furthest, now[FOUND:LENGTHS],
+               now[LENGTHS:FIRST_WORD])  # fmt: skip
     return t - start
