@@ -200,6 +200,24 @@ _COUNTING_CARDS = (
         cites=("willems1995", "willems1997", "krichevsky1981"),
     ),
     Card(
+        name="maxent",
+        factory="lmzoo.models.maxent:maxent",
+        title="Maximum-entropy model",
+        year=1996,
+        people="Rosenfeld; Berger, Della Pietra, Della Pietra",
+        idea="Each n-gram of the training text has a weight, and a softmax of sums of weights predicts the next token.",
+        sees="n - 1 tokens (4 by default)",
+        changed="One model for all kinds of evidence, fitted by gradients: the output layer of every later network.",
+        limits="Features are chosen by hand, here n-grams only, and similar words share no statistics.",
+        paper=(
+            "R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical Language Modelling, Computer Speech and "
+            "Language 10, 1996; A. L. Berger, S. A. Della Pietra, V. J. Della Pietra, A Maximum Entropy Approach to "
+            "Natural Language Processing, Computational Linguistics 22, 1996."
+        ),
+        cites=("rosenfeld1996", "berger1996", "wu2000", "chen2000", "goodman2004"),
+        tolerance=1e-6,
+    ),
+    Card(
         name="context-mixing",
         factory="lmzoo.models.context_mixing:context_mixing",
         title="Context mixing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +41,6 @@ def check_partitions(name: str, smoothing: Smoothing) -> None:
         )
 
 
-@final
 class NgramModel(LanguageModel[int]):
     """An n-gram language model, whose state is the trie node of the longest context that occurs in the training text.
 

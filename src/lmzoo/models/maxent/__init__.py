@@ -1,0 +1,69 @@
+"""Maximum-entropy n-gram models (Berger, Della Pietra & Della Pietra 1996; Rosenfeld 1996).
+
+Each n-gram of length 1 to n in the training text is a feature, which has a weight. The score of a token is the sum of
+the weights of all n-grams that end with it and fit the tokens before it; n-grams that never occurred have none. A
+softmax over the vocabulary turns the scores into probabilities:
+
+    P(w | h) = exp(sum_k weight(last k - 1 tokens of h, w)) / Z(h)
+
+Of all distributions that expect each n-gram as often as it occurred, the one with the largest entropy has this form,
+and its weights maximise the likelihood. An n-gram model chooses or averages contexts of different lengths; here all of
+them act together. Neural networks have the same output layer, on features that they learn.
+
+Two penalties keep the weights from fitting the training text exactly: a Gaussian prior (Chen & Rosenfeld 2000) and an
+exponential prior (Goodman 2004). At the optimum, the model expects an n-gram with the weight x
+
+    c - D - x / variance
+
+times, where c is the number of its occurrences and D the rate of the exponential prior. So D is a discount, as in
+Kneser-Ney smoothing, and the Gaussian prior adds a discount that grows with the weight.
+
+The softmax would cost as many operations per token as there are tokens in the vocabulary. But Z(h) differs from Z of
+the next shorter context only in the tokens that followed h (Wu & Khudanpur 2000). So the exact likelihood and its
+gradient cost a few operations per n-gram of the text, whatever the size of the vocabulary. The weights are fitted by
+L-BFGS (Liu & Nocedal 1989). For the same reason the fitted model is an n-gram model with back-off: a token that never
+followed h has the probability P(w | h') Z(h') / Z(h), where h' is h without its first token.
+
+A. L. Berger, S. A. Della Pietra, V. J. Della Pietra, A Maximum Entropy Approach to Natural Language Processing,
+Computational Linguistics 22, 1996. R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical Language Modelling,
+Computer Speech and Language 10, 1996. S. F. Chen, R. Rosenfeld, A Survey of Smoothing Techniques for ME Models, IEEE
+Transactions on Speech and Audio Processing 8, 2000. J. Goodman, Exponential Priors for Maximum Entropy Models,
+HLT-NAACL 2004. J. Wu, S. Khudanpur, Efficient Training Methods for Maximum Entropy Language Modeling, ICSLP 2000.
+
+Changed: no triggers, which are pairs of words in a document, and no selection of features. Goodman's weights cannot be
+negative; these can, so that the two priors together are a Gaussian prior with the mean -D variance. What the model
+cannot do: use tokens more than n - 1 positions back, or similarities between tokens.
+
+    sums.py   normalisers and expected counts, compiled     model.py   the penalised likelihood and the language model
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmzoo.models.maxent.model import MaxentModel
+
+__all__ = ["MaxentModel", "maxent"]
+
+
+def maxent(
+    vocab_size: int, *, order: int = 5, variance: float = 8.0, discount: float = 0.2, steps: int = 100
+) -> MaxentModel:
+    """Creates a maximum-entropy model, which predicts a token from the last `order` - 1 tokens.
+
+    The weight of an n-gram has a Gaussian prior with the variance `variance` / m, where m is the number of tokens
+    before its last one, or 1 for unigrams. `discount` is the rate of the exponential prior of all weights. `steps` is
+    the maximum number of steps of L-BFGS.
+    """
+    return MaxentModel(vocab_size, order=order, variance=variance, discount=discount, steps=steps)
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "maxent": {
+        "standard": {"steps": 300},
+        "thorough": {"order": 6, "steps": 1000},
+        "bytes": {"order": 6},
+        "tiny": {"order": 3, "steps": 20},
+    }
+}
+"""Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""

@@ -1,0 +1,129 @@
+"""The maximum-entropy model against logistic regression, relative frequencies, and the equations of its optimum."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmzoo.errors import ConfigurationError
+from lmzoo.models.maxent import MaxentModel, maxent
+from lmzoo.models.ngram.arpa import read_arpa, write_arpa
+from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.testing import LAWS, Law, Specimen, toy_data
+
+Ngram = tuple[int, ...]
+
+
+def contexts(stream: TokenStream, order: int) -> list[Ngram]:
+    """Returns the last `order` - 1 tokens before each token of a stream; a document starts with EOT."""
+    found = []
+    for document in stream.documents():
+        ids = [EOT, *document.tolist()]
+        found += [tuple(ids[max(0, end - order + 1) : end]) for end in range(1, len(ids))]
+    return found
+
+
+def counted(stream: TokenStream, order: int) -> Counter[Ngram]:
+    """Returns how often each n-gram of length 1 to `order` ends at a token of a stream."""
+    pairs = zip(contexts(stream, order), stream.ids.tolist(), strict=True)
+    return Counter((*context[start:], token) for context, token in pairs for start in range(len(context) + 1))
+
+
+def predicted(model: MaxentModel, context: Ngram) -> np.ndarray:
+    """Returns the probabilities of all tokens after a context that starts with EOT, or follows an unseen token."""
+    before = context[1:] if context[:1] == (EOT,) else (model.vocab_size - 1, *context)
+    return model.predict_distribution(np.array(before, np.int32)).probs
+
+
+def weights_of(model: MaxentModel, grams: Counter[Ngram]) -> dict[Ngram, float]:
+    """Returns the weight of each n-gram that is longer than one token.
+
+    With all tokens that never followed a context h, the context without its first token predicts in the same
+    proportions as h. A longer n-gram changes the proportion of its last token by the factor exp(weight).
+    """
+    weights = {}
+    for gram in grams:
+        context, token = gram[:-1], gram[-1]
+        if context:
+            new = next(other for other in range(model.vocab_size) if (*context, other) not in grams)
+            longer, shorter = predicted(model, context), predicted(model, context[1:])
+            weights[gram] = np.log(longer[token] / longer[new]) - np.log(shorter[token] / shorter[new])
+    return weights
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_equals_logistic_regression(order: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(1)  # all pairs occur, so that logistic regression has the same features
+    stream = TokenStream.from_documents(rng.choice([1, 1, 1, 2, 2, 3], rng.integers(0, 9)) for _ in range(60))
+    variance = 3.0
+    model = maxent(4, order=order, variance=variance, discount=0.0, steps=1000).fit(TrainingData(stream, stream))
+    features = np.zeros((len(stream), 1 + 4 * (order - 1)))
+    features[:, 0] = np.sqrt(variance)  # a feature times s has the same prior as one with s^2 times the variance
+    if order == 2:
+        assert len(counted(stream, 2)) == 4 + 16
+        features[np.arange(len(stream)), 1 + stream.previous_ids()] = np.sqrt(variance)
+    regression = linear_model.LogisticRegression(fit_intercept=False, C=1.0, tol=1e-9, max_iter=10_000)
+    expected = regression.fit(features, stream.ids).predict_log_proba(features)
+    rows = np.array([np.log(predicted(model, context)) for context in contexts(stream, order)])
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+
+
+def test_unigrams_without_penalties_are_relative_frequencies() -> None:
+    stream = toy_data(8).train
+    counts = np.bincount(stream.ids, minlength=8)
+    model = maxent(8, order=1, variance=1e12, discount=0.0, steps=1000).fit(TrainingData(stream, stream))
+    np.testing.assert_allclose(predicted(model, ()), counts / counts.sum(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("order", "variance", "discount"), [(2, 2.0, 0.0), (3, 16.0, 0.3), (4, 5.0, 0.2)])
+def test_expected_counts_are_discounted_as_the_priors_say(order: int, variance: float, discount: float) -> None:
+    data = toy_data(9, seed=order)
+    model = maxent(9, order=order, variance=variance, discount=discount, steps=3000).fit(data)
+    grams = counted(data.train, order)
+    expected = Counter[Ngram]()
+    for context in contexts(data.train, order):
+        probs = predicted(model, context)
+        for start, token in itertools.product(range(len(context) + 1), range(9)):
+            expected[(*context[start:], token)] += probs[token]
+    for gram, weight in weights_of(model, grams).items():
+        wanted = grams[gram] - discount - weight * (len(gram) - 1) / variance
+        assert expected[gram] == pytest.approx(wanted, abs=0.02), gram
+
+
+def test_distributions_sum_to_one_after_all_contexts() -> None:
+    assert maxent(12, order=4).fit(toy_data(12)).largest_sum_error() < 1e-6
+
+
+def test_an_arpa_file_of_the_model_scores_the_same(tmp_path: Path) -> None:
+    data = toy_data(12)
+    model = maxent(12, order=3).fit(data)
+    path = tmp_path / "maxent.arpa"
+    words = ["</s>", *"abcdefghijk"]
+    write_arpa(path, model, words)
+    _, loaded = read_arpa(path, words)
+    np.testing.assert_allclose(loaded.log_probs(data.valid), model.log_probs(data.valid), atol=1e-5)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_laws(order: int, law: Law) -> None:
+    law(Specimen(lambda vocab_size: maxent(vocab_size, order=order, steps=20), tolerance=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"order": 0}, "order must be"),
+        ({"variance": 0}, "variance must be a finite number above 0, got 0"),
+        ({"discount": -0.1}, "discount must be a finite number of at least 0, got -0.1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        maxent(10, **settings)  # type: ignore[arg-type]
