@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lstm": {"mogrifier": 3},
     "linear-recurrence": {"recurrence": "min-gru"},
     "log-bilinear": {"output": "tree"},
+    "maxent": {"triggers": 4},
 }
 """Settings with which a species is another model."""
 

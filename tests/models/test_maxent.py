@@ -5,13 +5,19 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lmzoo.errors import ConfigurationError
-from lmzoo.models.maxent import MaxentModel, maxent
+from lmzoo.language_model import LanguageModel
+from lmzoo.models.maxent import TriggerModel, maxent
+from lmzoo.models.maxent.learning import NgramLikelihood, TriggerLikelihood
+from lmzoo.models.maxent.triggers import find_triggers
+from lmzoo.models.ngram import NgramModel, ngram
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa
+from lmzoo.models.ngram.counting.sorting import count_ngrams
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import LAWS, Law, Specimen, toy_data
 
@@ -33,13 +39,13 @@ def counted(stream: TokenStream, order: int) -> Counter[Ngram]:
     return Counter((*context[start:], token) for context, token in pairs for start in range(len(context) + 1))
 
 
-def predicted(model: MaxentModel, context: Ngram) -> np.ndarray:
+def predicted(model: LanguageModel[Any], context: Ngram) -> np.ndarray:
     """Returns the probabilities of all tokens after a context that starts with EOT, or follows an unseen token."""
     before = context[1:] if context[:1] == (EOT,) else (model.vocab_size - 1, *context)
     return model.predict_distribution(np.array(before, np.int32)).probs
 
 
-def weights_of(model: MaxentModel, grams: Counter[Ngram]) -> dict[Ngram, float]:
+def weights_of(model: LanguageModel[Any], grams: Counter[Ngram]) -> dict[Ngram, float]:
     """Returns the weight of each n-gram that is longer than one token.
 
     With all tokens that never followed a context h, the context without its first token predicts in the same
@@ -96,17 +102,87 @@ def test_expected_counts_are_discounted_as_the_priors_say(order: int, variance: 
 
 
 def test_distributions_sum_to_one_after_all_contexts() -> None:
-    assert maxent(12, order=4).fit(toy_data(12)).largest_sum_error() < 1e-6
+    model = maxent(12, order=4).fit(toy_data(12))
+    assert isinstance(model, NgramModel)
+    assert model.largest_sum_error() < 1e-6
 
 
 def test_an_arpa_file_of_the_model_scores_the_same(tmp_path: Path) -> None:
     data = toy_data(12)
     model = maxent(12, order=3).fit(data)
+    assert isinstance(model, NgramModel)
     path = tmp_path / "maxent.arpa"
     words = ["</s>", *"abcdefghijk"]
     write_arpa(path, model, words)
     _, loaded = read_arpa(path, words)
     np.testing.assert_allclose(loaded.log_probs(data.valid), model.log_probs(data.valid), atol=1e-5)
+
+
+def documents_with_topics(seed: int) -> TokenStream:
+    """Returns 60 documents of 20 tokens, of 1 to 4 and 8, or of 5 to 7 and 8; the first token tells which."""
+    rng = np.random.default_rng(seed)
+    topics = rng.integers(0, 2, 60)
+    return TokenStream.from_documents(rng.choice([[1, 2, 3, 4, 8], [5, 6, 7, 7, 8]][topic], 20) for topic in topics)
+
+
+def slow_triggers(stream: TokenStream, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the counts (V, V) of each token after each trigger, and the mutual information (V, V) in nats."""
+    after, next_ids = [], stream.ids.tolist()
+    for document in stream.documents():
+        after += [np.isin(np.arange(vocab_size), document[:t]) for t in range(len(document))]
+    is_after, is_next = np.array(after), np.eye(vocab_size)[next_ids]
+    information = np.zeros((vocab_size, vocab_size))
+    for u, w in itertools.product(range(vocab_size), repeat=2):
+        for a, b in itertools.product((0, 1), repeat=2):
+            joint = np.mean((is_after[:, u] == a) & (is_next[:, w] == b))
+            if joint:
+                information[u, w] += joint * np.log(joint / np.mean(is_after[:, u] == a) / np.mean(is_next[:, w] == b))
+    both = is_after.T.astype(float) @ is_next
+    information[both * len(stream) <= np.outer(is_after.sum(0), is_next.sum(0))] = 0
+    return both, information * len(stream)
+
+
+def test_triggers_are_the_pairs_with_the_most_information() -> None:
+    stream = documents_with_topics(0)
+    triggers = find_triggers(stream, 10, 2)
+    both, information = slow_triggers(stream, 10)
+    pairs = [(u, w) for u in range(10) for w in triggers.targets[triggers.first[u] : triggers.first[u + 1]].tolist()]
+    expected = [(int(u), w) for w in range(10) for u in np.argsort(-information[:, w])[:2] if information[u, w] > 6]
+    assert pairs == sorted(expected)
+    assert triggers.counts.tolist() == [both[pair] for pair in pairs]
+
+
+def test_the_gradient_with_triggers_is_that_of_the_likelihood() -> None:
+    stream = TokenStream(documents_with_topics(1).ids[:-1])  # the last document has no end
+    triggers = find_triggers(stream, 10, 3)
+    joint = TriggerLikelihood(NgramLikelihood(count_ngrams([stream], 10, 3), 4.0, 0.1), stream, triggers)
+    rng = np.random.default_rng(2)
+    weights = rng.normal(0, 0.3, joint.curvatures.size)
+    direction = rng.normal(0, 1e-5, weights.size)
+    weights[0] = direction[0] = 0  # the root has no weight
+    difference = joint.value_and_gradient(weights + direction)[0] - joint.value_and_gradient(weights - direction)[0]
+    assert difference / 2 == pytest.approx(joint.value_and_gradient(weights)[1] @ direction, rel=1e-5)
+
+
+def test_the_likelihood_with_triggers_is_that_of_the_model() -> None:
+    stream = documents_with_topics(1)
+    model = maxent(10, order=3, triggers=3).fit(TrainingData(stream, stream))
+    assert isinstance(model, TriggerModel)
+    ngrams = NgramLikelihood(count_ngrams([stream], 10, 3), 8.0, 0.2)
+    start = np.zeros(ngrams.counts.size)
+    joint = TriggerLikelihood(ngrams, stream, model.triggers)
+    value, _ = joint.value_and_gradient(np.concatenate([start, model.trigger_weights]))
+    uniform = ngram(10, order=1, smoothing="additive:1e12").fit(TrainingData(stream, stream))
+    arrays = {**model.arrays(), **{f"ngrams.{name}": array for name, array in uniform.arrays().items()}}
+    other = maxent(10, order=1, triggers=3).load_arrays(arrays)
+    penalty = model.trigger_weights @ model.trigger_weights / 2
+    assert value == pytest.approx(other.log_probs(stream).sum() - penalty, rel=1e-6)
+
+
+def test_triggers_know_the_topic_of_a_document() -> None:
+    data, test = TrainingData(documents_with_topics(0), documents_with_topics(1)), documents_with_topics(2)
+    without, with_triggers = (maxent(10, order=1, triggers=n).fit(data).log_probs(test).mean() for n in (0, 4))
+    assert with_triggers > without + 0.3  # the topic is worth up to ln 2 = 0.69 nats per token
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
@@ -122,6 +198,7 @@ def test_laws(order: int, law: Law) -> None:
         ({"variance": 0}, "variance must be a finite number above 0, got 0"),
         ({"discount": -0.1}, "discount must be a finite number of at least 0, got -0.1"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"triggers": -1}, "triggers must be a whole number of at least 0, got -1"),
     ],
 )
 def test_wrong_settings(settings: dict[str, float], message: str) -> None:

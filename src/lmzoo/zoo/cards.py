@@ -206,15 +206,15 @@ _COUNTING_CARDS = (
         year=1996,
         people="Rosenfeld; Berger, Della Pietra, Della Pietra",
         idea="Each n-gram of the training text has a weight, and a softmax of sums of weights predicts the next token.",
-        sees="n - 1 tokens (4 by default)",
+        sees="n - 1 tokens (4 by default); with triggers also which tokens the document has had so far",
         changed="One model for all kinds of evidence, fitted by gradients: the output layer of every later network.",
-        limits="Features are chosen by hand, here n-grams only, and similar words share no statistics.",
+        limits="Features are chosen by hand, here n-grams and pairs of words, and similar words share no statistics.",
         paper=(
             "R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical Language Modelling, Computer Speech and "
             "Language 10, 1996; A. L. Berger, S. A. Della Pietra, V. J. Della Pietra, A Maximum Entropy Approach to "
             "Natural Language Processing, Computational Linguistics 22, 1996."
         ),
-        cites=("rosenfeld1996", "berger1996", "wu2000", "chen2000", "goodman2004"),
+        cites=("rosenfeld1996", "berger1996", "lau1993", "wu2000", "chen2000", "goodman2004"),
         tolerance=1e-6,
     ),
     Card(

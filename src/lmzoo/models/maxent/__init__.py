@@ -1,4 +1,4 @@
-"""Maximum-entropy n-gram models (Berger, Della Pietra & Della Pietra 1996; Rosenfeld 1996).
+"""Maximum-entropy models on n-grams and triggers (Berger et al. 1996; Rosenfeld 1996).
 
 Each n-gram of length 1 to n in the training text is a feature, which has a weight. The score of a token is the sum of
 the weights of all n-grams that end with it and fit the tokens before it; n-grams that never occurred have none. A
@@ -24,38 +24,57 @@ gradient cost a few operations per n-gram of the text, whatever the size of the 
 L-BFGS (Liu & Nocedal 1989). For the same reason the fitted model is an n-gram model with back-off: a token that never
 followed h has the probability P(w | h') Z(h') / Z(h), where h' is h without its first token.
 
+A trigger is a feature of the document so far (Lau, Rosenfeld & Roukos 1993): the score of the token w also has the
+weight of the pair (u, w) if u has occurred in the document. Such pairs make words of the same subject more likely, and,
+with u = w, repetitions. The triggers of a token are the tokens with the highest mutual information with it.
+
 A. L. Berger, S. A. Della Pietra, V. J. Della Pietra, A Maximum Entropy Approach to Natural Language Processing,
 Computational Linguistics 22, 1996. R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical Language Modelling,
-Computer Speech and Language 10, 1996. S. F. Chen, R. Rosenfeld, A Survey of Smoothing Techniques for ME Models, IEEE
-Transactions on Speech and Audio Processing 8, 2000. J. Goodman, Exponential Priors for Maximum Entropy Models,
-HLT-NAACL 2004. J. Wu, S. Khudanpur, Efficient Training Methods for Maximum Entropy Language Modeling, ICSLP 2000.
+Computer Speech and Language 10, 1996. R. Lau, R. Rosenfeld, S. Roukos, Trigger-Based Language Models: A Maximum Entropy
+Approach, ICASSP 1993. S. F. Chen, R. Rosenfeld, A Survey of Smoothing Techniques for ME Models, IEEE Transactions on
+Speech and Audio Processing 8, 2000. J. Goodman, Exponential Priors for Maximum Entropy Models, HLT-NAACL 2004. J. Wu,
+S. Khudanpur, Efficient Training Methods for Maximum Entropy Language Modeling, ICSLP 2000.
 
-Changed: no triggers, which are pairs of words in a document, and no selection of features. Goodman's weights cannot be
-negative; these can, so that the two priors together are a Gaussian prior with the mean -D variance. What the model
-cannot do: use tokens more than n - 1 positions back, or similarities between tokens.
+Changed: all n-grams of the text are features, not a selection. Goodman's weights cannot be negative; these can, so that
+the two priors together are a Gaussian prior with the mean -D variance. L-BFGS learns the weights of n-grams first, and
+then all weights together. What the model cannot do: use similarities between tokens, or the order of tokens more than
+n - 1 positions back.
 
-    sums.py   normalisers and expected counts, compiled     model.py   the penalised likelihood and the language model
+    learning.py    the penalised likelihoods, and L-BFGS        model.py           the language model with n-grams
+    sums.py        normalisers and expected counts, compiled    trigger_model.py   the language model with triggers
+    documents.py   the same for triggers, compiled              triggers.py        finds triggers
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from lmzoo.checks import check_whole
 from lmzoo.models.maxent.model import MaxentModel
+from lmzoo.models.maxent.trigger_model import TriggerModel
 
-__all__ = ["MaxentModel", "maxent"]
+__all__ = ["MaxentModel", "TriggerModel", "maxent"]
 
 
 def maxent(
-    vocab_size: int, *, order: int = 5, variance: float = 8.0, discount: float = 0.2, steps: int = 100
-) -> MaxentModel:
-    """Creates a maximum-entropy model, which predicts a token from the last `order` - 1 tokens.
+    vocab_size: int,
+    *,
+    order: int = 5,
+    variance: float = 8.0,
+    discount: float = 0.2,
+    steps: int = 100,
+    triggers: int = 0,
+) -> MaxentModel | TriggerModel:
+    """Creates a maximum-entropy model, which predicts a token from the last `order` - 1 tokens, and from triggers.
 
     The weight of an n-gram has a Gaussian prior with the variance `variance` / m, where m is the number of tokens
-    before its last one, or 1 for unigrams. `discount` is the rate of the exponential prior of all weights. `steps` is
-    the maximum number of steps of L-BFGS.
+    before its last one, or 1 for unigrams. `discount` is the rate of the exponential prior of these weights. `steps` is
+    the maximum number of steps of L-BFGS. `triggers` is the number of triggers of each token; 0 = none. With triggers,
+    a prediction depends on the whole document.
     """
-    return MaxentModel(vocab_size, order=order, variance=variance, discount=discount, steps=steps)
+    check_whole(0, triggers=triggers)
+    ngrams = MaxentModel(vocab_size, order=order, variance=variance, discount=discount, steps=steps)
+    return TriggerModel(ngrams, n_triggers=triggers) if triggers else ngrams
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

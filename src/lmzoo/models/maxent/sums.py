@@ -35,31 +35,30 @@ def add_up_scores(factors, first_child, suffixes, scores, normalisers):
 
 
 @kernel(
-    read_only(_F64), read_only(_F64), read_only(_F64), read_only(_I32), read_only(_I32), writable(_F64), writable(_F64),
-    writable(_F64),
-)  # fmt: skip
-def add_up_expectations(n_longest, scores, normalisers, first_child, suffixes, shares, taken, expected):
+    writable(_F64), read_only(_F64), read_only(_F64), read_only(_I32), read_only(_I32), writable(_F64), writable(_F64)
+)
+def add_up_expectations(shares, extra_shares, scores, first_child, suffixes, taken, expected):
     """Computes how often the model expects each of M n-grams in the training text.
 
-    - `n_longest` (C,): the number of tokens before which each context is the longest that the model uses.
-    - `scores` (M,), `normalisers` (C,): as `add_up_scores` computes them.
+    - `shares` (C,): the sum of 1 / normaliser over the tokens of the text before which each context is the longest that
+      the model uses. It is replaced by the sum over the tokens before which the context occurs at all.
+    - `extra_shares` (M,): the sum of (factor - 1) / normaliser over all tokens before which the context of each n-gram
+      occurs, where the factor is that of the triggers of the last token of the n-gram; 0 without triggers.
+    - `scores` (M,): as `add_up_scores` computes them.
     - `first_child` (C + 1,), `suffixes` (M,): the trie of the n-grams.
-    - `shares` (C,), `taken` (M,): memory for the sums below.
+    - `taken` (M,): memory for the shares of longer n-grams.
     - `expected` (M,): receives the expected counts; the number for the root has no meaning.
 
-    The share of a context is the sum of n_longest / normaliser over the context and all longer contexts that end with
-    it. The score of an n-gram, times the share of its context, is its expected count, if no longer n-gram ends with it.
+    The score of an n-gram, times the share of its context, is its expected count, if no longer n-gram ends with it.
     Otherwise the longer n-grams have their own expected counts, and the shares of their contexts are taken away.
     """
-    shares[:] = 0.0
     taken[:] = 0.0
     expected[:] = 0.0
-    for context in range(normalisers.size - 1, -1, -1):  # longer contexts come first
-        shares[context] += n_longest[context] / normalisers[context]
-        share = shares[context]
+    for context in range(shares.size - 1, -1, -1):  # longer contexts come first
         if context:
-            shares[suffixes[context]] += share
+            shares[suffixes[context]] += shares[context]
         for node in range(first_child[context], first_child[context + 1]):
+            share = shares[context] + extra_shares[node]
             expected[node] += scores[node] * (share - taken[node])
             taken[suffixes[node]] += share
             expected[suffixes[node]] += expected[node]
