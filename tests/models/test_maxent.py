@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmzoo.errors import ConfigurationError
+from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.maxent import TriggerModel, maxent
 from lmzoo.models.maxent.learning import NgramLikelihood, TriggerLikelihood
@@ -144,18 +144,18 @@ def slow_triggers(stream: TokenStream, vocab_size: int) -> tuple[np.ndarray, np.
 
 def test_triggers_are_the_pairs_with_the_most_information() -> None:
     stream = documents_with_topics(0)
-    triggers = find_triggers(stream, 10, 2)
+    triggers, counts = find_triggers(stream, 10, 2)
     both, information = slow_triggers(stream, 10)
     pairs = [(u, w) for u in range(10) for w in triggers.targets[triggers.first[u] : triggers.first[u + 1]].tolist()]
     expected = [(int(u), w) for w in range(10) for u in np.argsort(-information[:, w])[:2] if information[u, w] > 6]
     assert pairs == sorted(expected)
-    assert triggers.counts.tolist() == [both[pair] for pair in pairs]
+    assert counts.tolist() == [both[pair] for pair in pairs]
 
 
 def test_the_gradient_with_triggers_is_that_of_the_likelihood() -> None:
     stream = TokenStream(documents_with_topics(1).ids[:-1])  # the last document has no end
-    triggers = find_triggers(stream, 10, 3)
-    joint = TriggerLikelihood(NgramLikelihood(count_ngrams([stream], 10, 3), 4.0, 0.1), stream, triggers)
+    ngrams = NgramLikelihood(count_ngrams([stream], 10, 3), 4.0, 0.1)
+    joint = TriggerLikelihood(ngrams, stream, *find_triggers(stream, 10, 3))
     rng = np.random.default_rng(2)
     weights = rng.normal(0, 0.3, joint.curvatures.size)
     direction = rng.normal(0, 1e-5, weights.size)
@@ -170,7 +170,7 @@ def test_the_likelihood_with_triggers_is_that_of_the_model() -> None:
     assert isinstance(model, TriggerModel)
     ngrams = NgramLikelihood(count_ngrams([stream], 10, 3), 8.0, 0.2)
     start = np.zeros(ngrams.counts.size)
-    joint = TriggerLikelihood(ngrams, stream, model.triggers)
+    joint = TriggerLikelihood(ngrams, stream, model.triggers, np.zeros(model.trigger_weights.size))
     value, _ = joint.value_and_gradient(np.concatenate([start, model.trigger_weights]))
     uniform = ngram(10, order=1, smoothing="additive:1e12").fit(TrainingData(stream, stream))
     arrays = {**model.arrays(), **{f"ngrams.{name}": array for name, array in uniform.arrays().items()}}
@@ -189,6 +189,19 @@ def test_triggers_know_the_topic_of_a_document() -> None:
 @pytest.mark.parametrize("order", [1, 2, 5])
 def test_laws(order: int, law: Law) -> None:
     law(Specimen(lambda vocab_size: maxent(vocab_size, order=order, steps=20), tolerance=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("first_target", 5, "triggers are out of range"), ("targets", 12, "triggers are out of range"),
+     ("trigger_weights", np.nan, "not finite")],
+)  # fmt: skip
+def test_damaged_triggers_are_refused(name: str, value: float, message: str) -> None:
+    arrays = dict(maxent(12, order=2, triggers=2).fit(toy_data(12)).arrays())
+    arrays[name] = arrays[name].copy()
+    arrays[name][0] = value
+    with pytest.raises(SavedModelError, match=message):
+        maxent(12, order=2, triggers=2).load_arrays(arrays)
 
 
 @pytest.mark.parametrize(

@@ -151,13 +151,16 @@ class NgramLikelihood:
 class TriggerLikelihood:
     """The penalised log-likelihood of a text under a maximum-entropy model with n-grams and triggers.
 
-    The model has M weights of n-grams, followed by P weights of triggers.
+    The model has M weights of n-grams, followed by P weights of triggers. `counts` (P,) are the numbers of times that
+    the target of each trigger occurs after it in the same document.
     """
 
-    def __init__(self, ngrams: NgramLikelihood, stream: TokenStream, triggers: Triggers) -> None:
+    def __init__(
+        self, ngrams: NgramLikelihood, stream: TokenStream, triggers: Triggers, counts: NDArray[np.float64]
+    ) -> None:
         from lmzoo.models.ngram.scoring import Matcher
 
-        self._ngrams, self._ids, self._triggers = ngrams, stream.ids, triggers
+        self._ngrams, self._ids, self._triggers, self._counts = ngrams, stream.ids, triggers, counts
         matcher = Matcher(ngrams.trie)
         self._states = matcher.states(stream.ids)[:-1].copy()
         self._nodes = matcher.nodes(stream.ids)[:, 1:].max(axis=0)  # longer n-grams have higher numbers
@@ -168,7 +171,7 @@ class TriggerLikelihood:
 
         They are the numbers of occurrences, plus the precision of the prior.
         """
-        return np.concatenate([self._ngrams.curvatures, self._triggers.counts + 1 / _TRIGGER_VARIANCE])
+        return np.concatenate([self._ngrams.curvatures, self._counts + 1 / _TRIGGER_VARIANCE])
 
     def value_and_gradient(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Returns the penalised log-likelihood of the text in nats, and its derivatives (M + P,) by the weights."""
@@ -184,5 +187,5 @@ class TriggerLikelihood:
             trie.suffixes, triggers.first, triggers.targets, trigger_weights, shares, extra_shares, expected,
         )  # fmt: skip
         value -= ngrams.penalty(ngram_weights) + trigger_weights @ trigger_weights / (2 * _TRIGGER_VARIANCE)
-        gradient = triggers.counts - expected - trigger_weights / _TRIGGER_VARIANCE
+        gradient = self._counts - expected - trigger_weights / _TRIGGER_VARIANCE
         return float(value), np.concatenate([ngrams.gradient(ngram_weights, shares, extra_shares), gradient])

@@ -68,9 +68,9 @@ class TriggerModel(LanguageModel[Reading]):
 
         text = data.checked(self.vocab_size).train
         likelihood, weights = self._ngrams.learned(text, on_progress)
-        triggers = find_triggers(text, self.vocab_size, self._n_triggers)
+        triggers, counts = find_triggers(text, self.vocab_size, self._n_triggers)
         start = np.concatenate([weights, np.zeros(triggers.targets.size)])
-        joint = TriggerLikelihood(likelihood, text, triggers)
+        joint = TriggerLikelihood(likelihood, text, triggers, counts)
         best = maximised(joint, start, _JOINT_STEPS, "learning the weights of triggers", on_progress)
         weights, trigger_weights = np.split(best, [weights.size])
         self._ngrams.with_weights(likelihood, weights)

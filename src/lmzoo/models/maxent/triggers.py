@@ -32,19 +32,16 @@ class Triggers:
     """(V + 1,) index of the first target of each token, and P."""
     targets: NDArray[np.int32]
     """(P,) the targets, increasing for each trigger."""
-    counts: NDArray[np.float64]
-    """(P,) number of times that the target occurs in training after its trigger has occurred in the document."""
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Returns the arrays of the pairs by name, in the format that `from_arrays` reads."""
-        return {"first_target": self.first, "targets": self.targets, "trigger_counts": self.counts}
+        return {"first_target": self.first, "targets": self.targets}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, vocab_size: int) -> Triggers:
         """Returns the pairs that are saved in `arrays`; raises SavedModelError if they are outside the vocabulary."""
         first = take_array(arrays, "first_target", shape=(vocab_size + 1,), dtype=np.int64)
         targets = take_array(arrays, "targets", shape=(None,), dtype=np.int32)
-        counts = take_array(arrays, "trigger_counts", shape=(targets.size,), dtype=np.float64)
         if not (
             first[0] == 0
             and first[-1] == targets.size
@@ -52,14 +49,15 @@ class Triggers:
             and (not targets.size or 0 <= targets.min() <= targets.max() < vocab_size)
         ):
             raise SavedModelError("the saved maximum-entropy model is damaged: its triggers are out of range")
-        return cls(first, targets, counts)
+        return cls(first, targets)
 
 
-def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> Triggers:
-    """Returns the `n_triggers` best triggers of each token of a vocabulary, or fewer if they tell too little.
+def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> tuple[Triggers, NDArray[np.float64]]:
+    """Finds the `n_triggers` best triggers of each token of a vocabulary, or fewer if they tell too little.
 
     The triggers of a token w are the tokens whose occurrence earlier in the document has the highest mutual information
-    with the event that the next token is w, among those that make w more frequent.
+    with the event that the next token is w, among those that make w more frequent. Returns the P pairs, and the number
+    of times that each target occurs after its trigger in the same document, an array (P,).
     """
     n_tokens = len(stream)
     n_after, n_next = np.zeros(vocab_size, np.int64), np.bincount(stream.ids, minlength=vocab_size)
@@ -77,7 +75,7 @@ def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> Trig
     triggers, targets, counts = np.concatenate(found, axis=1)
     order = np.lexsort((targets, triggers))
     first = np.searchsorted(triggers[order], np.arange(vocab_size + 1)).astype(np.int64)
-    return Triggers(first, targets[order].astype(np.int32), counts[order].astype(np.float64))
+    return Triggers(first, targets[order].astype(np.int32)), counts[order].astype(np.float64)
 
 
 def _information(
