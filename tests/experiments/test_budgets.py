@@ -19,7 +19,9 @@ def test_each_budget_is_larger_than_the_one_before() -> None:
     assert {"hmm", "lstm", "transformer"} <= set(with_budgets)
     for species in with_budgets:
         settings = [settings_for(species, budget) for budget in BUDGETS]
-        sizes = [found["training"]["tokens"] if "training" in found else found["n_states"] for found in settings]
+        amounts = [{**found, **found.get("training", {})} for found in settings]
+        name = next(name for name in ("tokens", "n_states", "steps") if name in amounts[0])
+        sizes = [amount[name] for amount in amounts]
         assert sizes == sorted(set(sizes))
 
 

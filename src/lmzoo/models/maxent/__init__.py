@@ -79,9 +79,10 @@ def maxent(
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "maxent": {
-        "standard": {"steps": 300},
-        "thorough": {"order": 6, "steps": 1000},
-        "bytes": {"order": 6},
+        "quick": {"steps": 60, "triggers": 6},
+        "standard": {"steps": 300, "triggers": 6},
+        "thorough": {"order": 6, "steps": 1000, "triggers": 6},
+        "bytes": {"order": 6, "triggers": 0},
         "tiny": {"order": 3, "steps": 20},
     }
 }
