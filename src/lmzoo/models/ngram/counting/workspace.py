@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -49,7 +50,7 @@ class Workspace:
     def __init__(self, on_disk: bool = False, on_share: Callable[[float], None] = lambda share: None) -> None:
         self.on_disk = on_disk
         self._on_share = on_share
-        self._maps: list[mmap.mmap] = []
+        self._maps = weakref.WeakSet[mmap.mmap]()  # a strong reference would keep the file
 
     def empty(self, size: int, dtype: type[Number]) -> NDArray[Number]:
         """Returns an uninitialised array of `size` elements. Raises LmzooError if the disk is full."""
@@ -66,7 +67,7 @@ class Workspace:
                 mapped = mmap.mmap(file.fileno(), n_bytes)
         except OSError as error:
             raise temporary_files_error(error, f"{n_bytes:,} bytes") from error
-        self._maps.append(mapped)
+        self._maps.add(mapped)
         return np.frombuffer(mapped, dtype)
 
     def zeros(self, size: int, dtype: type[Number]) -> NDArray[Number]:

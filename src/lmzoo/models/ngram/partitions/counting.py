@@ -112,8 +112,8 @@ def sort(
     - "n_before" (V,): the number of different tokens before each token, in this partition.
     - "counts_of_counts" (`order` - 1, 7): the numbers of n-grams of each length with the counts 0 .. 6.
     - "sizes" (`order` - 1,): the numbers of n-grams of each length.
-    - "head_keys", "head_counts": the keys and the counts of the bigrams that begin with a split token, which the
-      numbers above leave out. The key of the bigram "v w" is v V + w.
+    - "head_keys", "head_counts": the keys and the counts of the bigrams that begin with a split token, which
+      "n_before" and "counts_of_counts" leave out. The key of the bigram "v w" is v V + w.
     """
     n_records = sum(len(piece["records"]) for piece in pieces)
     records = np.full((n_records + 1, order), vocab_size, np.int32)
@@ -158,7 +158,7 @@ def sort(
             sums["head_counts"] = counts[in_head]
             sums["n_before"] = np.bincount(last[~in_head], minlength=vocab_size)
             counts = counts[~in_head]
-        frequencies[k - 2], sizes[k - 2] = counts_of_counts(counts), counts.size
+        frequencies[k - 2], sizes[k - 2] = counts_of_counts(counts), nodes.size
         yield arrays
     yield {**sums, "counts_of_counts": frequencies, "sizes": sizes}
 

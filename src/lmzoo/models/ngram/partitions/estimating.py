@@ -35,6 +35,8 @@ class Totals:
     """(V,) the count of each token, as the smoothing method uses it."""
     sizes: NDArray[np.int64]
     """(n,) the numbers of n-grams of each length 1 .. n."""
+    parts: NDArray[np.int64]
+    """(P, n - 1) the numbers of n-grams of each length 2 .. n in each of P partitions, with those of the head."""
     counts_of_counts: NDArray[np.int64]
     """(n, 7) the numbers of n-grams of each length with the counts 0 .. 6."""
     head: Level
@@ -56,13 +58,13 @@ class Totals:
         - `observed` (V,): the number of occurrences of each token.
         - `split`: the tokens whose n-grams are divided among several partitions.
         """
-        n_before, sizes = np.zeros(observed.size, np.int64), np.zeros(order - 1, np.int64)
+        n_before, parts = np.zeros(observed.size, np.int64), []
         frequencies = np.zeros((order - 1, N_FREQUENCIES), np.int64)
         keys, counts = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         for sums in partitions:
             n_before += sums["n_before"]
             frequencies += sums["counts_of_counts"]
-            sizes += sums["sizes"]
+            parts.append(sums["sizes"])
             keys.append(sums["head_keys"])
             counts.append(sums["head_counts"])
         head_keys, places = np.unique(np.concatenate(keys), return_inverse=True)
@@ -72,12 +74,14 @@ class Totals:
         starts = np.append(np.searchsorted(head_keys, split * np.int64(observed.size)), head_keys.size)
         n_before += np.bincount(last, minlength=observed.size)
         frequencies[0] += counts_of_counts(head_counts)
-        sizes[0] += head_keys.size
+        sizes = np.sum(parts, axis=0)
+        sizes[0] += head_keys.size - sum(map(len, keys))
         unigrams = LevelCounts(order, (0, 0), observed.astype(np.int32), n_before.astype(np.int32))
         used = smoothing.counts(unigrams, 1)
         return cls(
             used,
             np.append(observed.size, sizes),
+            np.array(parts),
             np.vstack([counts_of_counts(used), frequencies]),
             Level(head_counts, starts.astype(np.int32), last, np.zeros(split.size, np.int32)),
             head_keys,

@@ -2,9 +2,10 @@
 
 The n-grams of a partition have the same order as in the trie, and so have its contexts. A context is itself an n-gram,
 which belongs to another partition, but its last two tokens determine which partition has its continuations. Therefore
-the trie can be built level by level. The nodes of one level are distributed to the partitions that have their
-continuations; there they are the contexts, in the same order. The numbers of their continuations then determine the
-positions of the nodes of the next level.
+the trie can be built level by level. The nodes of one level are read in order; the continuations of each are the next
+ones in the partition that has them. So the partitions and the trie are read and written from front to back, like sorted
+files that are merged, and only small parts of them need to be in memory. Suffixes are looked up in one partition at a
+time.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.models.ngram.counting.protocol import add_counts
-from lmzoo.models.ngram.counting.sorting import check_n_nodes, group
+from lmzoo.models.ngram.counting.sorting import check_n_nodes
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals
 from lmzoo.models.ngram.partitions.plan import Plan
@@ -82,6 +83,43 @@ def join(
     return trie, joiner.weights
 
 
+class _Columns:
+    """The N n-grams of one length and their H contexts, partition by partition; the last partition is the head."""
+
+    def __init__(self, n_contexts: NDArray[np.int64], n_ngrams: NDArray[np.int64], workspace: Workspace) -> None:
+        """Allocates the arrays, given the numbers of contexts and of n-grams in each partition."""
+        self.context_bounds = np.append(0, np.cumsum(n_contexts))
+        self.bounds = np.append(0, np.cumsum(n_ngrams))
+        n, h = int(self.bounds[-1]), int(self.context_bounds[-1])
+        self.starts, self.sizes = workspace.empty(h, np.int64), workspace.empty(h, np.int32)
+        """(H,) the index of the first n-gram of each context, and the number of its n-grams."""
+        self.backoffs = workspace.empty(h, np.float32)
+        """(H,) the log back-off weight of each context."""
+        self.last, self.log_probs = workspace.empty(n, np.int32), workspace.empty(n, np.float32)
+        """(N,) the last token and the log-probability of each n-gram."""
+        self.nodes = workspace.empty(n, np.int32)
+        """(N,) the trie node of the suffix of each n-gram and, when the n-gram is in the trie, its own node."""
+
+    def write(
+        self,
+        partition: int,
+        starts: NDArray[np.int32],
+        kept: NDArray[np.bool_],
+        backoffs: NDArray[np.float32],
+        *of_ngrams: NDArray[np.int32] | NDArray[np.float32],
+    ) -> None:
+        """Writes the contexts of a partition that are `kept`, and all its n-grams: last tokens, weights and suffixes."""
+        contexts = slice(*self.context_bounds[partition : partition + 2])
+        ngrams = slice(*self.bounds[partition : partition + 2])
+        self.starts[contexts] = starts[:-1][kept] + self.bounds[partition]
+        self.sizes[contexts], self.backoffs[contexts] = np.diff(starts)[kept], backoffs[kept]
+        self.last[ngrams], self.log_probs[ngrams], self.nodes[ngrams] = of_ngrams
+
+    def of(self, partition: int) -> NDArray[np.int32]:
+        """Returns the trie nodes of the n-grams of a partition."""
+        return self.nodes[self.bounds[partition] : self.bounds[partition + 1]]
+
+
 @dataclass(eq=False)
 class _Joiner:
     """A trie under construction; the arguments are those of `join`."""
@@ -96,83 +134,88 @@ class _Joiner:
     workspace: Workspace
 
     def __post_init__(self) -> None:
-        vocab_size = self.trie.vocab_size
         # The trie nodes of the n-grams of the last level, partition by partition, and where each partition begins.
-        self._nodes = np.arange(1, 1 + vocab_size, dtype=np.int32)
+        self._nodes = np.arange(1, 1 + self.trie.vocab_size, dtype=np.int32)
         self._starts = np.zeros(self.plan.n_partitions, np.int64)
 
     def add_level(self, length: int) -> None:
         """Adds the n-grams of one length to the trie, which already has all shorter n-grams."""
-        contexts = self._contexts_of_bigrams() if length == 2 else self._contexts(length)
-        trie, level = self.trie, self.trie.level(length - 1)
-        n_children = trie.first_child[level]
-        n_children[:1] = 0
-        starts = np.zeros(len(contexts) + 1, np.int64)
-        for partition, nodes in enumerate(contexts):
-            sizes = self.read(partition, length).sizes
-            starts[partition + 1] = starts[partition] + sizes.sum()
-            n_children[nodes[nodes >= 0] - level.start] = sizes[nodes >= 0]
-        head = self.totals.head
-        if length == 2:
-            n_children[self.plan.split] = np.diff(head.starts)
-        first = int(trie.levels[length])
-        for block in blocks(slice(0, n_children.size)):
-            ends = first + np.cumsum(n_children[block], dtype=np.int64)
-            n_children[block] = ends - n_children[block]
-            first = int(ends[-1])
+        trie, weights, level = self.trie, self.weights, self.trie.level(length - 1)
+        owners = self._owners_of_bigrams() if length == 2 else self._owners(length)
+        head = self.totals.head if length == 2 else None
+        n_contexts = np.zeros(self.plan.n_partitions + 2, np.int32)
+        for block in blocks(slice(0, owners.size)):
+            add_counts(owners[block], 0, n_contexts)
             self.workspace.release()
-        placed, shorter, shorter_starts = self.workspace.empty(starts[-1], np.int32), self._nodes, self._starts
-        in_head = np.empty(head.counts.size, np.int32)
-        if length == 2:
-            self._place(
-                1 + self.plan.split, head.starts, head.suffixes, head.suffixes,
-                self.shared.head_log_probs, self.shared.head_backoffs, shorter, in_head,
+        n_ngrams = np.append(self.totals.parts[:, length - 2], head.counts.size if head else 0)
+        columns = _Columns(n_contexts[:-1], n_ngrams, self.workspace)
+        if head:
+            columns.write(
+                self.plan.n_partitions, head.starts, np.ones(self.plan.split.size, bool), self.shared.head_backoffs,
+                head.suffixes, self.shared.head_log_probs, 1 + head.suffixes,
             )  # fmt: skip
 
-        def work(partition: int) -> None:
+        def collect(partition: int) -> None:
             arrays, estimates = self.read(partition, length)
-            here = placed[starts[partition] : starts[partition + 1]]
-            self._place(
-                contexts[partition], arrays["starts"], arrays["last"], arrays["suffixes"],
-                estimates["log_probs"], estimates["backoffs"], shorter[shorter_starts[partition] :], here,
+            kept = self.plan.owners[arrays["context_tokens"]] >= 0 if head else np.ones(arrays["starts"].size - 1, bool)
+            shorter = self._nodes[self._starts[partition] :]
+            columns.write(
+                partition, arrays["starts"], kept, estimates["backoffs"],
+                arrays["last"], estimates["log_probs"], shorter[arrays["suffixes"]],
             )  # fmt: skip
-            if length == 2:
-                elsewhere = estimates["in_head"] >= 0
-                here[elsewhere] = in_head[estimates["in_head"][elsewhere]]
 
-        self.workspace.run(work, range(self.plan.n_partitions))
-        self._nodes, self._starts = placed, starts
+        self.workspace.run(collect, range(self.plan.n_partitions))
+        contexts, node, tasks = columns.context_bounds[:-1].copy(), int(trie.levels[length]), []
+        for block in blocks(slice(0, owners.size)):
+            tasks.append((block, contexts.copy(), node))
+            here = slice(level.start + block.start, level.start + block.stop)
+            node = _count_children(owners[block], columns.sizes, contexts, node, trie.first_child[here])
+            self.workspace.release()
 
-    def _place(self, *arrays: NDArray[Any]) -> None:
-        trie, weights = self.trie, self.weights
-        _place(*arrays, trie.first_child, trie.tokens, trie.suffixes, weights.values, weights.backoffs)
+        def interleave(task: tuple[slice, NDArray[np.int64], int]) -> None:
+            block, contexts, node = task
+            _interleave(
+                owners[block], columns.starts, columns.sizes, columns.backoffs, columns.last, columns.log_probs,
+                columns.nodes, contexts, node, trie.tokens, trie.suffixes, weights.values,
+                weights.backoffs[level.start + block.start : level.start + block.stop],
+            )  # fmt: skip
 
-    def _contexts_of_bigrams(self) -> list[NDArray[np.int32]]:
-        """Returns, for each partition, the trie nodes of the first tokens of its bigrams; -1 for a split token."""
-        tokens = [self.read(partition, 2).level["context_tokens"] for partition in range(self.plan.n_partitions)]
-        return [np.where(self.plan.owners[found] < 0, -1, 1 + found).astype(np.int32) for found in tokens]
+        self.workspace.run(interleave, tasks)
+        if head:
+            in_head = columns.of(self.plan.n_partitions)
+            for partition in range(self.plan.n_partitions):
+                numbers = self.read(partition, length).estimates["in_head"]
+                columns.of(partition)[numbers >= 0] = in_head[numbers[numbers >= 0]]
+        self._nodes, self._starts = columns.nodes, columns.bounds
 
-    def _contexts(self, length: int) -> list[NDArray[np.int32]]:
-        """Returns, for each partition, the trie nodes of the contexts of its n-grams of one length, in order."""
-        trie, plan, workspace = self.trie, self.plan, self.workspace
+    def _owners_of_bigrams(self) -> NDArray[np.int32]:
+        """Returns the partition (V,) of the bigrams that begin with each token, as `_owners` does for longer n-grams.
+
+        The number after those of the partitions stands for the head.
+        """
+        n_partitions = self.plan.n_partitions
+        owners = np.full(self.trie.vocab_size, n_partitions + 1, np.int32)
+        for partition in range(n_partitions):
+            owners[self.read(partition, 2).level["context_tokens"]] = partition
+        owners[self.plan.split] = n_partitions
+        return owners
+
+    def _owners(self, length: int) -> NDArray[np.int32]:
+        """Returns the partition of the continuations of each n-gram of `length` - 1 tokens, in the order of the trie.
+
+        The number of partitions + 1 stands for n-grams that nothing follows.
+        """
+        trie, plan = self.trie, self.plan
         level, before = trie.level(length - 1), trie.level(length - 2)
-        owners = workspace.empty(level.stop - level.start, np.int32)
+        owners = self.workspace.empty(level.stop - level.start, np.int32)
         for block in blocks(before):
             _find_context_owners(
                 trie.tokens, trie.first_child, block.start, block.stop, level.start, plan.owners, plan.pair_owners,
-                plan.n_partitions, owners,
+                plan.n_partitions + 1, owners,
             )  # fmt: skip
-            workspace.release()
+            self.workspace.release()
         self._leave_out_end(length, owners)
-        counts = np.zeros(plan.n_partitions + 1, np.int32)
-        for block in blocks(slice(0, owners.size)):
-            add_counts(owners[block], 0, counts)
-        ends = np.cumsum(counts, dtype=np.int64)
-        nodes, free = workspace.empty(owners.size, np.int32), ends - counts
-        for block in blocks(slice(0, owners.size)):
-            group(owners[block], level.start + block.start, 1, free, nodes)
-            workspace.release()
-        return np.split(nodes, ends[:-1])[:-1]
+        return owners
 
     def _leave_out_end(self, length: int, owners: NDArray[np.int32]) -> None:
         """Leaves the last tokens of the text out of the contexts if nothing follows them anywhere in the text.
@@ -189,7 +232,7 @@ class _Joiner:
         index = node - self.trie.level(length - 1).start
         partition = int(owners[index])
         if np.count_nonzero(owners == partition) > self.read(partition, length).sizes.size:
-            owners[index] = self.plan.n_partitions
+            owners[index] = self.plan.n_partitions + 1
 
 
 @kernel(
@@ -213,28 +256,43 @@ def _find_context_owners(tokens, first_child, start, stop, first, owners, pair_o
             result[node - first] = owner
 
 
-@kernel(
-    read_only(_I32), read_only(_I32), read_only(_I32), read_only(_I32), read_only(_F32), read_only(_F32),
-    read_only(_I32), writable(_I32), read_only(_I32), writable(_I32), writable(_I32), writable(_F32), writable(_F32),
-)  # fmt: skip
-def _place(
-    contexts, starts, last, suffixes, log_probs, part_backoffs, shorter, nodes, first_child, tokens, links, values,
-    backoffs,
-):  # fmt: skip
-    """Writes the n-grams of one length of a partition to the trie, and their nodes to `nodes`.
+@kernel(read_only(_I32), read_only(_I32), writable(_I64), _I64, writable(_I32), returns=_I64)
+def _count_children(owners, sizes, contexts, node, first_child):
+    """Writes the first child of each node of a block to `first_child`; returns the first child of the next block.
 
-    - `contexts` (H,): the trie nodes of the contexts; the n-grams of a context with the node -1 are left out.
-    - `starts`, `last`, `suffixes`, `log_probs`, `part_backoffs`: the arrays of the partition.
-    - `shorter`: the trie nodes of the n-grams one token shorter in the partition.
-    - `first_child`, `tokens`, `links`, `values`, `backoffs`: the arrays of the trie; `links` are the suffix links.
+    - `owners`: the partition that has the children of each node; a number beyond the partitions stands for no children.
+    - `sizes` (H,): the number of children of each context, partition by partition.
+    - `contexts`: the next context of each partition; updated.
+    - `node`: the first child of the block.
     """
-    for context in range(contexts.size):
-        if contexts[context] < 0:
-            continue
-        backoffs[contexts[context]] = part_backoffs[context]
-        node = first_child[contexts[context]]
-        for number in range(starts[context], starts[context + 1]):
-            tokens[node], values[node] = last[number], log_probs[number]
-            links[node] = shorter[suffixes[number]]
-            nodes[number] = node
-            node += 1
+    for i in range(owners.size):
+        first_child[i] = node
+        if owners[i] < contexts.size:
+            node += sizes[contexts[owners[i]]]
+            contexts[owners[i]] += 1
+    return node
+
+
+@kernel(
+    read_only(_I32), read_only(_I64), read_only(_I32), read_only(_F32), read_only(_I32), read_only(_F32),
+    writable(_I32), writable(_I64), _I64, writable(_I32), writable(_I32), writable(_F32), writable(_F32),
+)  # fmt: skip
+def _interleave(
+    owners, starts, sizes, part_backoffs, last, log_probs, nodes, contexts, node, tokens, suffixes, values, backoffs
+):
+    """Writes the children of a block of nodes to the trie, from the partitions that have them.
+
+    - `owners`, `contexts`, `node`: as in `_count_children`.
+    - `starts`, `sizes`, `part_backoffs`, `last`, `log_probs`, `nodes`: the arrays of `_Columns`; `nodes` is updated.
+    - `tokens`, `suffixes`, `values`: the arrays of the trie and of its weights.
+    - `backoffs`: receives the back-off weights of the block.
+    """
+    for i in range(owners.size):
+        if owners[i] < contexts.size:
+            context = contexts[owners[i]]
+            contexts[owners[i]] += 1
+            backoffs[i] = part_backoffs[context]
+            for number in range(starts[context], starts[context] + sizes[context]):
+                tokens[node], values[node], suffixes[node] = last[number], log_probs[number], nodes[number]
+                nodes[number] = node
+                node += 1
