@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.errors import ConfigurationError, SavedModelError
-from lmzoo.models.ngram import ngram
+from lmzoo.models.ngram import ShardedNgramModel, ngram
 from lmzoo.models.ngram.counting.workspace import Workspace
 from lmzoo.models.ngram.names import SMOOTHINGS, smoothing_from
 from lmzoo.models.ngram.partitions import fitting
@@ -194,6 +194,24 @@ def test_a_sharded_model_predicts_as_the_joined_one(stream: TokenStream, order: 
         np.testing.assert_array_equal(
             shards.predict_distribution(context).log_probs, joined.predict_distribution(context).log_probs
         )
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("order", [2, 4])
+def test_a_text_is_scored_shard_by_shard(order: int) -> None:
+    data = toy_data(40, n_documents=200)
+    shards = ngram(40, order=order, memory="1M", sharded=True).fit(data)
+    assert isinstance(shards, ShardedNgramModel)
+    arrays, tokens = shards.arrays(), np.append(np.int32(EOT), data.valid.ids)
+    visited = []
+    for positions, _ in shards.stream_log_probs(data.valid):
+        visited += arrays["owners"][tokens[positions]].tolist()
+    assert len(visited) == len(data.valid)
+    whole = [shard for shard in visited if shard >= 0]  # those of tokens that are not split
+    assert len(set(whole)) > 1
+    assert whole == sorted(whole)
+    joined = ngram(40, order=order).fit(data)
+    np.testing.assert_array_equal(shards.log_probs(data.valid), joined.log_probs(data.valid))
 
 
 @pytest.mark.usefixtures("in_this_process")

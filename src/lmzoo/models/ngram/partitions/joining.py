@@ -86,7 +86,7 @@ def join(
 class _Columns:
     """The N n-grams of one length and their H contexts, partition by partition; the last partition is the head."""
 
-    def __init__(self, n_contexts: NDArray[np.int64], n_ngrams: NDArray[np.int64], workspace: Workspace) -> None:
+    def __init__(self, n_contexts: NDArray[np.integer], n_ngrams: NDArray[np.integer], workspace: Workspace) -> None:
         """Allocates the arrays, given the numbers of contexts and of n-grams in each partition."""
         self.context_bounds = np.append(0, np.cumsum(n_contexts))
         self.bounds = np.append(0, np.cumsum(n_ngrams))
@@ -108,7 +108,7 @@ class _Columns:
         backoffs: NDArray[np.float32],
         *of_ngrams: NDArray[np.int32] | NDArray[np.float32],
     ) -> None:
-        """Writes the contexts of a partition that are `kept`, and all its n-grams: last tokens, weights and suffixes."""
+        """Writes the `kept` contexts of a partition, and its n-grams: last tokens, log-probabilities and suffixes."""
         contexts = slice(*self.context_bounds[partition : partition + 2])
         ngrams = slice(*self.bounds[partition : partition + 2])
         self.starts[contexts] = starts[:-1][kept] + self.bounds[partition]

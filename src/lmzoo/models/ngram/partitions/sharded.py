@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_whole
 from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
+from lmzoo.models.ngram.counting.workspace import Workspace, blocks, parse_bytes
 from lmzoo.models.ngram.model import MAX_ORDER, MAX_WORKERS, check_partitions
 from lmzoo.models.ngram.names import smoothing_from
-from lmzoo.stream import EOT, TrainingData
+from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, StepProgress
 
 # numba is slow to import: the stages of a fit are imported where they are used.
@@ -109,43 +109,97 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         return _START if token_id == EOT else (*state, token_id)[1 - self.order :]
 
     def next_log_probs(self, state: tuple[int, ...]) -> NDArray[np.float64]:
-        path, weight = [], 0.0
-        for k, context in reversed(list(self._contexts(state))):
-            starts = self._arrays[f"{k}/starts"]
-            path.append((k, slice(int(starts[context]), int(starts[context + 1])), weight))
-            weight += float(self._arrays[f"{k}/backoffs"][context])
-        log_probs = self._arrays["unigrams"].astype(np.float64) + weight  # (V,)
-        for k, here, of_longer in reversed(path):  # longer n-grams overwrite shorter ones
-            tokens, values = self._arrays[f"{k}/tokens"][here], self._arrays[f"{k}/log_probs"][here]
-            log_probs[tokens] = values.astype(np.float64) + of_longer
+        return self._rows(np.array(state, np.int32), np.array([len(state) - 1]))[0]
+
+    def stream_log_probs(
+        self, stream: TokenStream, positions: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        tokens = np.append(np.int32(EOT), stream.ids)
+        order = self._by_shard(tokens, np.arange(len(stream)) if positions is None else positions)
+        for start, stop in self.block_bounds(order.size):
+            yield order[start:stop], self._rows(tokens, order[start:stop])
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        from lmzoo.models.ngram.partitions.lookup import search
+
+        stream = self.checked_stream(ids)
+        tokens, log_probs = np.append(np.int32(EOT), stream.ids), np.empty(len(stream))
+        order = self._by_shard(tokens, np.arange(len(stream)))
+        for block in blocks(slice(0, order.size)):
+            ends = order[block]
+            contexts = self._contexts(tokens, ends)  # (n - 1, B)
+            weights = self._weights(contexts)  # (n, B)
+            observed = stream.ids[ends]
+            scores = self._arrays["unigrams"][observed] + weights[0]
+            for k in range(2, self.order + 1):
+                found = search(observed, contexts[k - 2], self._arrays[f"{k}/starts"], self._arrays[f"{k}/tokens"])
+                known = found >= 0
+                scores[known] = self._arrays[f"{k}/log_probs"][found[known]] + weights[k - 1][known]
+            log_probs[ends] = scores
         return log_probs
 
-    def _contexts(self, state: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-        """Yields (k, number) of the context of length k - 1 = 1, 2, .. with which a state ends, while there is one."""
-        last, owners = state[-1], self._arrays["owners"]
-        shard = int(owners[last])
-        if shard < 0:
-            context = self._find(2, len(self._arrays["2/shards"]) - 2, last << 32)
-            if context is not None:
-                yield 2, context
-            if len(state) == 1:
-                return
-            shard = int(self._arrays["pair_owners"][-1 - shard, state[-2]])
-        shorter = 0
-        for k, token in enumerate(reversed(state), 2):
-            context = self._find(k, shard, token << 32 | shorter)
-            if context is None:
-                return
-            shorter = context - int(self._arrays[f"{k}/shards"][shard])
-            if k > 2 or owners[last] >= 0:
-                yield k, context
+    def _by_shard(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Sorts the places at which contexts end by their shards, so that the pages of one shard are read at a time."""
+        last = tokens[ends]
+        return ends[np.lexsort((last, self._shards(tokens, ends)))]
 
-    def _find(self, k: int, shard: int, key: int) -> int | None:
-        """Returns the number of the context of length `k` - 1 with a key in a shard, or None if there is no such."""
-        first, end = self._arrays[f"{k}/shards"][shard : shard + 2].tolist()
-        keys = self._arrays[f"{k}/contexts"]
-        context = first + int(np.searchsorted(keys[first:end], key))
-        return context if context < end and keys[context] == key else None
+    def _shards(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.int32]:
+        """Returns the shard (B,) of each of B contexts; -1 for an EOT that is split, because no token precedes it.
+
+        `tokens` is a text after an EOT, and each context consists of the tokens up to one of the places `ends` (B,).
+        """
+        last = tokens[ends]
+        shards = self._arrays["owners"][last]
+        split = np.flatnonzero(shards < 0)
+        pairs = self._arrays["pair_owners"][-1 - shards[split], tokens[ends[split] - 1]]
+        shards[split] = np.where(last[split] == EOT, -1, pairs)
+        return shards
+
+    def _contexts(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Returns the number (n - 1, B) of each suffix of 1 .. n - 1 tokens of B contexts; -1 if it is no context.
+
+        `tokens` and `ends` are those of `_shards`.
+        """
+        from lmzoo.models.ngram.partitions.lookup import search
+
+        contexts, last = np.empty((self.order - 1, ends.size), np.int64), tokens[ends].astype(np.int64)
+        shards, shorter = self._shards(tokens, ends), np.zeros(ends.size, np.int64)
+        for k in range(2, self.order + 1):
+            bounds, keys = self._arrays[f"{k}/shards"], self._arrays[f"{k}/contexts"]
+            first = tokens[np.maximum(ends - k + 2, 0)]
+            found = search(first.astype(np.int64) << 32 | shorter, shards, bounds, keys)
+            shards = np.where((found < 0) | (first == EOT), np.int32(-1), shards)
+            shorter = found - bounds[shards]
+            if k == 2:
+                split = self._arrays["owners"][last] < 0
+                head = np.where(split, np.int32(bounds.size - 2), np.int32(-1))
+                found = np.where(split, search(last << 32, head, bounds, keys), found)
+            contexts[k - 2] = found
+        return contexts
+
+    def _weights(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns the sum of the log back-off weights of the contexts of n-grams longer than 1 .. n, an array (n, B).
+
+        `contexts` (n - 1, B) are those that `_contexts` returns.
+        """
+        weights = np.zeros((self.order, contexts.shape[1]))
+        for k in range(self.order, 1, -1):
+            known = contexts[k - 2] >= 0
+            weights[k - 2] = weights[k - 1]
+            weights[k - 2][known] += self._arrays[f"{k}/backoffs"][contexts[k - 2][known]]
+        return weights
+
+    def _rows(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Returns the log-probabilities (B, V) of all tokens after each of B contexts; see `_shards`."""
+        from lmzoo.models.ngram.partitions.lookup import overwrite
+
+        contexts = self._contexts(tokens, ends)
+        weights = self._weights(contexts)
+        rows = self._arrays["unigrams"] + weights[0][:, None]  # (B, V)
+        for k in range(2, self.order + 1):  # longer n-grams overwrite shorter ones
+            starts, followers, log_probs = (self._arrays[f"{k}/{name}"] for name in ("starts", "tokens", "log_probs"))
+            overwrite(rows, contexts[k - 2], weights[k - 1], starts, followers, log_probs)
+        return rows
 
     # ---- Saving ---------------------------------------------------------------------------------
 
