@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +86,56 @@ def test_a_full_disk_is_an_error_with_advice(executor: LocalProcesses) -> None:
 
 
 @KILLS
+def test_a_worker_whose_disk_is_full_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(LmzooError, match=r"cannot write temporary files to .*TMPDIR"), local_processes(1) as executor:
+        list(executor.map(write_more_than_allowed, [()], n_results=2))
+    assert not list(tmp_path.iterdir())
+
+
+@KILLS
+def test_an_interrupted_program_leaves_nothing(tmp_path: Path) -> None:
+    temporary, process = started_program(tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert process.returncode
+    wait_for_end(int((tmp_path / "pid").read_text()))
+    assert not list(temporary.iterdir())
+
+
+@KILLS
 def test_a_killed_program_leaves_no_workers_and_its_files_are_deleted_later(tmp_path: Path) -> None:
+    temporary, process = started_program(tmp_path)
+    process.kill()
+    process.wait()
+    wait_for_end(int((tmp_path / "pid").read_text()))
+    assert len(list(temporary.iterdir())) == 1
+    subprocess.run(
+        [sys.executable, "-c", "from lmzoo.system.executors import local_processes\nwith local_processes(1): pass"],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        check=True,
+    )
+    assert not list(temporary.iterdir())
+
+
+def sleep(pid_file: str) -> Iterator[Arrays]:
+    Path(pid_file).write_text(str(os.getpid()))
+    time.sleep(600)
+    yield {}
+
+
+def write_more_than_allowed() -> Iterator[Arrays]:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    yield {"a": np.zeros(10)}
+    yield {"a": np.zeros(10_000)}
+
+
+def started_program(tmp_path: Path) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Starts a program with a busy worker, whose id it writes to the file `pid`; returns its temporary folder, too."""
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "import numpy as np\n"
@@ -96,33 +146,20 @@ def test_a_killed_program_leaves_no_workers_and_its_files_are_deleted_later(tmp_
         "        executor.put({'a': np.zeros(10)})\n"
         "        list(executor.map(sleep, [(sys.argv[2],)]))\n"
     )
-    script = tmp_path / "program.py"
+    script, temporary, pid_file = tmp_path / "program.py", tmp_path / "temporary", tmp_path / "pid"
     script.write_text(program)
-    temporary = tmp_path / "temporary"
     temporary.mkdir()
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    pid_file = tmp_path / "pid"
     command = [sys.executable, str(script), str(Path(__file__).parent), str(pid_file)]
-    with subprocess.Popen(command, env=environment) as process:
-        while not pid_file.exists() or not pid_file.read_text():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.kill()
-    worker = int(pid_file.read_text())
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL)
+    while not pid_file.exists() or not pid_file.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    return temporary, process
+
+
+def wait_for_end(pid: int) -> None:
+    """Waits until a process has ended."""
     end = time.monotonic() + 60
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert len(list(temporary.iterdir())) == 1
-    subprocess.run(
-        [sys.executable, "-c", "from lmzoo.system.executors import local_processes\nwith local_processes(1): pass"],
-        env=environment,
-        check=True,
-    )
-    assert not list(temporary.iterdir())
-
-
-def sleep(pid_file: str) -> Iterator[Arrays]:
-    Path(pid_file).write_text(str(os.getpid()))
-    time.sleep(600)
-    yield {}
