@@ -152,6 +152,7 @@ class Campaign:
         left += [member.name() for member in _session(process.pid)]
         count.leftovers += len(left)
         count.notes += [f"{where}left {name}" for name in left]
+        print(f"{fault:12}exit status {process.returncode} after {seconds:.1f} s", flush=True)
 
 
 def digest(folder: Path) -> str:

@@ -4,11 +4,11 @@
 
 DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence per line. The text has
 `--tokens` million tokens: these sentences, and then copies with the words of each sentence in random order, so that new
-long n-grams keep appearing. Each fit is measured in a process of its own, from the text on disk to the probabilities in
-memory. With `--flat`, the `--workers` processes also fit a tenth of the text. Run nothing else at the same time,
-because the ratios compare times of one run. A first fit, which compiles code, is not measured.
+long n-grams keep appearing. Each fit is measured in a process of its own, from the text on disk to the probabilities;
+the token ids are kept in a file. With `--flat`, the `--workers` processes also fit a tenth of the text. Run nothing
+else at the same time, because the ratios compare times of one run. A first fit, which compiles code, is not measured.
 
-The last line is a JSON object:
+After each fit, a JSON object with all figures so far is printed:
 
     same_model                   all fits have the same arrays, bit for bit
     time_ratio, memory_ratio     time of `--workers` processes, and peak memory of the largest of them, divided by those
@@ -17,6 +17,7 @@ The last line is a JSON object:
                                  time until the first worker has started and without reading the text
     flatness                     processor seconds per token / the same for a tenth of the text
     tokens_per_second_per_core   tokens / (time of `--workers` workers x their number)
+    worker_megabytes, megabytes  peak memory of the largest of `--workers` processes, and of the process that joins them
     skew                         size of the largest partition / mean size
 """
 
@@ -44,6 +45,7 @@ import numpy as np
 import psutil
 
 ORDER = 5
+CHARACTERS = 1 << 24
 Figures = dict[str, Any]
 
 
@@ -68,6 +70,7 @@ def write_text(source: Path, n_tokens: int, path: Path) -> None:
 def fit(text: Path, workers: int, memory: str) -> Figures:
     """Fits an n-gram model to a text file in this process and its workers; returns its time, memory and checksum."""
     started = time.perf_counter()
+    from lmzoo.arrays import drop_pages
     from lmzoo.models.ngram import ngram
     from lmzoo.stream import TokenStream, TrainingData
 
@@ -76,12 +79,16 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
     logging.getLogger("lmzoo").setLevel(logging.INFO)
     vocabulary = collections.defaultdict[str, int]()
     vocabulary.default_factory = lambda: len(vocabulary) + 1
-    ids = array.array("i")
-    with text.open(encoding="utf-8") as lines:
-        for line in lines:
-            ids.extend(map(vocabulary.__getitem__, line.split()))
-            ids.append(0)
-    stream, vocab_size = TokenStream(np.frombuffer(ids, np.int32)), len(vocabulary) + 1
+    with text.open(encoding="utf-8") as lines, tempfile.TemporaryFile() as file:
+        while part := lines.readlines(CHARACTERS):
+            ids = array.array("i")
+            for line in part:
+                ids.extend(map(vocabulary.__getitem__, line.split()))
+                ids.append(0)
+            ids.tofile(file)
+        file.flush()
+        stream = TokenStream(np.memmap(file, np.int32, "r"))
+    vocab_size = len(vocabulary) + 1
     read = time.perf_counter()
     start = time_of_start(workers) if workers else 0.0
     watch = _WorkerMemory()
@@ -90,18 +97,21 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
     model.fit(TrainingData(stream, stream))
     ended = time.perf_counter()
     watch.stop()
+    megabytes = peak_megabytes(os.getpid())
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     digest = hashlib.sha256()
     for name, values in sorted(model.arrays().items()):
         digest.update(name.encode())
-        digest.update(values)
+        for start in range(0, values.size, CHARACTERS):
+            digest.update(values[start : start + CHARACTERS].data)
+            drop_pages(values)
     return {
         "tokens": len(stream),
         "seconds": ended - started - (before - read),
         "fit_seconds": ended - before,
         "fit_seconds_without_start": ended - before - start,
         "processor_seconds": sum(usage.ru_utime + usage.ru_stime for usage in (own, children)),
-        "megabytes": own.ru_maxrss / 1024,
+        "megabytes": megabytes,
         "worker_megabytes": watch.peak,
         "partitions": partitions.number,
         "skew": partitions.skew,
@@ -137,13 +147,17 @@ class _WorkerMemory(threading.Thread):
         while not self._ended.wait(0.1):
             for process in psutil.Process().children():
                 with contextlib.suppress(OSError):
-                    status = Path(f"/proc/{process.pid}/status").read_text()
-                    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-                    self.peak = max(self.peak, int(found[1]) / 1024 if found else 0)
+                    self.peak = max(self.peak, peak_megabytes(process.pid))
 
     def stop(self) -> None:
         self._ended.set()
         self.join()
+
+
+def peak_megabytes(pid: int) -> float:
+    """Returns the peak resident memory of a process so far, on Linux."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def time_of_start(workers: int) -> float:
@@ -193,27 +207,40 @@ def main() -> None:
         for workers in (0, 1):
             fit(short, workers, asked.memory)
         write_text(source, int(asked.tokens * 1e6), text)
-        alone = measured(text, 0, asked.memory)
-        one = measured(text, 1, asked.memory)
-        several = measured(text, asked.workers, asked.memory)
-        figures = {
-            "same_model": alone["sha256"] == one["sha256"] == several["sha256"],
-            "time_ratio": several["seconds"] / alone["seconds"],
-            "memory_ratio": several["worker_megabytes"] / alone["megabytes"],
-            "tokens_per_second_per_core": several["tokens"] / several["seconds"] / asked.workers,
-            "efficiency": one["fit_seconds_without_start"] / several["fit_seconds_without_start"] / asked.workers,
-            "skew": several["skew"],
-        }
+        fits: dict[str, Figures] = {"several": measured(text, asked.workers, asked.memory)}
+        print_figures(fits, asked.workers)
         if asked.flat:
             write_text(source, int(asked.tokens * 1e5), tenth)
-            less = measured(tenth, asked.workers, asked.memory)
-            per_token = [figures["processor_seconds"] / figures["tokens"] for figures in (several, less)]
-            figures["flatness"] = per_token[0] / per_token[1]
-    print(
-        json.dumps(
-            {name: value if isinstance(value, bool) else float(f"{value:.4g}") for name, value in figures.items()}
-        )
-    )
+            fits["tenth"] = measured(tenth, asked.workers, asked.memory)
+            print_figures(fits, asked.workers)
+        for name, workers in (("alone", 0), ("one", 1)):
+            fits[name] = measured(text, workers, asked.memory)
+            print_figures(fits, asked.workers)
+
+
+def print_figures(fits: dict[str, Figures], n_workers: int) -> None:
+    """Prints the figures that can be computed from the fits so far as a JSON object."""
+    several = fits["several"]
+    figures: Figures = {
+        "tokens_per_second_per_core": several["tokens"] / several["seconds"] / n_workers,
+        "worker_megabytes": several["worker_megabytes"],
+        "megabytes": several["megabytes"],
+        "skew": several["skew"],
+    }
+    if tenth := fits.get("tenth"):
+        per_token = [fit["processor_seconds"] / fit["tokens"] for fit in (several, tenth)]
+        figures["flatness"] = per_token[0] / per_token[1]
+    if alone := fits.get("alone"):
+        figures |= {
+            "same_model": alone["sha256"] == several["sha256"],
+            "time_ratio": several["seconds"] / alone["seconds"],
+            "memory_ratio": several["worker_megabytes"] / alone["megabytes"],
+        }
+    if one := fits.get("one"):
+        figures["same_model"] &= one["sha256"] == several["sha256"]
+        figures["efficiency"] = one["fit_seconds_without_start"] / several["fit_seconds_without_start"] / n_workers
+    rounded = {name: value if isinstance(value, bool) else float(f"{value:.4g}") for name, value in figures.items()}
+    print(json.dumps(rounded), flush=True)
 
 
 if __name__ == "__main__":

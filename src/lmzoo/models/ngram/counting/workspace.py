@@ -81,10 +81,13 @@ class Workspace:
         """
         from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
 
+        def work_and_release(piece: Piece) -> None:
+            work(piece)
+            self.release()  # in this thread: another one could lag behind, and let memory grow
+
         pieces = list(pieces)
         with ThreadPoolExecutor(N_THREADS) as pool:
-            for n_done, _ in enumerate(pool.map(work, pieces), start=1):
-                self.release()
+            for n_done, _ in enumerate(pool.map(work_and_release, pieces), start=1):
                 self._on_share(n_done / len(pieces))
 
     def release(self) -> None:
@@ -93,7 +96,7 @@ class Workspace:
         The data remain in the files, and are read from there when they are next used.
         """
         if hasattr(mmap, "MADV_DONTNEED"):  # other systems drop pages themselves when memory is short
-            for mapped in self._maps:
+            for mapped in list(self._maps):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
