@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.errors import ConfigurationError, SavedModelError
-from lmzoo.models.ngram import ShardedNgramModel, ngram
+from lmzoo.models.ngram import NgramModel, ShardedNgramModel, ngram
 from lmzoo.models.ngram.counting.workspace import Workspace
 from lmzoo.models.ngram.names import SMOOTHINGS, smoothing_from
 from lmzoo.models.ngram.partitions import fitting
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.fitting import fit_in_partitions
 from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, find_owners, too_frequent
+from lmzoo.models.ngram.rare import LONG_TEXT, min_count_for
 from lmzoo.models.ngram.reference import count_ngrams as reference_counts
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.executors import Arrays, Stage
@@ -59,17 +60,22 @@ class InThisProcess:
             self.freed += 1
 
 
-def in_partitions(text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int) -> dict[str, Any]:
+def in_partitions(
+    text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int, min_count: int
+) -> dict[str, Any]:
     trie, weights, parameters = fit_in_partitions(
         text, vocab_size, order, smoothing_from(smoothing), InThisProcess(),
-        memory=memory, workspace=Workspace(), progress=StepProgress(0, None),
+        min_count=min_count, memory=memory, workspace=Workspace(), progress=StepProgress(0, None),
     )  # fmt: skip
     return {**trie.arrays(), **weights.arrays(), "parameters": parameters}
 
 
-def assert_same(text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int) -> None:
-    expected = ngram(vocab_size, order=order, smoothing=smoothing).fit(TrainingData(text, text)).arrays()
-    found = in_partitions(text, vocab_size, order, smoothing, memory)
+def assert_same(
+    text: TokenStream, vocab_size: int, order: int, smoothing: str, memory: int, min_count: int = 1
+) -> None:
+    model = ngram(vocab_size, order=order, smoothing=smoothing, min_count=min_count)
+    expected = model.fit(TrainingData(text, text)).arrays()
+    found = in_partitions(text, vocab_size, order, smoothing, memory, min_count)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
@@ -80,6 +86,7 @@ def assert_same(text: TokenStream, vocab_size: int, order: int, smoothing: str, 
 def test_every_smoothing_gives_the_model_of_a_fit_in_memory(smoothing: str, order: int) -> None:
     text = toy_data(40, n_documents=100).train
     assert_same(text, 40, order, smoothing, memory=1 << 16)
+    assert_same(text, 40, order, smoothing, memory=1 << 16, min_count=3)
 
 
 @given(stream=streams, order=st.integers(2, 6), memory=st.sampled_from([200, 2000, 1 << 20]))
@@ -88,6 +95,41 @@ def test_every_text_gives_the_model_of_a_fit_in_memory(stream: TokenStream, orde
     """Also texts without EOT at the end, and more partitions than tokens."""
     assert_same(stream, 5, order, "kneser-ney", memory)
     assert_same(stream, 5, order, "stupid-backoff", memory)
+    assert_same(stream, 5, order, "kneser-ney", memory, min_count=2)
+
+
+@pytest.mark.parametrize("smoothing", [*SMOOTHINGS, "absolute:0.75"])
+def test_rare_ngrams_are_left_out_and_distributions_still_sum_to_1(smoothing: str) -> None:
+    text = toy_data(40, n_documents=100).train
+    model = ngram(40, order=4, smoothing=smoothing, min_count=3)
+    assert isinstance(model, NgramModel)
+    arrays = model.fit(TrainingData(text, text)).arrays()
+    documents = [document.tolist() for document in text.documents()]
+    for k in range(2, 5):
+        kept = [gram for gram, n in reference_counts(documents, k, EOT).items() if n >= 3 or k == 2]
+        assert arrays["levels"][k + 1] - arrays["levels"][k] == len(kept)
+    if smoothing != "mle":
+        assert model.largest_sum_error() < 1e-5
+
+
+def test_the_probability_of_a_rare_ngram_is_given_to_the_shorter_context() -> None:
+    """After "a b" came 3 times "c" and once "d", which is rare: 2.25 of 4 stay with "c", and 1.75 go to the context."""
+    a, b, c, d = 1, 2, 3, 4
+    text = TokenStream.from_documents([[a, b, c]] * 3 + [[a, b, d]])
+    model = ngram(5, order=3, smoothing="absolute:0.75", min_count=2).fit(TrainingData(text, text))
+    lower = np.exp(model.predict_distribution([d, b]).log_probs)  # "d b" does not occur, so "b" decides
+    expected = 1.75 / 4 * lower
+    expected[c] += 2.25 / 4
+    np.testing.assert_allclose(np.exp(model.predict_distribution([a, b]).log_probs), expected, atol=1e-6)
+
+
+def test_long_texts_lose_rare_ngrams_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lmzoo")
+    assert min_count_for(0, LONG_TEXT) == 1
+    assert not caplog.messages
+    assert min_count_for(0, LONG_TEXT + 1) == 2
+    assert "n-grams of three or more tokens that occur once are left out" in caplog.text
+    assert min_count_for(1, LONG_TEXT + 1) == 1
 
 
 @given(stream=streams, order=st.integers(2, 4))
@@ -96,7 +138,7 @@ def test_the_counts_of_a_partition_are_those_of_the_text(stream: TokenStream, or
     plan = Plan(np.array([0, 1, 0, 1, 0], np.int32), np.empty((0, 5), np.int32), np.zeros(2, np.int64))
     shard = {"ids": np.append(np.int32(EOT), stream.ids)}
     for partition, piece in enumerate(cut(shard, 1, order, plan)):
-        results = list(sort(order, 5, smoothing_from("absolute"), plan.split, piece))
+        results = list(sort(order, 5, smoothing_from("absolute"), plan.split, 1, piece))
         grams: list[tuple[int, ...]] = [(token,) for token in range(5)]
         for k, level in zip(range(2, order + 1), results, strict=False):
             firsts = np.repeat(level["context_tokens"], np.diff(level["starts"]))
@@ -183,11 +225,14 @@ def test_a_sharded_model_satisfies_every_law(law: Law, order: int) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
-@given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200", "1M"]))
+@given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200", "1M"]), min_count=st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_a_sharded_model_predicts_as_the_joined_one(stream: TokenStream, order: int, memory: str) -> None:
+def test_a_sharded_model_predicts_as_the_joined_one(
+    stream: TokenStream, order: int, memory: str, min_count: int
+) -> None:
     data = TrainingData(stream, stream)
-    joined, shards = ngram(5, order=order).fit(data), ngram(5, order=order, memory=memory, sharded=True).fit(data)
+    joined = ngram(5, order=order, min_count=min_count).fit(data)
+    shards = ngram(5, order=order, memory=memory, min_count=min_count, sharded=True).fit(data)
     text = np.random.default_rng(0).integers(0, 5, 100)
     for end in range(len(text)):
         context = text[max(0, end - 6) : end]

@@ -20,7 +20,7 @@ Read the files in this order:
     7. model.py              the language model
     8. scoring.py            scores many positions of a text at a time
     9. ranking.py            ranks and entropies of predictions
-    10. compression.py       smaller models: pruning and quantisation
+    10. compression.py, rare.py  smaller models: pruning, quantisation, and models without rare n-grams
     11. arpa/                ARPA files, the format of other n-gram programs
     12. partitions/          the same model from counts and estimates in many parts, for several processes
 """
@@ -44,6 +44,7 @@ def ngram(
     smoothing: str = "kneser-ney",
     prune: float = 0,
     quantise: bool = False,
+    min_count: int = 0,
     memory: str = "1G",
     workers: int = 0,
     cluster: str = "",
@@ -66,7 +67,11 @@ def ngram(
     kneser-ney-tuned.
 
     `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
-    1998). `quantise`: stores each log-probability in one byte instead of four. `memory`, such as "500M": a fit that
+    1998). `quantise`: stores each log-probability in one byte instead of four. `min_count`: n-grams of three or more
+    tokens that occur fewer times in the training text are left out, as by KenLM's `--prune 0 0 1` for `min_count` 2; 0
+    means 1, or 2 for texts of more than 10^9 tokens.
+
+    `memory`, such as "500M": a fit that
     would need more memory uses temporary files. The result is the same.
 
     `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory` (at least 200M).
@@ -87,6 +92,7 @@ def ngram(
         smoothing=smoothing,
         prune=prune,
         quantise=quantise,
+        min_count=min_count,
         memory=memory,
         workers=workers,
         cluster=cluster,

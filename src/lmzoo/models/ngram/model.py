@@ -15,6 +15,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
 from lmzoo.models.ngram.names import GIVEN, smoothing_from
+from lmzoo.models.ngram.rare import FIRST_ORDER, min_count_for
 from lmzoo.models.ngram.smoothing import Smoothing, estimate
 from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
@@ -23,7 +24,7 @@ from lmzoo.system.progress import OnProgress, Progress, StepProgress
 
 # numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting.protocol import Counter
+    from lmzoo.models.ngram.counting.protocol import CountedNgrams, Counter
     from lmzoo.models.ngram.scoring import Matcher
 
 MAX_ORDER = 100
@@ -59,6 +60,7 @@ class NgramModel(LanguageModel[int]):
         smoothing: str,
         prune: float = 0,
         quantise: bool = False,
+        min_count: int = 0,
         memory: str = "1G",
         workers: int = 0,
         cluster: str = "",
@@ -70,7 +72,8 @@ class NgramModel(LanguageModel[int]):
         self.smoothing = smoothing_from(smoothing)
         check_share(prune=prune)
         check_flag(quantise=quantise)
-        self.prune, self.quantise = prune, quantise
+        check_whole(0, min_count=min_count)
+        self.prune, self.quantise, self.min_count = prune, quantise, min_count
         self.memory = parse_bytes(memory)
         check_whole(0, MAX_WORKERS, workers=workers)
         if workers or cluster:
@@ -91,20 +94,26 @@ class NgramModel(LanguageModel[int]):
     ) -> Self:
         data.checked(self.vocab_size)
         in_partitions = bool(self.workers or self.cluster) and self.order > 1
+        min_count = min_count_for(self.min_count, len(data.train))
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
+        n_steps += min_count > 1
         progress = StepProgress(n_steps, on_progress)
         progress.start("loading compiled code (the first run compiles it)")
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
         workspace = Workspace(self.memory < self._memory_needed(len(data.train)), progress.report)
         if in_partitions:
-            trie, weights, parameters = self._fit_in_partitions(data.train, workspace, progress)
+            trie, weights, parameters = self._fit_in_partitions(data.train, min_count, workspace, progress)
         else:
             counter = self._counter or count_ngrams
             counted = counter([data.train], self.vocab_size, self.order, workspace, progress.start)
             progress.start("learning the smoothing parameters")
             parameters = self.smoothing.learn(counted, data.valid)
-            trie, weights = counted.trie, estimate(counted, self.smoothing, parameters, progress.start)
+            trie = counted.trie
+            weights = estimate(counted, self.smoothing, parameters, progress.start, min_count)
+            if min_count > 1:
+                progress.start("leaving out rare n-grams")
+                trie, weights = self._without_rare(counted, weights, min_count)
         if self.prune or self.quantise:
             progress.start("compressing")
             trie, weights = self._compressed(trie, weights)
@@ -112,15 +121,22 @@ class NgramModel(LanguageModel[int]):
         return self._become(trie, weights, parameters)
 
     def _fit_in_partitions(
-        self, text: TokenStream, workspace: Workspace, progress: StepProgress
+        self, text: TokenStream, min_count: int, workspace: Workspace, progress: StepProgress
     ) -> tuple[Trie, Weights, NDArray[np.float64]]:
         from lmzoo.models.ngram.partitions.fitting import executor_for, fit_in_partitions
 
         with executor_for(self.workers, self.cluster) as executor:
             return fit_in_partitions(
                 text, self.vocab_size, self.order, self.smoothing, executor,
-                memory=self.memory, workspace=workspace, progress=progress,
+                min_count=min_count, memory=self.memory, workspace=workspace, progress=progress,
             )  # fmt: skip
+
+    def _without_rare(self, counted: CountedNgrams, weights: Weights, min_count: int) -> tuple[Trie, Weights]:
+        from lmzoo.models.ngram.compression import restricted
+
+        keep = counted.counts >= min_count
+        keep[: int(counted.trie.levels[FIRST_ORDER]) if self.order >= FIRST_ORDER else None] = True
+        return restricted(counted.trie, weights, keep)
 
     def _compressed(self, trie: Trie, weights: Weights) -> tuple[Trie, Weights]:
         from lmzoo.models.ngram.compression import prune, quantise

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Pro
 import numpy as np
 from numpy.typing import NDArray
 
+from lmzoo.models.ngram.rare import FIRST_ORDER
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import TokenStream
 
@@ -157,11 +158,13 @@ def estimate(
     smoothing: Smoothing,
     parameters: NDArray[np.float64],
     on_step: Callable[[str], None] = lambda message: None,
+    min_count: int = 1,
 ) -> Weights:
     """Estimates the log-probabilities of all n-grams and the back-off weights of all contexts.
 
     `parameters` (n, P) are the parameters that the smoothing method has learned for the orders 1 .. n. `on_step` is
-    called with a message at the start of each order.
+    called with a message at the start of each order. N-grams of three or more tokens that occur fewer than `min_count`
+    times get the probabilities that they have when they are left out of the model.
     """
     trie, workspace = counted.trie, counted.workspace
     values = workspace.empty(trie.tokens.size, np.float32)
@@ -178,6 +181,7 @@ def estimate(
             trie.suffixes[contexts],
             contexts.start,
             trie.level(max(0, order - 2)).start,
+            left_out(counted.observed(order), order, min_count),
         )
         estimator = Estimator(trie.vocab_size, smoothing, parameters[order - 1], workspace)
         lower = estimator.estimate(level, lower, values[nodes], backoffs[contexts], highest=order == trie.order)
@@ -200,6 +204,8 @@ class Level:
     """The number from which the n-grams that are one token shorter are numbered."""
     first_context_suffix: int = 0
     """The number from which the contexts that are one token shorter are numbered."""
+    left_out: NDArray[np.bool_] | None = None
+    """(N,) True for the n-grams that are left out of the model; None if there are none."""
 
 
 class Estimated(NamedTuple):
@@ -209,6 +215,15 @@ class Estimated(NamedTuple):
     """(N,) the probability of each n-gram; empty for the highest order."""
     sums: NDArray[np.float64]
     """(H,) for stupid back-off, the sum of the scores after each context before it was normalised; otherwise empty."""
+
+
+def left_out(observed: NDArray[np.int32], order: int, min_count: int) -> NDArray[np.bool_] | None:
+    """Returns True for each of N n-grams of one length that is left out of a model, an array (N,); None if none is.
+
+    `observed` (N,) are their numbers of occurrences, and `min_count` is the smallest number of those that are kept; see
+    `lmzoo.models.ngram.rare`.
+    """
+    return observed < min_count if min_count > 1 and order >= FIRST_ORDER else None
 
 
 def uniform(vocab_size: int) -> Estimated:
@@ -250,10 +265,17 @@ class Estimator:
             here = slice(int(starts[0] - level.starts[0]), int(starts[-1] - level.starts[0]))
             successors = Successors(level.counts[here], starts - starts[0], self.vocab_size)
             discounted, left_over = smoothing.discount(successors, self.parameters)
+            new = successors.counts == 0  # the trie also has the unigrams that never occur
+            if level.left_out is not None:
+                new |= level.left_out[here]
+                lost = np.where(level.left_out[here], discounted, 0)
+                discounted = discounted - lost
+                if not renormalised:
+                    left_over = left_over + successors.sums(lost)
             if renormalised:
                 left_over = left_over * lower.sums[level.context_suffixes[block] - level.first_context_suffix]
             shorter = lower.probs[level.suffixes[here] - level.first_suffix]
-            child_probs, weights, totals = _combine(smoothing.form, successors, discounted, left_over, shorter)
+            child_probs, weights, totals = _combine(smoothing.form, successors, new, discounted, left_over, shorter)
             if not highest:
                 probs[here] = child_probs
             if renormalised:
@@ -268,6 +290,7 @@ class Estimator:
 def _combine(
     form: Form,
     successors: Successors,
+    new: NDArray[np.bool_],
     discounted: NDArray[Any],
     left_over: NDArray[Any],
     lower: NDArray[np.float64],
@@ -286,6 +309,7 @@ def _combine(
     that never followed h.
 
     - `form`: "interpolated", "back-off" or "renormalised".
+    - `new` (N,): True for the n-grams whose token never followed the context, or is treated as if it never had.
     - `discounted` (N,): d(h w) of each n-gram.
     - `left_over` (H,): r(h) of each context.
     - `lower` (N,): p(w | h') of each n-gram.
@@ -293,7 +317,7 @@ def _combine(
     Returns the probabilities (N,), the back-off weights (H,), and the sums (H,) of all scores after each context before
     they were normalised, which only the form "renormalised" uses.
     """
-    sums, new = successors.sums(discounted), successors.counts == 0  # the trie also has the unigrams that never occur
+    sums = successors.sums(discounted)
     if form == "interpolated":
         total, backed_off = sums + left_over, slice(None)
     else:

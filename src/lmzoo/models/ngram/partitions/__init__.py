@@ -14,6 +14,7 @@ part of the text:
     2. cut             shard -> for each partition, the n-grams of highest order                  counting.py
     3. sort            partition -> its n-grams of every order, sorted, with adjusted counts      counting.py
     4. estimate        partition -> log-probabilities and back-off weights                        estimating.py
+       leave out       partition -> the same without rare n-grams, if they are left out           leaving_out.py
     5. join            all partitions -> one trie, in this process                                joining.py
 
 Between stages 3 and 4, this process computes the sums over all partitions. Stage 2 moves each n-gram of the text once,

@@ -94,7 +94,7 @@ class LevelCounts:
 
 
 def sort(
-    order: int, vocab_size: int, smoothing: Smoothing, split: NDArray[np.int32], *pieces: Arrays
+    order: int, vocab_size: int, smoothing: Smoothing, split: NDArray[np.int32], min_count: int, *pieces: Arrays
 ) -> Iterator[Arrays]:
     """Sorts and counts the n-grams of one partition, given as the records of all parts of the text.
 
@@ -105,6 +105,7 @@ def sort(
     - "suffixes" (N,), "context_suffixes" (H,): the suffixes of the n-grams and of the contexts, as indices of the
       n-grams and contexts of this partition that are one token shorter; for bigrams, the suffix is the last token.
     - "context_tokens" (H,): the first token of each context.
+    - "observed" (N,): the numbers of occurrences, only if `min_count` is above 1.
 
     The counts of bigrams that begin with one of the `split` tokens are only those in this partition. At the end, yields
     the numbers of this partition that are to be summed over all partitions:
@@ -152,6 +153,8 @@ def sort(
             "context_tokens": firsts[starts[:-1]],
             "context_suffixes": shorter[starts[:-1]],
         }
+        if min_count > 1:
+            arrays["observed"] = observed[nodes]
         if k == 2:
             in_head = np.isin(firsts, split)
             sums["head_keys"] = firsts[in_head] * np.int64(vocab_size) + last[in_head]

@@ -6,8 +6,8 @@ partitions need the estimates for single tokens and for the head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +22,7 @@ from lmzoo.models.ngram.smoothing import (
     Level,
     Smoothing,
     counts_of_counts,
+    left_out,
     uniform,
 )
 from lmzoo.system.executors import Arrays
@@ -87,6 +88,14 @@ class Totals:
             head_keys,
         )
 
+    def with_sizes(self, parts: Sequence[NDArray[np.int64]]) -> Self:
+        """Returns the same sums with other numbers of n-grams of each length 2 .. n in each of P partitions.
+
+        The bigrams must be the same.
+        """
+        sizes = np.concatenate([self.sizes[:2], np.sum(parts, axis=0)[1:]])
+        return replace(self, parts=np.array(parts), sizes=sizes)
+
 
 @dataclass(frozen=True, eq=False)
 class SharedEstimates:
@@ -130,7 +139,7 @@ class SharedEstimates:
 
 
 def estimate(
-    smoothing: Smoothing, parameters: NDArray[np.float64], shared: Arrays, *levels: Arrays
+    smoothing: Smoothing, parameters: NDArray[np.float64], min_count: int, shared: Arrays, *levels: Arrays
 ) -> Iterator[Arrays]:
     """Estimates the n-grams of one partition, given as the arrays that the stage `sort` yielded for each length 2 .. n.
 
@@ -142,11 +151,13 @@ def estimate(
       The estimates for bigrams in the head are not used.
 
     `parameters` (n, P) are the smoothing parameters of each order, and `shared` the arrays of `SharedEstimates`.
+    N-grams of three or more tokens that occur fewer than `min_count` times are left out later.
     """
     vocab_size, workspace = shared["probs"].size, Workspace()
     lower = Estimated(shared["probs"], shared["sums"])
     for order, arrays in enumerate(levels, 2):
-        level = Level(arrays["counts"], arrays["starts"], arrays["suffixes"], arrays["context_suffixes"])
+        rare = left_out(arrays["observed"], order, min_count) if min_count > 1 else None
+        level = Level(arrays["counts"], arrays["starts"], arrays["suffixes"], arrays["context_suffixes"], left_out=rare)
         highest = order == len(levels) + 1
         log_probs, backoffs = (np.empty(size, np.float32) for size in (level.counts.size, level.starts.size - 1))
         estimator = Estimator(vocab_size, smoothing, parameters[order - 1], workspace)

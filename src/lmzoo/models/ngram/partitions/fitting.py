@@ -16,6 +16,7 @@ from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals, estimate
 from lmzoo.models.ngram.partitions.joining import Part, Read, join
+from lmzoo.models.ngram.partitions.leaving_out import leave_out
 from lmzoo.models.ngram.partitions.plan import Plan, count_pairs, count_tokens, too_frequent
 from lmzoo.models.ngram.smoothing import Smoothing
 from lmzoo.models.ngram.trie import Trie
@@ -61,6 +62,7 @@ def fit_in_partitions(
     smoothing: Smoothing,
     executor: Executor[Any],
     *,
+    min_count: int,
     memory: int,
     workspace: Workspace,
     progress: StepProgress,
@@ -68,9 +70,11 @@ def fit_in_partitions(
     """Fits the n-grams of length 1 to `order` of a text; returns their trie, weights and learned parameters (n, P).
 
     `workspace` allocates the arrays of the result; the other arguments are those of `estimate_partitions`. There are
-    `order` + 4 steps.
+    `order` + 4 steps, or one more if `min_count` is above 1.
     """
-    parts = estimate_partitions(text, vocab_size, order, smoothing, executor, memory=memory, progress=progress)
+    parts = estimate_partitions(
+        text, vocab_size, order, smoothing, executor, min_count=min_count, memory=memory, progress=progress
+    )
     trie, weights = join(parts.plan, parts.totals, parts.shared, parts.end, parts.read, workspace, progress.start)
     return trie, weights, parts.parameters
 
@@ -82,6 +86,7 @@ def estimate_partitions(
     smoothing: Smoothing,
     executor: Executor[Any],
     *,
+    min_count: int,
     memory: int,
     progress: StepProgress,
 ) -> Partitions:
@@ -89,7 +94,8 @@ def estimate_partitions(
 
     - `smoothing`: the method, which must not be learned from the validation set (`Smoothing.tuned`).
     - `executor`: runs the stages. `memory` is the number of bytes that each of its workers may use.
-    - `progress`: receives reports of five steps.
+    - `min_count`: n-grams of three or more tokens that occur fewer times are left out.
+    - `progress`: receives reports of five steps, or six if `min_count` is above 1.
     """
     memory = max(memory - _PROGRAM, memory // 4)  # of arrays
     n_partitions = count_partitions(len(text), order, memory, executor.n_workers)
@@ -124,7 +130,7 @@ def estimate_partitions(
     pieces = [*all_of(cut, [(*shard, order, plan) for shard in shards], n_partitions)]
     executor.free(handle for handle, _ in shards)
     progress.start("sorting n-grams")
-    tasks = [(order, vocab_size, smoothing, split, *part) for part in zip(*pieces, strict=True)]
+    tasks = [(order, vocab_size, smoothing, split, min_count, *part) for part in zip(*pieces, strict=True)]
     levels = [*all_of(sort, tasks, order)]
     tasks.clear()
     while pieces:
@@ -134,7 +140,14 @@ def estimate_partitions(
     parameters = smoothing.parameters_from(totals.counts_of_counts)
     shared = SharedEstimates.of(totals, split, smoothing, parameters)
     handle = executor.put(shared.arrays)
-    estimates = [*all_of(estimate, [(smoothing, parameters, handle, *handles) for handles in levels], order - 1)]
+    tasks = [(smoothing, parameters, min_count, handle, *handles) for handles in levels]
+    estimates = [*all_of(estimate, tasks, order - 1)]
+    tasks.clear()
+    if min_count > 1:
+        progress.start("leaving out rare n-grams")
+        tasks = [(min_count, *level, *of_level) for level, of_level in zip(levels, estimates, strict=True)]
+        levels = estimates = [*all_of(leave_out, tasks, order)]
+        totals = totals.with_sizes([executor.get(handles.pop())["sizes"] for handles in levels])
 
     def read(partition: int, length: int) -> Part:
         return Part(*(executor.get(handles[partition][length - 2]) for handles in (levels, estimates)))

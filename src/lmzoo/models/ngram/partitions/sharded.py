@@ -22,6 +22,7 @@ from lmzoo.language_model import LanguageModel
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks, parse_bytes
 from lmzoo.models.ngram.model import MAX_ORDER, MAX_WORKERS, check_partitions
 from lmzoo.models.ngram.names import smoothing_from
+from lmzoo.models.ngram.rare import min_count_for
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, StepProgress
 
@@ -61,6 +62,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         smoothing: str,
         prune: float,
         quantise: bool,
+        min_count: int,
         memory: str,
         workers: int,
         cluster: str,
@@ -72,7 +74,8 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
             raise ConfigurationError("a sharded n-gram model cannot be pruned or quantised: fit without sharded=True")
         self.order, self.smoothing, self.memory = order, smoothing_from(smoothing), parse_bytes(memory)
         check_partitions(smoothing, self.smoothing)
-        self.workers, self.cluster = workers, cluster
+        check_whole(0, min_count=min_count)
+        self.workers, self.cluster, self.min_count = workers, cluster, min_count
         self.context_size = order - 1
 
     # ---- Learning -------------------------------------------------------------------------------
@@ -88,11 +91,12 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         from lmzoo.models.ngram.partitions.fitting import estimate_partitions, executor_for
 
         data.checked(self.vocab_size)
-        progress = StepProgress(6, on_progress)
+        min_count = min_count_for(self.min_count, len(data.train))
+        progress = StepProgress(6 + (min_count > 1), on_progress)
         with executor_for(max(1, self.workers), self.cluster) as executor:
             partitions = estimate_partitions(
                 data.train, self.vocab_size, self.order, self.smoothing, executor,
-                memory=self.memory, progress=progress,
+                min_count=min_count, memory=self.memory, progress=progress,
             )  # fmt: skip
             progress.start("collecting the shards")
             arrays = _collected(partitions, self.order, Workspace(on_disk=True))
