@@ -280,12 +280,12 @@ def main() -> None:
                 campaign.case(number, fault, local_faults(rng)[fault], rng, counts[fault])
         chosen = [fault for fault in arguments.faults if fault.startswith("ray")]
         if chosen:
-            nodes = TwoNodes(Path(folder) / "disk" if "ray-disk" in chosen else None)
-            campaign.choose("--cluster", nodes.cluster.address)
-            for number, fault in enumerate(chosen * arguments.cases, 1000):
-                campaign.case(number, fault, nodes.faults(rng)[fault], rng, counts[fault])
-                nodes.restore()
-            nodes.close()
+            disk = Path(folder) / "disk" if "ray-disk" in chosen else None
+            with contextlib.closing(TwoNodes(disk)) as nodes:
+                campaign.choose("--cluster", nodes.cluster.address)
+                for number, fault in enumerate(chosen * arguments.cases, len(counts) * arguments.cases):
+                    campaign.case(number, fault, nodes.faults(rng)[fault], rng, counts[fault])
+                    nodes.restore()
     columns = [name for name in vars(Count()) if name != "notes"]
     print(f"{'':12}" + "".join(f"{name:>12}" for name in columns))
     for fault, count in counts.items():
