@@ -110,7 +110,8 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
             header: dict[str, Any] = json.loads(file.read(header_size))
         header.pop("__metadata__", None)
         # safetensors' own numpy reader copies every array, so the validated offsets are mapped here instead.
-        whole = np.memmap(path, np.uint8, "r", offset=0) if header else np.empty(0, np.uint8)
+        # A view as a plain array makes the slices cheaper.
+        whole = np.memmap(path, np.uint8, "r", offset=0).view(np.ndarray) if header else np.empty(0, np.uint8)
         arrays = {}
         for name, entry in header.items():
             start, end = (8 + header_size + offset for offset in entry["data_offsets"])

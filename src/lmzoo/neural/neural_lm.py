@@ -24,7 +24,7 @@ from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.objectives.objective import Objective
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import TokenReader
-from lmzoo.neural.saved_sizes import check_sizes
+from lmzoo.neural.saved_sizes import NoInitialWeights, check_sizes
 from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
 from lmzoo.neural.training.batches import StreamBatches, widest_chunk
 from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
@@ -359,7 +359,8 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     def load_arrays(self, arrays: Arrays) -> Self:
         check_sizes(lambda: self._make_network(self.vocab_size, **self._architecture), arrays)
-        network = self.fresh_network(0)
+        with NoInitialWeights():
+            network = self.fresh_network(0)
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 array = take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)

@@ -22,8 +22,7 @@ from lmzoo.neural.network import Network
 _STATE_BYTES = 256_000_000
 _STATE_RATIO = 16
 """The state of one text may take 256 MB, and 16 times the memory of the arrays: windows are not sizes of arrays."""
-_KEEPING_SHAPE = (Tensor.normal_, Tensor.uniform_, Tensor.softmax)
-"""Operations whose result has the shape of their input."""
+_DRAWS = (Tensor.normal_, Tensor.uniform_)
 _REGISTRATIONS = 4
 """Number of registrations allowed for each array: PyTorch registers tied and replaced parameters more than once."""
 
@@ -50,7 +49,16 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
         )
 
 
-class _ShapesOnly(TorchFunctionMode):
+class NoInitialWeights(TorchFunctionMode):
+    """A `with` block in which new networks do not initialise their weights, for networks that get those of a file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DRAWS or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+class _ShapesOnly(NoInitialWeights):
     """A `with` block in which a network on the meta device, which has no numbers, does not compute with them.
 
     Initial weights are not drawn, and a softmax returns its input, which has the same shape. For these operations on
@@ -58,11 +66,9 @@ class _ShapesOnly(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.randn:
-            func = torch.empty
-        elif func in _KEEPING_SHAPE or getattr(func, "__module__", "") == nn.init.__name__:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        if func is Tensor.softmax:
+            return args[0]
+        return super().__torch_function__(torch.empty if func is torch.randn else func, types, args, kwargs)
 
 
 @contextmanager

@@ -8,30 +8,15 @@ from __future__ import annotations
 import atexit
 import gc
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from lmzoo.system.files import private_folder
+from lmzoo.system.garbage import no_garbage_collection
 
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Turns off garbage collection inside the `with` block.
-
-    Numba creates very many objects that are never freed; searching them for garbage would slow its import.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-with _no_garbage_collection():
+with no_garbage_collection():
     import numba
     from llvmlite import ir
     from numba import types
@@ -83,7 +68,7 @@ def kernel(
     signatures = [returns(*choice) for choice in choices]
 
     def compile_kernel(function: Function) -> Any:
-        with _no_garbage_collection():
+        with no_garbage_collection():
             for has_cache in (lambda: True, _cache_elsewhere):
                 # RuntimeError: there is no writable folder for the cache; OSError: the disk is full.
                 with suppress(RuntimeError, OSError):

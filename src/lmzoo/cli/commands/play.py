@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -63,17 +64,20 @@ def play(
     json
         Print the address as one JSON object.
     """
-    from lmzoo.cli.commands.saved import served
     from lmzoo.errors import MissingExtraError
+    from lmzoo.system.garbage import no_garbage_collection
 
     for package in ("fastapi", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve", "the playground")
-    sources = served(predictors) if predictors or corpus is None else {}
-    from lmzoo.playground.pages import add_playground
-    from lmzoo.server.app import create_app
-    from lmzoo.server.models import ServedModels
-    from lmzoo.server.serving import in_background
+    with no_garbage_collection():
+        from lmzoo.cli.commands.saved import served
+
+        sources = served(predictors) if predictors or corpus is None else {}
+        from lmzoo.playground.pages import add_playground
+        from lmzoo.server.app import create_app
+        from lmzoo.server.models import ServedModels
+        from lmzoo.server.serving import in_background
 
     models = ServedModels(sources)
     Thread(target=_load, args=(models,), daemon=True).start()  # after the imports, which must not run in two threads
@@ -109,13 +113,16 @@ def _training(corpus: str, tokenizer: str | None, budget: str, out: Path | None,
 
 def _load(models: ServedModels) -> None:
     """Loads all models of a server. A model that cannot be loaded is reported when it is asked for."""
-    from lmzoo.errors import LmzooError
+    import gc
 
-    for name in models.names:
-        try:
-            models.get(name)
-        except LmzooError:
-            continue
+    from lmzoo.errors import LmzooError
+    from lmzoo.system.garbage import no_garbage_collection
+
+    with no_garbage_collection():
+        for name in models.names:
+            with suppress(LmzooError):
+                models.get(name)
+    gc.freeze()  # what is loaded stays, so that no request waits while it is searched for garbage
 
 
 def _run(training: Training | None) -> None:
