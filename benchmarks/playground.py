@@ -1,11 +1,11 @@
 """Measures how quick the pages of `lmzoo play` are in Chromium: the start, the keystrokes, and the longest tasks.
 
-    python benchmarks/playground.py                # 20 models, a prompt of 300 tokens, 30 keystrokes for each group
+    python benchmarks/playground.py                # 24 models, a prompt of 300 tokens, 30 keystrokes for each group
 
-- *start*: seconds from the command to the complete view Predict of all predictors that come with lmzoo, in a browser
-  that runs already. Every start is a new process.
+- *start*: seconds from the command to the complete view Predict of all predictors of texts that come with lmzoo, in a
+  browser that runs already. Every start is a new process.
 - *keystroke*: milliseconds from a keystroke at the end of the prompt to the frame that shows the new predictions,
-  for models that count, for networks, and for all 20 together; the part of it for which the page waited for the server;
+  for models that count, for networks, and for all 24 together; the part of it for which the page waited for the server;
   and the processor time of the server and of the main thread of the page, which depend less on what else the machine
   does.
 - *longest task*: the longest stretch for which the page could not react, as the browser reports it (from 50 ms up).
@@ -34,9 +34,9 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from lmzoo import Predictor, load_corpus
-from lmzoo.models.shipped import shipped_folder, shipped_names
+from lmzoo.models.shipped import shipped_folder, shipped_text_models
 
-N_ERAS = 20
+N_ERAS = 24
 """Number of models; copies of networks are added to those that come with lmzoo."""
 N_TOKENS = 300
 TYPED = " and the king said unto all the people that were with him, Go ye"
@@ -87,7 +87,7 @@ def starts(browser: Browser, rounds: int) -> list[float]:
     for _ in range(rounds):
         started = time.perf_counter()
         with playing() as (address, _):
-            page = open_predict(browser, address, len(shipped_names()))
+            page = open_predict(browser, address, len(shipped_text_models()))
             seconds.append(time.perf_counter() - started)
             page.close()
     return seconds
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     arguments = parser.parse_args()
 
-    predictors = {name: Predictor.load(name) for name in shipped_names()}
+    predictors = {name: Predictor.load(name) for name in shipped_text_models()}
     networks = [name for name, predictor in predictors.items() if predictor.model.device_name is not None]
     counting = [name for name in predictors if name not in networks]
     tokenizer = predictors["ngram"].tokenizer

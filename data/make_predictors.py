@@ -1,13 +1,13 @@
 """Makes the small predictors that come with lmzoo, in `data/predictors/`.
 
-    python data/make_predictors.py                                    # fits them on the King James Bible
-    python data/make_predictors.py --chat runs/align-transformer-quick  # adds the chat model of a run of lmzoo align
+    python data/make_predictors.py
 
-The models are fitted in a run folder, where an interrupted fit continues and a finished one is not repeated. Then they
-are rounded, so that they need little space: each matrix of a network to 255 values at equal distances, its vectors to
-half precision, and all other numbers to single precision. The n-gram models are pruned and have one-byte
-log-probabilities (see `lmzoo.models.ngram.compression`). `README.md` lists sizes and losses, `SHA256SUMS` the hash of
-each file.
+The models of text are fitted on the King James Bible in a run folder, and the chat models in a run folder of
+`lmzoo align`; there, an interrupted fit continues and a finished one is not repeated. Then all are rounded, so that
+they need little space: each matrix of a network to 255 values at equal distances, its vectors to half precision, and
+all other numbers to single precision. The n-gram models are pruned and have one-byte log-probabilities (see
+`lmzoo.models.ngram.compression`). `README.md` lists sizes, losses and shares of correct replies, `SHA256SUMS` the hash
+of each file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo import Predictor, zoo
+from lmzoo import Predictor, align, zoo
+from lmzoo.chat.replies import GREEDY, sample_replies
+from lmzoo.chat.voting import read_comparisons, write_comparisons
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.experiments.align.measure import text_loss
-from lmzoo.experiments.align.results import best_chat_model
+from lmzoo.experiments.align.data import RunData
+from lmzoo.experiments.align.measure import accuracies, text_loss
+from lmzoo.experiments.align.presets import preset
+from lmzoo.experiments.align.stages import predictor_folder
 from lmzoo.experiments.fitting import FitJob, encoded_in
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.run_folder import open_run
@@ -53,17 +58,32 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "lstm": {"d_hidden": 192, "training": {"tokens": 600_000, "chunk_size": 32, "learning_rate": 1.5e-2}},
     "ngram": {"order": 5, "prune": 1.5e-6, "quantise": True},
     "nplm": {"training": {"tokens": 800_000, "chunk_size": 32, "learning_rate": 1e-2}},
+    "log-bilinear": {"d_embed": 128, "training": {"tokens": 800_000, "chunk_size": 32, "learning_rate": 1e-2}},
     "gru": {"d_hidden": 192, "training": {"tokens": 600_000, "chunk_size": 32, "learning_rate": 1.5e-2}},
+    "gated-conv": {
+        "n_layers": 4,
+        "training": {"tokens": 600_000, "batch_size": 16, "learning_rate": 1e-2, "optimizer": "muon"},
+    },
     "transformer-2017": {"n_layers": 2, "training": {"tokens": 600_000, "batch_size": 16}},
     "gpt2": {"n_layers": 2, "training": {"tokens": 600_000, "batch_size": 16, "learning_rate": 3e-3}},
     "class-hmm": {"n_states": 384, "n_classes": 64},
     "low-rank-hmm": {"n_states": 256, "rank": 64, "d_embed": 64, "training": {"tokens": 600_000}},
+    "linear-recurrence": {
+        "n_layers": 1, "n_heads": 2, "ngrams": 3, "n_slots": 4096, "ngram_dropout": 0.3,
+        "training": {"tokens": 600_000, "batch_size": 16, "learning_rate": 1e-2, "optimizer": "muon"},
+    },
     "transformer": {
         "n_layers": 2, "ngrams": 3, "n_slots": 4096, "ngram_dropout": 0.3,
         "training": {"tokens": 600_000, "batch_size": 16, "learning_rate": 1e-2, "optimizer": "muon"},
     },
 }  # fmt: skip
 """The settings of the predictors, by species, in order of year."""
+
+CHAT_STAGES = {"gpt-3.5": "sft", "chat": "dpo"}
+"""The stages of `lmzoo align` whose models come with lmzoo, by species."""
+CHAT_PRESET = "quick"
+N_COMPARISONS = 300
+"""Number of pairs of replies of the fine-tuned model that come with it, for people to vote on."""
 
 
 def rounded(array: NDArray[Any], is_network: bool) -> NDArray[Any]:
@@ -110,25 +130,60 @@ def fit_all(run: Path, jobs: int) -> EncodedCorpus:
     return encoded
 
 
-def ship(name: str, source: Path, encoded: EncodedCorpus) -> str:
-    """Writes the rounded predictor of the folder `source`, and returns its row of the table."""
+def make_chat_models(run: Path) -> RunData:
+    """Makes the chat models in a run folder, and returns its data. Raises SystemExit if a stage fails."""
+    found = align(
+        run, preset=CHAT_PRESET, methods=["dpo"], device="cpu", on_outcome=lambda one: print(one.name, "done")
+    )
+    if found.failures:
+        raise SystemExit(f"could not make the chat models: {found.failures}")
+    return RunData(run)
+
+
+def ship(name: str, source: Path, measures: Mapping[str, Callable[[Predictor], float]]) -> str:
+    """Writes the rounded predictor of the folder `source`, and returns its row of a table.
+
+    `measures` has functions of a predictor, by the format of their results. The row has the results before and after
+    rounding.
+    """
     fitted = Predictor.load(source)
     rounded_predictor(fitted).save(FOLDER / name, narrow=True)
-    before, after = (text_loss(predictor, encoded.test) for predictor in (fitted, Predictor.load(FOLDER / name)))
+    shipped = Predictor.load(FOLDER / name)
     size = sum(path.stat().st_size for path in (FOLDER / name).iterdir())
-    print(f"{name}: {size / 1000:,.0f} kB, {before:.4f} bits per byte, rounded {after:.4f}")
-    return f"| `{name}` | {zoo.card(name).year} | {before:.3f} | {after:.3f} | {size / 1000:,.0f} kB |\n"
+    values = [form.format(measure(one)) for form, measure in measures.items() for one in (fitted, shipped)]
+    row = f"| `{name}` | {zoo.card(name).year} | {' | '.join(values)} | {size / 1000:,.0f} kB |"
+    print(row, flush=True)
+    return row
 
 
-def ship_all(sources: Mapping[str, Path], encoded: EncodedCorpus) -> None:
-    """Replaces the shipped predictors by those of the given folders, by name, and writes the table and the hashes."""
+def ship_all(run: Path, encoded: EncodedCorpus, chat: Path, chat_data: RunData) -> None:
+    """Replaces the shipped predictors by those of two run folders, and writes the tables and the hashes."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    rows = "".join(ship(name, sources[name], encoded) for name in zoo.built_in_names() if name in sources)
-    (FOLDER / "README.md").write_text(README.replace("{rows}", rows), encoding="utf-8")
+    of_text = {"{:.3f}": lambda predictor: text_loss(predictor, encoded.test)}
+    of_chat = {"{:.1f} %": lambda predictor: 100 * correct_share(predictor, chat_data), **of_text}
+    rows = [ship(name, run / "predictors" / name, of_text) for name in SETTINGS]
+    chat_rows = [ship(name, predictor_folder(chat, stage), of_chat) for name, stage in CHAT_STAGES.items()]
+    comparisons = read_comparisons(chat / "comparisons.jsonl")[:N_COMPARISONS]
+    write_comparisons(FOLDER / "gpt-3.5" / "comparisons.jsonl", comparisons)
+    page = README.replace("{rows}", "\n".join(rows)).replace("{chat_rows}", "\n".join(chat_rows))
+    (FOLDER / "README.md").write_text(page, encoding="utf-8")
     write_hashes()
-    total = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
-    print(f"{len(sources)} predictors, {total / 1e6:.1f} MB together, in {FOLDER}")
+    contents = [path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()]
+    print(
+        f"{len(rows) + len(chat_rows)} predictors, {sum(map(len, contents)) / 1e6:.1f} MB together, "
+        f"{sum(len(zlib.compress(content)) for content in contents) / 1e6:.1f} MB in the wheel"
+    )
+
+
+def correct_share(predictor: Predictor, data: RunData) -> float:
+    """Returns the mean over the tasks of the share of correct replies of a chat model to held-out instructions."""
+    prompts = [instruction.conversation for instruction in data.test]
+    rng, max_tokens = np.random.default_rng(0), preset(CHAT_PRESET).max_tokens
+    replies = sample_replies(
+        predictor.model, predictor.tokenizer, prompts, rng=rng, decoding=GREEDY, max_tokens=max_tokens
+    )
+    return float(np.mean(list(accuracies(data.test, replies).values())))
 
 
 def write_hashes() -> None:
@@ -153,23 +208,34 @@ rounding. The n-gram models are pruned and quantised before both.
 | predictor | year | bits per byte | rounded | size |
 |---|--:|--:|--:|--:|
 {rows}
-`python data/make_predictors.py` fits them anew. `SHA256SUMS` has the hash of each file: `sha256sum --check SHA256SUMS`.
-A fit on another computer may give slightly other numbers, because its processor adds them in another order.
+
+Some families are missing, because their models would slow the start of `lmzoo play` or need too much space: `ppm`,
+`context-tree-weighting` and `context-mixing` need compiled code for the first prediction, and `infinigram` stores the
+whole training text with an index.
+
+Two chat models were made by `lmzoo align`: `gpt-3.5` is the fine-tuned model, and `chat` has learned from rankings of
+its replies by DPO. `lmzoo chat` talks to `chat`. The table shows the share of correct replies to held-out instructions
+as the mean over the tasks, and the bits per byte. `gpt-3.5/comparisons.jsonl` has pairs of replies for `lmzoo rank`.
+
+| chat model | year | correct | rounded | bits per byte | rounded | size |
+|---|--:|--:|--:|--:|--:|--:|
+{chat_rows}
+
+`python data/make_predictors.py` makes all of them anew. `SHA256SUMS` has the hash of each file:
+`sha256sum --check SHA256SUMS`. A fit on another computer may give slightly other numbers, because its processor adds
+them in another order.
 """
 
 
 def main() -> None:
-    """Fits the predictors, and writes them, the table and the hashes."""
+    """Makes the predictors, and writes them, the tables and the hashes."""
     parser = argparse.ArgumentParser(description="Makes the predictors that come with lmzoo.")
-    parser.add_argument("--run", type=Path, default=Path("runs/shipped"), help="run folder for the fits")
-    parser.add_argument("--chat", type=Path, help="run folder of lmzoo align, whose best chat model is added")
-    parser.add_argument("--jobs", type=int, default=1, help="number of models to fit at a time")
+    parser.add_argument("--run", type=Path, default=Path("runs/shipped"), help="run folder for the models of text")
+    parser.add_argument("--chat", type=Path, default=Path("runs/shipped-chat"), help="run folder for the chat models")
+    parser.add_argument("--jobs", type=int, default=1, help="number of models of text to fit at a time")
     arguments = parser.parse_args()
     encoded = fit_all(arguments.run, arguments.jobs)
-    sources = {name: arguments.run / "predictors" / name for name in SETTINGS}
-    if arguments.chat:
-        sources["chat"] = best_chat_model(arguments.chat)
-    ship_all(sources, encoded)
+    ship_all(arguments.run, encoded, arguments.chat, make_chat_models(arguments.chat))
 
 
 if __name__ == "__main__":

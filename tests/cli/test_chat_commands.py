@@ -122,12 +122,22 @@ def test_a_model_that_cannot_chat_is_refused_in_one_line(saved: Path, capsys: py
     assert "train a chat model with lmzoo align" in message
 
 
-def test_without_a_run_the_error_says_how_to_make_one(
+def test_without_a_run_the_chat_model_that_comes_with_lmzoo_replies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["chat", "--once", "hi"]) == 2
-    assert "train a chat model with lmzoo align" in capsys.readouterr().err
+    assert run(["chat", "--once", "first word of: light upon waters", "--temperature", "0"]) == 0
+    assert "light" in capsys.readouterr().out
+
+
+def test_without_a_run_people_vote_on_the_replies_that_come_with_lmzoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\nq\n"))
+    assert run(["rank", "--rater", "ann", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_votes"] == 1
+    assert [vote.rater for vote in read_rankings("runs/votes/votes.jsonl")] == ["ann"]
 
 
 def test_input_that_is_not_utf8_is_refused(model: Path, type_in: Type, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from entry_points import environment_with_entry_points
 
 from lmzoo import Decoding, Predictor
-from lmzoo.models.shipped import shipped_names
+from lmzoo.models.shipped import shipped_text_models
 
 llm = pytest.importorskip("llm")
 
@@ -20,7 +20,7 @@ from lmzoo.interchange.llm_plugin import PredictorModel, register_models  # noqa
 def test_the_predictors_that_come_with_lmzoo_are_models() -> None:
     models: list[PredictorModel] = []
     register_models(models.append)
-    assert [model.model_id for model in models] == [*(f"lmzoo/{name}" for name in shipped_names()), "lmzoo"]
+    assert [model.model_id for model in models] == [*(f"lmzoo/{name}" for name in shipped_text_models()), "lmzoo"]
 
 
 def test_a_prompt_is_continued_in_pieces_and_with_options() -> None:

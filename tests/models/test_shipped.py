@@ -7,15 +7,19 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lmzoo import Predictor, zoo
+from lmzoo.chat.replies import GREEDY
+from lmzoo.chat.session import ChatPredictor, ChatSession
+from lmzoo.chat.voting import read_comparisons
 from lmzoo.cli import run
 from lmzoo.errors import SavedModelError
-from lmzoo.models.shipped import shipped_folder, shipped_names
+from lmzoo.models.shipped import shipped_comparisons, shipped_folder, shipped_names, shipped_text_models
 from lmzoo.predictor import find_predictor
 
 PROMPT = "the quick brown fox jumps over the"
@@ -28,7 +32,19 @@ def predictors() -> dict[str, Predictor]:
 
 def test_the_eras_are_there_in_order_of_year() -> None:
     names = shipped_names()
-    assert {"markov", "unigram", "hmm", "ngram", "lstm", "transformer"} <= set(names)
+    assert {
+        "markov",
+        "unigram",
+        "hmm",
+        "ngram",
+        "lstm",
+        "log-bilinear",
+        "gated-conv",
+        "transformer",
+        "gpt-3.5",
+        "chat",
+    } <= set(names)
+    assert set(names) - set(shipped_text_models()) == {"gpt-3.5", "chat"}
     years = [zoo.card(name).year for name in names]
     assert years == sorted(years)
 
@@ -42,16 +58,18 @@ def test_the_files_are_those_of_the_list_of_hashes() -> None:
 
 
 def test_they_are_small() -> None:
-    assert sum(path.stat().st_size for path in shipped_folder().rglob("*") if path.is_file()) < 15e6
+    files = [path for path in shipped_folder().rglob("*") if path.is_file()]
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 15e6  # as the wheel stores them
 
 
 def test_the_page_lists_all_of_them() -> None:
     page = (shipped_folder() / "README.md").read_text(encoding="utf-8")
-    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == list(shipped_names())
+    listed = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(listed) == sorted(shipped_names())
 
 
 def test_each_predicts_with_the_same_tokens(predictors: dict[str, Predictor]) -> None:
-    of_text = {name: predictors[name] for name in predictors if zoo.card(name).learns_from == "text"}
+    of_text = {name: predictors[name] for name in shipped_text_models()}
     assert len({predictor.tokenizer.fingerprint for predictor in of_text.values()}) == 1
     for name, predictor in of_text.items():
         probs = predictor.predict_distribution(PROMPT).probs
@@ -68,6 +86,18 @@ def test_later_models_are_better_than_the_first(predictors: dict[str, Predictor]
     }
     assert nats["uniform"] > nats["unigram"] > nats["hmm"] > nats["ngram"]
     assert nats["unigram"] > nats["transformer"]
+
+
+def test_chat_models_follow_instructions(predictors: dict[str, Predictor]) -> None:
+    for name in ("gpt-3.5", "chat"):
+        session = ChatSession(ChatPredictor(predictors[name]), decoding=GREEDY)
+        assert "light" in "".join(session.reply_to("first word of: light upon waters")), name
+
+
+def test_there_are_replies_to_vote_on() -> None:
+    comparisons = read_comparisons(shipped_comparisons())
+    assert len(comparisons) == 300
+    assert {comparison.models for comparison in comparisons} == {("sft", "sft")}
 
 
 def test_a_folder_of_the_same_name_is_preferred(
@@ -106,7 +136,7 @@ def test_without_a_run_all_of_them_are_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lmzoo.models.shipped.shipped_names", lambda: ("markov", "unigram"))
+    monkeypatch.setattr("lmzoo.models.shipped.shipped_text_models", lambda: ("markov", "unigram"))
     assert run(["predict", "And", "-k", "1"]) == 0
     out = capsys.readouterr().out
     assert "markov" in out

@@ -6,20 +6,18 @@ Figures that are compared with `in_lesson` stand in the lesson as they stand on 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 from running_servers import served
-from test_views_in_browser import opened
 
-from lmzoo import Predictor
-from lmzoo.chat.preferences import read_rankings
-from lmzoo.models.shipped import shipped_folder, shipped_names
+from lmzoo import zoo
+from lmzoo.models.shipped import shipped_comparisons, shipped_folder, shipped_names, shipped_text_models
 from lmzoo.playground.pages import add_playground
+from lmzoo.playground.voting import Ballot
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
 
@@ -33,10 +31,10 @@ READY = "lmzoo-predict article tbody tr, lmzoo-slide article tbody tr, lmzoo-tok
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the playground with the predictors that come with lmzoo, as `lmzoo play` opens it."""
     app = create_app(ServedModels({name: shipped_folder() / name for name in shipped_names()}))
-    add_playground(app)
+    add_playground(app, ballot=Ballot(shipped_comparisons(), tmp_path_factory.mktemp("votes") / "votes.jsonl"))
     with served(app) as address:
         yield address
 
@@ -111,7 +109,7 @@ def test_tokens(visit: Callable[..., Page]) -> None:
 def test_one_distribution(visit: Callable[..., Page]) -> None:
     page = visit("")
     assert page.get_by_role("textbox", name="Prompt").input_value() == "the quick brown fox jumps over the"
-    expect(page.locator("article")).to_have_count(len(shipped_names()))
+    expect(page.locator("article")).to_have_count(len(shipped_text_models()))
     years = [int(year) for year in page.locator("article .year").all_inner_texts()]
     assert years == sorted(years)
     markov = rows(page, "Markov chain", "␣LORD")
@@ -288,7 +286,7 @@ def test_surprise(visit: Callable[..., Page]) -> None:
 def bits_per_character(page: Page) -> dict[str, float]:
     """Returns the figures of all models in the view Surprise, when they are complete."""
     numbers = page.locator(".eras .number")
-    expect(numbers).to_have_text([re.compile(r"^\d\.\d\d$")] * len(shipped_names()))
+    expect(numbers).to_have_text([re.compile(r"^\d\.\d\d$")] * len(shipped_text_models()))
     names = page.locator(".eras li button").all_inner_texts()
     found = zip(names, numbers.all_inner_texts(), strict=True)
     return {re.sub(r"^\d{4} ", "", name): float(number) for name, number in found}
@@ -303,7 +301,7 @@ def test_shannons_game(visit: Callable[..., Page]) -> None:
     for index, letter in enumerate(letters):  # eight of ten at the first guess
         page.keyboard.type("z" + letter if index % 5 == 1 else letter)
     bars = page.locator(".results .bars li")
-    expect(bars).to_have_count(len(shipped_names()) + 1)
+    expect(bars).to_have_count(len(shipped_text_models()) + 1)
     expect(page.locator(".results")).to_contain_text("80 % right at the first guess")
     figures = dict(one.split("\n") for one in bars.all_inner_texts())
     in_lesson(f"*uniform* needs {figures['uniform']} here")
@@ -315,29 +313,26 @@ def test_shannons_game(visit: Callable[..., Page]) -> None:
     expect(page.get_by_label("Seed of the passages")).to_be_visible()
 
 
-def test_completion_and_chat(
-    browser: Browser, visit: Callable[..., Page], all_kinds: dict[str, Predictor], align_run: Path, tmp_path: Path
-) -> None:
-    first = visit("view=chat")
-    expect(first.get_by_text("The server has no chat model.")).to_be_visible()
-    run = shutil.copytree(align_run, tmp_path / "run")
-    app = create_app(ServedModels(all_kinds))
-    add_playground(app, [run])
-    with served(app) as site, opened(browser, site, "chat") as page:
+def test_completion_and_chat(visit: Callable[..., Page]) -> None:
+    page = visit("view=chat")
+    replies = page.get_by_role("region", name="Chat model replies")
+    assert page.get_by_label("Model", exact=True).first.input_value() == "chat"
+    for model in ("chat", "gpt-3.5"):
+        page.get_by_label("Model", exact=True).first.select_option(model)
         page.get_by_role("button", name="Send").click()
         expect(page.locator("#status")).to_have_text("The answers are complete.")
-        expect(page.get_by_role("region", name="Model continues the text")).to_contain_text(
-            "last word of: light upon waters"
-        )
-        page.get_by_label("Your name").fill("class")
-        page.get_by_role("button", name="Start to vote").click()
-        expect(page.get_by_role("group", name="Vote")).to_be_focused()
-        for n, key in enumerate(("1", "2", "t"), start=1):
-            page.keyboard.press(key)
-            expect(page.locator(".saved")).to_contain_text("Your last vote is saved")
-            expect(page.locator(".saved")).to_contain_text("wrote the first reply")
-            expect(page.get_by_role("group", name="Vote")).to_contain_text(f"in this session: {n}.")
-            assert len(read_rankings(run / "votes.jsonl")) == n
+        expect(replies).not_to_be_empty()
+    in_lesson(f"*{zoo.card('gpt-3.5').title}*")
+    expect(page.get_by_role("region", name="Model continues the text")).to_contain_text(
+        "last word of: light upon waters"
+    )
+    page.get_by_label("Your name").fill("class")
+    page.get_by_role("button", name="Start to vote").click()
+    expect(page.get_by_role("group", name="Vote")).to_be_focused()
+    for n, key in enumerate(("1", "2", "t"), start=1):
+        page.keyboard.press(key)
+        expect(page.locator(".saved")).to_contain_text("Your last vote is saved")
+        expect(page.get_by_role("group", name="Vote")).to_contain_text(f"in this session: {n}.")
 
 
 def test_a_century(visit: Callable[..., Page]) -> None:

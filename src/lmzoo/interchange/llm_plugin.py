@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 import llm
 from pydantic import Field
 
-from lmzoo.models.shipped import shipped_names
+from lmzoo.models.shipped import shipped_text_models
 
 if TYPE_CHECKING:
     from lmzoo.predictor import Predictor
@@ -42,8 +42,8 @@ class _SamplingOfAny(_Sampling):
 
 @llm.hookimpl
 def register_models(register: Any) -> None:
-    """Registers the predictors that come with lmzoo, and a model for all others."""
-    for name in shipped_names():
+    """Registers the predictors of texts that come with lmzoo, and a model for all others."""
+    for name in shipped_text_models():
         register(PredictorModel(f"lmzoo/{name}", name))
     register(PredictorModel("lmzoo"))
 

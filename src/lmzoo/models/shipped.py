@@ -1,7 +1,8 @@
 """The predictors that come with lmzoo: small models of every era, fitted on the King James Bible.
 
-Each has the name of its species and is a folder like any other saved predictor. `data/predictors/README.md` says how
-they are made.
+Each has the name of its species and is a folder like any other saved predictor. Most continue texts; two are chat
+models, which a run of `lmzoo align` made, with pairs of replies to vote on. `data/predictors/README.md` says how all of
+them are made.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from functools import cache
 from pathlib import Path
 
 from lmzoo import zoo
+
+CHAT_MODEL = "chat"
+"""Name of the chat model that replies if no other one is named."""
+VOTES = Path("runs/votes/votes.jsonl")
+"""File of the votes on the replies that come with lmzoo, in the folder from which lmzoo is started."""
 
 
 def shipped_folder() -> Path:
@@ -27,6 +33,16 @@ def shipped_names() -> tuple[str, ...]:
     """Returns the names of the predictors that come with lmzoo, in order of year."""
     present = {path.parent.name for path in shipped_folder().glob("*/predictor.json")}
     return tuple(name for name in zoo.built_in_names() if name in present)
+
+
+def shipped_text_models() -> tuple[str, ...]:
+    """Returns the names of those predictors that have learned from plain text, in order of year."""
+    return tuple(name for name in shipped_names() if zoo.card(name).learns_from == "text")
+
+
+def shipped_comparisons() -> Path:
+    """Returns the file with pairs of replies that come with lmzoo, for people to vote on."""
+    return shipped_folder() / "gpt-3.5" / "comparisons.jsonl"
 
 
 def shipped_or_path(source: str | Path) -> Path:

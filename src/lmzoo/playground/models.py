@@ -28,6 +28,8 @@ class ListedModel(BaseModel):
     sees: str = ""
     tokenizer: str = ""
     vocab_size: int = 0
+    learns_from: str = "text"
+    """What the model family learns from: "text" or "conversations"."""
     can_chat: bool = False
     """True if the model can reply in a conversation."""
     error: str | None = None
@@ -56,22 +58,26 @@ def listed_models(models: ServedModels) -> list[ListedModel]:
 
 def _listed(models: ServedModels, name: str) -> ListedModel:
     try:
+        saved = models.unloaded_chat_model(name)
+        if saved is not None:
+            return _described(name, saved.species, saved.tokenizer, saved.vocab_size, can_chat=True)
         predictor = models.get(name)
     except LmzooError as error:
         return ListedModel(name=name, title=name, error=str(error))
+    tokenizer = predictor.tokenizer
+    return _described(name, predictor.species, tokenizer.spec, tokenizer.vocab_size, can_chat=_can_chat(predictor))
+
+
+def _described(name: str, species: str, tokenizer: str, vocab_size: int, *, can_chat: bool) -> ListedModel:
+    """Returns the description of a model with that of its family, if the registry has the family."""
     facts = ListedModel(
-        name=name,
-        species=predictor.species,
-        title=predictor.species,
-        tokenizer=predictor.tokenizer.spec,
-        vocab_size=predictor.tokenizer.vocab_size,
-        can_chat=_can_chat(predictor),
+        name=name, species=species, title=species, tokenizer=tokenizer, vocab_size=vocab_size, can_chat=can_chat
     )
-    if predictor.species not in zoo.names():
+    if species not in zoo.names():
         return facts
-    card = zoo.card(predictor.species)
-    described = {"title": card.title, "year": card.year, "people": card.people, "idea": card.idea, "sees": card.sees}
-    return facts.model_copy(update=described)
+    card = zoo.card(species)
+    shown = ("title", "year", "people", "idea", "sees", "learns_from")
+    return facts.model_copy(update={field: getattr(card, field) for field in shown})
 
 
 def _can_chat(predictor: Predictor) -> bool:

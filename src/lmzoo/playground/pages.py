@@ -18,7 +18,7 @@ from lmzoo.playground.surprise import surprise_router
 from lmzoo.playground.timeline import timeline_router
 from lmzoo.playground.tokens import Tokenizers, tokens_router
 from lmzoo.playground.training import Training, training_router
-from lmzoo.playground.voting import voting_router
+from lmzoo.playground.voting import Ballot, ballot_of, voting_router
 from lmzoo.server.middleware import DefaultHeaders
 
 _STATIC = Path(str(files("lmzoo.playground"))) / "static"
@@ -34,11 +34,14 @@ _HEADERS = {
 }
 
 
-def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training | None = None) -> None:
+def add_playground(
+    app: FastAPI, runs: Sequence[Path] = (), training: Training | None = None, ballot: Ballot | None = None
+) -> None:
     """Adds the pages, at /, and the routes from which they get their data, at /playground/, to `app`.
 
     `runs` are run folders, whose leaderboards and reports are shown. Visitors vote on the replies of the first one that
-    has comparisons, as `lmzoo align` makes them. `training` fits models while the server runs.
+    has comparisons, as `lmzoo align` makes them, or else on those of `ballot`. `training` fits models while the server
+    runs.
     """
     app.add_middleware(DefaultHeaders, headers=_HEADERS)
     app.include_router(models_router(app.state.models))
@@ -46,7 +49,7 @@ def add_playground(app: FastAPI, runs: Sequence[Path] = (), training: Training |
     app.include_router(inside_router(app.state.models))
     app.include_router(surprise_router(app.state.models))
     app.include_router(game_router(app.state.models))
-    app.include_router(voting_router(runs))
+    app.include_router(voting_router(ballot_of(runs) or ballot))
     app.include_router(timeline_router(runs))
     app.include_router(tokens_router(Tokenizers(app.state.models)))
     app.include_router(training_router(training))

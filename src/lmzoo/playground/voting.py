@@ -72,14 +72,13 @@ class VoteRequest(BaseModel):
 
 
 class Ballot:
-    """The votes of several raters on the comparisons of a run of `lmzoo align`; safe to use from several threads.
+    """The votes of several raters on pairs of replies; safe to use from several threads.
 
-    `run` is the run folder. Its comparisons are read when a rater comes, and votes are appended to its file
-    `votes.jsonl`, each at once.
+    The file `comparisons` is read when a rater comes, and each vote is appended to the file `votes` at once.
     """
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, comparisons: Path, votes: Path) -> None:
+        self._comparisons, self._votes = comparisons, votes
         self._sessions: OrderedDict[str, VotingSession] = OrderedDict()
         self._lock = Lock()
 
@@ -109,10 +108,9 @@ class Ballot:
 
     def _session(self, rater: str) -> VotingSession:
         if rater not in self._sessions:
-            votes = self.run / "votes.jsonl"
-            earlier = read_rankings(votes) if votes.exists() else []
-            comparisons = open_comparisons(read_comparisons(self.run / "comparisons.jsonl"), earlier, rater)
-            self._sessions[rater] = VotingSession(comparisons, votes, rater)
+            earlier = read_rankings(self._votes) if self._votes.exists() else []
+            comparisons = open_comparisons(read_comparisons(self._comparisons), earlier, rater)
+            self._sessions[rater] = VotingSession(comparisons, self._votes, rater)
             if len(self._sessions) > _N_RATERS:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(rater)
@@ -124,10 +122,15 @@ def key_of(comparison: Comparison | None) -> str:
     return "" if comparison is None else hashlib.sha256(repr(comparison).encode()).hexdigest()[:16]
 
 
-def voting_router(runs: Sequence[Path]) -> APIRouter:
-    """Returns the routes with which raters vote on the comparisons of the first of `runs`, folders, that has any."""
+def ballot_of(runs: Sequence[Path]) -> Ballot | None:
+    """Returns the ballot of the first of several run folders that has comparisons; None if no one has any."""
+    places = ((run / "comparisons.jsonl", run / "votes.jsonl") for run in runs)
+    return next((Ballot(*place) for place in places if place[0].is_file()), None)
+
+
+def voting_router(ballot: Ballot | None) -> APIRouter:
+    """Returns the routes with which raters vote on the comparisons of a ballot; None if there are none."""
     router = APIRouter(prefix="/playground")
-    ballot = next((Ballot(run) for run in runs if (run / "comparisons.jsonl").is_file()), None)
 
     @router.get("/ballot")
     def has_ballot() -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
+from lmzoo import zoo
 from lmzoo.errors import UnknownNameError
 from lmzoo.predictor import Predictor
+from lmzoo.predictor_folder import Description, read_description
 
 
 class ServedModels:
@@ -41,3 +43,16 @@ class ServedModels:
             if isinstance(source, Path):
                 source = self._sources[name] = Predictor.load(source)
         return source
+
+    def unloaded_chat_model(self, name: str) -> Description | None:
+        """Returns the description of a chat model of lmzoo that is not loaded yet; None for all other predictors.
+
+        Chat models are loaded when somebody talks to them. Raises SavedModelError if the description is damaged.
+        """
+        source = self._sources[name]
+        path = source / "predictor.json" if isinstance(source, Path) else None
+        if path is None or not path.is_file():
+            return None
+        description = read_description(path)
+        is_chat_model = description.species in zoo.names() and zoo.card(description.species).learns_from != "text"
+        return description if is_chat_model else None

@@ -55,7 +55,7 @@ def chat(
     predictor
         Folder of a chat model; or run folder of `lmzoo align`, whose best chat model is used; or a pretrained chat
         model: its folder in the format of Hugging Face, its GGUF file, or the name of an installed one, such as
-        smollm2. Default: the newest of the run folders runs/align-*.
+        smollm2. Default: the newest of the run folders runs/align-*, or else the chat model that comes with lmzoo.
     once
         Print the reply to this message, and end the program.
     system
@@ -97,13 +97,17 @@ def chat(
 
 
 def _chat_model(path: Path | None) -> Path:
-    """Returns the folder of a chat model.
+    """Returns the folder of a chat model, or its name.
 
-    It is `path`, or the best model of the run folder `path`; if `path` is None, the best model of the newest run.
+    It is `path`, or the best model of the run folder `path`. If `path` is None, it is the best model of the newest run,
+    or the chat model that comes with lmzoo if there is no run.
     """
     from lmzoo.experiments.align.results import best_chat_model, newest_run
+    from lmzoo.models.shipped import CHAT_MODEL
 
     run = newest_run() if path is None else path
+    if run is None:
+        return Path(CHAT_MODEL)
     is_run = not (run / "predictor.json").is_file() and (run / "results.jsonl").is_file()
     return best_chat_model(run) if is_run or path is None else run
 

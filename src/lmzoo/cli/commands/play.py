@@ -74,7 +74,9 @@ def play(
         from lmzoo.cli.commands.saved import served
 
         sources = served(predictors) if predictors or corpus is None else {}
+        from lmzoo.models.shipped import VOTES, shipped_comparisons
         from lmzoo.playground.pages import add_playground
+        from lmzoo.playground.voting import Ballot
         from lmzoo.server.app import create_app
         from lmzoo.server.models import ServedModels
         from lmzoo.server.serving import in_background
@@ -83,7 +85,7 @@ def play(
     Thread(target=_load, args=(models,), daemon=True).start()  # after the imports, which must not run in two threads
     training = None if corpus is None else _training(corpus, tokenizer, budget, out, models)
     app = create_app(models)
-    add_playground(app, _run_folders(predictors), training)
+    add_playground(app, _run_folders(predictors), training, Ballot(shipped_comparisons(), VOTES))
     with in_background(app, host, port) as address:
         if json:
             terminal.print_json({"address": address})
@@ -112,7 +114,10 @@ def _training(corpus: str, tokenizer: str | None, budget: str, out: Path | None,
 
 
 def _load(models: ServedModels) -> None:
-    """Loads all models of a server. A model that cannot be loaded is reported when it is asked for."""
+    """Loads all models of a server except for chat models, which wait until somebody talks to them.
+
+    A model that cannot be loaded is reported when it is asked for.
+    """
     import gc
 
     from lmzoo.errors import LmzooError
@@ -121,7 +126,8 @@ def _load(models: ServedModels) -> None:
     with no_garbage_collection():
         for name in models.names:
             with suppress(LmzooError):
-                models.get(name)
+                if models.unloaded_chat_model(name) is None:
+                    models.get(name)
     gc.freeze()  # what is loaded stays, so that no request waits while it is searched for garbage
 
 

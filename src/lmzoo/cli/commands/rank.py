@@ -19,7 +19,7 @@ _KEYS = "Better reply: 1 or 2 (t: tie, s: skip, u: undo, q: quit): "
 
 
 def rank(
-    run: Path,
+    run: Path | None = None,
     *,
     rater: str | None = None,
     n: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
@@ -28,10 +28,10 @@ def rank(
 ) -> int:
     """Shows two replies to the same prompt at a time, and saves your vote on which of them is better.
 
-    Both replies were written by the fine-tuned model of the run, and are shown in random order. Press 1 or 2 for the
-    better reply, t for a tie, s to skip the comparison, u to undo your last vote and to vote again, and q to quit.
-    Every vote is saved immediately. At the end, the program prints how often the votes of different raters agree with
-    each other, with the judge, and with the reward model of the run.
+    Both replies were written by the fine-tuned model of a run of `lmzoo align`, and are shown in random order. Press 1
+    or 2 for the better reply, t for a tie, s to skip the comparison, u to undo your last vote and to vote again, and q
+    to quit. Every vote is saved immediately. At the end, the program prints how often the votes of different raters
+    agree with each other, with the judge, and with the reward model of the run.
 
     Example: lmzoo rank runs/align-transformer-quick --n 50
 
@@ -39,7 +39,8 @@ def rank(
     ----------
     run
         Run folder of `lmzoo align`, or a file of comparisons: JSON lines with a "prompt" and two "replies". The votes
-        are appended to the file votes.jsonl in the same folder.
+        are appended to the file votes.jsonl in the same folder. Default: the replies that come with lmzoo, with the
+        votes in runs/votes/votes.jsonl.
     rater
         Your name, which is saved with your votes to tell them from those of other people. Default: your user name.
     n
@@ -64,10 +65,13 @@ def rank(
     return 0
 
 
-def _files(run: Path) -> tuple[Path, Path, Path | None]:
+def _files(run: Path | None) -> tuple[Path, Path, Path | None]:
     """Returns the file of comparisons, the file of votes, and the run folder; None for a file outside a run."""
     from lmzoo.errors import UsageError
+    from lmzoo.models.shipped import VOTES, shipped_comparisons
 
+    if run is None:
+        return shipped_comparisons(), VOTES, None
     if run.is_file():
         return run, run.with_name("votes.jsonl"), None
     if not (run / "comparisons.jsonl").is_file():

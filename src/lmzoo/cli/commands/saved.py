@@ -22,12 +22,12 @@ DEFAULT_RUN = Path("runs/quick/predictors")
 def default_predictors() -> list[Path]:
     """Returns the folders of the predictors that `make compare` saved, in the order of `zoo.names()`.
 
-    If there are none, returns the names of the predictors that come with lmzoo.
+    If there are none, returns the names of the predictors that come with lmzoo, without its chat models.
     """
-    from lmzoo.models.shipped import shipped_names
+    from lmzoo.models.shipped import shipped_text_models
 
     found = [path.parent for path in DEFAULT_RUN.glob("*/predictor.json")]
-    return _in_order(found) or [Path(name) for name in shipped_names()]
+    return _in_order(found) or [Path(name) for name in shipped_text_models()]
 
 
 def _in_order(folders: Sequence[Path]) -> list[Path]:

@@ -16,18 +16,14 @@ def stage_records(run: str | Path) -> list[StageRecord]:
     return read_lines(Path(run) / "results.jsonl", StageRecord)
 
 
-def newest_run(runs: str | Path = "runs") -> Path:
+def newest_run(runs: str | Path = "runs") -> Path | None:
     """Returns the run folder of `lmzoo align` with the newest results, among the folders `align-*` in `runs`.
 
-    Raises UsageError if there is none.
+    Returns None if there is none.
     """
     found = [path for path in Path(runs).glob("align-*/results.jsonl") if path.is_file()]
-    if not found:
-        raise UsageError(
-            f"there is no run of lmzoo align in the folders {Path(runs) / 'align-*'}: train a chat model with lmzoo "
-            "align, or name a chat model with -p"
-        )
-    return max(found, key=lambda path: (path.stat().st_mtime, path.parent.name)).parent
+    newest = max(found, key=lambda path: (path.stat().st_mtime, path.parent.name), default=None)
+    return newest and newest.parent
 
 
 def best_chat_model(run: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 import { el, setChildren } from "../dom.js";
 import { StateElement, write } from "../state.js";
-import { caption, chosenModel, chosenModels, listModels, usableModels } from "./models.js";
+import { caption, chosenModel, chosenModels, listModels, textModels, usableModels } from "./models.js";
 
 /** @typedef {import("./models.js").ListedModel} ListedModel */
 
@@ -52,13 +52,15 @@ class ModelChoice extends StateElement {
  * `<lmzoo-models>`: a menu in which models are chosen, whose names it writes to the address.
  *
  * Attributes: `param`, the name of the value in the address ("models" by default); `limit`, the number of models chosen
- * if the address names none (all by default).
+ * if the address names none (by default, all that have learned from plain text).
  */
 class Models extends StateElement {
   parameter = "models";
   limit = Infinity;
   /** @type {Map<string, HTMLLabelElement>} */
   labels = new Map();
+  /** @type {string[]} names of the models of text */
+  ofText = [];
 
   build() {
     this.parameter = this.getAttribute("param") ?? this.parameter;
@@ -86,13 +88,14 @@ class Models extends StateElement {
     const boxes = this.#boxes();
     const names = boxes.filter((box) => box.checked).map((box) => box.value);
     const chosen = names.length ? names : boxes.slice(0, 1).map((box) => box.value);
-    write({ [this.parameter]: chosen.length === boxes.length && this.limit === Infinity ? null : chosen.join(",") },
-      { history: true });
+    const isDefault = this.limit === Infinity && chosen.join() === this.ofText.join();
+    write({ [this.parameter]: isDefault ? null : chosen.join() }, { history: true });
   }
 
   async update() {
     const models = await listModels();
     const usable = await usableModels();
+    this.ofText = (await textModels()).map(({ name }) => name);
     const chosen = await chosenModels(this.parameter, this.limit);
     for (const model of usable.filter(({ name }) => !this.labels.has(name))) {
       this.labels.set(model.name, el("label", { title: model.idea },

@@ -5,7 +5,7 @@ import { write } from "../state.js";
 import { bar } from "./bars.js";
 import { barChart } from "./charts.js";
 import { saveButtons } from "./export.js";
-import { caption, usableModels } from "./models.js";
+import { caption, textModels } from "./models.js";
 import { scores, sum } from "./scores.js";
 
 const LEAST_RANGE = 4; // bits at the end of the axis, unless a model needs more
@@ -31,7 +31,7 @@ export class ModelBars {
   async show(text, chosen) {
     this.text = text;
     this.figures = [];
-    const models = await usableModels();
+    const models = await textModels();
     const items = models.map((model) => this.#item(model, chosen));
     this.list.replaceChildren(...items);
     for (const [index, model] of text ? models.entries() : []) {

@@ -6,7 +6,8 @@ import { notify, read } from "../state.js";
 /**
  * A model of the server; models come in the order of the years in which their families were introduced.
  * @typedef {{name: string, species: string, title: string, year: number | null, people: string, idea: string,
- *   sees: string, tokenizer: string, vocab_size: number, can_chat: boolean, error: string | null}} ListedModel
+ *   sees: string, tokenizer: string, vocab_size: number, learns_from: string, can_chat: boolean,
+ *   error: string | null}} ListedModel
  */
 
 /** @type {Promise<ListedModel[]> | null} */
@@ -29,6 +30,13 @@ export async function usableModels() {
   return (await listModels()).filter((model) => !model.error);
 }
 
+/** Returns the usable models that have learned from plain text; if there are none, all usable models. */
+export async function textModels() {
+  const models = await usableModels();
+  const ofText = models.filter((model) => model.learns_from === "text");
+  return ofText.length ? ofText : models;
+}
+
 /** Requests the models again, and tells all parts of the page that there may be new ones. */
 export async function reloadModels() {
   const models = await request("/playground/models");
@@ -37,16 +45,17 @@ export async function reloadModels() {
 }
 
 /**
- * Returns the models that the address names, or `limit` models of different eras if it names none.
+ * Returns the models that the address names, or `limit` models of text, of different eras, if it names none.
  * @param {string} [parameter] name of the value in the address, which holds names separated by commas
  * @param {number} [limit]
  * @returns {Promise<ListedModel[]>}
  */
 export async function chosenModels(parameter = "models", limit = Infinity) {
-  const models = await usableModels();
-  const named = (/** @type {string[]} */ names) => models.filter((model) => names.includes(model.name));
+  const usable = await usableModels();
+  const named = (/** @type {string[]} */ names) => usable.filter((model) => names.includes(model.name));
   const asked = named(read(parameter, "").split(","));
   if (asked.length) return asked;
+  const models = await textModels();
   if (models.length <= limit) return models;
   if (!defaults.has(parameter)) {
     const step = limit > 1 ? (models.length - 1) / (limit - 1) : 0;

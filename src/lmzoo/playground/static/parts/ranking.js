@@ -36,7 +36,7 @@ class Ranking extends HTMLElement {
     this.ballot = el("div", { class: "ballot", tabindex: -1, role: "group", "aria-label": "Vote", hidden: true,
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
     this.append(el("p", {}, "You see two replies to one prompt, in random order. The page names the models that wrote them after your vote. "
-      + "Each vote is saved at once, in the file votes.jsonl of the run folder, from which lmzoo align --ranker people learns. "
+      + "Each vote is saved at once, in the file votes.jsonl, from which lmzoo align learns. "
       + "After Undo you vote again, and only the new vote counts."),
       this.form, this.problem, this.ballot);
   }

@@ -6,7 +6,7 @@ import { bar } from "../parts/bars.js";
 import { barChart } from "../parts/charts.js";
 import { requestSnippets } from "../parts/copy.js";
 import { saveButtons } from "../parts/export.js";
-import { usableModels } from "../parts/models.js";
+import { textModels } from "../parts/models.js";
 import { StateElement, read, readWhole, write } from "../state.js";
 
 /** @typedef {import("../parts/models.js").ListedModel} ListedModel */
@@ -127,7 +127,7 @@ class Game extends StateElement {
    * @param {{seed: number, number: number}} asked
    */
   #score(asked) {
-    this.scores = usableModels().then(async (models) => {
+    this.scores = textModels().then(async (models) => {
       /** @type {[ListedModel, number | null][]} */
       const found = [];
       for (const model of models) {
