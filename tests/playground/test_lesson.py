@@ -140,6 +140,11 @@ def test_one_distribution(visit: Callable[..., Page]) -> None:
 def test_the_window_slides(visit: Callable[..., Page]) -> None:
     page = visit("")
     go_to(page, "Slide")
+    page.get_by_text("Models: 3 of 22").click()
+    for title in ("Long short-term memory", "Neural probabilistic language model"):
+        page.locator(".boxes label", has_text=re.compile(rf"^\d+ {title}$")).click()
+    page.keyboard.press("Escape")
+    in_lesson(f"*{NETWORKS[0]}* in place of *{title}*")
     ask(page, "And God said unto Moses,")
     button = {name: page.get_by_role("button", name=name, exact=True) for name in ("Step", "From the start", "Reset")}
     markov = rows(page, "Markov chain", "␣and")
@@ -178,7 +183,7 @@ def test_the_window_slides(visit: Callable[..., Page]) -> None:
 
 def test_what_each_model_can_see(visit: Callable[..., Page]) -> None:
     page = visit("")
-    page.get_by_text("Models: 17 of 17").click()
+    page.get_by_text("Models: 20 of 22").click()
     page.get_by_role("button", name="Only the first").click()
     for title in (*COUNTING[1:], *NETWORKS):
         page.locator(".boxes label", has_text=re.compile(rf"^\d+ {re.escape(title)}$")).click()

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from lmzoo import Predictor
 from lmzoo.errors import TokenizerError, UnknownNameError
+from lmzoo.models.shipped import shipped_folder
 from lmzoo.playground.merges import Merges
 from lmzoo.playground.tokens import Tokenizers
 from lmzoo.server.models import ServedModels
@@ -27,6 +28,11 @@ def test_tokenizers_of_models_are_listed_once(client: TestClient) -> None:
     listed = {one["name"]: one for one in client.get("/playground/tokenizers").json()}
     assert listed["markov"]["origin"] == "markov, trigram, lstm"
     assert {listed[name]["kind"] for name in ("unigram", "hmm", "markov", "byte")} == {"char", "word", "bpe", "byte"}
+
+
+def test_a_chat_model_shares_the_tokenizer_of_its_base() -> None:
+    tokenizers = Tokenizers(ServedModels({name: shipped_folder() / name for name in ("unigram", "chat")}))
+    assert [one.origin for one in tokenizers.listed() if one.title == "bpe:2048"] == ["unigram, chat"]
 
 
 def test_tokenizers_of_models_that_are_added_later_are_listed(predictors: dict[str, Predictor]) -> None:

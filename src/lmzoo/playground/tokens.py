@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -20,6 +21,7 @@ from lmzoo.server.models import ServedModels
 from lmzoo.stream import EOT
 from lmzoo.tokenizers import OpenedTokenizer, Piece, Tokenizer, open_tokenizer, train_tokenizer, visible
 from lmzoo.tokenizers.encodings import PREFIX, installed_encodings
+from lmzoo.tokenizers.tokenizer import special_entry
 
 _TRAINED = {"char": "char", "word": "word:5", "bpe": "bpe:1024", "byte": "byte"}
 """The tokenizers that are trained on the bundled corpus for kinds that no model of the server has."""
@@ -121,8 +123,9 @@ class Tokenizers:
                 tokenizer = self._models.get(name).tokenizer
             except LmzooError:
                 continue  # the list of models gives the reason
-            tokenizers[tokenizer.fingerprint] = tokenizer
-            users.setdefault(tokenizer.fingerprint, []).append(name)
+            key = _splitting(tokenizer)
+            tokenizers.setdefault(key, tokenizer)
+            users.setdefault(key, []).append(name)
         sources = {
             users[key][0]: _Source(
                 tokenizer.spec, _origin(users[key]), tokenizer.kind, partial(OpenedTokenizer, tokenizer, EOT)
@@ -197,6 +200,15 @@ def tokens_router(tokenizers: Tokenizers) -> APIRouter:
         return tokenizers.replay(request.text, request.tokenizer)
 
     return router
+
+
+@lru_cache
+def _splitting(tokenizer: Tokenizer) -> str:
+    """Returns what determines how a tokenizer splits texts: its JSON text without the special tokens of a template."""
+    description = json.loads(tokenizer.to_json())
+    for name in tokenizer.special_tokens:
+        del description["model"]["vocab"][special_entry(name)]
+    return json.dumps(description)
 
 
 def _origin(users: Sequence[str]) -> str:
