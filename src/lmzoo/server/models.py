@@ -45,9 +45,9 @@ class ServedModels:
         return source
 
     def unloaded_chat_model(self, name: str) -> Description | None:
-        """Returns the description of a chat model of lmzoo that is not loaded yet; None for all other predictors.
+        """Returns the description of the predictor `name` if it is a chat model that is not loaded yet, else None.
 
-        Chat models are loaded when somebody talks to them. Raises SavedModelError if the description is damaged.
+        Chat models that lmzoo trained are loaded when somebody talks to them. Raises SavedModelError if the description is damaged.
         """
         source = self._sources[name]
         path = source / "predictor.json" if isinstance(source, Path) else None
