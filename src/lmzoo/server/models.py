@@ -47,7 +47,8 @@ class ServedModels:
     def unloaded_chat_model(self, name: str) -> Description | None:
         """Returns the description of the predictor `name` if it is a chat model that is not loaded yet, else None.
 
-        Chat models that lmzoo trained are loaded when somebody talks to them. Raises SavedModelError if the description is damaged.
+        Chat models that lmzoo trained are loaded when somebody talks to them. Raises SavedModelError if the description
+        is damaged.
         """
         source = self._sources[name]
         path = source / "predictor.json" if isinstance(source, Path) else None
