@@ -68,7 +68,7 @@ class Attention(nn.Module):
         None = to all. Returns the output (N, W, D) and the extended cache (N, 2, H, M + W, d).
         """
         qkv = self._project(x)  # (N, 3, H, W, d)
-        q, new = qkv[:, 0], qkv[:, 1:].to(cache.dtype)  # (N, H, W, d), (N, 2, H, W, d)
+        q, new = qkv[:, 0], qkv[:, 1:]  # (N, H, W, d), (N, 2, H, W, d)
         if cache_positions is None:
             cache = torch.cat([cache, new], dim=3)  # (N, 2, H, M + W, d)
         else:

@@ -238,7 +238,7 @@ class Training(Generic[Batch]):
         with self._weights.averaged():
             loss = None
             if self._evaluate:
-                with eager_evaluation(self._config.compiled), autocast(self._config.bf16, self._network.device):
+                with eager_evaluation(self._config.compiled):
                     loss = self._evaluate()
             with deferred():  # a signal waits, so that the evaluation counts as a whole or not at all
                 if loss is None or counters.best_loss is None or loss < counters.best_loss:
