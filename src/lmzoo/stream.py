@@ -80,6 +80,14 @@ class TokenStream:
         for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
             yield self.ids[start:end]
 
+    def sample(self, n_tokens: int) -> TokenStream:
+        """Returns every k-th document of the stream, where k is the length of the stream divided by `n_tokens`.
+
+        k is rounded down, so the sample has about `n_tokens` tokens or somewhat more.
+        """
+        step = max(1, len(self) // n_tokens)
+        return self if step == 1 else TokenStream(np.concatenate(list(self.documents())[::step]))
+
     def mask(self, positions: NDArray[np.integer] | None) -> NDArray[np.bool_]:
         """Returns a mask (T,) of the T tokens of the stream, True at the given positions; None means all positions."""
         if positions is None:

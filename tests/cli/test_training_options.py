@@ -47,7 +47,10 @@ def test_compare_limits_networks_to_minutes_and_logs_them(corpus_folder: Path, t
     assert "training" not in unigram.settings
     assert rnn.settings["training"] == {
         **{"tokens": None, "seconds": 1.2, "batch_size": 4, "chunk_size": 8},
-        **{name: rnn.settings["training"][name] for name in ("learning_rate", "weight_decay", "sampled_softmax")},
+        **{
+            name: rnn.settings["training"][name]
+            for name in ("learning_rate", "weight_decay", "sampled_softmax", "optimizer")
+        },
     }
     with (tmp_path / "log.csv").open(encoding="utf-8", newline="") as file:
         assert {row["name"] for row in csv.DictReader(file)} == {"rnn"}

@@ -145,6 +145,7 @@ def test_the_window_slides(visit: Callable[..., Page]) -> None:
         page.locator(".boxes label", has_text=re.compile(rf"^\d+ {title}$")).click()
     page.keyboard.press("Escape")
     in_lesson(f"*{NETWORKS[0]}* in place of *{title}*")
+    expect(page.locator("article .context")).to_have_count(3)
     ask(page, "And God said unto Moses,")
     button = {name: page.get_by_role("button", name=name, exact=True) for name in ("Step", "From the start", "Reset")}
     markov = rows(page, "Markov chain", "␣and")

@@ -82,7 +82,8 @@ def test_the_wheel_has_all_files_of_the_package(distributions: Path) -> None:
         for path in (ROOT / "src" / "lmzoo").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    data = {f"lmzoo/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "data" / "predictors").rglob("*.*")}
+    predictors = [path for path in (ROOT / "data" / "predictors").rglob("*.*") if path.is_file()]
+    data = {f"lmzoo/{path.relative_to(ROOT).as_posix()}" for path in predictors}
     assert sources | data | {"lmzoo/data/corpora.toml", "lmzoo/data/predictors/SHA256SUMS"} == names
 
 

@@ -4,7 +4,7 @@
     run/encoded/                  the corpus as token ids of the one tokenizer
     run/checkpoints/NAME          state of a training that is not finished
     run/predictors/NAME/          the trained predictors
-    run/scores/NAME/              scores of each token of the validation and of the test split
+    run/scores/NAME/              scores of each token of the test split, and of a sample of the validation split
     run/probes/NAME/              predictions, use of context and gradients, for the report
     run/ensemble.json             the ensemble of all models, for the report
     run/results.jsonl             one record per model
@@ -40,7 +40,7 @@ from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path, update_records
-from lmzoo.experiments.stored_ensemble import measure_ensemble
+from lmzoo.experiments.stored_ensemble import is_member, measure_ensemble, weights_sample
 from lmzoo.experiments.trained_elsewhere import EvaluationJob, find_predictors, measured_test_split
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.probes.stored import are_stored, measure, probes_path
@@ -157,7 +157,7 @@ def run_comparison(
             for job in jobs
             if job.name in known
             and job.matches(known[job.name])
-            and (isinstance(job, EvaluationJob) or job.is_kept(encoded))
+            and (isinstance(job, EvaluationJob) or job.is_kept(known[job.name], encoded))
         }
         outcomes = resume(
             jobs,
@@ -231,11 +231,15 @@ class _Job(Fit):
         """Returns the path of the file with the model's scores of each token of a split ("valid" or "test")."""
         return scores_path(self.folder, self.name, split)
 
-    def is_kept(self, encoded: EncodedCorpus) -> bool:
-        """Returns True if the run folder holds the trained predictor, the probes and readable scores of the model."""
+    def is_kept(self, record: EvalRecord, encoded: EncodedCorpus) -> bool:
+        """Returns True if the run folder holds all that belongs to the record of an earlier run.
+
+        These are the trained predictor, the probes and readable scores of the model.
+        """
         try:
-            for split in ("valid", "test"):
-                load_scores(self.scores(split), len(getattr(encoded, split).stream))
+            load_scores(self.scores("test"), len(encoded.test.stream))
+            if is_member(record):
+                load_scores(self.scores("valid"), len(weights_sample(encoded)))
         except LmzooError:
             return False
         stored = are_stored(probes_path(self.folder, self.name))
@@ -259,7 +263,6 @@ class _Job(Fit):
         zoo.register(self.card)  # a new process does not know species that were registered in the calling process
         encoded = EncodedCorpus.load(self.folder / "encoded")
         predictor = self.fitted(encoded, on_progress)
-        save_scores(self.scores("valid"), predictor.model.token_stats(encoded.valid.stream))
         record = evaluate(
             predictor,
             encoded,
@@ -271,5 +274,7 @@ class _Job(Fit):
             command=self.command,
             on_progress=on_progress,
         )
+        if is_member(record):
+            save_scores(self.scores("valid"), predictor.model.token_stats(weights_sample(encoded)))
         measure(predictor, encoded, probes_path(self.folder, self.name))
         return replace(record, seen_in_train=self.seen_in_train)

@@ -19,8 +19,12 @@ from lmzoo.evaluation.scores import load_scores
 from lmzoo.evaluation.statistics import resampling_units
 from lmzoo.experiments.run_folder import scores_path
 from lmzoo.language_model import TokenStats
+from lmzoo.stream import TokenStream
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_as, read_text
+
+_WEIGHTS_TOKENS = 1 << 15
+"""Number of tokens, more or less, from which the weights are learned; more of them hardly lower the loss."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,16 @@ class StoredEnsemble:
     members: list[Member]
 
 
+def is_member(record: EvalRecord) -> bool:
+    """Returns True if a model is a member of the ensemble: mixtures and models that adapt to the test text are not."""
+    return record.is_ranked and record.species != "mixture"
+
+
+def weights_sample(encoded: EncodedCorpus) -> TokenStream:
+    """Returns the documents of the validation split from which the weights of the ensemble are learned."""
+    return encoded.valid.stream.sample(_WEIGHTS_TOKENS)
+
+
 def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> None:
     """Computes the ensemble of the models of a run and writes it to `ensemble.json`, unless the file is up to date.
 
@@ -79,10 +93,12 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
     if load_ensemble(folder, records) is not None:
         return
     names, valid, test = [], [], []
+    sample = weights_sample(encoded)
     for record in records:
-        if record.species == "mixture":
-            continue
-        of_test, of_valid = (_ranked_scores(folder, record, encoded, split) for split in ("test", "valid"))
+        of_test, of_valid = (
+            _scores(folder, record, split, len(stream)) if is_member(record) else None
+            for split, stream in (("test", encoded.test.stream), ("valid", sample))
+        )
         if of_test is None or of_valid is None:
             continue
         names.append(record.name)
@@ -92,7 +108,7 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
         return
     ensemble = evaluate_ensemble(
         names,
-        ModelScores.stack(valid, encoded.valid.stream.starts),
+        ModelScores.stack(valid, sample.starts),
         ModelScores.stack(test, encoded.test.stream.starts),
         encoded.test.bytes_by_token,
         resampling_units(encoded.test.stream),
@@ -145,19 +161,14 @@ def ranked_log_probs(folder: Path, record: EvalRecord, encoded: EncodedCorpus) -
 
     Returns None if the model has no bits per byte or adapts to the test text, or if its scores are missing or damaged.
     """
-    scores = _ranked_scores(folder, record, encoded, "test")
+    scores = _scores(folder, record, "test", len(encoded.test.stream)) if record.is_ranked else None
     return None if scores is None else scores.log_probs
 
 
-def _ranked_scores(folder: Path, record: EvalRecord, encoded: EncodedCorpus, split: str) -> TokenStats | None:
-    """Reads the scores of each token of a split, "valid" or "test", under a model of a run.
-
-    Returns None in the same cases as `ranked_log_probs`.
-    """
-    if not record.is_ranked:
-        return None
+def _scores(folder: Path, record: EvalRecord, split: str, n_tokens: int) -> TokenStats | None:
+    """Reads the scores of `n_tokens` tokens of a split under a model of a run; None if they are missing or damaged."""
     try:
-        return load_scores(scores_path(folder, record.name, split), len(getattr(encoded, split).stream))
+        return load_scores(scores_path(folder, record.name, split), n_tokens)
     except LmzooError:  # written by an earlier version, or damaged
         return None
 

@@ -39,6 +39,8 @@ _CHUNK_SIZE = 256
 """Number of ids of a context that are read in one forward pass."""
 _CONTEXTS_AT_ONCE = 64
 """Number of contexts that are read in parallel."""
+_EVALUATION_TOKENS = 1 << 15
+"""Number of tokens of the validation set, more or less, on which a network is evaluated during training."""
 _KERNEL_THRESHOLD = 500
 """Number of tokens that torch reads in about the time it takes to load the compiled kernels, 0.4 s."""
 
@@ -131,7 +133,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         checkpoint: Checkpoint | None = None,
         start: Network | None = None,
     ) -> Self:
-        """Trains the network on the training text, and keeps the weights with the lowest validation loss.
+        """Trains the network on the training text, and keeps the weights with the lowest loss on a validation sample.
 
         `start` is a network whose weights training starts from, and which is left unchanged; None = new weights,
         initialised from `seed`. Raises TrainingError if training needs more memory than is free, or diverges.
@@ -155,23 +157,24 @@ class NeuralLM(LanguageModel[NeuralState]):
     ) -> Self:
         """Trains the network like `fit`, but with an objective of the caller on chunks of the training text.
 
-        `log_probs` returns the log-probability (T,), in nats, of each of T tokens under a network; its mean over the
-        validation set decides which weights are kept. `facts` is a JSON object that identifies the objective and
-        `log_probs` in checkpoints.
+        `log_probs` returns the log-probability (T,), in nats, of each of T tokens under a network; its mean over a
+        sample of the validation set decides which weights are kept. `facts` is a JSON object that identifies the
+        objective and `log_probs` in checkpoints.
         """
         group, config = join_processes(self.device), self.training
         network = self._network_in_memory(seed, len(data.train), objective, group, start)
         if start is None:
             network.prepare(data.train)
             network.initialize_output_bias(self._frequencies(data.train).log())
-        valid = _documents_of(data.valid, group)
+        sample = data.valid.sample(_EVALUATION_TOKENS)
+        valid = _documents_of(sample, group)
         training = Training(
             network,
             StreamBatches(data.train, config, seed, group.rows_of(config.batch_size)),
             config,
             objective=objective,
-            evaluate=lambda: -group.sum(float(log_probs(network, valid).sum())) / len(data.valid),
-            evaluation_tokens=len(data.valid),
+            evaluate=lambda: -group.sum(float(log_probs(network, valid).sum())) / len(sample),
+            evaluation_tokens=len(sample),
             seed=seed,
             group=group,
         )

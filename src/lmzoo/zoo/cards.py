@@ -212,7 +212,11 @@ _COUNTING_CARDS = (
         paper=(
             "R. Rosenfeld, A Maximum Entropy Approach to Adaptive Statistical Language Modelling, Computer Speech and "
             "Language 10, 1996; A. L. Berger, S. A. Della Pietra, V. J. Della Pietra, A Maximum Entropy Approach to "
-            "Natural Language Processing, Computational Linguistics 22, 1996."
+            "Natural Language Processing, Computational Linguistics 22, 1996; R. Lau, R. Rosenfeld, S. Roukos, "
+            "Trigger-Based Language Models: A Maximum Entropy Approach, ICASSP 1993; J. Wu, S. Khudanpur, Efficient "
+            "Training Methods for Maximum Entropy Language Modeling, ICSLP 2000; S. F. Chen, R. Rosenfeld, A Survey of "
+            "Smoothing Techniques for ME Models, IEEE Transactions on Speech and Audio Processing 8, 2000; J. Goodman, "
+            "Exponential Priors for Maximum Entropy Models, HLT-NAACL 2004."
         ),
         cites=("rosenfeld1996", "berger1996", "lau1993", "wu2000", "chen2000", "goodman2004"),
         tolerance=1e-6,

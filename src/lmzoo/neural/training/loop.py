@@ -221,9 +221,9 @@ class Training(Generic[Batch]):
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
         # Ten evaluations a run, or fewer if they would take more than a tenth of the time: scoring a token costs less
-        # than half of learning from it.
+        # than learning from it.
         planned = self._planned_tokens()
-        every = max(1, planned // 10 if math.isfinite(planned) else planned, 5 * self._evaluation_tokens)
+        every = max(1, planned // 10 if math.isfinite(planned) else planned, 10 * self._evaluation_tokens)
         if spent or counters.tokens - counters.last_evaluation >= every:
             self._evaluate_and_keep()
         return spent or counters.n_worse >= self._config.patience
