@@ -126,7 +126,7 @@ def test_a_cache_around_a_network_has_the_history_of_the_network() -> None:
         ("lstm", "next_token", 9),
         ("lstm", "observed_log_probs", 3),
         ("mixture", "next_token", 150),  # in the second network
-        ("mixture", "observed_log_probs", 15),
+        ("mixture", "observed_log_probs", 8),
     ],
 )
 def test_an_interrupted_and_resumed_history_is_that_of_an_uninterrupted_training(
