@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import starmap
 from pathlib import Path
@@ -17,6 +18,7 @@ from lmzoo.errors import MissingExtraError, UsageError
 from lmzoo.evaluation.surprisals.delimited import rows_as_text
 from lmzoo.evaluation.surprisals.table import COUNTS, SurprisalTable
 from lmzoo.system.files import atomic_file
+from lmzoo.system.jobs import n_cores
 from lmzoo.system.printable import printable_json
 
 Format = Literal["tsv", "csv", "jsonl", "parquet"]
@@ -80,10 +82,15 @@ def table_writer(file: TextOutput, file_format: Format, names: Iterable[str]) ->
 
 def _write_rows(file: TextOutput, table: SurprisalTable, delimiter: str) -> None:
     decimals = [*starmap(_n_decimals, table.columns.items())]
-    for start in range(0, len(table), _ROWS_AT_ONCE):
+
+    def lines(start: int) -> str:
         columns = [column[start : start + _ROWS_AT_ONCE] for column in table.columns.values()]
         cells = [_quoted(column, delimiter) if column.dtype == object else column for column in columns]
-        file.write(rows_as_text(cells, decimals, delimiter))
+        return rows_as_text(cells, decimals, delimiter)
+
+    with ThreadPoolExecutor(n_cores()) as pool:  # compiled code runs in parallel
+        for text in pool.map(lines, range(0, len(table), _ROWS_AT_ONCE)):
+            file.write(text)
 
 
 def _n_decimals(name: str, column: NDArray[Any]) -> int:
