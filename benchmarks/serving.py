@@ -38,7 +38,9 @@ TOKENS = 12
 """Number of tokens of an answer in the campaign."""
 SHARE_CANCELLED = 0.05
 LONG = 300
-"""Number of tokens of a text in measurements of speed."""
+"""Largest number of tokens of a text in measurements of speed."""
+TEXTS = 5
+"""Number of texts that a client asks for, one after the other, in measurements of speed."""
 ROUNDS = 5
 
 
@@ -173,7 +175,7 @@ def campaign(
 
 
 async def tokens_per_second(url: str, model: str, n_clients: int, seed: int, *, stream: bool) -> float:
-    """Returns the tokens per second of clients that each ask for one text at the same time.
+    """Returns the tokens per second of clients that ask for texts at the same time.
 
     Their connections are open already, as those of a client that asks a second time.
     """
@@ -182,6 +184,9 @@ async def tokens_per_second(url: str, model: str, n_clients: int, seed: int, *, 
         async with session.get(f"{url}/models") as answer:
             await answer.read()
 
+    async def texts(session: aiohttp.ClientSession, client: int) -> int:
+        return sum([await text(session, client * TEXTS + number) for number in range(TEXTS)])
+
     async def text(session: aiohttp.ClientSession, number: int) -> int:
         body: dict[str, Any] = {"model": model, "prompt": PROMPTS[0], "seed": seed + number, "max_tokens": LONG}
         if stream:
@@ -189,22 +194,23 @@ async def tokens_per_second(url: str, model: str, n_clients: int, seed: int, *, 
         async with session.post(f"{url}/completions", json=body) as answer:
             if not stream:
                 return (await answer.json())["usage"]["completion_tokens"]
-            lines = [line[6:] async for line in answer.content if line.startswith(b"data: {")]
-            return json.loads(lines[-1])["usage"]["completion_tokens"]
+            events = (await answer.read()).split(b"\n\n")  # the client's part is short, as the server is measured
+            usage = next(event for event in reversed(events) if event.startswith(b"data: {"))
+            return json.loads(usage.removeprefix(b"data: "))["usage"]["completion_tokens"]
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(connect(session) for _ in range(n_clients)))
         started = time.perf_counter()
-        n_tokens = sum(await asyncio.gather(*(text(session, number) for number in range(n_clients))))
+        n_tokens = sum(await asyncio.gather(*(texts(session, client) for client in range(n_clients))))
         return n_tokens / (time.perf_counter() - started)
 
 
 def direct_tokens_per_second(predictor: Predictor, seed: int) -> float:
-    """Returns the tokens per second of `Predictor.stream`, for the same text."""
+    """Returns the tokens per second of `Predictor.stream`, for the texts of the first client."""
     started = time.perf_counter()
-    text = "".join(predictor.stream(PROMPTS[0], max_tokens=LONG, seed=seed))
+    texts = ["".join(predictor.stream(PROMPTS[0], max_tokens=LONG, seed=seed + number)) for number in range(TEXTS)]
     seconds = time.perf_counter() - started
-    return min(LONG, len(predictor.tokenizer.encode(text)) + 1) / seconds
+    return sum(min(LONG, len(predictor.tokenizer.encode(text)) + 1) for text in texts) / seconds
 
 
 def speeds(url: str, predictors: dict[str, Predictor]) -> dict[str, Any]:
