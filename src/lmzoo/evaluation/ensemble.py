@@ -13,6 +13,7 @@ Best Expert). These weights adapt to the test text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,6 +25,7 @@ from scipy.special import logsumexp
 from lmzoo.evaluation.gate import ModelScores, learn_gate
 from lmzoo.evaluation.statistics import PairedComparison, ResamplingUnits, compare_pairs
 from lmzoo.models.mixing import learn_weights
+from lmzoo.system.blas import one_blas_thread
 
 _TOLERANCE = 1e-6
 """Accuracy of the constant weights, as a loss in nats per token; reports show three decimals."""
@@ -82,17 +84,22 @@ def evaluate_ensemble(
     constant = learn_weights(valid.log_probs.T, _TOLERANCE)
     best = int(np.argmax(valid.log_probs.sum(axis=1)))
     share = learn_share(valid.log_probs, constant)
-    gate = learn_gate(valid, constant)
-    log_weights = gate.log_weights(test)
-    rows = [
-        mixed(test.log_probs, log_weights),
-        test.log_probs[best],
-        mixed(test.log_probs, np.log(constant)[:, None]),
-        dynamically_mixed(test.log_probs, constant, share),
-    ]
-    for member in range(len(names)):
+
+    def without(member: int) -> NDArray[np.float64]:
         others = test.without(member)
-        rows.append(mixed(others.log_probs, gate.without(valid, member).log_weights(others)))
+        return mixed(others.log_probs, gate.without(valid, member).log_weights(others))
+
+    # The matrix products are small: one on each core is faster than one at a time on all cores.
+    with one_blas_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
+        gate = learn_gate(valid, constant)
+        log_weights = gate.log_weights(test)
+        rows = [
+            mixed(test.log_probs, log_weights),
+            test.log_probs[best],
+            mixed(test.log_probs, np.log(constant)[:, None]),
+            dynamically_mixed(test.log_probs, constant, share),
+            *pool.map(without, range(len(names))),
+        ]
     comparison = compare_pairs(np.stack(rows), sizes, units)
     weights = np.exp(log_weights).mean(axis=1)
     return None if comparison is None else Ensemble(list(names), weights, constant, best, comparison)

@@ -18,8 +18,9 @@ from lmzoo.models.hmm import inference
 from lmzoo.models.hmm.baum_welch import Settings, fit_parameters
 from lmzoo.models.hmm.inference import Parameters
 from lmzoo.models.hmm.packing import PackedText
-from lmzoo.models.hmm.threads import batches_in_parallel, one_blas_thread
+from lmzoo.models.hmm.threads import batches_in_parallel
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.blas import one_blas_thread
 from lmzoo.system.progress import OnProgress
 
 if TYPE_CHECKING:
