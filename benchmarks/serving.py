@@ -194,7 +194,7 @@ async def tokens_per_second(url: str, model: str, n_clients: int, seed: int, *, 
         async with session.post(f"{url}/completions", json=body) as answer:
             if not stream:
                 return (await answer.json())["usage"]["completion_tokens"]
-            events = (await answer.read()).split(b"\n\n")  # the client's part is short, as the server is measured
+            events = (await answer.read()).split(b"\n\n")  # the client should cost little: the server is measured
             usage = next(event for event in reversed(events) if event.startswith(b"data: {"))
             return json.loads(usage.removeprefix(b"data: "))["usage"]["completion_tokens"]
 

@@ -5,9 +5,9 @@
 Constant weights:  the weights are learned on the validation set (Jelinek & Mercer 1980), as in the species `mixture`.
 Gated weights:     a gate, learned on the validation set, computes the weights from the context (Jacobs et al. 1991;
 `lmzoo.evaluation.gate`).
-Dynamic weights:   after each token of the test text, Bayes' rule updates the weights, and a share of the total weight
-returns to the constant weights, so that old evidence is forgotten (fixed share; Herbster & Warmuth 1998, Tracking the
-Best Expert). These weights adapt to the test text.
+Dynamic weights:   after each token of the test text, Bayes' rule updates the weights. Then a fixed share of the total
+weight is redistributed in proportion to the constant weights, so that old evidence is forgotten (fixed share; Herbster
+& Warmuth 1998, Tracking the Best Expert). These weights adapt to the test text.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def mixed(log_probs: NDArray[np.float64], log_weights: NDArray[np.float64]) -> N
 def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
     """Learns how quickly a mixture of M models with dynamic weights should forget old evidence.
 
-    After each token, Bayes' rule updates the weights, and then a share of the total weight returns to the prior
-    weights. Returns the share between 0 and 1 with the lowest loss on a text of T tokens.
+    After each token, Bayes' rule updates the weights, and then a share of the total weight is redistributed in
+    proportion to the prior weights. Returns the share between 0 and 1 with the lowest loss on a text of T tokens.
 
     `log_probs` (M, T): log-probability of each token under each model. `prior` (M,): prior weights of the models.
     """
@@ -134,11 +134,11 @@ def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> f
 def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     """Returns the log-probabilities (T,) of T tokens under a mixture of M models whose weights adapt to the text.
 
-    After each token, Bayes' rule updates the weights, and then a share of the total weight returns to the prior
-    weights. Each token is predicted before this update.
+    After each token, Bayes' rule updates the weights, and then a share of the total weight is redistributed in
+    proportion to the prior weights. Each token is predicted before this update.
 
     `log_probs` (M, T): log-probability of each token under each model. `prior` (M,): initial weights of the models.
-    `share`: the share of the total weight that returns, between 0 and 1.
+    `share`: the share of the total weight that is redistributed, between 0 and 1.
     """
     peaks = log_probs.max(axis=0)
     totals = np.empty(log_probs.shape[1])

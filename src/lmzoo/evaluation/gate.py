@@ -26,7 +26,7 @@ from lmzoo.language_model import TokenStats
 _DECAYS = (0.0, 0.8, 0.95, 0.99)
 """Factors by which the influence of a token on the next weights decreases with each further token."""
 _LOWEST = -20.0
-"""Smallest log-probability of a token, relative to that of the best model, that the features distinguish."""
+"""Lower limit of the log-probability of a token relative to that of the best model; smaller values are raised to it."""
 _LARGEST = 4.0
 """Largest absolute value of a standardised feature."""
 _SMALLEST_SCALE = 1e-6
@@ -34,7 +34,7 @@ _SMALLEST_SCALE = 1e-6
 _PENALTIES = (10_000.0, 1000.0, 100.0, 10.0)
 """The penalties among which cross-validation chooses."""
 _N_BLOCKS = 20
-"""Number of blocks of the validation text, which belong to the two halves of the cross-validation in turn."""
+"""Number of blocks into which cross-validation divides the validation text; its two folds are every second block."""
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-6
 """Relative decrease of the loss per iteration at which the training of a gate ends."""
@@ -73,7 +73,7 @@ class ModelScores:
         )
 
     def relative_log_probs(self) -> NDArray[np.float64]:
-        """Returns the logarithm of each model's share (M, T) of the probability that all models give a token."""
+        """Returns the logarithm (M, T) of each model's share in the sum of all models' probabilities of a token."""
         peaks = np.maximum(self.log_probs.max(axis=0), _LOWEST)  # tokens that no model can predict have -inf
         log_probs = np.maximum(self.log_probs - peaks, _LOWEST)
         return log_probs - logsumexp(log_probs, axis=0)
@@ -81,7 +81,7 @@ class ModelScores:
 
 @dataclass(frozen=True, eq=False)
 class FeatureScaling:
-    """The features of a context from which a gate for M models computes the weights, and how they are standardised.
+    """The constants that standardise the features of a context, from which a gate computes the weights of M models.
 
     For each model there are 6 features. Two tell how certain the model is: the entropy of its distribution and the
     largest log-probability. The others tell how well it predicted the last tokens: exponentially decaying means, with
@@ -147,8 +147,8 @@ def learn_gate(scores: ModelScores, weights: NDArray[np.float64]) -> Gate:
     """Learns a gate for M models on a validation text, from the scores of the models.
 
     The gate maximises the likelihood of the text minus a penalty on the squares of the matrix A, which keeps the
-    weights near constant ones if the text is short. The penalty is chosen by two-fold cross-validation. `weights` (M,)
-    are the constant weights with which the training begins.
+    weights nearly constant if the text is short. The penalty is chosen by two-fold cross-validation. `weights` (M,) are
+    the constant weights with which the training begins.
     """
     scaling = FeatureScaling.learn(scores)
     inputs, probs = _possible(scores, scaling)
@@ -170,8 +170,8 @@ def learn_gate(scores: ModelScores, weights: NDArray[np.float64]) -> Gate:
 def _features(scores: ModelScores, typical: NDArray[np.float64]) -> NDArray[np.float32]:
     """Returns the features (F, T) of the context of each of T tokens, as `FeatureScaling` describes them.
 
-    From the relative log-probabilities, the means `typical` (M,) on the validation text are subtracted, so that their
-    decaying means are 0 at the start of a document.
+    The means `typical` (M,) on the validation text are subtracted from the relative log-probabilities. The decaying
+    means, which are 0 at the start of a document, then begin at a typical value.
     """
     from scipy.signal import lfilter  # slow to import
 
@@ -189,8 +189,8 @@ def _fit(
     """Returns the matrix (M, F + 1) of a gate that minimises the loss plus a penalty, beginning at `matrix`.
 
     `inputs` (F + 1, T): standardised features and a row of ones. `probs` (M, T): probability of each token under each
-    model, up to a factor for each token. The penalty is half of `penalty` times the sum of all squares, without those
-    of the last column.
+    model, up to a factor for each token. The penalty is half of `penalty` times the sum of the squares of all elements
+    except those of the last column.
     """
     from scipy.optimize import minimize  # slow to import
 
@@ -212,8 +212,8 @@ def _loss(
 ) -> tuple[float, NDArray[np.float64]]:
     """Returns the total surprisal of T tokens under a gated mixture, in nats, and its gradient (M, F + 1).
 
-    The surprisal leaves out the factors of `probs`, which do not depend on the gate. `matrix` is that of the gate; the
-    other arguments are those of `_fit`.
+    The probabilities `probs` are known up to a factor for each token. The factors do not depend on the gate, and are
+    left out of the surprisal. `matrix` is the matrix of the gate; the other arguments are those of `_fit`.
     """
     logits = matrix.astype(np.float32) @ inputs
     weights = np.exp(logits - logits.max(axis=0))
@@ -229,7 +229,7 @@ def _possible(scores: ModelScores, scaling: FeatureScaling) -> tuple[NDArray[np.
     """Returns the inputs of a gate (F + 1, T) and the probabilities (M, T) of T tokens under M models.
 
     The probabilities of each token are divided by the largest of them. Tokens that no model can predict are left out,
-    because they do not depend on the gate.
+    because their probability is 0 whatever the weights are.
     """
     peaks = scores.log_probs.max(axis=0)
     possible = np.isfinite(peaks)

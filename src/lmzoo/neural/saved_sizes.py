@@ -50,7 +50,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
 
 
 class NoInitialWeights(TorchFunctionMode):
-    """A `with` block in which new networks do not initialise their weights, for networks that get those of a file."""
+    """A `with` block in which new networks do not initialise their weights, because these will be read from a file."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _DRAWS or getattr(func, "__module__", "") == nn.init.__name__:

@@ -69,7 +69,7 @@ def _listed(models: ServedModels, name: str) -> ListedModel:
 
 
 def _described(name: str, species: str, tokenizer: str, vocab_size: int, *, can_chat: bool) -> ListedModel:
-    """Returns the description of a model with that of its family, if the registry has the family."""
+    """Returns the description of a model, with that of its family if the family is in the registry."""
     facts = ListedModel(
         name=name, species=species, title=species, tokenizer=tokenizer, vocab_size=vocab_size, can_chat=can_chat
     )

@@ -123,13 +123,13 @@ def key_of(comparison: Comparison | None) -> str:
 
 
 def ballot_of(runs: Sequence[Path]) -> Ballot | None:
-    """Returns the ballot of the first of several run folders that has comparisons; None if no one has any."""
+    """Returns the ballot of the first of several run folders that has comparisons; None if none of them has."""
     places = ((run / "comparisons.jsonl", run / "votes.jsonl") for run in runs)
     return next((Ballot(*place) for place in places if place[0].is_file()), None)
 
 
 def voting_router(ballot: Ballot | None) -> APIRouter:
-    """Returns the routes with which raters vote on the comparisons of a ballot; None if there are none."""
+    """Returns the routes with which raters vote on the comparisons of `ballot`, which is None if there are none."""
     router = APIRouter(prefix="/playground")
 
     @router.get("/ballot")

@@ -4,7 +4,7 @@ A model is used by its worker only, so requests never meet in it. Networks read 
 one batch. A text joins the batch when it arrives and leaves it when it ends or is cancelled. Its random generator is
 its own, and compiled kernels compute each row of a batch as if it were alone, so a text gets the same tokens whatever
 else is in the batch. Only torch, which reads prompts and the tokens before the kernels are loaded, may round
-differently in other company.
+differently if other texts are in the batch.
 """
 
 from __future__ import annotations

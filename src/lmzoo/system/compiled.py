@@ -1,4 +1,4 @@
-"""Compilation by numba of loops that numpy cannot express.
+"""Compiles loops that numpy cannot express, with numba.
 
 This module is slow to import, so models import it when they are first fitted or used.
 """
@@ -23,7 +23,7 @@ with no_garbage_collection():
     from numba.core import cgutils, config
     from numba.extending import intrinsic
 
-# At the end of the process, Python would search all objects once more, which takes a third of a second.
+# Otherwise Python would search all objects for garbage when the process ends, which takes a third of a second.
 atexit.register(gc.freeze)
 
 N_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
@@ -33,7 +33,7 @@ N_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
 """
 
 _intrinsic: Any = intrinsic
-"""Numba's decorator of functions that write machine code; compiled code calls them without the typing context."""
+"""Numba's decorator for functions that generate machine code; callers leave out their argument `typing_context`."""
 Function = Callable[..., Any]
 Types = Sequence[types.Type]
 
@@ -56,12 +56,11 @@ def kernel(
 ) -> Callable[[Function], Any]:
     """Returns a decorator that compiles a function with numba.
 
-    The positional arguments, `arguments`, are the numba types of the arguments of the function, or several sequences of
-    such types, each of which the compiled function then accepts. The keyword arguments are the numba type of the
-    result, `returns`, and `reassociate`: if it is True, sums may be computed in a different order, which allows vector
-    instructions. The machine code is cached on disk: beside the source, in the cache folder of the user, or else in a
-    private temporary folder. The compiled function runs without the interpreter lock, so that several threads can run
-    it in parallel.
+    `arguments` are the numba types of the arguments of the function. To compile the function for several combinations
+    of types, give a sequence of types for each of them. `returns` is the numba type of the result. If `reassociate` is
+    True, sums may be computed in a different order, which allows vector instructions. The machine code is cached on
+    disk: beside the source, in the cache folder of the user, or else in a private temporary folder. The compiled
+    function runs without the interpreter lock, so that several threads can run it in parallel.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
@@ -81,10 +80,11 @@ def kernel(
 
 @_intrinsic
 def borrowed(typing_context: Any, value: types.Type) -> Any:
-    """Returns an array, or a tuple of arrays and tuples, whose references numba does not count, in compiled code.
+    """Returns the same array, or tuple of arrays and tuples, without the reference counts of numba.
 
-    Numba counts the references to an array at each access through a tuple and for each view, with atomic operations
-    that take longer than short loops. The result must not be used after the compiled function has returned.
+    Only compiled code can call this function. Numba counts the references to an array whenever the array is taken from
+    a tuple or a view of it is made, by atomic operations that take longer than short loops. The result must not be used
+    after the compiled function has returned.
     """
 
     def strip(context: Any, builder: Any, numba_type: Any, given: Any) -> Any:
@@ -106,7 +106,10 @@ def borrowed(typing_context: Any, value: types.Type) -> Any:
 
 @_intrinsic
 def prefetch(typing_context: Any, table: types.Type, row: types.Type) -> Any:
-    """Makes the processor load a row of a table (N, K) into its cache while it does other work, in compiled code."""
+    """Makes the processor load a row of a table (N, K) into its cache while it continues with other work.
+
+    Only compiled code can call this function.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type = signature.args[0]

@@ -1,4 +1,4 @@
-"""Pauses of Python's garbage collection while modules are imported and models are loaded."""
+"""Pauses Python's garbage collection while modules are imported and models are loaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 def no_garbage_collection() -> Iterator[None]:
     """Turns off garbage collection inside the `with` block.
 
-    Large packages create very many objects that are never freed; searching them for garbage takes a sixth of the time
-    in which PyTorch is imported.
+    Large packages create very many objects that are never freed. When PyTorch is imported, a sixth of the time would be
+    spent on searching them for garbage.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -136,7 +136,7 @@ def compare(
 
 
 _FIRST_MODELS = 4
-"""Number of finished models with which a first leaderboard is printed."""
+"""Number of finished models after which a first leaderboard is printed."""
 
 
 class _Screen:

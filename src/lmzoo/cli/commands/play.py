@@ -128,7 +128,7 @@ def _load(models: ServedModels) -> None:
             with suppress(LmzooError):
                 if models.unloaded_chat_model(name) is None:
                     models.get(name)
-    gc.freeze()  # what is loaded stays, so that no request waits while it is searched for garbage
+    gc.freeze()  # loaded models stay, so that no request waits while they are searched for garbage
 
 
 def _run(training: Training | None) -> None:

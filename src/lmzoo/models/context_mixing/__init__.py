@@ -20,10 +20,10 @@ tenth as much. Only the match model, which finds the longest repetition, also ke
 numbers in the code (step sizes, limits, lengths) and the kinds of contexts were chosen on parts of the training splits
 of the King James Bible (the first million bytes, and every eighth chapter) and of Shakespeare's plays.
 
-M. V. Mahoney, The PAQ1 Data Compression Program, 2002. The same, Adaptive Weighing of Context Models for Lossless Data
-Compression, Florida Institute of Technology, Technical Report CS-2005-16, 2005 (PAQ6: nonstationary states, adaptive
-probability maps, mixing by gradient steps). B. Knoll, N. de Freitas, A Machine Learning Perspective on Predictive
-Coding with PAQ8, DCC 2012 (the mixer as a gated network).
+M. V. Mahoney, The PAQ1 Data Compression Program, 2002. M. V. Mahoney, Adaptive Weighing of Context Models for Lossless
+Data Compression, Florida Institute of Technology, Technical Report CS-2005-16, 2005 (PAQ6: nonstationary states,
+adaptive probability maps, mixing by gradient steps). B. Knoll, N. de Freitas, A Machine Learning Perspective on
+Predictive Coding with PAQ8, DCC 2012 (the mixer as a gated network).
 
 What context mixing cannot do: learn that two words are alike. It learns how much to trust each kind of context, but
 what it has counted in one context says nothing about a similar one.

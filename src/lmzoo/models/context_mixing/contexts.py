@@ -4,8 +4,8 @@ Every model counts bits in these contexts:
 
 - the last 0, 1, .. 6 tokens, and the last eight;
 - three sparse contexts, each of which consists of some of the last four tokens;
-- three indirect contexts, which have the tokens that followed the last two occurrences of the last one, two or three
-  tokens;
+- three indirect contexts, which consist of the tokens that followed the last two occurrences of the last token, of the
+  last two tokens, or of the last three tokens;
 - three contexts with the tokens that the matches predict (see `matches.py`).
 
 If the tokens are bytes, there are more contexts made of words; see `hash_word_contexts`. A word is a sequence of
@@ -35,11 +35,11 @@ N_FOLLOWERS = N_ORDERS + 2
 LETTERS, WORDS, ENDINGS, LENGTH, SHORT, LONG, FIRST, MARK = 0, 0, 5, 10, 11, 12, 13, 14
 """Indices of the entries of the array `words` (15,), which describes the words before a position of a text.
 
-Words are hash values; 0 stands for a missing word. From `WORDS` on, the array has the letters read so far of the
-current word, whose index is also `LETTERS`, and the four words before it. From `ENDINGS` on, it has the last three
-letters of each of these five words. `LENGTH` is the number of letters of the current word, `SHORT` the last word of at
-most three letters, `LONG` the last word of at least five letters, `FIRST` the first word of the line, and `MARK` the
-last character that is neither a letter nor a space.
+Words are hash values; 0 stands for a missing word. From `WORDS` on, the array has the letters of the current word so
+far, whose index is also `LETTERS`, and the four words before it. From `ENDINGS` on, it has the last three letters of
+each of these five words. `LENGTH` is the number of letters of the current word, `SHORT` the last word of at most three
+letters, `LONG` the last word of at least five letters, `FIRST` the first word of the line, and `MARK` the last
+character that is neither a letter nor a space.
 """
 N_WORDS = 15
 _LONGEST_MATCH, _MOST_SHORT, _LEAST_LONG = 15, 3, 5
@@ -105,7 +105,7 @@ def hashed(parts):
 
 @kernel(read_only(_I32), _I64, _I64, read_only(_I64), read_only(_I64), read_only(_I64), read_only(_I64), writable(_I64))
 def hash_contexts(ids, begin, t, recent, followers, predicted, lengths, contexts):
-    """Writes the hash values of the contexts of the token at position `t` that every model has to `contexts` (C,).
+    """Writes to `contexts` (C,) the hash values of those contexts of the token at position `t` that every model has.
 
     Contexts of different kinds may have the same value.
 
@@ -139,7 +139,7 @@ def hash_word_contexts(words, last, followers, predicted, contexts):
 
     `words` (15,) has the words at the position; see `WORDS`. `last` is the last byte, `followers` (5,) has the hash
     values of the followers of the last word (at index 3) and of the last two words (at index 4), and `predicted` is the
-    byte that the longest match predicts, or -1. Each context has the letters read so far of the current word.
+    byte that the longest match predicts, or -1. Each context includes the letters of the current word so far.
     """
     now, before, earlier, third = words[LETTERS], words[WORDS + 1], words[WORDS + 2], words[WORDS + 3]
     contexts[0] = hashed((now, last))

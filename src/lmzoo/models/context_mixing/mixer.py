@@ -272,7 +272,7 @@ def _look_up(counters, meanings, rows, slot, inputs, states):
 
 @kernel(read_only(_F64, 2), MOMENT, _I64, _I64, writable(_F32), writable(_I64), writable(_I64))
 def _look_ahead(trust, moment, node, place, inputs, classes, predicted):
-    """Writes the inputs (4,) of the mixers that come from the matches, their classes (2,), and their bits (2,)."""
+    """Writes the inputs (4,) that come from the matches, the classes (2,) of their lengths, and their bits (2,)."""
     for which in range(N_MATCHES):
         at, leaf, depth = PER_MATCH * which, moment.leaves[which], n_bits(moment.leaves[which])
         inputs[at] = inputs[at + 1] = 0
@@ -287,7 +287,7 @@ def _look_ahead(trust, moment, node, place, inputs, classes, predicted):
 
 @kernel(read_only(_F32, 2), read_only(_I64), _I64, returns=_I64)
 def _level(meanings, states, number):
-    """Returns 0 if a context has counted no bit, or from 1 to 4, how probable it holds a 1 to be."""
+    """Returns 0 if a context has counted no bit, or else the class of its probability of a 1, from 1 (low) to 4."""
     prob = meanings[number, states[number]]
     return 0 if states[number] == 0 else 1 if prob < 0.05 else 2 if prob < 0.5 else 3 if prob < 0.95 else 4
 
@@ -333,7 +333,7 @@ def _choose(learned, moment, node, place, account, row):
 
 @kernel(read_only(_F32, 3), _I64, _I64, read_only(_F32), returns=_F64, reassociate=True)
 def _dot(weights, number, gate, inputs):
-    """Returns the result w x of the mixer with a number, with its row of weights `gate`."""
+    """Returns the result w x of the mixer with the number `number` and its row of weights `gate`."""
     total = np.float32(0)
     for index in range(inputs.size):
         total += weights[number, gate, index] * inputs[index]
@@ -342,7 +342,7 @@ def _dot(weights, number, gate, inputs):
 
 @kernel(_U32, returns=_F64)
 def unmixed(slot):
-    """Returns the probability of a 1 at a node where nothing is mixed; `slot` is that of the context of no tokens."""
+    """Returns the probability of a 1 at a node where nothing is mixed, given the slot of the context of no tokens."""
     return max(LEAST, min(1 - LEAST, (slot >> 16) / 65536)) if slot > 0 else 0.5
 
 

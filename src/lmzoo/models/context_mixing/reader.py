@@ -88,7 +88,10 @@ class MixingReader(Reader):
         return reader
 
     def _kept(self) -> tuple[NDArray[np.int32], Memory]:
-        """Returns the last tokens, which the match model may use, and the memory, whose positions count from them."""
+        """Returns the last tokens, which the match model may use, and the memory.
+
+        The positions in the memory count from the first of these tokens.
+        """
         n_dropped = max(0, self._known_ids.size + self.ids.size - (1 << self._table_bits))
         parts = [part for part in (self._known_ids, self.ids) if part.size]  # mostly one: not copied for each document
         ids = parts[0] if len(parts) == 1 else np.concatenate([_NOTHING, *parts])

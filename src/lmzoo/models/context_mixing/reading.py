@@ -50,7 +50,7 @@ the number of copied buckets, the positions of the tokens that the matches predi
 words before the position (see `contexts.py`)."""
 N_NOW = FIRST_WORD + N_WORDS
 _UNMIXED = -1
-"""Stands for a node of the code tree at which nothing is mixed, nor at any node below."""
+"""Marks a node of the code tree if nothing is mixed at this node and at all nodes below it."""
 
 
 class Memory(NamedTuple):
@@ -72,7 +72,7 @@ _MEMORY = types.NamedTuple((COUNTERS, LEARNED, writable(_I32, 2), _FOLLOWERS), M
 
 @kernel(read_only(_I64), _I64, _I64, _I64, returns=_I64)
 def row_of_followers(recent, order, which, n_slots):
-    """Returns the row of the first `order` elements of `recent`, tokens or words, in the table of followers `which`."""
+    """Returns the row, in the table of followers `which`, of the first `order` tokens or words in `recent`."""
     value = np.int64(which)
     for d in range(order):
         value = mixed(value, recent[d])

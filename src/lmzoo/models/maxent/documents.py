@@ -1,4 +1,4 @@
-"""Reads a text with n-grams and triggers: the log-likelihood of the text and what its gradient is computed from."""
+"""Computes the log-likelihood of a text under a model with n-grams and triggers, and the sums for its gradient."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _I32, _I64, _F64 = types.int32, types.int64, types.float64
 
 @kernel(_I64, _I64, _F64, _F64, writable(_F64), writable(_F64), writable(_F64), writable(_F64), returns=types.void)
 def _catch_up(target, node, score, share, gains, read, extra_shares, n_expected):
-    """Adds what the tokens since the last change of the gain of a target contribute to its sums, and marks them read.
+    """Adds the tokens that were read since the last call to the sums of a target, before its gain changes.
 
     The gain of a target is the factor of its triggers minus 1. `share` is the sum of 1 / normaliser over all tokens so
-    far, and `read` (V,) this sum at the last call for each target. Only the unigram of the target, `node`, with its
-    score is taken into account; longer n-grams are added at each token.
+    far, and `read` (V,) holds the value of this sum at the last call for each target. Only the unigram of the target is
+    taken into account, whose node in the trie is `node` and whose score is `score`. The function `read_documents` adds
+    the longer n-grams at each token.
     """
     new = share - read[target]
     read[target] = share
@@ -42,12 +43,13 @@ def read_documents(
       that ends with it, as nodes of the trie.
     - `scores`, `normalisers`, `tokens`, `first_child`, `suffixes`: see `lmzoo.models.maxent.sums.add_up_scores`.
     - `first_target` (V + 1,), `targets` (P,), `weights` (P,): the triggers and their weights.
-    - `shares` (C,), `extra_shares` (M,): the inputs of `add_up_expectations` are added to these.
-    - `expected` (P,): the expected number of occurrences of each target after its trigger is added.
+    - `shares` (C,), `extra_shares` (M,): arrays to which the inputs of `add_up_expectations` are added.
+    - `expected` (P,): array to which is added how often the model expects each target after its trigger.
 
-    The normaliser of a token is that of its longest context, plus the gains of the triggers: score times (factor - 1),
-    for each target. Its part for unigrams changes only when a trigger occurs for the first time in a document, and the
-    tokens that followed the contexts correct it. So a token costs as many operations as there are such tokens.
+    The normaliser at a token is that of its longest context, plus, for each target of the triggers so far, its score
+    times (factor of the triggers - 1). This sum is first computed with the scores of unigrams, and then corrected for
+    the tokens that followed the contexts. The sum over unigrams changes only when a trigger occurs for the first time
+    in a document. So each token of the text costs as many operations as there are tokens that followed its contexts.
     """
     vocab_size = first_target.size - 1
     is_seen, seen, n_seen = np.zeros(vocab_size, np.bool_), np.empty(vocab_size, np.int32), 0

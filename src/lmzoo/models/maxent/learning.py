@@ -30,11 +30,11 @@ class Likelihood(Protocol):
 
     @property
     def curvatures(self) -> NDArray[np.float64]:
-        """Rough second derivatives of the penalised likelihood by each weight, an array (N,), without their sign."""
+        """Estimates (N,) of the absolute second derivatives of the penalised likelihood with respect to each weight."""
         ...
 
     def value_and_gradient(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Returns the penalised log-likelihood of the text in nats, and its derivatives (N,) by the weights."""
+        """Returns the penalised log-likelihood of the text in nats, and its gradient (N,)."""
         ...
 
 
@@ -43,8 +43,8 @@ def maximised(
 ) -> NDArray[np.float64]:
     """Returns the weights (N,) that maximise a penalised likelihood, or the best after `steps` steps of L-BFGS.
 
-    `start` (N,) are the first weights. The weights are divided by the square roots of their curvatures, because those
-    of frequent and of rare features differ by several orders of magnitude. `message` says what is learned.
+    `start` (N,) are the initial weights. L-BFGS measures each weight in units of 1 / sqrt(curvature), because the
+    curvatures of frequent and of rare features differ by several orders of magnitude. `message` says what is learned.
     """
     from scipy.optimize import minimize  # slow to import
 
@@ -89,9 +89,9 @@ class NgramLikelihood:
 
     @property
     def curvatures(self) -> NDArray[np.float64]:
-        """Rough second derivatives of the penalised likelihood by each weight, an array (M,), without their sign.
+        """Estimates (M,) of the absolute second derivatives of the penalised likelihood with respect to each weight.
 
-        An n-gram with a small probability has about as large a second derivative as it has occurrences.
+        If the probability of an n-gram is small, the derivative is about the number of its occurrences.
         """
         return np.maximum(self.counts, 0.5) + self._precisions
 
@@ -104,20 +104,20 @@ class NgramLikelihood:
         return weights
 
     def value_and_gradient(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Returns the penalised log-likelihood of the text in nats, and its derivatives (M,) by the weights."""
+        """Returns the penalised log-likelihood of the text in nats, and its gradient (M,)."""
         self.add_up_scores(weights)
         value = self.counts @ weights - self._n_longest @ np.log(self.normalisers)
         gradient = self.gradient(weights, self._n_longest / self.normalisers, np.zeros(weights.size))
         return float(value) - self.penalty(weights), gradient
 
     def penalty(self, weights: NDArray[np.float64]) -> float:
-        """Returns what the priors of the weights (M,) subtract from the log-likelihood, in nats."""
+        """Returns the penalty, in nats, that the priors of the weights (M,) subtract from the log-likelihood."""
         return float(self._discount * weights[1:].sum() + weights**2 @ self._precisions / 2)
 
     def gradient(
         self, weights: NDArray[np.float64], shares: NDArray[np.float64], extra_shares: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Returns the derivatives (M,) of the penalised likelihood by the weights, after a call of `add_up_scores`.
+        """Returns the gradient (M,) of the penalised likelihood at the weights of the last call of `add_up_scores`.
 
         `shares` and `extra_shares` are explained in `lmzoo.models.maxent.sums.add_up_expectations`.
         """
@@ -151,8 +151,8 @@ class NgramLikelihood:
 class TriggerLikelihood:
     """The penalised log-likelihood of a text under a maximum-entropy model with n-grams and triggers.
 
-    The model has M weights of n-grams, followed by P weights of triggers. `counts` (P,) are the numbers of times that
-    the target of each trigger occurs after it in the same document.
+    The model has M weights of n-grams, followed by P weights of triggers. `counts` (P,) holds, for each pair of a
+    trigger and its target, how often the target occurs after the trigger in the same document.
     """
 
     def __init__(
@@ -167,14 +167,14 @@ class TriggerLikelihood:
 
     @property
     def curvatures(self) -> NDArray[np.float64]:
-        """Rough second derivatives of the penalised likelihood by each weight, an array (M + P,), without their sign.
+        """Estimates (M + P,) of the absolute second derivatives of the penalised likelihood with respect to weights.
 
-        They are the numbers of occurrences, plus the precision of the prior.
+        Each is the number of occurrences of the feature, plus the precision of its prior.
         """
         return np.concatenate([self._ngrams.curvatures, self._counts + 1 / _TRIGGER_VARIANCE])
 
     def value_and_gradient(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Returns the penalised log-likelihood of the text in nats, and its derivatives (M + P,) by the weights."""
+        """Returns the penalised log-likelihood of the text in nats, and its gradient (M + P,)."""
         from lmzoo.models.maxent.documents import read_documents
 
         ngrams, triggers, trie = self._ngrams, self._triggers, self._ngrams.trie

@@ -40,17 +40,18 @@ def add_up_scores(factors, first_child, suffixes, scores, normalisers):
 def add_up_expectations(shares, extra_shares, scores, first_child, suffixes, taken, expected):
     """Computes how often the model expects each of M n-grams in the training text.
 
-    - `shares` (C,): the sum of 1 / normaliser over the tokens of the text before which each context is the longest that
-      the model uses. It is replaced by the sum over the tokens before which the context occurs at all.
-    - `extra_shares` (M,): the sum of (factor - 1) / normaliser over all tokens before which the context of each n-gram
-      occurs, where the factor is that of the triggers of the last token of the n-gram; 0 without triggers.
+    - `shares` (C,): for each context, the sum of 1 / normaliser over those tokens of the text for which the context is
+      the longest one that the model uses. It is replaced by the sum over all tokens that come right after the context.
+    - `extra_shares` (M,): for each n-gram, the sum of (factor - 1) / normaliser over all tokens that come right after
+      its context, where the factor is that of the triggers of the last token of the n-gram; 0 without triggers.
     - `scores` (M,): as `add_up_scores` computes them.
     - `first_child` (C + 1,), `suffixes` (M,): the trie of the n-grams.
-    - `taken` (M,): memory for the shares of longer n-grams.
+    - `taken` (M,): working memory for the shares of the contexts of longer n-grams; overwritten.
     - `expected` (M,): receives the expected counts; the number for the root has no meaning.
 
-    The score of an n-gram, times the share of its context, is its expected count, if no longer n-gram ends with it.
-    Otherwise the longer n-grams have their own expected counts, and the shares of their contexts are taken away.
+    If no longer n-gram ends with an n-gram, its expected count is its score times the share of its context. Otherwise
+    the shares of the contexts of the longer n-grams are subtracted from this share, and their expected counts are
+    added.
     """
     taken[:] = 0.0
     expected[:] = 0.0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lmzoo.models.maxent.triggers import Triggers
 
 _JOINT_STEPS = 10
-"""Number of steps of L-BFGS that learn both kinds of weights, after the weights of the n-grams alone."""
+"""Number of steps of L-BFGS that learn all weights together, after the weights of the n-grams were learned alone."""
 
 
 class Reading(NamedTuple):

@@ -1,7 +1,7 @@
-"""Finds triggers: pairs of tokens of which one announces the other in a document (Lau, Rosenfeld & Roukos 1993).
+"""Finds triggers: tokens that make another token more likely in the rest of a document (Lau, Rosenfeld & Roukos 1993).
 
-A token u triggers the token w if w is more frequent after u has occurred in the document, however far back. A token
-that triggers itself is repeated in documents, as in a cache model.
+A token u triggers the token w if w is more frequent after u has occurred in the document, however far back. If a token
+triggers itself, the model makes its repetition more likely, as a cache model does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _I32, _I64 = types.int32, types.int64
 _BLOCK_ELEMENTS = 1 << 24
 """Number of pairs of tokens that are counted at a time."""
 _LEAST_NATS = 6.0
-"""Least information about the training text, in nats, that the triggers of a model give."""
+"""A pair of tokens becomes a trigger only if it gives more than this information about the training text, in nats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Triggers:
     """P pairs of tokens, the trigger and its target, sorted by trigger, for a vocabulary of V tokens."""
 
     first: NDArray[np.int64]
-    """(V + 1,) index of the first target of each token, and P."""
+    """(V + 1,) for each token, the index of its first target in `targets`; the last element is P."""
     targets: NDArray[np.int32]
     """(P,) the targets, increasing for each trigger."""
 
@@ -53,7 +53,7 @@ class Triggers:
 
 
 def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> tuple[Triggers, NDArray[np.float64]]:
-    """Finds the `n_triggers` best triggers of each token of a vocabulary, or fewer if they tell too little.
+    """Finds the `n_triggers` best triggers of each token of a vocabulary, or fewer if the others tell little about it.
 
     The triggers of a token w are the tokens whose occurrence earlier in the document has the highest mutual information
     with the event that the next token is w, among those that make w more frequent. Returns the P pairs, and the number

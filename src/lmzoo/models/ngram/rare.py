@@ -1,10 +1,10 @@
 """Leaves rare n-grams of three or more tokens out of a model, as KenLM's `lmplz --prune 0 0 1` does.
 
 Most long n-grams of a text occur once. A model without them is much smaller, and predicts nearly as well. Discounts are
-learned from all n-grams; then the discounted count of each n-gram that is left out is given to the shorter context. The
-token is predicted as if it had never followed its context, and every distribution still sums to 1.
+learned from all n-grams. Then the discounted count of each n-gram that is left out is given to the shorter context. The
+last token of the n-gram is predicted as if it had never followed its context, and every distribution still sums to 1.
 
-An n-gram occurs at most as often as its context and its suffix. Therefore these are kept if the n-gram is kept.
+An n-gram occurs at most as often as its context and its suffix. Therefore, if an n-gram is kept, both of them are kept.
 """
 
 from __future__ import annotations

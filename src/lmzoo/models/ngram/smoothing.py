@@ -218,10 +218,10 @@ class Estimated(NamedTuple):
 
 
 def left_out(observed: NDArray[np.int32], order: int, min_count: int) -> NDArray[np.bool_] | None:
-    """Returns True for each of N n-grams of one length that is left out of a model, an array (N,); None if none is.
+    """Returns a mask (N,), True for those n-grams of one length that are left out of a model; None if all are kept.
 
-    `observed` (N,) are their numbers of occurrences, and `min_count` is the smallest number of those that are kept; see
-    `lmzoo.models.ngram.rare`.
+    `observed` (N,) are the numbers of occurrences of the n-grams, and `min_count` is the smallest number to be kept;
+    see `lmzoo.models.ngram.rare`.
     """
     return observed < min_count if min_count > 1 and order >= FIRST_ORDER else None
 

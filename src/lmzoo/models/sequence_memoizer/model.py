@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmzoo.models.sequence_memoizer.seating import Seating
 
 N_LENGTHS = 12
-"""Number of discounts and of exponents: for contexts of 0, .. 10 tokens, and for all longer ones."""
+"""Number of discounts, and of exponents: one for each length of a context from 0 to 10, and one for all longer ones."""
 _FIRST = np.array([0.8] * N_LENGTHS + [0.6] * N_LENGTHS + [0.0])
 """Discounts, exponents and the logarithm of the concentration from which learning starts."""
 _LIMITS = [(1e-3, 1 - 1e-3)] * (2 * N_LENGTHS) + [(-7.0, 14.0)]
@@ -37,7 +37,7 @@ _START = np.array([EOT], np.int32)
 class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
     """A hierarchical Pitman-Yor process over contexts of all lengths, with numbers of tables that depend on the counts.
 
-    The state of the model is the longest sequence of last tokens of the text so far that occurs in the training text.
+    The state of the model is the longest sequence of tokens that ends the text so far and occurs in the training text.
     It is an array (2,): a node or leaf of the tree of contexts, and the length of the sequence. After `fit`,
     `discounts` (12,) and `exponents` (12,) hold one number for each length of a context: 0, 1, .. 10, and 11 or more
     tokens. `concentration` (1,) holds the concentration of the process.
@@ -77,7 +77,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
         """Returns the parameters (25,), in the order of `_split`, that are best for tokens of the validation set.
 
         They maximise the product of the likelihood of the tokens `ids` and a prior x (1 - x) for each discount and
-        exponent x. The prior keeps x above 0 and below 1, and gives 1/2 for an x that no token uses.
+        exponent x. The prior keeps x above 0 and below 1, and makes it 1/2 if no token depends on it.
         """
         from scipy.optimize import minimize  # slow to import, and needed in a fit only
 
@@ -95,7 +95,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
     def _likelihood(
         self, parameters: NDArray[np.float64], ids: NDArray[np.int32], matches: NDArray[np.int64]
     ) -> tuple[float, NDArray[np.float64]]:
-        """Sets the parameters (25,), and returns the log-likelihood of tokens and its derivatives by each parameter.
+        """Sets the parameters (25,), and returns the log-likelihood of tokens and its gradient (25,).
 
         The parameters are in the order of `_split`.
         """
@@ -106,7 +106,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
         gradient, by_concentration = np.zeros_like(self._parameters.sums), np.zeros(1)
         log_probs = self._score(ids, matches, slopes, gradient, by_concentration)
         seat_backwards(self._tree, self._parameters, self._seating, slopes, gradient, by_concentration)
-        by_length = gradient[:, :0:-1].cumsum(axis=1)[:, ::-1]  # the sums from a length on contain its logarithm
+        by_length = gradient[:, :0:-1].cumsum(axis=1)[:, ::-1]  # all sums beyond a length contain its logarithm
         by_share = np.concatenate([np.bincount(self._numbers, row, N_LENGTHS) for row in by_length]) / parameters[:-1]
         return log_probs.sum(), np.append(by_share, by_concentration)
 
@@ -155,7 +155,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
         return self._distributions(state[None])[0]
 
     def _matches(self, state: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Returns the states (T + 1, 2) before each of the T tokens `ids`, the first of which is `state`, and after."""
+        """Returns the states (T + 1, 2) before each of the T tokens `ids` and after the last; the first is `state`."""
         from lmzoo.models.sequence_memoizer.reading import match
 
         matches = np.empty((ids.size + 1, 2), np.int64)

@@ -1,12 +1,13 @@
-"""Compiled reading of a text with a tree of contexts: the longest match before each token, and probabilities.
+"""Reads a text with a tree of contexts, in compiled code: finds matches, and computes the probabilities of tokens.
 
-The match at a position of a text is the longest sequence of last tokens that occurs in the training text. It is stored
-as two numbers: the shortest node or leaf of the tree whose context ends with the match, and the length of the match.
+The match at a position of a text is the longest sequence of tokens that ends there and occurs in the training text. It
+is stored as two numbers: the shortest node or leaf of the tree whose context ends with the match, and the length of the
+match.
 
-A match that is shorter than the context of its node or leaf is a restaurant that the tree leaves out, between this node
-and its parent. Its tables are those of the node. Its customers are the tables of the node in it: c^e for c customers of
-a token in the node, where e is the product of the exponents of the lengths from that after the match to that of the
-node.
+If a match is shorter than the context of its node or leaf, its restaurant is one of those that the tree leaves out
+between this node and its parent. It has as many tables as the restaurant of the node. The number of its customers for a
+token is c^e, where c is the number of customers for the token in the node, and e the product of the exponents of all
+lengths that are longer than the match, up to the length of the node's context.
 """
 
 from __future__ import annotations
@@ -111,9 +112,10 @@ def _is_between(tree, node, length):
 def _restaurant(tree, next_ids, parameters, seating, node, length, tokens, columns):
     """Computes the restaurant of a match that ends between a node or leaf and its parent.
 
-    Writes its tokens to `tokens`, and for each a row of `columns`: the customers in the node, the customers and the
-    tables in the match, and the probability of the token without that after the parent. Returns the number of tokens,
-    the sum of all customers and the concentration, and the factor of the probabilities after the parent.
+    Writes its tokens to `tokens`, and for each a row of `columns`: the customers in the restaurant of the node, the
+    customers and the tables in the restaurant of the match, and the part of the token's probability that does not come
+    from the parent. Returns the number of tokens, the concentration plus the number of all customers, and the factor by
+    which the probabilities after the parent are multiplied.
     """
     shorter, a = parent_length(tree, node), concentration_of(parameters, length)
     discount = product(parameters, DISCOUNT, shorter, length)
@@ -138,11 +140,12 @@ def _restaurant(tree, next_ids, parameters, seating, node, length, tokens, colum
         writable(_F64), writable(_F64, 2), writable(_F64))  # fmt: skip
 def _restaurant_backwards(tree, parameters, node, length, token, prob, shorter, total, tokens, columns,
                           by_customers, gradient, by_concentration):  # fmt: skip
-    """Adds the derivatives of the log-probability of a token after a match, through `_restaurant`.
+    """Computes the derivatives of the log-probability of a token after a match whose restaurant is `_restaurant`.
 
-    `prob` is the probability of the token after the match, `shorter` that after the parent of the node, and `total`
-    that of `_restaurant`. The derivatives by the customers of the node are added to `by_customers`, and those by the
-    parameters to `gradient` and `by_concentration`, as in `seat_backwards`.
+    `prob` is the probability of the token after the match, and `shorter` the one after the parent of the node. `total`
+    and the rows of `columns` are results of `_restaurant`. The derivatives with respect to the customers of the node
+    are added to `by_customers`, and those with respect to the parameters to `gradient` and `by_concentration`, as in
+    `seat_backwards`.
     """
     above, slope = parent_length(tree, node), 1 / (total * prob)
     end = tree.lengths[node] if node < tree.lengths.size else length
@@ -180,14 +183,14 @@ def _entry_of(tree, node, token):
 @kernel(TREE, read_only(_I32), PARAMETERS, SEATING, read_only(_I64, 2), read_only(_I32), writable(_F64), SEATING,
         writable(_F64, 2), writable(_F64))  # fmt: skip
 def score(tree, next_ids, parameters, seating, matches, ids, log_probs, slopes, gradient, by_concentration):
-    """Computes the log-probability of each of T tokens, given the match before each, and derivatives of their sum.
+    """Computes the log-probability of each of T tokens, given the match before it, and derivatives of their sum.
 
     - `next_ids`: the token after each row of the index.
     - `matches` (T or more, 2): the matches, from `match`.
     - `ids`, `log_probs` (T,): the tokens, and the array to which their log-probabilities are written.
-    - `slopes`, `gradient`, `by_concentration`: arrays to which the derivatives by the elements of `seating` and, where
-      they are used directly, by the parameters are added, as in `seat_backwards`. If `gradient` is empty, they are not
-      needed.
+    - `slopes`: the derivatives with respect to the elements of `seating` are added to these arrays.
+    - `gradient`, `by_concentration`: the derivatives with respect to the parameters, where the parameters are used
+      directly, are added to these arrays, as in `seat_backwards`. If `gradient` is empty, no derivatives are computed.
 
     The probability of a token is that of its entry in the longest context that it followed, times the factors of all
     longer contexts.

@@ -1,16 +1,16 @@
 """The restaurants of the sequence memoizer: customers, tables and probabilities, compiled.
 
 Each node of a tree of contexts is a restaurant. An entry of the node is a dish: a token that followed the context. Its
-customers are the occurrences of the token in no child of the node, and the tables of the same token in the children.
-With c customers at t = c^e tables for a token w, and the sums C and T of these numbers over all tokens,
+customers are the occurrences of the token that belong to no child of the node, and the tables of the token in the
+children. With c customers at t = c^e tables for a token w, and the sums C and T of these numbers over all tokens,
 
     P(w | node) = (c - d t) / (a + C) + (a + d T) / (a + C) P(w | parent)
 
 Here d is the discount of the node, e its exponent and a its concentration. The discount of a node is the product of the
-discounts of all lengths of contexts, from the length after that of its parent to its own; its exponent is a product of
-exponents in the same way. Its concentration is that of the model, times the discounts of all lengths up to its own. So
-all contexts between a node and its parent can be left out (Wood et al. 2009), also if the concentration is above 0
-(Gasthaus & Teh 2010).
+discounts of all lengths that are longer than the context of its parent, up to the length of its own context. Its
+exponent is the product of the exponents of the same lengths. Its concentration is that of the model, times the
+discounts of all lengths up to its own. So all contexts between a node and its parent can be left out (Wood et al.
+2009), even if the concentration is above 0 (Gasthaus & Teh 2010).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Parameters(NamedTuple):
     concentration: float
     """The concentration of the model."""
     base: float
-    """The probability of each token in the distribution from which that of the empty context is drawn."""
+    """The probability of each token in the uniform distribution, the mean for the empty context."""
 
 
 class Seating(NamedTuple):
@@ -47,7 +47,7 @@ class Seating(NamedTuple):
     probs: NDArray[np.float64]
     """(E,) the probability of the token of each entry after the context of its node."""
     left: NDArray[np.float64]
-    """(N,) the factor of the probabilities of the parent in the probabilities of each node."""
+    """(N,) the factor by which the probabilities of the parent are multiplied in those of each node."""
 
 
 PARAMETERS = types.NamedTuple((writable(_F64, 2), _F64, _F64), Parameters)
@@ -81,7 +81,7 @@ def product(parameters, kind, shorter, length):
 
 @kernel(PARAMETERS, _I64, _I64, _I64, _F64, writable(_F64, 2))
 def add_slope(parameters, kind, shorter, length, slope, gradient):
-    """Adds the derivatives of a function through `product` to `gradient`, if `slope` is that by the product."""
+    """Adds the derivatives of a function to `gradient`, given its derivative `slope` with respect to a `product`."""
     change = slope * product(parameters, kind, shorter, length)
     gradient[kind, length + 1] += change
     gradient[kind, shorter + 1] -= change
@@ -95,7 +95,7 @@ def concentration_of(parameters, length):
 
 @kernel(_F64, _F64, returns=_F64)
 def power(customers, exponent):
-    """Returns `customers` to the power of `exponent`; most often, there is one customer."""
+    """Returns `customers` to the power of `exponent`, without computing it for one customer, the most frequent case."""
     return 1.0 if customers == 1 else customers**exponent
 
 
@@ -131,11 +131,12 @@ def seat(tree, parameters, seating):
 
 @kernel(TREE, PARAMETERS, SEATING, SEATING, writable(_F64, 2), writable(_F64))
 def seat_backwards(tree, parameters, seating, slopes, gradient, by_concentration):
-    """Adds the derivatives of a function of `seating` by the parameters, through `seat`.
+    """Computes the derivatives of a function of `seating` with respect to the parameters from which `seat` computed it.
 
-    - `slopes`: the derivatives by the elements of `seating`. They are overwritten.
-    - `gradient` (2, M + 2): array to which the derivatives by the elements of `Parameters.sums` are added.
-    - `by_concentration` (1,): array to which the derivative by the logarithm of the concentration is added.
+    - `slopes`: the derivatives with respect to the elements of `seating`. They are overwritten.
+    - `gradient` (2, M + 2): array to which the derivatives with respect to `Parameters.sums` are added.
+    - `by_concentration` (1,): array to which the derivative with respect to the logarithm of the concentration is
+      added.
     """
     customers, probs, left = seating
     by_customers, by_probs, by_left = slopes

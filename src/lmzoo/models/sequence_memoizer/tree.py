@@ -1,9 +1,9 @@
-"""The contexts of a text as a tree, built from a context index, compiled.
+"""The tree of the contexts of a text, which compiled code builds from a context index.
 
 A node is a context, a sequence of tokens, that occurs at least twice in the text and is not always preceded by the same
 token. Its parent is the longest node that is a suffix of it. The root is the empty context. A leaf is a position of the
-text: the context there that reaches back to the start of the document. Contexts are compared from their last token
-backwards, so this is the suffix tree of the reversed text, with at most T nodes for T tokens.
+text, and its context reaches back to the start of the document. Contexts are compared from their last token backwards,
+so this is the suffix tree of the reversed text, with at most T nodes for T tokens.
 
 Each position is a row of the index. A node is an interval of rows that have more tokens in common with each other than
 with the rows around them (Abouelhoda, Kurtz & Ohlebusch 2004). All are found in one pass over the index, with a stack.
@@ -55,7 +55,7 @@ class ContextTree(NamedTuple):
     parent_entries: NDArray[np.int64]
     """(E,) the entry of the same token in the parent of the node; for an entry of the root, itself."""
     counts: NDArray[np.int32]
-    """(E,) the number of leaves below the node, and below none of its child nodes, that the token follows."""
+    """(E,) the number of leaves whose parent is the node and whose context is followed by the token."""
 
 
 TREE = types.NamedTuple(

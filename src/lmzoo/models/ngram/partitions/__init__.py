@@ -1,11 +1,11 @@
 """Fits n-gram models in partitions: a text is counted and smoothed in many parts, by several processes or computers.
 
-The second-to-last token of an n-gram determines its partition. All n-grams that continue the same context have this
-token in common, and so have an n-gram and its suffixes of two or more tokens. Counts, discounts, probabilities and
-back-off weights can therefore be computed in each partition alone, and the result is the model that a fit in memory
-gives. Only two kinds of numbers depend on all partitions: the counts of single tokens, and the numbers of n-grams with
-each count, from which discounts are learned. (Brants et al. 2007 partition by the first two tokens, which is enough for
-stupid back-off, but not for Kneser-Ney smoothing.)
+The second-to-last token of an n-gram determines its partition. All n-grams that continue the same context share this
+token, and an n-gram shares it with its suffixes of two or more tokens. Counts, discounts, probabilities and back-off
+weights can therefore be computed in each partition alone, and the result is the model that a fit in memory gives. Only
+two kinds of numbers depend on all partitions: the counts of single tokens, and the numbers of n-grams with each count,
+from which discounts are learned. (Brants et al. 2007 partition by the first two tokens, which is enough for stupid
+back-off, but not for Kneser-Ney smoothing.)
 
 The fit runs in stages, each of which consists of tasks that run in parallel (`lmzoo.system.executors`). A shard is a
 part of the text:

@@ -98,7 +98,7 @@ class _Columns:
         self.last, self.log_probs = workspace.empty(n, np.int32), workspace.empty(n, np.float32)
         """(N,) the last token and the log-probability of each n-gram."""
         self.nodes = workspace.empty(n, np.int32)
-        """(N,) the trie node of the suffix of each n-gram and, when the n-gram is in the trie, its own node."""
+        """(N,) the trie node of the suffix of each n-gram; once the n-gram has been added to the trie, its own node."""
 
     def write(
         self,
@@ -218,7 +218,7 @@ class _Joiner:
         return owners
 
     def _leave_out_end(self, length: int, owners: NDArray[np.int32]) -> None:
-        """Leaves the last tokens of the text out of the contexts if nothing follows them anywhere in the text.
+        """Removes the last tokens of the text from the contexts if nothing follows them anywhere in the text.
 
         `owners` are the partitions of the contexts of `length` - 1 tokens; the element for the last tokens is updated.
         """

@@ -1,4 +1,4 @@
-"""Leaves the rare n-grams of one partition out; see `lmzoo.models.ngram.rare`."""
+"""Leaves out the rare n-grams of one partition; see `lmzoo.models.ngram.rare`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_NGRAMS = ("last", "log_probs", "in_head")
 
 
 def leave_out(min_count: int, *arrays: Arrays) -> Iterator[Arrays]:
-    """Leaves the n-grams of three or more tokens that occur fewer than `min_count` times out of one partition.
+    """Leaves out the n-grams of one partition that have three or more tokens and occur fewer than `min_count` times.
 
     `arrays` are those that the stage `sort` yielded for each length 2 .. n, and then those that the stage `estimate`
     yielded. Yields the arrays of both stages for each length, without these n-grams and their contexts, and at the end

@@ -14,7 +14,7 @@ _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 def search(
     wanted: NDArray[np.integer], groups: NDArray[np.integer], bounds: NDArray[np.int64], values: NDArray[np.integer]
 ) -> NDArray[np.int64]:
-    """Returns the index (B,) in `values` of each of B wanted values in its group, or -1 if the group does not have it.
+    """Finds each of B wanted values in its group; returns its index (B,) in `values`, or -1 if it is not in the group.
 
     - `wanted` (B,): the values, of the type of `values`.
     - `groups` (B,): the group in which each value is searched; -1 for none.

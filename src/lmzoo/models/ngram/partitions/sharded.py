@@ -1,9 +1,9 @@
 """An n-gram model that stays in partitions, for models that are larger than the memory or than 2^31 n-grams.
 
-The partitions are called shards here. All contexts with the same last two tokens, and the n-grams that continue them,
-are in one shard, so that one shard answers a whole distribution, with the distribution of single tokens, and for a
-split token with the head of the model. The arrays of a saved model are memory-mapped, and only the pages that a
-prediction needs are read.
+The partitions are called shards here. All contexts with the same last two tokens are in one shard, with the n-grams
+that continue them. A prediction therefore needs one shard, the probabilities of single tokens and, if the last token is
+split, the head of the model. The arrays of a saved model are memory-mapped, and only the pages that a prediction needs
+are read.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         return log_probs
 
     def _by_shard(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Sorts the places at which contexts end by their shards, so that the pages of one shard are read at a time."""
+        """Sorts the places at which contexts end by the shards of the contexts, so that one shard is read at a time."""
         last = tokens[ends]
         return ends[np.lexsort((last, self._shards(tokens, ends)))]
 
@@ -160,7 +160,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         return shards
 
     def _contexts(self, tokens: NDArray[np.int32], ends: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Returns the number (n - 1, B) of each suffix of 1 .. n - 1 tokens of B contexts; -1 if it is no context.
+        """Returns the number (n - 1, B) of each suffix of 1 .. n - 1 tokens of B contexts; -1 if the model has none.
 
         `tokens` and `ends` are those of `_shards`.
         """
@@ -182,7 +182,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         return contexts
 
     def _weights(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the sum of the log back-off weights of the contexts of n-grams longer than 1 .. n, an array (n, B).
+        """Returns, for each k = 1 .. n, the sum (n, B) of the log back-off weights of all contexts of k or more tokens.
 
         `contexts` (n - 1, B) are those that `_contexts` returns.
         """
@@ -244,7 +244,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
 
 
 _HIGHEST = 1e-6
-"""The highest log-probability that rounding can give; NaN is not below it."""
+"""The highest log-probability that rounding can give. NaN fails the comparison with it, too."""
 
 
 def _collected(partitions: Partitions, order: int, workspace: Workspace) -> Arrays:
