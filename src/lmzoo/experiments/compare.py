@@ -184,14 +184,10 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     """Yields the jobs of a plan. Each job trains and evaluates one model with one choice of settings and one seed."""
     names = dict.fromkeys([*plan.species, *plan.sweeps])
+    # Other models come before networks: they are faster, and give first results. Newer networks take longer and come
+    # before older ones, so that short trainings are the last ones, and all workers end together.
     networks = zoo.network_species()
-
-    def tokens_to_read(name: str) -> float:
-        return plan.settings_of(name).get("training", {}).get("tokens") or 0 if name in networks else math.inf
-
-    # Other models come before networks: they are faster, and give first results. The longest trainings come before
-    # shorter ones, so that all workers end together.
-    for name in sorted(names, key=tokens_to_read, reverse=True):
+    for name in sorted(names, key=lambda name: zoo.card(name).year if name in networks else math.inf, reverse=True):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
         for setting, values in plan.sweeps.get(name, {}).items():
