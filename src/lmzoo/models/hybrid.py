@@ -375,7 +375,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "hybrid": {
         "quick": {
             "training": {
-                "tokens": 800_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01,
+                "tokens": 1_000_000, "chunk_size": 32, "learning_rate": 1.5e-2, "weight_decay": 0.01,
                 "sampled_softmax": 512,
             },
         },

@@ -27,7 +27,7 @@ ERAS = (
 
 REPRESENTATIVES = (
     "markov", "unigram", "hmm", "trigram", "ppm", "rnn", "lstm", "ngram", "nplm", "hybrid",
-    "transformer-2017", "gpt2", "linear-recurrence", "transformer",
+    "transformer-2017", "gpt2", "infinigram", "linear-recurrence", "transformer",
 )  # fmt: skip
 """Names of species (model families) that stand for their eras, in order of year. Experiments train these by default."""
 
