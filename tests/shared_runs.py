@@ -18,7 +18,7 @@ SPECIES = ["unigram", "markov", "trigram", "cache", "hmm", "rnn"]
 SETTINGS: dict[str, dict[str, Any]] = {
     "cache": {"static": "markov"},
     "hmm": {"n_states": 4, "n_iterations": 2},
-    "rnn": {"d_embed": 8, "d_hidden": 16, "training": {"tokens": 2000, "batch_size": 4, "chunk_size": 8}},
+    "rnn": {"d_embed": 8, "d_hidden": 16, "training": {"tokens": 5000, "batch_size": 4, "chunk_size": 8}},
 }
 
 

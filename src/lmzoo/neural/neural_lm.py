@@ -39,7 +39,7 @@ _CHUNK_SIZE = 256
 """Number of ids of a context that are read in one forward pass."""
 _CONTEXTS_AT_ONCE = 64
 """Number of contexts that are read in parallel."""
-_EVALUATION_TOKENS = 1 << 15
+_EVALUATION_TOKENS = 1 << 14
 """Number of tokens of the validation set, more or less, on which a network is evaluated during training."""
 _KERNEL_THRESHOLD = 500
 """Number of tokens that torch reads in about the time it takes to load the compiled kernels, 0.4 s."""
