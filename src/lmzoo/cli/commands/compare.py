@@ -51,7 +51,7 @@ def compare(
     Parameters
     ----------
     species
-        Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, mixture, ppm, rnn, lstm,
+        Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, ppm, rnn, lstm,
         ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which stand for all
         eras.
     corpus
