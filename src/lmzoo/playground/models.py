@@ -29,7 +29,7 @@ class ListedModel(BaseModel):
     tokenizer: str = ""
     vocab_size: int = 0
     learns_from: str = "text"
-    """What the model family learns from: "text" or "conversations"."""
+    """Kind of training data of the model family: "text" (plain text) or "conversations"."""
     can_chat: bool = False
     """True if the model can reply in a conversation."""
     error: str | None = None
