@@ -1,18 +1,21 @@
 """Compares n-gram models fitted by several processes in partitions with those fitted in memory by one process.
 
-    python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 220M] [--flat]
+    python benchmarks/scale.py [--data DIR] [--tokens 20] [--workers 2] [--memory 220M] [--flat] [--kenlm-bin DIR]
 
 DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence/train.txt`, one sentence per line. The text has
 `--tokens` million tokens: these sentences, and then copies with the words of each sentence in random order, so that new
 long n-grams keep appearing. Each fit is measured in a process of its own, from the text on disk to the probabilities;
-the token ids are kept in a file. With `--flat`, the `--workers` processes also fit a tenth of the text. Run nothing
-else at the same time, because the ratios compare times of one run. A first fit, which compiles code, is not measured.
+the token ids are kept in a file. With `--flat`, the `--workers` processes also fit a tenth of the text. `--kenlm-bin`
+is the folder with KenLM's program `lmplz`, which then estimates a model of the same order from the same text. Run
+nothing else at the same time, because the ratios compare times of one run. A first fit, which compiles code, is not
+measured.
 
 After each fit, a JSON object with all figures so far is printed:
 
     same_model                   all fits have the same arrays, bit for bit
     time_ratio, memory_ratio     time of `--workers` processes, and peak memory of the largest of them, divided by those
                                  of the fit in memory, which uses all cores
+    lmplz_ratio                  time of `--workers` processes / time of `lmplz`
     efficiency                   time of one worker / (time of `--workers` workers x their number), both without the
                                  time until the first worker has started and without reading the text
     flatness                     processor seconds per token / the same for a tenth of the text
@@ -43,6 +46,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+from lmzoo.system.jobs import THREAD_VARIABLES
 
 ORDER = 5
 CHARACTERS = 1 << 24
@@ -102,8 +107,8 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
     digest = hashlib.sha256()
     for name, values in sorted(model.arrays().items()):
         digest.update(name.encode())
-        for start in range(0, values.size, CHARACTERS):
-            digest.update(values[start : start + CHARACTERS].data)
+        for position in range(0, values.size, CHARACTERS):
+            digest.update(values[position : position + CHARACTERS].data)
             drop_pages(values)
     return {
         "tokens": len(stream),
@@ -173,9 +178,13 @@ def time_of_start(workers: int) -> float:
 
 
 def measured(text: Path, workers: int, memory: str) -> Figures:
-    """Fits a text in a new process; prints and returns the time and the memory that the fit took."""
+    """Fits a text in a new process; prints and returns the time and the memory that the fit took.
+
+    Each worker uses one thread, even if there are fewer workers than cores.
+    """
     command = [sys.executable, __file__, "--fit", str(text), "--workers", str(workers), "--memory", memory]
-    figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    variables = os.environ | (dict.fromkeys(THREAD_VARIABLES, "1") if workers else {})
+    figures = json.loads(subprocess.run(command, check=True, env=variables, stdout=subprocess.PIPE, text=True).stdout)
     print(
         f"{f'{workers} workers' if workers else 'in memory':<10} {figures['tokens'] / 1e6:6.1f} M tokens "
         f"{figures['seconds']:7.1f} s (fit {figures['fit_seconds']:.1f} s, processors "
@@ -186,6 +195,17 @@ def measured(text: Path, workers: int, memory: str) -> Figures:
     return figures
 
 
+def time_of_lmplz(program: Path, text: Path, folder: Path) -> Figures:
+    """Estimates a model with KenLM's `lmplz`, which writes an ARPA file; prints and returns the time that it took."""
+    command = [program, "-o", str(ORDER), "-S", "1G", "-T", folder, "--discount_fallback"]
+    with text.open("rb") as source, tempfile.TemporaryFile(dir=folder) as arpa:
+        before = time.perf_counter()
+        subprocess.run(command, check=True, stdin=source, stdout=arpa, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - before
+    print(f"lmplz      {seconds:.1f} s", flush=True)
+    return {"seconds": seconds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("LMZOO_DATA"))
@@ -193,6 +213,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="220M", help="memory of each worker")
     parser.add_argument("--flat", action="store_true")
+    parser.add_argument("--kenlm-bin", type=Path)
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.fit:
@@ -213,6 +234,9 @@ def main() -> None:
             write_text(source, int(asked.tokens * 1e5), tenth)
             fits["tenth"] = measured(tenth, asked.workers, asked.memory)
             print_figures(fits, asked.workers)
+        if asked.kenlm_bin:
+            fits["lmplz"] = time_of_lmplz(asked.kenlm_bin / "lmplz", text, Path(folder))
+            print_figures(fits, asked.workers)
         for name, workers in (("alone", 0), ("one", 1)):
             fits[name] = measured(text, workers, asked.memory)
             print_figures(fits, asked.workers)
@@ -230,6 +254,8 @@ def print_figures(fits: dict[str, Figures], n_workers: int) -> None:
     if tenth := fits.get("tenth"):
         per_token = [fit["processor_seconds"] / fit["tokens"] for fit in (several, tenth)]
         figures["flatness"] = per_token[0] / per_token[1]
+    if lmplz := fits.get("lmplz"):
+        figures["lmplz_ratio"] = several["seconds"] / lmplz["seconds"]
     if alone := fits.get("alone"):
         figures |= {
             "same_model": alone["sha256"] == several["sha256"],

@@ -24,6 +24,7 @@ from lmzoo.system.files import temporary_files_error
 
 Number = TypeVar("Number", bound=np.generic)
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 _BLOCK = 1 << 17
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -74,21 +75,28 @@ class Workspace:
         """Returns an array of `size` zeros."""
         return self.empty(size, dtype) if self.on_disk else np.zeros(size, dtype)
 
-    def run(self, work: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
-        """Calls the function `work` for each item of `pieces`, in parallel threads.
+    def run(
+        self, work: Callable[[Piece], Result], pieces: Iterable[Piece], shares: tuple[float, float] = (0.0, 1.0)
+    ) -> list[Result]:
+        """Calls the function `work` for each item of `pieces`, in parallel threads, and returns the results in order.
 
         After each item, the data of arrays in temporary files are removed from memory; they remain in the files.
+        `shares` are the fractions of a longer work that are done before and after all items.
         """
         from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
 
-        def work_and_release(piece: Piece) -> None:
-            work(piece)
+        def work_and_release(piece: Piece) -> Result:
+            result = work(piece)
             self.release()  # in this thread: another one could lag behind, and let memory grow
+            return result
 
-        pieces = list(pieces)
+        pieces, results = list(pieces), []
+        before, after = shares
         with ThreadPoolExecutor(N_THREADS) as pool:
-            for n_done, _ in enumerate(pool.map(work_and_release, pieces), start=1):
-                self._on_share(n_done / len(pieces))
+            for result in pool.map(work_and_release, pieces):
+                results.append(result)
+                self._on_share(before + (after - before) * len(results) / len(pieces))
+        return results
 
     def release(self) -> None:
         """Removes the data of arrays in temporary files from memory.

@@ -19,7 +19,6 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram.counting.protocol import add_counts
 from lmzoo.models.ngram.counting.sorting import check_n_nodes
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals
@@ -143,12 +142,14 @@ class _Joiner:
         trie, weights, level = self.trie, self.weights, self.trie.level(length - 1)
         owners = self._owners_of_bigrams() if length == 2 else self._owners(length)
         head = self.totals.head if length == 2 else None
-        n_contexts = np.zeros(self.plan.n_partitions + 2, np.int32)
-        for block in blocks(slice(0, owners.size)):
-            add_counts(owners[block], 0, n_contexts)
-            self.workspace.release()
+        # The number of contexts of each partition in each block of nodes.
+        pieces = list(blocks(slice(0, owners.size)))
+        counts = self.workspace.run(
+            lambda block: np.bincount(owners[block], minlength=self.plan.n_partitions + 2), pieces, (0.1, 0.2)
+        )
+        counts = np.array(counts, np.int64).reshape(-1, self.plan.n_partitions + 2)[:, :-1]
         n_ngrams = np.append(self.totals.parts[:, length - 2], head.counts.size if head else 0)
-        columns = _Columns(n_contexts[:-1], n_ngrams, self.workspace)
+        columns = _Columns(counts.sum(axis=0), n_ngrams, self.workspace)
         if head:
             columns.write(
                 self.plan.n_partitions, head.starts, np.ones(self.plan.split.size, bool), self.shared.head_backoffs,
@@ -164,23 +165,25 @@ class _Joiner:
                 arrays["last"], estimates["log_probs"], shorter[arrays["suffixes"]],
             )  # fmt: skip
 
-        self.workspace.run(collect, range(self.plan.n_partitions))
-        contexts, node, tasks = columns.context_bounds[:-1].copy(), int(trie.levels[length]), []
-        for block in blocks(slice(0, owners.size)):
-            tasks.append((block, contexts.copy(), node))
-            here = slice(level.start + block.start, level.start + block.stop)
-            node = _count_children(owners[block], columns.sizes, contexts, node, trie.first_child[here])
-            self.workspace.release()
+        self.workspace.run(collect, range(self.plan.n_partitions), (0.2, 0.4))
+        # Where the contexts of each partition begin for each block, and the first child of the block.
+        ends = columns.context_bounds[:-1] + np.cumsum(counts, axis=0)
+        contexts = ends - counts
+        n_children = self.workspace.run(
+            lambda place: _sum_of_ranges(columns.sizes, *place), zip(contexts, ends, strict=True), (0.4, 0.5)
+        )
+        nodes = trie.levels[length] + np.append(0, np.cumsum(n_children, dtype=np.int64))
 
         def interleave(task: tuple[slice, NDArray[np.int64], int]) -> None:
             block, contexts, node = task
+            here = slice(level.start + block.start, level.start + block.stop)
             _interleave(
                 owners[block], columns.starts, columns.sizes, columns.backoffs, columns.last, columns.log_probs,
-                columns.nodes, contexts, node, trie.tokens, trie.suffixes, weights.values,
-                weights.backoffs[level.start + block.start : level.start + block.stop],
+                columns.nodes, contexts, node, trie.tokens, trie.suffixes, weights.values, trie.first_child[here],
+                weights.backoffs[here],
             )  # fmt: skip
 
-        self.workspace.run(interleave, tasks)
+        self.workspace.run(interleave, zip(pieces, contexts, nodes[:-1].tolist(), strict=True), (0.5, 1.0))
         if head:
             in_head = columns.of(self.plan.n_partitions)
             for partition in range(self.plan.n_partitions):
@@ -208,12 +211,14 @@ class _Joiner:
         trie, plan = self.trie, self.plan
         level, before = trie.level(length - 1), trie.level(length - 2)
         owners = self.workspace.empty(level.stop - level.start, np.int32)
-        for block in blocks(before):
+
+        def find(block: slice) -> None:
             _find_context_owners(
                 trie.tokens, trie.first_child, block.start, block.stop, level.start, plan.owners, plan.pair_owners,
                 plan.n_partitions + 1, owners,
             )  # fmt: skip
-            self.workspace.release()
+
+        self.workspace.run(find, blocks(before), (0.0, 0.1))
         self._leave_out_end(length, owners)
         return owners
 
@@ -257,38 +262,36 @@ def _find_context_owners(tokens, first_child, start, stop, first, owners, pair_o
             result[node - first] = owner
 
 
-@kernel(read_only(_I32), read_only(_I32), writable(_I64), _I64, writable(_I32), returns=_I64)
-def _count_children(owners, sizes, contexts, node, first_child):
-    """Writes the first child of each node of a block to `first_child`; returns the first child of the next block.
-
-    - `owners`: the partition that has the children of each node; a number beyond the partitions stands for no children.
-    - `sizes` (H,): the number of children of each context, partition by partition.
-    - `contexts`: the next context of each partition; updated.
-    - `node`: the first child of the block.
-    """
-    for i in range(owners.size):
-        first_child[i] = node
-        if owners[i] < contexts.size:
-            node += sizes[contexts[owners[i]]]
-            contexts[owners[i]] += 1
-    return node
+@kernel(read_only(_I32), read_only(_I64), read_only(_I64), returns=_I64)
+def _sum_of_ranges(values, starts, stops):
+    """Returns the sum of the values in several ranges of an array."""
+    total = 0
+    for number in range(starts.size):
+        for index in range(starts[number], stops[number]):
+            total += values[index]
+    return total
 
 
 @kernel(
     read_only(_I32), read_only(_I64), read_only(_I32), read_only(_F32), read_only(_I32), read_only(_F32),
-    writable(_I32), writable(_I64), _I64, writable(_I32), writable(_I32), writable(_F32), writable(_F32),
+    writable(_I32), writable(_I64), _I64, writable(_I32), writable(_I32), writable(_F32), writable(_I32),
+    writable(_F32),
 )  # fmt: skip
 def _interleave(
-    owners, starts, sizes, part_backoffs, last, log_probs, nodes, contexts, node, tokens, suffixes, values, backoffs
-):
+    owners, starts, sizes, part_backoffs, last, log_probs, nodes, contexts, node,
+    tokens, suffixes, values, first_child, backoffs,
+):  # fmt: skip
     """Writes the children of a block of nodes to the trie, from the partitions that have them.
 
-    - `owners`, `contexts`, `node`: as in `_count_children`.
+    - `owners`: the partition that has the children of each node; a number beyond the partitions stands for no children.
+    - `contexts`: the next context of each partition; updated.
+    - `node`: the first child of the block.
     - `starts`, `sizes`, `part_backoffs`, `last`, `log_probs`, `nodes`: the arrays of `_Columns`; `nodes` is updated.
     - `tokens`, `suffixes`, `values`: the arrays of the trie and of its weights.
-    - `backoffs`: receives the back-off weights of the block.
+    - `first_child`, `backoffs`: receive the first children and the back-off weights of the block.
     """
     for i in range(owners.size):
+        first_child[i] = node
         if owners[i] < contexts.size:
             context = contexts[owners[i]]
             contexts[owners[i]] += 1
