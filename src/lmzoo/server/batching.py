@@ -10,7 +10,6 @@ differently if other texts are in the batch.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 import time
@@ -69,8 +68,7 @@ class Worker:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        self._calls: queue.Queue[tuple[Future[Any], Callable[[Predictor], Any]] | None]
-        self._calls = queue.Queue(self.limits.waiting)
+        self._calls = queue.SimpleQueue[tuple[Future[Any], Callable[[Predictor], Any]] | None]()
         self._waiting: deque[RunningText] = deque()
         self._running: list[RunningText] = []
         self._states: Sequence[Any] = []  # one for each running text, before `_token_ids` are read
@@ -98,11 +96,10 @@ class Worker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"lmzoo {self.name}", daemon=True)
                 self._thread.start()
+        if self._calls.qsize() >= self.limits.waiting:
+            raise too_busy()
         future: Future[T] = Future()
-        try:
-            self._calls.put_nowait((future, function))
-        except queue.Full:
-            raise too_busy() from None
+        self._calls.put((future, function))
         return await asyncio.wrap_future(future)
 
     def start(self, texts: Sequence[RunningText]) -> None:
@@ -118,8 +115,7 @@ class Worker:
         """Ends the thread after its current step, and waits for this for at most `timeout` seconds."""
         self._stopped = True
         if self._thread is not None:
-            with contextlib.suppress(queue.Full):  # a thread with so much to do is awake
-                self._calls.put_nowait(None)
+            self._calls.put(None)  # wakes a thread that waits for a call
             self._thread.join(timeout)
 
     # ---- In the thread --------------------------------------------------------------------------
@@ -138,16 +134,15 @@ class Worker:
 
     def _answer_calls(self) -> None:
         """Answers the calls that are there, for a limited time; waits for one if no text is running."""
-        end = time.monotonic() + _SECONDS_OF_CALLS
+        end = None
         while not self._stopped:
-            try:
-                call = self._calls.get(block=not (self._waiting or self._running))
-            except queue.Empty:
+            is_busy = self._waiting or self._running
+            if is_busy and (self._calls.empty() or (end is not None and time.monotonic() > end)):
                 return
+            call = self._calls.get()
+            end = end or time.monotonic() + _SECONDS_OF_CALLS
             if call is not None:
                 self._answer(*call)
-            if time.monotonic() > end and (self._waiting or self._running):
-                return
 
     def _answer(self, future: Future[Any], function: Callable[[Predictor], Any]) -> None:
         if not future.set_running_or_notify_cancel():
