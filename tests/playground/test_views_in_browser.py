@@ -72,6 +72,15 @@ READY = {
 }
 
 
+def test_the_navigation_stays_visible_on_a_phone_after_a_change_of_the_view(browser: Browser, site: str) -> None:
+    with opened(browser, site, "timeline", wide=False) as page:
+        page.wait_for_selector(READY["timeline"])
+        page.get_by_role("link", name="Surprise").click()
+        page.wait_for_selector(READY["surprise"])
+        assert page.evaluate("scrollY") == 0
+        assert page.evaluate("document.activeElement.tagName") == "MAIN"
+
+
 @pytest.mark.parametrize("view", READY)
 def test_views_are_accessible_in_both_themes_and_sizes(browser: Browser, site: str, view: str) -> None:
     for wide, theme in ((True, "light"), (False, "dark")):
