@@ -18,6 +18,8 @@ After each fit, a JSON object with all figures so far is printed:
     lmplz_ratio                  time of `--workers` processes / time of `lmplz`
     efficiency                   time of one worker / (time of `--workers` workers x their number), both without the
                                  time until the first worker has started and without reading the text
+    machine_efficiency           the same for processes that sort numbers and share nothing: below 1 if cores are slower
+                                 when others are busy, which lowers `efficiency`, too
     flatness                     processor seconds per token / the same for a tenth of the text
     tokens_per_second_per_core   tokens / (time of `--workers` workers x their number)
     worker_megabytes, megabytes  peak memory of the largest of `--workers` processes, and of the process that joins them
@@ -33,9 +35,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -195,6 +199,26 @@ def measured(text: Path, workers: int, memory: str) -> Figures:
     return figures
 
 
+def machine_efficiency(n_processes: int) -> float:
+    """Returns the time in which a process sorts numbers alone / the time beside others that do the same."""
+    times: list[tuple[float, float]] = []
+    with multiprocessing.Pool(n_processes) as pool:
+        for _ in range(5):
+            alone = pool.apply(seconds_of_sorting)
+            times.append((alone, statistics.mean(pool.map(seconds_of_sorting, [4] * n_processes, chunksize=1))))
+    alone, together = (statistics.median(column) for column in zip(*times, strict=True))
+    return alone / together
+
+
+def seconds_of_sorting(n_times: int = 4) -> float:
+    """Returns the time that sorting four million numbers takes, `n_times` times."""
+    numbers = np.random.default_rng(0).integers(0, 1 << 60, 1 << 22)
+    started = time.perf_counter()
+    for _ in range(n_times):
+        np.sort(numbers)
+    return time.perf_counter() - started
+
+
 def time_of_lmplz(program: Path, text: Path, folder: Path) -> Figures:
     """Estimates a model with KenLM's `lmplz`, which writes an ARPA file; prints and returns the time that it took."""
     command = [program, "-o", str(ORDER), "-S", "1G", "-T", folder, "--discount_fallback"]
@@ -237,6 +261,7 @@ def main() -> None:
         if asked.kenlm_bin:
             fits["lmplz"] = time_of_lmplz(asked.kenlm_bin / "lmplz", text, Path(folder))
             print_figures(fits, asked.workers)
+        fits["machine"] = {"efficiency": machine_efficiency(asked.workers)}
         for name, workers in (("alone", 0), ("one", 1)):
             fits[name] = measured(text, workers, asked.memory)
             print_figures(fits, asked.workers)
@@ -265,6 +290,7 @@ def print_figures(fits: dict[str, Figures], n_workers: int) -> None:
     if one := fits.get("one"):
         figures["same_model"] &= one["sha256"] == several["sha256"]
         figures["efficiency"] = one["fit_seconds_without_start"] / several["fit_seconds_without_start"] / n_workers
+        figures["machine_efficiency"] = fits["machine"]["efficiency"]
     rounded = {name: value if isinstance(value, bool) else float(f"{value:.4g}") for name, value in figures.items()}
     print(json.dumps(rounded), flush=True)
 
