@@ -8,7 +8,6 @@ returns the arrays in their own types.
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from lmzoo.errors import SavedModelError
+from lmzoo.mapped import blocks_of, drop_pages
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import parse_json
 
@@ -74,20 +74,6 @@ def save_arrays(
             for start in range(0, content.size, _BLOCK):
                 file.write(content[start : start + _BLOCK].data)
                 drop_pages(array)
-
-
-def drop_pages(array: NDArray[Any]) -> None:
-    """Drops the pages of a memory-mapped array from memory; they are read from its file again when they are used.
-
-    Other arrays are not changed. The map must be shared with its file, not a private copy.
-    """
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, memoryview):
-        owner = owner.obj
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -155,7 +141,8 @@ def check_numbers(arrays: Arrays) -> None:
     Logarithms of probabilities may be -inf. The check reads each array once.
     """
     for name, array in arrays.items():
-        if array.size and np.issubdtype(array.dtype, np.floating) and not array.max() < np.inf:
+        is_real = np.issubdtype(array.dtype, np.floating)
+        if is_real and not all(block.max() < np.inf for _, block in blocks_of(array.reshape(-1))):
             raise SavedModelError(f"the saved array '{name}' holds NaN or infinity: it is damaged")
 
 

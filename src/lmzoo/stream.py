@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.checks import as_whole
 from lmzoo.errors import CorpusError, TokenIdError
+from lmzoo.mapped import blocks_of
 
 EOT: Final = 0
 """The id of EOT, the end-of-text token, in every vocabulary."""
@@ -35,7 +36,8 @@ class TokenStream:
     def __post_init__(self) -> None:
         ids = as_ids(self.ids).view()
         ids.flags.writeable = False
-        ends = np.flatnonzero(ids == EOT)
+        parts = [np.empty(0, np.int64), *(start + np.flatnonzero(block == EOT) for start, block in blocks_of(ids))]
+        ends = np.concatenate(parts)
         starts = np.concatenate([np.zeros(min(1, ids.size), np.int64), ends[ends + 1 < ids.size] + 1])
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "starts", starts)
@@ -179,8 +181,8 @@ def _shown(value: object) -> str:
 
 def check_ids(ids: NDArray[np.integer], vocab_size: int) -> None:
     """Raises TokenIdError unless all token ids are from 0 to `vocab_size` - 1."""
-    if ids.size:
-        low, high = int(ids.min()), int(ids.max())
+    for _, block in blocks_of(ids):
+        low, high = int(block.min()), int(block.max())
         if low < 0 or high >= vocab_size:
             raise TokenIdError(
                 f"token id {low if low < 0 else high} is outside the vocabulary of {vocab_size} (0 to {vocab_size - 1})"

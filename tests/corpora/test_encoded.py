@@ -30,13 +30,12 @@ def test_progress_moves_while_one_long_document_is_encoded(monkeypatch: pytest.M
 def test_an_even_sample_reaches_from_the_first_text_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "_PASSAGE_CHARACTERS", 10)
     texts = [f"{n:04d} " * 20 for n in range(100)]
-    sample = evenly_sampled(texts, 2500)
+    sample = evenly_sampled(texts, 10_000, 2500)
     assert 2500 <= sum(map(len, sample)) <= 2520
     numbers = [int(passage.split()[0]) for passage in sample]
     assert numbers == sorted(numbers)
     assert (numbers[0], max(np.diff(numbers))) == (0, 1)
     assert numbers[-1] >= 98
-    assert evenly_sampled(texts, 10_000) is texts
 
 
 def test_only_byte_pairs_are_learned_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,10 +47,21 @@ def test_a_pipe_with_a_name(tmp_path: Path) -> None:
         assert texts(load_corpus(f"/dev/fd/{process.stdout.fileno()}")) == THREE
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs an endless file")
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with a name")
 def test_an_endless_pipe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMZOO_MAX_BYTES", "3000000")
-    with pytest.raises(CorpusError, match=r"/dev/zero has more than 3,000,000 bytes"):
+    with subprocess.Popen([sys.executable, "-c", "while True: print('endless')"], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        try:
+            with pytest.raises(CorpusError, match=r"/dev/fd/\d+ has more than 3,000,000 bytes"):
+                load_corpus(f"/dev/fd/{process.stdout.fileno()}")
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs an endless file")
+def test_an_endless_file_that_is_no_text_is_refused() -> None:
+    with pytest.raises(CorpusError, match=r"/dev/zero is not a text file: it has a NUL byte at offset 0"):
         load_corpus("/dev/zero")
 
 

@@ -11,7 +11,11 @@ import lmzoo
 from lmzoo import Predictor, load_corpus
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.errors import CorpusError, UsageError
+from lmzoo.evaluation import token_sums
+from lmzoo.evaluation.measured_text import MeasuredText
+from lmzoo.evaluation.statistics import resampling_units
 from lmzoo.provenance import Provenance
+from lmzoo.system.progress import Progress
 
 
 def test_predictors_and_folders_and_all_kinds_of_corpora(
@@ -43,3 +47,30 @@ def test_costs_label_and_share_are_part_of_the_record(markov_predictor: Predicto
 def test_another_tokenizer_is_refused(markov_predictor: Predictor, corpus_folder: Path) -> None:
     with pytest.raises(CorpusError, match="another tokenizer"):
         lmzoo.evaluate(markov_predictor, encode_corpus(load_corpus(corpus_folder), "byte"))
+
+
+@pytest.mark.parametrize("n_documents", [40, 9])
+def test_a_text_that_is_scored_in_parts_has_the_record_of_the_whole(
+    n_documents: int, markov_predictor: Predictor, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [*load_corpus(corpus_folder).train][:n_documents]
+    text = MeasuredText.of_documents("a text", documents)
+    seen: list[Progress] = []
+    whole = lmzoo.evaluate(markov_predictor, text)
+    monkeypatch.setattr(token_sums, "_PART_TOKENS", 300)
+    parts = list(
+        token_sums._parts(encoded := text.encode(markov_predictor), resampling_units(encoded.stream).starts, 300)
+    )
+    assert (len(parts) > 3) == (n_documents == 40)
+    assert [token for part, _ in parts for token in part.stream.ids.tolist()] == encoded.stream.ids.tolist()
+    found = lmzoo.evaluate(markov_predictor, text, on_progress=seen.append)
+    scored = [progress for progress in seen if progress.unit == "tokens"]
+    assert scored[-1].done == scored[-1].total == found.n_tokens
+    for field in dataclasses.fields(found):
+        expected = getattr(whole, field.name)
+        if field.name in ("created", "evaluate_seconds", "tokens_per_second"):
+            continue
+        if isinstance(expected, float):
+            assert getattr(found, field.name) == pytest.approx(expected, rel=1e-12)
+        else:
+            assert getattr(found, field.name) == expected

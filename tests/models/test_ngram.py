@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmzoo.errors import ConfigurationError, SavedModelError, UnknownNameError
 from lmzoo.language_model import LanguageModel, Progress
-from lmzoo.models.ngram import NgramModel, ngram, scoring
+from lmzoo.models.ngram import NgramModel, ngram, ranking, scoring
 from lmzoo.models.ngram import model as ngram_model
 from lmzoo.models.ngram.compression import _kept
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -90,6 +90,10 @@ def test_ranks_and_entropies_without_the_distributions(more: dict[str, Any], mon
     np.testing.assert_allclose(np.exp(found.set_log_probs), np.exp(expected.set_log_probs), atol=SINGLE)
     assert reports[-1].done == len(text)
     assert len(np.unique(expected.ranks)) > 10
+    monkeypatch.setattr(ranking, "_CHILDREN", 3)
+    in_blocks = model.token_stats(text, token_set=token_set)
+    np.testing.assert_array_equal(in_blocks.entropies, found.entropies)
+    np.testing.assert_array_equal(in_blocks.set_log_probs, found.set_log_probs)
 
 
 def test_no_ngram_crosses_a_document_end() -> None:

@@ -9,6 +9,7 @@ is longer than a word, so that only longer repetitions are detected.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
+from lmzoo.corpora.stored import count_characters
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.segments import parts
 from lmzoo.tokenizers.words import LEXICAL
@@ -66,7 +68,7 @@ def near_duplicates(
     probability of any false match in 100 MB is about one in a million. To save memory, the training set is read in
     batches, and only its 8-grams that also occur in the other two splits are kept.
     """
-    n_read, total = 0, sum(len(document.text) for documents in corpus.splits.values() for document in documents)
+    n_read, total = 0, sum(map(count_characters, corpus.splits.values()))
 
     def report(n_characters: int) -> None:
         nonlocal n_read
@@ -77,10 +79,18 @@ def near_duplicates(
     hasher = _WordHasher(report)
     held_out = {name: _Words.of(corpus.splits[name], hasher) for name in ("valid", "test")}
     train = _Index.of(corpus.train, hasher, list(held_out.values()))
-    texts_of_train = {document.text for document in corpus.train}
+    digests = {name: [_digest(document) for document in corpus.splits[name]] for name in held_out}
+    known = {digest for of_split in digests.values() for digest in of_split}
+    in_train = {digest for digest in map(_digest, corpus.train) if digest in known}
     return {
-        name: _compare(words, train, corpus.splits[name], texts_of_train, n_worst) for name, words in held_out.items()
+        name: _compare(words, train, corpus.splits[name], sum(digest in in_train for digest in digests[name]), n_worst)
+        for name, words in held_out.items()
     }
+
+
+def _digest(document: Document) -> bytes:
+    """Returns a checksum of the text of a document, which takes less memory than the text."""
+    return hashlib.sha256(document.text.encode()).digest()
 
 
 class _WordHasher:
@@ -162,7 +172,8 @@ class _Index:
 
     hashes: NDArray[np.uint64]  # (R,) sorted
     document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
-    names: list[str]
+    documents: Sequence[Document]
+    """The documents of the training set."""
     short: dict[bytes, str]
     """Names of the documents of 1 to 7 words that also occur in other splits, by their word hashes."""
 
@@ -189,8 +200,7 @@ class _Index:
                     short[key] = documents[batch.start + index].name
         hashes = np.concatenate(kept_hashes)
         order = np.argsort(hashes)
-        names = [document.name for document in documents]
-        return cls(hashes[order], np.concatenate(kept_documents)[order], names, short)
+        return cls(hashes[order], np.concatenate(kept_documents)[order], documents, short)
 
     def nearest(self, hashes: NDArray[np.uint64]) -> str:
         """Returns the name of the training document that shares the most 8-grams with another document.
@@ -203,7 +213,8 @@ class _Index:
         counts = np.searchsorted(self.hashes, hashes, side="right") - first
         # The indices first .. first + count of every 8-gram, in one array.
         indices = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        return self.names[np.bincount(self.document[indices], np.repeat(weights, counts)).argmax()]
+        nearest = np.bincount(self.document[indices], np.repeat(weights, counts)).argmax()
+        return self.documents[int(nearest)].name
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[slice]:
@@ -234,7 +245,7 @@ def _compare(
     words: _Words,
     train: _Index,
     documents: Sequence[Document],
-    texts_of_train: set[str],
+    n_exact: int,
     n_worst: int,
 ) -> NearDuplicates:
     hashes, starts = words.ngrams()
@@ -261,6 +272,6 @@ def _compare(
     return NearDuplicates(
         share=float(covered.mean()) if covered.size else 0.0,
         n_words=len(words.hashes),
-        exact=sum(document.text in texts_of_train for document in documents),
+        exact=n_exact,
         worst=tuple(worst),
     )

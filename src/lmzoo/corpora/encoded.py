@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.sentence_marks import report_marks
+from lmzoo.corpora.stored import count_characters
 from lmzoo.errors import CorpusError, SavedModelError
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
+from lmzoo.system.growing import GrowingArray
 from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
@@ -51,6 +53,12 @@ class EncodedSplit:
         """
         lengths = self.stream.ends - self.stream.starts
         return np.repeat(self.document_bytes / lengths, lengths)
+
+    def between(self, first: int, last: int) -> EncodedSplit:
+        """Returns the documents with the indices `first` to `last` - 1 as a split."""
+        ids = self.stream.ids[self.stream.starts[first] : self.stream.ends[last - 1]]
+        sizes = self.document_bytes[first:last], self.document_words[first:last]
+        return EncodedSplit(TokenStream(ids), *sizes, self.alteration)
 
     def is_recovered_by(self, tokenizer: Tokenizer) -> bool:
         """Returns True if the texts can be recovered exactly by decoding their token ids.
@@ -133,22 +141,19 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
     """
     of_protocol = spec is None or spec == corpus.tokenizer
     spec = spec or corpus.tokenizer or DEFAULT_TOKENIZER
-    texts = [document.text for document in corpus.train]
-    if spec.startswith("bpe"):
-        texts = evenly_sampled(texts, _BYTE_PAIR_CHARACTERS)
+    texts, total = (document.text for document in corpus.train), count_characters(corpus.train)
+    if spec.startswith("bpe") and total > _BYTE_PAIR_CHARACTERS:
+        sample = evenly_sampled(texts, total, _BYTE_PAIR_CHARACTERS)
+        texts, total = sample, sum(map(len, sample))
     vocabulary = corpus.vocabulary if of_protocol else None
-    return train_tokenizer(spec, texts, vocabulary=vocabulary, on_progress=on_progress)
+    return train_tokenizer(spec, texts, vocabulary=vocabulary, n_characters=total, on_progress=on_progress)
 
 
-def evenly_sampled(texts: Sequence[str], n_characters: int) -> Sequence[str]:
-    """Samples about `n_characters` characters of a list of texts, evenly from the first text to the last.
+def evenly_sampled(texts: Iterable[str], total: int, n_characters: int) -> Sequence[str]:
+    """Samples about `n_characters` of the `total` characters of texts, evenly from the first text to the last.
 
-    Returns the sample as a list of passages at equal distances. If the texts have at most `n_characters` characters in
-    total, they are returned unchanged.
+    Returns the sample as a list of passages at equal distances.
     """
-    total = sum(map(len, texts))
-    if total <= n_characters:
-        return texts
     sample: list[str] = []
     n_seen = n_sampled = 0
     for text in texts:
@@ -170,9 +175,18 @@ def encode_corpus(
     """
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
-    report_marks((document.text for documents in corpus.splits.values() for document in documents), tokenizer)
-    total = sum(len(document.text) for documents in corpus.splits.values() for document in documents)
-    done = 0
+    report_marks((document.text for document in itertools.chain(*corpus.splits.values())), tokenizer)
+    count = encoding_reporter(corpus.splits.values(), on_progress)
+    splits = [encode_documents(documents, tokenizer, count) for documents in corpus.splits.values()]
+    return EncodedCorpus(corpus.name, corpus.fingerprint, corpus.protocol, tokenizer, *splits)
+
+
+def encoding_reporter(texts: Iterable[Sequence[Document]], on_progress: OnProgress | None) -> Callable[[int], None]:
+    """Returns a function that reports progress; it is called with the number of characters of each part of the texts.
+
+    `texts` are the sequences of documents that are encoded.
+    """
+    done, total = 0, sum(map(count_characters, texts))
 
     def count(n_characters: int) -> None:
         nonlocal done
@@ -180,8 +194,7 @@ def encode_corpus(
         if on_progress:
             on_progress(Progress(done, total, "characters", "encoding"))
 
-    splits = [encode_documents(documents, tokenizer, count) for documents in corpus.splits.values()]
-    return EncodedCorpus(corpus.name, corpus.fingerprint, corpus.protocol, tokenizer, *splits)
+    return count
 
 
 def encode_documents(
@@ -193,21 +206,23 @@ def encode_documents(
     """
     if not documents:
         raise CorpusError("there are no documents to encode: the corpus or one of its splits is empty")
-    ids = array("i")  # grows in place, so that the ids are never in memory twice
-    for part, part_ids in tokenizer.encode_parts(document.text for document in documents):
-        ids.frombytes(part_ids.tobytes())
+    ids, n_bytes, n_words = GrowingArray(np.int32), GrowingArray(np.int64), GrowingArray(np.int64)
+
+    def measured_texts() -> Iterator[str]:
+        for document in documents:
+            n_bytes.extend([document.n_bytes])
+            n_words.extend([count_words(document.text)])
+            yield document.text
+
+    for part, part_ids in tokenizer.encode_parts(measured_texts()):
+        ids.extend(part_ids)
         if part.is_last:
-            ids.append(EOT)
+            ids.extend([EOT])
         on_encoded(len(part.text))
-    stream = TokenStream(np.frombuffer(ids, np.int32))
+    stream = TokenStream(ids.finish())
     alteration = ""
     if not tokenizer.lossless and tokenizer.kind != "word":
         alteration = tokenizer.alteration(
-            [document.text for document in documents], [ids[:-1] for ids in stream.documents()]
+            (document.text for document in documents), (ids[:-1] for ids in stream.documents())
         )
-    return EncodedSplit(
-        stream,
-        np.array([document.n_bytes for document in documents], np.int64),
-        np.array([count_words(document.text) for document in documents], np.int64),
-        alteration,
-    )
+    return EncodedSplit(stream, n_bytes.finish(), n_words.finish(), alteration)

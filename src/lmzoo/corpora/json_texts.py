@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lmzoo.corpora.corpus import Document
@@ -17,6 +17,7 @@ from lmzoo.errors import CorpusError
 SUFFIXES = (".jsonl", ".json", ".ndjson")
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"\s*")
+_LONGEST_ESCAPE = len(r"\ud83d\ude00")
 
 
 def is_json(text: str, suffix: str, field: str = "text") -> bool:
@@ -54,13 +55,61 @@ def json_documents(text: str, name: str, path: str, field: str = "text") -> Iter
     if "\n" not in text:
         text = text.replace("\r", "\n")  # old line ends; inside of strings, JSON has no line ends
     if _is_one_per_line(text):
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line and not line.isspace():
-                location = f"{path} line {number}"
-                yield Document(f"{name}:{number}", _text_of(_parsed(line, location, field), field, location, line))
+        yield from json_lines([text], name, path, field)
         return
     for number, entry in enumerate(_entries(text, path), start=1):
         yield Document(f"{name}:{number}", _text_of(entry, field, f"{path} item {number}", str(entry)))
+
+
+def are_json_lines(beginning: str, suffix: str, field: str = "text") -> bool | None:
+    """Determines by the beginning of a long text if it has one JSON object per line.
+
+    Returns False if the text is not JSON, and None if its beginning is not enough to tell: the text may be an array,
+    for example. `suffix` and `field` are those of `is_json`.
+    """
+    is_named_json = suffix in SUFFIXES
+    start = _after_space(beginning, 0)
+    if start == len(beginning):
+        return None
+    if beginning[start] not in "{[":
+        return (True if "\n" in beginning else None) if is_named_json else False
+    try:
+        _, end = _DECODER.raw_decode(beginning, start)
+    except (ValueError, RecursionError) as error:
+        return None if is_named_json or _may_be_cut_off(error, len(beginning)) else False
+    if _after_space(beginning, end) == len(beginning):
+        return None
+    if not is_json(beginning, suffix, field):
+        return False
+    is_line = beginning[start] == "{" and "\n" not in beginning[start:end] and "\n" in beginning
+    return True if is_line else None
+
+
+def _may_be_cut_off(error: Exception, length: int) -> bool:
+    """Returns True if an error in the first `length` characters of a JSON text may have its cause in their end."""
+    return isinstance(error, json.JSONDecodeError) and (
+        error.msg.startswith("Unterminated") or error.pos >= length - _LONGEST_ESCAPE
+    )
+
+
+def json_lines(blocks: Iterable[str], name: str, path: str, field: str = "text") -> Iterator[Document]:
+    """Yields the documents of a text with one JSON object per line, which is given in blocks.
+
+    The names of the documents, the other arguments and the exceptions are those of `json_documents`.
+    """
+    for number, line in enumerate(_lines(blocks), start=1):
+        if line and not line.isspace():
+            location = f"{path} line {number}"
+            yield Document(f"{name}:{number}", _text_of(_parsed(line, location, field), field, location, line))
+
+
+def _lines(blocks: Iterable[str]) -> Iterator[str]:
+    """Yields the lines of a text that is given in blocks, without their ends."""
+    rest = ""
+    for block in blocks:
+        *lines, rest = (rest + block).split("\n")
+        yield from lines
+    yield rest
 
 
 def _is_one_per_line(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,36 +14,37 @@ from lmzoo.corpora.corpus_card import DEFAULT_PROTOCOL, CorpusCard
 from lmzoo.corpora.own import load_own, load_own_text
 from lmzoo.corpora.own_files import exists, is_written_like_a_path
 from lmzoo.corpora.registry import corpus_card, find_protocol, is_known, list_corpora
+from lmzoo.corpora.stored import stored
 from lmzoo.errors import CorpusError, UnknownNameError
 from lmzoo.system.progress import OnProgress
 
 
-def load_corpus(spec: str | Path | Sequence[str | Path]) -> Corpus:
+def load_corpus(spec: str | Path | Sequence[str | Path], on_progress: OnProgress | None = None) -> Corpus:
     """Loads a published corpus by name ("kjv", "brown:bengio2003"), or a corpus of the user's own files.
 
     `spec` is the name. Own files are given as a path, a folder, a glob pattern, a list of these, or "-" for standard
     input; "texts.parquet:content" also names the column, or the field of JSON objects, that has the text. A name that
     `add_corpus` gave to own files is used like that of a published corpus. The name "kjv" always means the published
-    corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see `fetch_corpus`. Raises
-    CorpusError if the text is missing, damaged or too short, and UnknownNameError if there is no such corpus and no
-    such file.
+    corpus; an own file with this name is given as "./kjv". Nothing is downloaded: see `fetch_corpus`. `on_progress`
+    receives the number of bytes of own files that have been read. Raises CorpusError if the text is missing, damaged or
+    too short, and UnknownNameError if there is no such corpus and no such file.
     """
     found = _name_or_files(spec)
-    return _load_known(found) if isinstance(found, str) else load_own(found)
+    return _load_known(found) if isinstance(found, str) else load_own(found, on_progress)
 
 
-def load_text(spec: str | Path | Sequence[str | Path]) -> Text:
+def load_text(spec: str | Path | Sequence[str | Path], on_progress: OnProgress | None = None) -> Text:
     """Loads all documents of a corpus, or of the user's own files, without dividing them into splits.
 
     `spec` is the name of a published corpus, such as "kjv", or names own files as for `load_corpus`. The splits of a
     published corpus follow each other in the order train, valid, test. A text of the user's own may have a single
-    document. Raises CorpusError and UnknownNameError as `load_corpus` does.
+    document. `on_progress` and the exceptions are those of `load_corpus`.
     """
     found = _name_or_files(spec)
     if not isinstance(found, str):
-        return load_own_text(found)
+        return load_own_text(found, on_progress)
     corpus = _load_known(found)
-    return Text(corpus.name, [document for part in corpus.splits.values() for document in part], lambda: corpus)
+    return Text(corpus.name, stored(itertools.chain(*corpus.splits.values())), lambda: corpus)
 
 
 def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[str | Path]:

@@ -5,29 +5,38 @@ single text file is cut into passages. If the names of several files tell their 
 do, the files form these splits (see `lmzoo.corpora.split_names`). Otherwise passages are split in order, 80/10/10, and
 documents by `every_tenth`. Empty documents are left out. A log message says which files belong to which split, and
 which files of a folder are not read.
+
+A long text is read in blocks, and its documents are kept in a temporary file (see `lmzoo.corpora.stored`), so that it
+can be larger than the memory. Only a JSON array, objects over several lines, and each plain text that is one of several
+files are in memory as a whole while they are read.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lmzoo.corpora.about_files import Description, describe
 from lmzoo.corpora.arrow_tables import table_documents
 from lmzoo.corpora.corpus import Corpus, Document, Splits, Text
-from lmzoo.corpora.json_texts import is_json, json_documents
+from lmzoo.corpora.json_texts import are_json_lines, is_json, json_documents, json_lines
 from lmzoo.corpora.own_files import STANDARD_INPUT, TEXT_FIELD, OwnFile, find_files, shown, with_field
 from lmzoo.corpora.split_names import listed, splits_by_name
-from lmzoo.corpora.splitting import every_tenth, in_order, passages
-from lmzoo.corpora.text_files import read_standard_input
+from lmzoo.corpora.splitting import every_tenth, in_order, passages_of_blocks
+from lmzoo.corpora.stored import count_characters, stored
+from lmzoo.corpora.text_files import blocks_of_standard_input
 from lmzoo.errors import CorpusError
 from lmzoo.system.printable import name_text
+from lmzoo.system.progress import OnProgress, Progress
 
 _logger = logging.getLogger(__name__)
+_OnRead = Callable[[int], None]
+"""A function that is called with the number of bytes of files that have been read since its last call."""
 
 
-def load_own(specs: Sequence[str | Path]) -> Corpus:
+def load_own(specs: Sequence[str | Path], on_progress: OnProgress | None = None) -> Corpus:
     """Loads a corpus from the user's files, folders and glob patterns, or from standard input if `specs` is ["-"].
 
     Raises CorpusError, which names the file and the position of the error, if the text cannot be read.
@@ -37,12 +46,12 @@ def load_own(specs: Sequence[str | Path]) -> Corpus:
     if _is_standard_input(specs):
         rule, splits = _divided(*_documents_of_standard_input(specs), "standard input")
     else:
-        rule, splits, about = _from_files(specs, name)
+        rule, splits, about = _from_files(specs, name, on_progress)
     _logger.info("corpus %s: %s", shown(name), rule)
     return _corpus(name, rule, splits, about)
 
 
-def load_own_text(specs: Sequence[str | Path]) -> Text:
+def load_own_text(specs: Sequence[str | Path], on_progress: OnProgress | None = None) -> Text:
     """Loads the user's files, folders and glob patterns, or standard input, as documents without splits.
 
     A single document is enough. Raises CorpusError, which names the file and the position of the error, if the text
@@ -54,7 +63,7 @@ def load_own_text(specs: Sequence[str | Path]) -> Text:
     else:
         found = find_files(specs)
         _log_skipped(name, found.skipped)
-        documents, is_one_text = _documents(found.files)
+        documents, is_one_text = _documents(found.files, _reporter(found.files, on_progress))
         if not found.is_one_file:  # the names of the files may tell the splits
             return Text(name, documents, lambda: load_own(specs))
     about = "standard input" if _is_standard_input(specs) else name
@@ -91,7 +100,9 @@ def _log_skipped(name: str, skipped: Sequence[str]) -> None:
 # ---- Documents and splits ---------------------------------------------------------------------------
 
 
-def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits, Description]:
+def _from_files(
+    specs: Sequence[str | Path], name: str, on_progress: OnProgress | None
+) -> tuple[str, Splits, Description]:
     """Reads the files of a corpus, and divides them into splits.
 
     Returns a one-line description of the rule by which the text was divided, the splits, and the description of the
@@ -103,12 +114,13 @@ def _from_files(specs: Sequence[str | Path], name: str) -> tuple[str, Splits, De
     names = [shown(file.name) for file in files]
     split_of = None if found.is_one_file else splits_by_name(names, shown(name))
     if split_of is None:
-        rule, splits = _divided(*_documents(files), name)
+        rule, splits = _divided(*_documents(files, _reporter(files, on_progress)), name)
         if len(files) > 1:
             rule = f"no split in the names of {listed(names)}; {rule}"
     else:
         inside = {name: [i for i, split in enumerate(split_of) if split == name] for name in Splits._fields}
-        splits = Splits(**{split: _whole_documents([files[i] for i in inside[split]]) for split in inside})
+        on_read = _reporter([files[i] for places in inside.values() for i in places], on_progress)
+        splits = Splits(**{split: _whole_documents([files[i] for i in inside[split]], on_read) for split in inside})
         parts = (f"{split} from {listed([names[i] for i in inside[split]])}" for split in inside)
         rule = f"splits by the names of the files: {', '.join(parts)}"
         skipped += [name for name, split in zip(names, split_of, strict=True) if split is None]
@@ -125,7 +137,7 @@ def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tup
     three documents.
     """
     if is_one_text and len(documents) < 3:
-        n_characters = sum(len(document.text) for document in documents)
+        n_characters = count_characters(documents)
         raise CorpusError(
             f"{name} has {n_characters} characters of text, too few for the splits train, valid and test: give at "
             "least 500"
@@ -145,55 +157,70 @@ def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tup
     return rule, every_tenth(documents)
 
 
-def _documents(files: Sequence[OwnFile]) -> tuple[list[Document], bool]:
+def _documents(files: Sequence[OwnFile], on_read: _OnRead) -> tuple[Sequence[Document], bool]:
     """Reads the documents of files. A single plain text is cut into passages, which are then the documents.
 
     Returns the documents, and True if they are passages of one text.
     """
     if len(files) > 1 or files[0].is_table:
-        return _whole_documents(files), False
-    return _documents_of_text(files[0].read_text(), files[0])
+        return _whole_documents(files, on_read), False
+    return _documents_of_text(files[0].text_blocks(on_read), files[0])
 
 
-def _documents_of_standard_input(specs: Sequence[str | Path]) -> tuple[list[Document], bool]:
+def _documents_of_standard_input(specs: Sequence[str | Path]) -> tuple[Sequence[Document], bool]:
     """Reads the documents of standard input. Plain text is cut into passages, which are then the documents.
 
     Returns the documents, and True if they are passages of one text.
     """
     file = OwnFile(Path("standard input"), "stdin", with_field(specs[0])[1])
-    return _documents_of_text(read_standard_input(), file)
+    return _documents_of_text(blocks_of_standard_input(), file)
 
 
-def _documents_of_text(text: str, file: OwnFile) -> tuple[list[Document], bool]:
+def _documents_of_text(blocks: Iterable[str], file: OwnFile) -> tuple[Sequence[Document], bool]:
     """Divides a text into documents: the documents in JSON, or the passages of plain text.
 
-    Returns the documents, and True if they are passages of plain text. `file` is the file that contains the text.
-    Raises CorpusError if all documents are empty.
+    Returns the documents, and True if they are passages of plain text. `blocks` are the consecutive parts of the text,
+    and `file` is the file that contains it. Raises CorpusError if all documents are empty.
     """
-    if is_json(text, file.suffix, file.field):
-        return _not_empty(json_documents(text, file.name, file.shown, file.field), file.shown), False
-    _check_has_no_field(file)
-    return _not_empty(passages(file.name, text), file.shown), True
+    documents, blocks = _json_or_plain(blocks, file)
+    is_plain = documents is None
+    return _not_empty(passages_of_blocks(file.name, blocks) if documents is None else documents, file.shown), is_plain
 
 
-def _whole_documents(files: Sequence[OwnFile]) -> list[Document]:
+def _whole_documents(files: Sequence[OwnFile], on_read: _OnRead) -> Sequence[Document]:
     """Reads the documents of files: all those in a table or a JSON file, and each plain text as one document.
 
     Raises CorpusError if all documents are empty.
     """
     others = f" and {len(files) - 1} other file(s)" if len(files) > 1 else ""
-    documents = (document for file in files for document in _documents_of_file(file))
+    documents = (document for file in files for document in _documents_of_file(file, on_read))
     return _not_empty(documents, f"{files[0].shown}{others}")
 
 
-def _documents_of_file(file: OwnFile) -> Iterable[Document]:
+def _documents_of_file(file: OwnFile, on_read: _OnRead) -> Iterable[Document]:
     if file.is_table:
         return table_documents(file.path, file.name, file.field)
-    text = file.read_text()
-    if is_json(text, file.suffix, file.field):
-        return json_documents(text, file.name, file.shown, file.field)
+    documents, blocks = _json_or_plain(file.text_blocks(on_read), file)
+    return [Document(file.name, "".join(blocks))] if documents is None else documents
+
+
+def _json_or_plain(blocks: Iterable[str], file: OwnFile) -> tuple[Iterator[Document] | None, Iterable[str]]:
+    """Determines if the text of a file, given in blocks, is JSON or plain text.
+
+    Returns the documents of a text in JSON, or None and the blocks of a plain text.
+    """
+    blocks = iter(blocks)
+    head = list(itertools.islice(blocks, 2))
+    are_lines = None if len(head) < 2 else are_json_lines(head[0], file.suffix, file.field)
+    blocks = itertools.chain(head, blocks)
+    if are_lines:
+        return json_lines(blocks, file.name, file.shown, file.field), ()
+    if are_lines is None:  # a short text, or one whose beginning is not enough to tell
+        blocks = ["".join(blocks)]
+        if is_json(blocks[0], file.suffix, file.field):
+            return json_documents(blocks[0], file.name, file.shown, file.field), ()
     _check_has_no_field(file)
-    return [Document(file.name, text)]
+    return None, blocks
 
 
 def _check_has_no_field(file: OwnFile) -> None:
@@ -204,12 +231,25 @@ def _check_has_no_field(file: OwnFile) -> None:
         )
 
 
-def _not_empty(documents: Iterable[Document], place: str | Path) -> list[Document]:
+def _not_empty(documents: Iterable[Document], place: str | Path) -> Sequence[Document]:
     """Removes documents that are empty or consist of white space only.
 
     Raises CorpusError if no document is left. `place` is the name of the input in the error message.
     """
-    kept = [document for document in documents if document.text and not document.text.isspace()]
+    kept = stored(document for document in documents if document.text and not document.text.isspace())
     if not kept:
         raise CorpusError(f"there is no text in {place}")
     return kept
+
+
+def _reporter(files: Sequence[OwnFile], on_progress: OnProgress | None) -> _OnRead:
+    """Returns a function that reports progress each time a part of some files has been read."""
+    n_read, total = 0, sum(file.n_bytes for file in files)
+
+    def report(n_bytes: int) -> None:
+        nonlocal n_read
+        n_read += n_bytes
+        if on_progress:
+            on_progress(Progress(n_read, total, "bytes", "reading the corpus"))
+
+    return report

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmzoo.corpora import arrow_tables, compression, zip_archives
 from lmzoo.corpora.split_names import is_about_a_corpus, listed
-from lmzoo.corpora.text_files import read_text
+from lmzoo.corpora.text_files import text_blocks
 from lmzoo.errors import CorpusError
 from lmzoo.system.printable import name_from_text, name_text, printable
 
@@ -50,9 +50,24 @@ class OwnFile:
         """True for a Parquet or Arrow file, which is recognised by its content, not by its name."""
         return self.member is None and arrow_tables.is_table(self.path)
 
+    @property
+    def n_bytes(self) -> int:
+        """Number of bytes that `text_blocks` reports; 0 for a member of an archive, and for a pipe."""
+        return self.path.stat().st_size if self.member is None and self.path.is_file() else 0
+
     def read_text(self) -> str:
         """Reads the text of the file; raises CorpusError if it cannot be read, or is not UTF-8 text."""
-        return read_text(self.path) if self.member is None else zip_archives.read_member(self.path, self.member)
+        return "".join(self.text_blocks())
+
+    def text_blocks(self, on_read: Callable[[int], None] = lambda n_bytes: None) -> Iterator[str]:
+        """Yields the text of the file in blocks of about a million characters.
+
+        `on_read` is called with the number of bytes that have been read since its last call, unless the file is in an
+        archive. The exceptions are those of `read_text`.
+        """
+        if self.member is not None:
+            return zip_archives.member_blocks(self.path, self.member)
+        return text_blocks(self.path, on_read)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Document, Splits
+from lmzoo.corpora.stored import StoredDocuments
 
 PASSAGE_CHARACTERS = 4000
 """Minimum length of the passages of a long text: long enough to give every model a useful context."""
@@ -18,12 +22,19 @@ def every_tenth(documents: Sequence[Document]) -> Splits:
     If there are fewer than ten documents, the last is for test and the one before it for validation.
     """
     period = min(10, max(1, len(documents)))
-    numbered = [(position % period, document) for position, document in enumerate(documents)]
+    remainders = np.arange(len(documents)) % period
     return Splits(
-        [document for remainder, document in numbered if remainder < period - 2],
-        [document for remainder, document in numbered if remainder == period - 2],
-        [document for remainder, document in numbered if remainder == period - 1],
+        _at(documents, np.flatnonzero(remainders < period - 2)),
+        _at(documents, np.flatnonzero(remainders == period - 2)),
+        _at(documents, np.flatnonzero(remainders == period - 1)),
     )
+
+
+def _at(documents: Sequence[Document], places: NDArray[np.int64]) -> Sequence[Document]:
+    """Returns the documents at some places of a sequence; those in a temporary file are not read."""
+    if isinstance(documents, StoredDocuments):
+        return documents.at(places)
+    return [documents[place] for place in places.tolist()]
 
 
 def in_order(documents: Sequence[Document]) -> Splits:
@@ -44,16 +55,37 @@ def passages(name: str, text: str) -> list[Document]:
     line after n characters, else at the first line end, else at the first space, else after 2n characters. A remainder
     of fewer than n/2 characters is added to the last passage.
     """
+    return list(passages_of_blocks(name, [text]))
+
+
+def passages_of_blocks(name: str, blocks: Iterable[str]) -> Iterator[Document]:
+    """Yields the documents that `passages` returns for a text that is given in blocks.
+
+    Only one block and one passage at a time are in memory.
+    """
+    blocks = iter(blocks)
+    text = _extended("", blocks, 20 * PASSAGE_CHARACTERS)
     least = max(_LEAST_PASSAGE, min(PASSAGE_CHARACTERS, len(text) // 20))
-    documents: list[Document] = []
-    start = 0
-    while start < len(text):
+    start, number = 0, 1
+    while True:
+        if len(text) - start < 3 * least:  # less than a passage and a remainder
+            text, start = _extended(text[start:], blocks, 3 * least), 0
+        if start == len(text):
+            return
         end = _passage_end(text, start + least, start + 2 * least)
         if len(text) - end < least // 2:  # a short remainder is added to the last passage
             end = len(text)
-        documents.append(Document(f"{name}:{len(documents) + 1}", text[start:end]))
-        start = end
-    return documents
+        yield Document(f"{name}:{number}", text[start:end])
+        start, number = end, number + 1
+
+
+def _extended(text: str, blocks: Iterator[str], n_characters: int) -> str:
+    """Appends the next blocks to a text until it has at least `n_characters` characters, or until no block is left."""
+    parts, length = [text], len(text)
+    while length < n_characters and (block := next(blocks, None)) is not None:
+        parts.append(block)
+        length += len(block)
+    return "".join(parts)
 
 
 def _passage_end(text: str, earliest: int, latest: int) -> int:

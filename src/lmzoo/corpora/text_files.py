@@ -1,6 +1,7 @@
 """Reading text from files and standard input: UTF-8, optionally compressed; other bytes are a clear error.
 
-`read_text` and `read_standard_input` return the whole text; a `LineReader` reads one line after the other.
+`read_text` and `read_standard_input` return the whole text. `text_blocks` and `blocks_of_standard_input` read one block
+of it after the other, and a `LineReader` one line after the other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, final
@@ -45,10 +46,19 @@ def read_text(path: Path) -> str:
     Raises CorpusError if the file cannot be read, is damaged, is not UTF-8, or is larger than the limit: a compressed
     file or a pipe may have 1 GiB of text, or the value of the environment variable LMZOO_MAX_BYTES.
     """
+    return "".join(text_blocks(path))
+
+
+def text_blocks(path: Path, on_read: Callable[[int], None] = lambda n_bytes: None) -> Iterator[str]:
+    """Yields the text that `read_text` returns in blocks of about a million characters, while it reads the file.
+
+    `on_read` is called with the number of bytes that have been read from the file since its last call. The exceptions
+    are those of `read_text`.
+    """
     try:
         with path.open("rb") as file:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            return decode(_read(file, str(path), is_regular=is_regular), str(path))
+            yield from _decoded(_read(file, str(path), is_regular=is_regular, on_read=on_read), str(path))
     except OSError as error:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -73,16 +83,21 @@ def read_standard_input() -> str:
 
     The size limit for the text and the exceptions are those of `read_text` for a compressed file.
     """
-    return read_text_of(sys.stdin.buffer, "standard input")
+    return "".join(blocks_of_standard_input())
 
 
-def read_text_of(file: IO[bytes], name: str) -> str:
-    """Reads all text of an open file of unknown size, such as a pipe, decompressed if necessary.
+def blocks_of_standard_input() -> Iterator[str]:
+    """Yields the text that `read_standard_input` returns in blocks of about a million characters."""
+    return blocks_of(sys.stdin.buffer, "standard input")
+
+
+def blocks_of(file: IO[bytes], name: str) -> Iterator[str]:
+    """Yields the text of an open file of unknown size, such as a pipe, decompressed if necessary, in blocks.
 
     `name` is the name of the file in messages. The size limit for the text and the exceptions are those of `read_text`
     for a compressed file.
     """
-    return decode(_read(file, name, is_regular=False), name)
+    return _decoded(_read(file, name, is_regular=False), name)
 
 
 def decode(data: bytes | bytearray, name: str) -> str:
@@ -90,17 +105,30 @@ def decode(data: bytes | bytearray, name: str) -> str:
 
     Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
     """
-    _check_is_text(data, name)
-    mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,} (line {line:,}); "
-            "save it as UTF-8"
-        ) from error
-    return text[1 if mark else 0 :].replace("\r\n", "\n")
+    return "".join(_decoded([data], name))
+
+
+def _decoded(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[str]:
+    """Yields the text of UTF-8 bytes that are given in blocks; the text and the exceptions are those of `decode`."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    n_bytes = n_lines = 0  # before the current block
+    held = ""  # a carriage return at the end of a block, which a line feed may follow
+    for block in itertools.chain(_checked_blocks(blocks, name), [b""]):
+        try:
+            text = held + decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            offset = n_bytes + len(block) - len(error.object) + error.start
+            line = n_lines + error.object.count(b"\n", 0, error.start) + 1
+            raise CorpusError(
+                f"{name} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset:,} (line {line:,}); "
+                "save it as UTF-8"
+            ) from error
+        if not n_bytes:
+            text = text.removeprefix("\ufeff")
+        n_bytes, n_lines = n_bytes + len(block), n_lines + block.count(b"\n")
+        held = "\r" if block and text.endswith("\r") else ""
+        if text := text.removesuffix(held):
+            yield text.replace("\r\n", "\n")
 
 
 @final
@@ -169,7 +197,7 @@ class LineReader:
 class _Blocks(io.RawIOBase):
     """A binary file whose content is a sequence of blocks of bytes."""
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
+    def __init__(self, blocks: Iterator[bytes | bytearray]) -> None:
         super().__init__()
         self._blocks, self._rest = blocks, memoryview(b"")
 
@@ -187,26 +215,30 @@ class _Blocks(io.RawIOBase):
         return len(part)
 
 
-def _checked_blocks(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Yields the blocks of a file, and raises CorpusError if they are not those of a text."""
-    for number, block in enumerate(blocks):
-        _check_is_text(block, name, is_start=number == 0)
-        yield block
+def _checked_blocks(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[bytes | bytearray]:
+    """Yields the blocks of a file that are not empty, and raises CorpusError if they are not those of a text."""
+    offset = 0
+    for block in blocks:
+        if block:
+            _check_is_text(block, name, offset)
+            yield block
+            offset += len(block)
 
 
-def _check_is_text(data: bytes | bytearray, name: str, *, is_start: bool = True) -> None:
-    """Raises CorpusError if data are not text in an encoding that contains ASCII; `name` is the name of their file.
+def _check_is_text(data: bytes | bytearray, name: str, offset: int) -> None:
+    """Raises CorpusError if data are not text in an encoding that contains ASCII.
 
-    If `is_start` is False, the data are not the start of the file.
+    `name` is the name of the file of the data, and `offset` their position in it.
     """
-    if is_start and (kind := _other_file(data)):
+    if not offset and (kind := _other_file(data)):
         raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")
-    if is_start and (encoding := _wide_encoding(data)):
+    if not offset and (encoding := _wide_encoding(data)):
         raise CorpusError(f"{name} is encoded as {encoding}: save it as UTF-8")
     nul = data.find(0)
     if nul >= 0:
-        at = f" at offset {nul:,}" if is_start else ""
-        raise CorpusError(f"{name} is not a text file: it has a NUL byte{at}; lmzoo reads UTF-8 text")
+        raise CorpusError(
+            f"{name} is not a text file: it has a NUL byte at offset {offset + nul:,}; lmzoo reads UTF-8 text"
+        )
 
 
 def max_bytes() -> int:
@@ -221,28 +253,42 @@ def max_bytes() -> int:
     return int(value)
 
 
-def _read(file: IO[bytes], name: str, *, is_regular: bool) -> bytearray:
-    """Reads and decompresses all bytes of an open file; `is_regular` is False for a pipe, which may never end.
+def _read(
+    file: IO[bytes], name: str, *, is_regular: bool, on_read: Callable[[int], None] = lambda n_bytes: None
+) -> Iterator[bytearray]:
+    """Reads and decompresses an open file; yields its bytes in blocks of at least `_BLOCK`, except for the last one.
 
-    Raises CorpusError if the data are damaged, or if a compressed file or a pipe has more bytes than the limit.
+    `is_regular` is False for a pipe, which may never end. `on_read` is called with the number of bytes read since its
+    last call. Raises CorpusError if the data are damaged, or if a compressed file or a pipe has more bytes than the
+    limit.
     """
     limit = max_bytes()
     more = f"to read it anyway, set the environment variable {MAX_BYTES_VARIABLE} to a larger number"
     head = file.read(_BLOCK)
     is_limited = not is_regular or is_compressed(head)
-    data = bytearray()
+
+    def blocks() -> Iterator[bytes]:
+        for block in itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")):
+            on_read(len(block))
+            yield block
+
+    data, n_bytes = bytearray(), 0
     try:
-        for block in decompress(itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")), max_memory=limit):
+        for block in decompress(blocks(), max_memory=limit):
             data += block
-            if is_limited and len(data) > limit:
+            n_bytes += len(block)
+            if is_limited and n_bytes > limit:
                 raise CorpusError(f"{name} has more than {limit:,} bytes of text: {more}")
+            if len(data) >= _BLOCK:
+                yield data
+                data = bytearray()
     except DamagedDataError as error:
         raise CorpusError(f"{name} is damaged: {error}; compress the original file again") from error
     except DecompressionMemoryError as error:
         raise CorpusError(
             f"{name} needs more memory to decompress than the limit of {limit:,} bytes: {more}"
         ) from error
-    return data
+    yield data
 
 
 def _wide_encoding(data: bytes | bytearray) -> str | None:

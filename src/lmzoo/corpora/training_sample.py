@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
+from lmzoo.mapped import drop_pages
 from lmzoo.stream import TokenStream
 
 MUCH_SEEN = 0.2
@@ -20,6 +21,8 @@ _WORDS_PER_RUN = 8
 _N_HASHES = 1 << 14
 _BLOCK = 1 << 16
 """Number of tokens that are hashed at a time."""
+_BLOCKS_IN_MEMORY = 64
+"""Number of blocks of a mapped text after which their pages are dropped from memory."""
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 """Odd multipliers, so that no factor is lost."""
 
@@ -87,6 +90,8 @@ def _run_hashes(stream: TokenStream, length: int) -> Iterator[NDArray[np.uint64]
     """
     ends = stream.ends
     for begin in range(0, len(stream), _BLOCK):
+        if begin % (_BLOCKS_IN_MEMORY * _BLOCK) == 0:
+            drop_pages(stream.ids)
         positions = np.arange(begin, min(begin + _BLOCK + length, len(stream)))
         first, last = np.searchsorted(ends, [positions[0], positions[-1]], side="right")
         starts = stream.starts[first : last + 1]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, max_bytes, read_text_of
+from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, blocks_of, max_bytes
 from lmzoo.errors import CorpusError
 
 _START = b"PK\x03\x04"
@@ -38,13 +38,13 @@ def member_names(path: Path) -> list[str]:
         return sorted({member.filename for member in members if not member.is_dir() and _is_visible(member.filename)})
 
 
-def read_member(path: Path, name: str) -> str:
-    """Reads the text of the file `name` in the archive `path`; the file may be compressed once more.
+def member_blocks(path: Path, name: str) -> Iterator[str]:
+    """Yields the text of the file `name` in the archive `path` in blocks; the file may be compressed once more.
 
     Raises CorpusError if the archive is damaged or encrypted, or if the file is not UTF-8 text.
     """
     with _opened(path) as archive, archive.open(name) as file:  # it yields no more bytes than the archive states
-        return read_text_of(file, f"{path}/{name}")
+        yield from blocks_of(file, f"{path}/{name}")
 
 
 def _is_visible(name: str) -> bool:

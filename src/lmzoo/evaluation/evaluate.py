@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError
@@ -17,7 +18,9 @@ from lmzoo.evaluation.cost import measure_cost
 from lmzoo.evaluation.measured_text import AnyCorpus, MeasuredSplit, MeasuredText
 from lmzoo.evaluation.records import EvalRecord, new_origin
 from lmzoo.evaluation.scores import save_scores
-from lmzoo.evaluation.statistics import compare_pairs, resampling_units
+from lmzoo.evaluation.statistics import compare_units
+from lmzoo.evaluation.token_sums import token_sums
+from lmzoo.mapped import blocks_of
 from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor
 from lmzoo.system.progress import OnProgress
@@ -56,22 +59,17 @@ def evaluate(
     if not isinstance(predictor, Predictor):
         predictor = Predictor.load(predictor)
     measured = _measured(predictor, corpus, split)
-    text = measured.encode(predictor)
+    text = measured.encode(predictor, on_progress)
     tokenizer, lossless = predictor.tokenizer, text.is_recovered_by(predictor.tokenizer)
     predictor.model.token_stats(text.stream.ids[:2])  # compiled code is loaded before the clock starts
-    started = time.perf_counter()
-    stats = predictor.model.token_stats(text.stream, on_progress)
-    seconds = time.perf_counter() - started
-    if scores:
-        save_scores(scores, stats)
-
-    n_impossible = int(np.count_nonzero(~np.isfinite(stats.log_probs)))
-    total_nats = None if n_impossible else float(-stats.log_probs.sum())
+    sums = token_sums(predictor, text, on_progress, partial(save_scores, scores) if scores else None)
+    total_nats = None if sums.n_impossible else -sums.log_probs
     low = high = None
     if total_nats is not None and lossless:
-        units = resampling_units(text.stream)
-        if comparison := compare_pairs(stats.log_probs[None], text.bytes_by_token, units):
+        units = sums.log_probs_of_units[None], sums.bytes_of_units
+        if comparison := compare_units(*units, sums.units.description):
             low, high = comparison.intervals[0].tolist()
+    n_tokens = len(text.stream)
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
     sample, unknown_id = predictor.training_sample, tokenizer.unknown_id
     costs: dict[str, Any] = {}
@@ -94,20 +92,20 @@ def evaluate(
         vocab_size=tokenizer.vocab_size,
         total_nats=total_nats,
         n_bytes=n_bytes,
-        n_tokens=len(text.stream),
+        n_tokens=n_tokens,
         n_words=n_words,
         n_documents=text.stream.n_documents,
-        n_impossible=n_impossible,
-        n_unknown=None if unknown_id is None else int(np.count_nonzero(text.stream.ids == unknown_id)),
+        n_impossible=sums.n_impossible,
+        n_unknown=None if unknown_id is None else _count(text.stream.ids, unknown_id),
         seen_in_train=None if sample is None else sample.share_in(text.stream),
         bits_per_byte=_ratio(bits_per_byte, total_nats, n_bytes if lossless else 0),
         bits_per_byte_low=low,
         bits_per_byte_high=high,
-        perplexity_per_token=_ratio(perplexity, total_nats, len(text.stream)),
+        perplexity_per_token=_ratio(perplexity, total_nats, n_tokens),
         perplexity_per_word=_ratio(perplexity, total_nats, n_words),
-        mean_entropy_bits=bits(float(stats.entropies.mean())),
-        top1_accuracy=float((stats.ranks == 1).mean()),
-        top5_accuracy=float((stats.ranks <= 5).mean()),
+        mean_entropy_bits=bits(sums.entropies / n_tokens),
+        top1_accuracy=sums.n_first / n_tokens,
+        top5_accuracy=sums.n_in_five / n_tokens,
         context_size=predictor.model.reach,
         adapts_on_test=predictor.model.adapts_on_test,
         n_parameters=predictor.model.n_parameters,
@@ -115,8 +113,8 @@ def evaluate(
         n_tokens_read=provenance.n_tokens_read,
         train_share=train_share,
         fit_seconds=provenance.fit_seconds,
-        evaluate_seconds=round(seconds, 3),
-        tokens_per_second=round(len(text.stream) / seconds, 1),
+        evaluate_seconds=round(sums.seconds, 3),
+        tokens_per_second=round(n_tokens / sums.seconds, 1),
         **costs,
         **new_origin(command),
     )
@@ -140,6 +138,11 @@ def _measured(
             "tokenizer"
         )
     return MeasuredText.of_corpus(corpus, {predictor.provenance.corpus_fingerprint} - {None}, split)
+
+
+def _count(ids: NDArray[np.int32], token_id: int) -> int:
+    """Returns how often a token id occurs in a text."""
+    return sum(int(np.count_nonzero(block == token_id)) for _, block in blocks_of(ids))
 
 
 def _ratio(metric: Callable[[float, int], float], total_nats: float | None, n_units: int) -> float | None:

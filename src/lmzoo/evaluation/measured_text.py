@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 
 from lmzoo.corpora import Corpus, Document, Text, load_corpus, load_text
 from lmzoo.corpora.corpus import digest_documents
-from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_documents
+from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit, encode_documents, encoding_reporter
 from lmzoo.corpora.sentence_marks import report_marks
+from lmzoo.corpora.stored import stored
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.predictor import Predictor
 from lmzoo.stream import TokenStream
+from lmzoo.system.progress import OnProgress
 
 MeasuredSplit = Literal["valid", "test", "all"]
 """The part of a text that is measured; "all" means the whole text, which is not divided into splits."""
@@ -51,12 +54,17 @@ class MeasuredText:
 
     @classmethod
     def of_predictor(
-        cls, predictor: Predictor, split: MeasuredSplit | None = None, default: Literal["valid", "test"] = "test"
+        cls,
+        predictor: Predictor,
+        split: MeasuredSplit | None = None,
+        default: Literal["valid", "test"] = "test",
+        on_progress: OnProgress | None = None,
     ) -> Self:
         """Returns the text on which a predictor is evaluated by default: a part of the corpus on which it was trained.
 
-        The corpus is read again. The part is `split`, or `default` if `split` is None. Raises UsageError if the corpus
-        is unknown or was read from standard input, and CorpusError if its text has changed since the training.
+        The corpus is read again. The part is `split`, or `default` if `split` is None. `on_progress` receives reports
+        while own files are read. Raises UsageError if the corpus is unknown or was read from standard input, and
+        CorpusError if its text has changed since the training.
         """
         name, fingerprint = predictor.provenance.corpus, predictor.provenance.corpus_fingerprint
         about = f"'{predictor.label or predictor.species}'"
@@ -69,7 +77,7 @@ class MeasuredText:
             raise UsageError(
                 f"this {about} was trained on standard input, which cannot be read again: name a text with --corpus"
             )
-        corpus = load_corpus(name)
+        corpus = load_corpus(name, on_progress)
         if fingerprint is not None and corpus.fingerprint != fingerprint:
             raise CorpusError(
                 f"the corpus {name} has changed since this {about} was trained on it (sha256 {corpus.fingerprint[:12]} "
@@ -85,6 +93,7 @@ class MeasuredText:
         trained_on: Collection[str | None],
         split: MeasuredSplit | None = None,
         default: Literal["valid", "test"] = "test",
+        on_progress: OnProgress | None = None,
     ) -> Self:
         """Returns the text of a corpus on which one or several predictors are evaluated: one split, or all documents.
 
@@ -92,6 +101,7 @@ class MeasuredText:
         - `trained_on`: fingerprints (hashes) of the corpora on which the predictors were trained.
         - `split`: the split to return. If it is None, this is the split `default` for a corpus on which one of the
           predictors was trained, so that no training text is measured; for any other corpus, it is the whole text.
+        - `on_progress`: receives reports while own files are read.
 
         Raises CorpusError if the text cannot be read, or cannot be divided into splits although `split` asks for one.
         """
@@ -99,8 +109,8 @@ class MeasuredText:
             was_trained_on = corpus.fingerprint in trained_on
             return cls._part(corpus, split or (default if was_trained_on else "all"))
         if split in ("valid", "test"):
-            return cls._part(load_corpus(corpus), split)
-        text = load_text(corpus)
+            return cls._part(load_corpus(corpus, on_progress), split)
+        text = load_text(corpus, on_progress)
         if split is None and trained_on:
             divided = _divided(text)
             if divided is not None and divided.fingerprint in trained_on:
@@ -120,18 +130,18 @@ class MeasuredText:
         """
         if isinstance(corpus, Corpus):
             parts = corpus.splits
-            documents = [document for part in parts.values() for document in part] if split == "all" else parts[split]
+            documents = stored(itertools.chain(*parts.values())) if split == "all" else parts[split]
             return cls(corpus.name, corpus.fingerprint, corpus.protocol, split, documents)
         encoded = _joined([corpus.train, corpus.valid, corpus.test]) if split == "all" else getattr(corpus, split)
         return cls(corpus.name, corpus.fingerprint, corpus.protocol, split, None, encoded)
 
-    def encode(self, predictor: Predictor) -> EncodedSplit:
+    def encode(self, predictor: Predictor, on_progress: OnProgress | None = None) -> EncodedSplit:
         """Returns the text as token ids of a predictor's tokenizer."""
         if self.encoded is not None:
             return self.encoded
         documents = self.documents or []
         report_marks((document.text for document in documents), predictor.tokenizer)
-        return encode_documents(documents, predictor.tokenizer)
+        return encode_documents(documents, predictor.tokenizer, encoding_reporter([documents], on_progress))
 
 
 def _divided(text: Text) -> Corpus | None:

@@ -111,11 +111,32 @@ def compare_pairs(
     Intervals are percentiles of the bootstrap (Efron 1979). P-values are those of a paired permutation test that flips
     the signs of differences at random (Fisher 1935).
     """
-    n_units = len(units.starts)
+    sums = sums_of_units(log_probs, units.starts), sums_of_units(sizes, units.starts)
+    return compare_units(*sums, units.description, seed=seed, n_resamples=n_resamples)
+
+
+def sums_of_units(values: NDArray[np.floating], starts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sums values (.., T) of T tokens over the G parts of a text that begin at the tokens `starts` (G,): (.., G)."""
+    return np.add.reduceat(np.asarray(values, np.float64), starts, axis=-1)
+
+
+def compare_units(
+    log_probs: NDArray[np.float64],
+    unit_sizes: NDArray[np.float64],
+    description: str,
+    *,
+    seed: int = 0,
+    n_resamples: int = _N_RESAMPLES,
+) -> PairedComparison | None:
+    """Compares the losses of S models like `compare_pairs`, given the sums of the G parts that the bootstrap resamples.
+
+    `log_probs` (S, G): log-probability of each part under each model, in nats. `unit_sizes` (G,): sizes of the parts.
+    `description`: number and kind of the parts. Returns None if there are fewer than two parts.
+    """
+    n_units = len(unit_sizes)
     if n_units < 2:
         return None
-    bits = -np.add.reduceat(np.asarray(log_probs, np.float64), units.starts, axis=1) / math.log(2)  # (S, G)
-    unit_sizes = np.add.reduceat(np.asarray(sizes, np.float64), units.starts)  # (G,)
+    bits = -log_probs / math.log(2)  # (S, G)
     n_models = len(bits)
     rows, columns = np.triu_indices(n_models, 1)  # (P,) pairs
 
@@ -130,7 +151,7 @@ def compare_pairs(
     ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0).T  # (S + P, 2)
     p_values = _holm(_sign_flip_p_values(bits[rows] - bits[columns], n_resamples, seed))
     return PairedComparison(
-        units.description,
+        description,
         everything[:n_models],
         ends[:n_models],
         _square(everything[n_models:], rows, columns, n_models, mirror=-1.0),

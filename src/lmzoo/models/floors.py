@@ -17,6 +17,7 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.language_model import LanguageModel
+from lmzoo.mapped import blocks_of
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
@@ -47,7 +48,8 @@ class ContextFree(LanguageModel[None]):
         train = data.checked(self.vocab_size).train
         self._log_probs = np.full(self.vocab_size, -np.log(self.vocab_size))
         if np.isfinite(self.alpha):
-            counts = np.bincount(train.ids, minlength=self.vocab_size) + self.alpha
+            occurrences = (np.bincount(block, minlength=self.vocab_size) for _, block in blocks_of(train.ids))
+            counts = sum(occurrences, np.zeros(self.vocab_size, np.int64)) + self.alpha
             self._log_probs = np.log(counts / counts.sum())
         self.fitted = True
         if on_progress:

@@ -197,7 +197,7 @@ class Tokenizer:
     def _decoded(self, ids: NDArray[np.integer]) -> str:
         return self._backend.decode(ids.tolist(), skip_special_tokens=False)
 
-    def alteration(self, texts: Sequence[str], encoded: Sequence[NDArray[np.int32]]) -> str:
+    def alteration(self, texts: Iterable[str], encoded: Iterable[NDArray[np.int32]]) -> str:
         """Describes the first difference between texts and the texts that their token ids decode to.
 
         `encoded` holds the token ids of each text. Returns "" if all texts are recovered exactly.

@@ -43,6 +43,7 @@ def train_tokenizer(
     texts: Iterable[str],
     *,
     vocabulary: Sequence[str] | None = None,
+    n_characters: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tokenizer:
     """Trains a tokenizer on texts; `spec` names its kind and, after a colon, a number.
@@ -59,7 +60,8 @@ def train_tokenizer(
     one, or an encoding of tiktoken, such as "tiktoken:cl100k_base" (see `open_tokenizer`, also for its errors).
 
     `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
-    a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. Raises
+    a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. `n_characters` is
+    the total length of `texts` for reports of progress; it is needed only if they are no sequence. Raises
     UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
     vocabulary that no text can produce.
     """
@@ -68,7 +70,9 @@ def train_tokenizer(
     if opened := open_tokenizer(spec):
         return opened.tokenizer
     kind, number = _parsed(spec)
-    texts = _reporting(texts, on_progress, f"training the tokenizer {spec}")
+    if n_characters is None and isinstance(texts, Sequence):
+        n_characters = sum(map(len, texts))
+    texts = _reporting(texts, n_characters, on_progress, f"training the tokenizer {spec}")
     if vocabulary is not None:
         _check_separated(vocabulary)
         return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()), spec)
@@ -211,8 +215,7 @@ def _word_level(entries: Sequence[str], splitter: pre_tokenizers.PreTokenizer) -
     return backend
 
 
-def _reporting(texts: Iterable[str], on_progress: OnProgress | None, message: str) -> Iterator[str]:
-    total = sum(map(len, texts)) if isinstance(texts, Sequence) else None
+def _reporting(texts: Iterable[str], total: int | None, on_progress: OnProgress | None, message: str) -> Iterator[str]:
     done = 0
     for text in texts:
         yield text

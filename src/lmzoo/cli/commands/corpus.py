@@ -84,7 +84,8 @@ def info(corpus: OrStandardInput, /, *, json: bool = False) -> None:
     """
     from lmzoo.corpora import Size, load_corpus, near_duplicates
 
-    loaded = load_corpus(corpus)
+    with terminal.progress("reading the corpus") as on_progress:
+        loaded = load_corpus(corpus, on_progress)
     with terminal.progress("comparing the splits") as on_progress:
         duplicates = near_duplicates(loaded, on_progress=on_progress)
     facts = {

@@ -105,7 +105,7 @@ def fit(
     checkpoint = None if process.rank else Checkpoint(out.with_name(f"{out.name}.checkpoint.safetensors"))
     with nullcontext() if checkpoint is None else locked(checkpoint.path.with_name(f"{checkpoint.path.name}.lock")):
         with terminal.progress("reading the corpus") as on_progress:
-            loaded = load_corpus(corpus)
+            loaded = load_corpus(corpus, on_progress)
             encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
             del loaded  # a long text needs much memory
             return_freed_memory()

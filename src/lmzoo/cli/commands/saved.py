@@ -92,10 +92,15 @@ def text_finder(
     from lmzoo.evaluation.measured_text import MeasuredText
     from lmzoo.predictor import training_fingerprint
 
+    def of_predictor(predictor: Predictor) -> MeasuredText:
+        with terminal.progress("reading the text") as on_progress:
+            return MeasuredText.of_predictor(predictor, split, default, on_progress)
+
     if corpus is None:
-        return lambda predictor: MeasuredText.of_predictor(predictor, split, default)
+        return of_predictor
     trained_on = {training_fingerprint(folder) for folder in folders} - {None}
-    text = MeasuredText.of_corpus(corpus, trained_on, split, default)
+    with terminal.progress("reading the text") as on_progress:
+        text = MeasuredText.of_corpus(corpus, trained_on, split, default, on_progress)
     return lambda _: text
 
 

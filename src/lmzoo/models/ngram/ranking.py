@@ -22,6 +22,7 @@ binary search among the unigrams, which are sorted once; the children are then c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -33,6 +34,7 @@ from lmzoo.models.ngram.trie import ROOT, Trie
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.system.compiled import kernel, read_only, writable
 
+_CHILDREN = 1 << 20
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 
 
@@ -49,22 +51,22 @@ def summed(
     negative, inside = np.zeros(contexts.size), np.zeros(contexts.size)  # sums of p log p, and of p within the set
     for order in range(1, trie.order + 1):
         level = trie.level(order - 1)
-        here = slice(*np.searchsorted(contexts, [level.start, level.stop]))
-        children = _Children.of(trie, contexts[here])
-        is_inside = np.False_ if token_set is None else token_set[trie.tokens[children.nodes]]
-        log_probs = weights.log_probs(children.nodes).astype(np.float64)
-        probs = np.exp(log_probs)
-        negative[here] = children.sums(_times_log(probs, log_probs))
-        inside[here] = children.sums(probs * is_inside)
-        if order > 1:
-            suffixes = np.searchsorted(contexts, trie.suffixes[contexts[here]])
-            lower = weights.log_probs(trie.suffixes[children.nodes]).astype(np.float64)
-            lower_probs, log_alpha = np.exp(lower), weights.backoffs[contexts[here]].astype(np.float64)
-            rest = negative[suffixes] - children.sums(_times_log(lower_probs, lower))
-            mass, alpha = 1 - children.sums(lower_probs), np.exp(log_alpha)
-            with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
-                negative[here] += np.where(alpha == 0, 0, alpha * (rest + log_alpha * mass))
-            inside[here] += alpha * (inside[suffixes] - children.sums(lower_probs * is_inside))
+        for here in _blocks(trie, contexts, slice(*np.searchsorted(contexts, [level.start, level.stop]).tolist())):
+            children = _Children.of(trie, contexts[here])
+            is_inside = np.False_ if token_set is None else token_set[trie.tokens[children.nodes]]
+            log_probs = weights.log_probs(children.nodes).astype(np.float64)
+            probs = np.exp(log_probs)
+            negative[here] = children.sums(_times_log(probs, log_probs))
+            inside[here] = children.sums(probs * is_inside)
+            if order > 1:
+                suffixes = np.searchsorted(contexts, trie.suffixes[contexts[here]])
+                lower = weights.log_probs(trie.suffixes[children.nodes]).astype(np.float64)
+                lower_probs, log_alpha = np.exp(lower), weights.backoffs[contexts[here]].astype(np.float64)
+                rest = negative[suffixes] - children.sums(_times_log(lower_probs, lower))
+                mass, alpha = 1 - children.sums(lower_probs), np.exp(log_alpha)
+                with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
+                    negative[here] += np.where(alpha == 0, 0, alpha * (rest + log_alpha * mass))
+                inside[here] += alpha * (inside[suffixes] - children.sums(lower_probs * is_inside))
     found = np.searchsorted(contexts, states)
     entropies = np.maximum(-negative, 0)[found]
     if token_set is None:
@@ -83,6 +85,21 @@ def _with_suffixes(trie: Trie, states: NDArray[np.int32]) -> NDArray[np.intp]:
     for _ in range(trie.order - 1):
         occurs[trie.suffixes[np.flatnonzero(occurs)]] = True
     return np.flatnonzero(occurs)
+
+
+def _blocks(trie: Trie, contexts: NDArray[np.intp], whole: slice) -> Iterator[slice]:
+    """Divides a range of a sorted list of contexts into ranges whose contexts have few children, to save memory.
+
+    A range ends after the context with which its number of children reaches a million.
+    """
+    here = contexts[whole]
+    n_children = np.cumsum(trie.first_child[here + 1].astype(np.int64) - trie.first_child[here])
+    start = 0
+    while start < here.size:
+        before = int(n_children[start - 1]) if start else 0
+        stop = min(int(np.searchsorted(n_children, before + _CHILDREN)) + 1, here.size)
+        yield slice(whole.start + start, whole.start + stop)
+        start = stop
 
 
 class _Children(NamedTuple):

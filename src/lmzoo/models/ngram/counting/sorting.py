@@ -23,6 +23,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.errors import CorpusError
+from lmzoo.mapped import blocks_of
 from lmzoo.models.ngram.counting.protocol import CountedNgrams, add_counts
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
@@ -92,8 +93,8 @@ def _padded(
     padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
     start = 1
     for shard in shards:
-        for block in blocks(slice(0, len(shard)), _LONG_BLOCK):
-            padded[start + block.start : start + block.stop] = shard.ids[block]
+        for first, block in blocks_of(shard.ids):
+            padded[start + first : start + first + block.size] = block
             workspace.release()
         start += len(shard)
     return padded

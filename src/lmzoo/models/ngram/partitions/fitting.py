@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.arrays import drop_pages
+from lmzoo.mapped import drop_pages
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals, estimate

@@ -1,0 +1,121 @@
+"""Documents of long texts, which are kept in a temporary file and are in memory only while they are used."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.corpora.corpus import Document
+from lmzoo.mapped import drop_pages
+from lmzoo.system.growing import GrowingArray
+
+MEMORY_CHARACTERS: Final = 1 << 25
+"""Number of characters from which on the documents of a text are kept in a temporary file."""
+_BLOCK = 1 << 24
+
+
+@final
+class StoredDocuments(Sequence[Document]):
+    """Documents in a temporary file, which is read again each time they are iterated over.
+
+    Slices and selections refer to the same file, so that the splits of a corpus take no further space.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], table: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        """Describes documents in a file.
+
+        - `data`: the names and the texts of all N documents of the file in UTF-8, one document after the other.
+        - `table` (N, 3): for each of them, the positions in `data` after its name and after its text, and the number of
+          characters of its text.
+        - `positions` (D,): which of these documents the sequence has, as indices.
+        """
+        self._data, self._table, self._positions = data, table, positions
+
+    @property
+    def n_characters(self) -> int:
+        """Total number of characters of the texts."""
+        return int(self._table[self._positions, 2].sum())
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredDocuments: ...
+    def __getitem__(self, index: int | slice) -> Document | StoredDocuments:
+        if isinstance(index, slice):
+            return StoredDocuments(self._data, self._table, self._positions[index])
+        return self._document(int(self._positions[index]))
+
+    def __iter__(self) -> Iterator[Document]:
+        n_read = 0
+        for position in self._positions:
+            yield (document := self._document(int(position)))
+            n_read += len(document.text)
+            if n_read >= _BLOCK:
+                drop_pages(self._data)
+                drop_pages(self._table)
+                n_read = 0
+
+    def at(self, places: NDArray[np.int64]) -> StoredDocuments:
+        """Returns the documents at some places (M,) of the sequence as a sequence of M documents."""
+        return StoredDocuments(self._data, self._table, self._positions[places])
+
+    def _document(self, position: int) -> Document:
+        start = int(self._table[position - 1, 1]) if position else 0
+        middle, end, _ = self._table[position].tolist()
+        name = self._data[start:middle].tobytes().decode("utf-8", "surrogatepass")
+        return Document(name, self._data[middle:end].tobytes().decode())
+
+
+def stored(documents: Iterable[Document]) -> Sequence[Document]:
+    """Returns documents as a sequence: a list or, if they have more than 32 million characters, `StoredDocuments`.
+
+    Raises LmzooError if the disk has no space for the temporary file.
+    """
+    documents = iter(documents)
+    kept: list[Document] = []
+    n_characters = 0
+    for document in documents:
+        kept.append(document)
+        n_characters += len(document.text)
+        if n_characters > MEMORY_CHARACTERS:
+            return _in_file(itertools.chain(kept, documents))
+    return kept
+
+
+def _in_file(documents: Iterator[Document]) -> StoredDocuments:
+    """Writes documents to a temporary file, and returns them as a sequence that reads this file."""
+    data, table = GrowingArray(np.uint8), GrowingArray(np.int64)
+    pieces: list[bytes] = []
+    rows: list[int] = []
+    end = start = 0
+
+    def write() -> None:
+        data.extend(np.frombuffer(b"".join(pieces), np.uint8))
+        table.extend(rows)
+        pieces.clear()
+        rows.clear()
+
+    for document in documents:
+        name, text = document.name.encode("utf-8", "surrogatepass"), document.text.encode()
+        pieces += [name, text]
+        rows += [end + len(name), end := end + len(name) + len(text), len(document.text)]
+        if end - start >= _BLOCK:
+            write()
+            start = end
+    write()
+    whole = table.finish().reshape(-1, 3)
+    return StoredDocuments(data.finish(), whole, np.arange(len(whole)))
+
+
+def count_characters(documents: Sequence[Document]) -> int:
+    """Returns the total number of characters of documents; those in a temporary file need not be read for this."""
+    if isinstance(documents, StoredDocuments):
+        return documents.n_characters
+    return sum(len(document.text) for document in documents)

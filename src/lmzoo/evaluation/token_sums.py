@@ -1,0 +1,111 @@
+"""Sums of the scores of all tokens of a text, computed part by part, so that a long text needs little memory."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.corpora.encoded import EncodedSplit
+from lmzoo.evaluation.statistics import ResamplingUnits, resampling_units, sums_of_units
+from lmzoo.language_model import TokenStats
+from lmzoo.predictor import Predictor
+from lmzoo.system.progress import OnProgress, Progress
+
+_PART_TOKENS = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSums:
+    """Sums over the T tokens of a text, and over each of the G parts that the bootstrap resamples."""
+
+    n_impossible: int
+    """Number of tokens with a probability of 0."""
+    log_probs: float
+    """Sum of the log-probabilities in nats."""
+    entropies: float
+    """Sum of the entropies of the predictions in nats."""
+    n_first: int
+    """Number of tokens that were the most likely ones."""
+    n_in_five: int
+    """Number of tokens that were among the five most likely ones."""
+    seconds: float
+    """Time for the scores."""
+    units: ResamplingUnits
+    log_probs_of_units: NDArray[np.float64]
+    """(G,) sum of the log-probabilities of each part in nats."""
+    bytes_of_units: NDArray[np.float64]
+    """(G,) number of bytes of each part."""
+
+
+def token_sums(
+    predictor: Predictor,
+    text: EncodedSplit,
+    on_progress: OnProgress | None = None,
+    on_stats: Callable[[TokenStats], None] | None = None,
+) -> TokenSums:
+    """Scores all tokens of a text, in parts of about four million tokens, and returns the sums of their scores.
+
+    Parts end at the ends of documents. If `on_stats` is given, it is called once with the scores of all tokens, and
+    the whole text is one part.
+    """
+    units = resampling_units(text.stream)
+    sums: list[tuple[int, float, float, int, int]] = []
+    of_units: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    n_done, seconds = 0, 0.0
+
+    def report(progress: Progress) -> None:
+        if on_progress:
+            on_progress(Progress(n_done + progress.done, len(text.stream), progress.unit, progress.message))
+
+    for part, starts in _parts(text, units.starts, len(text.stream) if on_stats else _PART_TOKENS):
+        started = time.perf_counter()
+        stats = predictor.model.token_stats(part.stream, report)
+        seconds += time.perf_counter() - started
+        if on_stats:
+            on_stats(stats)
+        of_units.append((sums_of_units(stats.log_probs, starts), sums_of_units(part.bytes_by_token, starts)))
+        sums.append(
+            (
+                int(np.count_nonzero(~np.isfinite(stats.log_probs))),
+                float(stats.log_probs.sum()),
+                float(stats.entropies.sum()),
+                int(np.count_nonzero(stats.ranks == 1)),
+                int(np.count_nonzero(stats.ranks <= 5)),
+            )
+        )
+        n_done += len(part.stream)
+    log_probs_of_units, bytes_of_units = map(np.concatenate, zip(*of_units, strict=True))
+    return TokenSums(
+        n_impossible=sum(of_part[0] for of_part in sums),
+        log_probs=sum(of_part[1] for of_part in sums),
+        entropies=sum(of_part[2] for of_part in sums),
+        n_first=sum(of_part[3] for of_part in sums),
+        n_in_five=sum(of_part[4] for of_part in sums),
+        seconds=seconds,
+        units=units,
+        log_probs_of_units=log_probs_of_units,
+        bytes_of_units=bytes_of_units,
+    )
+
+
+def _parts(
+    text: EncodedSplit, starts: NDArray[np.intp], n_tokens: int
+) -> Iterator[tuple[EncodedSplit, NDArray[np.intp]]]:
+    """Cuts a text into parts of at least `n_tokens` tokens, where a document and a unit begin, which begin at `starts`.
+
+    Only the last part may have fewer tokens. Yields each part with the positions (G',) in it at which units begin.
+    """
+    stream = text.stream
+    bounds = [0]
+    for unit in np.flatnonzero(np.isin(starts, stream.starts)).tolist():
+        if starts[unit] - starts[bounds[-1]] >= n_tokens:
+            bounds.append(unit)
+    for first, last in itertools.pairwise([*bounds, len(starts)]):
+        end = starts[last] if last < len(starts) else len(stream)
+        documents = np.searchsorted(stream.starts, [starts[first], end])
+        yield text.between(*documents.tolist()), starts[first:last] - starts[first]

@@ -1,0 +1,38 @@
+"""Arrays that are mapped from files into memory: reading them without keeping what has been read in memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
+
+_BLOCK = 1 << 22
+
+
+def drop_pages(array: NDArray[Any]) -> None:
+    """Drops the pages of a memory-mapped array from memory; they are read from its file again when they are used.
+
+    Other arrays are not changed. The map must be shared with its file, not a private copy.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks_of(array: NDArray[Number]) -> Iterator[tuple[int, NDArray[Number]]]:
+    """Yields consecutive blocks (B,) of an array, each with its first index, and drops the pages of a map after each.
+
+    A block has four million elements; the last one may have fewer.
+    """
+    for start in range(0, array.size, _BLOCK):
+        yield start, array[start : start + _BLOCK]
+        drop_pages(array)

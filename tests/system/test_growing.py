@@ -1,0 +1,45 @@
+"""Arrays that grow at their end, in memory and in a temporary file."""
+
+from __future__ import annotations
+
+import mmap
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lmzoo.mapped import blocks_of, drop_pages
+from lmzoo.system import growing
+from lmzoo.system.growing import GrowingArray
+
+
+def is_mapped(array: NDArray[np.int32]) -> bool:
+    base = array.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+
+@pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 1234])
+def test_an_array_is_the_same_in_memory_and_in_a_file(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 400)
+    values, array = np.random.default_rng(n).integers(-9, 9, n), GrowingArray(np.int32)
+    for start, stop in pairwise([0, *range(1, n, 17), n]):
+        array.extend(values[start:stop])
+    found = array.finish()
+    assert found.dtype == np.int32
+    assert found.tolist() == values.tolist()
+    assert is_mapped(found) == (4 * n >= 400)
+
+
+def test_blocks_of_an_array_are_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 64)
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 1000)
+    array = GrowingArray(np.int32)
+    array.extend(np.arange(2500))
+    for values in (array.finish(), np.arange(2500)):
+        found = list(blocks_of(values))
+        assert [start for start, _ in found] == [0, 1000, 2000]
+        assert np.concatenate([block for _, block in found]).tolist() == list(range(2500))
+        drop_pages(values)
+        assert values[2499] == 2499
+    assert list(blocks_of(np.arange(0))) == []
