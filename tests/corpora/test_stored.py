@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import gzip
 import json
+import pickle
 import tempfile
 import tracemalloc
 from collections.abc import Callable
@@ -133,6 +135,8 @@ def test_a_selection_of_a_selection(everything_is_long: Callable[[], None]) -> N
     assert stored.count_characters(found[3:7]) == 4 + 5 + 6 + 7
     with pytest.raises(IndexError):
         found[59]
+    assert len(pickle.dumps(found[1:3])) < 400
+    assert list(copy.copy(found[1:50])) == documents[1:50]  # made from what is pickled
 
 
 def test_long_texts_need_little_memory(tmp_path: Path, everything_is_long: Callable[[], None]) -> None:

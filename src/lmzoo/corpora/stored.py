@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final, overload
 
 import numpy as np
@@ -61,6 +61,9 @@ class StoredDocuments(Sequence[Document]):
                 drop_pages(self._data)
                 drop_pages(self._table)
                 n_read = 0
+
+    def __reduce__(self) -> tuple[Callable[[list[Document]], Sequence[Document]], tuple[list[Document]]]:
+        return stored, (list(self),)  # another process gets the documents of this sequence, and not the whole file
 
     def at(self, places: NDArray[np.int64]) -> StoredDocuments:
         """Returns the documents at some places (M,) of the sequence as a sequence of M documents."""
