@@ -33,7 +33,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
     `make_network` creates the network from its settings. It is called on the meta device, which allocates no memory.
     """
     try:
-        with torch.device("meta"), _ShapesOnly(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
+        with torch.device("meta"), ShapesOnly(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
             network = make_network()
             parts = [*network.buffers(), *network.initial_state(1)]
     except (RuntimeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
@@ -58,7 +58,7 @@ class NoInitialWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _ShapesOnly(NoInitialWeights):
+class ShapesOnly(NoInitialWeights):
     """A `with` block in which a network on the meta device, which has no numbers, does not compute with them.
 
     Initial weights are not drawn, and a softmax returns its input, which has the same shape. For these operations on

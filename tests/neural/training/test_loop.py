@@ -23,6 +23,7 @@ from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, next_token
 from lmzoo.neural.objectives.objective import Step
 from lmzoo.neural.training import loop
+from lmzoo.neural.training.adamw import AdamW
 from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.settings import TrainConfig
@@ -319,18 +320,18 @@ def test_ctrl_c_at_any_moment_saves_what_is_done(
 def test_an_interruption_inside_an_update_keeps_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint, calls, original = Checkpoint(tmp_path / "checkpoint"), 0, torch.optim.AdamW.step
+    checkpoint, calls, original = Checkpoint(tmp_path / "checkpoint"), 0, AdamW.step
 
-    def half_a_step(optimizer: torch.optim.AdamW) -> None:
+    def half_a_step(optimizer: AdamW, learning_rate: float) -> None:
         nonlocal calls
         calls += 1
-        original(optimizer)
+        original(optimizer, learning_rate)
         if calls == 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_SAVES", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(torch.optim.AdamW, "step", half_a_step)
+        patched.setattr(AdamW, "step", half_a_step)
         with pytest.raises(KeyboardInterrupt):
             fitted(checkpoint)
     assert load_arrays(checkpoint.path)[1]["n_steps"] == 4
@@ -338,19 +339,19 @@ def test_an_interruption_inside_an_update_keeps_the_checkpoint_before(
 
 
 def test_a_signal_inside_an_update_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint, calls, original = Checkpoint(tmp_path / "checkpoint"), 0, torch.optim.AdamW.step
+    checkpoint, calls, original = Checkpoint(tmp_path / "checkpoint"), 0, AdamW.step
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def half_a_step(optimizer: torch.optim.AdamW) -> None:
+    def half_a_step(optimizer: AdamW, learning_rate: float) -> None:
         nonlocal calls
         calls += 1
         if calls == 5:
             signal.raise_signal(signal.SIGINT)
-        original(optimizer)
+        original(optimizer, learning_rate)
 
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(torch.optim.AdamW, "step", half_a_step)
+            patched.setattr(AdamW, "step", half_a_step)
             with pytest.raises(KeyboardInterrupt):
                 fitted(checkpoint)
     finally:
@@ -366,6 +367,7 @@ from pathlib import Path
 import test_loop
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.neural.training import loop
+from lmzoo.neural.training.adamw import AdamW
 
 class Deadly(Checkpoint):
     def save(self, arrays, facts):

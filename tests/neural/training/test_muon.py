@@ -13,13 +13,13 @@ def test_steps_are_those_of_torch(dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
     ours = [torch.randn(8, 8), torch.randn(16, 8), torch.randn(8, 8)]
     theirs = [matrix.clone() for matrix in ours]
-    mine = Muon(ours, lr=0.1, weight_decay=0.1, dtype=dtype)
+    mine = Muon(ours, weight_decay=0.1, dtype=dtype)
     reference = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn_like(one)
             other.grad = one.grad.clone()
-        mine.step()
+        mine.step(0.1)
         reference.step()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=tolerance, rtol=0)
@@ -40,6 +40,6 @@ def test_singular_values_come_close_to_one_and_singular_vectors_stay(shape: tupl
 def test_a_matrix_without_gradient_and_a_gradient_of_zero_change_nothing_but_the_decay() -> None:
     still, zero = torch.ones(4, 4), torch.ones(4, 4)
     zero.grad = torch.zeros(4, 4)
-    Muon([still, zero], lr=0.1, weight_decay=0.5, dtype=torch.float32).step()
+    Muon([still, zero], weight_decay=0.5, dtype=torch.float32).step(0.1)
     assert (still == 1).all()
     torch.testing.assert_close(zero, torch.full((4, 4), 0.95))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk
 from lmzoo.neural.objectives.objective import Step
 from lmzoo.neural.training import optimizers
+from lmzoo.neural.training.adamw import AdamW
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
 
@@ -67,6 +70,39 @@ def test_muon_is_for_matrices_between_hidden_vectors(monkeypatch: pytest.MonkeyP
     transformer(optimizer="muon", tokens=0).fit(data())
     # What reads two n-grams of 32 numbers, and two blocks; not the table of tokens or that of n-grams.
     assert seen == [[(16, 64)] + [(48, 16), (16, 16), (64, 16), (16, 64)] * 2]
+
+
+def test_steps_of_adamw_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    ours = [torch.randn(8, 4), torch.randn(4), torch.randn(2, 2)]
+    theirs = [parameter.clone() for parameter in ours]
+    mine = AdamW([(ours[:1], 0.1), (ours[1:], 0.0)])
+    groups = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, fused=True)
+    for step in range(5):
+        for one, other in zip(ours[:2], theirs[:2], strict=True):  # the last parameter has no gradient
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for group in reference.param_groups:
+            group["lr"] = 0.1 / (1 + step)
+        mine.step(0.1 / (1 + step))
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_does_not_import_the_compiler_of_torch(optimizer: str) -> None:
+    code = (
+        "import sys, numpy as np; from lmzoo import zoo; from lmzoo.stream import TokenStream, TrainingData\n"
+        "text = TokenStream.from_documents([np.arange(1, 12)] * 9)\n"
+        f"training = {{'tokens': 99, 'batch_size': 2, 'chunk_size': 8, 'optimizer': '{optimizer}'}}\n"
+        "model = zoo.create('transformer', 12, d_model=16, n_layers=1, n_heads=2, window=8, training=training)\n"
+        "assert model.fit(TrainingData(text, text)).flops_per_token > 0\n"
+        "print({'torch._dynamo', 'sympy'} & sys.modules.keys())"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
 @pytest.mark.parametrize("training", [{"optimizer": "muon"}, {"ema_fraction": 0.2}])

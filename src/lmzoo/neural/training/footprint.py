@@ -24,6 +24,7 @@ from lmzoo.neural.devices import autocast, preserved_rng_state
 from lmzoo.neural.network import Network
 from lmzoo.neural.objectives.next_token import Chunk
 from lmzoo.neural.objectives.objective import Objective
+from lmzoo.neural.saved_sizes import ShapesOnly
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.system.placement import this_process
 
@@ -54,7 +55,7 @@ def weight_bytes(make_network: Callable[[], Network], config: TrainConfig, n_pro
 
     The network is created on the meta device, which allocates no memory.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), ShapesOnly():
         size = sum(parameter.numel() * parameter.element_size() for parameter in make_network().parameters())
     averages = 2 if config.ema_fraction else 0  # the average, and the current weights while it is evaluated
     flat_gradient = 1 if n_processes > 1 else 0
@@ -130,6 +131,10 @@ def allocated_bytes(network: Network, objective: Objective, config: TrainConfig,
 
 class _AllocationCounter(TorchDispatchMode):
     """Counts the bytes of all live tensors created in the context, after each torch operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise torch would import its compiler to exclude this class from compilation
 
     def __init__(self, existing: Iterable[Tensor]) -> None:
         super().__init__()

@@ -11,8 +11,8 @@ bfloat16 would take ten times as long there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, final
+from collections.abc import Iterable
+from typing import final
 
 import torch
 from torch import Tensor
@@ -25,40 +25,40 @@ _SMALLEST_NORM = 1e-7
 
 
 @final
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Updates matrices by the orthogonalised momentum of their gradients, with decoupled weight decay.
 
     Updates are scaled to about the size (root mean square of the elements) of those of AdamW, so that one learning rate
-    serves both optimizers (Liu et al. 2025). `matrices` are the tensors to update, `lr` is the learning rate, and
-    `dtype` is the type of numbers in which the iterations compute.
+    serves both optimizers (Liu et al. 2025). `matrices` are the tensors to update, and `dtype` is the type of numbers
+    in which the iterations compute.
     """
 
-    def __init__(self, matrices: Iterable[Tensor], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
-        self._dtype = dtype
+    def __init__(self, matrices: Iterable[Tensor], *, weight_decay: float, dtype: torch.dtype) -> None:
+        self.parameters, self._weight_decay, self._dtype = list(matrices), weight_decay, dtype
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        """The moving average of the gradient of each matrix."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """Updates all matrices that have a gradient. `closure` must be None; torch's interface has this argument."""
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    by_shape.setdefault(matrix.shape, []).append(matrix)
-            for shape, matrices in by_shape.items():
-                updates = orthogonalised(torch.stack([self._momentum(matrix) for matrix in matrices]), self._dtype)
-                step_size = group["lr"] * 0.2 * math.sqrt(max(shape))
-                for matrix, update in zip(matrices, updates, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(update, alpha=-step_size)
+    def step(self, learning_rate: float) -> None:
+        """Updates all matrices that have a gradient."""
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for matrix in self.parameters:
+            if matrix.grad is not None:
+                by_shape.setdefault(matrix.shape, []).append(matrix)
+        for shape, matrices in by_shape.items():
+            updates = orthogonalised(torch.stack([self._momentum(matrix) for matrix in matrices]), self._dtype)
+            step_size = learning_rate * 0.2 * math.sqrt(max(shape))
+            for matrix, update in zip(matrices, updates, strict=True):
+                matrix.mul_(1 - learning_rate * self._weight_decay)
+                matrix.add_(update, alpha=-step_size)
 
     def _momentum(self, matrix: Tensor) -> Tensor:
         """Updates the moving average of a matrix's gradient, and returns it with Nesterov's correction."""
-        gradient, state = matrix.grad, self.state[matrix]
+        gradient = matrix.grad
         assert gradient is not None
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        average = state["momentum_buffer"].lerp_(gradient, 1 - _MOMENTUM)
+        if matrix not in self.state:
+            self.state[matrix] = {"momentum_buffer": torch.zeros_like(gradient)}
+        average = self.state[matrix]["momentum_buffer"].lerp_(gradient, 1 - _MOMENTUM)
         return gradient.lerp(average, _MOMENTUM)
 
 

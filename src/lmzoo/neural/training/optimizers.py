@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lmzoo.neural.devices import has_bfloat16
 from lmzoo.neural.network import Network
+from lmzoo.neural.training.adamw import AdamW
 from lmzoo.neural.training.muon import Muon
 from lmzoo.neural.training.settings import TrainConfig
 
@@ -25,21 +26,12 @@ class Optimizers:
         groups = network.parameter_groups()
         use_muon = config.optimizer == "muon" and bool(groups.hidden_matrices)
         matrices = groups.other_matrices if use_muon else [*groups.hidden_matrices, *groups.other_matrices]
-        self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                [
-                    {"params": matrices, "weight_decay": config.weight_decay},
-                    {"params": groups.vectors, "weight_decay": 0.0},
-                ],
-                lr=config.learning_rate,
-                fused=True,
-            )
-        ]
+        decayed, others = (matrices, config.weight_decay), (groups.vectors, 0.0)
+        self._optimizers: list[AdamW | Muon] = [AdamW([decayed, others])]
         if use_muon:
             self._optimizers.append(
                 Muon(
                     groups.hidden_matrices,
-                    lr=config.learning_rate,
                     weight_decay=config.weight_decay,
                     dtype=torch.bfloat16 if has_bfloat16(network.device) else torch.float32,
                 )
@@ -48,14 +40,12 @@ class Optimizers:
     def step(self, learning_rate: float) -> None:
         """Updates all parameters from their gradients, with the given learning rate."""
         for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()
+            optimizer.step(learning_rate)
 
     def states(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
         """Yields the states of the optimizers for a checkpoint, as pairs ("parameter name.state name", tensor)."""
         for name, parameter in parameters.items():
-            for key, value in self._optimizer_of(parameter).state[parameter].items():
+            for key, value in self._optimizer_of(parameter).state.get(parameter, {}).items():
                 yield f"{name}.{key}", value
 
     def load_states(self, parameters: Mapping[str, nn.Parameter], states: Mapping[str, Tensor]) -> None:
@@ -66,6 +56,7 @@ class Optimizers:
             if state:
                 self._optimizer_of(parameter).state[parameter] = state
 
-    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
-        groups = [(optimizer, group) for optimizer in self._optimizers for group in optimizer.param_groups]
-        return next(optimizer for optimizer, group in groups if any(p is parameter for p in group["params"]))
+    def _optimizer_of(self, parameter: Tensor) -> AdamW | Muon:
+        return next(
+            optimizer for optimizer in self._optimizers if any(one is parameter for one in optimizer.parameters)
+        )
