@@ -32,7 +32,7 @@ from lmzoo.neural import scoring
 from lmzoo.neural.layers import cross_entropy
 from lmzoo.neural.network import Network
 from lmzoo.neural.neural_lm import NeuralLM
-from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
+from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks, observed_log_probs
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
@@ -315,6 +315,20 @@ def test_scores_do_not_depend_on_rows_and_chunks(network: Network, monkeypatch: 
         np.testing.assert_allclose(observed_log_probs(network, stream), expected, atol=3e-5)
         seen = np.concatenate([positions for positions, _ in hidden_vectors(network, stream)])
         assert sorted(seen.tolist()) == list(range(len(stream)))
+
+
+@every_network
+def test_logits_do_not_depend_on_blocks(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = TokenStream.from_documents([np.random.default_rng(0).integers(1, V, 16)])
+    with torch.inference_mode():
+        ((_, hidden),) = hidden_vectors(network, stream)  # (17, D)
+        expected = network.logits(hidden)
+    for size, at_once in [(1, 1), (2, 5 * V), (7, 8 * V), (3, 6 * V), (20, 10**6)]:
+        monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", at_once)
+        bounds = [(start, min(start + size, 17)) for start in range(0, 17, size)]
+        blocks = list(logits_in_blocks(network, hidden, bounds))
+        assert [(start, stop) for start, stop, _ in blocks] == bounds
+        torch.testing.assert_close(torch.cat([logits for *_, logits in blocks]), expected, atol=1e-5, rtol=0)
 
 
 # ---- The language model ----------------------------------------------------------------------------

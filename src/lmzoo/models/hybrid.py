@@ -52,7 +52,7 @@ from lmzoo.neural.objectives.next_token import Chunk, read_chunk
 from lmzoo.neural.objectives.objective import Step
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import register_reader
-from lmzoo.neural.scoring import hidden_vectors
+from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.placement import Device
@@ -280,12 +280,13 @@ class HybridModel(LanguageModel[HybridState]):
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         wanted, nodes = stream.mask(positions), self.ngram.states(stream)
         for read, hidden in hidden_vectors(self._network, stream):
-            rows = np.flatnonzero(wanted[read])
-            for start, stop in self.block_bounds(len(rows)):
-                part = rows[start:stop]
-                vectors, here = hidden[torch.from_numpy(part).to(hidden.device)], nodes[read[part]]
-                probs = self._network.logits(vectors).softmax(-1).cpu().numpy()
-                yield read[part], _mix(probs, self.ngram.next_log_probs_batch(here), self._gates(vectors, here))
+            places = read[wanted[read]]
+            hidden = hidden[torch.from_numpy(wanted[read]).to(hidden.device)]
+            for start, stop, logits in logits_in_blocks(self._network, hidden, self.block_bounds(len(places))):
+                here = nodes[places[start:stop]]
+                gates = self._gates(hidden[start:stop], here)
+                probs = logits.softmax(-1).cpu().numpy()
+                yield places[start:stop], _mix(probs, self.ngram.next_log_probs_batch(here), gates)
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         return self._log_probs(self.neural.network, self.checked_stream(ids))

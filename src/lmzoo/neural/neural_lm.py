@@ -25,7 +25,7 @@ from lmzoo.neural.objectives.objective import Objective
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import TokenReader
 from lmzoo.neural.saved_sizes import NoInitialWeights, check_sizes
-from lmzoo.neural.scoring import hidden_vectors, observed_log_probs
+from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks, observed_log_probs
 from lmzoo.neural.training.batches import StreamBatches, widest_chunk
 from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
 from lmzoo.neural.training.loop import Training
@@ -349,8 +349,7 @@ class NeuralLM(LanguageModel[NeuralState]):
             rows = np.flatnonzero(wanted[read])
             if len(rows) < len(read):
                 hidden = hidden[torch.from_numpy(rows).to(self.device)]
-            for start, stop in self.block_bounds(len(rows)):
-                logits = self.network.logits(hidden[start:stop])
+            for start, stop, logits in logits_in_blocks(self.network, hidden, self.block_bounds(len(rows))):
                 yield read[rows[start:stop]], logits.log_softmax(-1).cpu().numpy()
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:

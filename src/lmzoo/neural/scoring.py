@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from lmzoo.neural.network import Network
 from lmzoo.stream import EOT, TokenStream
 
 _CHUNK_SIZE = 128
+_LOGITS_AT_ONCE = 1 << 21
+"""Number of logits, more or less, that are computed in one matrix product."""
 
 
 @torch.inference_mode()
@@ -34,6 +36,22 @@ def hidden_vectors(network: Network, stream: TokenStream) -> Iterator[tuple[NDAr
         hidden, state = network(inputs, tuple(part[: len(chunk)] for part in state))
         real = chunk >= 0
         yield chunk[real], hidden[torch.from_numpy(real).to(network.device)]
+
+
+@torch.inference_mode()
+def logits_in_blocks(
+    network: Network, hidden: Tensor, bounds: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yields the logits over V tokens of consecutive blocks of N hidden vectors (N, D), whose `bounds` are given.
+
+    Each result is a tuple: the first row of the block, the row after its last one, and its logits (B, V). A matrix
+    product computes the logits of many small blocks together, which takes less time per row.
+    """
+    n_rows, first, logits = _LOGITS_AT_ONCE // network.vocab_size, 0, hidden[:0]
+    for start, stop in bounds:
+        if stop > first + len(logits):
+            first, logits = start, network.logits(hidden[start : max(stop, start + n_rows)])
+        yield start, stop, logits[start - first : stop - first]
 
 
 @torch.inference_mode()
