@@ -47,9 +47,9 @@ class Reader:
         self.parameters = parameters.copy()
         self._kept_parameters, self._learns = self.parameters, True
         start = np.array([EOT], np.int32)
-        none = np.empty((0, 4), np.int32)
-        empty = np.full(2, -1, np.int32)
-        self._tree = Tree(start, EMPTY_ROOT.copy(), none, empty, empty.copy(), np.array([1, 1] + 6 * [0]), none[:, :3])
+        of_root, log = np.zeros((vocab_size, 4), np.int32), np.empty((0, 3), np.int32)
+        empty, sizes = np.full(2, -1, np.int32), np.array([1, 1, vocab_size] + 5 * [0])
+        self._tree = Tree(start, EMPTY_ROOT.copy(), of_root, empty, empty.copy(), sizes, log)
         self._grow()
 
     # ---- Reading --------------------------------------------------------------------------------

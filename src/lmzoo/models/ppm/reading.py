@@ -139,6 +139,11 @@ def fill_row(tree, parameters, per_kind, path, n_path, matched, row):
             shift += weight * (1 - b)
             weight *= a + kinds * b
             length -= 1
+        if node == 0:
+            for token in range(row.size):
+                count = tree.others[token, COUNT]
+                row[token] += scale * count + (shift if count > 0 else 0.0)
+            break
         row[tree.nodes[node, FIRST]] += scale * tree.nodes[node, FIRST_COUNT] + shift
         other = tree.nodes[node, OTHERS]
         while other >= 0:

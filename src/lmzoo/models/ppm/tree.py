@@ -12,6 +12,9 @@ Most long contexts occur once, and many others always have the same token before
 own (the tree is compressed, Morrison 1968): it lies on the way to the next node, and by update exclusion each token
 that has a count in this node has the count 1 in the context. A text of T tokens needs at most 2 T nodes.
 
+Nearly every token of the vocabulary has a count in the root. These counts form a table with a row for each token, which
+is read much faster than a list of them.
+
 D. R. Morrison, PATRICIA - Practical Algorithm To Retrieve Information Coded in Alphanumeric, Journal of the ACM 15,
 1968. A. Moffat, Implementing the PPM Data Compression Scheme, IEEE Transactions on Communications 38, 1990.
 """
@@ -50,12 +53,12 @@ class Tree(NamedTuple):
     """One row per node: its parent, the position after an occurrence of its context, the length of the context, the sum
     of its counts, the number of tokens with counts, the first such token and its count, and the last other one."""
     others: NDArray[np.int32]
-    """One row per count that is not the first of its node: the row of the previous one, the token, its count, and the
-    node."""
+    """One row for each of the V tokens, with its count in the root; then one row per count in another node that is not
+    the first of its node: the row of the previous one, the token, its count, and the node."""
     child_slots: NDArray[np.int32]
     """Hash table of all nodes but the root; -1 is an empty slot."""
     other_slots: NDArray[np.int32]
-    """Hash table of the rows of `others`."""
+    """Hash table of the rows of `others`, except those of the root."""
     sizes: NDArray[np.int64]
     """Number of tokens, nodes and other counts, position of the EOT before the current document, number of log entries,
     and the numbers of tokens, nodes and other counts that `rewind` keeps."""
@@ -106,6 +109,8 @@ def other_slot(tree, node, token):
 @kernel(TREE, _I64, _I64, returns=_I64)
 def count_of(tree, node, token):
     """Returns the count of a token in a node; 0 if it never followed the context."""
+    if node == 0:
+        return tree.others[token, COUNT]
     if tree.nodes[node, FIRST] == token:
         return tree.nodes[node, FIRST_COUNT]
     if tree.nodes[node, KINDS] < 2:
@@ -180,6 +185,13 @@ def add_count(tree, node, token):
     """Adds 1 to the count of a token in a node. Returns True if the token had a count already."""
     _set_node(tree, node, TOTAL, tree.nodes[node, TOTAL] + 1)
     kinds = tree.nodes[node, KINDS]
+    if node == 0:
+        count = tree.others[token, COUNT]
+        _note(tree, _IN_OTHERS, 4 * token + COUNT, count)
+        tree.others[token, COUNT] = count + 1
+        if count == 0:
+            _set_node(tree, node, KINDS, kinds + 1)
+        return count > 0
     if tree.nodes[node, FIRST] == token:
         _set_node(tree, node, FIRST_COUNT, tree.nodes[node, FIRST_COUNT] + 1)
         return True
@@ -289,4 +301,5 @@ def fill_slots(tree):
         tree.child_slots[child_slot(tree, parent, token)] = node
     for other in range(tree.sizes[N_OTHERS]):
         owner, token = tree.others[other, OWNER], tree.others[other, TOKEN]
-        tree.other_slots[other_slot(tree, owner, token)] = other
+        if owner > 0:
+            tree.other_slots[other_slot(tree, owner, token)] = other
