@@ -224,9 +224,25 @@ def test_a_saved_model_is_the_same_and_a_damaged_one_is_refused(model: HybridMod
         tiny(cell=cell, d_hidden=1 << 40).load_arrays(arrays)
 
 
+@pytest.mark.parametrize(("name", "value"), [("variational", True), ("weight_dropout", 0.5)])
+def test_each_kind_of_dropout_changes_training_and_no_prediction(name: str, value: Any) -> None:
+    plain, dropped = (tiny(dropout=0.5, **changes).fit(toy_data(V)) for changes in ({}, {name: value}))
+    network: Any = dropped.neural.network
+    assert getattr(network, name) == value
+    stream = toy_data(V).valid
+    assert not np.allclose(plain.log_probs(stream), dropped.log_probs(stream))
+    again = tiny(dropout=0.5).load_arrays(dropped.arrays())
+    np.testing.assert_array_equal(again.log_probs(stream), dropped.log_probs(stream))
+
+
 @pytest.mark.parametrize(
-    "settings", [{"cell": "rnn"}, {"n_folds": 1}, {"network_share": 1.5}, {"order": 0}, {"d_hidden": 0}], ids=str
-)
+    "settings",
+    [
+        {"cell": "rnn"}, {"n_folds": 1}, {"network_share": 1.5}, {"order": 0}, {"d_hidden": 0}, {"variational": 2},
+        {"weight_dropout": -0.1},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises((ConfigurationError, UnknownNameError), match=next(iter(settings))):
         tiny(**settings)

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_choice, check_share, check_whole
+from lmzoo.checks import check_choice, check_flag, check_share, check_whole
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.mixing import add_prefix, strip_prefix
 from lmzoo.models.ngram import NgramModel
@@ -205,16 +205,13 @@ class HybridModel(LanguageModel[HybridState]):
         if on_progress:
             on_progress(Progress(self._n_folds, self._n_folds + 1, "n-gram models", "fitting the n-gram model"))
         self.ngram.fit(data)
+        sampled, share = self.neural.sampled_softmax(data.train), self._network_share
+        loss = MixtureLoss(scores, sampled, network_share=share, device=self.neural.device)
         self.neural.train(
             data,
-            MixtureLoss(
-                scores,
-                self.neural.sampled_softmax(data.train),
-                network_share=self._network_share,
-                device=self.neural.device,
-            ),
+            loss,
             self._log_probs,
-            facts=[self._network_share, hashlib.sha256(b"".join(part.tobytes() for part in scores)).hexdigest()],
+            facts=[share, hashlib.sha256(b"".join(part.tobytes() for part in scores)).hexdigest()],
             seed=seed,
             on_progress=on_progress,
             checkpoint=checkpoint,
@@ -346,6 +343,8 @@ def hybrid(
     d_hidden: int = 256,
     n_layers: int = 1,
     dropout: float = 0.0,
+    variational: bool = False,
+    weight_dropout: float = 0.0,
     n_folds: int = 5,
     network_share: float = 0.5,
     training: TrainConfig | Mapping[str, Any] | None = None,
@@ -361,10 +360,11 @@ def hybrid(
     check_choice(("gru", "lstm"), cell=cell)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)
     check_whole(2, 100, n_folds=n_folds)
-    check_share(dropout=dropout, network_share=network_share)
+    check_share(dropout=dropout, weight_dropout=weight_dropout, network_share=network_share)
+    check_flag(variational=variational)
     architecture = {
         "order": order, "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers,
-        "dropout": dropout, "variational": False, "weight_dropout": 0.0, "mogrifier": 0,
+        "dropout": dropout, "variational": variational, "weight_dropout": weight_dropout, "mogrifier": 0,
     }  # fmt: skip
     config = _TRAINING.changed(training)
     neural = NeuralLM(vocab_size, GatedRecurrent, architecture, config, context_size=None, device=device)
