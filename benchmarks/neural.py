@@ -2,7 +2,7 @@
 
     python benchmarks/neural.py --part speed --nanogpt DIR --examples DIR
     python benchmarks/neural.py --part loss-60              # also loss-180, loss-450, loss-3600
-    python benchmarks/neural.py --part words --species lstm
+    python benchmarks/neural.py --part words-equal-time --examples DIR
     python benchmarks/neural.py --part embedded --run DIR   # of lmzoo compare --budget standard --out DIR
 
 DIR are checkouts of karpathy/nanoGPT and of pytorch/examples, whose models are imported unchanged; `pip install
@@ -13,7 +13,7 @@ speed: ids per second in whole training steps (batch, loss, gradients, update) o
 the same size, except for the sampled softmax, which has 64 sequences; all take turns, and the median counts. loss-N:
 nats per character on nanoGPT's validation part of tiny shakespeare after N seconds of training, in consecutive windows
 of 256 characters as in nanoGPT and in exact windows, for networks mixed with an n-gram model and for each model alone.
-words: test perplexity. words-equal-time: test perplexity of equal LSTMs of lmzoo and pytorch/examples after equal time.
+words-equal-time: test perplexity of equal LSTMs of lmzoo and pytorch/examples after equal time.
 embedded: by how much the best network of a run is better than the best n-gram model, with a bootstrap interval over
 documents. Run this program alone on the machine, as all ratios are of times in one run.
 """
@@ -34,7 +34,7 @@ from lmzoo.corpora.encoded import EncodedCorpus, EncodedSplit
 from lmzoo.evaluation.records import read_records
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.predictor import Predictor
-from neural_loss import LOSS, WORDS, loss_after, words, words_in_equal_time
+from neural_loss import LOSS, loss_after, words_in_equal_time
 from neural_speed import speed
 
 
@@ -80,10 +80,9 @@ def embedded(run: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compares the networks of lmzoo with their peers.")
     losses = {f"loss-{seconds:g}": seconds for seconds in LOSS}
-    parser.add_argument("--part", choices=["speed", *losses, "words", "words-equal-time", "embedded"], default="speed")
+    parser.add_argument("--part", choices=["speed", *losses, "words-equal-time", "embedded"], default="speed")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--examples", type=Path, help="a checkout of pytorch/examples")
-    parser.add_argument("--species", choices=WORDS, help="with --part words", default=next(iter(WORDS), None))
     parser.add_argument("--run", type=Path, help="with --part embedded: the folder of lmzoo compare")
     asked = parser.parse_args()
     if asked.part == "embedded" and asked.run is None:
@@ -92,8 +91,6 @@ def main() -> None:
         parser.error("--part words-equal-time needs --examples, a checkout of pytorch/examples")
     if asked.part == "speed":
         figures = speed(asked.nanogpt, asked.examples)
-    elif asked.part == "words":
-        figures = words(asked.species)
     elif asked.part == "words-equal-time":
         figures = words_in_equal_time(asked.examples)
     elif asked.part == "embedded":

@@ -15,7 +15,6 @@ from scipy.special import logsumexp
 from torch.nn import functional as F
 
 from lmzoo import zoo
-from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import load_corpus
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.language_model import LanguageModel
@@ -64,23 +63,6 @@ Chosen on the last tenth of the training part; the wider transformer and the LST
 """
 SECONDS_FOR_COUNTS = 4.0
 """Of those seconds: for the n-gram and the weights of the mixture."""
-
-_WORDS_TRAINING = {"batch_size": 32, "chunk_size": 35, "sampled_softmax": 2000, "reset_rate": 0.01, "ema_fraction": 0.1}
-_RECURRENT = {
-    "d_embed": 256, "d_hidden": 512, "dropout": 0.5, "variational": True, "weight_dropout": 0.3,
-    "training": {**_WORDS_TRAINING, "tokens": 14_000_000, "learning_rate": 3e-3, "weight_decay": 0.03},
-}  # fmt: skip
-WORDS: dict[str, dict[str, Any]] = {
-    "nplm": {
-        "order": 5, "d_embed": 100, "d_hidden": 200, "dropout": 0.4,
-        "training": {**_WORDS_TRAINING, "tokens": 10_000_000, "learning_rate": 3e-3, "weight_decay": 0.1},
-    },
-    # Without gates it diverges at that rate.
-    "rnn": {**_RECURRENT, "training": {**_RECURRENT["training"], "learning_rate": 1e-3}},
-    "lstm": _RECURRENT,
-    "gru": _RECURRENT,
-}  # fmt: skip
-"""Settings by species."""
 
 
 # ---- Loss by time -----------------------------------------------------------------------------------
@@ -138,22 +120,6 @@ def loss_after(seconds: float) -> dict[str, Any]:
 
 
 # ---- Words ------------------------------------------------------------------------------------------
-
-
-def words(species: str) -> dict[str, Any]:
-    """Measures the test perplexity on Brown under the protocol of Bengio et al. (2003); resumes an interrupted run."""
-    corpus = encode_corpus(load_corpus("brown:bengio2003"))
-    model = zoo.create(species, corpus.tokenizer.vocab_size, **WORDS[species])
-    checkpoint = Checkpoint(Path(f"bengio-{species}.checkpoint.safetensors"))
-    started = time.perf_counter()
-    model.fit(
-        TrainingData(corpus.train.stream, corpus.valid.stream), checkpoint=checkpoint, on_progress=progress_line()
-    )
-    seconds = checkpoint.earlier_seconds + time.perf_counter() - started
-    valid, test = (math.exp(-model.log_probs(part.stream).mean()) for part in (corpus.valid, corpus.test))
-    checkpoint.discard()
-    print(f"{species}: test perplexity {test:.1f}, valid {valid:.1f}, {seconds:,.0f} s of training")
-    return {"bengio_perplexity": {species: round(test, 1)}, "seconds": round(seconds)}
 
 
 def words_in_equal_time(examples: Path) -> dict[str, Any]:

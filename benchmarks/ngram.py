@@ -1,13 +1,12 @@
 """Compares n-gram models with KenLM and nltk.lm: the probabilities, and the time and memory to fit, score and predict.
 
-    python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--part brown|20m|bengio|all]
+    python benchmarks/ngram.py [--data DIR] [--kenlm-bin DIR] [--part brown|20m|all]
 
 DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence`: the sentences of Brown, and the models that KenLM's
 `lmplz` estimated from them. Scoring with KenLM needs `pip install "lmzoo[peers]"`. Fitting with KenLM needs its
 programs `lmplz` and `build_binary` in the folder `--kenlm-bin`; the source distribution of kenlm on PyPI contains them.
-Part 20m fits 20 million tokens: Brown and 19 copies with shuffled sentences. Part bengio follows the protocol of Bengio
-et al. (2003) and needs NLTK's Brown (`lmzoo corpus fetch brown`). Programs that are not installed are skipped with a
-message.
+Part 20m fits 20 million tokens: Brown and 19 copies with shuffled sentences. Programs that are not installed are
+skipped with a message. `benchmarks/bengio.py` measures more perplexities, under the protocol of Bengio et al. (2003).
 
 Each fit is measured as a process, from text on disk to a model on disk, with its peak resident memory. Run nothing else
 at the same time: ratios compare times of one run. A first fit, which compiles code, is not measured.
@@ -39,29 +38,6 @@ from lmzoo.models.ngram import NgramModel, ngram, trigram
 from lmzoo.stream import TokenStream, TrainingData
 
 ORDER = 5
-BENGIO: dict[str, tuple[str, dict[str, Any]]] = {
-    "KN-3": ("ngram", {"order": 3}),
-    "KN-5": ("ngram", {}),
-    "KN-5, back-off": ("ngram", {"smoothing": "kneser-ney-backoff"}),
-    "KN-5, discounts tuned on valid": ("ngram", {"smoothing": "kneser-ney-tuned"}),
-    "300 classes": ("class-ngram", {}),
-    "skip 4-gram": ("skip-ngram", {}),
-    "mixture of KN-5, 300 classes and skip 4-gram": ("mixture", {"members": ["ngram", "class-ngram", "skip-ngram"]}),
-    "mixture of 100, 300, 1,000 classes and skip 5-gram": (
-        "mixture",
-        {
-            "members": [
-                {"species": "class-ngram", "settings": {"n_classes": 100}},
-                {"species": "class-ngram", "settings": {"n_classes": 300}},
-                {"species": "class-ngram", "settings": {"n_classes": 1000}},
-                {"species": "skip-ngram", "settings": {"order": 5}},
-            ]
-        },
-    ),
-    "infini-gram": ("infinigram", {}),
-    "sequence memoizer": ("sequence-memoizer", {}),
-    "KN-5 and cache (dynamic)": ("cache", {}),
-}
 Figures = dict[str, float | None]
 
 
@@ -288,57 +264,11 @@ def measure_nltk(folder: Path, figures: Figures) -> None:
     row("nltk.lm: scoring, Kneser-Ney, order 3", rate, "tokens/s", "after 2,000 sentences of training")
 
 
-def perplexity_interval(log_probs: np.ndarray, stream: TokenStream) -> tuple[float, float, float]:
-    """Returns the perplexity per token and the bounds of its 95 % confidence interval, by bootstrap over documents."""
-    from scipy.stats import bootstrap  # slow to import, and not needed by fitting processes
-
-    nats, sizes = -np.add.reduceat(log_probs, stream.starts), stream.ends - stream.starts
-
-    def perplexity(nats: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.exp(nats.sum(axis) / sizes.sum(axis))
-
-    found = bootstrap(
-        (nats, sizes), perplexity, paired=True, vectorized=True, n_resamples=2000, batch=100, method="percentile",
-        random_state=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return float(perplexity(nats, sizes)), found.low, found.high
-
-
-def measure_bengio(figures: Figures) -> None:
-    """Measures test perplexities under the protocol of Bengio et al. (2003).
-
-    Under this protocol, NLTK's Brown has a vocabulary of 17,906 entries (the paper: 16,383).
-    """
-    from lmzoo import zoo
-    from lmzoo.corpora import load_corpus
-    from lmzoo.corpora.encoded import encode_corpus
-    from lmzoo.errors import CorpusError
-
-    try:
-        corpus = encode_corpus(load_corpus("brown:bengio2003"))
-    except CorpusError as error:
-        row("bengio", "skipped", "", str(error))
-        return
-    test, best = corpus.test.stream, (math.inf, "")
-    row("their test perplexities: KN-3, KN-5, class-based", "323, 321, 312", "", "neural 268, mixed 252")
-    for name, (species, settings) in BENGIO.items():
-        start = time.perf_counter()
-        model = zoo.create(species, corpus.tokenizer.vocab_size, **settings).fit(corpus.training_data)
-        figure, low, high = perplexity_interval(model.log_probs(test), test)
-        row(name, f"{figure:.1f}", "per token", f"{low:.1f} - {high:.1f}; {time.perf_counter() - start:.0f} s")
-        if name == "KN-5":
-            figures["bengio_kn5_perplexity"] = figure
-        if not model.adapts_on_test:
-            best = min(best, (figure, name))
-    figures["bengio_best_static_perplexity"] = best[0]
-    row("best static member", f"{best[0]:.1f}", "per token", best[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("LMZOO_DATA"))
     parser.add_argument("--kenlm-bin", type=Path)
-    parser.add_argument("--part", choices=["brown", "20m", "bengio", "all"], default="all")
+    parser.add_argument("--part", choices=["brown", "20m", "all"], default="all")
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -368,8 +298,6 @@ def main() -> None:
             text = Path(temporary) / "20m.txt"
             write_20m(folder, text)
             measure_fit(text, asked.kenlm_bin, figures, "fit_20m", save=False, repeats=1)
-    if asked.part in ("bengio", "all"):
-        measure_bengio(figures)
     print(json.dumps({name: value and float(f"{value:.5g}") for name, value in figures.items()}))
 
 
