@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmzoo.errors import ConfigurationError, SavedModelError
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.errors import ConfigurationError, SavedModelError, TrainingError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.maxent import TriggerModel, maxent
+from lmzoo.models.maxent import TriggerModel, ascent, maxent
+from lmzoo.models.maxent.ascent import Ascent
 from lmzoo.models.maxent.learning import NgramLikelihood, TriggerLikelihood
 from lmzoo.models.maxent.triggers import find_triggers
 from lmzoo.models.ngram import NgramModel, ngram
 from lmzoo.models.ngram.arpa import read_arpa, write_arpa
 from lmzoo.models.ngram.counting.sorting import count_ngrams
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.progress import Progress
 from lmzoo.testing import LAWS, Law, Specimen, toy_data
 
 Ngram = tuple[int, ...]
@@ -183,6 +187,96 @@ def test_triggers_know_the_topic_of_a_document() -> None:
     data, test = TrainingData(documents_with_topics(0), documents_with_topics(1)), documents_with_topics(2)
     without, with_triggers = (maxent(10, order=1, triggers=n).fit(data).log_probs(test).mean() for n in (0, 4))
     assert with_triggers > without + 0.3  # the topic is worth up to ln 2 = 0.69 nats per token
+
+
+# ---- L-BFGS and its checkpoints ----------------------------------------------------------------------
+
+
+def test_the_maximum_is_that_of_scipy() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    likelihood = NgramLikelihood(count_ngrams([toy_data(9).train], 9, 3), 4.0, 0.1)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = likelihood.value_and_gradient(weights)
+        return -value, -gradient
+
+    start = likelihood.start()
+    options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-7}
+    expected = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+    found = Ascent(None, lambda: "", None).maximised(likelihood, start, 1000, "learning")
+    assert likelihood.value_and_gradient(found)[0] == pytest.approx(-expected.fun, rel=1e-10)
+    np.testing.assert_allclose(found, expected.x, atol=1e-3)
+
+
+def test_no_step_lowers_the_likelihood() -> None:
+    """Also from weights that are far too large, where whole steps are too long."""
+    likelihood = NgramLikelihood(count_ngrams([toy_data(9).train], 9, 3), 4.0, 0.1)
+    start, values = 20 * np.random.default_rng(0).normal(size=likelihood.counts.size), []
+    start[0] = 0
+    for steps in range(12):
+        weights = Ascent(None, lambda: "", None).maximised(likelihood, start, steps, "learning")
+        values.append(likelihood.value_and_gradient(weights)[0])
+    assert (np.diff(values) > 0).all()
+
+
+class Interrupt:
+    """Interrupts a fit after its `n_steps`-th step, by an exception of the given type, and counts the steps."""
+
+    def __init__(self, n_steps: float, kind: type[BaseException] = KeyboardInterrupt) -> None:
+        self.n_steps, self.kind, self.count = n_steps, kind, 0
+
+    def __call__(self, progress: Progress) -> None:
+        self.count += progress.done > 0
+        if self.count >= self.n_steps:
+            raise self.kind
+
+
+@pytest.mark.parametrize("triggers", [0, 3])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_fit_goes_on_where_it_was(
+    triggers: int, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any step of any phase, the last ones included; after a sudden end, with the last save."""
+    if kind is RuntimeError:
+        monkeypatch.setattr(ascent, "_SECONDS_BETWEEN_SAVES", 0)
+    stream = documents_with_topics(0)
+    data, counter = TrainingData(stream, stream), Interrupt(math.inf)
+    expected = maxent(10, order=2, steps=8, triggers=triggers).fit(data, on_progress=counter).arrays()
+    assert counter.count == (18 if triggers else 8)
+    for n_steps in range(1, counter.count + 1):
+        checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors")
+        with pytest.raises(kind):
+            maxent(10, order=2, steps=8, triggers=triggers).fit(
+                data, on_progress=Interrupt(n_steps, kind), checkpoint=checkpoint
+            )
+        rest = Interrupt(math.inf)
+        resumed = maxent(10, order=2, steps=8, triggers=triggers).fit(data, on_progress=rest, checkpoint=checkpoint)
+        # What was reported is saved on an interrupt; a sudden end loses the step that it hit.
+        assert rest.count == counter.count - n_steps + (kind is RuntimeError)
+        for name, array in resumed.arrays().items():
+            np.testing.assert_array_equal(array, expected[name])
+        checkpoint.discard()
+
+
+def test_a_fit_that_has_converged_stays_so(tmp_path: Path) -> None:
+    data, counter = toy_data(6), Interrupt(math.inf)
+    expected = maxent(6, order=1, steps=1000).fit(data, on_progress=counter).arrays()
+    assert counter.count < 100
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        maxent(6, order=1, steps=1000).fit(data, on_progress=Interrupt(counter.count), checkpoint=checkpoint)
+    resumed = maxent(6, order=1, steps=1000).fit(data, checkpoint=checkpoint).arrays()
+    for name, array in resumed.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    data, checkpoint = toy_data(8), Checkpoint(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        maxent(8, order=2).fit(data, on_progress=Interrupt(2), checkpoint=checkpoint)
+    for other in ({"order": 3}, {"order": 2, "variance": 2.0}, {"order": 2, "triggers": 1}):
+        with pytest.raises(TrainingError, match="other data or settings"):
+            maxent(8, **other).fit(data, checkpoint=checkpoint)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

@@ -1,9 +1,9 @@
-"""Learns the weights of maximum-entropy models: their penalised likelihoods, which L-BFGS maximises."""
+"""The penalised likelihoods of maximum-entropy models, which L-BFGS maximises."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,59 +11,13 @@ from numpy.typing import NDArray
 from lmzoo.models.ngram.trie import ROOT
 from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import TokenStream
-from lmzoo.system.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
     from lmzoo.models.maxent.triggers import Triggers
     from lmzoo.models.ngram.counting.protocol import CountedNgrams
 
-_HISTORY = 6
-"""Number of past steps from which L-BFGS estimates the curvature."""
-_ENOUGH = 1e-12
-"""L-BFGS ends when a step improves the penalised likelihood by less than this fraction."""
 _TRIGGER_VARIANCE = 1.0
 """Variance of the Gaussian prior of the weights of triggers."""
-
-
-class Likelihood(Protocol):
-    """A penalised log-likelihood of a text, as a function of N weights."""
-
-    @property
-    def curvatures(self) -> NDArray[np.float64]:
-        """Estimates (N,) of the absolute second derivatives of the penalised likelihood with respect to each weight."""
-        ...
-
-    def value_and_gradient(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Returns the penalised log-likelihood of the text in nats, and its gradient (N,)."""
-        ...
-
-
-def maximised(
-    likelihood: Likelihood, start: NDArray[np.float64], steps: int, message: str, on_progress: OnProgress | None
-) -> NDArray[np.float64]:
-    """Returns the weights (N,) that maximise a penalised likelihood, or the best after `steps` steps of L-BFGS.
-
-    `start` (N,) are the initial weights. L-BFGS measures each weight in units of 1 / sqrt(curvature), because the
-    curvatures of frequent and of rare features differ by several orders of magnitude. `message` says what is learned.
-    """
-    from scipy.optimize import minimize  # slow to import
-
-    scales = 1 / np.sqrt(likelihood.curvatures)
-    n_done = 0
-
-    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = likelihood.value_and_gradient(start + scales * x)
-        return -value, -scales * gradient
-
-    def after_step(x: NDArray[np.float64]) -> None:
-        nonlocal n_done
-        n_done += 1
-        if on_progress:
-            on_progress(Progress(n_done, steps, "steps", message))
-
-    options = {"maxcor": _HISTORY, "maxiter": steps, "maxfun": 10 * steps, "ftol": _ENOUGH, "gtol": 0.0}
-    found = minimize(loss, np.zeros(start.size), jac=True, method="L-BFGS-B", callback=after_step, options=options)
-    return start + scales * found.x
 
 
 class NgramLikelihood:

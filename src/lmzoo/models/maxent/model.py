@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_positive, check_whole
-from lmzoo.models.maxent.learning import NgramLikelihood, maximised
+from lmzoo.models.maxent.ascent import Ascent
+from lmzoo.models.maxent.learning import NgramLikelihood
 from lmzoo.models.ngram.model import NgramModel
 from lmzoo.models.ngram.names import GIVEN
 from lmzoo.stream import TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress
 
 
 @final
@@ -38,18 +39,24 @@ class MaxentModel(NgramModel):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        return self.with_weights(*self.learned(data.checked(self.vocab_size).train, on_progress))
+        data.checked(self.vocab_size)
+        ascent = Ascent(checkpoint, lambda: data.fingerprint(self.facts), on_progress)
+        return self.with_weights(*self.learned(data.train, ascent))
 
-    def learned(self, text: TokenStream, on_progress: OnProgress | None) -> tuple[NgramLikelihood, NDArray[np.float64]]:
+    @property
+    def facts(self) -> list[Any]:
+        """All settings of the model, from which the fingerprint of a fit is computed."""
+        return ["maxent", self.vocab_size, self.order, self._variance, self._discount, self._steps]
+
+    def learned(self, text: TokenStream, ascent: Ascent) -> tuple[NgramLikelihood, NDArray[np.float64]]:
         """Returns the penalised likelihood of a text, and the weights (M,) of its n-grams that maximise it."""
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
-        if on_progress:
-            on_progress(Progress(0, self._steps, "steps", "counting n-grams"))
+        ascent.report(0, self._steps, "counting n-grams")
         counted = count_ngrams([text], self.vocab_size, self.order)
         likelihood = NgramLikelihood(counted, self._variance, self._discount)
         message = "learning the weights of n-grams"
-        return likelihood, maximised(likelihood, likelihood.start(), self._steps, message, on_progress)
+        return likelihood, ascent.maximised(likelihood, likelihood.start(), self._steps, message)
 
     def with_weights(self, likelihood: NgramLikelihood, weights: NDArray[np.float64]) -> Self:
         """Gives the model the weights (M,) of the n-grams of a text, and returns it."""

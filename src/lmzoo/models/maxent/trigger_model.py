@@ -17,7 +17,8 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.maxent.learning import TriggerLikelihood, maximised
+from lmzoo.models.maxent.ascent import Ascent
+from lmzoo.models.maxent.learning import TriggerLikelihood
 from lmzoo.models.maxent.model import MaxentModel
 from lmzoo.models.mixing import add_prefix, strip_prefix
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -67,11 +68,13 @@ class TriggerModel(LanguageModel[Reading]):
         from lmzoo.models.maxent.triggers import find_triggers  # numba is slow to import
 
         text = data.checked(self.vocab_size).train
-        likelihood, weights = self._ngrams.learned(text, on_progress)
+        facts = [*self._ngrams.facts, self._n_triggers]
+        ascent = Ascent(checkpoint, lambda: data.fingerprint(facts), on_progress)
+        likelihood, weights = self._ngrams.learned(text, ascent)
         triggers, counts = find_triggers(text, self.vocab_size, self._n_triggers)
         start = np.concatenate([weights, np.zeros(triggers.targets.size)])
         joint = TriggerLikelihood(likelihood, text, triggers, counts)
-        best = maximised(joint, start, _JOINT_STEPS, "learning the weights of triggers", on_progress)
+        best = ascent.maximised(joint, start, _JOINT_STEPS, "learning the weights of triggers")
         weights, trigger_weights = np.split(best, [weights.size])
         self._ngrams.with_weights(likelihood, weights)
         return self._become(triggers, trigger_weights)

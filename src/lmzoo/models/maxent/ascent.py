@@ -1,0 +1,177 @@
+"""L-BFGS (Liu & Nocedal 1989): finds the weights that maximise a penalised likelihood, and resumes after an interrupt.
+
+A step goes uphill in the direction H g, where g is the gradient, and H estimates the inverse of the curvature from the
+last steps and the changes of the gradient along them. Before any step, H is diagonal: the inverse of the curvatures of
+the single weights, which differ by several orders of magnitude between frequent and rare features. The likelihood is
+strictly concave, so each change of the gradient is against the step, and the only thing to search for is a step short
+enough to raise the likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmzoo.checkpoint import Checkpoint
+from lmzoo.system.interrupts import deferred
+from lmzoo.system.progress import OnProgress, Progress
+
+_HISTORY = 6
+"""Number of past steps from which the curvature is estimated."""
+_ENOUGH = 1e-12
+"""The ascent ends when a step improves the penalised likelihood by less than this fraction."""
+_SUFFICIENT = 1e-4
+"""A step is shortened if it gains less than this fraction of what the gradient promises."""
+_LARGEST_CHANGE = 1.0
+"""A step changes no weight by more than this, because the curvature grows with exp(weight)."""
+_SECONDS_BETWEEN_SAVES = 30.0
+
+_Vector = NDArray[np.float64]
+
+
+class Likelihood(Protocol):
+    """A penalised log-likelihood of a text, as a strictly concave function of N weights."""
+
+    @property
+    def curvatures(self) -> _Vector:
+        """Estimates (N,) of the absolute second derivatives of the penalised likelihood with respect to each weight."""
+        ...
+
+    def value_and_gradient(self, weights: _Vector) -> tuple[float, _Vector]:
+        """Returns the penalised log-likelihood of the text in nats, and its gradient (N,)."""
+        ...
+
+
+class _Position(NamedTuple):
+    """The state of L-BFGS after a step, from which its other steps follow."""
+
+    weights: _Vector
+    """(N,)."""
+    value: float
+    """The penalised likelihood of the weights."""
+    gradient: _Vector
+    """(N,) its gradient."""
+    n_steps: int = 0
+    is_finished: bool = False
+    """True if another step would gain too little."""
+    moves: tuple[_Vector, ...] = ()
+    """The changes (N,) of the weights in the last steps, the oldest first."""
+    bends: tuple[_Vector, ...] = ()
+    """The decreases (N,) of the gradient in these steps."""
+
+
+@final
+class Ascent:
+    """The fit of the weights of a model in one or several phases, each of which starts where the one before ended.
+
+    It is saved to `checkpoint` every half minute and on an interrupt such as Ctrl-C. A saved one with the same
+    fingerprint is resumed, and gives the same weights as a fit without interrupt. `fingerprint` computes a hash of the
+    data and settings; it is called only if there is a checkpoint.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint | None, fingerprint: Callable[[], str], on_progress: OnProgress | None
+    ) -> None:
+        self._checkpoint, self._on_progress = checkpoint, on_progress
+        self._fingerprint = fingerprint() if checkpoint else ""
+        self._saved = checkpoint.load(self._fingerprint) if checkpoint else None
+        self._last_save = time.perf_counter()
+
+    def report(self, n_steps: int, steps: int, message: str) -> None:
+        """Reports that `n_steps` of at most `steps` steps are done; `message` says what the fit does."""
+        if self._on_progress:
+            self._on_progress(Progress(n_steps, steps, "steps", message))
+
+    def maximised(self, likelihood: Likelihood, start: _Vector, steps: int, message: str) -> _Vector:
+        """Returns the weights (N,) that maximise a penalised likelihood, or the best after `steps` steps of L-BFGS.
+
+        `start` (N,) are the initial weights, and `message` says what is learned in this phase. If an interrupted fit
+        has finished this phase, returns `start`, because the weights that it found are part of the next phase.
+        """
+        position = self._take_saved(message)
+        if position is None and self._saved:
+            return start
+        if position is None:
+            position = _Position(start, *likelihood.value_and_gradient(start))
+        inverse = 1 / likelihood.curvatures
+        try:
+            while position.n_steps < steps and not position.is_finished:
+                position = _after_step(likelihood, position, inverse)
+                self.report(position.n_steps, steps, message)
+                if time.perf_counter() - self._last_save >= _SECONDS_BETWEEN_SAVES:
+                    self._save(position, message)
+        except KeyboardInterrupt:
+            with deferred():
+                self._save(position, message)
+            raise
+        return position.weights
+
+    # ---- Checkpoints ----------------------------------------------------------------------------
+
+    def _save(self, position: _Position, message: str) -> None:
+        if self._checkpoint:
+            arrays = {"weights": position.weights, "gradient": position.gradient}
+            arrays |= {f"moves.{index}": move for index, move in enumerate(position.moves)}
+            arrays |= {f"bends.{index}": bend for index, bend in enumerate(position.bends)}
+            facts = {name: getattr(position, name) for name in ("value", "n_steps", "is_finished")}
+            self._checkpoint.save(arrays, {"fingerprint": self._fingerprint, "phase": message, "position": facts})
+        self._last_save = time.perf_counter()
+
+    def _take_saved(self, message: str) -> _Position | None:
+        """Returns the position that was saved in the phase with this message, if any, and forgets it."""
+        if self._saved is None or self._saved[1]["phase"] != message:
+            return None
+        (arrays, facts), self._saved = self._saved, None
+        moves, bends = (
+            tuple(arrays[f"{kind}.{index}"] for index in range(_HISTORY) if f"{kind}.{index}" in arrays)
+            for kind in ("moves", "bends")
+        )
+        return _Position(arrays["weights"], gradient=arrays["gradient"], moves=moves, bends=bends, **facts["position"])
+
+
+def _after_step(likelihood: Likelihood, position: _Position, inverse: _Vector) -> _Position:
+    """Takes one step of L-BFGS; `inverse` (N,) are the inverses of the curvatures."""
+    direction = _direction(position, inverse)
+    slope = float(position.gradient @ direction)
+    if slope <= 0:  # possible because single changes are limited
+        position = position._replace(moves=(), bends=())
+        direction = _direction(position, inverse)
+        slope = float(position.gradient @ direction)
+    length = 1.0
+    while length * slope > _ENOUGH * abs(position.value):
+        weights = position.weights + length * direction
+        value, gradient = likelihood.value_and_gradient(weights)
+        gain, promised = value - position.value, length * slope
+        if gain >= _SUFFICIENT * promised:
+            break
+        # To the top of the parabola through both points, as far as it can be trusted
+        length *= min(0.5, max(0.1, promised / (2 * (promised - gain)))) if math.isfinite(gain) else 0.1
+    else:
+        return position._replace(is_finished=True)
+    moves, bends = position.moves, position.bends
+    move, bend = weights - position.weights, position.gradient - gradient
+    if move @ bend > 0:  # always, but for rounding
+        moves, bends = (*moves, move)[-_HISTORY:], (*bends, bend)[-_HISTORY:]
+    is_finished = gain <= _ENOUGH * abs(value)
+    return _Position(weights, value, gradient, position.n_steps + 1, is_finished, moves, bends)
+
+
+def _direction(position: _Position, inverse: _Vector) -> _Vector:
+    """Returns the direction (N,) of the next step: the two-loop recursion of Nocedal (1980), with limited changes."""
+    direction, pairs = position.gradient.copy(), list(zip(position.moves, position.bends, strict=True))
+    shares: list[Any] = []
+    for move, bend in reversed(pairs):
+        shares.append((move @ direction) / (move @ bend))
+        direction -= shares[-1] * bend
+    direction *= inverse
+    if pairs:
+        move, bend = pairs[-1]
+        direction *= (move @ bend) / (bend @ (inverse * bend))
+    for move, bend in pairs:
+        direction += (shares.pop() - (bend @ direction) / (move @ bend)) * move
+    return np.clip(direction, -_LARGEST_CHANGE, _LARGEST_CHANGE, out=direction)
