@@ -18,6 +18,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "linear-recurrence": {"recurrence": "min-gru"},
     "log-bilinear": {"output": "tree"},
     "maxent": {"triggers": 4},
+    "context-mixing": {"inputs": ["ppm", {"species": "ngram", "settings": {"order": 3}}]},
 }
 """Settings with which a species is another model."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -76,9 +77,18 @@ def first_meaning(state: State) -> float:
 
 
 class SlowMixing:
-    """Predicts tokens and learns them; `text` holds the tokens read so far, and `document` those of the document."""
+    """Predicts tokens and learns them; `text` holds the tokens read so far, and `document` those of the document.
 
-    def __init__(self, vocab_size: int, *, n_curve_rows: int, words: bool = True) -> None:
+    `given` are the log-probabilities (T, V) of all V tokens at each position, under each of several other models.
+    """
+
+    def __init__(
+        self, vocab_size: int, *, n_curve_rows: int, words: bool = True, given: Sequence[NDArray[np.float64]] = ()
+    ) -> None:
+        self.given, self.code_words = (
+            given,
+            [f"{leaf_of(token_id, vocab_size):b}"[1:] for token_id in range(vocab_size)],
+        )
         self.vocab_size, self.n_curve_rows = vocab_size, n_curve_rows
         self.has_words = words and vocab_size == BYTES
         width = vocab_size.bit_length() - 1
@@ -92,7 +102,7 @@ class SlowMixing:
         self.places: list[dict[tuple[int, ...], int]] = [{}, {}]
         self.found, self.lengths = [-1, -1], [0, 0]
         n_contexts = 17 + 17 * self.has_words
-        start = [3.3 / n_contexts, 0, 2.2 / n_contexts] * n_contexts + [0.2, 0] * 2 + [0]
+        start = [3.3 / n_contexts, 0, 2.2 / n_contexts] * n_contexts + [0.2, 0] * 2 + [0.3, 0] * len(given) + [0]
         self.weights: dict[Any, NDArray[np.float32]] = defaultdict(lambda: np.array(start, np.float32))
         self.last_weights: dict[Any, NDArray[np.float64]] = defaultdict(lambda: np.full(10, 1 / 10))
         self.curves: dict[Any, NDArray[np.float32]] = defaultdict(lambda: np.zeros(25, np.float32))
@@ -175,8 +185,15 @@ class SlowMixing:
                 inputs += [x if bit else -x for x in (stretch(prob), prob - 0.5)]
             else:
                 inputs += [0, 0]
+        for rows in self.given:
+            zero, one = self._sums(prefix, np.exp(rows[len(self.text)]))
+            inputs += [clip(math.log(one / zero), 9), one / (zero + one) - 0.5]
         x = np.array([*inputs, 0.3], np.float32)
-        if not used and not any(state for number, state in enumerate(states) if number not in (0, 13)):
+        if (
+            not self.given
+            and not used
+            and not any(state for number, state in enumerate(states) if number not in (0, 13))
+        ):
             counter = self.counters.get((0, (), prefix))
             prob = min(max(counter.share / 65536, 1e-6), 1 - 1e-6) if counter else 0.5
             return prob, {}
@@ -206,6 +223,13 @@ class SlowMixing:
             "last": last, "mixed": prob, "below": below, "shares": shares, "curves": curves, "corrections": corrections,
         }  # fmt: skip
         return min(max(prob + sum(corrections) / 8, 1e-6), 1 - 1e-6), how
+
+    def _sums(self, prefix: str, probs: NDArray[np.float64]) -> list[float]:
+        """Returns the sums of the probabilities of all tokens whose code words begin with `prefix` and 0, or 1."""
+        return [
+            sum(prob for word, prob in zip(self.code_words, probs, strict=True) if word.startswith(prefix + bit))
+            for bit in "01"
+        ]
 
     def _curve_rows(self, a: int, b: int, c: int, node: int) -> list[int]:
         return [hashed((a, node)), mixed(hashed((a, b)), node), mixed(hashed((a, b, c)), node)]
@@ -237,13 +261,13 @@ class SlowMixing:
 
     def prob(self, token_id: int) -> float:
         """Returns the probability of a token after the text so far."""
-        word = f"{leaf_of(token_id, self.vocab_size):b}"[1:]
+        word = self.code_words[token_id]
         probs = [self.predict_bit(word[:place])[0] for place in range(len(word))]
         return math.prod(prob if bit == "1" else 1 - prob for prob, bit in zip(probs, word, strict=True))
 
     def learn(self, token_id: int) -> None:
         """Learns the next token."""
-        word = f"{leaf_of(token_id, self.vocab_size):b}"[1:]
+        word = self.code_words[token_id]
         rate = max(0.001, 0.02 * math.exp(-len(self.text) / 50_000))
         contexts = self.contexts()
         hows = [self.predict_bit(word[:place])[1] for place in range(len(word))]

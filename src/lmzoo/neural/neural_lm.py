@@ -24,6 +24,7 @@ from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.objectives.objective import Objective
 from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import TokenReader
+from lmzoo.neural.online import OnlineNetworkReader
 from lmzoo.neural.saved_sizes import NoInitialWeights, check_sizes
 from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks, observed_log_probs
 from lmzoo.neural.training.batches import StreamBatches, widest_chunk
@@ -31,6 +32,7 @@ from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.parallel import ProcessGroup, join_processes
 from lmzoo.neural.training.settings import TrainConfig
+from lmzoo.online_reader import OnlineReader
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.placement import Device
 from lmzoo.system.progress import OnProgress
@@ -231,6 +233,9 @@ class NeuralLM(LanguageModel[NeuralState]):
         needed = needed._replace(chunk=chunk_bytes(network, objective, config, rows.stop - rows.start, width))
         check_memory(needed, config, self.device, sizes)
         return network
+
+    def online_reader(self, seed: int) -> OnlineReader:
+        return OnlineNetworkReader(self, seed)
 
     @property
     def network(self) -> Network:

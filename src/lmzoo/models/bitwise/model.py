@@ -13,12 +13,13 @@ from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag
 from lmzoo.language_model import LanguageModel
+from lmzoo.online_reader import OnlineReader
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
 _PIECE = 1 << 15
 """Number of tokens that are read at a time in training, between two reports of progress."""
-_NO_ROWS = np.empty((0, 0))
+NO_ROWS = np.empty((0, 0))
 R = TypeVar("R", bound="Reader")
 
 
@@ -38,7 +39,7 @@ class Reader(ABC):
         """The ids of all tokens read so far, (T,); a view that later tokens do not change."""
         return self._ids[: self._n_read]
 
-    def read(self, ids: NDArray[np.int32], *, rows: NDArray[np.float64] = _NO_ROWS) -> NDArray[np.float64]:
+    def read(self, ids: NDArray[np.int32], *, rows: NDArray[np.float64] = NO_ROWS) -> NDArray[np.float64]:
         """Reads T tokens and returns the log-probability (T,) of each, in nats, at the moment before it was read.
 
         Also writes the log-probabilities of all V tokens before each of the T tokens to `rows` (T, V), unless `rows` is
@@ -56,6 +57,12 @@ class Reader(ABC):
             if done < ids.size:
                 self._grow()
         return log_probs
+
+    def begin_training(self, seed: int) -> None:  # noqa: B027 - most readers have nothing to prepare
+        """Prepares to learn a training text from its beginning."""
+
+    def end_training(self, data: TrainingData) -> None:  # noqa: B027 - most readers have nothing to complete
+        """Completes what was learned after all of the training text `data.train` was read."""
 
     @abstractmethod
     def for_document(self, *, learns: bool) -> Self:
@@ -143,22 +150,37 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        self.learned, _ = self._read_all(data.train, on_progress)
+        reader, _ = self._read_all(data.train, seed, on_progress)
+        reader.end_training(data)
         self.n_tokens_read = len(data.train)
-        self.fitted = True
+        return self._become(reader)
+
+    def _become(self, reader: R) -> Self:
+        self.learned, self.fitted = reader, True
         return self
 
     def online_log_probs(
         self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None
     ) -> NDArray[np.float64]:
-        return self._read_all(TokenStream.of(ids, self.vocab_size), on_progress)[1]
+        return self._read_all(TokenStream.of(ids, self.vocab_size), 0, on_progress)[1]
 
-    def _read_all(self, stream: TokenStream, on_progress: OnProgress | None) -> tuple[R, NDArray[np.float64]]:
+    def online_reader(self, seed: int) -> OnlineReader:
+        return _OnlineReader(self, self._at_beginning(seed))
+
+    def _at_beginning(self, seed: int) -> R:
+        """Returns a reader that is about to learn a training text."""
+        reader = self._new_reader()
+        reader.begin_training(seed)
+        return reader
+
+    def _read_all(
+        self, stream: TokenStream, seed: int, on_progress: OnProgress | None
+    ) -> tuple[R, NDArray[np.float64]]:
         """Reads a stream of T tokens with a new reader; returns the reader and the log-probability (T,) of each token.
 
         Each token is predicted before it is learned.
         """
-        reader, log_probs = self._new_reader(), np.empty(len(stream))
+        reader, log_probs = self._at_beginning(seed), np.empty(len(stream))
         for start in range(0, len(stream), _PIECE):
             piece = stream.ids[start : start + _PIECE]
             log_probs[start : start + piece.size] = reader.read(piece)
@@ -227,7 +249,23 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
         return self.learned.arrays()
 
     def load_arrays(self, arrays: Arrays) -> Self:
-        self.learned = self._new_reader()
-        self.learned.load_arrays(arrays)
-        self.fitted = True
-        return self
+        reader = self._new_reader()
+        reader.load_arrays(arrays)
+        return self._become(reader)
+
+
+@final
+class _OnlineReader(OnlineReader, Generic[R]):
+    """Reads a text with a new reader, which `finish` gives to the model."""
+
+    def __init__(self, model: BitwiseModel[R], reader: R) -> None:
+        self._model, self._reader = model, reader
+
+    def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
+        rows = np.empty((ids.size, self._model.vocab_size))
+        self._reader.read(ids, rows=rows)
+        return rows
+
+    def finish(self, data: TrainingData) -> None:
+        self._reader.end_training(data)
+        self._model._become(self._reader)

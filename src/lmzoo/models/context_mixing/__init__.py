@@ -25,21 +25,32 @@ Data Compression, Florida Institute of Technology, Technical Report CS-2005-16, 
 adaptive probability maps, mixing by gradient steps). B. Knoll, N. de Freitas, A Machine Learning Perspective on
 Predictive Coding with PAQ8, DCC 2012 (the mixer as a gated network).
 
+Other models of lmzoo can be further inputs of the network, as an LSTM is in the compressors lstm-compress and cmix. A
+model that learns from single tokens, such as PPM, learns together with the contexts. A network of lmzoo takes a
+training step after a few chunks of the text, on them and on earlier chunks (`lmzoo.neural.online`). Any other model is
+trained again each time the text has doubled. In a later document, an input predicts as it would alone.
+
 What context mixing cannot do: learn that two words are alike. It learns how much to trust each kind of context, but
 what it has counted in one context says nothing about a similar one.
 
     contexts.py   hash values of contexts            mixer.py      the probability of a bit
     counters.py   the hash table of counters         learning.py   learning from the bits of a token
     matches.py    the longest repetition             reading.py    distributions over tokens, and reading
-    reader.py     the arrays, and documents
+    reader.py     the arrays, and documents          inputs.py     other models: how they learn and read
+    other_models.py   their probabilities of bits
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmzoo.checks import check_flag, check_whole
+from lmzoo.errors import ConfigurationError
+from lmzoo.language_model import LanguageModel
 from lmzoo.models.bitwise.model import BitwiseModel
+from lmzoo.models.mixing import create_member
+from lmzoo.system.placement import Device
 
 if TYPE_CHECKING:
     from lmzoo.models.context_mixing.reader import MixingReader
@@ -48,7 +59,13 @@ __all__ = ["context_mixing"]
 
 
 def context_mixing(
-    vocab_size: int, *, table_bits: int = 22, words: bool = True, adaptive: bool = True
+    vocab_size: int,
+    *,
+    table_bits: int = 22,
+    words: bool = True,
+    adaptive: bool = True,
+    inputs: Sequence[Any] = (),
+    device: Device = "cpu",
 ) -> BitwiseModel[Any]:
     """Creates a model that mixes the predictions of many contexts, bit by bit, and learns after every token.
 
@@ -57,15 +74,24 @@ def context_mixing(
     that the tokens are bytes, that is, that `vocab_size` is 257. If `adaptive` is True, the model also learns from each
     document that it predicts, token by token, and forgets the document at its end. If False, it learns only from the
     training text.
+
+    `inputs` are other model families ("species") whose predictions are mixed with those of the contexts, each given by
+    its name or as {"species": name, "settings": {...}}. Networks compute on `device`.
     """
     check_whole(17, 28, table_bits=table_bits)
     check_flag(words=words)
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
+        raise ConfigurationError(f'inputs must be a list of species, such as ["ppm", "lstm"], got {inputs!r}')
+
+    def new_models() -> list[LanguageModel[Any]]:
+        return [create_member(spec, vocab_size, device) for spec in inputs]
 
     def new_reader() -> MixingReader:
         from lmzoo.models.context_mixing.reader import MixingReader  # imports numba, which is slow
 
-        return MixingReader(vocab_size, table_bits=table_bits, words=words)
+        return MixingReader(vocab_size, table_bits=table_bits, words=words, new_models=new_models)
 
+    new_models()  # wrong settings are reported here
     return BitwiseModel(vocab_size, new_reader, adaptive=adaptive)
 
 

@@ -6,7 +6,8 @@ Each context whose slot has counted a bit contributes three inputs to a mixer:
 
 Here q is the probability of a 1 in the state of the slot, which is learned for each kind of context, and s is the share
 of ones in the slot. Each match contributes the first two of these inputs, with a q that is learned for each length of a
-match. The last input is a constant. With the inputs x and the weights w, a mixer is a logistic regression,
+match. Each other model that is an input contributes them, too, with a q that follows from its probabilities of tokens.
+The last input is a constant. With the inputs x and the weights w, a mixer is a logistic regression,
 p = 1 / (1 + exp(-w x)). Gradient steps on -ln p(bit) change the weights: w += rate (bit - p) x (Mahoney 2005, PAQ6 and
 PAQ7). Each mixer is gated: it has many rows of weights, one of which is selected by a small context. The values w x of
 ten mixers, whose small contexts differ, are the inputs of three last mixers, which are gated in the same way. The
@@ -17,9 +18,9 @@ maps a predicted probability to the share of ones that was observed after such p
 half the prediction of the last mixers and half the average of these curves.
 
 A context that has counted no bit at a node of the code tree is skipped there and at all nodes below: it is not looked
-up in the hash table, and its inputs are 0. If only contexts without tokens of the text are left and no match predicts
-the bit, nothing is mixed: the probability is the share of ones in the slot of the context of no tokens. If the
-vocabulary is large, this is so at many nodes, and the probabilities of all tokens are computed faster.
+up in the hash table, and its inputs are 0. If only contexts without tokens of the text are left, and neither a match
+nor another model predicts the bit, nothing is mixed: the probability is the share of ones in the slot of the context of
+no tokens. In a large vocabulary, this is so at many nodes, and the probabilities of all tokens are computed faster.
 
 All probabilities are computed by one function, `predict_bit`, whether they are needed for predicting or for learning.
 """
@@ -33,7 +34,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import mixed, n_bits
+from lmzoo.models.bitwise.code import code_width, mixed, n_bits
 from lmzoo.models.context_mixing.contexts import MAX_ORDER, N_RECENT, PREDICTED, hashed
 from lmzoo.models.context_mixing.counters import (
     COUNTERS,
@@ -48,6 +49,7 @@ from lmzoo.models.context_mixing.counters import (
     stretched_share,
 )
 from lmzoo.models.context_mixing.matches import N_LENGTHS, N_MATCHES, length_class
+from lmzoo.models.context_mixing.other_models import PER_MODEL, ask
 from lmzoo.system.compiled import kernel, read_only, writable
 
 N_MIXERS, N_LAST_MIXERS, N_ROWS = 10, 3, 256
@@ -61,10 +63,12 @@ LEAST = 1e-6
 """Smallest probability that a bit can have."""
 
 _WITHOUT_TOKENS = 1 | 1 << PREDICTED
+_HAS_MODELS = 1 << 61  # in `Account.counting`: other models are inputs, which predict every bit
 _SHARE_SCALE, _CONSTANT = 0.5, 0.3
 _LIMIT, _REACH = 12.0, 8.0
 _FIRST_WEIGHTS = (3.3, 0.0, 2.2)
 _FIRST_MATCH_WEIGHT = 0.2
+_FIRST_MODEL_WEIGHT = 0.3
 _I64, _U32, _F32, _F64 = types.int64, types.uint32, types.float32, types.float64
 
 
@@ -101,6 +105,8 @@ class Moment(NamedTuple):
     """(2,) the lengths of the matches."""
     rows: NDArray[np.int64]
     """(C,) the row of the bucket that each context has for the next three bits; see `open_buckets`."""
+    sums: NDArray[np.float64]
+    """(M, N) the probability of all tokens below each of N nodes of the code tree under each of M other models."""
 
 
 class Account(NamedTuple):
@@ -133,14 +139,10 @@ class Account(NamedTuple):
 
 
 _LEARNED_TYPES = (
-    *(writable(_F32, 2),) * 2,
-    *(writable(_F64, 2),) * 2,
-    writable(_F32, 3),
-    writable(_F64, 3),
-    writable(_F32, 3),
-)
+    *(writable(_F32, 2),) * 2, *(writable(_F64, 2),) * 2, writable(_F32, 3), writable(_F64, 3), writable(_F32, 3),
+)  # fmt: skip
 LEARNED = types.NamedTuple(_LEARNED_TYPES, Learned)
-MOMENT = types.NamedUniTuple(writable(_I64), 5, Moment)
+MOMENT = types.NamedTuple((*(writable(_I64),) * 5, writable(_F64, 2)), Moment)
 _ACCOUNT_TYPES = (
     writable(_F32, 2), writable(_I64, 2), writable(_I64), *(writable(_I64, 2),) * 3, writable(_F64, 2),
     writable(_I64, 2), writable(_F64, 2), writable(_I64, 2), *(writable(_F64),) * 2,
@@ -148,15 +150,16 @@ _ACCOUNT_TYPES = (
 ACCOUNT = types.NamedTuple(_ACCOUNT_TYPES, Account)
 
 
-def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_curve_rows: int) -> Learned:
+def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_models: int, n_curve_rows: int) -> Learned:
     """Returns the initial values of everything that is learned besides the counters.
 
     `meanings` (1024,) is the initial probability of a 1 in each state of a slot, `n_contexts` the number of kinds of
-    contexts, and `n_curve_rows` the number of curves of each map.
+    contexts, `n_models` the number of other models, and `n_curve_rows` the number of curves of each map.
     """
     trust = np.tile(1 - 0.5 / np.arange(2.0, N_LENGTHS + 2), (N_MATCHES, 1))
     first_weights = np.array(_FIRST_WEIGHTS) / n_contexts
-    one_row = np.concatenate([np.tile(first_weights, n_contexts), np.tile([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), [0]])
+    parts = [(first_weights, n_contexts), ([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), ([_FIRST_MODEL_WEIGHT, 0], n_models)]
+    one_row = np.concatenate([*(np.tile(weights, n) for weights, n in parts), [0]])
     return Learned(
         np.tile(meanings.astype(np.float32), (n_contexts, 1)),
         np.zeros((n_contexts, N_STATES), np.float32),
@@ -168,17 +171,17 @@ def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_curve_rows: in
     )
 
 
-def new_moment(n_contexts: int) -> Moment:
-    """Returns a `Moment` for C = `n_contexts` contexts, whose arrays are filled with zeros."""
+def new_moment(n_contexts: int, n_models: int, vocab_size: int) -> Moment:
+    """Returns a `Moment` for C = `n_contexts` contexts and M = `n_models` models, with arrays that are all zeros."""
     return Moment(
         np.zeros(n_contexts, np.int64), np.zeros(N_RECENT, np.int64), np.zeros(N_MATCHES, np.int64),
-        np.zeros(N_MATCHES, np.int64), np.zeros(n_contexts, np.int64),
+        np.zeros(N_MATCHES, np.int64), np.zeros(n_contexts, np.int64), np.zeros((n_models, 4 * code_width(vocab_size))),
     )  # fmt: skip
 
 
-def new_account(n_contexts: int) -> Account:
-    """Returns an `Account` for C = `n_contexts` contexts, whose arrays are filled with zeros."""
-    n_inputs = PER_CONTEXT * n_contexts + PER_MATCH * N_MATCHES + 1
+def new_account(n_contexts: int, n_models: int) -> Account:
+    """Returns an `Account` for C = `n_contexts` contexts and `n_models` models, whose arrays are filled with zeros."""
+    n_inputs = PER_CONTEXT * n_contexts + PER_MATCH * N_MATCHES + PER_MODEL * n_models + 1
     return Account(
         inputs=np.zeros((BITS, n_inputs), np.float32),
         states=np.zeros((BITS, n_contexts), np.int64),
@@ -348,7 +351,7 @@ def unmixed(slot):
 
 @kernel(_I64, read_only(_I64), returns=types.boolean)
 def is_mixed(counting, classes):
-    """Returns True if a context with tokens has counted a bit at a node, or if a match predicts the bit after it.
+    """Returns True if a context with tokens has counted a bit at a node, or a match or a model predicts the bit.
 
     `counting` and `classes` (2,) are those of an `Account`.
     """
@@ -367,6 +370,9 @@ def predict_bit(counters, learned, moment, node, place, account, row):
         counters, learned.meanings, moment.rows, slot_of_node(node, place), inputs, account.states[row]
     )
     _look_ahead(learned.trust, moment, node, place, inputs[n_first:], account.classes[row], account.predicted[row])
+    if moment.sums.shape[0] > 0:
+        account.counting[row] |= _HAS_MODELS
+        ask(moment.sums, node, inputs[n_first + PER_MATCH * N_MATCHES :])
     if not is_mixed(account.counting[row], account.classes[row]):
         return unmixed(slot_at(counters, moment.rows[0], slot_of_node(node, place)))
     _choose(learned, moment, node, place, account, row)

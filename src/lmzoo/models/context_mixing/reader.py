@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
-from lmzoo.models.bitwise.model import Reader
+from lmzoo.models.bitwise.model import NO_ROWS, Reader
 from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_FOLLOWERS, N_WORD_CONTEXTS
 from lmzoo.models.context_mixing.counters import N_SLOTS, Counters, first_meanings, move
+from lmzoo.models.context_mixing.inputs import Model, TrainedInput, learner
 from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH
 from lmzoo.models.context_mixing.mixer import Learned, new_account, new_learned, new_moment
+from lmzoo.models.context_mixing.other_models import add_up
 from lmzoo.models.context_mixing.reading import (
     FOUND,
     LENGTHS,
@@ -24,11 +27,16 @@ from lmzoo.models.context_mixing.reading import (
     look,
     walk,
 )
+from lmzoo.models.mixing import add_prefix, strip_prefix
+from lmzoo.online_reader import OnlineReader
+from lmzoo.stream import TrainingData
 
 _FIRST_ROWS = 1 << 12
 _N_BYTES = 257
 """Number of token ids of the tokenizer `byte`."""
 _NOTHING = np.empty(0, np.int32)
+_MOST_GIVEN = 1 << 20
+"""Number of elements in the predictions of a model for the tokens that are read at a time: 8 MB."""
 
 
 @final
@@ -44,6 +52,8 @@ class MixingReader(Reader):
         *,
         table_bits: int,
         words: bool,
+        new_models: Callable[[], list[Model]] = list,
+        models: Sequence[Model] = (),
         learns: bool = True,
         memory: Memory | None = None,
         known_ids: NDArray[np.int32] = _NOTHING,
@@ -51,14 +61,21 @@ class MixingReader(Reader):
         """Creates a reader that has learned nothing, or one that starts with the memory of an earlier text.
 
         - `words`: True to use contexts made of words, provided that the tokens are bytes.
+        - `new_models`: creates untrained models whose predictions are further inputs of the mixer.
+        - `models`: such models after training.
         - `learns`: False for a reader that does not learn from the text that it reads.
         - `memory`, `known_ids`: what was learned from the earlier text, and the last tokens of this text.
         """
         super().__init__(vocab_size)
         self._table_bits, self._words, self._learns, self._known_ids = table_bits, words, learns, known_ids
         self._n_contexts = N_CONTEXTS + (N_WORD_CONTEXTS if words and vocab_size == _N_BYTES else 0)
+        self._new_models, self._models = new_models, list(models) or new_models()
+        self._inputs = [TrainedInput(model) for model in models]
+        self._learners: list[OnlineReader] = []
+        self._given, self._given_from = np.empty((0, len(self._models), vocab_size)), 0
         self._memory = memory or self._new_memory()
-        self._moment, self._account = new_moment(self._n_contexts), new_account(self._n_contexts)
+        self._moment = new_moment(self._n_contexts, len(self._models), vocab_size)
+        self._account = new_account(self._n_contexts, len(self._models))
         self._now = np.zeros(N_NOW, np.int64)
         self._now[FOUND:LENGTHS] = NO_MATCH
 
@@ -66,9 +83,28 @@ class MixingReader(Reader):
         n_buckets = 1 << self._table_bits
         none = _read_only(np.empty((0, N_SLOTS), np.uint32))
         counters = Counters(np.zeros((n_buckets, N_SLOTS), np.uint32), np.empty(0, np.int64), none)
-        learned = new_learned(first_meanings(), self._n_contexts, n_buckets >> 9)
+        learned = new_learned(first_meanings(), self._n_contexts, len(self._models), n_buckets >> 9)
         places = np.full((N_MATCHES, n_buckets >> 4), NO_MATCH, np.int32)
         return Memory(counters, learned, places, np.zeros((N_FOLLOWERS, n_buckets >> 7, 2), np.int64))
+
+    def begin_training(self, seed: int) -> None:
+        self._learners = [learner(model, seed + number) for number, model in enumerate(self._models)]
+
+    def end_training(self, data: TrainingData) -> None:
+        for each in self._learners:
+            each.finish(data)
+
+    def read(self, ids: NDArray[np.int32], *, rows: NDArray[np.float64] = NO_ROWS) -> NDArray[np.float64]:
+        sources = self._learners or self._inputs
+        if not sources:
+            return super().read(ids, rows=rows)
+        log_probs = np.empty(ids.size)
+        for start in range(0, ids.size, size := max(1, _MOST_GIVEN // self.vocab_size)):
+            piece = slice(start, start + size)
+            self._given = np.stack([each.read(ids[piece]) for each in sources], axis=1)  # (T, M, V)
+            self._given_from = self.ids.size
+            log_probs[piece] = super().read(ids[piece], rows=rows[piece])
+        return log_probs
 
     def for_document(self, *, learns: bool) -> Self:
         known_ids, (counters, learned, places, followers) = self._kept()
@@ -80,6 +116,7 @@ class MixingReader(Reader):
             self.vocab_size,
             table_bits=self._table_bits,
             words=self._words,
+            models=self._models,
             learns=learns,
             memory=memory,
             known_ids=known_ids,
@@ -104,6 +141,8 @@ class MixingReader(Reader):
     def next_log_probs(self) -> NDArray[np.float64]:
         log_probs = np.empty(self.vocab_size)
         counters, learned, _, followers = self._memory
+        if self._inputs:
+            add_up(np.stack([each.next_log_probs() for each in self._inputs]), self.vocab_size, self._moment.sums)
         look(followers, self._now, self._known_ids, self.ids, self.ids.size, self.vocab_size, self._moment)
         distribution(counters, learned, self._moment, self._account, self.vocab_size, log_probs)
         return log_probs
@@ -113,7 +152,7 @@ class MixingReader(Reader):
     ) -> int:
         return walk(
             self._memory, self._moment, self._account, self._now, self._known_ids, ids, start, self._learns,
-            self.vocab_size, 1 << self._table_bits, log_probs, rows,
+            self.vocab_size, 1 << self._table_bits, self._given[start - self._given_from :], log_probs, rows,
         )  # fmt: skip
 
     def _grow(self) -> None:
@@ -133,6 +172,11 @@ class MixingReader(Reader):
             "followers": followers,
             "ids": ids,
             "n_learned": self._now[N_LEARNED : N_LEARNED + 1],
+            **{
+                key: array
+                for number, model in enumerate(self._models)
+                for key, array in add_prefix(f"input-{number}", model.arrays()).items()
+            },
         }
 
     def load_arrays(self, arrays: Arrays) -> None:
@@ -158,6 +202,8 @@ class MixingReader(Reader):
         learned = Learned(*(loaded[name] for name in Learned._fields))
         self._memory = Memory(new.counters, learned, loaded["places"], loaded["followers"])
         self._known_ids, self._now[N_LEARNED] = ids, n_learned[0]
+        for number, model in enumerate(self._models):
+            model.load_arrays(strip_prefix(f"input-{number}", arrays))
 
 
 def _copies(known: NDArray[np.uint32], n_rows: int) -> Counters:

@@ -41,6 +41,7 @@ from lmzoo.models.context_mixing.mixer import (
     slot_of_node,
     unmixed,
 )
+from lmzoo.models.context_mixing.other_models import add_up
 from lmzoo.stream import EOT
 from lmzoo.system.compiled import borrowed, kernel, read_only, writable
 
@@ -171,15 +172,16 @@ def _log_prob(counters, learned, moment, account, leaf, depth):
     return total
 
 
-@kernel(_MEMORY, MOMENT, ACCOUNT, _NOW, _TEXT, _TEXT, _I64, types.boolean, _I64, _I64, writable(_F64),
-        writable(_F64, 2), returns=_I64)  # fmt: skip
-def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, furthest, log_probs, rows):
+@kernel(_MEMORY, MOMENT, ACCOUNT, _NOW, _TEXT, _TEXT, _I64, types.boolean, _I64, _I64, read_only(_F64, 3),
+        writable(_F64), writable(_F64, 2), returns=_I64)  # fmt: skip
+def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, furthest, given, log_probs, rows):
     """Reads the tokens of a text from position `start`: predicts each, then learns it if `learns` is True.
 
     - `memory`: what was learned. `now`: the values that change from token to token; see `BEGIN`.
     - `moment`, `account`: arrays that are overwritten.
     - `known`: text that was read earlier. `ids`: the text from its beginning; the tokens before `start` were read.
     - `furthest`: largest distance, in tokens, from the current position back to a match.
+    - `given` (N, M, V): the log-probabilities of all V tokens at each of these positions under M other models.
     - `log_probs` (N,): receives the log-probability of each token that is read, in nats.
     - `rows` (N, V): receives the log-probabilities of all V tokens at each of these positions; may be empty.
 
@@ -188,7 +190,7 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
     """
     counters, learned, places, followers = borrowed(memory)
     moment, account, now, known, ids = borrowed((moment, account, now, known, ids))
-    log_probs, rows = borrowed((log_probs, rows))
+    given, log_probs, rows = borrowed((given, log_probs, rows))
     n_homes = counters.homes.size
     most_new = moment.contexts.size * (n_bits(code_width(vocab_size)) // GROUP_BITS + 1)
     t = start
@@ -196,6 +198,8 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
         if learns and n_homes > 0 and 2 * n_homes < 3 * (now[N_USED] + most_new):
             break
         look(followers, now, known, ids, t, vocab_size, moment)
+        if given.size > 0:
+            add_up(given[t - start], vocab_size, moment.sums)
         if rows.size > 0:
             distribution(counters, learned, moment, account, vocab_size, rows[t - start])
         leaf = leaf_of(ids[t], vocab_size)

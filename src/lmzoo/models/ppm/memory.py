@@ -108,6 +108,11 @@ class Reader:
         self.read(document[n_read:])
 
     @property
+    def last_id(self) -> int:
+        """The last token that was read; EOT before the first one."""
+        return int(self._tree.text[self._tree.sizes[N_TEXT] - 1])
+
+    @property
     def kept_text(self) -> NDArray[np.int32]:
         """The tokens that were read before `keep`, an array (T,)."""
         return self._tree.text[1 : self._tree.sizes[KEPT_TEXT]]

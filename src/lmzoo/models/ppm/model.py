@@ -14,6 +14,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_choice, check_flag, check_whole
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
+from lmzoo.online_reader import OnlineReader
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
@@ -21,6 +22,7 @@ from lmzoo.system.progress import OnProgress, Progress
 if TYPE_CHECKING:
     from lmzoo.models.ppm.memory import Reader
 
+_END = np.array([EOT], np.int32)
 _BLOCK = 1 << 16
 """Tokens between two reports of progress."""
 _FIRST_SQUARES = 1e-2
@@ -80,8 +82,6 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
             reader.read(ids[start : start + _BLOCK])
             if on_progress:
                 on_progress(Progress(min(start + _BLOCK, ids.size), ids.size, "tokens"))
-        if ids[-1] != EOT:  # a document without an end is taken as ended
-            reader.read(np.array([EOT], np.int32))
         self.n_tokens_read = ids.size
         return self._become(reader)
 
@@ -96,6 +96,9 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
                 on_progress(Progress(min(start + _BLOCK, len(stream)), len(stream), "tokens"))
         return log_probs
 
+    def online_reader(self, seed: int) -> OnlineReader:
+        return _OnlineReader(self, self._new_reader())
+
     def _new_reader(self) -> Reader:
         """Returns a reader that has read nothing, with the parameters of the escape method."""
         from lmzoo.models.ppm.memory import Reader
@@ -106,6 +109,8 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
         return Reader(self.vocab_size, self.order, parameters, rate=rate, per_kind=per_kind)
 
     def _become(self, reader: Reader) -> Self:
+        if reader.last_id != EOT:  # a document without an end is taken as ended
+            reader.read(_END)
         reader.keep(learns=self.adapts_on_test)
         self._reader = reader
         self.fitted = True
@@ -185,3 +190,19 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
         reader.learn_counts(np.ascontiguousarray(text))
         reader.parameters[:] = parameters
         return self._become(reader)
+
+
+@final
+class _OnlineReader(OnlineReader):
+    """Reads a text with a new reader, which `finish` gives to the model."""
+
+    def __init__(self, model: PpmModel, reader: Reader) -> None:
+        self._model, self._reader = model, reader
+
+    def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
+        rows = np.empty((ids.size, self._model.vocab_size))
+        self._reader.read(ids, rows=rows)
+        return np.log(rows, out=rows)
+
+    def finish(self, data: TrainingData) -> None:
+        self._model._become(self._reader)
