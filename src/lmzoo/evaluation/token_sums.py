@@ -16,7 +16,7 @@ from lmzoo.language_model import TokenStats
 from lmzoo.predictor import Predictor
 from lmzoo.system.progress import OnProgress, Progress
 
-_PART_TOKENS = 1 << 22
+_PART_TOKENS = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def token_sums(
     on_progress: OnProgress | None = None,
     on_stats: Callable[[TokenStats], None] | None = None,
 ) -> TokenSums:
-    """Scores all tokens of a text, in parts of about four million tokens, and returns the sums of their scores.
+    """Scores all tokens of a text, in parts of about two million tokens, and returns the sums of their scores.
 
     Parts end at the ends of documents. If `on_stats` is given, it is called once with the scores of all tokens, and
     the whole text is one part.
