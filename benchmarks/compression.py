@@ -33,6 +33,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppm-5-method-C": ("ppm", {"order": 5, "escape": "C"}),
     "ppm-5-method-D": ("ppm", {"order": 5, "escape": "D"}),
     "context-mixing": ("context-mixing", dict(zoo.presets("context-mixing")["bytes"])),
+    "without-inputs": ("context-mixing", {"table_bits": 24}),
 }
 """The species and settings of each model."""
 PEERS = ("ppmd-6", "ppmd-16")

@@ -96,6 +96,9 @@ def context_mixing(
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "context_mixing": {"tiny": {"table_bits": 17}, "bytes": {"table_bits": 24}}
+    "context_mixing": {
+        "tiny": {"table_bits": 17},
+        "bytes": {"table_bits": 24, "inputs": [{"species": "ppm", "settings": {"order": 24}}]},
+    }
 }
 """Settings of each factory of this file under each preset; see `lmzoo.zoo.presets`."""
