@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from lmzoo.evaluation.gate import ModelScores, learn_gate
 from lmzoo.evaluation.statistics import PairedComparison, ResamplingUnits, compare_pairs
@@ -111,7 +110,7 @@ def mixed(log_probs: NDArray[np.float64], log_weights: NDArray[np.float64]) -> N
     `log_probs` (M, T): log-probability of each token under each model. `log_weights`: logarithms of the weights of the
     models, (M, T) if each token has its own weights, or (M, 1) if the weights are constant.
     """
-    return np.asarray(logsumexp(log_probs + log_weights, axis=0))
+    return np.logaddexp.reduce(log_probs + log_weights, axis=0)
 
 
 def learn_share(log_probs: NDArray[np.float64], prior: NDArray[np.float64]) -> float:

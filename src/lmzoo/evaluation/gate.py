@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from lmzoo.language_model import TokenStats
 
@@ -76,7 +75,7 @@ class ModelScores:
         """Returns the logarithm (M, T) of each model's share in the sum of all models' probabilities of a token."""
         peaks = np.maximum(self.log_probs.max(axis=0), _LOWEST)  # tokens that no model can predict have -inf
         log_probs = np.maximum(self.log_probs - peaks, _LOWEST)
-        return log_probs - logsumexp(log_probs, axis=0)
+        return log_probs - np.logaddexp.reduce(log_probs, axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +127,7 @@ class Gate:
         of the same document. They do not depend on the token at the position itself.
         """
         logits = self.matrix @ self.scaling.inputs(scores)
-        return logits - np.asarray(logsumexp(logits, axis=0))
+        return logits - np.logaddexp.reduce(logits, axis=0)
 
     def without(self, scores: ModelScores, member: int) -> Gate:
         """Returns a gate for all models except the one with index `member`, learned with the same penalty.
