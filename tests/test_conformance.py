@@ -14,6 +14,7 @@ from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.testing import LAWS, Law, Specimen
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "rnn": {"maxent_order": 3, "maxent_size": 50},
     "lstm": {"mogrifier": 3},
     "linear-recurrence": {"recurrence": "min-gru"},
     "log-bilinear": {"output": "tree"},

@@ -74,8 +74,8 @@ def networks() -> dict[str, Network]:
             d_slot=4,
             ngram_dropout=0.5,
         )
-    for cell, rounds in (("rnn", 0), ("lstm", 0), ("gru", 0), ("lstm", 3)):
-        made[f"{cell}, {rounds} rounds" if rounds else cell] = Recurrent(
+    for cell, rounds, order in (("rnn", 0, 0), ("lstm", 0, 0), ("gru", 0, 0), ("lstm", 3, 0), ("rnn", 0, 3)):
+        made[f"{cell}, {rounds} rounds" if rounds else f"{cell}, n-grams" if order else cell] = Recurrent(
             V,
             cell=cell,
             d_embed=5,
@@ -85,6 +85,8 @@ def networks() -> dict[str, Network]:
             variational=cell == "gru",
             weight_dropout=0.5,
             mogrifier=rounds,
+            maxent_order=order,
+            maxent_size=40,
         )
     made["hybrid"] = GatedRecurrent(
         V,
@@ -406,6 +408,8 @@ def test_settings_come_from_json() -> None:
         ("lstm", {"n_layers": 0}, "n_layers must be a whole number of at least 1, got 0"),
         ("gru", {"dropout": 1.5}, "dropout must be a number from 0 to 1, got 1.5"),
         ("lstm", {"mogrifier": -1}, "mogrifier must be a whole number of at least 0, got -1"),
+        ("rnn", {"maxent_order": -1}, "maxent_order must be a whole number of at least 0, got -1"),
+        ("rnn", {"maxent_size": 0}, "maxent_size must be a whole number of at least 1, got 0"),
         ("gated-conv", {"width": 0}, "width must be a whole number of at least 1, got 0"),
         ("linear-recurrence", {"d_model": 10, "n_heads": 4}, "d_model must be a multiple of n_heads = 4, got 10"),
         ("nplm", {"order": 1}, "order must be a whole number of at least 2"),

@@ -10,6 +10,10 @@
 With `mogrifier` = r, the input x_t and the previous output h_{t-1} gate each other in r rounds before each time step
 (Melis et al. 2020; `lmzoo.neural.layers.mogrifier`), so that a token is a different input in a different context.
 
+With `maxent_order` = n, the weights of a maximum-entropy model on n-grams are added to the logits, and learned together
+with the network (RNNME, Mikolov et al. 2011; `lmzoo.neural.layers.direct_connections`). They remember phrases, and the
+network learns what they cannot predict.
+
 The functions `rnn_step`, `lstm_step` and `gru_step` below are these equations. Training runs the same steps as one
 fused operation, `lmzoo.neural.layers.recurrence`, which the tests compare with them.
 
@@ -29,16 +33,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_flag, check_share, check_whole
+from lmzoo.neural.layers.direct_connections import DirectConnections
 from lmzoo.neural.layers.mogrifier import mogrified_recurrence, mogrify
 from lmzoo.neural.layers.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
+from lmzoo.neural.layers.windows import context_windows
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.objectives.sampled import SampledLayer
 from lmzoo.neural.one_token.reader import register_reader
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import EOT
 from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
+_BLOCK_ELEMENTS = 1 << 19
+"""Logits that are computed at a time if there are direct connections."""
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 
@@ -132,11 +141,13 @@ class Recurrent(Network):
     """A recurrent network: token embeddings, recurrent layers, a projection and an output layer tied to the embeddings.
 
     Its state is the state of each layer in turn: h (B, H) for B sequences and H hidden units, and for an LSTM also c.
+    With direct connections from n-grams, which `maxent_order` above 1 asks for, the last n - 2 token ids follow in the
+    state, and each hidden vector ends with the last n - 1 token ids.
     """
 
     def __init__(
         self, vocab_size: int, *, cell: str, d_embed: int, d_hidden: int, n_layers: int, dropout: float,
-        variational: bool, weight_dropout: float, mogrifier: int,
+        variational: bool, weight_dropout: float, mogrifier: int, maxent_order: int = 0, maxent_size: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         self.d_hidden, self.cell = d_hidden, _CELLS[cell]
@@ -147,13 +158,17 @@ class Recurrent(Network):
         )
         self.projection = nn.Linear(d_hidden, d_embed)
         self.head = nn.Linear(d_embed, vocab_size)
+        self.maxent = DirectConnections(maxent_order, maxent_size, vocab_size) if maxent_order > 1 else None
         nn.init.normal_(self.embedding.weight, std=0.1)
         nn.init.zeros_(self.head.bias)
         self.head.weight = self.embedding.weight  # tied (Press & Wolf 2017)
 
     def initial_state(self, batch_size: int) -> State:
         n_parts = len(self.layers) * self.cell.state_size
-        return tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
+        state = tuple(torch.zeros(batch_size, self.d_hidden, device=self.device) for _ in range(n_parts))
+        if self.maxent is None:
+            return state
+        return *state, torch.full((batch_size, self.maxent.n_lengths - 1), EOT, device=self.device)
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         starts = (ids == EOT).t()  # (T, B)
@@ -164,7 +179,48 @@ class Recurrent(Network):
             x, layer_state = layer(x, starts, state[start : start + self.cell.state_size], self.weight_dropout)
             x = self._dropped(x)  # (T, B, d_hidden)
             new_state += layer_state
-        return self.projection(x).transpose(0, 1), tuple(new_state)
+        hidden = self.projection(x).transpose(0, 1)  # (B, T, d_embed)
+        if self.maxent is None:
+            return hidden, tuple(new_state)
+        windows = context_windows(ids, state[-1])  # (B, T, n - 1)
+        hidden = torch.cat([hidden, windows.to(torch.float32)], dim=2)  # ids below 2^24 are exact
+        return hidden, (*new_state, torch.cat([state[-1], ids], dim=1)[:, ids.shape[1] :])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        if self.maxent is None:
+            return super().logits(hidden)
+        vectors, windows = self._split(hidden)
+        return super().logits(vectors) + self.maxent(windows)
+
+    def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        if self.maxent is None:
+            return super().cross_entropy(hidden, targets, weights)
+        nats = self.surprisals(hidden, targets)
+        return nats.sum() if weights is None else nats @ weights
+
+    def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        if self.maxent is None:
+            return super().surprisals(hidden, targets)
+        size = max(1, _BLOCK_ELEMENTS // self.vocab_size)
+        blocks = zip(hidden.split(size), targets.split(size), strict=True)
+        return torch.cat([F.cross_entropy(self.logits(part), ids, reduction="none") for part, ids in blocks])
+
+    def sampled_cross_entropy(self, hidden: Tensor, layer: SampledLayer, weights: Tensor | None) -> Tensor:
+        if self.maxent is None:
+            return super().sampled_cross_entropy(hidden, layer, weights)
+        vectors, windows = self._split(hidden)
+        logits = F.linear(vectors, layer.weight) + layer.bias + self.maxent(windows, layer.token_ids)
+        nats = F.cross_entropy(logits, layer.rows, reduction="none")
+        return nats.sum() if weights is None else nats @ weights
+
+    def _split(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Splits hidden vectors (.., D + n - 1) into those of the network (.., D) and token ids (.., n - 1)."""
+        d_embed = self.head.in_features
+        return hidden[..., :d_embed], hidden[..., d_embed:].long()
+
+    def _token_layers(self) -> list[nn.Module]:
+        layers = super()._token_layers()
+        return layers if self.maxent is None else [*layers, self.maxent]  # whose table has V elements after the starts
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Applies dropout to `x` (T, B, D), for T time steps of B sequences of width D.
@@ -176,7 +232,8 @@ class Recurrent(Network):
         return x * F.dropout(torch.ones_like(x[:1]), self.dropout, self.training)
 
 
-register_reader(Recurrent, "lmzoo.neural.one_token.recurrent:read")
+_READER = "lmzoo.neural.one_token.recurrent"
+register_reader(Recurrent, f"{_READER}:read", f"{_READER}:add_to_logits")
 
 
 def _factory(cell: str, description: str):
@@ -195,25 +252,32 @@ def _factory(cell: str, description: str):
         variational: bool = False,
         weight_dropout: float = 0.0,
         mogrifier: int = 0,
+        maxent_order: int = 0,
+        maxent_size: int = 1 << 22,
         training: TrainConfig | Mapping[str, Any] | None = None,
         device: Device = "cpu",
     ) -> NeuralLM:
         check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)
         check_share(dropout=dropout, weight_dropout=weight_dropout)
         check_flag(variational=variational)
-        check_whole(0, mogrifier=mogrifier)
+        check_whole(0, mogrifier=mogrifier, maxent_order=maxent_order)
+        check_whole(1, maxent_size=maxent_size)
         architecture = {
             "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers, "dropout": dropout,
             "variational": variational, "weight_dropout": weight_dropout, "mogrifier": mogrifier,
         }  # fmt: skip
+        if maxent_order:
+            architecture |= {"maxent_order": maxent_order, "maxent_size": maxent_size}
         config = _TRAINING.changed(training)
         return NeuralLM(vocab_size, Recurrent, architecture, config, context_size=None, device=device)
 
     create.__name__ = create.__qualname__ = cell
-    create.__doc__ = (
-        f"{description}\n\n    `mogrifier` is the number of rounds in which the input of a time step and the previous "
-        "output gate each\n    other (Melis et al. 2020); 0 = none."
-    )
+    create.__doc__ = f"""{description}
+
+    `mogrifier` is the number of rounds in which the input of a time step and the previous output gate each other (Melis
+    et al. 2020); 0 = none. `maxent_order` is the length of the longest n-grams whose weights are added to the logits
+    (RNNME, Mikolov et al. 2011); 0 = none. The weights are stored in a hash table of about `maxent_size` elements.
+    """
     return create
 
 

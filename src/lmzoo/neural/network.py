@@ -12,13 +12,16 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from lmzoo.neural.layers.cross_entropy import linear_cross_entropy, token_nats
 from lmzoo.stream import TokenStream
+
+if TYPE_CHECKING:
+    from lmzoo.neural.objectives.sampled import SampledLayer
 
 State = tuple[Tensor, ...]
 """What a network carries from one chunk of ids to the next, such as hidden vectors or a KV cache.
@@ -46,8 +49,8 @@ class Network(nn.Module, ABC):
     positions and V tokens. Everything that is learned is in `parameters()`; buffers hold only computed constants.
 
     `embedding` holds one vector per token and `head` is the output layer. A network with another kind of output
-    overrides `vocab_size`, `logits`, `cross_entropy`, `surprisals`, `parameter_groups`, `initialize_output_bias` and
-    `_token_layers`.
+    overrides `vocab_size`, `logits`, `cross_entropy`, `sampled_cross_entropy`, `surprisals`, `parameter_groups`,
+    `initialize_output_bias` and `_token_layers`.
     """
 
     embedding: nn.Embedding
@@ -103,6 +106,13 @@ class Network(nn.Module, ABC):
         the weight of each prediction; None = weight 1.
         """
         return linear_cross_entropy(hidden, self.head.weight, self.head.bias, targets, weights)
+
+    def sampled_cross_entropy(self, hidden: Tensor, layer: SampledLayer, weights: Tensor | None) -> Tensor:
+        """Computes the weighted sum of N cross-entropies in nats like `cross_entropy`, with a sampled output layer.
+
+        `hidden` (N, D) are hidden vectors of the last `forward`, and `weights` (N,) the weights; None = weight 1.
+        """
+        return linear_cross_entropy(hidden, layer.weight, layer.bias, layer.rows, weights)
 
     def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Computes -log P(target) in nats (N,) of each target id (N,), from hidden vectors (N, D)."""

@@ -27,9 +27,11 @@ NETWORK_CARDS = (
         limits="Gradients vanish or explode over long distances, so it learns dependences of a few tokens only.",
         paper=(
             "J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; T. Mikolov et al., Recurrent Neural "
-            "Network Based Language Model, Interspeech 2010."
+            "Network Based Language Model, Interspeech 2010; with n-grams (RNNME), the setting `maxent_order`: "
+            "T. Mikolov, A. Deoras, D. Povey, L. Burget, J. Černocký, Strategies for Training Large Scale Neural "
+            "Network Language Models, ASRU 2011."
         ),
-        cites=("elman1990", "mikolov2010"),
+        cites=("elman1990", "mikolov2010", "mikolov2011"),
         tolerance=1e-4,
     ),
     Card(

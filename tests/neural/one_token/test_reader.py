@@ -38,6 +38,8 @@ SPECIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gru": ("gru", {"d_embed": 5, "d_hidden": 6, "n_layers": 2}),
     "lstm with Mogrifier rounds": ("lstm", {"d_embed": 5, "d_hidden": 6, "n_layers": 2, "mogrifier": 3}),
     "gru with Mogrifier rounds": ("gru", {"d_embed": 5, "d_hidden": 6, "mogrifier": 2}),
+    "rnn with n-grams": ("rnn", {"d_embed": 5, "d_hidden": 6, "maxent_order": 4, "maxent_size": 50}),
+    "lstm with bigrams": ("lstm", {"d_embed": 5, "d_hidden": 6, "maxent_order": 2, "maxent_size": 50}),
     "gated-conv": ("gated-conv", {"d_model": 6, "n_layers": 2, "width": 4}),
     "linear-recurrence": ("linear-recurrence", RECURRENT),
     "linear-recurrence with n-grams": ("linear-recurrence", {**RECURRENT, "ngrams": 4, "n_slots": 50, "d_slot": 3}),

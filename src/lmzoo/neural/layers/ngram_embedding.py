@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lmzoo.stream import EOT
 
-_MULTIPLIER = 6364136223846793005
+MULTIPLIER = 6364136223846793005
 """Multiplier of Knuth's linear congruential generator MMIX: the high bits of its products are well mixed."""
 
 
@@ -49,6 +49,6 @@ class NgramEmbedding(nn.Module):
         """
         rows, key = [], window[..., 0]
         for lag in range(1, window.shape[-1]):
-            key = key * _MULTIPLIER + window[..., lag] + 1  # wraps around
+            key = key * MULTIPLIER + window[..., lag] + 1  # wraps around
             rows.append((lag - 1) * self.n_slots + (key >> 20) % self.n_slots)
         return rows

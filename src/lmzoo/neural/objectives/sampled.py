@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmzoo.neural.layers.cross_entropy import linear_cross_entropy, token_nats
+from lmzoo.neural.layers.cross_entropy import token_nats
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, read_chunk, weighted_targets
 from lmzoo.neural.objectives.objective import Step
@@ -23,6 +23,8 @@ class SampledLayer(NamedTuple):
     """(U + S,): the biases; for sampled tokens, the logarithm of the weight of the sample is added."""
     rows: Tensor
     """(N,): the index in `weight` and `bias` of each of N targets."""
+    token_ids: Tensor
+    """(U + S,): the tokens to which the rows belong."""
 
 
 class SampledSoftmax:
@@ -45,7 +47,7 @@ class SampledSoftmax:
         if chunk.weights is not None:
             hidden, targets, weights = weighted_targets(hidden, targets, chunk.weights)
         layer = self.sampled_layer(network.head, targets)
-        total = linear_cross_entropy(hidden, layer.weight, layer.bias, layer.rows, weights)
+        total = network.sampled_cross_entropy(hidden, layer, weights)
         return Step(total, len(hidden) if weights is None else weights.sum(), state)
 
     def surprisals(self, head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -65,4 +67,4 @@ class SampledSoftmax:
         ids = torch.cat([wanted, sampled])
         offsets = torch.cat([log_weights.new_zeros(len(wanted)), log_weights])  # (U + S,)
         bias = offsets if head.bias is None else head.bias[ids] + offsets
-        return SampledLayer(head.weight[ids], bias, index)
+        return SampledLayer(head.weight[ids], bias, index, ids)

@@ -22,20 +22,24 @@ from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, 
 ReadTokens = Callable[[Any, Weights, Ids, StateArrays], tuple[Array, StateArrays]]
 """(network, its weights, B token ids, state of B sequences) -> the hidden vectors (B, D) and the new state."""
 
-_readers: dict[type[Network], str] = {}
+AddToLogits = Callable[[Any, Weights, Array, Array], None]
+"""(network, its weights, hidden vectors (B, D), logits (B, V)): adds to the logits, in place."""
+
+_readers: dict[type[Network], tuple[str, str | None]] = {}
 
 
-def register_reader(network_type: type[Network], path: str) -> None:
+def register_reader(network_type: type[Network], path: str, add_to_logits: str | None = None) -> None:
     """Registers the function "module:function" that reads single tokens for networks of this type.
 
-    The function is a `ReadTokens`. It is imported when a network of this type reads its first token. The output layer
-    of such a network must be its `head`.
+    The function is a `ReadTokens`. It is imported when a network of this type is used for the first time. The logits of
+    such a network must be those of its `head`, to which another function, an `AddToLogits`, may add. The head reads the
+    first elements of a hidden vector; there may be more, for the other function.
     """
-    _readers[network_type] = path
+    _readers[network_type] = path, add_to_logits
 
 
 @cache
-def _resolve(path: str) -> ReadTokens:
+def _resolve(path: str) -> Any:
     module, function = path.split(":")
     return getattr(import_module(module), function)
 
@@ -49,8 +53,9 @@ class TokenReader:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        path = _readers.get(type(network))
-        self._read_tokens = None if path is None else _resolve(path)
+        path, add_to_logits = _readers.get(type(network), (None, None))
+        self._read_tokens: ReadTokens | None = _resolve(path) if path else None
+        self._add_to_logits: AddToLogits | None = _resolve(add_to_logits) if add_to_logits else None
         self._n_read = 0
         self._tensors: list[Tensor] = []
         self._addresses: list[int] | None = None
@@ -76,7 +81,7 @@ class TokenReader:
         Returns None if torch must compute them, for the same reasons as in `read`.
         """
         weights = self._weights_for_kernels(threshold)
-        return None if weights is None else affine(hidden.numpy(), weights.head)
+        return None if weights is None else self._completed(affine(hidden.numpy(), weights.head), hidden, weights)
 
     def logits(self, hidden: Tensor) -> Array | None:
         """Returns the logits (V,) over V tokens of one hidden vector (D,), computed by numpy.
@@ -86,8 +91,18 @@ class TokenReader:
         """
         if self._read_tokens is None or (weights := self._current_weights()) is None:
             return None
-        logits = weights.head.weight @ hidden.numpy()
-        return logits + weights.head.bias if weights.head.bias.size else logits
+        matrix, bias = weights.head.weight, weights.head.bias
+        logits = matrix @ hidden.numpy()[: matrix.shape[1]]
+        return self._completed((logits + bias if bias.size else logits)[None], hidden[None], weights)[0]
+
+    def _completed(self, logits: Array, hidden: Tensor, weights: Weights) -> Array:
+        """Adds to the logits (B, V) of the output layer, in place, what else determines the logits, and returns them.
+
+        `hidden` (B, D) are the hidden vectors.
+        """
+        if self._add_to_logits:
+            self._add_to_logits(self._network, weights, hidden.numpy(), logits)
+        return logits
 
     def _weights_for_kernels(self, threshold: int) -> Weights | None:
         """Returns the network's weights as arrays; None if torch must compute with them, for the reasons in `read`."""

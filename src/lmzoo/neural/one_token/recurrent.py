@@ -8,7 +8,16 @@ import numpy as np
 import torch
 
 from lmzoo.neural.layers.recurrence import Cell
-from lmzoo.neural.one_token.operations import Array, Ids, StateArrays, Weights, affine, sigmoid
+from lmzoo.neural.one_token.operations import (
+    Array,
+    Ids,
+    StateArrays,
+    Weights,
+    affine,
+    context_windows,
+    shift_in,
+    sigmoid,
+)
 from lmzoo.stream import EOT
 
 
@@ -18,6 +27,7 @@ def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> 
     Returns the hidden vectors (B, D) and the new state.
     """
     starts = token_ids == EOT
+    previous_ids = state[-1]  # if the network has weights of n-grams
     if starts.any():  # a document starts
         state = [np.where(starts[:, None], np.float32(0), part) for part in state]
     x = weights.embedding.weight[token_ids]
@@ -27,7 +37,24 @@ def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> 
         new = _step(cell, layer, x, state[start : start + cell.state_size])
         x = new[0]
         new_state += new
-    return affine(x, weights.projection), new_state
+    hidden = affine(x, weights.projection)
+    if network.maxent is None:
+        return hidden, new_state
+    windows = context_windows(token_ids, previous_ids)  # (B, n - 1)
+    return np.concatenate([hidden, windows], axis=1, dtype=np.float32), [*new_state, shift_in(previous_ids, token_ids)]
+
+
+def add_to_logits(network: Any, weights: Weights, hidden: Array, logits: Array) -> None:
+    """Adds the weights of the n-grams to logits (B, V): mirrors `lmzoo.models.recurrent.Recurrent.logits`.
+
+    `hidden` are the hidden vectors (B, D), which end with token ids if the network has weights of n-grams.
+    """
+    if network.maxent is None:
+        return
+    windows = hidden[:, network.head.in_features :].astype(np.int64)  # (B, n - 1)
+    for start in network.maxent.starts_of(windows):
+        for row, first in enumerate(start.tolist()):
+            logits[row] += weights.maxent.table[first : first + logits.shape[1]]
 
 
 def _step(cell: type[Cell], weights: Weights, x: Array, state: StateArrays) -> list[Array]:
