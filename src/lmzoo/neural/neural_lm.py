@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Self, final, overload
@@ -26,7 +25,7 @@ from lmzoo.neural.objectives.sampled import SampledSoftmax
 from lmzoo.neural.one_token.reader import TokenReader
 from lmzoo.neural.online import OnlineNetworkReader
 from lmzoo.neural.saved_sizes import NoInitialWeights, check_sizes
-from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks, observed_log_probs
+from lmzoo.neural.scoring import hidden_vectors, logits_in_blocks, observed_log_probs, of_similar_length
 from lmzoo.neural.training.batches import StreamBatches, widest_chunk
 from lmzoo.neural.training.footprint import Footprint, check_memory, chunk_bytes, text_bytes, weight_bytes
 from lmzoo.neural.training.loop import Training
@@ -39,8 +38,6 @@ from lmzoo.system.progress import OnProgress
 
 _CHUNK_SIZE = 256
 """Number of ids of a context that are read in one forward pass."""
-_CONTEXTS_AT_ONCE = 64
-"""Number of contexts that are read in parallel."""
 _EVALUATION_TOKENS = 1 << 14
 """Number of tokens of the validation set, more or less, on which a network is evaluated during training."""
 _KERNEL_THRESHOLD = 500
@@ -277,7 +274,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         if len(contexts) < 2:
             return super().states_after(contexts)
         states: dict[int, NeuralState] = {}
-        for group in _of_similar_length(contexts):
+        for group in of_similar_length(contexts):
             states |= zip(group, self._read_together([contexts[index] for index in group]), strict=True)
         return [states[index] for index in range(len(contexts))]
 
@@ -376,15 +373,6 @@ class NeuralLM(LanguageModel[NeuralState]):
                 parameter.copy_(torch.from_numpy(np.array(array)))
         self.network, self.fitted = network, True
         return self
-
-
-def _of_similar_length(contexts: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
-    """Divides contexts into groups whose lengths differ by less than a factor of 2, and yields the indices of each."""
-    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
-    for _, members in itertools.groupby(by_length, key=lambda index: len(contexts[index]).bit_length()):
-        group = list(members)
-        for start in range(0, len(group), _CONTEXTS_AT_ONCE):
-            yield group[start : start + _CONTEXTS_AT_ONCE]
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

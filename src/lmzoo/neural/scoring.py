@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from lmzoo.neural.network import Network
 from lmzoo.stream import EOT, TokenStream
 
 _CHUNK_SIZE = 128
+_CONTEXTS_AT_ONCE = 64
+"""Number of contexts that are read in parallel."""
 _LOGITS_AT_ONCE = 1 << 21
 """Number of logits, more or less, that are computed in one matrix product."""
 
@@ -83,3 +86,12 @@ def _pack_documents(stream: TokenStream, n_sequences: int) -> NDArray[np.intp]:
     for row, filled in zip(positions, joined, strict=True):
         row[: len(filled)] = filled
     return positions
+
+
+def of_similar_length(contexts: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
+    """Divides contexts into groups whose lengths differ by less than a factor of 2, and yields the indices of each."""
+    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
+    for _, members in itertools.groupby(by_length, key=lambda index: len(contexts[index]).bit_length()):
+        group = list(members)
+        for start in range(0, len(group), _CONTEXTS_AT_ONCE):
+            yield group[start : start + _CONTEXTS_AT_ONCE]

@@ -38,6 +38,7 @@ from lmzoo.system.printable import printable
 from lmzoo.tokenizers.byte_alphabet import BYTE_OF, byte_entries
 from lmzoo.tokenizers.damage import backend_from_json
 from lmzoo.tokenizers.segments import Part, SegmentEncoder, cuts_at_white_space, parts
+from lmzoo.tokenizers.steps import keeps_all, steps_of
 
 EOT_TEXT = "<|end of text|>"
 """Vocabulary entry of id 0. No text produces this entry: it contains spaces, and no merge creates it."""
@@ -90,7 +91,7 @@ class Tokenizer:
         self.vocab_size: int = backend.get_vocab_size()
         """Number of token ids, EOT and special tokens included."""
         if model["type"] == "WordLevel":
-            steps = [step["type"] for step in _steps(description["pre_tokenizer"])]
+            steps = [step["type"] for step in steps_of(description["pre_tokenizer"])]
             # Before lmzoo had its own definition of words, word-space tokenizers were saved with WhitespaceSplit.
             self.kind, self.spec = "word", "word-space" if steps in (["Split"], ["WhitespaceSplit"]) else "word"
         elif model["type"] == "WordPiece" or model["merges"]:
@@ -101,7 +102,7 @@ class Tokenizer:
         else:
             self.kind, self.spec = "byte", "byte"
         self.spec = spec or self.spec
-        self._in_bytes = any(step["type"] == "ByteLevel" for step in _steps(description["decoder"]))
+        self._in_bytes = any(step["type"] == "ByteLevel" for step in steps_of(description["decoder"]))
         self._marks_spaces = "▁" in json.dumps(description["decoder"], ensure_ascii=False)
         self._prefix: str = model.get("continuing_subword_prefix") or "" if self.kind == "wordpiece" else ""
         self._as_written = {token["content"] for token in added}
@@ -109,13 +110,13 @@ class Tokenizer:
         self._has_segments = (
             description["normalizer"] is None
             and not added
-            and cuts_at_white_space(_steps(description["pre_tokenizer"]))
+            and cuts_at_white_space(steps_of(description["pre_tokenizer"]))
         )
         self.lossless: bool = (
             self.kind != "word"
             and has_all_bytes
-            and all(map(_keeps_all, _steps(description["normalizer"]) + _steps(description["pre_tokenizer"])))
-            and {step["type"] for step in _steps(description["decoder"])} <= {"ByteLevel", "ByteFallback", "Fuse"}
+            and all(map(keeps_all, steps_of(description["normalizer"]) + steps_of(description["pre_tokenizer"])))
+            and {step["type"] for step in steps_of(description["decoder"])} <= {"ByteLevel", "ByteFallback", "Fuse"}
             and not any(token["lstrip"] or token["rstrip"] for token in added)
         )
         """True if decoding gives every text back exactly. If False, a text may still come back: see `alteration`."""
@@ -372,33 +373,6 @@ def special_entry(name: str) -> str:
     No text is ever encoded as the special token, not even a text that contains this string.
     """
     return _SPECIAL_ENTRY.format(name)
-
-
-def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Returns the steps of a normalizer, pre-tokenizer or decoder as a flat list, in the order of their application."""
-    if component is None:
-        return []
-    if component["type"] != "Sequence":
-        return [component]
-    parts = next(value for name, value in component.items() if name != "type")
-    return [step for part in parts for step in _steps(part)]
-
-
-def _keeps_all(step: dict[str, Any]) -> bool:
-    """Returns True if a step of a normalizer or pre-tokenizer loses no information about any text.
-
-    The text before the step can then be recovered exactly. Steps that lose something in some texts only, such as
-    Unicode normalisation (NFC) or a mark for spaces ("▁"), give False.
-    """
-    match step["type"]:
-        case "ByteLevel":
-            return not step.get("add_prefix_space")  # a normalizer of this type has no such field
-        case "Digits":
-            return True
-        case "Split" | "Punctuation":
-            return step["behavior"] != "Removed"
-        case _:
-            return False
 
 
 def visible(token: str) -> str:
