@@ -76,7 +76,8 @@ def context_mixing(
     training text.
 
     `inputs` are other model families ("species") whose predictions are mixed with those of the contexts, each given by
-    its name or as {"species": name, "settings": {...}}. Networks compute on `device`.
+    its name or as {"species": name, "settings": {...}}. Networks compute on `device`. Raises ConfigurationError if
+    `inputs` is not a list.
     """
     check_whole(17, 28, table_bits=table_bits)
     check_flag(words=words)
