@@ -46,8 +46,8 @@ from lmzoo.stream import EOT
 from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
-_BLOCK_ELEMENTS = 1 << 19
-"""Logits that are computed at a time if there are direct connections."""
+_BLOCK_ELEMENTS = 1 << 21
+"""Logits that are computed at a time if there are weights of n-grams; each block has a gradient of all weights."""
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 
