@@ -83,7 +83,10 @@ _RECURRENT = {
     "d_embed": 256, "d_hidden": 512, "dropout": 0.5, "variational": True, "weight_dropout": 0.3,
     "training": {**_TRAINING, "tokens": 14_000_000, "learning_rate": 3e-3, "weight_decay": 0.03},
 }  # fmt: skip
-_MUON = {**_TRAINING, "tokens": 4_000_000, "learning_rate": 1e-2, "weight_decay": 0.1, "optimizer": "muon"}
+_MUON = {
+    **_TRAINING, "sampled_softmax": 1000, "tokens": 1_500_000, "learning_rate": 1e-2, "weight_decay": 0.05,
+    "optimizer": "muon",
+}  # fmt: skip
 NETWORKS: dict[str, Row] = {
     "nplm": Row("nplm", [{
         "order": 5, "d_embed": 100, "d_hidden": 200, "dropout": 0.4,
@@ -94,17 +97,17 @@ NETWORKS: dict[str, Row] = {
     "lstm": Row("lstm", [_RECURRENT]),
     "gru": Row("gru", [_RECURRENT]),
     "log-bilinear": Row("log-bilinear", [{
-        "order": 5, "d_embed": 128, "dropout": 0.4,
-        "training": {**_TRAINING, "tokens": 5_000_000, "learning_rate": 3e-3, "weight_decay": 0.1},
+        "order": 5, "d_embed": 128, "dropout": 0.2,
+        "training": {**_TRAINING, "tokens": 3_000_000, "learning_rate": 5e-3, "weight_decay": 0.1},
     }]),
-    "gated-conv": Row("gated-conv", [{"d_model": 192, "n_layers": 4, "dropout": 0.4, "training": _MUON}]),
+    "gated-conv": Row("gated-conv", [{"d_model": 192, "n_layers": 3, "dropout": 0.2, "training": _MUON}]),
     "linear-recurrence": Row("linear-recurrence", [{
-        "d_model": 192, "n_layers": 2, "n_heads": 4, "dropout": 0.4, "training": _MUON,
+        "d_model": 192, "n_layers": 1, "n_heads": 4, "dropout": 0.2, "training": {**_MUON, "tokens": 800_000},
     }]),
     "hybrid": Row("hybrid", [{
-        "cell": "lstm", "d_embed": 256, "d_hidden": 512, "dropout": 0.35, "variational": True, "weight_dropout": 0.2,
+        "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
         "training": {
-            **_TRAINING, "sampled_softmax": 1000, "tokens": 5_000_000, "learning_rate": 4e-3, "weight_decay": 0.03
+            **_TRAINING, "sampled_softmax": 1000, "tokens": 2_500_000, "learning_rate": 6e-3, "weight_decay": 0.03
         },
     }]),
 }  # fmt: skip
