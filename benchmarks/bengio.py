@@ -1,17 +1,17 @@
-"""Measures test perplexities on Brown under the protocol of Bengio et al. (2003): counts, networks, and their mixture.
+"""Measures perplexities on Brown under the protocol of Bengio et al. (2003): counting models, networks, their mixture.
 
     python benchmarks/bengio.py [--out DIR]                  # all models, then the mixture of all of them
     python benchmarks/bengio.py --rows ppm lstm              # some of the models
     python benchmarks/bengio.py --mixture                    # the mixture of the models that DIR has
 
 NLTK's Brown (`lmzoo corpus fetch brown`) has a vocabulary of 17,906 entries under this protocol (the paper: 16,383).
-Each model is fitted once and reads the validation and the test split once. DIR (default: runs/bengio) keeps the
-log-probabilities of both, from which the mixture is made, and the checkpoints of networks: a later call measures only
-what is missing, and continues the training of a network that was interrupted.
+If several settings of a model are given, the model is fitted with each of them, and only the one with the lowest
+perplexity on the validation split is evaluated on the test split. Networks are trained with early stopping on the
+validation split, and the weights of the mixture are learned on it, too. Models that adapt to the test split are not
+members of the mixture.
 
-If a model has several settings, the one that is best on the validation split is read on the test split, the others are
-not. Networks stop early on the validation split. The weights of the mixture are learned on the validation split, too.
-Models that adapt to the test split are left out of the mixture.
+The log-probabilities of both splits, from which the mixture is computed, and the checkpoints of interrupted fits are
+saved in DIR (default: runs/bengio). A later call measures only what is missing, and continues an interrupted fit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Settings = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A model family, and the settings among which the validation split chooses."""
+    """A model family, and the settings that are compared on the validation split."""
 
     species: str
     candidates: Sequence[Settings] = ({},)
@@ -76,7 +76,7 @@ COUNTS: dict[str, Row] = {
     "maxent": Row("maxent", [{"triggers": 0}, {"triggers": 6}]),
     "cache": Row("cache"),
 }
-"""The models that count. `ppm` and the two bitwise models do not adapt to the texts that they predict; `cache` does."""
+"""The counting models. With these settings, `cache` is the only one that adapts to the texts that it predicts."""
 
 _TRAINING = {"batch_size": 32, "chunk_size": 35, "sampled_softmax": 2000, "reset_rate": 0.01, "ema_fraction": 0.1}
 _RECURRENT = {
@@ -92,7 +92,7 @@ NETWORKS: dict[str, Row] = {
         "order": 5, "d_embed": 100, "d_hidden": 200, "dropout": 0.4,
         "training": {**_TRAINING, "tokens": 10_000_000, "learning_rate": 3e-3, "weight_decay": 0.1},
     }]),
-    # Without gates it diverges at that rate.
+    # A network without gates diverges at the learning rate of the others.
     "rnn": Row("rnn", [{**_RECURRENT, "training": {**_RECURRENT["training"], "learning_rate": 1e-3}}]),
     "lstm": Row("lstm", [_RECURRENT]),
     "gru": Row("gru", [_RECURRENT]),
@@ -116,14 +116,14 @@ ROWS = {**COUNTS, **NETWORKS}
 
 
 class Scores(NamedTuple):
-    """What DIR keeps of a model."""
+    """The scores of a model on both splits, as they are saved in DIR."""
 
     settings: Settings
     """The settings that are best on the validation split."""
     adapts: bool
     """True if the model adapts to the texts that it predicts."""
     seconds: float
-    """Time of the fit, with that of all settings."""
+    """Total time of the fits with all settings."""
     valid: NDArray[np.float64]
     """(T,): log-probability in nats of each token of the validation split."""
     test: NDArray[np.float64]
@@ -131,7 +131,7 @@ class Scores(NamedTuple):
 
 
 def scored(name: str, corpus: EncodedCorpus, folder: Path) -> Scores:
-    """Returns the scores of a model: those that the folder has for these settings, or new ones, which it then keeps."""
+    """Returns the scores of a model. If the folder has none for these settings and texts, measures and saves them."""
     row, kept = ROWS[name], kept_scores(name, corpus, folder)
     if kept is not None:
         return kept
@@ -160,7 +160,7 @@ def scored(name: str, corpus: EncodedCorpus, folder: Path) -> Scores:
 
 
 def kept_scores(name: str, corpus: EncodedCorpus, folder: Path) -> Scores | None:
-    """Returns the scores of a model that the folder has; None if it has none, or those of other settings or texts."""
+    """Returns the saved scores of a model; None if the folder has none for these settings and texts."""
     path = _path(folder, name)
     if not path.exists():
         return None
@@ -203,9 +203,10 @@ def show(name: str, valid: float, test: NDArray[np.float64], stream: TokenStream
 
 
 def mixture(members: Mapping[str, Scores], corpus: EncodedCorpus) -> dict[str, float]:
-    """Mixes models with constant weights and with those of a gate; returns the test perplexity of each mixture.
+    """Mixes models with constant weights and with the weights of a gate; returns the test perplexity of each mixture.
 
-    Of the features of the gate, only those of the last predictions are used: they need no whole distributions.
+    The gate uses only the features that depend on the log-probabilities of earlier tokens. The others depend on whole
+    distributions, which are not saved; they are 0.
     """
     streams = {"valid": corpus.valid.stream, "test": corpus.test.stream}
     log_probs = {split: np.stack([getattr(scores, split) for scores in members.values()]) for split in streams}

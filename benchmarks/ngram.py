@@ -6,7 +6,7 @@ DIR (default: $LMZOO_DATA) is a folder with `brown-by-sentence`: the sentences o
 `lmplz` estimated from them. Scoring with KenLM needs `pip install "lmzoo[peers]"`. Fitting with KenLM needs its
 programs `lmplz` and `build_binary` in the folder `--kenlm-bin`; the source distribution of kenlm on PyPI contains them.
 Part 20m fits 20 million tokens: Brown and 19 copies with shuffled sentences. Programs that are not installed are
-skipped with a message. `benchmarks/bengio.py` measures more perplexities, under the protocol of Bengio et al. (2003).
+skipped with a message. `benchmarks/bengio.py` measures perplexities under the protocol of Bengio et al. (2003).
 
 Each fit is measured as a process, from text on disk to a model on disk, with its peak resident memory. Run nothing else
 at the same time: ratios compare times of one run. A first fit, which compiles code, is not measured.

@@ -18,8 +18,8 @@ After each fit, a JSON object with all figures so far is printed:
     lmplz_ratio                  time of `--workers` processes / time of `lmplz`
     efficiency                   time of one worker / (time of `--workers` workers x their number), both without the
                                  time until the first worker has started and without reading the text
-    machine_efficiency           the same for processes that sort numbers and share nothing: below 1 if cores are slower
-                                 when others are busy, which lowers `efficiency`, too
+    machine_efficiency           the same for independent processes that sort numbers: below 1 if a core is slower while
+                                 other cores are busy, which also lowers `efficiency`
     flatness                     processor seconds per token / the same for a tenth of the text
     tokens_per_second_per_core   tokens / (time of `--workers` workers x their number)
     worker_megabytes, megabytes  peak memory of the largest of `--workers` processes, and of the process that joins them
@@ -200,7 +200,7 @@ def measured(text: Path, workers: int, memory: str) -> Figures:
 
 
 def machine_efficiency(n_processes: int) -> float:
-    """Returns the time in which a process sorts numbers alone / the time beside others that do the same."""
+    """Returns the time that one process takes to sort numbers, divided by the time if `n_processes` do so together."""
     times: list[tuple[float, float]] = []
     with multiprocessing.Pool(n_processes) as pool:
         for _ in range(5):
@@ -211,7 +211,7 @@ def machine_efficiency(n_processes: int) -> float:
 
 
 def seconds_of_sorting(n_times: int = 4) -> float:
-    """Returns the time that sorting four million numbers takes, `n_times` times."""
+    """Returns the time in seconds that it takes to sort four million numbers `n_times` times."""
     numbers = np.random.default_rng(0).integers(0, 1 << 60, 1 << 22)
     started = time.perf_counter()
     for _ in range(n_times):

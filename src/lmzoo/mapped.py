@@ -1,4 +1,4 @@
-"""Arrays that are mapped from files into memory: reading them without keeping what has been read in memory."""
+"""Memory-mapped arrays: reading them block by block, without keeping in memory what has been read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def drop_pages(array: NDArray[Any]) -> None:
 
 
 def blocks_of(array: NDArray[Number]) -> Iterator[tuple[int, NDArray[Number]]]:
-    """Yields consecutive blocks (B,) of an array, each with its first index, and drops the pages of a map after each.
+    """Yields consecutive blocks (B,) of an array, each with the index of its first element.
 
-    A block has four million elements; the last one may have fewer.
+    A block has four million elements; the last one may have fewer. If the array is memory-mapped, its pages are dropped
+    from memory after each block.
     """
     for start in range(0, array.size, _BLOCK):
         yield start, array[start : start + _BLOCK]

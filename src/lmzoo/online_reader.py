@@ -11,32 +11,32 @@ from lmzoo.stream import TrainingData
 
 
 class OnlineReader(Protocol):
-    """Reads a text from its beginning with a model that learns as it reads: predicts each token, then learns it."""
+    """Reads a text from its beginning, and trains a model on it: predicts each token, then learns it."""
 
     def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
         """Reads the next T tokens of the text, and returns the predictions before each of them.
 
-        These are the log-probabilities (T, V), in nats, of all V tokens. A prediction may depend only on tokens before
-        it. The model may learn a token somewhat later, but when it does must not depend on how many tokens are read at
-        a time.
+        The predictions are the log-probabilities (T, V), in nats, of all V tokens. A prediction may depend only on the
+        tokens before it. A token may be learned with a delay, but the delay must not depend on how many tokens are read
+        in each call.
         """
         ...
 
     def finish(self, data: TrainingData) -> None:
-        """Makes the model a trained one, which has learned the text. The reader must not be used afterwards.
+        """Completes the training of the model, which is then fitted. The reader must not be used afterwards.
 
-        `data` is the training data; the text that was read is its train split.
+        `data` is the training data, whose train split must be the text that was read.
         """
         ...
 
 
 @runtime_checkable
 class ReadsOnline(Protocol):
-    """A language model whose predictions of all tokens are available while it learns a text token by token.
+    """A language model that predicts all tokens at each position of a text while it learns the text.
 
-    Such a model can be an input of `lmzoo.models.context_mixing`, which learns as it reads, too.
+    As an input of `lmzoo.models.context_mixing`, such a model learns a text at the same time as the mixer.
     """
 
     def online_reader(self, seed: int) -> OnlineReader:
-        """Returns a reader that has read nothing; the model is not changed before the reader has finished."""
+        """Returns a reader that has read nothing; it changes the model only in its method `finish`."""
         ...

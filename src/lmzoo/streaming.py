@@ -87,7 +87,7 @@ class PieceDecoder:
 
 
 class _TextsOfTokens(dict[int, str]):
-    """The decoded text of each token on its own; a token is decoded when its text is first asked for."""
+    """The text of each token decoded on its own; a token is decoded when its text is needed for the first time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()

@@ -182,9 +182,9 @@ def encode_corpus(
 
 
 def encoding_reporter(texts: Iterable[Sequence[Document]], on_progress: OnProgress | None) -> Callable[[int], None]:
-    """Returns a function that reports progress; it is called with the number of characters of each part of the texts.
+    """Returns a function that is called with the number of characters of each encoded part, and reports the progress.
 
-    `texts` are the sequences of documents that are encoded.
+    `texts` are all sequences of documents that will be encoded.
     """
     done, total = 0, sum(map(count_characters, texts))
 

@@ -62,10 +62,10 @@ def json_documents(text: str, name: str, path: str, field: str = "text") -> Iter
 
 
 def are_json_lines(beginning: str, suffix: str, field: str = "text") -> bool | None:
-    """Determines by the beginning of a long text if it has one JSON object per line.
+    """Determines from the beginning of a long text if the text has one JSON object per line.
 
-    Returns False if the text is not JSON, and None if its beginning is not enough to tell: the text may be an array,
-    for example. `suffix` and `field` are those of `is_json`.
+    Returns True if it has, False if the text is not JSON, and None if the beginning does not decide this, or if the
+    text is JSON in another form, such as an array. `suffix` and `field` are those of `is_json`.
     """
     is_named_json = suffix in SUFFIXES
     start = _after_space(beginning, 0)
@@ -86,7 +86,7 @@ def are_json_lines(beginning: str, suffix: str, field: str = "text") -> bool | N
 
 
 def _may_be_cut_off(error: Exception, length: int) -> bool:
-    """Returns True if an error in the first `length` characters of a JSON text may have its cause in their end."""
+    """Returns True if a JSON error may occur only because a text was cut off after its first `length` characters."""
     return isinstance(error, json.JSONDecodeError) and (
         error.msg.startswith("Unterminated") or error.pos >= length - _LONGEST_ESCAPE
     )

@@ -7,8 +7,8 @@ documents by `every_tenth`. Empty documents are left out. A log message says whi
 which files of a folder are not read.
 
 A long text is read in blocks, and its documents are kept in a temporary file (see `lmzoo.corpora.stored`), so that it
-can be larger than the memory. Only a JSON array, objects over several lines, and each plain text that is one of several
-files are in memory as a whole while they are read.
+can be larger than the memory. Only a JSON array, JSON objects that span several lines, and each plain text that is one
+of several files are in memory as a whole while they are read.
 """
 
 from __future__ import annotations

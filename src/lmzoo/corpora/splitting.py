@@ -31,7 +31,7 @@ def every_tenth(documents: Sequence[Document]) -> Splits:
 
 
 def _at(documents: Sequence[Document], places: NDArray[np.int64]) -> Sequence[Document]:
-    """Returns the documents at some places of a sequence; those in a temporary file are not read."""
+    """Returns the documents with the indices `places`; documents in a temporary file are selected without reading."""
     if isinstance(documents, StoredDocuments):
         return documents.at(places)
     return [documents[place] for place in places.tolist()]
@@ -68,7 +68,7 @@ def passages_of_blocks(name: str, blocks: Iterable[str]) -> Iterator[Document]:
     least = max(_LEAST_PASSAGE, min(PASSAGE_CHARACTERS, len(text) // 20))
     start, number = 0, 1
     while True:
-        if len(text) - start < 3 * least:  # less than a passage and a remainder
+        if len(text) - start < 3 * least:  # too little to recognise a short remainder after a passage
             text, start = _extended(text[start:], blocks, 3 * least), 0
         if start == len(text):
             return

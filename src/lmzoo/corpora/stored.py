@@ -14,24 +14,24 @@ from lmzoo.mapped import drop_pages
 from lmzoo.system.growing import GrowingArray
 
 MEMORY_CHARACTERS: Final = 1 << 25
-"""Number of characters from which on the documents of a text are kept in a temporary file."""
+"""The documents of a text with more characters than this are kept in a temporary file."""
 _BLOCK = 1 << 24
 
 
 @final
 class StoredDocuments(Sequence[Document]):
-    """Documents in a temporary file, which is read again each time they are iterated over.
+    """A sequence of documents in a temporary file, from which each document is read when it is accessed.
 
-    Slices and selections refer to the same file, so that the splits of a corpus take no further space.
+    Slices and selections refer to the same file, so the splits of a corpus take no further space.
     """
 
     def __init__(self, data: NDArray[np.uint8], table: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
-        """Describes documents in a file.
+        """Creates a sequence of some of the documents in a file.
 
         - `data`: the names and the texts of all N documents of the file in UTF-8, one document after the other.
         - `table` (N, 3): for each of them, the positions in `data` after its name and after its text, and the number of
           characters of its text.
-        - `positions` (D,): which of these documents the sequence has, as indices.
+        - `positions` (D,): the indices, among these N documents, of the D documents of the sequence.
         """
         self._data, self._table, self._positions = data, table, positions
 
@@ -63,10 +63,10 @@ class StoredDocuments(Sequence[Document]):
                 n_read = 0
 
     def __reduce__(self) -> tuple[Callable[[list[Document]], Sequence[Document]], tuple[list[Document]]]:
-        return stored, (list(self),)  # another process gets the documents of this sequence, and not the whole file
+        return stored, (list(self),)  # copies the documents of this sequence, not the whole file
 
     def at(self, places: NDArray[np.int64]) -> StoredDocuments:
-        """Returns the documents at some places (M,) of the sequence as a sequence of M documents."""
+        """Returns the documents with the indices `places` (M,) as a sequence of M documents."""
         return StoredDocuments(self._data, self._table, self._positions[places])
 
     def _document(self, position: int) -> Document:

@@ -1,7 +1,7 @@
-"""Reading text from files and standard input: UTF-8, optionally compressed; other bytes are a clear error.
+"""Reading text from files and standard input: UTF-8, optionally compressed; other bytes raise a clear error.
 
-`read_text` and `read_standard_input` return the whole text. `text_blocks` and `blocks_of_standard_input` read one block
-of it after the other, and a `LineReader` one line after the other.
+`read_text` and `read_standard_input` return the whole text. `text_blocks` and `blocks_of_standard_input` read it block
+by block, and a `LineReader` reads it line by line.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_text(path: Path) -> str:
 
 
 def text_blocks(path: Path, on_read: Callable[[int], None] = lambda n_bytes: None) -> Iterator[str]:
-    """Yields the text that `read_text` returns in blocks of about a million characters, while it reads the file.
+    """Yields the text of a file in blocks of about a million characters; together they are the result of `read_text`.
 
     `on_read` is called with the number of bytes that have been read from the file since its last call. The exceptions
     are those of `read_text`.
@@ -87,7 +87,10 @@ def read_standard_input() -> str:
 
 
 def blocks_of_standard_input() -> Iterator[str]:
-    """Yields the text that `read_standard_input` returns in blocks of about a million characters."""
+    """Yields the text of standard input in blocks of about a million characters.
+
+    The size limit and the exceptions are those of `read_standard_input`.
+    """
     return blocks_of(sys.stdin.buffer, "standard input")
 
 
@@ -136,7 +139,7 @@ class LineReader:
     """The lines of a text file, or of standard input, which are read while they are iterated over.
 
     Lines end with "\n"; the last one may lack it. Compression, encoding and errors are those of `read_text`, but the
-    whole text may be larger than the limit, and only a single line of a compressed file or a pipe may not.
+    limit for a compressed file or a pipe applies to each line, not to the whole text.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -228,7 +231,7 @@ def _checked_blocks(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[
 def _check_is_text(data: bytes | bytearray, name: str, offset: int) -> None:
     """Raises CorpusError if data are not text in an encoding that contains ASCII.
 
-    `name` is the name of the file of the data, and `offset` their position in it.
+    `name` is the name of the file that contains the data, and `offset` the position of their first byte in it.
     """
     if not offset and (kind := _other_file(data)):
         raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")

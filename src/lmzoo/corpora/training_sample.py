@@ -15,14 +15,14 @@ from lmzoo.mapped import drop_pages
 from lmzoo.stream import TokenStream
 
 MUCH_SEEN = 0.2
-"""Share of a text that also occurs in the training text, from which on a note says so."""
+"""A note is shown if at least this share of a text also occurs in the training text."""
 _WORDS_PER_RUN = 8
 """Number of words in a run, the same as in the search for near-duplicates (Brown et al. 2020, appendix C, n = 8)."""
 _N_HASHES = 1 << 14
 _BLOCK = 1 << 16
 """Number of tokens that are hashed at a time."""
 _BLOCKS_IN_MEMORY = 64
-"""Number of blocks of a mapped text after which their pages are dropped from memory."""
+"""Number of blocks of a memory-mapped text after which the pages of the text are dropped from memory."""
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 """Odd multipliers, so that no factor is lost."""
 

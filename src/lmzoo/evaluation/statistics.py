@@ -116,7 +116,7 @@ def compare_pairs(
 
 
 def sums_of_units(values: NDArray[np.floating], starts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Sums values (.., T) of T tokens over the G parts of a text that begin at the tokens `starts` (G,): (.., G)."""
+    """Returns the sums (.., G) of values (.., T) of T tokens over G parts of a text, which begin at `starts` (G,)."""
     return np.add.reduceat(np.asarray(values, np.float64), starts, axis=-1)
 
 
@@ -128,7 +128,7 @@ def compare_units(
     seed: int = 0,
     n_resamples: int = _N_RESAMPLES,
 ) -> PairedComparison | None:
-    """Compares the losses of S models like `compare_pairs`, given the sums of the G parts that the bootstrap resamples.
+    """Compares the losses of S models as `compare_pairs` does, from sums over the G parts that the bootstrap resamples.
 
     `log_probs` (S, G): log-probability of each part under each model, in nats. `unit_sizes` (G,): sizes of the parts.
     `description`: number and kind of the parts. Returns None if there are fewer than two parts.

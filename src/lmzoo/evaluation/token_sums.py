@@ -21,7 +21,7 @@ _PART_TOKENS = 1 << 21
 
 @dataclass(frozen=True, eq=False)
 class TokenSums:
-    """Sums over the T tokens of a text, and over each of the G parts that the bootstrap resamples."""
+    """Sums of scores over the T tokens of a text, and over each of the G units of text that the bootstrap resamples."""
 
     n_impossible: int
     """Number of tokens with a probability of 0."""
@@ -30,16 +30,16 @@ class TokenSums:
     entropies: float
     """Sum of the entropies of the predictions in nats."""
     n_first: int
-    """Number of tokens that were the most likely ones."""
+    """Number of tokens to which the model gave the highest probability."""
     n_in_five: int
-    """Number of tokens that were among the five most likely ones."""
+    """Number of tokens that were among the five with the highest probabilities."""
     seconds: float
-    """Time for the scores."""
+    """Time in which the model computed the scores."""
     units: ResamplingUnits
     log_probs_of_units: NDArray[np.float64]
-    """(G,) sum of the log-probabilities of each part in nats."""
+    """(G,) sum of the log-probabilities of each unit in nats."""
     bytes_of_units: NDArray[np.float64]
-    """(G,) number of bytes of each part."""
+    """(G,) number of bytes of each unit."""
 
 
 def token_sums(
@@ -50,8 +50,8 @@ def token_sums(
 ) -> TokenSums:
     """Scores all tokens of a text, in parts of about two million tokens, and returns the sums of their scores.
 
-    Parts end at the ends of documents. If `on_stats` is given, it is called once with the scores of all tokens, and
-    the whole text is one part.
+    No document is divided between parts. If `on_stats` is given, the whole text is one part, and `on_stats` is called
+    once with the scores of all tokens.
     """
     units = resampling_units(text.stream)
     sums: list[tuple[int, float, float, int, int]] = []
@@ -96,9 +96,10 @@ def token_sums(
 def _parts(
     text: EncodedSplit, starts: NDArray[np.intp], n_tokens: int
 ) -> Iterator[tuple[EncodedSplit, NDArray[np.intp]]]:
-    """Cuts a text into parts of at least `n_tokens` tokens, where a document and a unit begin, which begin at `starts`.
+    """Cuts a text into parts of at least `n_tokens` tokens, between documents that are also between resampling units.
 
-    Only the last part may have fewer tokens. Yields each part with the positions (G',) in it at which units begin.
+    `starts` (G,) are the positions at which the units begin. Only the last part may have fewer than `n_tokens` tokens.
+    Yields each part with the positions, counted from its first token, at which its units begin.
     """
     stream = text.stream
     bounds = [0]

@@ -11,8 +11,8 @@ With `mogrifier` = r, the input x_t and the previous output h_{t-1} gate each ot
 (Melis et al. 2020; `lmzoo.neural.layers.mogrifier`), so that a token is a different input in a different context.
 
 With `maxent_order` = n, the weights of a maximum-entropy model on n-grams are added to the logits, and learned together
-with the network (RNNME, Mikolov et al. 2011; `lmzoo.neural.layers.direct_connections`). They remember phrases, and the
-network learns what they cannot predict.
+with the network (RNNME, Mikolov et al. 2011; `lmzoo.neural.layers.direct_connections`). As these weights can memorise
+frequent phrases, the network learns mainly what n-grams cannot predict.
 
 The functions `rnn_step`, `lstm_step` and `gru_step` below are these equations. Training runs the same steps as one
 fused operation, `lmzoo.neural.layers.recurrence`, which the tests compare with them.
@@ -47,7 +47,10 @@ from lmzoo.system.placement import Device
 
 _TRAINING = TrainConfig(tokens=1_000_000)
 _BLOCK_ELEMENTS = 1 << 21
-"""Logits that are computed at a time if there are weights of n-grams; each block has a gradient of all weights."""
+"""Number of logits that are computed at a time if there are weights of n-grams.
+
+The number is large because the backward pass computes a gradient of all these weights for each block of logits.
+"""
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 
@@ -141,8 +144,8 @@ class Recurrent(Network):
     """A recurrent network: token embeddings, recurrent layers, a projection and an output layer tied to the embeddings.
 
     Its state is the state of each layer in turn: h (B, H) for B sequences and H hidden units, and for an LSTM also c.
-    With direct connections from n-grams, which `maxent_order` above 1 asks for, the last n - 2 token ids follow in the
-    state, and each hidden vector ends with the last n - 1 token ids.
+    If n = `maxent_order` is at least 2, the network has direct connections from n-grams. Its state then ends with the
+    last n - 2 token ids, and each hidden vector with the last n - 1 token ids.
     """
 
     def __init__(
@@ -220,7 +223,7 @@ class Recurrent(Network):
 
     def _token_layers(self) -> list[nn.Module]:
         layers = super()._token_layers()
-        return layers if self.maxent is None else [*layers, self.maxent]  # whose table has V elements after the starts
+        return layers if self.maxent is None else [*layers, self.maxent]  # the size of its table depends on V, too
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Applies dropout to `x` (T, B, D), for T time steps of B sequences of width D.
@@ -276,7 +279,7 @@ def _factory(cell: str, description: str):
 
     `mogrifier` is the number of rounds in which the input of a time step and the previous output gate each other (Melis
     et al. 2020); 0 = none. `maxent_order` is the length of the longest n-grams whose weights are added to the logits
-    (RNNME, Mikolov et al. 2011); 0 = none. The weights are stored in a hash table of about `maxent_size` elements.
+    (RNNME, Mikolov et al. 2011); 0 or 1 = none. The weights are stored in a hash table of about `maxent_size` elements.
     """
     return create
 

@@ -35,7 +35,7 @@ def flops_per_token(network: Network, *, n_tokens: int) -> float:
 
 
 class _FlopCounter(TorchDispatchMode):
-    """Counts the floating-point operations in the context, with torch's formulas for them.
+    """Counts the floating-point operations of a `with` block, by torch's own formula for each operation.
 
     `torch.utils.flop_counter.FlopCounterMode` counts the same, but imports torch's compiler, which takes seconds.
     """

@@ -108,9 +108,10 @@ class Network(nn.Module, ABC):
         return linear_cross_entropy(hidden, self.head.weight, self.head.bias, targets, weights)
 
     def sampled_cross_entropy(self, hidden: Tensor, layer: SampledLayer, weights: Tensor | None) -> Tensor:
-        """Computes the weighted sum of N cross-entropies in nats like `cross_entropy`, with a sampled output layer.
+        """Computes the same weighted sum as `cross_entropy`, but with a sampled output layer.
 
-        `hidden` (N, D) are hidden vectors of the last `forward`, and `weights` (N,) the weights; None = weight 1.
+        `hidden` (N, D) are hidden vectors of the last `forward`, `layer` is the output layer with the targets, and
+        `weights` (N,) the weight of each prediction; None = weight 1.
         """
         return linear_cross_entropy(hidden, layer.weight, layer.bias, layer.rows, weights)
 

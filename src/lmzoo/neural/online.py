@@ -1,8 +1,8 @@
-"""Online learning with replay (Bornschein, Li & Hutter 2023): a network learns a text while it reads it, once.
+"""Online learning with replay (Bornschein, Li & Hutter 2023): a network learns a text while reading it once.
 
-The text is cut into chunks. The network predicts some chunks, and then takes one training step on a batch that has
-these new chunks and, for each of them, three chunks from earlier parts of the text, which are thus learned several
-times. The sequences of earlier chunks go on from batch to batch, and from time to time move to a random position.
+The text is cut into chunks. The network predicts some chunks, and then takes one training step on a batch of these new
+chunks and, for each of them, three chunks from the text so far. So each part of the text is learned several times. Each
+sequence of replayed chunks continues from batch to batch, and jumps to a random position from time to time.
 
 J. Bornschein, Y. Li, M. Hutter, Sequential Learning of Neural Networks for Prequential MDL, ICLR 2023.
 """
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from lmzoo.neural.neural_lm import NeuralLM
 
 _PER_NEW = 4
-"""Number of sequences of a batch for each new one."""
+"""Number of sequences in a batch for each sequence of new text, including this one."""
 _WARMUP_STEPS = 100
 _CHUNKS = 32
-"""Mean number of successive chunks that are read from an earlier part of the text."""
+"""Mean number of chunks that are replayed from one part of the text before a jump to another."""
 
 
 @final
 class OnlineNetworkReader(OnlineReader):
-    """Reads a text with a new network, which is initialised from `seed`, and takes training steps in between.
+    """Reads a text with a new network, which is initialised with `seed`, and trains the network in between.
 
-    With the settings `model.training`, a batch has `batch_size` sequences of `chunk_size` tokens, and a quarter of them
-    are new text. The learning rate is constant after a short warm-up. `finish` gives the network to `model`.
+    The settings are those of `model.training`: a batch has `batch_size` sequences of `chunk_size` tokens, of which a
+    quarter are new text. The learning rate is constant after a short warm-up. `finish` gives the network to `model`.
     """
 
     def __init__(self, model: NeuralLM, seed: int) -> None:
@@ -46,11 +46,11 @@ class OnlineNetworkReader(OnlineReader):
         self._model, self._network, self._config, self._seed = model, network, config, seed
         self._optimizers, self._rng, self._n_steps = Optimizers(network, config), np.random.default_rng(seed), 0
         self._n_new = max(1, config.batch_size // _PER_NEW)
-        # EOT and all tokens of the text: the input at a position of the text has the same index.
+        # EOT and all tokens of the text: the token at index i is the input from which token i of the text is predicted.
         self._inputs, self._n_read = np.array([EOT], np.int64), 0
         self._present: State = network.initial_state(1)
         self._before: list[State] = []  # the state before each of the new chunks
-        self._places = np.zeros(config.batch_size - self._n_new, np.int64)  # where the other sequences go on
+        self._places = np.zeros(config.batch_size - self._n_new, np.int64)  # where the replayed sequences continue
         self._others = [self._present] * self._places.size  # and their states
 
     # ---- Predicting -----------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class OnlineNetworkReader(OnlineReader):
     # ---- Learning -------------------------------------------------------------------------------
 
     def _learn(self) -> None:
-        """Takes a training step on the new chunks and on earlier ones."""
+        """Takes a training step on the new chunks and on replayed ones."""
         network, config = self._network, self._config
         chunk = self._next_chunk()
         state = network.stack_states([*self._before, *self._others])
@@ -105,7 +105,7 @@ class OnlineNetworkReader(OnlineReader):
         self._before.clear()
 
     def _next_chunk(self) -> Chunk:
-        """Returns the next batch, and moves all sequences of earlier text on."""
+        """Returns the next batch, and advances all replayed sequences by one chunk."""
         size, rng = self._config.chunk_size, self._rng
         moves = (self._places + size > self._n_read) | (rng.random(self._places.size) < 1 / _CHUNKS)
         for number in np.flatnonzero(moves):

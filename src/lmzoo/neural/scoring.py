@@ -45,10 +45,10 @@ def hidden_vectors(network: Network, stream: TokenStream) -> Iterator[tuple[NDAr
 def logits_in_blocks(
     network: Network, hidden: Tensor, bounds: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yields the logits over V tokens of consecutive blocks of N hidden vectors (N, D), whose `bounds` are given.
+    """Yields the logits over V tokens of consecutive blocks of hidden vectors (N, D), as triples (start, stop, logits).
 
-    Each result is a tuple: the first row of the block, the row after its last one, and its logits (B, V). A matrix
-    product computes the logits of many small blocks together, which takes less time per row.
+    `bounds` are the start and the stop of each block of B rows, whose logits are an array (B, V). One matrix product
+    computes the logits of many small blocks together, which takes less time per row.
     """
     n_rows, first, logits = _LOGITS_AT_ONCE // network.vocab_size, 0, hidden[:0]
     for start, stop in bounds:

@@ -15,7 +15,7 @@ from lmzoo.system.files import temporary_files_error
 Number = TypeVar("Number", bound=np.generic)
 
 MEMORY_BYTES: Final = 1 << 26
-"""Number of bytes from which on an array is written to a temporary file."""
+"""An array of at least this many bytes is kept in a temporary file."""
 
 
 @final
@@ -23,7 +23,7 @@ class GrowingArray(Generic[Number]):
     """An array (N,) of unknown size N, which is filled from its start to its end.
 
     It is kept in memory until it has 64 MiB, and in a temporary file from then on, so that it can be larger than the
-    memory. The file has no name and is deleted when the array is no longer used, also if the process is killed.
+    memory. The file has no name and is deleted when the array is no longer used, even if the process is killed.
     """
 
     def __init__(self, dtype: type[Number]) -> None:

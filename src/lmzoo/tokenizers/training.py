@@ -61,7 +61,7 @@ def train_tokenizer(
 
     `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
     a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. `n_characters` is
-    the total length of `texts` for reports of progress; it is needed only if they are no sequence. Raises
+    the total length of `texts` for reports of progress; it is needed only if `texts` is not a sequence. Raises
     UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
     vocabulary that no text can produce.
     """

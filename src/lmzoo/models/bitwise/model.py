@@ -62,7 +62,7 @@ class Reader(ABC):
         """Prepares to learn a training text from its beginning."""
 
     def end_training(self, data: TrainingData) -> None:  # noqa: B027 - most readers have nothing to complete
-        """Completes what was learned after all of the training text `data.train` was read."""
+        """Completes the training after all of the training text, `data.train`, has been read."""
 
     @abstractmethod
     def for_document(self, *, learns: bool) -> Self:
@@ -256,7 +256,7 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
 
 @final
 class _OnlineReader(OnlineReader, Generic[R]):
-    """Reads a text with a new reader, which `finish` gives to the model."""
+    """Reads a text with an untrained reader; after `finish`, the model predicts with what this reader has learned."""
 
     def __init__(self, model: BitwiseModel[R], reader: R) -> None:
         self._model, self._reader = model, reader

@@ -25,10 +25,11 @@ Data Compression, Florida Institute of Technology, Technical Report CS-2005-16, 
 adaptive probability maps, mixing by gradient steps). B. Knoll, N. de Freitas, A Machine Learning Perspective on
 Predictive Coding with PAQ8, DCC 2012 (the mixer as a gated network).
 
-Other models of lmzoo can be further inputs of the network, as an LSTM is in the compressors lstm-compress and cmix. A
-model that learns from single tokens, such as PPM, learns together with the contexts. A network of lmzoo takes a
-training step after a few chunks of the text, on them and on earlier chunks (`lmzoo.neural.online`). Any other model is
-trained again each time the text has doubled. In a later document, an input predicts as it would alone.
+Other models of lmzoo can be further inputs of the mixer, as an LSTM is in the compressors lstm-compress and cmix. In
+training, a model that learns from single tokens, such as PPM, learns together with the contexts. A network takes a
+training step after every few chunks of the text, on these and on earlier chunks (`lmzoo.neural.online`). Any other
+model is trained again each time the text has doubled. After training, each of these models predicts a document in the
+same way as if it were used alone.
 
 What context mixing cannot do: learn that two words are alike. It learns how much to trust each kind of context, but
 what it has counted in one context says nothing about a similar one.

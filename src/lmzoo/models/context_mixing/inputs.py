@@ -18,7 +18,7 @@ Model = LanguageModel[Any]
 
 @final
 class TrainedInput:
-    """Reads on with a trained model after a context, an array of token ids."""
+    """A trained model that reads the tokens after a context, which is an array of token ids."""
 
     def __init__(self, model: Model, context: ArrayLike = ()) -> None:
         self._model, self._state = model, model.state_after(model.visible(context))
@@ -40,7 +40,8 @@ class TrainedInput:
 class RetrainedInput(OnlineReader):
     """Reads a text with a model that cannot learn token by token.
 
-    The model is trained again each time the text has doubled. Before the first time, all tokens are equally likely.
+    The model is trained again each time the text has doubled. Before it is trained for the first time, it predicts all
+    tokens with equal probability.
     """
 
     def __init__(self, model: Model, seed: int) -> None:
@@ -62,7 +63,7 @@ class RetrainedInput(OnlineReader):
         return rows
 
     def _train(self, past: NDArray[np.int32]) -> None:
-        """Trains the model on the text so far, whose last tenth is the validation split."""
+        """Trains the model on the text so far; the last tenth is the validation split."""
         cut = past.size * 9 // 10
         self._model.fit(TrainingData(TokenStream(past[:cut]), TokenStream(past[cut:])), seed=self._seed)
         self._input, self._next_training = TrainedInput(self._model, past), 2 * past.size

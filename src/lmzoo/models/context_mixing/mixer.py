@@ -6,7 +6,7 @@ Each context whose slot has counted a bit contributes three inputs to a mixer:
 
 Here q is the probability of a 1 in the state of the slot, which is learned for each kind of context, and s is the share
 of ones in the slot. Each match contributes the first two of these inputs, with a q that is learned for each length of a
-match. Each other model that is an input contributes them, too, with a q that follows from its probabilities of tokens.
+match. Each other model that is an input contributes the same two, with a q computed from its probabilities of tokens.
 The last input is a constant. With the inputs x and the weights w, a mixer is a logistic regression,
 p = 1 / (1 + exp(-w x)). Gradient steps on -ln p(bit) change the weights: w += rate (bit - p) x (Mahoney 2005, PAQ6 and
 PAQ7). Each mixer is gated: it has many rows of weights, one of which is selected by a small context. The values w x of
@@ -18,9 +18,9 @@ maps a predicted probability to the share of ones that was observed after such p
 half the prediction of the last mixers and half the average of these curves.
 
 A context that has counted no bit at a node of the code tree is skipped there and at all nodes below: it is not looked
-up in the hash table, and its inputs are 0. If only contexts without tokens of the text are left, and neither a match
-nor another model predicts the bit, nothing is mixed: the probability is the share of ones in the slot of the context of
-no tokens. In a large vocabulary, this is so at many nodes, and the probabilities of all tokens are computed faster.
+up in the hash table, and its inputs are 0. If only contexts that contain no tokens of the text are left, and neither a
+match nor another model predicts the bit, nothing is mixed: the probability is the share of ones in the slot of the
+context of no tokens. If the vocabulary is large, this is the case at many nodes, which saves time.
 
 All probabilities are computed by one function, `predict_bit`, whether they are needed for predicting or for learning.
 """
@@ -63,7 +63,7 @@ LEAST = 1e-6
 """Smallest probability that a bit can have."""
 
 _WITHOUT_TOKENS = 1 | 1 << PREDICTED
-_HAS_MODELS = 1 << 61  # in `Account.counting`: other models are inputs, which predict every bit
+_HAS_MODELS = 1 << 61  # set in `Account.counting` if there are other models, which predict every bit
 _SHARE_SCALE, _CONSTANT = 0.5, 0.3
 _LIMIT, _REACH = 12.0, 8.0
 _FIRST_WEIGHTS = (3.3, 0.0, 2.2)
@@ -106,7 +106,7 @@ class Moment(NamedTuple):
     rows: NDArray[np.int64]
     """(C,) the row of the bucket that each context has for the next three bits; see `open_buckets`."""
     sums: NDArray[np.float64]
-    """(M, N) the probability of all tokens below each of N nodes of the code tree under each of M other models."""
+    """(M, N) the total probability of the tokens below each of N nodes of the code tree under each of M models."""
 
 
 class Account(NamedTuple):

@@ -1,7 +1,7 @@
-"""Converts what other models predict, probabilities of tokens, to probabilities of bits, in compiled code.
+"""Converts the probabilities of tokens that other models predict to probabilities of bits, in compiled code.
 
-The probability of a 1 after a node of the code tree is the probability of all tokens below its right child, as a share
-of the probability of all tokens below the node.
+The probability of a 1 at a node of the code tree is the total probability of the tokens below its right child, divided
+by that of the tokens below the node.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _I64, _F32, _F64 = types.int64, types.float32, types.float64
 
 @kernel(read_only(_F64, 2), _I64, writable(_F64, 2))
 def add_up(given, vocab_size, sums):
-    """Writes the probability of all tokens below each of the N nodes of the code tree to `sums` (M, N).
+    """Writes the total probability of the tokens below each of the N nodes of the code tree to `sums` (M, N).
 
     `given` (M, V) holds the log-probabilities, in nats, of all V tokens under each of M models.
     """
@@ -35,7 +35,7 @@ def add_up(given, vocab_size, sums):
 
 @kernel(read_only(_F64, 2), _I64, writable(_F32))
 def ask(sums, node, inputs):
-    """Writes the inputs that come from M models for the bit after a node; `sums` (M, N) is the result of `add_up`."""
+    """Writes the inputs of the mixers from M models for the bit at a node; `sums` (M, N) is the result of `add_up`."""
     for number in range(sums.shape[0]):
         zero, one, at = sums[number, 2 * node], sums[number, 2 * node + 1], PER_MODEL * number
         inputs[at] = max(-_LIMIT, min(_LIMIT, math.log(one / zero)))

@@ -36,7 +36,7 @@ _N_BYTES = 257
 """Number of token ids of the tokenizer `byte`."""
 _NOTHING = np.empty(0, np.int32)
 _MOST_GIVEN = 1 << 20
-"""Number of elements in the predictions of a model for the tokens that are read at a time: 8 MB."""
+"""Largest number of elements of the predictions of one model that are computed at a time: 8 MB."""
 
 
 @final
@@ -62,7 +62,7 @@ class MixingReader(Reader):
 
         - `words`: True to use contexts made of words, provided that the tokens are bytes.
         - `new_models`: creates untrained models whose predictions are further inputs of the mixer.
-        - `models`: such models after training.
+        - `models`: the same models, but trained.
         - `learns`: False for a reader that does not learn from the text that it reads.
         - `memory`, `known_ids`: what was learned from the earlier text, and the last tokens of this text.
         """

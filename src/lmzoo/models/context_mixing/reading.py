@@ -181,7 +181,7 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
     - `moment`, `account`: arrays that are overwritten.
     - `known`: text that was read earlier. `ids`: the text from its beginning; the tokens before `start` were read.
     - `furthest`: largest distance, in tokens, from the current position back to a match.
-    - `given` (N, M, V): the log-probabilities of all V tokens at each of these positions under M other models.
+    - `given` (N, M, V): the log-probabilities of all V tokens under M other models at each position from `start` on.
     - `log_probs` (N,): receives the log-probability of each token that is read, in nats.
     - `rows` (N, V): receives the log-probabilities of all V tokens at each of these positions; may be empty.
 

@@ -38,7 +38,7 @@ S. Khudanpur, Efficient Training Methods for Maximum Entropy Language Modeling, 
 
 Changed: all n-grams of the text are features, not a selection. Goodman's weights cannot be negative. Here they can, and
 so the two priors together are a Gaussian prior with the mean -D variance. L-BFGS learns the weights of n-grams first,
-and then all weights together; a step of it changes no weight by more than 1.
+and then all weights together; no step changes a weight by more than 1.
 
 What the model cannot do: use similarities between tokens, or the order of tokens more than n - 1 positions back.
 

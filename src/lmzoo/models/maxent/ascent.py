@@ -1,10 +1,10 @@
-"""L-BFGS (Liu & Nocedal 1989): finds the weights that maximise a penalised likelihood, and resumes after an interrupt.
+"""L-BFGS (Liu & Nocedal 1989): finds the weights that maximise a penalised likelihood; a fit can be interrupted.
 
-A step goes uphill in the direction H g, where g is the gradient, and H estimates the inverse of the curvature from the
-last steps and the changes of the gradient along them. Before any step, H is diagonal: the inverse of the curvatures of
-the single weights, which differ by several orders of magnitude between frequent and rare features. The likelihood is
-strictly concave, so each change of the gradient is against the step, and the only thing to search for is a step short
-enough to raise the likelihood.
+A step goes uphill in the direction H g, where g is the gradient, and H is an estimate of the inverse curvature from the
+last steps and the changes of the gradient along them. At first, H is diagonal: it has the inverses of the curvatures of
+the single weights, which differ by several orders of magnitude between frequent and rare features. As the penalised
+likelihood is strictly concave, its slope decreases along every step, which is the condition under which H can be
+updated. So the line search only has to find a step that is short enough to increase the likelihood.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HISTORY = 6
 _ENOUGH = 1e-12
 """The ascent ends when a step improves the penalised likelihood by less than this fraction."""
 _SUFFICIENT = 1e-4
-"""A step is shortened if it gains less than this fraction of what the gradient promises."""
+"""A step is shortened if it gains less than this fraction of the increase that the gradient predicts."""
 _LARGEST_CHANGE = 1.0
 """A step changes no weight by more than this, because the curvature grows with exp(weight)."""
 _SECONDS_BETWEEN_SAVES = 30.0
@@ -48,10 +48,10 @@ class Likelihood(Protocol):
 
 
 class _Position(NamedTuple):
-    """The state of L-BFGS after a step, from which its other steps follow."""
+    """The state of L-BFGS after a step, which determines all further steps."""
 
     weights: _Vector
-    """(N,)."""
+    """(N,) the weights."""
     value: float
     """The penalised likelihood of the weights."""
     gradient: _Vector
@@ -69,9 +69,9 @@ class _Position(NamedTuple):
 class Ascent:
     """The fit of the weights of a model in one or several phases, each of which starts where the one before ended.
 
-    It is saved to `checkpoint` every half minute and on an interrupt such as Ctrl-C. A saved one with the same
-    fingerprint is resumed, and gives the same weights as a fit without interrupt. `fingerprint` computes a hash of the
-    data and settings; it is called only if there is a checkpoint.
+    Its state is saved to `checkpoint` every half minute and when the fit is interrupted by Ctrl-C. An interrupted fit
+    is resumed from the checkpoint, and finds the same weights as a fit without interruption. `fingerprint` computes a
+    hash of the data and settings, which must be that of the checkpoint; it is called only if there is a checkpoint.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Ascent:
     def maximised(self, likelihood: Likelihood, start: _Vector, steps: int, message: str) -> _Vector:
         """Returns the weights (N,) that maximise a penalised likelihood, or the best after `steps` steps of L-BFGS.
 
-        `start` (N,) are the initial weights, and `message` says what is learned in this phase. If an interrupted fit
-        has finished this phase, returns `start`, because the weights that it found are part of the next phase.
+        `start` (N,) are the initial weights, and `message` says what is learned in this phase. If the interrupted fit
+        was in a later phase, returns `start`: the result of this phase is part of the saved weights of the later one.
         """
         position = self._take_saved(message)
         if position is None and self._saved:
@@ -123,7 +123,7 @@ class Ascent:
         self._last_save = time.perf_counter()
 
     def _take_saved(self, message: str) -> _Position | None:
-        """Returns the position that was saved in the phase with this message, if any, and forgets it."""
+        """Returns the saved position, and forgets it, if it belongs to the phase with this message; otherwise, None."""
         if self._saved is None or self._saved[1]["phase"] != message:
             return None
         (arrays, facts), self._saved = self._saved, None
@@ -138,7 +138,7 @@ def _after_step(likelihood: Likelihood, position: _Position, inverse: _Vector) -
     """Takes one step of L-BFGS; `inverse` (N,) are the inverses of the curvatures."""
     direction = _direction(position, inverse)
     slope = float(position.gradient @ direction)
-    if slope <= 0:  # possible because single changes are limited
+    if slope <= 0:  # possible because the changes of single weights are limited
         position = position._replace(moves=(), bends=())
         direction = _direction(position, inverse)
         slope = float(position.gradient @ direction)
@@ -149,13 +149,13 @@ def _after_step(likelihood: Likelihood, position: _Position, inverse: _Vector) -
         gain, promised = value - position.value, length * slope
         if gain >= _SUFFICIENT * promised:
             break
-        # To the top of the parabola through both points, as far as it can be trusted
+        # The parabola through both points may be a poor approximation, so its maximum is used within limits only.
         length *= min(0.5, max(0.1, promised / (2 * (promised - gain)))) if math.isfinite(gain) else 0.1
     else:
         return position._replace(is_finished=True)
     moves, bends = position.moves, position.bends
     move, bend = weights - position.weights, position.gradient - gradient
-    if move @ bend > 0:  # always, but for rounding
+    if move @ bend > 0:  # always true, except for rounding errors
         moves, bends = (*moves, move)[-_HISTORY:], (*bends, bend)[-_HISTORY:]
     is_finished = gain <= _ENOUGH * abs(value)
     return _Position(weights, value, gradient, position.n_steps + 1, is_finished, moves, bends)

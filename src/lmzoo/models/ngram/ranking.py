@@ -88,9 +88,9 @@ def _with_suffixes(trie: Trie, states: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 def _blocks(trie: Trie, contexts: NDArray[np.intp], whole: slice) -> Iterator[slice]:
-    """Divides a range of a sorted list of contexts into ranges whose contexts have few children, to save memory.
+    """Divides a range of a sorted list of contexts into smaller ranges, so that computing with them needs less memory.
 
-    A range ends after the context with which its number of children reaches a million.
+    Each of these ranges ends after the context with which its number of children reaches a million.
     """
     here = contexts[whole]
     n_children = np.cumsum(trie.first_child[here + 1].astype(np.int64) - trie.first_child[here])

@@ -194,7 +194,7 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
 
 @final
 class _OnlineReader(OnlineReader):
-    """Reads a text with a new reader, which `finish` gives to the model."""
+    """Reads a text with an untrained reader; after `finish`, the model predicts with what this reader has learned."""
 
     def __init__(self, model: PpmModel, reader: Reader) -> None:
         self._model, self._reader = model, reader

@@ -12,8 +12,8 @@ Most long contexts occur once, and many others always have the same token before
 own (the tree is compressed, Morrison 1968): it lies on the way to the next node, and by update exclusion each token
 that has a count in this node has the count 1 in the context. A text of T tokens needs at most 2 T nodes.
 
-Nearly every token of the vocabulary has a count in the root. These counts form a table with a row for each token, which
-is read much faster than a list of them.
+Nearly every token of the vocabulary has a count in the root. The counts of the root are stored in a table with a row
+for each token, which is read much faster than the linked lists of other nodes.
 
 D. R. Morrison, PATRICIA - Practical Algorithm To Retrieve Information Coded in Alphanumeric, Journal of the ACM 15,
 1968. A. Moffat, Implementing the PPM Data Compression Scheme, IEEE Transactions on Communications 38, 1990.
@@ -53,15 +53,15 @@ class Tree(NamedTuple):
     """One row per node: its parent, the position after an occurrence of its context, the length of the context, the sum
     of its counts, the number of tokens with counts, the first such token and its count, and the last other one."""
     others: NDArray[np.int32]
-    """One row for each of the V tokens, with its count in the root; then one row per count in another node that is not
-    the first of its node: the row of the previous one, the token, its count, and the node."""
+    """First, one row for each of the V tokens, with its count in the root. Then, one row for each count in another node
+    that is not the first count of the node: the row of the previous count, the token, its count, and the node."""
     child_slots: NDArray[np.int32]
     """Hash table of all nodes but the root; -1 is an empty slot."""
     other_slots: NDArray[np.int32]
     """Hash table of the rows of `others`, except those of the root."""
     sizes: NDArray[np.int64]
-    """Number of tokens, nodes and other counts, position of the EOT before the current document, number of log entries,
-    and the numbers of tokens, nodes and other counts that `rewind` keeps."""
+    """Numbers of tokens, of nodes and of rows of `others`, position of the EOT before the current document, number of
+    log entries, and the numbers of tokens, of nodes and of rows of `others` that `rewind` keeps."""
     log: NDArray[np.int32]
     """Changes since the tree had the sizes to keep: array, index and old value."""
 

@@ -1,4 +1,4 @@
-"""Direct connections from n-grams of the last tokens to the next token, in a hash table (Mikolov et al. 2011).
+"""Direct connections from the last tokens to the next token: weights of n-grams in a hash table (Mikolov et al. 2011).
 
 They are the weights of a maximum-entropy model: the weight of each n-gram that ends with a token is added to the logit
 of the token. The weights of all n-grams with the same context, the tokens before the last one, are V successive
@@ -6,7 +6,7 @@ elements of one table:
 
     logit of w = sum_k table[start(last k tokens) + w]          for contexts of k = 1 .. n - 1 tokens
 
-The start is a hash of the context. So different n-grams may share a weight by chance.
+As the start is computed from a hash of the context, different n-grams may share a weight by chance.
 
 T. Mikolov, A. Deoras, D. Povey, L. Burget, J. Cernocky, Strategies for Training Large Scale Neural Network Language
 Models, ASRU 2011. Changed: the weights are learned by AdamW, like the rest of the network, instead of plain stochastic
@@ -25,7 +25,7 @@ from lmzoo.neural.layers.ngram_embedding import MULTIPLIER
 
 @final
 class DirectConnections(nn.Module):
-    """The weights of n-grams of length 2 to `order`, in a table of `size` + V elements for V tokens; at first all 0.
+    """The weights of n-grams of 2 to `order` tokens, in a table of `size` + V elements; they are 0 at first.
 
     A window holds the last `order` - 1 tokens, newest first; the tokens before a document count as EOT (end of text).
     """
@@ -56,7 +56,7 @@ class DirectConnections(nn.Module):
 
 
 class _SumOfWeights(torch.autograd.Function):
-    """The sums of the K weights (..) of each of M tokens; for the backward pass, only the starts (K, ..) are kept."""
+    """The sum of K weights for each of M tokens; only the starts (K, ..) are kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, starts: Tensor, token_ids: Tensor | None, vocab_size: int) -> Tensor:

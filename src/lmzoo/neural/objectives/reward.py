@@ -29,7 +29,8 @@ def reward_network(network: Network) -> Network:
 
     `logits(hidden)` of the result has the shape (.., 1). All rewards are 0 at first. If the output layer of the network
     shares its weights with the embedding, the new output layer has weights of its own, and the embedding stays as it
-    is. Weights of n-grams are left out. Raises ConfigurationError if the network has no linear output layer.
+    is. Direct connections from n-grams are left out. Raises ConfigurationError if the network has no linear output
+    layer.
     """
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Linear):
@@ -38,7 +39,7 @@ def reward_network(network: Network) -> Network:
             "choose a transformer, an lstm or an nplm"
         )
     result = copy.deepcopy(network)
-    if getattr(result, "maxent", None) is not None:  # weights of n-grams, which are a part of the output layer
+    if getattr(result, "maxent", None) is not None:  # direct connections from n-grams, which belong to the output layer
         result.register_module("maxent", None)
     result.head = nn.Linear(head.in_features, 1, device=head.weight.device)
     nn.init.zeros_(result.head.weight)

@@ -32,8 +32,8 @@ def register_reader(network_type: type[Network], path: str, add_to_logits: str |
     """Registers the function "module:function" that reads single tokens for networks of this type.
 
     The function is a `ReadTokens`. It is imported when a network of this type is used for the first time. The logits of
-    such a network must be those of its `head`, to which another function, an `AddToLogits`, may add. The head reads the
-    first elements of a hidden vector; there may be more, for the other function.
+    such a network must be those of its `head`, unless the function `add_to_logits`, an `AddToLogits`, adds other terms
+    to them. If hidden vectors have more elements than the head reads, it reads the first ones.
     """
     _readers[network_type] = path, add_to_logits
 
@@ -96,9 +96,9 @@ class TokenReader:
         return self._completed((logits + bias if bias.size else logits)[None], hidden[None], weights)[0]
 
     def _completed(self, logits: Array, hidden: Tensor, weights: Weights) -> Array:
-        """Adds to the logits (B, V) of the output layer, in place, what else determines the logits, and returns them.
+        """Adds all other terms to the logits (B, V) of the output layer, in place, and returns the logits.
 
-        `hidden` (B, D) are the hidden vectors.
+        `hidden` (B, D) are the hidden vectors. Only networks with a registered `AddToLogits` have other terms.
         """
         if self._add_to_logits:
             self._add_to_logits(self._network, weights, hidden.numpy(), logits)

@@ -27,7 +27,7 @@ def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> 
     Returns the hidden vectors (B, D) and the new state.
     """
     starts = token_ids == EOT
-    previous_ids = state[-1]  # if the network has weights of n-grams
+    previous_ids = state[-1]  # used only if the network has direct connections from n-grams
     if starts.any():  # a document starts
         state = [np.where(starts[:, None], np.float32(0), part) for part in state]
     x = weights.embedding.weight[token_ids]
@@ -47,7 +47,7 @@ def read(network: Any, weights: Weights, token_ids: Ids, state: StateArrays) -> 
 def add_to_logits(network: Any, weights: Weights, hidden: Array, logits: Array) -> None:
     """Adds the weights of the n-grams to logits (B, V): mirrors `lmzoo.models.recurrent.Recurrent.logits`.
 
-    `hidden` are the hidden vectors (B, D), which end with token ids if the network has weights of n-grams.
+    `hidden` are the hidden vectors (B, D), which end with token ids if the network has such weights.
     """
     if network.maxent is None:
         return

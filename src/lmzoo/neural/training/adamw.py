@@ -1,7 +1,7 @@
 """The optimizer AdamW: Adam, with a weight decay that is separate from the gradient (Loshchilov & Hutter 2019).
 
-This computes the same as `torch.optim.AdamW`, bit for bit. At the first step of any optimizer that is a
-`torch.optim.Optimizer`, torch imports its compiler, which takes longer than many steps.
+This computes the same as `torch.optim.AdamW`, bit for bit, but is not a subclass of `torch.optim.Optimizer`: at the
+first step of such an optimizer, torch imports its compiler, which takes longer than many steps.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 _DECAYS = (0.9, 0.999)
-"""Factors by which the influence of a gradient on the averages of gradients and of their squares decreases with each
-step."""
+"""Decay rates, per step, of the moving averages of the gradients and of their squares."""
 _EPSILON = 1e-8
-"""Added to the root of the average of the squared gradients, so that it is never 0."""
+"""Added to the square root of the average of the squared gradients, so that no divisor is 0."""
 
 
 @final
 class AdamW:
-    """Updates parameters by averages of their gradients, divided by the roots of averages of their squares.
+    """Updates parameters by moving averages of their gradients, divided by the square roots of those of their squares.
 
-    `groups` are pairs of parameters and of their weight decay.
+    `groups` are pairs: some parameters, and their weight decay.
     """
 
     def __init__(self, groups: Iterable[tuple[Iterable[Tensor], float]]) -> None:
         self._groups = [(list(parameters), weight_decay) for parameters, weight_decay in groups]
         self.parameters = [parameter for parameters, _ in self._groups for parameter in parameters]
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        """The number of steps of each parameter so far, and its two averages."""
+        """For each parameter, the number of its steps so far and the two moving averages."""
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:

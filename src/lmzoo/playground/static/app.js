@@ -47,7 +47,7 @@ document.querySelector("nav")?.addEventListener("click", (event) => {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   write({ view: /** @type {string} */ (link.getAttribute("data-view")) }, { history: true });
-  document.querySelector("main")?.focus({ preventScroll: true }); // it would hide the navigation on narrow screens
+  document.querySelector("main")?.focus({ preventScroll: true }); // scrolling hides the navigation on narrow screens
   scrollTo(0, 0);
 });
 onChange(show);

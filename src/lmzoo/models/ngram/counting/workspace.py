@@ -81,7 +81,8 @@ class Workspace:
         """Calls the function `work` for each item of `pieces`, in parallel threads, and returns the results in order.
 
         After each item, the data of arrays in temporary files are removed from memory; they remain in the files.
-        `shares` are the fractions of a longer work that are done before and after all items.
+        If the items are a part of longer work, `shares` are the fractions of this work that are done before the first
+        item and after the last one; they are needed to report progress.
         """
         from lmzoo.system.compiled import N_THREADS  # slow to import, and needed only by a fit
 

@@ -142,7 +142,7 @@ class _Joiner:
         trie, weights, level = self.trie, self.weights, self.trie.level(length - 1)
         owners = self._owners_of_bigrams() if length == 2 else self._owners(length)
         head = self.totals.head if length == 2 else None
-        # The number of contexts of each partition in each block of nodes.
+        # For each block of nodes: the number of contexts in each partition.
         pieces = list(blocks(slice(0, owners.size)))
         counts = self.workspace.run(
             lambda block: np.bincount(owners[block], minlength=self.plan.n_partitions + 2), pieces, (0.1, 0.2)
@@ -166,7 +166,7 @@ class _Joiner:
             )  # fmt: skip
 
         self.workspace.run(collect, range(self.plan.n_partitions), (0.2, 0.4))
-        # Where the contexts of each partition begin for each block, and the first child of the block.
+        # For each block of nodes: the index of its first context in each partition, and its first child.
         ends = columns.context_bounds[:-1] + np.cumsum(counts, axis=0)
         contexts = ends - counts
         n_children = self.workspace.run(
