@@ -191,3 +191,10 @@ def test_it_is_saved_and_loaded(corpus_folder: Path, tmp_path: Path) -> None:
 def test_bad_inputs_are_refused(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         context_mixing(12, inputs=wrong)
+
+
+def test_a_static_model_has_static_inputs() -> None:
+    with pytest.raises(ConfigurationError, match="ppm does"):
+        context_mixing(12, inputs=["ngram", "ppm"], adaptive=False)
+    static = {"species": "ppm", "settings": {"adaptive": False}}
+    assert not context_mixing(12, inputs=["ngram", static], adaptive=False).adapts_on_test

@@ -355,7 +355,7 @@ def hybrid(
     `order` is the length of the n-grams, and `cell` the type of the recurrent network, "gru" or "lstm". In training,
     the text is divided into `n_folds` parts, 2 to 100, each of which is scored by an n-gram model that was fitted on
     the others. `network_share` is the weight, in the training loss, of the loss of the network alone, without the
-    n-gram model.
+    n-gram model. The kinds of dropout are those of the factory `lstm`.
     """
     check_choice(("gru", "lstm"), cell=cell)
     check_whole(1, d_embed=d_embed, d_hidden=d_hidden, n_layers=n_layers)

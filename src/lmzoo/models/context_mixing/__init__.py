@@ -78,7 +78,7 @@ def context_mixing(
 
     `inputs` are other model families ("species") whose predictions are mixed with those of the contexts, each given by
     its name or as {"species": name, "settings": {...}}. Networks compute on `device`. Raises ConfigurationError if
-    `inputs` is not a list.
+    `inputs` is not a list, or if one of them learns from the text that it predicts although `adaptive` is False.
     """
     check_whole(17, 28, table_bits=table_bits)
     check_flag(words=words)
@@ -93,7 +93,12 @@ def context_mixing(
 
         return MixingReader(vocab_size, table_bits=table_bits, words=words, new_models=new_models)
 
-    new_models()  # wrong settings are reported here
+    learning = [spec for spec, model in zip(inputs, new_models(), strict=True) if model.adapts_on_test]
+    if learning and not adaptive:
+        raise ConfigurationError(
+            f"with adaptive=false, no input may learn from the text that it predicts, but {learning[0]} does: give it "
+            'the setting adaptive=false, as in {"species": "ppm", "settings": {"adaptive": false}}'
+        )
     return BitwiseModel(vocab_size, new_reader, adaptive=adaptive)
 
 
