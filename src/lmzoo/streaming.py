@@ -7,7 +7,6 @@ same for iterators.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import final
 
 from lmzoo.errors import ConfigurationError
@@ -35,7 +34,7 @@ class PieceDecoder:
         drop_first_space: bool = False,
         skipped: Collection[int] = (),
     ) -> None:
-        self._tokenizer, self._skipped, self._texts = tokenizer, skipped, _texts_of_tokens(tokenizer)
+        self._tokenizer, self._skipped = tokenizer, skipped
         self._before = list(prompt_ids[-_MOST_BEFORE:])
         self._pending: list[int] = []
         self._drops_space = drop_first_space
@@ -72,7 +71,7 @@ class PieceDecoder:
         """Returns the text that the pending ids add to the text of the ids before them."""
         if not self._before:
             alone = len(self._pending) == 1
-            return self._texts[self._pending[0]] if alone else self._tokenizer.decode(self._pending)
+            return self._tokenizer.text_of(self._pending[0]) if alone else self._tokenizer.decode(self._pending)
         before = self._tokenizer.decode(self._before)
         return self._tokenizer.decode(self._before + self._pending)[len(before) :]
 
@@ -84,24 +83,6 @@ class PieceDecoder:
             self._drops_space = False
             return text.removeprefix(" ")
         return text
-
-
-class _TextsOfTokens(dict[int, str]):
-    """The text of each token decoded on its own; a token is decoded when its text is needed for the first time."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-
-    def __missing__(self, token_id: int) -> str:
-        text = self[token_id] = self._tokenizer.decode([token_id])
-        return text
-
-
-@lru_cache(64)
-def _texts_of_tokens(tokenizer: Tokenizer) -> _TextsOfTokens:
-    """Returns the texts of the tokens of a tokenizer, which all decoders of this tokenizer share."""
-    return _TextsOfTokens(tokenizer)
 
 
 def drops_first_space(tokenizer: Tokenizer, prompt: str, prompt_ids: Sequence[int]) -> bool:

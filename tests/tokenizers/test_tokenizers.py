@@ -63,6 +63,15 @@ def test_pieces_hold_the_ids_with_their_positions(spec: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
+def test_the_text_of_a_token_is_that_of_decoding_it_alone(spec: str) -> None:
+    tokenizer = TRAINED[spec]
+    for token_id in [*range(tokenizer.vocab_size), 1]:
+        assert tokenizer.text_of(token_id) == tokenizer.decode([token_id])
+    with pytest.raises(TokenIdError):
+        tokenizer.text_of(tokenizer.vocab_size)
+
+
+@pytest.mark.parametrize("spec", SPECS)
 def test_saved_and_opened_by_hugging_face(spec: str, tmp_path) -> None:
     tokenizer = TRAINED[spec]
     tokenizer.save(tmp_path / "tokenizer.json")

@@ -269,7 +269,7 @@ def _factory(cell: str, description: str):
             "cell": cell, "d_embed": d_embed, "d_hidden": d_hidden, "n_layers": n_layers, "dropout": dropout,
             "variational": variational, "weight_dropout": weight_dropout, "mogrifier": mogrifier,
         }  # fmt: skip
-        if maxent_order:
+        if maxent_order > 1:
             architecture |= {"maxent_order": maxent_order, "maxent_size": maxent_size}
         config = _TRAINING.changed(training)
         return NeuralLM(vocab_size, Recurrent, architecture, config, context_size=None, device=device)

@@ -125,6 +125,7 @@ class Tokenizer:
         )
         self.unknown_id: int | None = backend.token_to_id(unknown)
         """The id of unknown words or characters; None if there are none, or if the vocabulary is closed."""
+        self._texts: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.spec}, {self.vocab_size:,} entries>"
@@ -194,6 +195,15 @@ class Tokenizer:
             return self._decoded(checked[~special])
         runs = np.split(checked, np.flatnonzero(special[1:] | special[:-1]) + 1)  # a special token is a run of its own
         return "".join(self._special_names.get(int(run[0])) or self._decoded(run) for run in runs if run.size)
+
+    def text_of(self, token_id: int) -> str:
+        """Returns the text of one token, as `decode` gives it; each token is decoded only once.
+
+        Raises TokenIdError for an id outside the vocabulary.
+        """
+        if token_id not in self._texts:
+            self._texts[token_id] = self.decode([token_id])
+        return self._texts[token_id]
 
     def _decoded(self, ids: NDArray[np.integer]) -> str:
         return self._backend.decode(ids.tolist(), skip_special_tokens=False)

@@ -69,9 +69,10 @@ class _Position(NamedTuple):
 class Ascent:
     """The fit of the weights of a model in one or several phases, each of which starts where the one before ended.
 
-    Its state is saved to `checkpoint` every half minute and when the fit is interrupted by Ctrl-C. An interrupted fit
-    is resumed from the checkpoint, and finds the same weights as a fit without interruption. `fingerprint` computes a
-    hash of the data and settings, which must be that of the checkpoint; it is called only if there is a checkpoint.
+    Its state is saved to `checkpoint` every half minute, after each phase, and when a step is interrupted by Ctrl-C. An
+    interrupted fit is resumed from the checkpoint, and finds the same weights as a fit without interruption.
+    `fingerprint` computes a hash of the data and settings, which must be that of the checkpoint; it is called only if
+    there is a checkpoint.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Ascent:
         self._fingerprint = fingerprint() if checkpoint else ""
         self._saved = checkpoint.load(self._fingerprint) if checkpoint else None
         self._last_save = time.perf_counter()
+        self._phase = 0  # the number of phases that have begun
 
     def report(self, n_steps: int, steps: int, message: str) -> None:
         """Reports that `n_steps` of at most `steps` steps are done; `message` says what the fit does."""
@@ -93,7 +95,8 @@ class Ascent:
         `start` (N,) are the initial weights, and `message` says what is learned in this phase. If the interrupted fit
         was in a later phase, returns `start`: the result of this phase is part of the saved weights of the later one.
         """
-        position = self._take_saved(message)
+        self._phase += 1
+        position = self._take_saved()
         if position is None and self._saved:
             return start
         if position is None:
@@ -104,27 +107,28 @@ class Ascent:
                 position = _after_step(likelihood, position, inverse)
                 self.report(position.n_steps, steps, message)
                 if time.perf_counter() - self._last_save >= _SECONDS_BETWEEN_SAVES:
-                    self._save(position, message)
+                    self._save(position)
         except KeyboardInterrupt:
             with deferred():
-                self._save(position, message)
+                self._save(position)
             raise
+        self._save(position)
         return position.weights
 
     # ---- Checkpoints ----------------------------------------------------------------------------
 
-    def _save(self, position: _Position, message: str) -> None:
+    def _save(self, position: _Position) -> None:
         if self._checkpoint:
             arrays = {"weights": position.weights, "gradient": position.gradient}
             arrays |= {f"moves.{index}": move for index, move in enumerate(position.moves)}
             arrays |= {f"bends.{index}": bend for index, bend in enumerate(position.bends)}
             facts = {name: getattr(position, name) for name in ("value", "n_steps", "is_finished")}
-            self._checkpoint.save(arrays, {"fingerprint": self._fingerprint, "phase": message, "position": facts})
+            self._checkpoint.save(arrays, {"fingerprint": self._fingerprint, "phase": self._phase, "position": facts})
         self._last_save = time.perf_counter()
 
-    def _take_saved(self, message: str) -> _Position | None:
-        """Returns the saved position, and forgets it, if it belongs to the phase with this message; otherwise, None."""
-        if self._saved is None or self._saved[1]["phase"] != message:
+    def _take_saved(self) -> _Position | None:
+        """Returns the saved position, and forgets it, if it belongs to the current phase; otherwise, None."""
+        if self._saved is None or self._saved[1]["phase"] != self._phase:
             return None
         (arrays, facts), self._saved = self._saved, None
         moves, bends = (

@@ -168,7 +168,7 @@ class _Joiner:
         self.workspace.run(collect, range(self.plan.n_partitions), (0.2, 0.4))
         # For each block of nodes: the index of its first context in each partition, and its first child.
         ends = columns.context_bounds[:-1] + np.cumsum(counts, axis=0)
-        contexts = ends - counts
+        contexts = np.subtract(ends, counts, out=counts)
         n_children = self.workspace.run(
             lambda place: _sum_of_ranges(columns.sizes, *place), zip(contexts, ends, strict=True), (0.4, 0.5)
         )
