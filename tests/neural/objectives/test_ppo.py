@@ -34,6 +34,7 @@ from lmzoo.neural.objectives.ppo import (
 )
 from lmzoo.neural.objectives.reward import reward_network
 from lmzoo.neural.objectives.rollouts import RolloutBatches, network_rewards
+from lmzoo.neural.objectives.sampled import SampledLayer
 from lmzoo.neural.objectives.sequences import fixed_log_probs
 from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
@@ -340,6 +341,18 @@ def test_policy_and_value_are_both_trained_and_the_reference_is_not() -> None:
     untouched = model_of("transformer").network.state_dict()
     for name, parameter in batches._reference.named_parameters():
         assert torch.equal(parameter, untouched[name]), name
+
+
+def test_predictions_are_those_of_the_policy() -> None:
+    policy = model_of("rnn", maxent_order=3).network
+    network = ActorCritic(policy, reward_network(policy))
+    ids = torch.tensor([[0, 3, 4, 5], [0, 5, 3, 4]])
+    hidden = network(ids, network.initial_state(2))[0].flatten(0, 1)
+    targets, weights = ids.roll(-1, 1).flatten(), torch.rand(8)
+    sample = SampledLayer(policy.head.weight[:7], policy.head.bias[:7], targets, torch.arange(7))
+    expected = policy.sampled_cross_entropy(hidden, sample, weights)
+    torch.testing.assert_close(network.sampled_cross_entropy(hidden, sample, weights), expected)
+    torch.testing.assert_close(network.surprisals(hidden, targets), policy.surprisals(hidden, targets))
 
 
 def bandit(beta: float) -> float:

@@ -43,6 +43,7 @@ from lmzoo.errors import ConfigurationError
 from lmzoo.neural.network import Network, ParameterGroups, State
 from lmzoo.neural.objectives.next_token import Chunk, next_token
 from lmzoo.neural.objectives.objective import Step
+from lmzoo.neural.objectives.sampled import SampledLayer
 from lmzoo.neural.objectives.sequences import Rows, target_log_probs
 
 
@@ -261,6 +262,9 @@ class ActorCritic(Network):
 
     def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         return self.policy.cross_entropy(hidden, targets, weights)
+
+    def sampled_cross_entropy(self, hidden: Tensor, layer: SampledLayer, weights: Tensor | None) -> Tensor:
+        return self.policy.sampled_cross_entropy(hidden, layer, weights)
 
     def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return self.policy.surprisals(hidden, targets)
