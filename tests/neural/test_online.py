@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import torch
 
 from lmzoo import zoo
+from lmzoo.neural import online
+from lmzoo.neural.objectives.next_token import next_token
 from lmzoo.neural.online import OnlineNetworkReader
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
 V = 12
+NOTHING = TrainingData(TokenStream(np.empty(0, np.int32)), TokenStream(np.empty(0, np.int32)))
 TRAINING = {"batch_size": 4, "chunk_size": 8, "learning_rate": 1e-2, "bf16": False}
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"d_embed": 8, "d_hidden": 16, "dropout": 0.1, "training": TRAINING},
@@ -94,3 +98,41 @@ def test_the_network_remains() -> None:
     fresh = text(5, seed=9)
     expected = one.read(fresh)  # a document begins, as the text ends with EOT, and no chunk ends in it
     np.testing.assert_allclose(model.log_probs(fresh), expected[np.arange(5), fresh], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_steps", "n_learned"),
+    [(0, 0, 0), (5, 1, 5), (8, 1, 8), (15, 1, 8), (23, 1, 16), (24, 1, 24), (29, 1, 24), (47, 2, 40)],
+)
+def test_the_chunks_that_remain_are_learned(
+    n: int, n_steps: int, n_learned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step learns three new chunks of 8 tokens and nine replayed ones; the last step may have fewer new ones."""
+    chunks: list[Any] = []
+    monkeypatch.setattr(online, "next_token", lambda *args: chunks.append(args[1]) or next_token(*args))
+    model: Any = zoo.create("lstm", V, d_embed=8, d_hidden=16, training=TRAINING | {"batch_size": 12})
+    one, ids = model.online_reader(1), text(n)
+    one.read(ids)
+    one.finish(NOTHING)
+    assert model.fitted
+    assert len(chunks) == n_steps
+    new = [int(token_id) for chunk in chunks for token_id in chunk.targets[:-9].flatten()]
+    assert new == ids[:n_learned].tolist()
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = iter([1.0, np.nan, 1.0, np.inf, 1.0])
+
+    def scaled(*args: Any) -> Any:
+        step = next_token(*args)
+        factor = next(factors)
+        return step._replace(total=step.total * factor, state=tuple(part * factor for part in step.state))
+
+    monkeypatch.setattr(online, "next_token", scaled)
+    one = reader()
+    weights = [one._network.head.weight.detach().clone()]
+    for piece in np.split(text(40), 5):
+        assert np.isfinite(one.read(piece)).all()
+        weights.append(one._network.head.weight.detach().clone())
+    changed = [not torch.equal(old, new) for old, new in itertools.pairwise(weights)]
+    assert changed == [True, False, True, False, True]

@@ -38,7 +38,9 @@ class OnlineNetworkReader(OnlineReader):
     """Reads a text with a new network, which is initialised with `seed`, and trains the network in between.
 
     The settings are those of `model.training`: a batch has `batch_size` sequences of `chunk_size` tokens, of which a
-    quarter are new text. The learning rate is constant after a short warm-up. `finish` gives the network to `model`.
+    quarter are new text. The learning rate is constant after a short warm-up. A step whose gradient is not finite
+    leaves the network as it is. `finish` takes a last step on the new chunks that remain, and gives the network to
+    `model`. The incomplete chunk at the end of the text is learned only if the text is shorter than one chunk.
     """
 
     def __init__(self, model: NeuralLM, seed: int) -> None:
@@ -80,7 +82,7 @@ class OnlineNetworkReader(OnlineReader):
         """Returns the predictions (n, V) of the last n tokens of the text, from the tokens before each of them."""
         inputs = torch.from_numpy(self._inputs[None, self._n_read - n : self._n_read]).to(self._network.device)
         hidden, self._present = self._network(inputs, self._present)  # (1, n, D)
-        return self._network.logits(hidden[0]).double().log_softmax(-1).cpu().numpy()
+        return self._network.logits(hidden[0]).cpu().double().log_softmax(-1).numpy()
 
     # ---- Learning -------------------------------------------------------------------------------
 
@@ -98,25 +100,31 @@ class OnlineNetworkReader(OnlineReader):
             (step.total / step.weight).backward()
             network.eval()
         self._n_steps += 1
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        self._optimizers.step(config.learning_rate * min(1.0, self._n_steps / _WARMUP_STEPS))
-        parts = [part.detach().split(1) for part in step.state]
-        self._others = list(zip(*parts, strict=True))[self._n_new :]
+        if nn.utils.clip_grad_norm_(network.parameters(), config.clip).isfinite():
+            self._optimizers.step(config.learning_rate * min(1.0, self._n_steps / _WARMUP_STEPS))
+            parts = [part.detach().split(1) for part in step.state]
+            self._others = list(zip(*parts, strict=True))[len(self._before) :]
+        else:  # the states may not be finite either
+            self._others = [network.initial_state(1)] * self._places.size
         self._before.clear()
 
     def _next_chunk(self) -> Chunk:
         """Returns the next batch, and advances all replayed sequences by one chunk."""
-        size, rng = self._config.chunk_size, self._rng
+        size, rng = min(self._config.chunk_size, self._n_read), self._rng
         moves = (self._places + size > self._n_read) | (rng.random(self._places.size) < 1 / _CHUNKS)
         for number in np.flatnonzero(moves):
             self._places[number] = rng.integers(0, self._n_read - size + 1)
             self._others[number] = self._network.initial_state(1)
-        new = np.arange(self._n_read - self._n_new * size, self._n_read, size)
+        new = (self._n_read // size - np.arange(len(self._before), 0, -1)) * size
         positions = np.concatenate([new, self._places])[:, None] + np.arange(size)  # (B, T)
         self._places += size
         inputs, targets = (torch.from_numpy(self._inputs[positions + d]).to(self._network.device) for d in (0, 1))
         return Chunk(inputs, targets, at_start=False)
 
     def finish(self, data: TrainingData) -> None:
-        model = self._model
+        model, size = self._model, self._config.chunk_size
+        if self._n_read > size and self._n_read % size:
+            self._before.pop()
+        if self._before:
+            self._learn()
         model.network, model.history, model.fitted = self._network, None, True
