@@ -222,6 +222,40 @@ def test_states_of_several_documents_in_turn(adaptive: bool) -> None:
             states[k] = model.advance(states[k], int(text[t]))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3), st.booleans()), min_size=1, max_size=30), st.booleans()
+)
+@settings(max_examples=30, deadline=None)
+def test_states_that_branch(steps: list[tuple[int, int, bool]], adaptive: bool) -> None:
+    """Each step adds a token to any of the earlier states; each state predicts as a fresh copy of its document does."""
+    model = fitted([[1, 2, 3, 1, 2], [2, 1]], order=3, adaptive=adaptive)
+    other = fitted([[1, 2, 3, 1, 2], [2, 1]], order=3, adaptive=adaptive)
+    states: list[tuple[Any, list[int]]] = [(model.initial_state(), []), (model.state_after(np.array([1, 1])), [1, 1])]
+    for number, token, disturbed in steps:
+        state, document = states[number % len(states)]
+        states.append((model.advance(state, token), [*document, token]))
+        if disturbed:
+            model.log_probs([3, 3, 1])
+        for state, document in states[-2:]:
+            other.log_probs([EOT])  # so that the document is read again from its beginning
+            expected = other.next_log_probs(other.state_after(np.array(document, np.int32)))
+            np.testing.assert_array_equal(model.next_log_probs(state), expected)
+
+
+def test_a_document_is_not_copied_or_compared_for_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    model = ppm(12).fit(toy_data(12))
+    array_equal = np.array_equal
+    monkeypatch.setattr(ppm_memory.np, "array_equal", lambda *pair: compared.append(1) or array_equal(*pair))
+    state, buffers = model.initial_state(), {}
+    for token in np.random.default_rng(2).integers(1, 11, 1000).tolist():
+        model.next_log_probs(state)
+        state = model.advance(state, token)
+        buffers[id(state.ids.base)] = state.ids.base
+    assert len(compared) == 1
+    assert len(buffers) < 10
+
+
 def test_reading_a_document_during_a_stream_does_not_disturb_it() -> None:
     model = ppm(12).fit(toy_data(12))
     stream = TokenStream(np.random.default_rng(1).integers(1, 11, 30_000).astype(np.int32))

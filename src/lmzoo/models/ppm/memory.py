@@ -46,6 +46,7 @@ class Reader:
         self.vocab_size, self.order, self.rate, self.per_kind = vocab_size, order, rate, per_kind
         self.parameters = parameters.copy()
         self._kept_parameters, self._learns = self.parameters, True
+        self._owner: object = None  # of the tokens of the present document; None: not known
         start = np.array([EOT], np.int32)
         of_root, log = np.zeros((vocab_size, 4), np.int32), np.empty((0, 3), np.int32)
         empty, sizes = np.full(2, -1, np.int32), np.array([1, 1, vocab_size] + 5 * [0])
@@ -65,6 +66,7 @@ class Reader:
         The log-probability of each token is written to `log_probs` (T,), and the probabilities of all V tokens at its
         place to `rows` (T, V), if these arrays are given.
         """
+        self._owner = None
         log_probs = np.empty(0) if log_probs is None else log_probs
         rows = np.empty((0, 0)) if rows is None else rows
         done = 0
@@ -96,16 +98,19 @@ class Reader:
         keep(self._tree)
         self._kept_parameters, self._learns = self.parameters.copy(), learns
 
-    def move_to(self, document: NDArray[np.int32]) -> None:
+    def move_to(self, document: NDArray[np.int32], owner: object = None) -> None:
         """Reads the beginning of a document after the text that is kept, in place of what was read after this text.
 
-        If the tokens that were read are the first ones of `document`, only the others are read.
+        If the tokens that were read are the first ones of `document`, only the others are read. `owner` is an object
+        whose documents all begin alike: documents of the same owner are not compared. None means any document.
         """
         n_read = self._present.size
-        if n_read > document.size or not np.array_equal(self._present, document[:n_read]):
+        is_known = owner is not None and owner is self._owner
+        if n_read > document.size or not (is_known or np.array_equal(self._present, document[:n_read])):
             self._rewind()
             n_read = 0
         self.read(document[n_read:])
+        self._owner = owner
 
     @property
     def last_id(self) -> int:

@@ -48,13 +48,49 @@ ESCAPES = {
 James Bible."""
 
 
+class _Buffer:
+    """The tokens of a document that grows: the first `size` elements of the array `ids`, which do not change."""
+
+    def __init__(self, ids: NDArray[np.int32]) -> None:
+        self.ids, self.size = ids, ids.size
+
+
+class Document(NamedTuple):
+    """The first `size` tokens of a document.
+
+    A document that is one token longer is appended to the same buffer if possible, so that a document is not copied for
+    each token.
+    """
+
+    buffer: _Buffer
+    size: int
+
+    @classmethod
+    def of(cls, ids: NDArray[np.int32]) -> Document:
+        """Returns a document with the given ids (T,), which must not change afterwards."""
+        return cls(_Buffer(ids), ids.size)
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The ids (T,) of the tokens."""
+        return self.buffer.ids[: self.size]
+
+    def extended(self, token_id: int) -> Document:
+        """Returns the document with one more token."""
+        buffer = self.buffer if self.size == self.buffer.size else _Buffer(self.ids)
+        if self.size == buffer.ids.size:
+            buffer.ids = np.concatenate([buffer.ids, np.empty(self.size + 16, np.int32)])
+        buffer.ids[self.size] = token_id
+        buffer.size += 1
+        return Document(buffer, buffer.size)
+
+
 @final
-class PpmModel(LanguageModel[NDArray[np.int32]]):
+class PpmModel(LanguageModel[Document]):
     """A language model that blends the counts of all contexts of up to `order` tokens, and learns after every token.
 
-    The state of the model holds the tokens of the document so far; if the model is not adaptive, at most the last
-    `order` of them. After `fit`, `parameters` (13 * 10, 4) holds the parameters a and b for 13 lengths of the context
-    and 10 numbers of different tokens after it, and the sums of their squared gradients.
+    The state of the model is the document so far. After `fit`, `parameters` (13 * 10, 4) holds the parameters a and b
+    for 13 lengths of the context and 10 numbers of different tokens after it, and the sums of their squared gradients.
     """
 
     def __init__(self, vocab_size: int, *, order: int, escape: str, adaptive: bool) -> None:
@@ -123,19 +159,20 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
 
     # ---- Predicting -----------------------------------------------------------------------------
 
-    def initial_state(self) -> NDArray[np.int32]:
+    def initial_state(self) -> Document:
         self.require_fitted()
-        return np.empty(0, np.int32)
+        return Document.of(np.empty(0, np.int32))
 
-    def advance(self, state: NDArray[np.int32], token_id: int) -> NDArray[np.int32]:
+    def advance(self, state: Document, token_id: int) -> Document:
         if token_id == EOT:
             return self.initial_state()
-        return self._seen(np.append(state, np.int32(token_id)))
+        with self._lock:
+            return state.extended(token_id)
 
-    def next_log_probs(self, state: NDArray[np.int32]) -> NDArray[np.float64]:
+    def next_log_probs(self, state: Document) -> NDArray[np.float64]:
         row = np.empty(self.vocab_size)
         with self._lock:
-            self._reader.move_to(state)
+            self._reader.move_to(self._seen(state.ids), state.buffer if self.context_size is None else None)
             self._reader.predict(row)
         return np.log(row, out=row)
 
@@ -145,14 +182,14 @@ class PpmModel(LanguageModel[NDArray[np.int32]]):
 
     # ---- Speed ----------------------------------------------------------------------------------
 
-    def state_after(self, context: NDArray[np.int32]) -> NDArray[np.int32]:
-        return np.array(self._seen(context), np.int32)
+    def state_after(self, context: NDArray[np.int32]) -> Document:
+        return Document.of(np.array(context, np.int32))
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         log_probs = np.empty(len(stream))
         with self._lock:
-            self._reader.move_to(self.initial_state())
+            self._reader.move_to(self.initial_state().ids)
             self._reader.read(stream.ids, log_probs)
         return log_probs
 
