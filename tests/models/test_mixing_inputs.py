@@ -133,6 +133,28 @@ def test_a_trained_model_reads_on() -> None:
     np.testing.assert_allclose(found, model.next_log_probs_after([ids[:t] for t in range(2, 6)]))
 
 
+def test_a_distribution_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of generation asks for the distribution, and then reads the token that was sampled."""
+    model = zoo.create("ngram", 12, order=3).fit(toy_data(12))
+    ids, calls, next_log_probs = np.array([3, 4, 5, EOT, 3, 4], np.int32), [], model.next_log_probs
+    expected = TrainedInput(model).read(ids)
+    monkeypatch.setattr(model, "next_log_probs", lambda state: calls.append(1) or next_log_probs(state))
+    one = TrainedInput(model)
+    for token_id, row in zip(ids, expected, strict=True):
+        np.testing.assert_array_equal(one.next_log_probs(), row)
+        np.testing.assert_array_equal(one.read(np.array([token_id])), [row])
+    assert len(calls) == ids.size
+
+
+def test_the_text_so_far_is_seldom_copied() -> None:
+    reader, arrays = RetrainedInput(zoo.create("ngram", 12, order=2), seed=0), {}
+    for token_id in random_ids(900, 12):
+        reader.read(np.array([token_id]))
+        arrays[id(reader._ids)] = reader._ids
+    assert len(arrays) < 10
+    np.testing.assert_array_equal(reader._ids[: reader._n_read], random_ids(900, 12))
+
+
 class Seer:
     """Predicts each token, which it has seen, with a probability of `prob`; the other tokens are equally likely."""
 

@@ -22,18 +22,21 @@ class TrainedInput:
 
     def __init__(self, model: Model, context: ArrayLike = ()) -> None:
         self._model, self._state = model, model.state_after(model.visible(context))
+        self._next: NDArray[np.float64] | None = None  # the result of `next_log_probs`, once it is known
 
     def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
         """Reads T tokens; returns the log-probabilities (T, V), in nats, of all V tokens before each of them."""
         rows = np.empty((ids.size, self._model.vocab_size))
         for row, token_id in zip(rows, ids.tolist(), strict=True):
             row[:] = self.next_log_probs()
-            self._state = self._model.advance(self._state, token_id)
+            self._state, self._next = self._model.advance(self._state, token_id), None
         return rows
 
     def next_log_probs(self) -> NDArray[np.float64]:
         """Returns the log-probabilities (V,), in nats, of all V tokens that may come next."""
-        return self._model.next_log_probs(self._state)
+        if self._next is None:
+            self._next = self._model.next_log_probs(self._state)
+        return self._next
 
 
 @final
@@ -46,17 +49,19 @@ class RetrainedInput(OnlineReader):
 
     def __init__(self, model: Model, seed: int) -> None:
         self._model, self._seed = model, seed
-        self._ids, self._next_training = np.empty(0, np.int32), _FIRST_TRAINING
+        self._ids, self._n_read, self._next_training = np.empty(64, np.int32), 0, _FIRST_TRAINING
         self._input: TrainedInput | None = None
 
     def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        done, rows = self._ids.size, np.full((ids.size, self._model.vocab_size), -np.log(self._model.vocab_size))
-        self._ids = np.concatenate([self._ids, ids])
-        begin = done
-        while done < self._ids.size:
+        rows = np.full((ids.size, self._model.vocab_size), -np.log(self._model.vocab_size))
+        begin, end = self._n_read, self._n_read + ids.size
+        if end > self._ids.size:
+            self._ids = np.concatenate([self._ids[:begin], np.empty(end, np.int32)])
+        self._ids[begin:end], self._n_read, done = ids, end, begin
+        while done < end:
             if done == self._next_training:
                 self._train(self._ids[:done])
-            stop = min(self._ids.size, self._next_training)
+            stop = min(end, self._next_training)
             if self._input:
                 rows[done - begin : stop - begin] = self._input.read(self._ids[done:stop])
             done = stop
