@@ -79,7 +79,7 @@ def write_text(source: Path, n_tokens: int, path: Path) -> None:
 def fit(text: Path, workers: int, memory: str) -> Figures:
     """Fits an n-gram model to a text file in this process and its workers; returns its time, memory and checksum."""
     started = time.perf_counter()
-    from lmzoo.arrays import drop_pages
+    from lmzoo.mapped import drop_pages
     from lmzoo.models.ngram import ngram
     from lmzoo.stream import TokenStream, TrainingData
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import mmap
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.mapped import blocks_of, drop_pages
+from lmzoo.stream import TokenStream
 from lmzoo.system import growing
 from lmzoo.system.growing import GrowingArray
 
@@ -43,3 +46,34 @@ def test_blocks_of_an_array_are_its_parts(monkeypatch: pytest.MonkeyPatch) -> No
         drop_pages(values)
         assert values[2499] == 2499
     assert list(blocks_of(np.arange(0))) == []
+
+
+def test_what_was_written_to_a_private_map_remains_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 1000)
+    monkeypatch.setattr("lmzoo.corpora.training_sample._BLOCK", 100)
+    np.zeros(100_000, np.int32).tofile(tmp_path / "ids")
+    ids = np.memmap(tmp_path / "ids", np.int32, "c")
+    ids[:] = 7
+    stream = TokenStream(ids)
+    TrainingSample.of(stream, 1000)
+    assert len(stream.ends) == 1
+    assert (stream.ids == 7).all()
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system does not drop pages on request")
+def test_pages_are_dropped_only_from_read_only_maps_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 64)
+    dropped: list[NDArray[np.int32]] = []
+    monkeypatch.setattr("lmzoo.mapped.drop_pages", dropped.append)
+    array = GrowingArray(np.int32)
+    array.extend(np.arange(2500))
+    mapped = array.finish()
+    list(blocks_of(mapped))
+    list(blocks_of(np.arange(2500)))
+    assert not dropped
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 1000)
+    list(blocks_of(mapped))
+    list(blocks_of(np.arange(2500)))
+    assert len(dropped) == 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
-from lmzoo.mapped import drop_pages
+from lmzoo.mapped import drop_read_only_pages
 from lmzoo.stream import TokenStream
 
 MUCH_SEEN = 0.2
@@ -90,8 +90,8 @@ def _run_hashes(stream: TokenStream, length: int) -> Iterator[NDArray[np.uint64]
     """
     ends = stream.ends
     for begin in range(0, len(stream), _BLOCK):
-        if begin % (_BLOCKS_IN_MEMORY * _BLOCK) == 0:
-            drop_pages(stream.ids)
+        if begin and begin % (_BLOCKS_IN_MEMORY * _BLOCK) == 0:
+            drop_read_only_pages(stream.ids)
         positions = np.arange(begin, min(begin + _BLOCK + length, len(stream)))
         first, last = np.searchsorted(ends, [positions[0], positions[-1]], side="right")
         starts = stream.starts[first : last + 1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.mapped import drop_pages
+from lmzoo.mapped import drop_read_only_pages
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.partitions.counting import cut, sort
 from lmzoo.models.ngram.partitions.estimating import SharedEstimates, Totals, estimate
@@ -180,7 +180,7 @@ def _shards(text: TokenStream, order: int, memory: int, executor: Executor[Any])
         else:
             ids, first = text.ids[part.start - order + 1 : part.stop], order - 1
         yield executor.put({"ids": ids}), first
-        drop_pages(text.ids)
+        drop_read_only_pages(text.ids)
 
 
 def _open_end(text: TokenStream, n_tokens: int) -> NDArray[np.int32]:
