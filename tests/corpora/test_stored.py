@@ -21,6 +21,7 @@ from lmzoo import Predictor
 from lmzoo.corpora import Document, load_corpus, load_text, near_duplicates, splitting, stored, text_files
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.corpora.json_texts import are_json_lines
+from lmzoo.corpora.json_texts import json_lines as documents_of_lines
 from lmzoo.corpora.splitting import passages, passages_of_blocks
 from lmzoo.corpora.stored import StoredDocuments
 from lmzoo.errors import CorpusError, LmzooError
@@ -212,6 +213,14 @@ def test_passages_do_not_depend_on_the_blocks(text: str, size: int) -> None:
         assert [document.text for document in found] == cut(text)
         assert found == passages("t", text)
         assert names(found) == [f"t:{number}" for number in range(1, len(found) + 1)]
+
+
+@given(st.lists(st.text(st.sampled_from("ab "), max_size=30), max_size=9), st.integers(1, 60))
+def test_json_lines_do_not_depend_on_the_blocks(lines: list[str], size: int) -> None:
+    text = "\n".join(json.dumps({"text": line}) if line else "" for line in lines)
+    blocks = [text[start : start + size] for start in range(0, len(text), size)]
+    found = [(document.name, document.text) for document in documents_of_lines(blocks, "t", "t")]
+    assert found == [(f"t:{number}", line) for number, line in enumerate(lines, start=1) if line]
 
 
 @pytest.mark.parametrize(

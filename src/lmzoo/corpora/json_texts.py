@@ -105,11 +105,16 @@ def json_lines(blocks: Iterable[str], name: str, path: str, field: str = "text")
 
 def _lines(blocks: Iterable[str]) -> Iterator[str]:
     """Yields the lines of a text that is given in blocks, without their ends."""
-    rest = ""
+    begun: list[str] = []  # parts of a line whose end has not been read; joined once, because a line may be very long
     for block in blocks:
-        *lines, rest = (rest + block).split("\n")
-        yield from lines
-    yield rest
+        first, *others = block.split("\n")
+        begun.append(first)
+        if others:
+            yield "".join(begun)
+            *lines, rest = others
+            yield from lines
+            begun = [rest]
+    yield "".join(begun)
 
 
 def _is_one_per_line(text: str) -> bool:
