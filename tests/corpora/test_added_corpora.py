@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from corpora_on_disk import texts, write
 
 from lmzoo import Predictor, cli, evaluate
 from lmzoo.corpora import add_corpus, added, corpus_card, is_available, list_corpora, load_corpus, remove_corpus
+from lmzoo.corpora.corpus import Size
 from lmzoo.errors import CorpusError, UnknownNameError, UsageError
+from lmzoo.system.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +42,10 @@ def test_an_added_corpus_loads_by_its_name_in_any_folder(tmp_path: Path, monkeyp
     assert is_available(card)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    corpus = load_corpus("letters")
+    seen: list[Progress] = []
+    corpus = load_corpus("letters", seen.append)
     assert corpus.fingerprint == of_folder.fingerprint
+    assert seen[-1].done == seen[-1].total == Size.of([*itertools.chain(*corpus.splits.values())]).bytes
     assert (corpus.name, corpus.title, corpus.licence) == ("letters", "Letters from the sea", "CC BY 4.0")
     assert corpus.protocol == of_folder.protocol == card.protocols["default"].rule
 

@@ -12,6 +12,7 @@ from corpora_on_disk import json_lines, names, texts, write
 
 from lmzoo.corpora import load_corpus
 from lmzoo.errors import CorpusError, MissingExtraError
+from lmzoo.system.progress import Progress
 
 pyarrow: Any = pytest.importorskip("pyarrow", reason="there is no pyarrow: pip install 'lmzoo[arrow]'")
 parquet: Any = pytest.importorskip("pyarrow.parquet")
@@ -50,6 +51,15 @@ def test_a_table_is_the_same_corpus_as_json_lines_of_its_rows(tmp_path: Path, ki
     table = load_corpus(save(tmp_path / f"a.{kind}", {"text": rows}, rows=4))
     lines = load_corpus(write(tmp_path / "a.jsonl", json_lines(*(row or "" for row in rows))))
     assert texts(table) == texts(lines) == ["one", "two\r\nlines", "日本語 🎉", "six"]
+
+
+def test_reading_reports_the_bytes_of_each_table(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{n}.{kind}", {"text": TEXTS}) for n, kind in enumerate(KINDS)]
+    seen: list[Progress] = []
+    load_corpus(paths, seen.append)
+    sizes = [path.stat().st_size for path in paths]
+    assert [progress.done for progress in seen] == [sizes[0], sizes[0] + sizes[1], sum(sizes)]
+    assert {progress.total for progress in seen} == {sum(sizes)}
 
 
 @pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])

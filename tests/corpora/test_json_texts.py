@@ -15,6 +15,7 @@ from corpora_on_disk import PROSE, json_lines, names, texts, write
 
 from lmzoo.corpora import load_corpus
 from lmzoo.errors import CorpusError
+from lmzoo.system.progress import Progress
 
 THREE = ["one", "two\nlines", "three [3]"]
 LAYOUTS = {
@@ -44,7 +45,9 @@ def test_a_pipe_with_a_name(tmp_path: Path) -> None:
     path = write(tmp_path / "packed", gzip.compress(json_lines(*THREE).encode()))
     with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout
-        assert texts(load_corpus(f"/dev/fd/{process.stdout.fileno()}")) == THREE
+        seen: list[Progress] = []
+        assert texts(load_corpus(f"/dev/fd/{process.stdout.fileno()}", seen.append)) == THREE
+        assert (seen[-1].done, seen[-1].total) == (path.stat().st_size, None)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes with a name")

@@ -9,6 +9,7 @@ import json
 import pickle
 import tempfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +160,23 @@ def test_reading_reports_the_bytes_of_all_files(tmp_path: Path) -> None:
     load_corpus(paths, seen.append)
     assert [progress.done for progress in seen] == sorted(progress.done for progress in seen)
     assert seen[-1].done == seen[-1].total == sum(path.stat().st_size for path in paths)
+
+
+def test_the_total_is_unknown_if_the_size_of_a_file_is_unknown(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jsonl", json_lines(*SHORT))
+    seen: list[Progress] = []
+    path = write_json_lines(tmp_path / "files")
+    load_corpus([tmp_path / "a.zip", path], seen.append)
+    assert (seen[-1].done, seen[-1].total) == (path.stat().st_size, None)
+
+
+def test_dividing_a_text_of_several_files_reports_the_second_reading(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    text = load_text(write_folder(tmp_path), seen.append)
+    first = list(seen)
+    text.divided()
+    assert seen == first * 2
 
 
 def test_a_temporary_file_has_no_name_that_could_be_left(

@@ -21,6 +21,7 @@ from lmzoo.errors import CorpusError, UnknownNameError, UsageError
 from lmzoo.system.files import atomic_file, writing
 from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.printable import name_text
+from lmzoo.system.progress import OnProgress
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _VERSION = 1
@@ -118,12 +119,15 @@ def remove(name: str) -> None:
         _file(name).unlink()
 
 
-def documents(card: CorpusCard, *, paths: Sequence[str], fingerprint: str) -> Splits:
+def documents(
+    card: CorpusCard, *, paths: Sequence[str], fingerprint: str, on_progress: OnProgress | None = None
+) -> Splits:
     """Reads the documents of a corpus that the user has added, described by `card`, from the files `paths`.
 
-    Raises CorpusError if the files cannot be read, or if their `fingerprint` is not that of the added corpus.
+    `on_progress` receives the number of bytes that have been read. Raises CorpusError if the files cannot be read,
+    or if their `fingerprint` is not that of the added corpus.
     """
-    corpus = load_own(paths)
+    corpus = load_own(paths, on_progress)
     if corpus.fingerprint != fingerprint:
         raise CorpusError(
             f"the corpus '{card.name}' has changed since it was added: restore its files, or accept them as they are "

@@ -30,7 +30,7 @@ def load_corpus(spec: str | Path | Sequence[str | Path], on_progress: OnProgress
     too short, and UnknownNameError if there is no such corpus and no such file.
     """
     found = _name_or_files(spec)
-    return _load_known(found) if isinstance(found, str) else load_own(found, on_progress)
+    return _load_known(found, on_progress) if isinstance(found, str) else load_own(found, on_progress)
 
 
 def load_text(spec: str | Path | Sequence[str | Path], on_progress: OnProgress | None = None) -> Text:
@@ -43,7 +43,7 @@ def load_text(spec: str | Path | Sequence[str | Path], on_progress: OnProgress |
     found = _name_or_files(spec)
     if not isinstance(found, str):
         return load_own_text(found, on_progress)
-    corpus = _load_known(found)
+    corpus = _load_known(found, on_progress)
     return Text(corpus.name, stored(itertools.chain(*corpus.splits.values())), lambda: corpus)
 
 
@@ -114,9 +114,10 @@ def is_available(card: CorpusCard) -> bool:
             return kjv.data_file(card) is not None
 
 
-def _load_known(spec: str) -> Corpus:
+def _load_known(spec: str, on_progress: OnProgress | None) -> Corpus:
     card, protocol = find_protocol(spec)
-    splits = protocol.resolve()(card, **protocol.options)
+    reporting = {"on_progress": on_progress} if card.provider == "own" else {}
+    splits = protocol.resolve()(card, **protocol.options, **reporting)
     vocabulary = protocol.vocabulary
     if protocol.vocabulary_min_count:
         vocabulary = _vocabulary(splits, protocol.vocabulary_min_count)

@@ -65,7 +65,7 @@ def load_own_text(specs: Sequence[str | Path], on_progress: OnProgress | None = 
         _log_skipped(name, found.skipped)
         documents, is_one_text = _documents(found.files, _reporter(found.files, on_progress))
         if not found.is_one_file:  # the names of the files may tell the splits
-            return Text(name, documents, lambda: load_own(specs))
+            return Text(name, documents, lambda: load_own(specs, on_progress))
     about = "standard input" if _is_standard_input(specs) else name
     return Text(name, documents, lambda: _corpus(name, *_divided(documents, is_one_text, about), Description()))
 
@@ -199,9 +199,14 @@ def _whole_documents(files: Sequence[OwnFile], on_read: _OnRead) -> Sequence[Doc
 
 def _documents_of_file(file: OwnFile, on_read: _OnRead) -> Iterable[Document]:
     if file.is_table:
-        return table_documents(file.path, file.name, file.field)
+        return _documents_of_table(file, on_read)
     documents, blocks = _json_or_plain(file.text_blocks(on_read), file)
     return [Document(file.name, "".join(blocks))] if documents is None else documents
+
+
+def _documents_of_table(file: OwnFile, on_read: _OnRead) -> Iterator[Document]:
+    yield from table_documents(file.path, file.name, file.field)
+    on_read(file.path.stat().st_size)
 
 
 def _json_or_plain(blocks: Iterable[str], file: OwnFile) -> tuple[Iterator[Document] | None, Iterable[str]]:
@@ -243,8 +248,13 @@ def _not_empty(documents: Iterable[Document], place: str | Path) -> Sequence[Doc
 
 
 def _reporter(files: Sequence[OwnFile], on_progress: OnProgress | None) -> _OnRead:
-    """Returns a function that reports progress each time a part of some files has been read."""
-    n_read, total = 0, sum(file.n_bytes for file in files)
+    """Returns a function that reports progress each time a part of some files has been read.
+
+    The total is unknown if the size of a file is unknown, or if all files are empty.
+    """
+    sizes = [file.n_bytes for file in files]
+    total = None if None in sizes else sum(size or 0 for size in sizes) or None
+    n_read = 0
 
     def report(n_bytes: int) -> None:
         nonlocal n_read

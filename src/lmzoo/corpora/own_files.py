@@ -51,9 +51,9 @@ class OwnFile:
         return self.member is None and arrow_tables.is_table(self.path)
 
     @property
-    def n_bytes(self) -> int:
-        """Number of bytes that `text_blocks` reports; 0 for a member of an archive, and for a pipe."""
-        return self.path.stat().st_size if self.member is None and self.path.is_file() else 0
+    def n_bytes(self) -> int | None:
+        """Size of the file in bytes; None for a member of an archive, and for a pipe, whose size is unknown."""
+        return self.path.stat().st_size if self.member is None and self.path.is_file() else None
 
     def read_text(self) -> str:
         """Reads the text of the file; raises CorpusError if it cannot be read, or is not UTF-8 text."""
