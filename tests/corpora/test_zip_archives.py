@@ -34,6 +34,13 @@ def test_an_archive_is_the_same_corpus_as_its_folder(tmp_path: Path) -> None:
     assert load_corpus(path.rename(tmp_path / "b.data")).fingerprint == archive.fingerprint
 
 
+def test_a_long_parquet_file_in_an_archive_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.zip", {"a.txt": b"PAR1\x15\0" + b"text" * (1 << 19) + b"PAR1"})
+    with pytest.raises(CorpusError, match=r"a\.txt is a Parquet file, not a text file"):
+        load_corpus(path)
+    assert texts(load_corpus(save(path, {"a.txt": "PAR1 is a text. " * 100})))[0].startswith("PAR1 is")
+
+
 def test_splits_by_the_names_of_members(tmp_path: Path) -> None:
     path = save(
         tmp_path / "a.zip",

@@ -103,16 +103,11 @@ def blocks_of(file: IO[bytes], name: str) -> Iterator[str]:
     return _decoded(_read(file, name, is_regular=False), name)
 
 
-def decode(data: bytes | bytearray, name: str) -> str:
-    """Decodes UTF-8 bytes as text, without a byte-order mark and with "\\n" in place of "\\r\\n".
+def _decoded(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[str]:
+    """Yields the text of UTF-8 bytes in blocks, without a byte-order mark and with "\\n" in place of "\\r\\n".
 
     Raises CorpusError, with the byte offset and the given name of the file, if the bytes are not UTF-8 text.
     """
-    return "".join(_decoded([data], name))
-
-
-def _decoded(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[str]:
-    """Yields the text of UTF-8 bytes that are given in blocks; the text and the exceptions are those of `decode`."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     n_bytes = n_lines = 0  # before the current block
     held = ""  # a carriage return at the end of a block, which a line feed may follow
@@ -320,6 +315,6 @@ def _other_file(data: bytes | bytearray) -> str | None:
         return "compressed twice"
     if data[257:262] == b"ustar":
         return "a tar archive"
-    if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
+    if data.startswith(b"PAR1") and 0 in data:  # a text may begin like this, too
         return "a Parquet file"
     return next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)
