@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import mmap
+import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.mapped import blocks_of, drop_pages
 from lmzoo.stream import TokenStream
+from lmzoo.errors import LmzooError
 from lmzoo.system import growing
 from lmzoo.system.growing import GrowingArray
 
@@ -77,3 +83,31 @@ def test_pages_are_dropped_only_from_read_only_maps_of_several_blocks(monkeypatc
     list(blocks_of(mapped))
     list(blocks_of(np.arange(2500)))
     assert len(dropped) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.filterwarnings("error")
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 64)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr(sys, "excepthook", lambda *args: unraisable.append(args))
+    array = GrowingArray(np.int32)
+    with pytest.raises(LmzooError, match="cannot write a long text"):
+        array.extend(np.arange(100))
+    del array
+    gc.collect()
+    assert not unraisable
+
+
+def test_a_file_that_cannot_be_mapped_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 64)
+    array = GrowingArray(np.int32)
+    array.extend(np.arange(100))
+    monkeypatch.setattr(mmap, "mmap", fail)
+    with pytest.raises(LmzooError, match="cannot write a long text to .*Cannot allocate memory"):
+        array.finish()

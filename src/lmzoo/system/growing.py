@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
+from contextlib import suppress
 from typing import IO, Final, Generic, TypeVar, final
 
 import numpy as np
@@ -38,20 +39,32 @@ class GrowingArray(Generic[Number]):
             self._write()
 
     def finish(self) -> NDArray[Number]:
-        """Returns the whole array, which can then grow no further. If it is in a file, it is a read-only memory map."""
+        """Returns the whole array, which can then grow no further. If it is in a file, it is a read-only memory map.
+
+        Raises LmzooError if the disk is full.
+        """
         if self._file is None:
             return np.frombuffer(self._memory, self.dtype)
         self._write()
-        with self._file as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), self.dtype)
+        try:
+            with self._file as file:
+                return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), self.dtype)
+        except OSError as error:
+            raise temporary_files_error(error, "a long text") from error
 
     def _write(self) -> None:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="lmzoo-")  # noqa: SIM115 (it outlives this method)
-                weakref.finalize(self, self._file.close)
+                weakref.finalize(self, _close, self._file)
             self._file.write(self._memory)
             self._file.flush()
         except OSError as error:
             raise temporary_files_error(error, "a long text") from error
         self._memory.clear()
+
+
+def _close(file: IO[bytes]) -> None:
+    """Closes the file of an array that is no longer used, whether or not the rest of its data can be written."""
+    with suppress(OSError):
+        file.close()
