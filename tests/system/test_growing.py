@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lmzoo.corpora.training_sample import TrainingSample
+from lmzoo.errors import LmzooError
 from lmzoo.mapped import blocks_of, drop_pages
 from lmzoo.stream import TokenStream
-from lmzoo.errors import LmzooError
 from lmzoo.system import growing
 from lmzoo.system.growing import GrowingArray
 
