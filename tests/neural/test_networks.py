@@ -101,6 +101,7 @@ def networks() -> dict[str, Network]:
         mogrifier=0,
     )
     for network in made.values():
+        torch.manual_seed(0)  # the weights of a network do not depend on the other networks
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         network.eval()
@@ -227,6 +228,7 @@ def wide_networks() -> dict[str, Network]:
     made = {"gpt2": GPT2(V, **decoder), "transformer-2017": Transformer2017(V, **decoder)}
     made["low-rank-hmm"] = LowRankHMM(V, n_states=6, rank=3, d_embed=5, state_dropout=0.0)
     for network in made.values():
+        torch.manual_seed(0)  # the weights of a network do not depend on the other networks
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         network.eval()

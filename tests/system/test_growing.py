@@ -109,5 +109,5 @@ def test_a_file_that_cannot_be_mapped_is_an_error_of_one_line(monkeypatch: pytes
     array = GrowingArray(np.int32)
     array.extend(np.arange(100))
     monkeypatch.setattr(mmap, "mmap", fail)
-    with pytest.raises(LmzooError, match="cannot write a long text to .*Cannot allocate memory"):
+    with pytest.raises(LmzooError, match=r"cannot write a long text to .*Cannot allocate memory"):
         array.finish()
