@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lmzoo.corpora import Corpus, Document
+from lmzoo.corpora import Corpus, Document, stored
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.experiments.curves import nested_shares
 
@@ -44,3 +46,14 @@ def test_shares_end_with_one_document() -> None:
         nested_shares(a_corpus([10]), 64)
     with pytest.raises(UsageError, match=r"shares must be a power of two of at least 2.* got 1"):
         nested_shares(a_corpus([10] * 5), 1)
+
+
+def test_shares_of_a_text_in_a_temporary_file_stay_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = a_corpus(np.random.default_rng(1).integers(500, 1500, 40).tolist())
+    monkeypatch.setattr(stored, "MEMORY_CHARACTERS", 1000)
+    long = replace(corpus, train=stored.stored(corpus.train))
+    expected, found = nested_shares(corpus, 8), nested_shares(long, 8)
+    assert list(found) == list(expected)
+    for share, part in found.items():
+        assert isinstance(part.train, stored.StoredDocuments)
+        assert list(part.train) == expected[share].train

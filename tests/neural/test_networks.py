@@ -452,3 +452,12 @@ def test_counting_leaves_torch_its_threads(species: str) -> None:
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_frequencies_of_tokens_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = zoo.create("lstm", V, device="cpu")
+    assert isinstance(model, NeuralLM)
+    ids = np.random.default_rng(0).integers(0, V - 1, 1000).astype(np.int32)
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 300)
+    expected = [(1 + ids.tolist().count(token)) / (1000 + V) for token in range(V)]
+    np.testing.assert_allclose(model._frequencies(TokenStream(ids)).numpy(), expected, rtol=1e-6)

@@ -24,13 +24,13 @@ def every_tenth(documents: Sequence[Document]) -> Splits:
     period = min(10, max(1, len(documents)))
     remainders = np.arange(len(documents)) % period
     return Splits(
-        _at(documents, np.flatnonzero(remainders < period - 2)),
-        _at(documents, np.flatnonzero(remainders == period - 2)),
-        _at(documents, np.flatnonzero(remainders == period - 1)),
+        documents_at(documents, np.flatnonzero(remainders < period - 2)),
+        documents_at(documents, np.flatnonzero(remainders == period - 2)),
+        documents_at(documents, np.flatnonzero(remainders == period - 1)),
     )
 
 
-def _at(documents: Sequence[Document], places: NDArray[np.int64]) -> Sequence[Document]:
+def documents_at(documents: Sequence[Document], places: NDArray[np.int64]) -> Sequence[Document]:
     """Returns the documents with the indices `places`; documents in a temporary file are selected without reading."""
     if isinstance(documents, StoredDocuments):
         return documents.at(places)

@@ -24,6 +24,7 @@ import numpy as np
 from lmzoo import zoo
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import tokenizer_for
+from lmzoo.corpora.splitting import documents_at
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
 from lmzoo.experiments.budgets import merged, scaled
@@ -110,7 +111,7 @@ def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dic
     """
     check_shares(shares)
     order = np.random.default_rng(seed).permutation(len(corpus.train))
-    sizes = np.array([corpus.train[position].n_bytes for position in order]).cumsum()
+    sizes = np.array([document.n_bytes for document in corpus.train])[order].cumsum()
     parts = {1.0: corpus}
     n_before = len(order)
     for n_parts in (2**power for power in range(1, shares.bit_length())):
@@ -120,7 +121,7 @@ def nested_shares(corpus: Corpus, shares: int = SHARES, *, seed: int = 0) -> dic
         n_before = n_documents
         parts[1 / n_parts] = replace(
             corpus,
-            train=[corpus.train[position] for position in sorted(order[:n_documents].tolist())],
+            train=documents_at(corpus.train, np.sort(order[:n_documents])),
             protocol=f"{corpus.protocol}{SHARE_MARK}1/{n_parts}: {n_documents} documents, sampled with seed {seed}",
         )
     if len(parts) == 1:

@@ -37,6 +37,7 @@ for Prequential MDL, ICLR 2023.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -54,6 +55,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
 from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
+from lmzoo.corpora.stored import stored
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
 from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.evaluation.records import new_origin, read_lines
@@ -96,7 +98,7 @@ def prequential(
     """Compresses a corpus with the models of a plan, which learn it while they read it, and with general compressors.
 
     `folder` receives all results. A model is trained again each time the text read has grown by the factor `growth`.
-        The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
+    The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
     settings of the budget, updated with its preset "bytes" and then with the settings of the plan. A network that is
     trained on the share f of the text reads sqrt(f) times the tokens of the budget, because networks need more epochs
     on little text. From a script, call this function under
@@ -114,7 +116,7 @@ def prequential(
     plan = plan.checked()
     settings = {name: plan.settings_of(name, "bytes") for name in plan.species}
     corpus = plan.load_corpus()
-    documents = [*corpus.train, *corpus.valid, *corpus.test]
+    documents = stored(itertools.chain(*corpus.splits.values()))
     folder = Path(folder or plan.default_folder("prequential"))
     with open_run(folder, plan.request(corpus) | {"tokenizer": tokenizer, "growth": growth}):
         facts = {

@@ -16,6 +16,7 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
+from lmzoo.mapped import blocks_of
 from lmzoo.neural.devices import find_device, preserved_rng_state
 from lmzoo.neural.flops import flops_per_token
 from lmzoo.neural.network import Network, State
@@ -192,7 +193,9 @@ class NeuralLM(LanguageModel[NeuralState]):
 
     def _frequencies(self, stream: TokenStream) -> Tensor:
         """Returns the relative frequencies (V,) of the V tokens in a text, each of which is counted once more."""
-        counts = np.bincount(stream.ids, minlength=self.vocab_size) + 1.0
+        counts = np.ones(self.vocab_size)
+        for _, block in blocks_of(stream.ids):
+            counts += np.bincount(block, minlength=self.vocab_size)
         return torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(self.device)
 
     def _fingerprint(self, data: TrainingData, seed: int, start: Network | None, facts: Any) -> str:
