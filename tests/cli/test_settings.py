@@ -32,6 +32,7 @@ WRONG_OF: dict[str, list[Any]] = {
     "static": ["nonsense", 5, True, None, [], {}, {"species": "ngram", "settings": {"vocab_size": 5}}],
     "base": ["nonsense", "chat", "unigram", 5, True, None, [], {}],
     "settings": [5, "abc", True, [1], {"nonsense": 1}, {"vocab_size": 5}],
+    "inputs": ["ppm", 5, True, None, {}, [5], [None], ["nonsense"], [{"species": "ppm", "settings": {"order": 0}}]],
     "members": ["ngram", 5, True, None, [], {}, [5], [None], {"ngram": 5}, {"ngram": {"name": "trigram"}}],
 }
 

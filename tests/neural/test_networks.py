@@ -74,8 +74,8 @@ def networks() -> dict[str, Network]:
             d_slot=4,
             ngram_dropout=0.5,
         )
-    for cell, rounds, order in (("rnn", 0, 0), ("lstm", 0, 0), ("gru", 0, 0), ("lstm", 3, 0), ("rnn", 0, 3)):
-        made[f"{cell}, {rounds} rounds" if rounds else f"{cell}, n-grams" if order else cell] = Recurrent(
+    for cell, rounds in (("rnn", 0), ("lstm", 0), ("gru", 0), ("lstm", 3)):
+        made[f"{cell}, {rounds} rounds" if rounds else cell] = Recurrent(
             V,
             cell=cell,
             d_embed=5,
@@ -85,8 +85,6 @@ def networks() -> dict[str, Network]:
             variational=cell == "gru",
             weight_dropout=0.5,
             mogrifier=rounds,
-            maxent_order=order,
-            maxent_size=40,
         )
     made["hybrid"] = GatedRecurrent(
         V,
@@ -101,10 +99,25 @@ def networks() -> dict[str, Network]:
         mogrifier=0,
     )
     for network in made.values():
-        torch.manual_seed(0)  # the weights of a network do not depend on the other networks
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         network.eval()
+    made["rnn, n-grams"] = Recurrent(
+        V,
+        cell="rnn",
+        d_embed=5,
+        d_hidden=6,
+        n_layers=2,
+        dropout=0.5,
+        variational=False,
+        weight_dropout=0.5,
+        mogrifier=0,
+        maxent_order=3,
+        maxent_size=40,
+    )
+    made["rnn, n-grams"].eval()
+    for parameter in made["rnn, n-grams"].parameters():
+        nn.init.normal_(parameter, std=0.5)
     return made
 
 
@@ -228,7 +241,6 @@ def wide_networks() -> dict[str, Network]:
     made = {"gpt2": GPT2(V, **decoder), "transformer-2017": Transformer2017(V, **decoder)}
     made["low-rank-hmm"] = LowRankHMM(V, n_states=6, rank=3, d_embed=5, state_dropout=0.0)
     for network in made.values():
-        torch.manual_seed(0)  # the weights of a network do not depend on the other networks
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         network.eval()
