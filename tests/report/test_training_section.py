@@ -37,7 +37,7 @@ def test_the_report_shows_the_histories_in_the_folder(run_folder: Path, tmp_path
     history = Predictor.load(run_folder / "predictors" / "rnn").history
     assert history is not None
     bits = [point.valid_bits_per_byte for point in history.points if point.valid_bits_per_byte is not None]
-    assert bits
+    assert len(bits) > 1
     html, markdown = ((run_folder / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
     for page, head in ((html, '<h2 id="training">'), (markdown, "## How the networks learned")):
         section = page.split(head)[1].split("How far gradients")[0]

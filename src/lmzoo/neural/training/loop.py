@@ -220,10 +220,10 @@ class Training(Generic[Batch]):
         """Evaluates the network if an evaluation is due, and returns True if training is finished."""
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
-        # Ten evaluations a run, or fewer if they would take more than a tenth of the time: scoring a token takes up to
-        # 1.6 times as long as learning from it with a sampled softmax.
+        # Ten evaluations a run, or fewer if they would score more than a tenth as many tokens as the training reads. With
+        # a sampled softmax, scoring a token can take longer than learning from it.
         planned = self._planned_tokens()
-        every = max(1, planned // 10 if math.isfinite(planned) else planned, 16 * self._evaluation_tokens)
+        every = max(1, planned // 10 if math.isfinite(planned) else planned, 10 * self._evaluation_tokens)
         if spent or counters.tokens - counters.last_evaluation >= every:
             self._evaluate_and_keep()
         return spent or counters.n_worse >= self._config.patience
