@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
 from lmzoo.corpora.stored import count_characters
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, progress_counter
 from lmzoo.tokenizers.segments import parts
 from lmzoo.tokenizers.words import LEXICAL
 
@@ -68,15 +68,8 @@ def near_duplicates(
     probability of any false match in 100 MB is about one in a million. To save memory, the training set is read in
     batches, and only its 8-grams that also occur in the other two splits are kept.
     """
-    n_read, total = 0, sum(map(count_characters, corpus.splits.values()))
-
-    def report(n_characters: int) -> None:
-        nonlocal n_read
-        n_read += n_characters
-        if on_progress:
-            on_progress(Progress(n_read, total, "characters", "searching for near-duplicates"))
-
-    hasher = _WordHasher(report)
+    total = sum(map(count_characters, corpus.splits.values()))
+    hasher = _WordHasher(progress_counter(on_progress, total, "characters", "searching for near-duplicates"))
     held_out = {name: _Words.of(corpus.splits[name], hasher) for name in ("valid", "test")}
     train = _Index.of(corpus.train, hasher, list(held_out.values()))
     digests = {name: [_digest(document) for document in corpus.splits[name]] for name in held_out}

@@ -21,7 +21,7 @@ from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.growing import GrowingArray
 from lmzoo.system.json_files import parse_as, read_text
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, progress_counter
 from lmzoo.tokenizers import Tokenizer, train_tokenizer
 from lmzoo.tokenizers.segments import parts
 from lmzoo.tokenizers.words import count_words
@@ -186,15 +186,7 @@ def encoding_reporter(texts: Iterable[Sequence[Document]], on_progress: OnProgre
 
     `texts` are all sequences of documents that will be encoded.
     """
-    done, total = 0, sum(map(count_characters, texts))
-
-    def count(n_characters: int) -> None:
-        nonlocal done
-        done += n_characters
-        if on_progress:
-            on_progress(Progress(done, total, "characters", "encoding"))
-
-    return count
+    return progress_counter(on_progress, sum(map(count_characters, texts)), "characters", "encoding")
 
 
 def encode_documents(

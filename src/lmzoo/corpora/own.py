@@ -29,7 +29,7 @@ from lmzoo.corpora.stored import count_characters, stored
 from lmzoo.corpora.text_files import blocks_of_standard_input
 from lmzoo.errors import CorpusError
 from lmzoo.system.printable import name_text
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, progress_counter
 
 _logger = logging.getLogger(__name__)
 _OnRead = Callable[[int], None]
@@ -254,12 +254,4 @@ def _reporter(files: Sequence[OwnFile], on_progress: OnProgress | None) -> _OnRe
     """
     sizes = [file.n_bytes for file in files]
     total = None if None in sizes else sum(size or 0 for size in sizes) or None
-    n_read = 0
-
-    def report(n_bytes: int) -> None:
-        nonlocal n_read
-        n_read += n_bytes
-        if on_progress:
-            on_progress(Progress(n_read, total, "bytes", "reading the corpus"))
-
-    return report
+    return progress_counter(on_progress, total, "bytes", "reading the corpus")

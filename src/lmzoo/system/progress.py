@@ -51,6 +51,24 @@ OnProgress = Callable[[Progress], None]
 """A callback that receives progress reports."""
 
 
+def progress_counter(
+    on_progress: OnProgress | None, total: float | None, unit: str, message: str
+) -> Callable[[int], None]:
+    """Returns a function that takes the number of units done since its last call, and reports how many are done so far.
+
+    The other arguments are those of `Progress`. Nothing is reported if `on_progress` is None.
+    """
+    n_done = 0
+
+    def count(n_units: int) -> None:
+        nonlocal n_done
+        n_done += n_units
+        if on_progress:
+            on_progress(Progress(n_done, total, unit, message))
+
+    return count
+
+
 @final
 class StepProgress:
     """Reports the progress of a computation of `n_steps` steps, each of which has a message.

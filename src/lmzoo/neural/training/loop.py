@@ -220,8 +220,8 @@ class Training(Generic[Batch]):
         """Evaluates the network if an evaluation is due, and returns True if training is finished."""
         counters = self._counters
         spent = self._spent(counters.tokens) >= 1
-        # Ten evaluations a run, or fewer if they would score more than a tenth as many tokens as the training reads. With
-        # a sampled softmax, scoring a token can take longer than learning from it.
+        # Ten evaluations a run, or fewer if they would score more than a tenth as many tokens as the training reads.
+        # With a sampled softmax, scoring a token can take longer than learning from it.
         planned = self._planned_tokens()
         every = max(1, planned // 10 if math.isfinite(planned) else planned, 10 * self._evaluation_tokens)
         if spent or counters.tokens - counters.last_evaluation >= every:
