@@ -55,7 +55,7 @@ class _Position(NamedTuple):
     value: float
     """The penalised likelihood of the weights."""
     gradient: _Vector
-    """(N,) its gradient."""
+    """(N,) the gradient of the penalised likelihood at these weights."""
     n_steps: int = 0
     is_finished: bool = False
     """True if another step would gain too little."""

@@ -24,7 +24,7 @@ class SampledLayer(NamedTuple):
     rows: Tensor
     """(N,): the index in `weight` and `bias` of each of N targets."""
     token_ids: Tensor
-    """(U + S,): the tokens to which the rows belong."""
+    """(U + S,) the ids of the tokens to which the rows belong."""
 
 
 class SampledSoftmax:

@@ -23,7 +23,7 @@ ReadTokens = Callable[[Any, Weights, Ids, StateArrays], tuple[Array, StateArrays
 """(network, its weights, B token ids, state of B sequences) -> the hidden vectors (B, D) and the new state."""
 
 AddToLogits = Callable[[Any, Weights, Array, Array], None]
-"""(network, its weights, hidden vectors (B, D), logits (B, V)): adds to the logits, in place."""
+"""A function that takes a network, its weights and hidden vectors (B, D), and adds to logits (B, V) in place."""
 
 _readers: dict[type[Network], tuple[str, str | None]] = {}
 

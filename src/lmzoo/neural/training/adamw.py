@@ -30,7 +30,7 @@ class AdamW:
         self._groups = [(list(parameters), weight_decay) for parameters, weight_decay in groups]
         self.parameters = [parameter for parameters, _ in self._groups for parameter in parameters]
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        """How many steps each parameter has taken, and the moving averages of its gradient and of its squared gradient."""
+        """The number of steps of each parameter, and the moving averages of its gradient and its squared gradient."""
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
