@@ -39,10 +39,11 @@ def test_a_cancelled_stream_frees_its_slot_within_one_token(
     predictors: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model reads a token only when the test lets it, so the server cannot notice the end by sending one."""
-    model, permits, read = copy.copy(predictors["markov"].model), Semaphore(0), []
+    model, permits, asked, read = copy.copy(predictors["markov"].model), Semaphore(0), [], []
     advance = model.advance
 
     def wait_and_advance(state: Any, token_id: int) -> Any:
+        asked.append(token_id)
         permits.acquire()
         read.append(token_id)
         return advance(state, token_id)
@@ -57,7 +58,7 @@ def test_a_cancelled_stream_frees_its_slot_within_one_token(
         permits.release()
         pieces = stream.iter_content(16)  # while it is referenced, the connection stays open
         next(pieces)
-        wait_until(lambda: len(read) == 1)
+        wait_until(lambda: len(asked) == 2)  # the model now holds the second token, so the cancellation comes during it
         worker = app.state.service.workers["markov"]
         (text,) = worker._running
         assert not text.is_cancelled()
