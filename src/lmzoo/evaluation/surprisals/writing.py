@@ -131,7 +131,9 @@ def _parquet_file(path: Path) -> Iterator[Write]:
         def write(table: SurprisalTable) -> None:
             nonlocal writer
             arrow = pyarrow.table({name: _arrow(pyarrow, name, column) for name, column in table.columns.items()})
-            writer = writer or pyarrow.parquet.ParquetWriter(temporary, arrow.schema)
+            texts = [name for name, column in table.columns.items() if column.dtype == object]
+            # A dictionary of values takes time, and saves space only where values repeat as texts do.
+            writer = writer or pyarrow.parquet.ParquetWriter(temporary, arrow.schema, use_dictionary=texts)
             writer.write_table(arrow)
 
         try:
@@ -144,8 +146,6 @@ def _parquet_file(path: Path) -> Iterator[Write]:
 def _arrow(pyarrow: Any, name: str, column: NDArray[Any]) -> Any:
     """Returns a column as an array of Arrow, with null for missing numbers."""
     if column.dtype == object:
-        return pyarrow.array(column.tolist(), pyarrow.string())
-    missing = np.isnan(column)
-    if name in COUNTS:
-        return pyarrow.array(np.where(missing, 0, column).astype(np.int64), mask=missing)
-    return pyarrow.array(column, mask=missing)
+        return pyarrow.array(column, pyarrow.string())
+    array = pyarrow.array(column, from_pandas=True)  # which makes NaN null
+    return array.cast(pyarrow.int64()) if name in COUNTS else array
