@@ -104,6 +104,16 @@ def evaluate_ensemble(
     return None if comparison is None else Ensemble(list(names), weights, constant, best, comparison)
 
 
+def gated_log_probs(valid: ModelScores, test: ModelScores) -> NDArray[np.float64]:
+    """Returns the log-probabilities (T,) of the tokens of a test text under a mixture of M models with gated weights.
+
+    `valid`, `test`: scores of the M models on the validation text, from which the gate is learned, and on the test text
+    of T tokens.
+    """
+    gate = learn_gate(valid, learn_weights(valid.log_probs.T, _TOLERANCE))
+    return mixed(test.log_probs, gate.log_weights(test))
+
+
 def mixed(log_probs: NDArray[np.float64], log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the log-probabilities (T,) of T tokens under a mixture of M models.
 

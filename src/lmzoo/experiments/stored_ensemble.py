@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, SavedModelError
-from lmzoo.evaluation.ensemble import BEST, CONSTANT, DYNAMIC, MIXTURE, evaluate_ensemble
+from lmzoo.evaluation.ensemble import BEST, CONSTANT, DYNAMIC, MIXTURE, evaluate_ensemble, gated_log_probs
 from lmzoo.evaluation.gate import ModelScores
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.scores import load_scores
@@ -55,7 +56,7 @@ class StoredEnsemble:
     """
 
     scored: dict[str, float | None]
-    """Total surprisal, in nats, of each model of the run: identifies the scores that the ensemble was computed from."""
+    """Total surprisal, in nats, of each model of the run: identifies the scores that were used."""
     bits_per_byte: float
     best: str
     """The best single model on the validation split."""
@@ -71,11 +72,14 @@ class StoredEnsemble:
     dynamic_bits_per_byte: float
     """Bits per byte with weights that are updated after every token of the test text."""
     members: list[Member]
+    adaptive_bits_per_byte: float | None = None
+    """Bits per byte of an ensemble, also with a gate, that has the models that adapt to the test text as members, too;
+    None if the run has no such models."""
 
 
 def is_member(record: EvalRecord) -> bool:
-    """Returns True if a model is a member of the ensemble: mixtures and models that adapt to the test text are not."""
-    return record.is_ranked and record.species != "mixture"
+    """Returns True if a model is a member of an ensemble; mixtures and models that are trained elsewhere are not."""
+    return record.bits_per_byte is not None and not record.trained_elsewhere and record.species != "mixture"
 
 
 def weights_sample(encoded: EncodedCorpus) -> TokenStream:
@@ -86,44 +90,49 @@ def weights_sample(encoded: EncodedCorpus) -> TokenStream:
 def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> None:
     """Computes the ensemble of the models of a run and writes it to `ensemble.json`, unless the file is up to date.
 
-    Models of the species `mixture` and models that adapt to the test text are not members. Nothing is written if fewer
-    than two models have scores, or if the test text is too short for a comparison.
+    Models of the species `mixture` are not members. Models that adapt to the test text are members of an ensemble of
+    their own together with the others. Nothing is written if fewer than two other models have scores, or if the test
+    text is too short for a comparison.
     """
     path = folder / "ensemble.json"
     if load_ensemble(folder, records) is not None:
         return
-    names, valid, test = [], [], []
     sample = weights_sample(encoded)
-    for record in records:
-        of_test, of_valid = (
-            _scores(folder, record, split, len(stream)) if is_member(record) else None
-            for split, stream in (("test", encoded.test.stream), ("valid", sample))
-        )
-        if of_test is None or of_valid is None:
-            continue
-        names.append(record.name)
-        valid.append(of_valid)
-        test.append(of_test)
+    members: list[EvalRecord] = []
+    valid, test = [], []
+    for record in sorted(filter(is_member, records), key=lambda record: record.adapts_on_test):
+        of_valid = _scores(folder, record, "valid", len(sample))
+        of_test = _scores(folder, record, "test", len(encoded.test.stream))
+        if of_valid is not None and of_test is not None:
+            members.append(record)
+            valid.append(of_valid)
+            test.append(of_test)
+    names = [record.name for record in members if not record.adapts_on_test]
     if len(names) < 2:
         return
-    ensemble = evaluate_ensemble(
-        names,
-        ModelScores.stack(valid, sample.starts),
-        ModelScores.stack(test, encoded.test.stream.starts),
-        encoded.test.bytes_by_token,
-        resampling_units(encoded.test.stream),
-    )
+
+    def scores_of_first(n_members: int) -> tuple[ModelScores, ModelScores]:
+        starts = encoded.test.stream.starts
+        return ModelScores.stack(valid[:n_members], sample.starts), ModelScores.stack(test[:n_members], starts)
+
+    sizes = encoded.test.bytes_by_token
+    units = resampling_units(encoded.test.stream)
+    ensemble = evaluate_ensemble(names, *scores_of_first(len(names)), sizes, units)
     if ensemble is None:
         return
+    adaptive = None
+    if len(members) > len(names):
+        log_probs = gated_log_probs(*scores_of_first(len(members)))
+        adaptive = -float(log_probs.sum()) / math.log(2) / float(sizes.sum())
     comparison = ensemble.comparison
     low, high = comparison.difference_intervals[BEST, MIXTURE].tolist()
-    members = []
+    contributions = []
     for member, name in enumerate(ensemble.names):
         row = ensemble.ablation(member)
         ends = comparison.difference_intervals[row, MIXTURE].tolist()
         increase = float(comparison.differences[row, MIXTURE])
         weights = float(ensemble.weights[member]), float(ensemble.constant_weights[member])
-        members.append(Member(name, *weights, float(comparison.losses[row]), increase, *ends))
+        contributions.append(Member(name, *weights, float(comparison.losses[row]), increase, *ends))
     stored = StoredEnsemble(
         _scored(records),
         bits_per_byte=float(comparison.losses[MIXTURE]),
@@ -134,7 +143,8 @@ def measure_ensemble(folder: Path, records: Sequence[EvalRecord], encoded: Encod
         is_significant=comparison.is_significant(BEST, MIXTURE),
         constant_bits_per_byte=float(comparison.losses[CONSTANT]),
         dynamic_bits_per_byte=float(comparison.losses[DYNAMIC]),
-        members=members,
+        members=contributions,
+        adaptive_bits_per_byte=adaptive,
     )
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(asdict(stored)), encoding="utf-8")
@@ -174,4 +184,4 @@ def _scores(folder: Path, record: EvalRecord, split: str, n_tokens: int) -> Toke
 
 
 def _scored(records: Sequence[EvalRecord]) -> dict[str, float | None]:
-    return {record.name: record.total_nats for record in records if record.is_ranked}
+    return {record.name: record.total_nats for record in records if is_member(record)}

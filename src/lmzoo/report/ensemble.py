@@ -24,6 +24,8 @@ class EnsembleSection:
     """Bits per byte with constant weights."""
     dynamic: str
     """Bits per byte with weights that are updated after every token."""
+    adaptive: str | None
+    """Bits per byte with the models that adapt to the test text as further members; None if there are none."""
     rows: list[list[str]]
     """Cells under `HEADER`, the model with the largest contribution first."""
 
@@ -37,15 +39,15 @@ def ensemble_section(folder: Path, records: Sequence[EvalRecord]) -> EnsembleSec
         stored = load_ensemble(folder, records)
     except LmzooError:
         return None
-    return (
-        None
-        if stored is None
-        else EnsembleSection(
-            _verdict(stored),
-            f"{stored.constant_bits_per_byte:.3f}",
-            f"{stored.dynamic_bits_per_byte:.3f}",
-            _rows(stored),
-        )
+    if stored is None:
+        return None
+    adaptive = stored.adaptive_bits_per_byte
+    return EnsembleSection(
+        _verdict(stored),
+        f"{stored.constant_bits_per_byte:.3f}",
+        f"{stored.dynamic_bits_per_byte:.3f}",
+        None if adaptive is None else f"{adaptive:.3f}",
+        _rows(stored),
     )
 
 
