@@ -72,17 +72,17 @@ for command in (
     report,
     serve,
     convert,
+    prequential,
+    cluster,
 ):
     app.command(command)
-app.command(prequential)
-app.command(cluster)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 128 + number of a signal."""
     print_warnings_as_lines()
     handle_interrupts()
-    sys.exit(run(arguments))
+    sys.exit(run())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -142,7 +142,3 @@ def _use_utf8() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-if __name__ == "__main__":
-    main()
