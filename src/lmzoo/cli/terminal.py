@@ -12,9 +12,9 @@ import shlex
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from lmzoo.system.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _typeshed import DataclassInstance
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import TaskID
     from rich.segment import Segment
@@ -84,6 +85,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_json(value: Any) -> None:
     """Prints a value as JSON on one line of stdout. Raises ValueError for NaN and infinity, which JSON lacks."""
     sys.stdout.write(printable_json(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n")
+
+
+def print_records(records: Iterable[DataclassInstance]) -> None:
+    """Prints dataclass instances, such as the records of a run, as JSON with one of them on each line of stdout."""
+    for record in records:
+        print_json(asdict(record))
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,6 @@ def align(
     json
         Print one JSON record per stage.
     """
-    from dataclasses import asdict
-
     from lmzoo.experiments.align import run_alignment
     from lmzoo.experiments.align.plan import METHODS, AlignPlan
     from lmzoo.experiments.training_log import training_logs
@@ -106,8 +104,7 @@ def align(
     with terminal.progress_of_many() as show, training_logs(log or [], show) as on_progress:
         result = run_alignment(out, plan, on_progress=on_progress, on_outcome=_finish)
     if json:
-        for record in result.records:
-            terminal.print_json(asdict(record))
+        terminal.print_records(result.records)
     elif result.records:
         terminal.print_table(*header_and_rows(result.records))
     if result.records:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import cyclopts
 
 from lmzoo.cli import terminal
@@ -34,8 +32,7 @@ def status(*, address: str = "auto", json: bool = False) -> None:
     with ray_connection(address) as ray:
         nodes = running_nodes(ray)
     if json:
-        for node in nodes:
-            terminal.print_json(asdict(node))
+        terminal.print_records(nodes)
         return
     rows = [
         [node.host, node.address, f"{node.n_cores}", f"{node.memory_bytes / 2**30:.1f} GiB", f"{node.n_gpus}"]

@@ -96,8 +96,6 @@ def compare(
     json
         Print one JSON record per model.
     """
-    from dataclasses import asdict
-
     from lmzoo.cli.commands.settings import parse_settings_of_species, parse_sweeps
     from lmzoo.experiments.compare import run_comparison
     from lmzoo.experiments.plan import RunPlan
@@ -124,8 +122,7 @@ def compare(
     with terminal.progress_of_many() as show, training_logs(log or [], show) as on_progress:
         result = run_comparison(out, plan, with_predictors or (), on_progress=on_progress, on_outcome=screen.finish)
     if json:
-        for record in result.records:
-            terminal.print_json(asdict(record))
+        terminal.print_records(result.records)
     else:
         _print_leaderboard(result.records, terminal.stdout())
     if result.records:

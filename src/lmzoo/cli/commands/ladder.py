@@ -73,8 +73,6 @@ def ladder(
     json
         Print one JSON record per task, species and seed.
     """
-    from dataclasses import asdict
-
     from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.cli.tables import ladder_tables
     from lmzoo.experiments.ladder import ladder as run_ladder
@@ -96,8 +94,7 @@ def ladder(
         result = run_ladder(out, plan, tasks=tasks, on_progress=on_progress, on_task=terminal.note, on_outcome=note_fit)
     pages = write_ladder(out) if result.records else []
     if json:
-        for record in result.records:
-            terminal.print_json(asdict(record))
+        terminal.print_records(result.records)
     else:
         terminal.stdout().print(ladder_tables(result.records, terminal.stdout().width))
         terminal.note("Excess cross-entropy in nats per token; ✓ = passed (see: lmzoo ladder --help).")

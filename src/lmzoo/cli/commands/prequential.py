@@ -72,8 +72,6 @@ def prequential(
     json
         Print one JSON record per species and per compressor.
     """
-    from dataclasses import asdict
-
     from lmzoo.cli.commands.settings import parse_settings_of_species
     from lmzoo.cli.tables import code_length_table
     from lmzoo.experiments.plan import RunPlan
@@ -96,8 +94,7 @@ def prequential(
     left_out = [(outcome.name, outcome.error) for outcome in result.outcomes if outcome.error]
     pages = write_report(result.folder, left_out)
     if json:
-        for record in result.records:
-            terminal.print_json(asdict(record))
+        terminal.print_records(result.records)
     else:
         terminal.stdout().print(code_length_table(result.records))
     terminal.note_pages(pages)
