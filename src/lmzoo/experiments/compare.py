@@ -39,7 +39,7 @@ from lmzoo.experiments.fitting import Fit, encoded_in
 from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run, scores_path, update_records
+from lmzoo.experiments.run_folder import open_run, record_keeper, scores_path
 from lmzoo.experiments.stored_ensemble import is_member, measure_ensemble, weights_sample
 from lmzoo.experiments.trained_elsewhere import EvaluationJob, find_predictors, measured_test_split
 from lmzoo.predictor import DEFAULT_CORPUS
@@ -145,13 +145,6 @@ def run_comparison(
         ]
         text = measured_test_split(corpus)
         jobs += [EvaluationJob(predictor, text, plan.device, plan.command) for predictor in found]
-
-        def on_done(outcome: Outcome[EvalRecord]) -> None:
-            if outcome.record is not None and not outcome.reused:
-                update_records(results, outcome.record, [job.name for job in jobs])
-            if on_outcome:
-                on_outcome(outcome)
-
         reusable = {
             job.name: known[job.name]
             for job in jobs
@@ -163,7 +156,7 @@ def run_comparison(
             jobs,
             reusable,
             at_a_time=plan.jobs or 1,
-            on_outcome=on_done,
+            on_outcome=record_keeper(results, [job.name for job in jobs], on_outcome),
             on_progress=on_progress,
             executor=executor,
         )

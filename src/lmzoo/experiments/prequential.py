@@ -64,7 +64,7 @@ from lmzoo.experiments.budgets import scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run, update_records
+from lmzoo.experiments.run_folder import open_run, record_keeper
 from lmzoo.language_model import OnlineLearner
 from lmzoo.metrics import bits
 from lmzoo.stream import TokenStream
@@ -139,13 +139,7 @@ def prequential(
             for name in plan.species
         ]  # fmt: skip
         order = [*plan.species, *(compressor.name for compressor in COMPRESSORS)]
-
-        def on_done(outcome: Outcome[CodeRecord]) -> None:
-            if outcome.record is not None and not outcome.reused:
-                update_records(folder / RECORDS, outcome.record, order)
-            if on_outcome:
-                on_outcome(outcome)
-
+        on_done = record_keeper(folder / RECORDS, order, on_outcome)
         known = {record.name: record for record in read_lines(folder / RECORDS, CodeRecord)}
         data = SEPARATOR.join(document.text.encode() for document in documents)
         compressed = []

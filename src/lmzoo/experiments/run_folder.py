@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lmzoo.errors import SavedModelError, UsageError
-from lmzoo.evaluation.records import read_lines, write_records
+from lmzoo.evaluation.records import AnyRecord, read_lines, write_records
 from lmzoo.system.files import atomic_file, is_workspace, make_folder, remove_remains, writing
+from lmzoo.system.jobs import Outcome
 from lmzoo.system.json_files import parse_json, read_text
 
 _REQUEST = "run.json"
@@ -93,19 +94,21 @@ def scores_path(folder: Path, name: str, split: str) -> Path:
     return folder / "scores" / name / f"{split}.safetensors"
 
 
-class NamedRecord(Protocol):
-    """A record with the name of what was measured, which is unique in its file."""
+def record_keeper(
+    path: Path, order: Sequence[str], on_outcome: Callable[[Outcome[AnyRecord]], None] | None
+) -> Callable[[Outcome[AnyRecord]], None]:
+    """Returns a function that writes the record of a finished job to a file of JSON lines, and calls `on_outcome`.
 
-    @property
-    def name(self) -> str: ...
-
-
-def update_records(path: Path, record: NamedRecord, order: Sequence[str]) -> None:
-    """Writes a record to a file of JSON lines, where it replaces an earlier record of the same name.
-
-    Records are sorted by the position of their names in `order`; records with other names follow them.
+    A record replaces an earlier one of the same name. Records are sorted by the position of their names in `order`;
+    records with other names follow them.
     """
-    kind: type[Any] = type(record)
-    known = {earlier.name: earlier for earlier in read_lines(path, kind)}
-    known[record.name] = record
-    write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
+
+    def on_done(outcome: Outcome[AnyRecord]) -> None:
+        if outcome.record is not None and not outcome.reused:
+            records: list[Any] = [*read_lines(path, type(outcome.record)), outcome.record]
+            known = {record.name: record for record in records}
+            write_records(path, [known[name] for name in dict.fromkeys([*order, *known]) if name in known])
+        if on_outcome:
+            on_outcome(outcome)
+
+    return on_done

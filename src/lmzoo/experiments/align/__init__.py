@@ -33,7 +33,7 @@ from lmzoo.experiments.align.plan import METHODS, AlignPlan
 from lmzoo.experiments.align.records import StageRecord
 from lmzoo.experiments.align.stages import CHAT_STAGES, StageJob, is_complete, predictor_folder, rankings_path
 from lmzoo.experiments.result import RunResult
-from lmzoo.experiments.run_folder import open_run, update_records
+from lmzoo.experiments.run_folder import open_run, record_keeper
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
 from lmzoo.system.jobs import Outcome, resume
 from lmzoo.system.placement import Device
@@ -120,13 +120,7 @@ def run_alignment(
             check_same_test(folder, plan.against, plan.methods)
         results = folder / "results.jsonl"
         stages = [stage for group in _groups(plan) for stage in group]
-
-        def on_done(outcome: Outcome[StageRecord]) -> None:
-            if outcome.record is not None and not outcome.reused:
-                update_records(results, outcome.record, stages)
-            if on_outcome:
-                on_outcome(outcome)
-
+        on_done = record_keeper(results, stages, on_outcome)
         learned_from = ""
         for group in _groups(plan):
             jobs = [StageJob(folder, plan, stage) for stage in group]
