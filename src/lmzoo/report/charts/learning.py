@@ -18,7 +18,7 @@ Lines = Mapping[str, Sequence[tuple[float | None, EvalRecord]]]
 """Points of each line by its name: the value on the x axis (None = the point is left out), and the record."""
 
 
-def by_train_tokens(curves: Curves) -> Chart:
+def by_train_tokens(curves: Curves) -> Chart | None:
     """Draws the test loss of each model against the number of training tokens."""
     lines = {
         name: [(record.n_train_tokens, record) for record in curves.records if record.name == name]
@@ -33,11 +33,7 @@ def by_training_flops(curves: Curves) -> Chart | None:
         name: [(record.training_flops, record) for record in curves.records if record.name == name]
         for name in curves.names
     }
-    return (
-        _loss_curves(lines, curves.unit, "training FLOPs", "Test loss against training FLOPs")
-        if _has_points(lines)
-        else None
-    )
+    return _loss_curves(lines, curves.unit, "training FLOPs", "Test loss against training FLOPs")
 
 
 def by_parameters(curves: Curves) -> Chart | None:
@@ -50,22 +46,14 @@ def by_parameters(curves: Curves) -> Chart | None:
         if record.train_share == 1:
             lines.setdefault(record.species, []).append((record.n_parameters, record))
     lines = {name: line for name, line in lines.items() if len({n for n, _ in line}) > 1}
-    return (
-        _loss_curves(lines, curves.unit, "parameters", "Test loss against the number of parameters")
-        if _has_points(lines)
-        else None
-    )
+    return _loss_curves(lines, curves.unit, "parameters", "Test loss against the number of parameters")
 
 
-def _has_points(lines: Lines) -> bool:
-    return any(x for line in lines.values() for x, _ in line)
-
-
-def _loss_curves(lines: Lines, unit: str, x_title: str, title: str) -> Chart:
+def _loss_curves(lines: Lines, unit: str, x_title: str, title: str) -> Chart | None:
     """Draws the losses of models as lines on two logarithmic axes, with a name at the end of each line.
 
     On these axes, a power law without irreducible loss is a straight line. `lines` maps each name to its points. `unit`
-    is the unit of the losses, and `x_title` the title of the horizontal axis.
+    is the unit of the losses, and `x_title` the title of the horizontal axis. Returns None if there is no point.
     """
     rows, last = [], []
     for name, line in lines.items():
@@ -74,6 +62,8 @@ def _loss_curves(lines: Lines, unit: str, x_title: str, title: str) -> Chart:
             year = zoo.year(record.species)
             rows.append({"name": name, "x": x, "loss": loss_of(record), "year": year})
         last += rows[-1:] if points else []
+    if not rows:
+        return None
     low, high = (math.log(end(row["loss"] for row in rows)) for end in (min, max))
     label_ys = apart([math.log(row["loss"]) for row in last], LINE_HEIGHT * (high - low) / _TALL)
     for row, y in zip(last, label_ys, strict=True):
