@@ -33,10 +33,6 @@ def _interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
 def context(record: EvalRecord) -> str:
     """Formats the largest number of tokens that a prediction can depend on; "∞" if there is no limit."""
     return "∞" if record.context_size is None else f"{record.context_size:,}"
@@ -80,7 +76,7 @@ COLUMNS = (
     Column(
         "unknown",
         "share of test tokens that stand for unknown words; a smaller vocabulary has more, and a lower perplexity",
-        lambda record: _percent(record.unknown_share),
+        lambda record: formatted(record.unknown_share, ".1%"),
         per_token=True,
     ),
     Column(
