@@ -17,7 +17,7 @@ from lmzoo.report.figures import Figure, Figures
 from lmzoo.report.gradients import gradient_section
 from lmzoo.report.headline import headline, text_name
 from lmzoo.report.models import model_entries
-from lmzoo.report.pages import write_pages
+from lmzoo.report.pages import origin, write_pages
 from lmzoo.report.states import states_section
 from lmzoo.report.sweeps import reference_record, swept_settings
 
@@ -98,9 +98,8 @@ def write_report(folder: str | Path) -> list[Path]:
             "training": training.MAIN,
             "eras": eras.MAIN,
         },
-        "commands": sorted({record.command for record in records if record.command}),
         "machines": list({costs.machine_text(one.machine): one.machine for one in records}.values()),
-        "versions": ", ".join(f"{name} {version}" for name, version in records[0].versions.items()),
+        **origin(records, records[0].versions),
     }
     figures.save(folder)
     write_csv(folder / "results.csv", everything)

@@ -12,7 +12,7 @@ from lmzoo.evaluation.records import read_lines, write_csv
 from lmzoo.experiments.align.records import StageRecord, WinRate
 from lmzoo.experiments.run_folder import read_request
 from lmzoo.report.leaderboard import duration, formatted, short_number
-from lmzoo.report.pages import write_pages
+from lmzoo.report.pages import origin, write_pages
 
 if TYPE_CHECKING:
     from lmzoo.report.figures import Figure, Figures
@@ -231,8 +231,7 @@ def write_alignment(folder: str | Path) -> list[Path]:
         ],
         "settings": {LABELS[record.stage]: record.settings for record in records if record.settings},
         "request": {name: value for name, value in request.items() if value is not None and name != "experiment"},
-        "commands": sorted({record.command for record in records if record.command}),
-        "versions": ", ".join(f"{name} {version}" for name, version in records[-1].versions.items()),
+        **origin(records, records[-1].versions),
         "machine": records[-1].machine,
     }
     figures.save(folder)

@@ -13,7 +13,7 @@ from lmzoo.evaluation.records import write_csv
 from lmzoo.evaluation.scaling import Crossing
 from lmzoo.experiments.learning_curves import Curves, Law, loss_of, read_curves, share_name
 from lmzoo.report.leaderboard import short_number
-from lmzoo.report.pages import write_pages
+from lmzoo.report.pages import origin, write_pages
 
 LAW_HEADER = ("model", "against", "E", "95 %", "α", "95 %", "A", "misfit")
 
@@ -212,8 +212,7 @@ def write_page(folder: str | Path) -> list[Path]:
         "without_floor": [one.name for one in laws if one.law and one.against == "tokens" and not one.law.has_floor],
         "epochs": _epochs(curves),
         "figures": [figures.draw(name, chart) for name, chart in drawn.items() if chart is not None],
-        "commands": sorted({record.command for record in records if record.command}),
-        "versions": ", ".join(f"{name} {version}" for name, version in records[-1].versions.items()),
+        **origin(records, records[-1].versions),
     }
     figures.save(folder)
     write_csv(folder / "curves.csv", records)

@@ -22,7 +22,7 @@ from lmzoo.experiments.ladder import (
 from lmzoo.report import charts
 from lmzoo.report.figures import Figures
 from lmzoo.report.leaderboard import formatted
-from lmzoo.report.pages import write_pages
+from lmzoo.report.pages import origin, write_pages
 
 _N_SAMPLES = 3
 _LONGEST_CONTEXT = 4
@@ -89,8 +89,7 @@ def write_ladder(folder: str | Path) -> list[Path]:
         "passed_nats": MAX_EXCESS_NATS,
         "passed_share": MAX_RELATIVE_EXCESS,
         "seeds": sorted({result.seed or 0 for result in task_results}),
-        "commands": sorted({result.command for result in task_results if result.command}),
-        "versions": ", ".join(f"{name} {version}" for name, version in task_results[0].versions.items()),
+        **origin(task_results, task_results[0].versions),
         "machine": task_results[0].machine,
     }
     figures.save(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lmzoo.evaluation.records import Record
 from lmzoo.report.costs import machine_text
 from lmzoo.system.files import atomic_file
 from lmzoo.system.printable import printable
@@ -44,6 +45,14 @@ def write_pages(folder: Path, names: Sequence[str], context: Mapping[str, Any], 
             temporary.write_text(text, encoding="utf-8", newline="\n")
         pages.append(folder / name)
     return pages
+
+
+def origin(records: Iterable[Record], versions: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the different commands that made records, and software versions as text, for the template of a page."""
+    return {
+        "commands": sorted({record.command for record in records if record.command}),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
 
 
 def _headings(page: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lmzoo.evaluation.code_records import CodeRecord, read_code_records
 from lmzoo.evaluation.records import write_csv
 from lmzoo.experiments.prequential import RECORDS
-from lmzoo.report.pages import write_pages
+from lmzoo.report.pages import origin, write_pages
 
 HEADER = {
     "coder": "a model that learns the text while it codes it, or a compressor",
@@ -68,8 +68,7 @@ def write_report(folder: str | Path, left_out: Sequence[tuple[str, str]] = ()) -
         "best_compressor": next((record for record in records if record.kind == "compressor"), None),
         "left_out": left_out,
         "figure": figures.draw("prequential", charts.by_text_read(records)),
-        "commands": sorted({record.command for record in records if record.command}),
-        "versions": ", ".join(f"{name} {version}" for name, version in _versions(records).items()),
+        **origin(records, _versions(records)),
     }
     figures.save(folder)
     write_csv(folder / "prequential.csv", records)
