@@ -69,7 +69,7 @@ class MixingReader(Reader):
         super().__init__(vocab_size)
         self._table_bits, self._words, self._learns, self._known_ids = table_bits, words, learns, known_ids
         self._n_contexts = N_CONTEXTS + (N_WORD_CONTEXTS if words and vocab_size == _N_BYTES else 0)
-        self._new_models, self._models = new_models, list(models) or new_models()
+        self._models = list(models) or new_models()
         self._inputs = [TrainedInput(model) for model in models]
         self._learners: list[OnlineReader] = []
         self._given, self._given_from = np.empty((0, len(self._models), vocab_size)), 0
