@@ -129,13 +129,11 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
             raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
 
 
-def check_choice_of_settings(
-    settings: Mapping[str, Iterable[str]], species: Collection[str], *, of: str = "run"
-) -> None:
+def check_choice_of_settings(settings: Mapping[str, Iterable[str]], species: Collection[str]) -> None:
     """Raises an error if settings that are grouped by species (model family) do not fit a run of the given `species`.
 
     The error is UnknownNameError for an unknown species or setting, and UsageError for settings of a species that is
-    not part of the run. The message calls the run `of`.
+    not part of the run.
     """
     for name in species:
         card(name)  # so that a misspelt species is reported first
@@ -143,7 +141,7 @@ def check_choice_of_settings(
         check_settings(name, names_of_settings)
         if name not in species:
             raise UsageError(
-                f"settings are given for '{name}', which is not among the species of this {of}: {', '.join(species)}"
+                f"settings are given for '{name}', which is not among the species of this run: {', '.join(species)}"
             )
 
 
