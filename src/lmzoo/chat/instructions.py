@@ -192,19 +192,17 @@ def instructions(
     return found
 
 
-def demonstrations(
-    instructions: Sequence[Instruction], rng: np.random.Generator, second_turn: float = 0.25
-) -> list[Conversation]:
+def demonstrations(instructions: Sequence[Instruction], rng: np.random.Generator) -> list[Conversation]:
     """Returns conversations in which the assistant replies to instructions correctly, each time in a random style.
 
-    A conversation has one instruction or, with probability `second_turn`, two.
+    A quarter of the conversations have two instructions, the others one.
     """
     conversations: list[Conversation] = []
     turns: list[Conversation] = []
     for instruction in instructions:
         reply = STYLES[rng.integers(len(STYLES))] + instruction.answer
         turns.append((*instruction.conversation, assistant(reply)))
-        if len(turns) == 2 or rng.random() >= second_turn:
+        if len(turns) == 2 or rng.random() >= 0.25:
             conversations.append(tuple(message for turn in turns for message in turn))
             turns = []
     return [*conversations, *turns]
