@@ -14,7 +14,7 @@ from typing import Any
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.corpora import Corpus
-from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
+from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.errors import LmzooError
 from lmzoo.predictor import Predictor
 from lmzoo.system.placement import Device
@@ -27,8 +27,6 @@ def encoded_in(
 ) -> EncodedCorpus:
     """Returns the corpus of a run as token ids: reads it from the run folder, or encodes it and writes it there."""
     if not (folder / "encoded").exists():
-        if not isinstance(tokenizer, Tokenizer):
-            tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
         encode_corpus(corpus, tokenizer, on_progress).save(folder / "encoded")
     return EncodedCorpus.load(folder / "encoded")
 

@@ -79,7 +79,7 @@ def fit(
     from lmzoo import zoo
     from lmzoo.checkpoint import Checkpoint
     from lmzoo.corpora import load_corpus
-    from lmzoo.corpora.encoded import encode_corpus, tokenizer_for
+    from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
     from lmzoo.experiments.budgets import merged, settings_for, time_limit
     from lmzoo.experiments.training_log import check_logs, training_logs
@@ -106,7 +106,7 @@ def fit(
     with nullcontext() if checkpoint is None else locked(checkpoint.path.with_name(f"{checkpoint.path.name}.lock")):
         with terminal.progress("reading the corpus") as on_progress:
             loaded = load_corpus(corpus, on_progress)
-            encoded = encode_corpus(loaded, tokenizer_for(loaded, tokenizer, on_progress), on_progress)
+            encoded = encode_corpus(loaded, tokenizer, on_progress)
             del loaded  # a long text needs much memory
             return_freed_memory()
         targets = [] if process.rank else log or []
