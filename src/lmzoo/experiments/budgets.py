@@ -60,6 +60,11 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
+def same_settings(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Returns True if two dictionaries of settings are equal as JSON, in which a tuple is the same as a list."""
+    return json.dumps(settings, sort_keys=True) == json.dumps(others, sort_keys=True)
+
+
 def scaled(settings: Any, scale: Callable[[int], int]) -> Any:
     """Returns settings in which every number of training tokens n is replaced by `scale(n)`.
 

@@ -18,7 +18,6 @@ that is requested again reuses its results.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_lines
 from lmzoo.evaluation.scores import load_scores, save_scores
-from lmzoo.experiments.budgets import merged
+from lmzoo.experiments.budgets import merged, same_settings
 from lmzoo.experiments.fitting import Fit, encoded_in
 from lmzoo.experiments.placed import placed
 from lmzoo.experiments.plan import RunPlan
@@ -240,13 +239,8 @@ class _Job(Fit):
 
     def matches(self, record: EvalRecord) -> bool:
         """Returns True if a record has the same name, settings, seed and training share as this job."""
-        wanted = (self.name, json.dumps(self.settings, sort_keys=True), self.seed, self.train_share)
-        return not record.trained_elsewhere and wanted == (
-            record.name,
-            json.dumps(record.settings, sort_keys=True),
-            record.seed,
-            record.train_share,
-        )
+        same = (self.name, self.seed, self.train_share) == (record.name, record.seed, record.train_share)
+        return same and same_settings(self.settings, record.settings) and not record.trained_elsewhere
 
     def do(self, on_progress: OnProgress) -> EvalRecord:
         """Trains and evaluates the model, writes predictor and scores to the run folder, and returns the record.

@@ -60,7 +60,7 @@ from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
 from lmzoo.evaluation.code_records import CodeRecord
 from lmzoo.evaluation.records import new_origin, read_lines
 from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
-from lmzoo.experiments.budgets import scaled
+from lmzoo.experiments.budgets import same_settings, scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
@@ -167,11 +167,6 @@ def _header_bits(documents: Sequence[Document], tokenizer: str) -> int:
     return _LENGTH_BITS + _CHARACTER_BITS * (len(alphabet) + 1)
 
 
-def _same(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Returns True if two dictionaries of settings are equal as JSON."""
-    return json.dumps(settings, sort_keys=True) == json.dumps(others, sort_keys=True)
-
-
 def _compress(compressor: Compressor, data: bytes, facts: Mapping[str, Any], command: str) -> Outcome[CodeRecord]:
     """Compresses a text with a general compressor such as gzip, and returns the outcome with its record.
 
@@ -276,7 +271,7 @@ class _Job:
 
         `record` holds the compressed length, under a model of the same species.
         """
-        return _same(record.settings, self.settings)
+        return same_settings(record.settings, self.settings)
 
     def do(self, on_progress: OnProgress) -> CodeRecord:
         """Compresses the text with the model, and returns the record of the compressed text."""
@@ -350,7 +345,7 @@ class _Job:
             saved = parse_as(_SavedBlocks, read_text(self._blocks_path, "the blocks of a run"))
         except (SavedModelError, ValueError):  # the file is missing or damaged
             return []
-        return saved.blocks[: len(self.blocks)] if _same(saved.settings, self.settings) else []
+        return saved.blocks[: len(self.blocks)] if same_settings(saved.settings, self.settings) else []
 
     def _save_blocks(self, blocks: Sequence[BlockLength]) -> None:
         saved = asdict(_SavedBlocks(self.settings, list(blocks)))
