@@ -15,6 +15,7 @@ from lmzoo.language_model import LanguageModel, Progress
 from lmzoo.models.ngram import NgramModel, ngram, ranking, scoring
 from lmzoo.models.ngram import model as ngram_model
 from lmzoo.models.ngram.compression import _kept
+from lmzoo.models.ngram.weights import N_CODES
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import check_language_model, toy_data
 
@@ -158,6 +159,19 @@ def test_quantising_takes_a_byte_and_says_nearly_the_same() -> None:
     assert 0 < rounding.max() < 0.5
     for settings_ in ({"quantise": True}, {"quantise": True, "prune": 0.01}, {"quantise": True, "order": 1}):
         check_language_model(lambda vocab_size, more=settings_: ngram(vocab_size, **more), tolerance=2 * SINGLE)
+
+
+def test_a_quantised_model_sums_to_1_after_contexts_that_every_token_follows() -> None:
+    rng = np.random.default_rng(0)
+    stream = TokenStream.from_documents(rng.integers(1, 4, size) for size in rng.integers(0, 9, 60))
+    model = fitted(stream, 4, order=5, quantise=True)
+    trie = model._trie
+    assert (np.diff(trie.first_child)[trie.level(1)] == 4).sum() > 1
+    assert N_CODES + trie.levels[3] <= model.arrays()["codebook"].size < N_CODES + trie.levels[6]
+    assert model.largest_sum_error() < SINGLE
+    assert np.isfinite(model.token_stats(stream).entropies).all()
+    loaded = ngram(4, order=5, quantise=True).load_arrays(model.arrays())
+    np.testing.assert_array_equal(loaded.log_probs(stream), model.log_probs(stream))
 
 
 # ---- Settings, saving ----------------------------------------------------------------------------

@@ -15,9 +15,11 @@ An n-gram is removed if this would raise the perplexity by less than a given fra
 n-grams are examined first. An n-gram that is the context or the suffix of a kept n-gram is kept, because the trie needs
 it.
 
-Quantisation (Whittaker & Raj 2001; Federico & Bertoldi 2006) rounds the log-probabilities of all n-grams except
-unigrams to one of 256 values, each of which is used for equally many n-grams. Values are rounded down, so that the
-back-off weights can compensate for the lost probability and every distribution still sums to 1.
+Quantisation (Whittaker & Raj 2001; Federico & Bertoldi 2006) rounds the log-probabilities of n-grams to one of 256
+values, each of which is used for equally many n-grams. Values are rounded down, so that the back-off weights can
+compensate for the lost probability and every distribution still sums to 1. Every token may have an n-gram after a short
+context, such as the empty one, so that no token is predicted with the back-off weight. N-grams as long as those after
+such contexts, and shorter ones, are therefore not rounded.
 """
 
 from __future__ import annotations
@@ -48,12 +50,13 @@ def prune(trie: Trie, weights: Weights, threshold: float) -> tuple[Trie, Weights
 
 
 def quantise(trie: Trie, weights: Weights) -> Weights:
-    """Replaces the log-probabilities of the n-grams of length 2 or more by one-byte codes.
+    """Replaces the log-probabilities of n-grams by one-byte codes, from the first length whose contexts all back off.
 
     The n-grams are divided by log-probability into groups of about equal size, and each group has a code. The back-off
     weights are recomputed so that every distribution sums to 1.
     """
-    first = trie.level(1).stop
+    complete = np.flatnonzero(np.diff(trie.first_child) == trie.vocab_size)  # the root at least
+    first = trie.level(trie.order_of(int(complete[-1])) + 1).stop
     exact, longer = np.split(weights.values, [first])
     book, codes = np.zeros(N_CODES, np.float32), np.zeros(trie.tokens.size, np.uint8)
     if longer.size:
@@ -61,7 +64,8 @@ def quantise(trie: Trie, weights: Weights) -> Weights:
         book[: bounds.size] = bounds
         codes[first:] = np.searchsorted(bounds, longer, side="right") - 1
     rounded = Weights(np.concatenate([exact, book[codes[first:]]]), weights.backoffs)
-    backoffs = _normalised(trie, rounded, np.diff(trie.first_child) > 0).backoffs
+    changed = (np.diff(trie.first_child) > 0) & (trie.first_child[:-1] >= first)
+    backoffs = _normalised(trie, rounded, changed).backoffs
     return Weights(codes, backoffs, np.concatenate([book, exact]))
 
 

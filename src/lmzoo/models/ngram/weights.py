@@ -24,7 +24,8 @@ class Weights:
     backoffs: NDArray[np.float32]
     """(C,) natural logarithms of the back-off weights."""
     codebook: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    """The log-probabilities that the 256 codes denote, then those of the root and the unigrams, which have no codes."""
+    """The log-probabilities that the 256 codes denote, then those of the first nodes, which have no codes: the root and
+    all n-grams up to some length, at least the unigrams."""
 
     def log_probs(self, nodes: slice | NDArray[np.integer]) -> NDArray[np.float32]:
         """Returns the log-probabilities, in nats, of n-grams, given as a range or an array of trie nodes.
@@ -54,7 +55,9 @@ class Weights:
         size, codebook = trie.tokens.size, np.empty(0, np.float32)
         if "codes" in arrays:
             values = take_array(arrays, "codes", shape=(size,), dtype=np.uint8)
-            codebook = take_array(arrays, "codebook", shape=(N_CODES + 1 + trie.vocab_size,), dtype=np.float32)
+            codebook = take_array(arrays, "codebook", shape=(None,), dtype=np.float32)
+            if codebook.size - N_CODES not in trie.levels[2:]:
+                raise SavedModelError("the saved n-gram model is damaged: its codebook does not fit its n-grams")
         else:
             values = take_array(arrays, "log_probs", shape=(size,), dtype=np.float32)
         backoffs = take_array(arrays, "backoffs", shape=(trie.n_contexts,), dtype=np.float32)
