@@ -93,6 +93,14 @@ def test_discounts_fall_back_order_by_order() -> None:
     np.testing.assert_allclose(model.parameters, [[1 / 3, 1, 3], Discounting.FALLBACK])
 
 
+def test_a_back_off_model_discounts_no_count_to_zero() -> None:
+    # No unigram of HAND_MADE has the count 4, so the equation gives D3 = 3, and "b" has the count 3.
+    assert fitted(HAND_MADE, 4, order=2).parameters[0].tolist() == pytest.approx([1 / 3, 1, 3])
+    model = fitted(HAND_MADE, 4, order=2, smoothing="kneser-ney-backoff")
+    assert tuple(model.parameters[0]) == Discounting.FALLBACK
+    assert np.isfinite(model.next_log_probs_after([[], [A], [B], [NEVER]])).all()
+
+
 class WithDiscounts(Reference):
     """The reference implementation with the discounts that are given as parameters."""
 

@@ -36,8 +36,9 @@ class Discounting:
     The formula is undefined if no n-gram has some count, and may give negative discounts if more n-grams have count 2
     than count 1 (models of characters, texts without repetitions). An order with such discounts uses `FALLBACK`, like
     KenLM with `--discount_fallback`; the `parameters` of the fitted model show the discounts of each order. A discount
-    of exactly 0, which KenLM allows, also leads to `FALLBACK`: it would leave no probability for unseen tokens. With
-    `fixed`, all orders have these three discounts instead.
+    of exactly 0, which KenLM allows, also leads to `FALLBACK`: it would leave no probability for unseen tokens. So does
+    D_3 = 3 in a back-off model, where it would leave no probability for tokens that followed a context three times.
+    With `fixed`, all orders have these three discounts instead.
     """
 
     continuations: bool = True
@@ -79,7 +80,8 @@ class Discounting:
         if not t[3]:
             return self.FALLBACK
         d1, d2, d3 = (j - (j + 1) * y * t[j + 1] / t[j] for j in (1, 2, 3))
-        return (d1, d2, d3) if d1 > 0 and d2 > 0 and d3 > 0 else self.FALLBACK
+        is_allowed = d1 > 0 and d2 > 0 and d3 > 0 and (d3 < 3 or self.form == "interpolated")
+        return (d1, d2, d3) if is_allowed else self.FALLBACK
 
     def discount(self, successors: Successors, parameters: NDArray[np.float64]) -> DiscountedCounts:
         discounts = np.concatenate([[0.0], parameters])[np.minimum(successors.counts, 3)]

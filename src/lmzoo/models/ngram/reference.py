@@ -194,7 +194,8 @@ class Reference:
         if self.smoothing not in ("kneser-ney", "kneser-ney-backoff"):
             return 0, y, y, y
         discounts = [j - (j + 1) * y * t[j + 1] / t[j] if t[j] else 0 for j in (1, 2, 3)]
-        return 0, *(discounts if min(discounts) > 0 else FALLBACK_DISCOUNTS)
+        is_allowed = min(discounts) > 0 and (discounts[-1] < 3 or self.smoothing not in BACK_OFF)
+        return 0, *(discounts if is_allowed else FALLBACK_DISCOUNTS)
 
     def _katz_factors(self, order: int) -> Sequence[float]:
         """Returns the factors by which Katz smoothing multiplies the counts 0, 1 .. 5, and 6 or more.
