@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lmzoo import zoo
@@ -48,3 +51,13 @@ def test_every_model_satisfies_every_law(species: str, law: Law) -> None:
 @pytest.mark.parametrize("species", VARIANTS)
 def test_every_variant_satisfies_every_law(species: str, law: Law) -> None:
     law(specimen(species, is_variant=True))
+
+
+@pytest.mark.parametrize("species", zoo.names())
+def test_models_and_states_can_be_sent_to_other_processes(species: str) -> None:
+    model = specimen(species).fitted
+    state = model.state_after(np.array([2, 3], np.int32))
+    expected = model.next_log_probs(model.advance(state, 4))
+    other_model, other_state = pickle.loads(pickle.dumps((model, state)))  # noqa: S301
+    np.testing.assert_array_equal(other_model.next_log_probs(other_model.advance(other_state, 4)), expected)
+    np.testing.assert_array_equal(other_model.next_log_probs(other_model.advance(deepcopy(state), 4)), expected)

@@ -109,6 +109,9 @@ class DocumentState(Generic[R]):
         self.ids = ids
         self._readers = [reader] if reader else []
 
+    def __reduce__(self) -> tuple[type[DocumentState[R]], tuple[NDArray[np.int32]]]:
+        return type(self), (self.ids,)  # a copy has no reader
+
     def take_reader(self) -> R | None:
         """Removes the reader from the state and returns it; None if the state has none."""
         try:

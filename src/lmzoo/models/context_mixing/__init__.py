@@ -44,6 +44,7 @@ what it has counted in one context says nothing about a similar one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmzoo.checks import check_flag, check_whole
@@ -85,21 +86,25 @@ def context_mixing(
     if isinstance(inputs, str) or not isinstance(inputs, Sequence):
         raise ConfigurationError(f'inputs must be a list of species, such as ["ppm", "lstm"], got {inputs!r}')
 
-    def new_models() -> list[LanguageModel[Any]]:
-        return [create_member(spec, vocab_size, device) for spec in inputs]
-
-    def new_reader() -> MixingReader:
-        from lmzoo.models.context_mixing.reader import MixingReader  # imports numba, which is slow
-
-        return MixingReader(vocab_size, table_bits=table_bits, words=words, new_models=new_models)
-
+    new_models = partial(_new_models, inputs, vocab_size, device)
     learning = [spec for spec, model in zip(inputs, new_models(), strict=True) if model.adapts_on_test]
     if learning and not adaptive:
         raise ConfigurationError(
             f"with adaptive=false, no input may learn from the text that it predicts, but {learning[0]} does: give it "
             'the setting adaptive=false, as in {"species": "ppm", "settings": {"adaptive": false}}'
         )
+    new_reader = partial(_new_reader, vocab_size, table_bits=table_bits, words=words, new_models=new_models)
     return BitwiseModel(vocab_size, new_reader, adaptive=adaptive)
+
+
+def _new_models(inputs: Sequence[Any], vocab_size: int, device: Device) -> list[LanguageModel[Any]]:
+    return [create_member(spec, vocab_size, device) for spec in inputs]
+
+
+def _new_reader(vocab_size: int, **arguments: Any) -> MixingReader:
+    from lmzoo.models.context_mixing.reader import MixingReader  # imports numba, which is slow
+
+    return MixingReader(vocab_size, **arguments)
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

@@ -32,6 +32,7 @@ long context that was always followed by the same token as much as it should in 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmzoo.checks import check_whole
@@ -53,12 +54,13 @@ def context_tree_weighting(vocab_size: int, *, depth: int = 6, adaptive: bool = 
     """
     check_whole(0, MAX_DEPTH, depth=depth)
 
-    def new_reader() -> TreeReader:
-        from lmzoo.models.context_tree_weighting.reader import TreeReader  # imports numba, which is slow
+    return BitwiseModel(vocab_size, partial(_new_reader, vocab_size, depth), adaptive=adaptive)
 
-        return TreeReader(vocab_size, depth=depth)
 
-    return BitwiseModel(vocab_size, new_reader, adaptive=adaptive)
+def _new_reader(vocab_size: int, depth: int) -> TreeReader:
+    from lmzoo.models.context_tree_weighting.reader import TreeReader  # imports numba, which is slow
+
+    return TreeReader(vocab_size, depth=depth)
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {"context_tree_weighting": {"tiny": {"depth": 3}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class Reader:
     - `rate`: step size with which they are learned; 0 = they are fixed.
     - `per_kind`: what is added to the parameter a for each different token that followed a context.
 
-    After `keep`, the tree and the parameters are restored at the end of every document.
+    After `keep`, the tree and the parameters are restored at the end of every document. A thread that uses a shared
+    reader holds its `lock`.
     """
 
     def __init__(
@@ -47,11 +49,18 @@ class Reader:
         self.parameters = parameters.copy()
         self._kept_parameters, self._learns = self.parameters, True
         self._owner: object = None  # of the tokens of the present document; None: not known
+        self.lock = RLock()
         start = np.array([EOT], np.int32)
         of_root, log = np.zeros((vocab_size, 4), np.int32), np.empty((0, 3), np.int32)
         empty, sizes = np.full(2, -1, np.int32), np.array([1, 1, vocab_size] + 5 * [0])
         self._tree = Tree(start, EMPTY_ROOT.copy(), of_root, empty, empty.copy(), sizes, log)
         self._grow()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}  # a lock cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=RLock())
 
     # ---- Reading --------------------------------------------------------------------------------
 

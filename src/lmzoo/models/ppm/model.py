@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
 
 import numpy as np
@@ -100,7 +99,6 @@ class PpmModel(LanguageModel[Document]):
         check_flag(adaptive=adaptive)
         self.order, self._escape, self.adapts_on_test = order, ESCAPES[escape], adaptive
         self.context_size = None if adaptive else order
-        self._lock = RLock()
 
     # ---- Learning -------------------------------------------------------------------------------
 
@@ -166,12 +164,12 @@ class PpmModel(LanguageModel[Document]):
     def advance(self, state: Document, token_id: int) -> Document:
         if token_id == EOT:
             return self.initial_state()
-        with self._lock:
+        with self._reader.lock:
             return state.extended(token_id)
 
     def next_log_probs(self, state: Document) -> NDArray[np.float64]:
         row = np.empty(self.vocab_size)
-        with self._lock:
+        with self._reader.lock:
             self._reader.move_to(self._seen(state.ids), state.buffer if self.context_size is None else None)
             self._reader.predict(row)
         return np.log(row, out=row)
@@ -188,7 +186,7 @@ class PpmModel(LanguageModel[Document]):
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
         log_probs = np.empty(len(stream))
-        with self._lock:
+        with self._reader.lock:
             self._reader.move_to(self.initial_state().ids)
             self._reader.read(stream.ids, log_probs)
         return log_probs
@@ -200,7 +198,7 @@ class PpmModel(LanguageModel[Document]):
         starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
         for first, last in self.block_bounds(len(wanted)):
             rows = np.empty((last - first, self.vocab_size))
-            with self._lock:
+            with self._reader.lock:
                 if positions is None:
                     self._reader.move_to(self._seen(stream.ids[starts[first] : first]))
                     self._reader.read(stream.ids[first:last], rows=rows)
