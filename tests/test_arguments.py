@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lmzoo import Decoding, Distribution, Predictor, TokenStream
+from lmzoo import Decoding, Distribution, Predictor, TokenStream, evaluate, train_tokenizer, zoo
 from lmzoo.checks import check_seed
-from lmzoo.errors import ConfigurationError, TokenIdError
+from lmzoo.errors import ConfigurationError, TokenIdError, UnknownNameError, UsageError
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
 
@@ -125,3 +126,55 @@ def test_seeds(value: Any, markov_predictor: Predictor) -> None:
         markov_predictor.complete("The", seed=value)
     with pytest.raises(ConfigurationError, match="seed must be a whole number from 0"):
         Predictor.fit("markov", "kjv", seed=value)
+
+
+@pytest.mark.parametrize("value", [5, None, ["The"], b"The"], ids=repr)
+def test_a_text_is_a_str(value: Any, markov_predictor: Predictor) -> None:
+    for call in (markov_predictor.complete, markov_predictor.surprisals, markov_predictor.tokenizer.encode):
+        with pytest.raises(UsageError, match="a text must be a str, got"):
+            call(value)
+    with pytest.raises(UsageError, match="a text must be a str, got"):
+        markov_predictor.score([value])
+
+
+def test_one_text_stands_for_a_list_of_it(markov_predictor: Predictor) -> None:
+    text = "the cat sat on the mat, the cat sat"
+    assert markov_predictor.score(text) == markov_predictor.score([text]) == markov_predictor.score(iter([text])) < 0
+    assert train_tokenizer("bpe:270", text).fingerprint == train_tokenizer("bpe:270", [text]).fingerprint
+    ended = markov_predictor.complete("The", seed=1, stop=[" the "])
+    assert markov_predictor.complete("The", seed=1, stop=" the ") == ended != markov_predictor.complete("The", seed=1)
+
+
+@pytest.mark.parametrize("value", [{"temperature": 0.5}, 0.5, "greedy"], ids=repr)
+def test_decoding_is_a_decoding(value: Any, markov_predictor: Predictor) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"decoding must be a Decoding, as in Decoding\(temperature=0.8\), got"
+    ):
+        markov_predictor.complete("The", decoding=value)
+
+
+@pytest.mark.parametrize("value", [0, -5, 1.0, "300", None, True], ids=repr)
+def test_vocabulary_sizes(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="vocab_size must be a whole number of at least 2"):
+        zoo.create("markov", value)
+    assert type(zoo.create("markov", np.int64(9)).vocab_size) is int
+
+
+def test_arguments_of_fit(corpus_folder: Path, tmp_path: Path) -> None:
+    for species in (5, None):
+        with pytest.raises(UnknownNameError, match=f"unknown species '{species}': known: "):
+            Predictor.fit(species, corpus_folder)  # type: ignore[arg-type]
+    for corpus in (5, None):
+        with pytest.raises(UsageError, match=f"a corpus is given by its name or by paths to files, got {corpus}"):
+            Predictor.fit("markov", corpus)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="tokenizer must be a Tokenizer or a text such as 'bpe:4096', got 300"):
+        Predictor.fit("markov", corpus_folder, tokenizer=300)  # type: ignore[arg-type]
+    plain = Predictor.fit("ngram", corpus_folder, tokenizer="byte", order=2, prune=0.5)
+    same = Predictor.fit("ngram", corpus_folder, tokenizer="byte", order=np.int64(2), prune=np.float32(0.5))
+    assert same.settings == plain.settings
+    assert Predictor.load(same.save(tmp_path / "same")).get_params() == plain.get_params()
+
+
+def test_splits_of_an_evaluation(markov_predictor: Predictor, corpus_folder: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown split 'tst': did you mean 'test'"):
+        evaluate(markov_predictor, corpus_folder, split="tst")  # type: ignore[arg-type]

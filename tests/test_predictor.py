@@ -114,8 +114,11 @@ def test_surprisals_become_a_data_frame(markov_predictor: Predictor, monkeypatch
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match=r"needs the package 'pandas': pip install 'lmzoo\[pandas\]'"):
         surprisals.to_dataframe()
-    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=list))
-    assert surprisals.to_dataframe()[0]["surprisal_bits"] == surprisals[0].surprisal_bits
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns)))
+    rows, columns = surprisals.to_dataframe()
+    assert rows[0]["surprisal_bits"] == surprisals[0].surprisal_bits
+    assert markov_predictor.surprisals("", end_of_text=False).to_dataframe() == ([], columns)
+    assert list(rows[0]) == columns
 
 
 def test_completion_is_the_stream_and_repeats_with_its_seed(markov_predictor: Predictor) -> None:

@@ -35,7 +35,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
         super().__init__(f"unknown {kind} '{name}': {hint}")
         self.kind, self.name, self.known = kind, name, known

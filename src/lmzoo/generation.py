@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.checks import check_count, check_seed
 from lmzoo.distribution import Distribution, draw, most_likely, near_peak, nucleus, peak_of
+from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, as_id
 
@@ -105,7 +106,7 @@ def generate(
     `rng` is a NumPy random generator or a seed. Raises ConfigurationError for a negative `max_tokens`, TokenIdError for
     ids outside the vocabulary.
     """
-    contexts = _checked_prompts(model, [prompt_ids], max_tokens, end_ids)
+    contexts = _checked_prompts(model, [prompt_ids], decoding, max_tokens, end_ids)
     tokens = _sample(model, contexts, [_generator(rng)], decoding, max_tokens, frozenset(end_ids))
     return (token for _, token in tokens)
 
@@ -127,7 +128,7 @@ def generate_batch(
     `rng` is a NumPy random generator or a seed. Each continuation ends with the first token whose id is in `end_ids`,
     by default EOT (end of text), or after `max_tokens`.
     """
-    contexts = _checked_prompts(model, prompts, max_tokens, end_ids)
+    contexts = _checked_prompts(model, prompts, decoding, max_tokens, end_ids)
     continuations: list[list[SampledToken]] = [[] for _ in prompts]
     rngs = _generator(rng).spawn(len(prompts))
     for row, token in _sample(model, contexts, rngs, decoding, max_tokens, frozenset(end_ids)):
@@ -144,8 +145,14 @@ def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
 
 
 def _checked_prompts(
-    model: LanguageModel[Any], prompts: Sequence[ArrayLike], max_tokens: int | None, end_ids: Collection[int]
+    model: LanguageModel[Any],
+    prompts: Sequence[ArrayLike],
+    decoding: Decoding | None,
+    max_tokens: int | None,
+    end_ids: Collection[int],
 ) -> list[NDArray[np.int32]]:
+    if not isinstance(decoding, Decoding | None):
+        raise ConfigurationError(f"decoding must be a Decoding, as in Decoding(temperature=0.8), got {decoding!r}")
     check_count(0, none_means="for no limit", max_tokens=max_tokens)
     for end_id in end_ids:
         as_id(end_id, model.vocab_size)

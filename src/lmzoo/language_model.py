@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.checks import as_whole
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, NotFittedError
 from lmzoo.stream import EOT, TokenStream, TrainingData, as_ids, check_ids
@@ -73,9 +74,12 @@ class LanguageModel(ABC, Generic[State]):
     """
 
     def __init__(self, vocab_size: int) -> None:
-        if vocab_size < 2:
-            raise ConfigurationError(f"vocab_size must be at least 2 (EOT and one other token), got {vocab_size}")
-        self.vocab_size = vocab_size
+        size = as_whole(vocab_size)
+        if size is None or size < 2:
+            raise ConfigurationError(
+                f"vocab_size must be a whole number of at least 2 (EOT and one other token), got {vocab_size!r}"
+            )
+        self.vocab_size = size
 
     def __repr__(self) -> str:
         size = f"{short_count(self.n_parameters)} parameters" if self.fitted else "not fitted"

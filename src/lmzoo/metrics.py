@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any
 
@@ -71,7 +71,8 @@ class Surprisals(list[TokenSurprisal]):
             import pandas  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("pandas", "pandas", "a data frame of surprisals") from error
-        return pandas.DataFrame([asdict(token) for token in self])
+        columns = [field.name for field in fields(TokenSurprisal)]
+        return pandas.DataFrame([asdict(token) for token in self], columns=columns)
 
     def _repr_html_(self) -> str:
         """Returns the text as HTML; a token with a higher surprisal has a redder background."""

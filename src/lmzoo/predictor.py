@@ -29,10 +29,10 @@ from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import FORMAT_VERSION, check_folder, default_name, read_description
+from lmzoo.predictor_folder import FORMAT_VERSION, check_folder, default_name, plain_values, read_description
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
-from lmzoo.streaming import PieceDecoder, check_stop, drops_first_space, until_stop
+from lmzoo.streaming import PieceDecoder, drops_first_space, stop_strings, until_stop
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
@@ -94,6 +94,7 @@ class Predictor:
         """
         check_seed(seed=seed)
         zoo.check_learns_from_text(species)
+        settings = plain_values(settings)
         if not isinstance(corpus, Corpus | EncodedCorpus):
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
@@ -153,7 +154,7 @@ class Predictor:
         max_tokens: int = 100,
         decoding: Decoding | None = None,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> str:
         """Continues a prompt and returns the sampled continuation, without the prompt.
 
@@ -171,7 +172,7 @@ class Predictor:
         max_tokens: int = 100,
         decoding: Decoding | None = None,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> list[str]:
         """Samples `n` independent continuations of a prompt and returns their texts, without the prompt.
 
@@ -179,7 +180,7 @@ class Predictor:
         of the `stop` strings, or after `max_tokens` tokens. The same `seed` gives the same texts.
         """
         check_count(1, n=n)
-        check_stop(stop)
+        stop = stop_strings(stop)
         ids = self.tokenizer.encode(prompt)
         batch = generate_batch(self.model, [ids] * n, rng=seed, decoding=decoding, max_tokens=max_tokens)
         return ["".join(self._pieces((token.token_id for token in tokens), prompt, ids, stop)) for tokens in batch]
@@ -191,13 +192,13 @@ class Predictor:
         max_tokens: int = 100,
         decoding: Decoding | None = None,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
         """Continues a prompt and yields the continuation piece by piece, as soon as whole characters are sampled.
 
         The pieces join to the text that `complete` returns for the same arguments.
         """
-        check_stop(stop)
+        stop = stop_strings(stop)
         ids = self.tokenizer.encode(prompt)
         tokens = generate(self.model, ids, rng=seed, decoding=decoding, max_tokens=max_tokens)
         return self._pieces((token.token_id for token in tokens), prompt, ids, stop)
@@ -244,19 +245,19 @@ class Predictor:
         defaults = zoo.defaults(self.species) if self.species in zoo.names() else {}
         return {"species": self.species, **defaults, **self.settings}
 
-    def score(self, texts: str | Sequence[str], y: None = None) -> float:
+    def score(self, texts: str | Iterable[str], y: None = None) -> float:
         """Returns minus the bits per byte of texts: higher is better, as for estimators of scikit-learn.
 
         Each text is a document, whose end is predicted, too, as in `lmzoo.evaluate`. `y` has no effect; scikit-learn
         passes it. Raises UsageError if there is no text, or if the tokenizer loses parts of texts, because scores of
         such predictors are not comparable.
         """
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        stream = TokenStream.from_documents(self.tokenizer.encode_batch(texts))
         n_bytes = sum(len(text.encode()) for text in texts)
         if not n_bytes or not self.tokenizer.lossless:
             lossy = f"the tokenizer {self.tokenizer.spec} loses parts of texts"
             raise UsageError(f"bits per byte are not defined: {'there is no text' if not n_bytes else lossy}")
-        stream = TokenStream.from_documents(self.tokenizer.encode_batch(texts))
         return -bits_per_byte(-float(self.model.log_probs(stream).sum()), n_bytes)
 
     def _ids(self, context: str | Sequence[int] | NDArray[np.integer]) -> NDArray[np.integer]:

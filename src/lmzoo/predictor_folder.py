@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.provenance import Provenance
@@ -33,6 +36,18 @@ def check_folder(folder: str | Path) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
         raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
     return folder
+
+
+def plain_values(value: Any) -> Any:
+    """Returns a value with all numbers of NumPy as those of Python, which JSON can hold.
+
+    Numbers within lists, tuples and mappings are converted, too.
+    """
+    if isinstance(value, Mapping):
+        return {name: plain_values(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain_values, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lmzoo.arrays import load_arrays, save_arrays, take_array
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.sentence_marks import report_marks
 from lmzoo.corpora.stored import count_characters
-from lmzoo.errors import CorpusError, SavedModelError
+from lmzoo.errors import ConfigurationError, CorpusError, SavedModelError
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.growing import GrowingArray
@@ -171,9 +171,12 @@ def encode_corpus(
     """Encodes the documents of a corpus as token ids.
 
     `tokenizer` is a Tokenizer, or the specification of a tokenizer, such as "bpe:4096", which is then trained on the
-    corpus first. If it is None, the corpus determines the specification (see `tokenizer_for`).
+    corpus first. If it is None, the corpus determines the specification (see `tokenizer_for`). Raises
+    ConfigurationError for any other value.
     """
     if not isinstance(tokenizer, Tokenizer):
+        if not isinstance(tokenizer, str | None):
+            raise ConfigurationError(f"tokenizer must be a Tokenizer or a text such as 'bpe:4096', got {tokenizer!r}")
         tokenizer = tokenizer_for(corpus, tokenizer, on_progress)
     report_marks((document.text for document in itertools.chain(*corpus.splits.values())), tokenizer)
     count = encoding_reporter(corpus.splits.values(), on_progress)

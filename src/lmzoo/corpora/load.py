@@ -15,7 +15,7 @@ from lmzoo.corpora.own import load_own, load_own_text
 from lmzoo.corpora.own_files import exists, is_written_like_a_path
 from lmzoo.corpora.registry import corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.corpora.stored import stored
-from lmzoo.errors import CorpusError, UnknownNameError
+from lmzoo.errors import CorpusError, UnknownNameError, UsageError
 from lmzoo.system.progress import OnProgress
 
 
@@ -55,6 +55,8 @@ def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[st
     """
     if isinstance(spec, Path):
         return [spec]
+    if not isinstance(spec, Sequence):
+        raise UsageError(f"a corpus is given by its name or by paths to files, got {spec!r}")
     if not isinstance(spec, str):
         return _name_or_files(spec[0]) if len(spec) == 1 else spec
     if is_known(spec):

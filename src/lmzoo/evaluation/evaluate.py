@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmzoo.checks import check_choice
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError
 from lmzoo.evaluation.cost import measure_cost
@@ -58,6 +59,8 @@ def evaluate(
     """
     if not isinstance(predictor, Predictor):
         predictor = Predictor.load(predictor)
+    if split is not None:
+        check_choice(get_args(MeasuredSplit), split=split)
     measured = _measured(predictor, corpus, split)
     text = measured.encode(predictor, on_progress)
     tokenizer, lossless = predictor.tokenizer, text.is_recovered_by(predictor.tokenizer)

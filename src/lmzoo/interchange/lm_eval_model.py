@@ -108,14 +108,13 @@ class LmzooLM(TemplateLM):
         results: list[str] = []
         for request in requests:
             text, settings = request.args
-            until = settings.get("until") or []
             results.append(
                 self.predictor.complete(
                     text,
                     max_tokens=int(settings.get("max_gen_toks", _MAX_TOKENS)),
                     decoding=_decoding(settings),
                     seed=self._seed,
-                    stop=[until] if isinstance(until, str) else [*until],
+                    stop=settings.get("until") or (),
                 )
             )
             self.cache_hook.add_partial("generate_until", request.args, results[-1])

@@ -40,13 +40,13 @@ def check_tokenizer(spec: str) -> None:
 
 def train_tokenizer(
     spec: str,
-    texts: Iterable[str],
+    texts: str | Iterable[str],
     *,
     vocabulary: Sequence[str] | None = None,
     n_characters: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tokenizer:
-    """Trains a tokenizer on texts; `spec` names its kind and, after a colon, a number.
+    """Trains a tokenizer on one text or several; `spec` names its kind and, after a colon, a number.
 
     | spec           | tokens                                                                             |
     |----------------|------------------------------------------------------------------------------------|
@@ -70,6 +70,7 @@ def train_tokenizer(
     if opened := open_tokenizer(spec):
         return opened.tokenizer
     kind, number = _parsed(spec)
+    texts = [texts] if isinstance(texts, str) else texts
     if n_characters is None and isinstance(texts, Sequence):
         n_characters = sum(map(len, texts))
     texts = _reporting(texts, n_characters, on_progress, f"training the tokenizer {spec}")

@@ -96,7 +96,7 @@ def card(name: str) -> Card:
     Raises UnknownNameError, with the nearest match, for an unknown name, and UsageError for the path of a folder.
     """
     cards = _all_cards()
-    if name not in cards and os.path.isdir(name):  # noqa: PTH112 - a name of any length is allowed here
+    if name not in cards and isinstance(name, str) and os.path.isdir(name):  # noqa: PTH112 - a name of any length is allowed here
         raise UsageError(
             f"'{name}' is a folder, not the name of a species, so it cannot be trained here: to compare a saved model "
             f"with others, use lmzoo evaluate {name} OTHER_FOLDER --corpus TEXT"

@@ -223,7 +223,7 @@ def test_evaluation_of_documents(server: ToyServer) -> None:
 
 def test_text_whole_and_in_pieces(server: ToyServer) -> None:
     model = RemoteModel(f"{server.url}#toy")
-    text = model.complete("One", max_tokens=4, temperature=0.5, top_p=0.9, seed=7, stop=["z"])
+    text = model.complete("One", max_tokens=4, temperature=0.5, top_p=0.9, seed=7, stop="z")
     assert text == ", six, six"
     assert list(model.stream("One", max_tokens=4)) == [",", " six", ",", " six"]
     assert list(model.chat([{"role": "user", "content": "One"}], max_tokens=2)) == [",", " six"]
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_refused_before_a_request(server: ToyServer) -> None
         lambda: model.complete("x", max_tokens=0),
         lambda: model.complete("x", seed=-1),
         lambda: model.complete("x", stop=[""]),
-        lambda: model.stream("x", stop="ab"),
+        lambda: model.stream("x", stop=[5]),
         lambda: model.chat([{"role": "user"}]),
         lambda: model.top_tokens("x", 0),
         lambda: model.surprisals(""),

@@ -14,6 +14,7 @@ from lmzoo.interchange.remote.address import Address
 from lmzoo.interchange.remote.answers import Answer, ModelList, ScoredToken, Usage, scored_tokens
 from lmzoo.interchange.remote.connection import Connection, error_message, one_line
 from lmzoo.interchange.remote.surprisals import RemoteSurprisals, align
+from lmzoo.streaming import stop_strings
 from lmzoo.system.json_files import parse_as, parse_json
 
 Kind = TypeVar("Kind")
@@ -177,7 +178,7 @@ class RemoteModel:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> str:
         """Continues a prompt and returns the sampled continuation, without the prompt.
 
@@ -197,7 +198,7 @@ class RemoteModel:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
         """Continues a prompt and yields the continuation piece by piece, as the server sends it.
 
@@ -215,7 +216,7 @@ class RemoteModel:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
         """Continues a conversation and yields the reply piece by piece, as the server sends it.
 
@@ -325,15 +326,14 @@ def _default_limit() -> int:
     return int(text)
 
 
-def _sampling(temperature: float, top_p: float, seed: int | None, stop: Sequence[str]) -> dict[str, Any]:
+def _sampling(temperature: float, top_p: float, seed: int | None, stop: str | Sequence[str]) -> dict[str, Any]:
     """Returns the fields of a request that control sampling; what is not set is left to the server."""
     check_at_least(0, temperature=temperature)
     check_share(top_p=top_p)
     check_seed(none_means="a different text each time", seed=seed)
-    if isinstance(stop, str) or not all(stop):
-        raise ConfigurationError(f"stop must be a list of texts with at least one character each, got {stop!r}")
+    strings = stop_strings(stop)
     fields: dict[str, Any] = {"temperature": float(temperature), "top_p": float(top_p)}
-    return fields | ({} if seed is None else {"seed": int(seed)}) | ({"stop": list(stop)} if stop else {})
+    return fields | ({} if seed is None else {"seed": int(seed)}) | ({"stop": strings} if strings else {})
 
 
 def _estimated_tokens(text: str) -> int:
