@@ -177,6 +177,14 @@ def test_at_the_first_step_the_policy_is_the_one_that_sampled(species: str, bf16
     assert step.weight == mask.sum()
 
 
+@pytest.mark.parametrize(("ratio", "clipped"), [(1.19, 0), (1.21, 1), (0.81, 0), (0.79, 1)])
+def test_tokens_count_as_clipped_if_the_new_probability_leaves_the_limits(ratio: float, clipped: float) -> None:
+    network, batches = prepared()
+    batch = batches.batch(0, network)
+    batch = batch._replace(old_log_probs=batch.old_log_probs - math.log(ratio))
+    assert Ppo(SMALL)(network, batch, ()).measures["clipped"] == clipped
+
+
 def test_the_minibatches_of_a_rollout_are_all_its_replies() -> None:
     network, batches = prepared()
     first, second, again, _, new = (batches.batch(step, network) for step in range(5))

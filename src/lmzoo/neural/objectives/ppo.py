@@ -357,7 +357,7 @@ class Ppo:
         log_ratios = (batch.old_log_probs - log_probs).detach()[mask]
         measures = {
             **batch.measures,
-            "clipped": float((log_ratios.expm1().abs() > settings.clip).float().mean()),
+            "clipped": float(((-log_ratios).expm1().abs() > settings.clip).float().mean()),
             "kl_of_update": float(kl_estimates(log_ratios, "k3").mean()),
         }
         return Step(total, n_tokens, state, measures)
