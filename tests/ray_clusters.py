@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,6 +26,11 @@ _ATTEMPTS = 5
 """A node does not start if its helpers take more than some seconds, as they do on busy computers."""
 
 
+def fast_start() -> AbstractContextManager[object]:
+    """Lets nodes start faster inside a `with` block: without the packages that the dashboard needs."""
+    return patch.object(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError())
+
+
 @contextmanager
 def running_cluster(n_nodes: int) -> Iterator[str]:
     """Starts a Ray cluster of nodes with one core each, which can import `ray_tasks`, and yields its address."""
@@ -34,8 +40,7 @@ def running_cluster(n_nodes: int) -> Iterator[str]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), before])
     cluster = Cluster()
     try:
-        # Without the packages that the dashboard needs, nodes start faster.
-        with patch.object(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError()):
+        with fast_start():
             for _ in range(n_nodes):
                 for attempt in range(_ATTEMPTS):
                     try:
@@ -47,4 +52,5 @@ def running_cluster(n_nodes: int) -> Iterator[str]:
         yield cluster.address
     finally:
         cluster.shutdown()
+        gc.collect()  # Python warns of processes that Ray has not waited for, and the tests ignore this only here
         os.environ["PYTHONPATH"] = before

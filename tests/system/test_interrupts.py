@@ -45,6 +45,14 @@ def interrupted(command: list[str], number: int, when: Path) -> subprocess.Compl
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def test_handlers_that_a_library_replaces_are_restored() -> None:
+    interrupts.handle_interrupts()
+    with interrupts.keep_handlers():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interrupt_of_an_import_is_one_line(number: int, tmp_path: Path) -> None:
     """A module that takes long to import stands for the first moments of every command."""

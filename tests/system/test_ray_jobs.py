@@ -6,13 +6,16 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_clusters import ray, running_cluster
+from ray_clusters import fast_start, ray, running_cluster
 from ray_tasks import Task, blind, broken, silent, unlocked
 
 from lmzoo.cli import run as main
@@ -146,5 +149,50 @@ def test_a_cluster_that_does_not_exist_is_an_error_in_one_line() -> None:
     with (
         pytest.raises(LmzooError, match=r"^cannot connect to a Ray cluster at '127\.0\.0\.1:1': .*start one with"),
         ray_connection("127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_sigterm_ends_a_program_that_is_connected_like_any_other(two_nodes: str, tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time\n"
+        "from lmzoo.system.interrupts import exit_status, handle_interrupts\n"
+        "from lmzoo.system.ray_connection import ray_connection\n"
+        "handle_interrupts()\n"
+        "try:\n"
+        "    with ray_connection(sys.argv[1]):\n"
+        "        pathlib.Path(sys.argv[2]).touch()\n"
+        "        time.sleep(600)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(exit_status())\n"
+    )
+    connected = tmp_path / "connected"
+    process = subprocess.Popen([sys.executable, "-c", program, two_nodes, str(connected)])
+    while not connected.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_a_cluster_of_this_computer_leaves_no_files() -> None:
+    folder = Path(tempfile.gettempdir())
+    before = {*folder.glob("ray/session_2*"), *folder.iterdir()}
+    with fast_start(), ray_connection("local", n_workers=1) as connected:
+        assert len({*folder.glob("ray/session_2*")} - before) == 1
+        assert [node.n_cores for node in running_nodes(connected)] == [1]
+    assert {*folder.glob("ray/session_2*"), *folder.iterdir()} - before <= {folder / "ray"}
+
+
+def test_a_cluster_that_does_not_start_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen\nif it is busy.")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with (
+        pytest.raises(
+            LmzooError, match=r"^cannot start a Ray cluster on this computer: .* startup.*; repeat the command"
+        ),
+        ray_connection("local"),
     ):
         pass

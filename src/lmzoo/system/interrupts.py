@@ -88,6 +88,22 @@ def deferred() -> Iterator[None]:
                 handler(number, frame)
 
 
+@contextlib.contextmanager
+def keep_handlers() -> Iterator[None]:
+    """Restores the handlers of interrupts at the end of the `with` block, because other libraries replace them.
+
+    In a thread other than the main thread this has no effect, because Python sets handlers only in the main thread.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS if is_main}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None stands for a handler that was not set by Python
+                signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _last
     _received.append(number)

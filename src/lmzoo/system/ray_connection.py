@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError
+from lmzoo.system.files import temporary_folder
+from lmzoo.system.interrupts import keep_handlers
 from lmzoo.system.jobs import THREAD_VARIABLES
 
 LOCAL = "local"
@@ -44,7 +49,7 @@ def ray_connection(address: str, n_workers: int = 0) -> Iterator[Any]:
     a cluster of this computer alone with `n_workers` processor cores (0 = all). If this process is already connected to
     a cluster, this connection is used, and stays open at the end. Token authentication is on, unless the environment
     variable RAY_AUTH_MODE is set, and Ray's usage statistics are off. Raises MissingExtraError if Ray is not installed,
-    and LmzooError if there is no cluster at the address.
+    and LmzooError if there is no cluster at the address, or if no cluster can be started on this computer.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -57,20 +62,37 @@ def ray_connection(address: str, n_workers: int = 0) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    more = {"num_cpus": n_workers or None, "include_dashboard": False} if address == LOCAL else {}
+    with temporary_folder(Path(tempfile.gettempdir())) if address == LOCAL else nullcontext() as spilled:
+        more = {"num_cpus": n_workers or None, "include_dashboard": False, "object_spilling_directory": str(spilled)}
+        context = _connect(ray, address, more if spilled else {})
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+            if spilled:  # Ray itself would keep the logs
+                shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+
+
+def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
+    """Connects to a cluster, or starts one if the address is "local"; returns what `ray.init` returns.
+
+    `more` are further arguments of `ray.init`.
+    """
     environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
     try:
         if ":" in address and "://" not in address:  # Ray itself waits for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
-        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
-    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        with keep_handlers():  # Ray's handler of SIGTERM ends the program without a message
+            return ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
+    except Exception as error:  # Ray raises exceptions of many types
+        what, advice = (
+            ("start a Ray cluster on this computer", "repeat the command when the computer is less busy")
+            if address == LOCAL
+            else (
+                f"connect to a Ray cluster at '{address}'",
+                f"start one with ray start --head, or choose '{LOCAL}'",
+            )
+        )
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise LmzooError(
-            f"cannot connect to a Ray cluster at '{address}': {reason}; start one with ray start --head, or choose "
-            f"'{LOCAL}'"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+        raise LmzooError(f"cannot {what}: {reason}; {advice}") from error
