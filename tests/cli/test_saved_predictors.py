@@ -16,6 +16,12 @@ def test_folders_are_named_as_shortly_as_they_differ(tmp_path: Path) -> None:
     assert distinct_names([*folders, folders[2]]) == ["a/x/m", "b/x/m", "n", "n"]
 
 
+def test_a_link_to_itself_is_no_predictor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert run(["evaluate", str(tmp_path / "loop"), "--corpus", "kjv"]) == 1
+    assert "no saved predictor in" in capsys.readouterr().err
+
+
 def test_predictions_are_headed_by_folder(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     homes = [shutil.copytree(saved, tmp_path / name) for name in ("first", "second")]
     options = [option for home in homes for option in ("-p", str(home))]

@@ -279,3 +279,18 @@ def test_the_same_file_twice_is_read_once(tmp_path: Path) -> None:
         write(tmp_path / f"{number}.txt", f"text {number}")
     corpus = load_corpus([tmp_path, tmp_path / "2.txt"])
     assert texts(corpus) == ["text 0", "text 1", "text 2", "text 3"]
+
+
+def test_two_fields_of_one_file_are_both_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "qa.jsonl", '{"question": "why?", "answer": "so"}\n{"question": "when?", "answer": "now"}\n'
+    )
+    corpus = load_corpus([f"{path}:question", f"{path}:answer", f"{path}:answer"])
+    assert texts(corpus) == ["why?", "when?", "so", "now"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_pattern_that_matches_a_link_to_itself_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    with pytest.raises(CorpusError, match=r"cannot read .*loop.txt: Too many levels of symbolic links"):
+        load_corpus(str(tmp_path / "*.txt"))

@@ -144,7 +144,8 @@ def find_files(specs: Sequence[str | Path]) -> OwnFiles:
         return OwnFile(path, name_text(name), text_field, member)
 
     files = {
-        (path.resolve(), member): named(path, member, text_field)
+        # `realpath` leaves a symbolic link that leads to itself as it is; reading it raises a clear error.
+        (os.path.realpath(path), member, text_field): named(path, member, text_field)
         for one, (_, text_field) in zip(found, divided, strict=True)
         for path, member in one.files
     }

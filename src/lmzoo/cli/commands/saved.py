@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -40,7 +41,7 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
     """Returns short names of folders, with as many parent folders in each name as make it differ from the others."""
-    paths = [folder.resolve() for folder in folders]
+    paths = [Path(os.path.realpath(folder)) for folder in folders]  # accepts a link to itself, as `resolve` does not
 
     def name(path: Path) -> str:
         n_parts = 1
