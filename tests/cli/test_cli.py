@@ -212,6 +212,12 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "missing option": (lambda tmp: ["fit", "unigram"], 2, "Missing option: --out. See: lmzoo fit --help"),
     "missing value": (lambda tmp: ["fit", "unigram", "--out"], 2, "Missing value after --out"),
     "missing argument": (lambda tmp: ["corpus", "info"], 2, "Missing argument: CORPUS. See: lmzoo corpus info --help"),
+    "a pattern without quotation marks": (
+        lambda tmp: [*FIT, str(tmp), __file__],
+        2,
+        f"Unexpected argument: {__file__}. A pattern of file names, such as '*.txt', must be in quotation marks. See:",
+    ),
+    "another argument": (lambda tmp: ["predict", "a", "b"], 2, "Unexpected argument: b. See: lmzoo predict --help"),
     "run without a name": (lambda tmp: ["report"], 2, "lmzoo report FOLDER"),
     "no tokens to show": (lambda tmp: ["predict", "a", "-k", "0"], 2, "--k must be at least 1, got 0"),
     "no run": (lambda tmp: ["report", str(tmp)], 1, "there are no results"),
@@ -259,6 +265,16 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert run(arguments) == 0, capsys.readouterr().err
         json.loads(capsys.readouterr().out)
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("needs 4 TiB")
+
+    monkeypatch.setattr("lmzoo.corpora.load_corpus", fail)
+    assert run(["fit", "unigram", "--out", "never"]) == 1
+    expected = "lmzoo: the memory is not large enough (needs 4 TiB): choose smaller settings or a smaller text\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_damaged_predictor(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

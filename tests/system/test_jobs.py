@@ -26,6 +26,8 @@ class Errand:
                 raise CorpusError("there is\nno text")
             case "surprised":
                 raise ZeroDivisionError("by zero")
+            case "starved":
+                raise MemoryError("needs 4 TiB")
             case "killed":
                 os._exit(7)
             case _:
@@ -50,10 +52,13 @@ def test_each_job_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_fails_leaves_the_rest(capfd: pytest.CaptureFixture[str]) -> None:
-    outcomes = outcomes_of(*(Errand(fate, fate) for fate in ("refused", "surprised", "killed")), Errand("well"))
+    outcomes = outcomes_of(
+        *(Errand(fate, fate) for fate in ("refused", "surprised", "starved", "killed")), Errand("well")
+    )
     assert {name: outcome.error for name, outcome in outcomes.items()} == {
         "refused": "there is no text",
         "surprised": "ZeroDivisionError: by zero",
+        "starved": "the memory is not large enough (needs 4 TiB): choose smaller settings or a smaller text",
         "killed": "its process ended with exit code 7",
         "well": "",
     }

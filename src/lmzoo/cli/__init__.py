@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ from lmzoo.cli.commands.tokenize import tokenize
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.files import describe_os_error
 from lmzoo.system.interrupts import MESSAGE, exit_status, handle_interrupts, was_interrupted
+from lmzoo.system.memory import describe_memory_error
 from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
@@ -107,6 +109,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         text = describe_os_error(error, error.filename) if error.filename else str(error)
         terminal.note(f"lmzoo: {' '.join(text.split())}")
         return 1
+    except MemoryError as error:
+        terminal.note(f"lmzoo: {describe_memory_error(error)}")
+        return 1
     except Exception:
         if not was_interrupted():
             raise
@@ -126,6 +131,12 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
             message = f"Missing argument: {name.lstrip('-').upper()}."
         else:
             message = f"Missing option: {name}."
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        first = (error.unused_tokens or [""])[0]
+        message = f"Unexpected argument: {first}."
+        # The shell may have replaced a pattern by the names of all files. `Path.exists` does not accept every text.
+        if os.path.exists(first):  # noqa: PTH110
+            message += " A pattern of file names, such as '*.txt', must be in quotation marks."
     return f"{message} See: {' '.join(['lmzoo', *(error.command_chain or ())])} --help"
 
 

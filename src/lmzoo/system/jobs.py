@@ -26,6 +26,7 @@ import psutil
 
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.interrupts import SECONDS_TO_SAVE, SIGNALS, deferred, exit_status, handle_interrupts
+from lmzoo.system.memory import describe_memory_error
 from lmzoo.system.placement import this_process
 from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.progress import OnProgress, Progress
@@ -260,11 +261,13 @@ def _work(job: Job[Any], connection: Connection) -> None:
 
 
 def attempt(job: Job[Record], on_progress: OnProgress) -> tuple[Outcome[Record], str]:
-    """Runs a job in this process; returns its outcome, and the traceback of an error that is not an LmzooError."""
+    """Runs a job in this process; returns its outcome, and the traceback of an unexpected error."""
     try:
         return Outcome(job.name, job.do(on_progress)), ""
     except LmzooError as error:
         return Outcome(job.name, error=" ".join(str(error).split())), ""
+    except MemoryError as error:
+        return Outcome(job.name, error=describe_memory_error(error)), ""
     except Exception as error:
         return Outcome(job.name, error=f"{type(error).__name__}: {error}"), traceback.format_exc()
 

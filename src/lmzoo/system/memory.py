@@ -16,3 +16,11 @@ def return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack this function
         if trim is not None:
             trim(0)
+
+
+def describe_memory_error(error: MemoryError) -> str:
+    """Returns the message for an array or another object that does not fit into the memory, and what to do."""
+    reason = " ".join(str(error).split())
+    return (
+        f"the memory is not large enough{f' ({reason})' if reason else ''}: choose smaller settings or a smaller text"
+    )
