@@ -108,6 +108,14 @@ def test_errors_are_one_line(
     assert captured.out == ""
 
 
+def test_the_table_never_replaces_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stimuli = tmp_path / "stimuli.csv"
+    stimuli.write_text("item,text\n1,a\n", encoding="utf-8")
+    assert run(["surprisal", str(stimuli), "-p", "markov", "--out", str(tmp_path / "." / "stimuli.csv")]) == 2
+    assert "the table would replace the text" in capsys.readouterr().err
+    assert stimuli.read_text(encoding="utf-8") == "item,text\n1,a\n"
+
+
 def test_a_column_with_the_name_of_a_result_is_refused(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

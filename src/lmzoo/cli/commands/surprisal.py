@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,6 +88,8 @@ def surprisal(
         raise UsageError("--json prints the table: with --out, the suffix of the file tells the format, such as .jsonl")
     if out:
         format_of(out)
+        if any(os.path.realpath(text) == os.path.realpath(out) for text in texts):
+            raise UsageError(f"the table would replace the text {out}: name another file with --out")
     scope = Scope.parse(context)
     contexts = read_contexts(texts, scope, kind=input, text_column=text_column, groups=group)
     names = output_columns(contexts.columns, by)
