@@ -30,19 +30,21 @@ def test_a_later_vote_of_the_same_rater_replaces_the_earlier_one(tmp_path: Path)
     assert read_rankings(tmp_path / "votes.jsonl")[1:] == [reverse, Ranking(PROMPT, ("light", "dark"), rater="ben")]
 
 
-def test_an_incomplete_last_line_is_ignored_and_then_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("incomplete", [b'{"prompt": [{"role"', '{"prompt": "\N{OWL}'.encode()[:-1]])
+def test_an_incomplete_last_line_is_ignored_and_then_removed(incomplete: bytes, tmp_path: Path) -> None:
     path = tmp_path / "votes.jsonl"
     append_rankings(path, [PAIR])
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:20])
+    path.write_bytes(path.read_bytes() + incomplete)
     assert read_rankings(path) == [PAIR]
     append_rankings(path, [THREE])
     assert read_rankings(path) == [PAIR, THREE]
 
 
-def test_a_complete_last_line_without_line_end_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_complete_last_line_without_line_end_is_kept(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "votes.jsonl"
-    path.write_text('{"prompt": "say: light", "chosen": "light", "rejected": "dark", "rater": "anna"}')
+    line = '{"prompt": "say: light", "chosen": "light", "rejected": "dark", "rater": "anna"}'
+    path.write_text(line, encoding=encoding)
     assert read_rankings(path) == [PAIR]
     append_rankings(path, [THREE])
     assert read_rankings(path) == [PAIR, THREE]

@@ -120,28 +120,40 @@ def read_objects(path: Path, content: str, *, ignore_incomplete: bool = False) -
     """Yields the JSON objects of a file of JSON lines, each with the number of its line; empty lines are skipped.
 
     `content` is a noun for error messages that says what the file should hold, such as "conversations". A program that
-    is killed while it writes leaves a last line that has no line end and is not JSON; such a line is skipped if
+    is killed while it writes leaves an incomplete last line (see `complete_size`), which is skipped if
     `ignore_incomplete` is True. Raises CorpusError if the file cannot be read, or if a line is not a JSON object.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = (data[: complete_size(data)] if ignore_incomplete else data).decode("utf-8-sig")
     except OSError as error:
         raise CorpusError(f"cannot read {content} from {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    lines = text.split("\n")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = parse_json(line)
         except ValueError as error:
-            if ignore_incomplete and number == len(lines):
-                return
             raise CorpusError(f"{path} line {number} is not JSON: {error}") from error
         if not isinstance(entry, dict):
             raise CorpusError(f"{path} line {number} must be a JSON object, got {line.strip()[:60]}")
         yield number, entry
+
+
+def complete_size(data: bytes) -> int:
+    """Returns how many bytes at the start of a file of JSON lines are complete.
+
+    `data` is the content of the file. A program that is killed while it writes leaves a last line that has no line end
+    and is not JSON, and that may end within a character; only such a line is incomplete.
+    """
+    end = data.rfind(b"\n") + 1
+    try:
+        parse_json(data[end:].decode("utf-8-sig"))
+    except ValueError:
+        return end
+    return len(data)
 
 
 def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> None:

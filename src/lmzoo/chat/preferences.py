@@ -29,6 +29,7 @@ from filelock import FileLock
 from lmzoo.chat.conversation import (
     Conversation,
     as_json,
+    complete_size,
     json_line,
     parse_messages,
     read_objects,
@@ -36,7 +37,6 @@ from lmzoo.chat.conversation import (
     write_objects,
 )
 from lmzoo.errors import CorpusError, UsageError
-from lmzoo.system.json_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,10 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json_line(_as_json(ranking)) for ranking in rankings)
     with FileLock(f"{path}.lock"), path.open("ab+") as file:
-        n_bytes, separator = _complete_part(path.read_bytes())
-        file.truncate(n_bytes)
+        data = path.read_bytes()
+        data = data[: complete_size(data)]
+        file.truncate(len(data))
+        separator = "\n" if data and not data.endswith(b"\n") else ""
         file.write((separator + lines).encode())
         file.flush()
         os.fsync(file.fileno())
@@ -103,19 +105,6 @@ def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
 def write_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
     """Writes rankings to a file, whose earlier content is replaced. After an error, the file is as it was before."""
     write_objects(path, map(_as_json, rankings))
-
-
-def _complete_part(data: bytes) -> tuple[int, str]:
-    """Returns how many bytes at the start of `data` are complete lines of JSON, and the text to write after them.
-
-    The text is a line end if only the line end of the last line is missing, or else "".
-    """
-    end = data.rfind(b"\n") + 1
-    try:
-        parse_json(data[end:].decode())
-    except ValueError:
-        return end, ""
-    return len(data), "\n"
 
 
 def agreement(rankings: Sequence[Ranking]) -> tuple[float, int] | None:
