@@ -12,13 +12,14 @@ from shared_runs import made_once
 
 from lmzoo import Predictor
 from lmzoo.arrays import load_arrays
-from lmzoo.chat.preferences import read_rankings, write_rankings
+from lmzoo.chat.conversation import user
+from lmzoo.chat.preferences import Ranking, read_rankings, write_rankings
 from lmzoo.chat.template import has_chat_tokens
 from lmzoo.errors import ConfigurationError, LmzooError, UsageError
 from lmzoo.experiments.align import align
 from lmzoo.experiments.align.plan import AlignPlan
 from lmzoo.experiments.align.results import best_chat_model, newest_run, stage_records
-from lmzoo.experiments.align.stages import StageJob
+from lmzoo.experiments.align.stages import StageJob, split_rankings
 from lmzoo.system.progress import Progress
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,13 @@ def test_too_few_votes_say_how_to_collect_more(home: Path, run: Path) -> None:
         align(run, corpus=align_corpus(), **REQUEST, ranker="people")
 
 
+def test_rankings_of_one_prompt_are_refused_before_the_training(home: Path, run: Path) -> None:
+    prompt = read_rankings(run / "rankings.jsonl")[0].prompt
+    write_rankings(run / "votes.jsonl", [Ranking(prompt, (f"yes {number}", "no")) for number in range(10)])
+    with pytest.raises(LmzooError, match="of replies to at least 2 prompts, and all 10 have the same prompt: compare"):
+        align(run, corpus=align_corpus(), **REQUEST, ranker="people")
+
+
 def test_another_ranker_repeats_the_stages_that_depend_on_it(home: Path, run: Path) -> None:
     reverse = tuple(
         type(one)(one.prompt, one.replies[::-1], rater="anna") for one in read_rankings(run / "rankings.jsonl")
@@ -171,3 +179,11 @@ def test_the_best_model_has_the_highest_grade(run: Path) -> None:
     with pytest.raises(UsageError, match="no chat model yet"):
         best_chat_model(run)
     assert newest_run(run) is None
+
+
+def test_ties_are_not_among_the_rankings_for_validation() -> None:
+    prompts = [(user(f"say: {number}"),) for number in range(16)]
+    ties = [Ranking(prompt, ("yes", "no"), tie=index % 8 == 0) for index, prompt in enumerate(prompts)]
+    train, valid = split_rankings(ties)
+    assert (len(train), len(valid)) == (12, 2)
+    assert not any(ranking.tie for ranking in [*train, *valid])

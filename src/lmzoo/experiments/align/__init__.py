@@ -172,18 +172,21 @@ def _is_current(record: StageRecord, plan: AlignPlan, learned_from: str) -> bool
 def _check_rankings(folder: Path, plan: AlignPlan) -> str:
     """Returns the hash of all rankings of a run.
 
-    Raises LmzooError if there are fewer than `_FEWEST_RANKINGS` rankings, not counting ties.
+    Raises LmzooError if there are fewer than `_FEWEST_RANKINGS` rankings, not counting ties, or if all of them rank
+    replies to the same prompt.
     """
     path = rankings_path(folder, plan)
     rankings = read_rankings(path) if path.exists() else []
-    n_useful = sum(bool(ranking.pairs) for ranking in rankings)
-    if n_useful < _FEWEST_RANKINGS:
+    useful = [ranking for ranking in rankings if ranking.pairs]
+    lack = ""
+    if len(useful) < _FEWEST_RANKINGS:
+        lack = f"at least {_FEWEST_RANKINGS} rankings that are not ties, and there are {len(useful)}"
+    elif len({ranking.prompt for ranking in useful}) < 2:
+        lack = f"rankings of replies to at least 2 prompts, and all {len(useful)} have the same prompt"
+    if lack:
         how = {
             "people": f"compare more replies with `lmzoo rank {folder}`, and then repeat this command",
             "judge": "the fine-tuned model wrote too few complete and different replies, so choose a larger base",
         }.get(str(plan.ranker), f"add rankings to {plan.ranker}, or choose a different file")
-        raise LmzooError(
-            f"learning from rankings needs at least {_FEWEST_RANKINGS} rankings that are not ties, and there are "
-            f"{n_useful}: {how}"
-        )
+        raise LmzooError(f"learning from rankings needs {lack}: {how}")
     return rankings_fingerprint(rankings)

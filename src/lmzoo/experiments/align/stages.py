@@ -361,11 +361,14 @@ def rankings_path(folder: Path, plan: AlignPlan) -> Path:
 def split_rankings(rankings: Sequence[Ranking]) -> tuple[list[Ranking], list[Ranking]]:
     """Divides rankings by their prompts, and returns those to learn from and those for validation.
 
-    The rankings of every eighth prompt are for validation: for early stopping of the training of the reward model.
+    The rankings of every eighth prompt are for validation: for early stopping of the training of the reward model. Ties
+    are left out, because nothing is learned from them. If the others rank replies to two or more prompts, neither of
+    the returned lists is empty.
     """
-    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(one.prompt for one in rankings))}
-    train = [one for one in rankings if prompts[one.prompt] % 8]
-    return train, [one for one in rankings if not prompts[one.prompt] % 8]
+    decided = [one for one in rankings if one.pairs]
+    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(one.prompt for one in decided))}
+    train = [one for one in decided if prompts[one.prompt] % 8]
+    return train, [one for one in decided if not prompts[one.prompt] % 8]
 
 
 def write_rollouts(path: Path, history: Sequence[RolloutMeasures]) -> None:
