@@ -50,6 +50,16 @@ def test_tables_and_json_lines_have_all_figures_and_are_continued(tmp_path: Path
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_file_whose_last_line_is_incomplete_is_continued_in_a_new_line(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    write(f"{kind}:{path}")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines)[:-5], encoding="utf-8")  # a process was killed while it wrote
+    write(f"{kind}:{path}")
+    assert path.read_text(encoding="utf-8").splitlines(keepends=True)[-3:] == lines[-3:]
+
+
 def test_wrong_logs_are_refused_before_any_training(tmp_path: Path) -> None:
     for target in ("wandb:x", "csv", "csv:", "log.csv"):
         with pytest.raises(UsageError, match=f"must be tensorboard:FOLDER, csv:FILE or jsonl:FILE, got '{target}'"):

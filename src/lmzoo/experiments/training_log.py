@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,17 @@ def _training_log(target: str) -> Iterator[NamedStep]:
                 make_folder(Path(path).parent)
                 file = stack.enter_context(Path(path).open("a+", encoding="utf-8", newline=""))
             log = _csv_log(file, Path(path)) if kind == "csv" else _jsonl_log(file)
+            if not _ends_a_line(Path(path)):
+                file.write("\n")
         yield log
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Returns True if a file is empty or ends with a line end, which may be missing if its writer was killed."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def _csv_log(file: TextIO, path: Path) -> NamedStep:
