@@ -73,6 +73,7 @@ def test_log_probs_without_top_log_probs(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
+        ({"top_logprobs": 2}, "top_logprobs needs 'logprobs': true"),
         ({"model": "markov"}, "was not trained on conversations"),
         ({"messages": []}, "at least one message"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
@@ -80,7 +81,8 @@ def test_log_probs_without_top_log_probs(server: RunningServer) -> None:
         ({"messages": [*MESSAGES, {"role": "system", "content": "x"}]}, "message 2 is by the system"),
         ({"tools": [{"type": "function"}]}, "'tools' is not supported"),
         ({"response_format": {"type": "json_object"}}, "'response_format' is not supported"),
-        ({"top_logprobs": 1000}, "at most 100"),
+        ({"top_logprobs": 1000}, "top_logprobs: at most 100"),
+        ({"max_completion_tokens": 10**6}, "max_completion_tokens: at most 4,096"),
     ],
 )
 def test_refused_requests(server: RunningServer, body: dict[str, Any], message: str) -> None:

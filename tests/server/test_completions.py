@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from typing import Any
@@ -166,6 +167,25 @@ def test_refused_requests(server: RunningServer, body: Any, status: int, message
     assert error["type"] == "invalid_request_error"
 
 
+def test_a_refused_parameter_is_named(server: RunningServer) -> None:
+    error = server.post("/v1/completions", {"model": "markov", "best_of": 2}).json()["error"]
+    assert (error["param"], error["code"]) == ("best_of", "unsupported_parameter")
+
+
+def test_requests_must_say_that_they_are_json_and_be_uncompressed(server: RunningServer) -> None:
+    body = json.dumps({"model": "markov", "max_tokens": 1}).encode()
+    gzipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    for data, headers, message in (
+        (body, {"Content-Type": "text/plain"}, "with the header 'Content-Type: application/json'"),
+        (gzip.compress(body), gzipped, "without compression"),
+    ):
+        response = server.post("/v1/completions", data=data, headers=headers)
+        assert response.status_code == 415
+        assert message in response.json()["error"]["message"]
+    accepted = {"Content-Type": "application/json; charset=utf-8", "Content-Encoding": "identity"}
+    assert server.post("/v1/completions", data=body, headers=accepted).status_code == 200
+
+
 def test_broken_json_and_large_requests(server: RunningServer) -> None:
     for data, status in ((b"{", 400), (b"[" * 100_000, 400), (b'{"prompt": "\xff"}', 400), (b" " * 9_000_000, 413)):
         response = server.post("/v1/completions", data=data, headers={"Content-Type": "application/json"})
@@ -181,7 +201,12 @@ def test_settings_that_ask_for_nothing_are_accepted(server: RunningServer) -> No
         "suffix": None,
         "user": "me",
         "stop": None,
+        "logprobs": False,
     }
+    for off in (0, -1):
+        choice = complete(server, "markov", seed=1, top_k=off, **neutral)["choices"][0]
+        assert choice["text"] == complete(server, "markov", seed=1)["choices"][0]["text"]
+        assert choice["logprobs"] is None
     response = server.post("/v1/completions", {"model": "markov", **neutral, "unknown_field": [1]})
     assert response.status_code == 200
     assert response.headers["x-ignored-fields"] == "unknown_field"

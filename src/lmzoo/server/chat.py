@@ -38,8 +38,12 @@ async def reply(body: ChatRequest, request: Request) -> Response:
     """Replies to the last message of a conversation; the model must be a chat model."""
     service = service_of(request)
     worker = service.worker(body.model)
-    max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    check_bounds(body, service.limits, max_tokens=max_tokens, k=body.top_logprobs)
+    name, max_tokens = "max_completion_tokens", body.max_completion_tokens
+    if max_tokens is None:
+        name, max_tokens = "max_tokens", body.max_tokens
+    check_bounds(body, service.limits, **{name: max_tokens, "top_logprobs": body.top_logprobs})
+    if body.top_logprobs and not body.logprobs:
+        raise ApiError("top_logprobs needs 'logprobs': true", param="top_logprobs")
     outputs = Outputs(body.n, each_token=body.stream)
     starting = worker.call(lambda predictor: _start(body, max_tokens, predictor, worker, outputs, service))
     return await respond(request, outputs, starting, stream=body.stream, headers=body.headers)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lmzoo.errors import LmzooError, TokenizerError, UnknownNameError, UsageError
+from lmzoo.server.schemas import UNSUPPORTED
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _PROMPT_FORMS = "prompt must be a string, a list of strings, a list of token ids, or a list of lists of token ids"
@@ -82,11 +83,22 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return answer(ApiError(message, error.status_code, headers=error.headers))
+        unreadable = _unreadable(request) if error.status_code == 400 else None
+        return answer(unreadable or ApiError(message, error.status_code, headers=error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_validation_error(error.errors()))
+        return answer(_unreadable(request) or _validation_error(error.errors()))
+
+
+def _unreadable(request: Request) -> ApiError | None:
+    """Returns the error for a request whose headers say that its body is compressed or not JSON; None for others."""
+    encoding, kind = (request.headers.get(name, "") for name in ("content-encoding", "content-type"))
+    if encoding and encoding != "identity":
+        return ApiError(f"the request has Content-Encoding {encoding[:20]}: send it without compression", 415)
+    if request.method == "POST" and "json" not in kind.lower():
+        return ApiError("send the request as JSON, with the header 'Content-Type: application/json'", 415)
+    return None
 
 
 def _validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
@@ -95,11 +107,10 @@ def _validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     place = [part for part in problem["loc"] if part not in ("body", "query", "path")]
     if problem["type"] == "json_invalid":
         return ApiError(f"the request is not valid JSON: {problem['ctx']['error']}")
+    if problem["type"] == UNSUPPORTED:
+        return ApiError(problem["msg"], param=problem["ctx"]["name"], code=UNSUPPORTED)
     if not place:
-        message = problem["msg"].removeprefix("Value error, ")
-        return ApiError(
-            message if problem["type"] == "value_error" else f"the request must be a JSON object: {message}"
-        )
+        return ApiError(f"the request must be a JSON object: {problem['msg']}")
     param = str(place[0])
     if param == "prompt" and problem["type"] != "value_error":
         return ApiError(_PROMPT_FORMS, param=param)

@@ -206,12 +206,15 @@ def _bias_of(body: SamplingRequest, vocab_size: int) -> tuple[NDArray[np.intp], 
     return np.array([int(key) for key in body.logit_bias]), np.array(list(body.logit_bias.values()))
 
 
-def check_bounds(body: SamplingRequest, limits: Limits, *, max_tokens: int, k: int) -> None:
-    """Raises ApiError if a request asks for more than the limits allow."""
+def check_bounds(body: SamplingRequest, limits: Limits, **others: int) -> None:
+    """Raises ApiError if a request asks for more than the limits allow.
+
+    `others` are its values of "logprobs" or "top_logprobs", and of "max_tokens" or "max_completion_tokens".
+    """
+    largest = {"logprobs": limits.logprobs, "top_logprobs": limits.logprobs}
     bounds: list[tuple[str, int, int]] = [
-        ("max_tokens", max_tokens, limits.max_tokens),
+        *((name, value, largest.get(name, limits.max_tokens)) for name, value in others.items()),
         ("n", body.n, limits.choices),
-        ("logprobs", k, limits.logprobs),
         ("stop", len(body.stop), limits.stops),
     ]
     for name, value, largest in bounds:

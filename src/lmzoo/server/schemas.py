@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+UNSUPPORTED = "unsupported_parameter"
+"""The type of the error for a parameter that is refused."""
 
 COMPLETION_REFUSED: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
@@ -62,6 +66,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _none_if_off(value: Any) -> Any:
+    """Returns None for the values of `top_k` that switch it off in other servers, 0 and -1; other values unchanged."""
+    return None if value in (0, -1) else value
+
+
 class StreamOptions(BaseModel):
     """Options of a stream."""
 
@@ -80,7 +89,7 @@ class SamplingRequest(BaseModel):
     max_tokens: Annotated[int, Field(ge=0)] = 16
     temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_none_if_off)] = None
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     n: Annotated[int, Field(ge=1)] = 1
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], BeforeValidator(_as_list)] = []
@@ -100,7 +109,8 @@ class SamplingRequest(BaseModel):
     def _without_refused(self) -> SamplingRequest:
         for name, value in (self.model_extra or {}).items():
             if name in self.refused and value not in self.refused[name]:
-                raise ValueError(f"the parameter '{name}' is not supported by this server: leave it out")
+                message = "the parameter '{name}' is not supported by this server: leave it out"
+                raise PydanticCustomError(UNSUPPORTED, message, {"name": name})
         return self
 
     @property
@@ -120,7 +130,9 @@ class CompletionRequest(SamplingRequest):
     ignored = COMPLETION_IGNORED
 
     prompt: Prompt = ""
-    logprobs: Annotated[int, Field(ge=0)] | None = None
+    logprobs: Annotated[
+        Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda value: None if value is False else value)
+    ] = None
     """Number of most likely tokens to list at each position."""
     echo: bool = False
     return_tokens_as_token_ids: bool = False
@@ -153,6 +165,7 @@ class ChatRequest(SamplingRequest):
     """The newer name of `max_tokens`; it takes precedence."""
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0)] = 0
+    """Number of most likely tokens to list at each position, with `logprobs`."""
 
 
 class TokenizeRequest(BaseModel):
