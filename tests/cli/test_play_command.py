@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -60,13 +62,18 @@ def test_an_unknown_predictor_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 def test_models_appear_and_an_interrupt_leaves_nothing_behind(corpus_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lmzoo", "play", "unigram", "--corpus", str(corpus_folder), "--tokenizer", "char"]
     options = ["--port", "0", "--no-browser"]
-    with subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "LMZOO_API_KEY": "secret"}
+    with subprocess.Popen(
+        [*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
             found = re.search(r"http://127\.0\.0\.1:\d+", line)
             assert found, line
             assert b"<html" in fetched(found[0])
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                fetched(urllib.request.Request(found[0], headers={"Host": "example.org"}))
             while all(fit["state"] != "ready" for fit in json.loads(fetched(f"{found[0]}/playground/training"))):
                 time.sleep(0.2)
             children = psutil.Process(process.pid).children(recursive=True)
@@ -80,6 +87,6 @@ def test_models_appear_and_an_interrupt_leaves_nothing_behind(corpus_folder: Pat
     assert list((tmp_path / "runs").glob("play-*/predictors/*/predictor.json"))
 
 
-def fetched(address: str) -> bytes:
+def fetched(address: str | urllib.request.Request) -> bytes:
     with urllib.request.urlopen(address, timeout=120) as response:
         return response.read()

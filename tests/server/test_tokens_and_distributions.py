@@ -93,3 +93,15 @@ def test_the_key_comes_from_the_environment(uniform_predictor: Predictor, monkey
 
 def test_other_sites_have_no_access_unless_they_are_named(server: RunningServer) -> None:
     assert "access-control-allow-origin" not in server.get("/healthz", headers={"Origin": "https://x.org"}).headers
+
+
+def test_other_host_names_are_refused_on_this_machine_alone(uniform_predictor: Predictor) -> None:
+    """A web site can let its name lead to this machine; its pages must not get answers."""
+    server = RunningServer({"uniform": uniform_predictor}, local_only=True)
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "192.168.1.5"):
+        assert server.get("/v1/models", headers={"Host": host}).status_code == 200
+    for host in ("example.org", "localhost.example.org:80", "", "a:b:c"):
+        refused = server.get("/v1/models", headers={"Host": host})
+        assert refused.status_code == 403
+        assert "localhost only" in refused.json()["error"]["message"]
+    server.close()

@@ -15,7 +15,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from lmzoo.server import chat, completions, distribution, tokenizing
 from lmzoo.server.errors import ApiError, add_error_handlers
 from lmzoo.server.limits import Limits
-from lmzoo.server.middleware import ApiKey, BodyLimit, RequestIds
+from lmzoo.server.middleware import ApiKey, BodyLimit, LocalNames, RequestIds
 from lmzoo.server.models import ServedModels
 from lmzoo.server.service import ClientGoneError, Service, service_of
 from lmzoo.system.version import __version__
@@ -33,12 +33,14 @@ def create_app(
     limits: Limits | None = None,
     api_key: str | None = None,
     cors_origins: Sequence[str] = (),
+    local_only: bool = False,
 ) -> FastAPI:
     """Returns the application that serves `models`.
 
     `limits` are the largest requests that are answered. `api_key` is the key that clients must send; None = the value
-    of LMZOO_API_KEY, "" = none. Pages of the web sites
-    `cors_origins` may use the server from a browser.
+    of LMZOO_API_KEY, "" = none. Pages of the web sites `cors_origins` may use the server from a browser. With
+    `local_only`, requests without a key must name localhost or an IP address as their host, so that web sites cannot
+    make a browser on this machine reach the server under a name of their own.
     """
     limits = limits or Limits()
     service = Service(models, limits)
@@ -61,6 +63,8 @@ def create_app(
     key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
     if key:
         app.add_middleware(ApiKey, key=key)
+    elif local_only:
+        app.add_middleware(LocalNames)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(RequestIds, metrics=service.metrics)

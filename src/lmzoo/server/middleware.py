@@ -6,6 +6,8 @@ import hmac
 import re
 import time
 from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -65,6 +67,33 @@ class ApiKey:
                 await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class LocalNames:
+    """Refuses requests to other host names than localhost, unless they are addresses such as 127.0.0.1.
+
+    A web page can let its own host name lead to this machine (DNS rebinding). The browser then takes the server for a
+    part of that web site, whose scripts could read all answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_local(Headers(scope=scope).get("host", "localhost")):
+            message = "this server answers at localhost only: open it there, or start it with --host 0.0.0.0"
+            await JSONResponse(error_body(message, 403), 403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_local(host: str) -> bool:
+    """Returns True if the host of a request, with or without a port, is localhost or an IP address."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 class BodyLimit:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from threading import Thread
 from types import FrameType
 
@@ -39,6 +40,14 @@ def open_socket(host: str, port: int) -> socket.socket:
             f"cannot use port {port} of {host} ({error.strerror or error}): choose another one with --port"
         ) from error
     return opened
+
+
+def is_local(host: str) -> bool:
+    """Returns True if a server on this host can be reached from this machine only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def address_of(opened: socket.socket) -> str:

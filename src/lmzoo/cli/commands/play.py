@@ -79,12 +79,12 @@ def play(
         from lmzoo.playground.voting import Ballot
         from lmzoo.server.app import create_app
         from lmzoo.server.models import ServedModels
-        from lmzoo.server.serving import in_background
+        from lmzoo.server.serving import in_background, is_local
 
     models = ServedModels(sources)
     Thread(target=_load, args=(models,), daemon=True).start()  # after the imports, which must not run in two threads
     training = None if corpus is None else _training(corpus, tokenizer, budget, out, models)
-    app = create_app(models)
+    app = create_app(models, api_key="", local_only=is_local(host))  # browsers send no key for pages
     add_playground(app, _run_folders(predictors), training, Ballot(shipped_comparisons(), VOTES))
     with in_background(app, host, port) as address:
         if json:

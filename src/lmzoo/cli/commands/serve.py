@@ -54,7 +54,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "the server") from error
     limits = Limits()
-    app = create_app(ServedModels(sources), limits=limits, cors_origins=cors_origin)
+    app = create_app(ServedModels(sources), limits=limits, cors_origins=cors_origin, local_only=serving.is_local(host))
     opened = serving.open_socket(host, port)
     _announce(serving.address_of(opened), list(sources), limits.prompt_tokens + 1, as_json=json)
     try:
