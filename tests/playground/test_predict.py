@@ -171,6 +171,11 @@ def test_requests_have_bounds(client: TestClient, body: dict[str, Any]) -> None:
     assert 400 <= client.post("/playground/predict", json=body).status_code < 500
 
 
+def test_a_prompt_that_is_too_long_is_said_to_be(client: TestClient) -> None:
+    answer = client.post("/playground/predict", json={"prompt": "a" * 20_001, "models": ["markov"]})
+    assert answer.json()["error"]["message"] == "prompt: string should have at most 20000 characters"
+
+
 def test_a_remembered_context_gives_the_same(predictors: dict[str, Predictor]) -> None:
     readings = Readings(ServedModels(predictors))
     for name, predictor in predictors.items():

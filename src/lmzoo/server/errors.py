@@ -112,7 +112,7 @@ def _validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     if not place:
         return ApiError(f"the request must be a JSON object: {problem['msg']}")
     param = str(place[0])
-    if param == "prompt" and problem["type"] != "value_error":
+    if param == "prompt" and len(place) > 1:  # none of several forms
         return ApiError(_PROMPT_FORMS, param=param)
     message = problem["msg"].removeprefix("Value error, ")
     return ApiError(f"{'.'.join(map(str, place))}: {message[:1].lower()}{message[1:]}", param=param)
