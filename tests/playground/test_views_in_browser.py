@@ -265,6 +265,32 @@ def test_answers_are_shown_as_text(browser: Browser, site: str) -> None:
         expect(page.get_by_role("region", name="Model continues the text")).to_have_text("say: ant<b>verily</b>")
 
 
+def test_enter_that_ends_the_input_of_a_character_sends_nothing(browser: Browser, site: str) -> None:
+    """With an input method, as for Chinese, Enter chooses a character first."""
+    with opened(browser, site, "chat") as page:
+        page.route("**/v1/**", answer_in_pieces)
+        field = page.get_by_label("Message")
+        field.fill("你")
+        field.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
+        expect(page.locator("#status")).to_be_empty()
+        field.press("Enter")
+        expect(page.locator("#status")).to_have_text("The answers are complete.")
+        field.fill(" ")
+        field.press("Enter")
+        expect(page.locator("#status")).to_have_text("Write a message first.")
+
+
+def test_bars_and_choices_are_visible_in_forced_colours(browser: Browser, site: str) -> None:
+    with opened(browser, site, "predict") as page:
+        page.emulate_media(forced_colors="active")
+        page.wait_for_selector("article tbody .after")
+        colour = "element => getComputedStyle(element).backgroundColor"
+        card, bar = (page.locator(place).first.evaluate(colour) for place in (".card", "tbody .after"))
+        chosen, other = (page.locator(f".choice input{kind} + span").first for kind in (":checked", ":not(:checked)"))
+        assert bar != card
+        assert chosen.evaluate(colour) != other.evaluate(colour)
+
+
 def test_completion_beside_chat(browser: Browser, site: str, all_kinds: dict[str, Predictor]) -> None:
     """The page shows what the models write when they are called directly, with the settings and seed of the page."""
     message, decoding = "say: ant", Decoding(temperature=0.8, top_k=40)

@@ -1,7 +1,15 @@
 // Requests to the server.
 
+import { announce } from "./dom.js";
+import { notify } from "./state.js";
+
+const PAUSE = 2000; // milliseconds between two questions whether the server answers again
+const SILENCE = "The server does not answer: does lmzoo play still run?";
+
 /** An error that the server reports in a sentence. */
 export class ApiError extends Error {}
+
+let waiting = false;
 
 /**
  * Sends JSON to the server and returns its answer.
@@ -12,7 +20,7 @@ export class ApiError extends Error {}
  */
 export async function request(path, body, signal) {
   const response = await send(path, body, signal);
-  return response.json();
+  return arrived(response.json(), signal);
 }
 
 /**
@@ -28,7 +36,7 @@ export async function* events(path, body, signal) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await arrived(reader.read(), signal);
     if (done) return;
     const blocks = (rest + value).split("\n\n");
     rest = /** @type {string} */ (blocks.pop());
@@ -49,15 +57,42 @@ async function send(path, body, signal) {
   const options = body === undefined ? { signal } : {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
   };
-  const response = await fetch(path, options).catch((error) => {
-    if (signal?.aborted) throw error;
-    throw new ApiError("The server does not answer: does lmzoo play still run?");
-  });
+  const response = await arrived(fetch(path, options), signal);
   if (!response.ok) {
     const problem = await response.json().catch(() => null);
     throw new ApiError(problem?.error?.message ?? `The server answered with status ${response.status}.`);
   }
   return response;
+}
+
+/**
+ * Returns a part of an answer, or fails with a sentence if the connection fails.
+ * @template T
+ * @param {Promise<T>} part
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+async function arrived(part, signal) {
+  try {
+    return await part;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    waitForServer();
+    throw new ApiError(SILENCE);
+  }
+}
+
+/** Says that the server does not answer, until it does; all parts of the page then show what they need. */
+async function waitForServer() {
+  if (waiting) return;
+  waiting = true;
+  do {
+    announce(SILENCE);
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  } while (!await fetch("/healthz").then(({ ok }) => ok, () => false));
+  waiting = false;
+  announce("The server answers again.");
+  notify();
 }
 
 /**

@@ -1,6 +1,6 @@
 // Shows the view that the address names. Each view is a custom element in a file of its own, loaded when first shown.
 
-import { el } from "./dom.js";
+import { announce, el } from "./dom.js";
 import "./parts/training.js";
 import { addressOf, onChange, read, write } from "./state.js";
 
@@ -35,7 +35,13 @@ async function show() {
   const current = links[names.indexOf(name)];
   current.parentElement?.scrollTo({ left: current.offsetLeft - MARGIN }); // on narrow screens
   shown = name;
-  await import(`./views/${name}.js`);
+  try {
+    await import(`./views/${name}.js`);
+  } catch {
+    shown = "";
+    announce("This view cannot be loaded: reload the page when lmzoo play runs."); // Browsers remember a failed import.
+    return;
+  }
   if (name !== shown) return;
   document.title = `${VIEWS.find(([view]) => view === name)?.[1]} – lmzoo playground`;
   document.querySelector("main")?.replaceChildren(document.createElement(`lmzoo-${name}`));

@@ -1,12 +1,15 @@
-// The state of the page: it is kept in the query part of the address, so that a link shows the same to everybody.
+// The state of the page: it is kept in the query part of the address, so that a link shows the same to everybody. Texts
+// that are too long for an address are kept in the history of the browser instead.
 
 import { announce } from "./dom.js";
 
 /** @type {Set<() => void>} */
 const listeners = new Set();
 const DELAY = 250; // Browsers ignore changes of the address that come too often, as while a slider is dragged.
+const LONGEST = 30_000; // characters of an address; servers refuse much longer ones
+const LONG = 1_000; // characters of the values that a longer address leaves out
 
-let values = new URLSearchParams(location.search);
+let values = new URLSearchParams(history.state ?? location.search);
 let timer = 0;
 
 /**
@@ -43,7 +46,7 @@ export function readWhole(name, low, high) {
  * @param {Record<string, string | number | null>} changes
  */
 export function addressOf(changes) {
-  return `?${changed(changes)}`;
+  return shortened(changed(changes));
 }
 
 /**
@@ -55,7 +58,7 @@ export function write(changes, { history: keep = false } = {}) {
   if (keep) flush();
   values = changed(changes);
   clearTimeout(timer);
-  if (keep) history.pushState(null, "", `?${values}`);
+  if (keep) history.pushState(...entry());
   else timer = setTimeout(flush, DELAY);
   notify();
 }
@@ -116,9 +119,26 @@ function changed(changes) {
   return parameters;
 }
 
+/** @param {URLSearchParams} parameters */
+function shortened(parameters) {
+  const address = `?${parameters}`;
+  if (address.length <= LONGEST) return address;
+  return `?${new URLSearchParams([...parameters].filter(([, value]) => value.length < LONG))}`;
+}
+
+/**
+ * Returns an entry for the history of the browser, which keeps the values where they are too long for the address.
+ * @returns {[string | null, string, string]}
+ */
+function entry() {
+  const address = shortened(values);
+  return [address === `?${values}` ? null : String(values), "", address];
+}
+
 function flush() {
   clearTimeout(timer);
-  if (`?${values}` !== location.search) history.replaceState(null, "", `?${values}`);
+  const [kept, , address] = entry();
+  if (kept !== history.state || address !== location.search) history.replaceState(kept, "", address);
 }
 
 /** Tells all listeners that the state, or what it refers to, has changed. */
@@ -128,7 +148,7 @@ export function notify() {
 
 window.addEventListener("popstate", () => {
   clearTimeout(timer);
-  values = new URLSearchParams(location.search);
+  values = new URLSearchParams(history.state ?? location.search);
   notify();
 });
 window.addEventListener("pagehide", flush);

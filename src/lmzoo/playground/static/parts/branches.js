@@ -14,11 +14,12 @@ const texts = [];
 
 /**
  * Returns the token ids that follow the prompt in the context of single models, by the name of the model.
+ * @param {string} [text] the ids as JSON; those in the address without it
  * @returns {Record<string, number[]>}
  */
-export function readOwn() {
+export function readOwn(text = read("own", "")) {
   try {
-    const own = JSON.parse(read("own", "{}"));
+    const own = JSON.parse(text);
     const entries = Object.entries(own).filter(([, ids]) => Array.isArray(ids) && ids.every(Number.isSafeInteger));
     return Object.fromEntries(entries);
   } catch {
@@ -76,7 +77,7 @@ function go(text, history = true) {
 
 /** @param {Text} text */
 function caption(text) {
-  const own = Object.entries(JSON.parse(text.own || "{}")).map(([name, ids]) => `${name} +${ids.length}`);
+  const own = Object.entries(readOwn(text.own)).map(([name, ids]) => `${name} +${ids.length}`);
   return [text.prompt.length > 60 ? `…${text.prompt.slice(-60)}` : text.prompt, ...own].join(" · ");
 }
 

@@ -94,7 +94,7 @@ class Chat extends StateElement {
   build() {
     const field = textField("Message", "message", DEFAULT_MESSAGE, { rows: 2 });
     field.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey) return;
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // Enter also ends the input of a character.
       event.preventDefault();
       this.#send();
     });
@@ -116,6 +116,11 @@ class Chat extends StateElement {
       el("h2", {}, "Which reply is better?"), this.ranking);
   }
 
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.controller.abort();
+  }
+
   async update() {
     if (!this.ranking.firstChild) await this.#rank();
     this.missing.hidden = (await usableModels()).some((model) => model.can_chat);
@@ -133,7 +138,11 @@ class Chat extends StateElement {
 
   async #send() {
     const text = message();
-    if (!text.trim() || this.chat.hidden) return;
+    if (this.chat.hidden) return;
+    if (!text.trim()) {
+      announce("Write a message first.");
+      return;
+    }
     this.controller.abort();
     const controller = this.controller = new AbortController();
     this.send.disabled = true;

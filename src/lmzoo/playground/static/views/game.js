@@ -14,8 +14,16 @@ import { StateElement, read, readWhole, write } from "../state.js";
 const LETTERS = [..."abcdefghijklmnopqrstuvwxyz "];
 const LARGEST = 2 ** 31 - 1; // seed and number of a passage
 const LEAST_RANGE = 5; // bits at the end of the axis, unless a model needs more
+const KEPT = "lmzoo-game"; // name of the guesses in the storage of the browser tab
 
 /** @typedef {{tries: number, shown: boolean}} Guess the letters that were tried, and whether the page then showed the letter */
+/**
+ * What the browser tab keeps of a game. `asked` is the passage as JSON, `place` the number of its known letters, and
+ * `tried` the letters that were tried for the next one.
+ * @typedef {{guesses: Guess[], totals: [string, Total][], nFinished: number, asked: string, place: number,
+ *   tried: string[]}} Kept
+ * @typedef {{bits: number, letters: number, refused: boolean}} Total score of a model on all finished passages
+ */
 
 /**
  * Returns Shannon's bounds of the entropy in bits per character (1951, equation 17), from the number of guesses that
@@ -43,7 +51,7 @@ export function shannonBounds(guesses) {
 class Game extends StateElement {
   /** @type {Guess[]} one for each letter that is known */
   guesses = [];
-  /** @type {Map<string, {bits: number, letters: number, refused: boolean}>} scores of the models on all finished passages */
+  /** @type {Map<string, Total>} */
   totals = new Map();
   /** @type {Set<string>} letters that were tried for the current place */
   tried = new Set();
@@ -54,8 +62,10 @@ class Game extends StateElement {
   shown = "";
   nFinished = 0;
   place = 0;
-
+  kept = kept();
   build() {
+    const { guesses, totals, nFinished } = this.kept;
+    Object.assign(this, { guesses, totals: new Map(totals), nFinished });
     this.source = el("p", { class: "note" });
     this.text = el("p", { class: "passage", tabindex: 0, role: "region", "aria-label": "Passage" });
     this.field = el("input", {
@@ -66,6 +76,7 @@ class Game extends StateElement {
       onclick: () => this.#guess(letter) }, letter === " " ? "space" : letter));
     this.keys = el("div", { class: "keys", role: "group", "aria-label": "Letters" }, ...keys);
     this.giveUp = el("button", { type: "button", onclick: () => this.#show() }, "Show this letter");
+    this.again = el("button", { type: "button", onclick: () => this.#startOver() }, "Start over");
     this.nextButton = el("button", { type: "button", onclick: () => this.#next() }, "Next passage");
     this.results = el("section", { class: "results", "aria-label": "Results" });
     this.problem = el("p", { class: "error", hidden: true });
@@ -79,7 +90,7 @@ class Game extends StateElement {
       el("p", { class: "lead" }, "Claude Shannon measured the entropy of English in 1951 with this game: guess each letter until you are right. " +
         "Only small letters and the space occur."),
       this.problem, this.source, this.text,
-      el("div", { class: "row" }, el("label", { class: "field" }, el("span", {}, "Next letter"), this.field), this.giveUp, this.nextButton),
+      el("div", { class: "row" }, el("label", { class: "field" }, el("span", {}, "Next letter"), this.field), this.giveUp, this.nextButton, this.again),
       this.keys, this.results,
       el("details", {}, el("summary", {}, "In class"),
         el("p", {}, "All who open the address of this page get the same passages. At the end, each saves the scores and sends the file to the teacher."),
@@ -97,6 +108,9 @@ class Game extends StateElement {
     if (document.activeElement !== this.seed) this.seed.value = String(asked.seed);
     if (JSON.stringify(asked) === this.shown) return;
     this.shown = JSON.stringify(asked);
+    this.passage = null;
+    const { place, tried } = this.kept.asked === this.shown ? this.kept : { place: 0, tried: [] };
+    Object.assign(this, { place, tried: new Set(tried) });
     this.#load(asked);
   }
 
@@ -111,12 +125,12 @@ class Game extends StateElement {
       if (JSON.stringify(asked) !== this.shown) return;
       this.problem.hidden = true;
       this.passage = passage;
-      this.place = 0;
-      this.tried.clear();
       this.#score(asked);
       this.#draw();
       this.#results();
     } catch (error) {
+      if (JSON.stringify(asked) !== this.shown) return;
+      this.shown = "";
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
     }
@@ -148,6 +162,7 @@ class Game extends StateElement {
       this.finished ? "" : el("span", { class: "gap", role: "img", "aria-label": "next letter" }, "▁"));
     this.nextButton.hidden = !this.finished;
     this.giveUp.hidden = this.finished;
+    this.again.hidden = !this.guesses.length;
     this.keys.hidden = this.finished;
     for (const key of this.keys.children) {
       key.setAttribute("aria-pressed", String(this.tried.has(key.getAttribute("data-letter") ?? "")));
@@ -168,6 +183,7 @@ class Game extends StateElement {
     const name = letter === " " ? "the space" : letter;
     if (letter !== this.passage.letters[this.place]) {
       announce(`Not ${name}.`);
+      this.#keep();
       this.#draw();
       return;
     }
@@ -193,6 +209,7 @@ class Game extends StateElement {
     this.tried.clear();
     if (this.finished) this.#finish();
     announce(this.finished ? `${message} The passage is complete.` : message);
+    this.#keep();
     this.#draw();
     this.#results();
     if (this.finished) this.nextButton.focus();
@@ -208,11 +225,32 @@ class Game extends StateElement {
         else Object.assign(total, { bits: total.bits + bits, letters: total.letters + letters.length });
         this.totals.set(model.name, total);
       }
+      this.#keep();
       this.#results();
     } catch (error) {
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
     }
+  }
+
+  /** Keeps the guesses, so that they are there again after another view or when the page is loaded again. */
+  #keep() {
+    const { guesses, totals, nFinished, shown, place, tried } = this;
+    this.kept = { guesses, totals: [...totals], nFinished, asked: shown, place, tried: [...tried] };
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify(this.kept));
+    } catch {
+      // The browser does not allow it.
+    }
+  }
+
+  #startOver() {
+    Object.assign(this, { guesses: [], totals: new Map(), nFinished: 0, place: 0 });
+    this.tried.clear();
+    this.#keep();
+    this.#draw();
+    this.#results();
+    this.field.focus();
   }
 
   #next() {
@@ -262,6 +300,20 @@ class Game extends StateElement {
     return barChart("Bits per character", [{ title: "", rows: figures.map(({ name, low, high }) =>
       ({ label: name, text: range(low, high), share: low / axis(figures), before: high / axis(figures) })) }]);
   }
+}
+
+/**
+ * Returns the game that this tab of the browser has kept, or a new one.
+ * @returns {Kept}
+ */
+function kept() {
+  try {
+    const text = sessionStorage.getItem(KEPT);
+    if (text) return JSON.parse(text);
+  } catch {
+    // The browser does not allow it.
+  }
+  return { guesses: [], totals: [], nFinished: 0, asked: "", place: 0, tried: [] };
 }
 
 /**

@@ -113,6 +113,7 @@ export class Panel extends StateElement {
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
       this.tokens = [];
+      this.shown = "";
       this.body.replaceChildren();
       this.files.replaceChildren();
     } finally {

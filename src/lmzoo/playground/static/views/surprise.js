@@ -24,6 +24,9 @@ const DEFAULT_TEXT = "In the beginning God created the heaven and the earth. " +
   "And the earth was without form, and void; and darkness was upon the face of the deep. " +
   "And the spaceship of the astronauts landed upon the face of the moon.";
 const FAMILIES = ["transformer", "gpt2", "transformer-2017", "lstm", "ngram"];
+/** @type {[string, string][]} */
+const QUANTITIES = [["bits", "Surprisal"], ["rank", "Rank"], ["entropy", "Entropy"]];
+const PATIENCE = 400; // milliseconds without an answer after which the page says that the model reads
 const CHUNK = 250; // tokens that are shown at a time, so that the page stays responsive
 
 class Surprise extends StateElement {
@@ -58,7 +61,7 @@ class Surprise extends StateElement {
       el("h2", { class: "hidden" }, "Surprise"),
       textField("Text", "text", DEFAULT_TEXT, { rows: 4 }),
       el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Difference to", "other", []),
-        choice("Colour by", "colour", [["bits", "Surprisal"], ["rank", "Rank"], ["entropy", "Entropy"]])),
+        choice("Colour by", "colour", QUANTITIES)),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note,
         el("p", { class: "row" }, copy, saveButtons("surprisal", { table: () => this.#table(), tabs: true }))), this.details),
@@ -76,11 +79,13 @@ class Surprise extends StateElement {
 
   /** @param {AbortSignal} signal */
   async #read(signal) {
+    const waiting = setTimeout(() => { this.note.textContent = "The model reads the text …"; }, PATIENCE);
     try {
       const [model, other] = await Promise.all([chosenModel("model", FAMILIES), chosenModel("other", [])]);
       if (!model) return;
       const text = this.text;
       const [found, second] = await Promise.all([scores(model.name, text), other ? scores(other.name, text) : null]);
+      clearTimeout(waiting);
       if (signal.aborted) return;
       Object.assign(this, { model: model.name, found, second, other: other?.name });
       this.problem.hidden = true;
@@ -88,15 +93,19 @@ class Surprise extends StateElement {
       await this.models.show(text, model.name);
     } catch (error) {
       if (signal.aborted) return;
+      this.shown = this.note.textContent = "";
       this.problem.textContent = /** @type {Error} */ (error).message;
       this.problem.hidden = false;
+    } finally {
+      clearTimeout(waiting);
     }
   }
 
   async #draw() {
     const mine = ++this.drawing;
     const { text, found, second } = this;
-    const quantity = second ? "difference" : read("colour", "bits");
+    const asked = read("colour", "bits");
+    const quantity = second ? "difference" : QUANTITIES.some(([name]) => name === asked) ? asked : "bits";
     const slice = slicer(text);
     this.segments = segmentsOf(found, second, quantity);
     const length = Math.min(found.ends.at(-1) ?? 0, second?.ends.at(-1) ?? Infinity);

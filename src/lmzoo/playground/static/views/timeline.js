@@ -21,29 +21,36 @@ const DISTANCE = 3; // years between marks on one level, so that they do not tou
 class Timeline extends StateElement {
   /** @type {Map<string, HTMLElement>} places for links to models of the server, by family */
   links = new Map();
+  /** @type {Promise<void> | null} */
+  loading = null;
 
-  async build() {
+  build() {
     this.append(el("h2", {}, "A century of language models"));
-    try {
-      const { eras, families, runs } = await request("/playground/timeline");
-      families.sort((/** @type {Family} */ one, /** @type {Family} */ other) => one.year - other.year);
-      this.links = new Map(families.map((/** @type {Family} */ family) => [family.name, el("p")]));
-      this.append(axis(eras, families),
-        ...eras.map((/** @type {Era} */ era, /** @type {number} */ index) => section(era, index, families, this.links)),
-        saveButtons("timeline", { table: () => timelineTable(families) }), results(runs));
-      await this.update();
-    } catch (error) {
-      this.append(el("p", { class: "error" }, /** @type {Error} */ (error).message));
-    }
   }
 
-  /** Links the families of which the server has a model to its prediction. */
+  /** Shows the history, and links the families of which the server has a model to its prediction. */
   async update() {
-    for (const model of this.links.size ? await usableModels() : []) {
+    this.loading ??= this.#load();
+    try {
+      await this.loading;
+    } catch (error) {
+      this.loading = null;
+      throw error;
+    }
+    for (const model of await usableModels()) {
       const place = this.links.get(model.species);
       if (!place || place.firstChild) continue;
       place.append(stateLink({ view: "predict", models: model.name }, "See it predict", el("span", { class: "hidden" }, `: ${model.title}`)));
     }
+  }
+
+  async #load() {
+    const { eras, families, runs } = await request("/playground/timeline");
+    families.sort((/** @type {Family} */ one, /** @type {Family} */ other) => one.year - other.year);
+    this.links = new Map(families.map((/** @type {Family} */ family) => [family.name, el("p")]));
+    this.append(axis(eras, families),
+      ...eras.map((/** @type {Era} */ era, /** @type {number} */ index) => section(era, index, families, this.links)),
+      saveButtons("timeline", { table: () => timelineTable(families) }), results(runs));
   }
 }
 
