@@ -115,6 +115,9 @@ def test_characters_of_several_tokens(server: RunningServer) -> None:
     assert choice["text"] == "né日"
     assert choice["logprobs"]["tokens"] == ["n", *(f"bytes:\\x{byte:02x}" for byte in "é日".encode())]
     assert choice["logprobs"]["text_offset"] == [0, 1, 1, 2, 2, 2]
+    broken = complete(server, "uniform", [byte + 1 for byte in b"\xe3\xe3ab"], echo=True, logprobs=0, max_tokens=0)
+    assert broken["choices"][0]["text"] == "\ufffd\ufffdab"
+    assert broken["choices"][0]["logprobs"]["text_offset"] == [0, 0, 2, 3]
     bias = {str(byte + 1): 100 for byte in b"\xe3"}  # the beginning of a character, and never its end
     text = complete(server, "uniform", "", logit_bias=bias, temperature=0, max_tokens=3)["choices"][0]["text"]
     assert text == "\ufffd" * 3

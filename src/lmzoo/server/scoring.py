@@ -100,7 +100,9 @@ class Spelling:
     def add(self, token_id: int) -> tuple[str, int]:
         """Returns the text of the next token and its position."""
         text, offset = self._texts.text_after(token_id, self.previous), self._offset
-        piece = self._decoder.add(token_id)
-        self._offset += len(piece or "")
+        piece = self._decoder.add(token_id) or ""
+        if piece.endswith(text):  # after the signs for bytes before it that are no character
+            offset += len(piece) - len(text)
+        self._offset += len(piece)
         self.previous = token_id
         return text, offset
