@@ -28,8 +28,8 @@ def _with_examples(text: str) -> str:
     """Returns the help with its examples as literal blocks, and with the asterisks of file names as they are."""
     text = re.sub(r"(?<![*])[*](?![*])", r"\\*", text)
     return re.sub(
-        r"(?:^Example: .*\n)+",
-        lambda match: "::\n\n" + re.sub(r"^Example: ", "    ", match[0], flags=re.M) + "\n",
+        r"(?:^Example: .*\n+)+",
+        lambda match: "::\n\n" + re.sub(r"^Example: (.*\n)\n*", r"    \1", match[0], flags=re.M) + "\n",
         text,
         flags=re.M,
     )

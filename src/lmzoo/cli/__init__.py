@@ -39,6 +39,12 @@ from lmzoo.system.memory import describe_memory_error
 from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
+
+def _shown_default(value: object) -> str | None:
+    """Returns the default of an option as the help shows it; None if the option is then off or absent."""
+    return None if value is None or value is False or value == () else str(value) or '""'
+
+
 app = cyclopts.App(
     name="lmzoo",
     help="Trains, compares and queries language models from a century of research. A species is a model family, such "
@@ -46,7 +52,7 @@ app = cyclopts.App(
     'First steps: `lmzoo predict "the quick brown fox" -p ngram` asks a model that comes with lmzoo, `lmzoo play` '
     "opens the playground, and `lmzoo compare` trains models and compares them.",
     version=__version__,
-    default_parameter=cyclopts.Parameter(negative=()),
+    default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
     suppress_keyboard_interrupt=False,
     help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage; after a "
     "signal 128 + its number, such as 130 after Ctrl-C.",

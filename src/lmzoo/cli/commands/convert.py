@@ -17,7 +17,11 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
     An n-gram predictor becomes an ARPA file (as used by KenLM, SRILM and others), and a gpt2 predictor becomes a model
     folder of Hugging Face transformers. The type of SOURCE decides the direction.
 
-    Example: lmzoo convert model.arpa.gz runs/mine; lmzoo convert runs/mine model.arpa; lmzoo convert runs/gpt2 hf/gpt2
+    Example: lmzoo convert model.arpa.gz runs/mine
+
+    Example: lmzoo convert runs/mine model.arpa
+
+    Example: lmzoo convert runs/gpt2 hf/gpt2
 
     Parameters
     ----------

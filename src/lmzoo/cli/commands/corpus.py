@@ -136,6 +136,7 @@ def add(name: str, paths: list[str], /, *, json: bool = False) -> None:
     """Gives a name to your own texts, so that --corpus NAME loads them from any folder; they stay where they are.
 
     Example: lmzoo corpus add letters my-texts/
+
     Example: lmzoo corpus add wiki 'wiki/*.parquet:content'
 
     The texts are read once, and their fingerprint is kept with the rule that divides them into train, valid and test.

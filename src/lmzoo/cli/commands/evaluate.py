@@ -22,7 +22,9 @@ def evaluate(
     """Evaluates saved predictors on a text: bits per byte, perplexity, accuracy and speed.
 
     Example: lmzoo evaluate runs/quick/predictors/ngram runs/quick/predictors/lstm
+
     Example: lmzoo evaluate ngram lstm transformer --corpus my-text.txt
+
     Example: lmzoo evaluate http://127.0.0.1:8000/v1#MODEL --corpus my-text.txt
 
     Parameters

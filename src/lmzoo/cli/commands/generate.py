@@ -32,6 +32,7 @@ def generate(
     """Continues a text with one or several saved predictors.
 
     Example: lmzoo generate "And God said" -p transformer --temperature 0.8 --top-p 0.95
+
     Example: lmzoo generate "And God said" -p http://127.0.0.1:8000/v1#MODEL
 
     Parameters

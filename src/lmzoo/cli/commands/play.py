@@ -34,10 +34,12 @@ def play(
 ) -> None:
     """Opens the playground: pages in a browser on which every kind of model predicts, generates and explains itself.
 
-    Ctrl-C ends it. Trainings that were interrupted continue when the command is repeated.
+    Ctrl-C ends it. If training was interrupted, it continues when the command is repeated.
 
     Example: lmzoo play
+
     Example: lmzoo play runs/quick smollm2
+
     Example: lmzoo play --corpus my-text.txt
 
     Parameters

@@ -25,7 +25,9 @@ def predict(
     """Prints the most likely next tokens after a text, for one or several saved predictors side by side.
 
     Example: lmzoo predict "the quick brown fox jumps over the" -p ngram -p transformer
+
     Example: lmzoo predict "In the beginning God" -p runs/quick/predictors/ngram -p runs/quick/predictors/lstm
+
     Example: lmzoo predict "In the beginning God" -p http://127.0.0.1:8000/v1#MODEL
 
     Parameters

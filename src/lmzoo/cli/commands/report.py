@@ -15,13 +15,11 @@ def report(*runs: Path, out: Path = Path("runs/merged"), json: bool = False) -> 
     different corpora and tokenizers, because bits per byte do not depend on the tokenizer. Confidence intervals and
     tests resample the documents of the test text.
 
-    Examples:
+    Example: lmzoo report runs/quick
 
-    lmzoo report runs/quick
+    Example: lmzoo report runs/chars runs/words runs/brown --out runs/all
 
-    lmzoo report runs/chars runs/words runs/brown --out runs/all
-
-    lmzoo report runs/align-transformer-quick
+    Example: lmzoo report runs/align-transformer-quick
 
     Parameters
     ----------

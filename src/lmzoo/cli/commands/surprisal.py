@@ -31,7 +31,9 @@ def surprisal(
     """Prints the surprisal of each word of a text, in bits, with entropy and rank: a table with one row per word.
 
     Example: lmzoo surprisal story.txt -p ngram --out story.tsv
+
     Example: lmzoo surprisal stimuli.csv -p ngram -p lstm --context sentence --out stimuli.parquet
+
     Example: echo "The horse raced past the barn fell." | lmzoo surprisal - -p ngram --by token
 
     The columns of words: sum is the surprisal of the tokens of the word, which include the white space before it;
