@@ -277,7 +277,7 @@ def test_damaged_folders_raise_a_clear_error(
 def test_bad_ids_and_settings(markov_predictor: Predictor) -> None:
     with pytest.raises(TokenIdError, match="outside the vocabulary"):
         markov_predictor.predict_distribution([10**6])
-    with pytest.raises(UsageError, match="setting of species 'markov' 'alpa': did you mean 'alpha'"):
+    with pytest.raises(UsageError, match="unknown markov setting 'alpa': did you mean 'alpha'"):
         Predictor.fit("markov", "kjv", tokenizer=markov_predictor.tokenizer, alpa=1)
 
 

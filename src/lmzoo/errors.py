@@ -36,7 +36,12 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
+        if "," in str(name) and set(str(name).split(",")) <= set(known):
+            hint = "separate names by spaces, not by commas"
+        elif nearest:
+            hint = f"did you mean '{nearest[0]}'?"
+        else:
+            hint = f"choose one of {', '.join(known)}" if known else "there are none"
         super().__init__(f"unknown {kind} '{name}': {hint}")
         self.kind, self.name, self.known = kind, name, known
 

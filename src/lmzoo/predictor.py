@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -372,11 +373,15 @@ def find_predictor(source: str | Path) -> Path:
     elif (path / "predictors").is_dir():
         raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
     elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
-        raise SavedModelError(
-            f"no saved predictor in {path}: train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a "
-            f"predictor that comes with lmzoo ({', '.join(shipped_names())}), or an installed model "
-            f"({', '.join(PACKAGES)})"
+        names = [] if path.exists() else [*shipped_names(), *PACKAGES]
+        nearest = difflib.get_close_matches(str(source), names, n=1)
+        advice = (
+            f"did you mean '{nearest[0]}'?"
+            if nearest
+            else f"train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a predictor that comes with "
+            f"lmzoo ({', '.join(shipped_names())}), or an installed model ({', '.join(PACKAGES)})"
         )
+        raise SavedModelError(f"no saved predictor in {path}: {advice}")
     return path
 
 

@@ -207,6 +207,8 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no continuation": (lambda tmp: ["generate", "a", "-p", "SAVED", "--n", "0"], 2, "n must be a whole number"),
     "tokens below zero": (lambda tmp: ["generate", "a", "-p", "SAVED", "--max-tokens", "-5"], 2, "--max-tokens"),
     "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),
+    "k is text": (lambda tmp: ["predict", "a", "-k", "x"], 2, "-k must be a whole number, got 'x'. See: lmzoo predict"),
+    "no quotation marks": (lambda tmp: ["predict", "the", "king"], 2, "Unexpected argument: king. Put a text"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "Did you mean --json? See: lmzoo list --help"),
     "missing option": (lambda tmp: ["fit", "unigram"], 2, "Missing option: --out. See: lmzoo fit --help"),

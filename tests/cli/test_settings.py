@@ -70,7 +70,7 @@ def test_wrong_values_are_refused_in_one_line(species: str) -> None:
     for settings in wrong_settings(species):
         message = refusal(species, settings)
         assert "\n" not in message, settings
-        reasons = (" must be ", " is ", "needs", "known: ", "did you mean", "cannot read")
+        reasons = (" must be ", " is ", "needs", "choose one of ", "did you mean", "cannot read")
         assert any(reason in message for reason in reasons), (settings, message)
 
 

@@ -206,7 +206,7 @@ def test_states_command(name: str, sweep: Path, capsys: pytest.CaptureFixture[st
 def test_states_of_what_has_none(saved: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(sweep / "predictors" / "hmm,n_states=3")
     for arguments, message in (
-        ([str(saved)], "whose hidden states cannot be shown: name a hmm or class-hmm"),
+        ([str(saved)], "has no hidden states to show: name a hidden Markov model, such as hmm or class-hmm"),
         ([home, ""], "must have 1 to"),
         ([home, "a " * 5000], "must have 1 to"),
         ([home, "a", "--sample"], "not both"),

@@ -110,8 +110,13 @@ def test_a_folder_of_the_same_name_is_preferred(
 
 
 def test_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(SavedModelError, match=r"no saved predictor in ngrams: .* comes with lmzoo \(markov, .*ngram"):
-        Predictor.load("ngrams")
+    with pytest.raises(SavedModelError, match=r"no saved predictor in nothing: .* comes with lmzoo \(markov, .*ngram"):
+        Predictor.load("nothing")
+
+
+def test_a_misspelt_name_gets_the_nearest_name() -> None:
+    with pytest.raises(SavedModelError, match="no saved predictor in ngrm: did you mean 'ngram'"):
+        Predictor.load("ngrm")
 
 
 def test_the_commands_take_names(

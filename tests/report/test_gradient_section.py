@@ -126,7 +126,11 @@ def test_gradients_of_the_default_run(
 def test_wrong_calls_of_gradients(run_folder: Path, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(run_folder / "predictors" / "rnn")
     for status, arguments, message in (
-        (2, ["The cat", "-p", str(saved)], "'markov', which does not read tokens as embeddings"),
+        (
+            2,
+            ["The cat", "-p", str(saved)],
+            "a 'markov', has no embeddings whose gradients could be measured: name a network",
+        ),
         (2, ["The cat", "-p", home, "--corpus", "kjv"], "not both"),
         (2, ["The cat", "-p", home, "--distance", "-1"], "max_distance must be a whole number"),
         (2, ["The cat", "-p", home, "--positions", "0"], "n_positions must be a whole number"),

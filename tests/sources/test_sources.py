@@ -151,5 +151,5 @@ def test_sources_are_listed_among_the_corpora() -> None:
     card = next(card for card in list_corpora() if card.provider == "generated")
     assert card.specs == [f"source:{name}" for name in sources.names()]
     assert is_available(card)
-    with pytest.raises(UnknownNameError, match="protocol of corpus 'source' 'copyin': did you mean 'copying'"):
+    with pytest.raises(UnknownNameError, match="unknown source protocol 'copyin': did you mean 'copying'"):
         load_corpus("source:copyin")

@@ -28,6 +28,11 @@ def test_unknown_species_names_the_nearest() -> None:
         zoo.card("lstn")
 
 
+def test_names_with_commas_between_them_get_the_right_form() -> None:
+    with pytest.raises(UnknownNameError, match="unknown species 'ngram,lstm': separate names by spaces"):
+        zoo.card("ngram,lstm")
+
+
 def test_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="'alhpa': did you mean 'alpha'"):
         zoo.create("unigram", 5, alhpa=1)

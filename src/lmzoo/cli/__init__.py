@@ -85,6 +85,8 @@ for command in (
 ):
     app.command(command)
 
+NUMBERS = {int: "a whole number", float: "a number"}
+
 
 def main() -> None:
     """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 128 + number of a signal."""
@@ -137,12 +139,16 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
             message = f"Missing argument: {name.lstrip('-').upper()}."
         else:
             message = f"Missing option: {name}."
-    if isinstance(error, cyclopts.UnusedCliTokensError):
-        first = (error.unused_tokens or [""])[0]
-        message = f"Unexpected argument: {first}."
+    elif isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
+        first = error.unused_tokens[0]
+        message = f"Unexpected argument: {first}. "
         # The shell may have replaced a pattern by the names of all files. `Path.exists` does not accept every text.
         if os.path.exists(first):  # noqa: PTH110
-            message += " A pattern of file names, such as '*.txt', must be in quotation marks."
+            message += "A pattern of file names, such as '*.txt', must be in quotation marks."
+        else:
+            message += "Put a text with spaces in quotation marks."
+    elif isinstance(error, cyclopts.CoercionError) and error.target_type in NUMBERS and error.token:
+        message = f"{error.token.keyword} must be {NUMBERS[error.target_type]}, got '{error.token.value}'."
     return f"{message} See: {' '.join(['lmzoo', *(error.command_chain or ())])} --help"
 
 

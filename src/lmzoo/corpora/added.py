@@ -114,7 +114,7 @@ def remove(name: str) -> None:
     Raises UnknownNameError if the user has added no corpus with this name.
     """
     if name not in names():
-        raise UnknownNameError("added corpus", name, names() or ["(none)"])
+        raise UnknownNameError("added corpus", name, names())
     with writing(_file(name)):
         _file(name).unlink()
 

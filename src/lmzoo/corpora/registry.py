@@ -42,7 +42,7 @@ def find_protocol(spec: str) -> tuple[CorpusCard, Protocol]:
     card = _cards()[name] if name in _cards() else added.card(name)
     protocol = protocol or DEFAULT_PROTOCOL
     if protocol not in card.protocols:
-        raise UnknownNameError(f"protocol of corpus '{name}'", protocol, card.protocols)
+        raise UnknownNameError(f"{name} protocol", protocol, card.protocols)
     return card, card.protocols[protocol]
 
 

@@ -126,7 +126,7 @@ def check_settings(name: str, settings: Iterable[str]) -> None:
     allowed = defaults(name)
     for setting in settings:
         if setting not in allowed:
-            raise UnknownNameError(f"setting of species '{name}'", setting, allowed or ["(it has none)"])
+            raise UnknownNameError(f"{name} setting", setting, allowed)
 
 
 def check_choice_of_settings(settings: Mapping[str, Iterable[str]], species: Collection[str]) -> None:

@@ -81,7 +81,8 @@ def gradients(
         if not has_token_vectors(predictor.model):
             if predictors:
                 raise UsageError(
-                    f"{folder} is a '{predictor.species}', which does not read tokens as embeddings: name a network"
+                    f"the model of {folder}, a '{predictor.species}', has no embeddings whose gradients could be "
+                    "measured: name a network, such as lstm"
                 )
             continue
         texts.append(given or text_of(predictor))

@@ -62,7 +62,8 @@ def states(
     found = Predictor.load(predictor)
     if not isinstance(found.model, HasHiddenStates):
         raise UsageError(
-            f"{predictor} is a '{found.species}', whose hidden states cannot be shown: name a hmm or class-hmm"
+            f"the model of {predictor}, a '{found.species}', has no hidden states to show: name a hidden Markov model, "
+            "such as hmm or class-hmm"
         )
     if text is not None:
         rows = _most_likely_path(found.tokenizer, found.model, text)
