@@ -211,6 +211,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no quotation marks": (lambda tmp: ["predict", "the", "king"], 2, "Unexpected argument: king. Put a text"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "Did you mean --json? See: lmzoo list --help"),
+    "workers of no n-grams": (lambda tmp: ["fit", "rnn", "--out", "OUT", "--workers", "2"], 2, "leave out --workers"),
     "missing option": (lambda tmp: ["fit", "unigram"], 2, "Missing option: --out. See: lmzoo fit --help"),
     "missing value": (lambda tmp: ["fit", "unigram", "--out"], 2, "Missing value after --out"),
     "missing argument": (lambda tmp: ["corpus", "info"], 2, "Missing argument: CORPUS. See: lmzoo corpus info --help"),

@@ -94,7 +94,10 @@ def fit(
         chosen = merged(chosen, time_limit(species, minutes))
     chosen = merged(chosen, parse_settings(settings or []))
     of_ngrams = {"memory": memory, "workers": workers, "cluster": cluster}
-    chosen |= {name: value for name, value in of_ngrams.items() if value is not None}
+    given = {name: value for name, value in of_ngrams.items() if value is not None}
+    for name in given.keys() - zoo.defaults(species):
+        raise UsageError(f"--{name} is for n-gram models, and '{species}' is none: leave out --{name}")
+    chosen |= given
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     check_folder(out)
     check_logs(log or [])
