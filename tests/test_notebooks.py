@@ -106,7 +106,7 @@ def test_a_page_is_offered_as_a_notebook_that_runs(tmp_path: Path) -> None:
         "# A small page\n\n> **Note**\n>\n> Read another page with `print`.",
         notebook.cells[1].source,
     ]
-    assert "%pip install lmzoo" in notebook.cells[1].source
+    assert "%pip install FOLDER" in notebook.cells[1].source
 
     stored = [output.data for cell in notebook.cells for output in cell.get("outputs", ())]
     assert len(stored) == 2
