@@ -25,8 +25,8 @@ _LINK_OR_CODE = re.compile(
     r"\[(?P<label>[^\]]+)\]\((?P<target>[\w./-]+)\.(?:md|rst)(?P<anchor>#[\w-]+)?\)|^```(?s:.*?)^```$|`[^`\n]*`", re.M
 )
 _INSTALL = (
-    "*This notebook is a page of the documentation of lmzoo {version}. If the package is missing, `%pip install FOLDER` "
-    "in a new cell installs it, where FOLDER is a copy of the repository of lmzoo.*"
+    "*This notebook is a page of the documentation of lmzoo {version}. If the package is missing, `%pip install "
+    "FOLDER` in a new cell installs it, where FOLDER is a copy of the repository of lmzoo.*"
 )
 _log = logging.getLogger(__name__)
 
