@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.template import render
-from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor, with_chat_vocabulary
+from lmzoo.chat.tuning import neural_model, tuned_predictor, with_chat_vocabulary
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least, check_share
 from lmzoo.errors import CorpusError
@@ -87,10 +87,10 @@ def fine_tune(
         seed=seed,
     )
     fingerprint = TrainingData(train.stream, held_out.stream).fingerprint(facts)
-    n_tokens_read, seconds = timed_run(run, fingerprint, checkpoint, on_progress)
     return tuned_predictor(
-        predictor, network, "gpt-3.5", n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
-    )
+        predictor, network, "gpt-3.5", run,
+        fingerprint=fingerprint, seed=seed, checkpoint=checkpoint, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def render_all(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> WeightedStream:

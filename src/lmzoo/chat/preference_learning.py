@@ -22,7 +22,7 @@ from lmzoo.chat.preferences import Ranking, rankings_fingerprint
 from lmzoo.chat.ranked_sequences import ranked_sequences
 from lmzoo.chat.reward_model import RewardModel
 from lmzoo.chat.template import decode_message, end_id, render_prompt
-from lmzoo.chat.tuning import neural_model, timed_run, tuned_predictor
+from lmzoo.chat.tuning import neural_model, tuned_predictor
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import CorpusError
 from lmzoo.neural.objectives.comparisons import ComparisonBatches
@@ -75,10 +75,10 @@ def dpo(
         unit="nats/comparison",
     )
     facts = [seed, beta, repr(config), network.weights_fingerprint(), rankings_fingerprint(rankings)]
-    n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
     return tuned_predictor(
-        start, network, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
-    )
+        start, network, species, run,
+        fingerprint=repr(facts), seed=seed, checkpoint=checkpoint, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def ppo(
@@ -136,10 +136,10 @@ def ppo(
         seed, repr(config), repr(settings), network.weights_fingerprint(), len(prompts),
         0 if text is None else int(np.asarray(text.ids, np.int64).sum()),
     ]  # fmt: skip
-    n_tokens_read, seconds = timed_run(run, repr(facts), checkpoint, on_progress)
     tuned = tuned_predictor(
-        start, network.policy, species, n_tokens_read=n_tokens_read, seed=seed, seconds=seconds, history=run.history
-    )
+        start, network.policy, species, run,
+        fingerprint=repr(facts), seed=seed, checkpoint=checkpoint, on_progress=on_progress,
+    )  # fmt: skip
     return tuned, batches.history
 
 

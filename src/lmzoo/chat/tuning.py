@@ -23,7 +23,6 @@ from lmzoo.provenance import Provenance
 from lmzoo.system.placement import this_process
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, versions
-from lmzoo.training_history import TrainingHistory
 
 
 def is_neural(species: str) -> bool:
@@ -56,35 +55,26 @@ def with_chat_vocabulary(base: Predictor) -> Predictor:
     return replace(base, tokenizer=tokenizer, model=NeuralLM.of(model.network.widened(n_new), like=model))
 
 
-def timed_run(
-    training: Training[Any], fingerprint: str, checkpoint: Checkpoint | None, on_progress: OnProgress | None
-) -> tuple[int, float]:
-    """Runs `training`, and returns the number of tokens that the network read and the duration in seconds.
-
-    Both include what was done before an interruption. The other arguments are those of `Training.run`.
-    """
-    started = time.perf_counter()
-    n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
-    return n_tokens_read, time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
-
-
 def tuned_predictor(
     parent: Predictor,
     network: Network,
     species: str,
+    training: Training[Any],
     *,
-    n_tokens_read: int,
+    fingerprint: str,
     seed: int,
-    seconds: float,
-    history: TrainingHistory,
+    checkpoint: Checkpoint | None,
+    on_progress: OnProgress | None,
 ) -> Predictor:
-    """Joins a network that was trained in one stage with its tokenizer, and returns the result as a chat model.
+    """Trains a network in one stage, joins it with its tokenizer, and returns the result as a chat model.
 
-    `parent` is the predictor from which the stage started; its tokenizer has the chat tokens. `species` is the species
-    of the result: "gpt-3.5", "chat" or "gpt-4". `n_tokens_read`, `seed` and `seconds` are facts of the stage for the
-    provenance: the number of tokens that the network read, the random seed and the duration. `history` has the losses
-    of the stage.
+    `parent` is the predictor from which the stage starts; its tokenizer has the chat tokens. `species` is the species
+    of the result: "gpt-3.5", "chat" or "gpt-4". `training` trains `network` with the random seed `seed`; the other
+    arguments are those of `Training.run`.
     """
+    started = time.perf_counter()
+    n_tokens_read = training.run(fingerprint=fingerprint, checkpoint=checkpoint, on_progress=on_progress)
+    seconds = time.perf_counter() - started + (checkpoint.earlier_seconds if checkpoint else 0)
     model = neural_model(parent)
     was_tuned = zoo.card(parent.species).learns_from == "conversations"
     settings = parent.settings if was_tuned else {"base": parent.species, "settings": dict(parent.settings)}
@@ -107,5 +97,5 @@ def tuned_predictor(
         species=species,
         settings=settings,
         provenance=provenance,
-        history=history,
+        history=training.history,
     )
