@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -37,7 +36,7 @@ from lmzoo.streaming import PieceDecoder, drops_first_space, stop_strings, until
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
-from lmzoo.system.provenance import machine, versions
+from lmzoo.system.provenance import machine, timestamp, versions
 from lmzoo.tokenizers import Tokenizer, visible
 from lmzoo.training_history import HISTORY, TrainingHistory, reporter
 
@@ -115,7 +114,7 @@ class Predictor:
             n_tokens_read=model.n_tokens_read,
             seed=seed,
             fit_seconds=round(seconds, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=timestamp(),
             versions=versions(),
             machine=computer,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from lmzoo import zoo
@@ -22,7 +21,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.placement import this_process
 from lmzoo.system.progress import OnProgress
-from lmzoo.system.provenance import machine, versions
+from lmzoo.system.provenance import machine, timestamp, versions
 
 
 def is_neural(species: str) -> bool:
@@ -87,7 +86,7 @@ def tuned_predictor(
         n_tokens_read=n_tokens_read,
         seed=seed,
         fit_seconds=round(seconds, 3),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         versions=versions(),
         machine=computer,
     )

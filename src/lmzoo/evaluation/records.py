@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +14,7 @@ from lmzoo.system.fact_tables import fact_table
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import check_name, parse_as, parse_json, read_text
 from lmzoo.system.printable import printable
-from lmzoo.system.provenance import machine, versions
+from lmzoo.system.provenance import machine, timestamp, versions
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -61,7 +60,7 @@ def new_origin(command: str = "", *packages: str) -> dict[str, Any]:
     return {
         "versions": versions(*packages),
         "machine": machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": timestamp(),
         "command": command,
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lmzoo.errors import ConfigurationError
@@ -15,7 +14,7 @@ from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
-from lmzoo.system.provenance import versions
+from lmzoo.system.provenance import timestamp, versions
 from lmzoo.tokenizers import Tokenizer, word_tokenizer
 from lmzoo.tokenizers.words import SEPARATORS
 
@@ -39,7 +38,7 @@ def predictor_from_arpa(
         source=name_text(Path(path).name),
         source_fingerprint=fingerprint,
         largest_sum_error=float(f"{model.largest_sum_error():.2g}"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         versions=versions(),
     )
     settings = {"order": model.order, "smoothing": GIVEN}

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.printable import name_text
-from lmzoo.system.provenance import versions
+from lmzoo.system.provenance import timestamp, versions
 from lmzoo.tokenizers import Tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 
@@ -167,7 +166,7 @@ def predictor_from_huggingface(folder: str | Path) -> Predictor:
     provenance = Provenance(
         source=name_text(folder.resolve().name),
         source_fingerprint=weights.fingerprint(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         versions=versions(),
     )
     return Predictor(tokenizer, model, "gpt2", settings, provenance)

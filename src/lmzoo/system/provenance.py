@@ -1,10 +1,11 @@
-"""The software versions and the machine with which results were computed."""
+"""The software versions and the machine with which results were computed, and the time."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def versions(*others: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return installed
+
+
+def timestamp() -> str:
+    """Returns the current date and time (UTC) in ISO 8601 format, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def machine() -> dict[str, Any]:
