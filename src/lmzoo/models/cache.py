@@ -109,12 +109,10 @@ class _NumberedPairs:
 @remember
 def _kernel() -> Any:
     """Returns the compiled function `_read`, compiled at its first use because numba is slow to import."""
-    from numba import types
-
-    from lmzoo.system.compiled import kernel, read_only, writable
+    from lmzoo.system.compiled import kernel, read_only, types, writable
 
     ids, powers = read_only(types.int32), read_only(types.float64)
-    weights, output = types.Array(types.float64, 2, "C", readonly=True), writable(types.float64, 2)
+    weights, output = read_only(types.float64, 2), writable(types.float64, 2)
     return kernel(ids, ids, ids, powers, weights, types.int64, types.int64, output, output)(_read)
 
 

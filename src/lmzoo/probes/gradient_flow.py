@@ -152,7 +152,7 @@ def _norms(
     # precede it: the earlier documents of the stream, and before the first document an arbitrary token.
     index = positions[:, None] - 1 - np.arange(deepest, -1, -1)  # (B, L)
     ids = np.where(index >= 0, stream.ids[np.maximum(index, 0)], np.where(index == -1, EOT, EOT + 1))
-    device = next(network.parameters()).device
+    device = network.device
     before, chunk = torch.from_numpy(ids.astype(np.int64)).to(device).tensor_split([deepest - distance], dim=1)
     state = network.initial_state(len(positions))
     with torch.no_grad():

@@ -28,7 +28,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from lmzoo.models.bitwise.code import mixed
-from lmzoo.system.compiled import kernel, prefetch, writable
+from lmzoo.system.compiled import kernel, prefetch, read_only, writable
 
 GROUP_BITS = 3
 """Number of bits that a bucket predicts, one after the other."""
@@ -58,7 +58,7 @@ class Counters(NamedTuple):
 
 
 COUNTERS = types.NamedTuple(
-    (writable(_U32, 2), writable(_I64), types.Array(_U32, 2, "C", readonly=True)), Counters
+    (writable(_U32, 2), writable(_I64), read_only(_U32, 2)), Counters
 )  # fmt: skip
 """The numba type of `Counters`."""
 

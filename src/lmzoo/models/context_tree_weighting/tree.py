@@ -55,7 +55,7 @@ class Path(NamedTuple):
 
 
 _NODES = types.NamedTuple((writable(_I64), writable(_U32, 2), writable(_F64)), Nodes)
-_KNOWN = types.NamedTuple((read_only(_I64), types.Array(_U32, 2, "C", readonly=True), read_only(_F64)), Nodes)
+_KNOWN = types.NamedTuple((read_only(_I64), read_only(_U32, 2), read_only(_F64)), Nodes)
 _PATH = types.NamedTuple((writable(_I64, 2), writable(_F64), writable(_F64)), Path)
 
 

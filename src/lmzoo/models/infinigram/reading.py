@@ -194,9 +194,7 @@ def collect(ids, by_next, starts, shared, n_types, max_context, matches, n_match
     return t
 
 
-@kernel(
-    types.Array(_I32, 2, "C", readonly=True), read_only(_I64), read_only(_F64), _I64, writable(_F64), writable(_F64)
-)
+@kernel(read_only(_I32, 2), read_only(_I64), read_only(_F64), _I64, writable(_F64), writable(_F64))
 def score(evidence, ends, discounts, vocab_size, log_probs, gradient):
     """Computes the log-probability of each token of a text by absolute discounting, from the counts of its contexts.
 

@@ -160,7 +160,7 @@ def predict(tree, parameters, per_kind, order, row):
     fill_row(tree, parameters, per_kind, path, n_path, matched, row)
 
 
-@kernel(TREE, _PARAMETERS, types.Array(_F64, 2, "C", readonly=True), _F64, _F64, _I64, _I64, types.boolean,
+@kernel(TREE, _PARAMETERS, read_only(_F64, 2), _F64, _F64, _I64, _I64, types.boolean,
         read_only(_I32), writable(_F64), writable(_F64, 2), returns=_I64)  # fmt: skip
 def read(tree, parameters, kept_parameters, rate, per_kind, order, vocab_size, learns, ids, log_probs, rows):
     """Reads T tokens after the text of the tree, and stops if the memory of the tree is full.

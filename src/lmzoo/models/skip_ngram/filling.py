@@ -9,11 +9,7 @@ from lmzoo.system.compiled import kernel, read_only, writable
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
 
 
-def _read_2d(dtype: types.Type) -> types.Type:
-    return types.Array(dtype, 2, "C", readonly=True)
-
-
-@kernel(_read_2d(_I64), _read_2d(_F64), read_only(_I64), read_only(_I32), read_only(_F64), writable(_F64, 2))
+@kernel(read_only(_I64, 2), read_only(_F64, 2), read_only(_I64), read_only(_I32), read_only(_F64), writable(_F64, 2))
 def add_predictions(contexts, weights, starts, tokens, probs, rows):
     """Adds the predictions of P contexts, multiplied by their weights, to each of B distributions over V tokens.
 
