@@ -195,8 +195,6 @@ def test_the_minibatches_of_a_rollout_are_all_its_replies() -> None:
     assert not torch.equal(second.rows.inputs, first.rows.inputs)
     assert len(batches.history) == 2, "the fifth batch is from a new rollout"
     assert new.rows.inputs.tolist() != first.rows.inputs.tolist()
-    parts = [prepared(rows=rows)[1].batch(0, network).rows.inputs for rows in (slice(0, 2), slice(2, 4))]
-    assert torch.equal(torch.cat(parts), first.rows.inputs), "several processes share a minibatch"
 
 
 def test_replies_are_rewarded_and_penalised() -> None:

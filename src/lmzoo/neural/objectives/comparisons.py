@@ -74,7 +74,6 @@ class ComparisonBatches(Batches[Comparisons]):
     - `rankings`: the rankings, which refer to the sequences by index.
     - `reference_log_probs`: for direct preference optimization (DPO), the log-probability (N,) of the reply in each
       sequence under the reference model, in nats; None for a reward model.
-    - `rows`: the share of this process if several processes train together: which rankings of each batch it reads.
     """
 
     def __init__(
@@ -85,7 +84,6 @@ class ComparisonBatches(Batches[Comparisons]):
         n_rankings: int,
         seed: int,
         reference_log_probs: NDArray[np.floating] | None = None,
-        rows: slice = slice(None),
     ) -> None:
         check_whole(1, n_rankings=n_rankings)
         if not rankings:
@@ -97,12 +95,12 @@ class ComparisonBatches(Batches[Comparisons]):
                 "are not equally good: leave it out"
             )
         self._sequences, self._reference_log_probs = sequences, reference_log_probs
-        self._n_rankings, self._seed, self._rows = n_rankings, seed, rows
+        self._n_rankings, self._seed = n_rankings, seed
         self._epoch, self._order = -1, np.empty(0, np.intp)
 
     def batch(self, step: int, network: Network) -> Comparisons:
         first = step * self._n_rankings
-        wanted = [self._ranking_at(first + index) for index in range(self._n_rankings)[self._rows]]
+        wanted = [self._ranking_at(first + index) for index in range(self._n_rankings)]
         pairs = [pair for ranking in wanted for pair in self._pairs[ranking]]
         weights = [1 / len(self._pairs[ranking]) for ranking in wanted for _ in self._pairs[ranking]]
         used, index = np.unique(np.array(pairs), return_inverse=True)  # (R,), (B, 2)

@@ -108,8 +108,6 @@ class RolloutBatches(Batches[Rollout]):
       agree with the training settings.
     - `text`: batches of ordinary text, which the policy goes on learning to predict (PPO-ptx, PPO mixed with
       pretraining); None for PPO alone.
-    - `rows`: the share of this process if several processes train together: which replies of each minibatch it learns
-      from. Each process samples all replies.
 
     Log-probabilities and values of the old policy are computed with the operations of training, not with those of
     sampling, so the ratio of new to old probability is exactly 1 before the first update. A rollout depends on the
@@ -129,7 +127,6 @@ class RolloutBatches(Batches[Rollout]):
         seed: int,
         bf16: bool | None = None,
         text: StreamBatches | None = None,
-        rows: slice = slice(None),
     ) -> None:
         if not len(prompts):
             raise ConfigurationError("PPO needs at least one prompt to reply to, got none")
@@ -141,7 +138,7 @@ class RolloutBatches(Batches[Rollout]):
         self._prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
         self._reward, self._reference, self._settings, self._like = reward, reference, settings, like
         self._judge = judge
-        self._end_id, self._seed, self._bf16, self._text, self._rows = end_id, seed, bf16, text, rows
+        self._end_id, self._seed, self._bf16, self._text = end_id, seed, bf16, text
         self._sampled: _Sampled | None = None
 
     @property
@@ -155,7 +152,7 @@ class RolloutBatches(Batches[Rollout]):
         number, index = divmod(step, self._settings.n_epochs * n_minibatches)
         if self._sampled is None or number == len(self._sampled.history):
             self._sampled = self._roll_out(number, network)
-        chosen = torch.arange(index % n_minibatches, self._settings.n_replies, n_minibatches)[self._rows]
+        chosen = torch.arange(index % n_minibatches, self._settings.n_replies, n_minibatches)
         measures = self._sampled.history[-1]
         return self._sampled.replies.selected(chosen.to(network.device))._replace(
             text=self._text.batch(step, network) if self._text else None,
