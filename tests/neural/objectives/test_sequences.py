@@ -22,7 +22,6 @@ def test_rows_hold_a_sequence_from_its_start() -> None:
     assert rows.weights.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0]]
     assert rows.last.tolist() == [1, 3], "an EOT at the end is predicted, but not read"
     assert rows.n_tokens == 6
-    assert Rows.of(SEQUENCES[1:2], CPU, n_columns=5).inputs.tolist() == [[0, 8, 0, 0, 0]]
 
 
 def test_unusable_rows_are_refused() -> None:
@@ -30,8 +29,6 @@ def test_unusable_rows_are_refused() -> None:
         Rows.of([([1, EOT, 2], [1, 1, 1])], CPU)
     with pytest.raises(ConfigurationError, match=r"2 ids must have 2 weights, got an array of shape \(3,\)"):
         Rows.of([([1, 2], [1, 1, 1])], CPU)
-    with pytest.raises(ConfigurationError, match="a sequence of 3 ids does not fit in rows of 3 columns"):
-        Rows.of([([1, 2, 3], [1, 1, 1])], CPU, n_columns=3)
     with pytest.raises(ConfigurationError, match="at least one sequence"):
         Rows.of([], CPU)
     with pytest.raises(ConfigurationError, match="a row of 17 ids is longer than the window of the network, 16"):
@@ -53,7 +50,7 @@ def test_padding_changes_nothing(species: str) -> None:
     network = network_of(species)
     with torch.no_grad():
         hidden = last_hidden(network, Rows.of(SEQUENCES, CPU))
-        log_probs = sequence_log_probs(network, Rows.of(SEQUENCES, CPU, n_columns=15))
+        log_probs = sequence_log_probs(network, Rows.of(SEQUENCES, CPU))
         for row, sequence in enumerate(SEQUENCES):
             alone = Rows.of([sequence], CPU)
             torch.testing.assert_close(last_hidden(network, alone)[0], hidden[row], rtol=0, atol=1e-5)

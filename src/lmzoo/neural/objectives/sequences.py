@@ -35,26 +35,18 @@ class Rows(NamedTuple):
     network."""
 
     @classmethod
-    def of(
-        cls, sequences: Sequence[tuple[ArrayLike, ArrayLike]], device: torch.device, n_columns: int | None = None
-    ) -> Rows:
+    def of(cls, sequences: Sequence[tuple[ArrayLike, ArrayLike]], device: torch.device) -> Rows:
         """Arranges R sequences in rows on `device`.
 
-        A sequence is a pair of n ids (n,) and the weights of these ids as targets (n,). There are `n_columns` columns;
-        None means one more than the longest sequence has ids, because the input begins with EOT. Raises
-        ConfigurationError if there is no sequence, if a sequence has more or fewer weights than ids, or if it is longer
-        than `n_columns` - 1. Raises TokenIdError if a sequence contains EOT before its end.
+        A sequence is a pair of n ids (n,) and the weights of these ids as targets (n,). There is one column more than
+        the longest sequence has ids, because the input begins with EOT. Raises ConfigurationError if there is no
+        sequence, or if a sequence has more or fewer weights than ids, and TokenIdError if a sequence contains EOT
+        before its end.
         """
         pairs = [(as_ids(ids), np.asarray(weights, np.float32)) for ids, weights in sequences]
         if not pairs:
             raise ConfigurationError("there must be at least one sequence to put in rows, got none")
-        longest = max(len(ids) for ids, _ in pairs)
-        n_columns = n_columns or longest + 1
-        if longest >= n_columns:
-            raise ConfigurationError(
-                f"a sequence of {longest} ids does not fit in rows of {n_columns} columns, which hold at most "
-                f"{n_columns - 1} ids: use shorter sequences or more columns"
-            )
+        n_columns = 1 + max(len(ids) for ids, _ in pairs)
         inputs, targets = (np.full((len(pairs), n_columns), EOT, np.int64) for _ in range(2))
         all_weights = np.zeros((len(pairs), n_columns), np.float32)
         last = np.zeros(len(pairs), np.int64)
