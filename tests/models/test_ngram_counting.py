@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmzoo.errors import ConfigurationError, LmzooError
-from lmzoo.models.ngram import NgramModel, ngram
+from lmzoo.models.ngram import ngram
 from lmzoo.models.ngram.counting import sorting
-from lmzoo.models.ngram.counting.protocol import CountedNgrams
 from lmzoo.models.ngram.counting.sorting import count_ngrams
 from lmzoo.models.ngram.counting.workspace import parse_bytes
 from lmzoo.models.ngram.reference import count_ngrams as reference_counts
@@ -55,19 +54,6 @@ def test_shards_count_as_one_text(streams: list[TokenStream], order: int) -> Non
     np.testing.assert_array_equal(shards.counts, whole.counts)
     for name, array in whole.trie.arrays().items():
         np.testing.assert_array_equal(shards.trie.arrays()[name], array)
-
-
-def test_a_model_takes_another_counter() -> None:
-    calls: list[int] = []
-
-    def counter(*arguments: Any) -> CountedNgrams:
-        calls.append(len(arguments[0]))
-        return count_ngrams(*arguments)
-
-    data = toy_data(8)
-    model = NgramModel(8, order=3, smoothing="kneser-ney", counter=counter).fit(data)
-    assert calls == [1]
-    np.testing.assert_array_equal(model.log_probs(data.valid), ngram(8, order=3).fit(data).log_probs(data.valid))
 
 
 @pytest.mark.parametrize("smoothing", ["kneser-ney", "stupid-backoff"])

@@ -14,7 +14,7 @@ from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
     from lmzoo.models.maxent.triggers import Triggers
-    from lmzoo.models.ngram.counting.protocol import CountedNgrams
+    from lmzoo.models.ngram.counting.counted import CountedNgrams
 
 _TRIGGER_VARIANCE = 1.0
 """Variance of the Gaussian prior of the weights of triggers."""

@@ -13,7 +13,7 @@ Read the files in this order:
 
     1. reference.py          smoothing for one word at a time, in plain Python; the others compute the same, fast
     2. trie.py               all n-grams as a sorted trie in flat arrays
-    3. counting/             from text to the trie: protocol.py (the interface), sorting.py, workspace.py (memory)
+    3. counting/             from text to the trie: counted.py (the result), sorting.py, workspace.py (memory)
     4. smoothing.py          from counts to probabilities: the formula that all methods share
     5. methods.py, names.py  the smoothing methods, and the same by name
     6. weights.py            log-probabilities and back-off weights

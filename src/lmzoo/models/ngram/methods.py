@@ -17,7 +17,7 @@ from lmzoo.models.ngram.smoothing import Counts, DiscountedCounts, Form, Success
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting.protocol import CountedNgrams
+    from lmzoo.models.ngram.counting.counted import CountedNgrams
 
 _logger = logging.getLogger(__name__)
 

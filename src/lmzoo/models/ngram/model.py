@@ -24,7 +24,7 @@ from lmzoo.system.progress import OnProgress, Progress, StepProgress
 
 # numba is slow to import: counting and scoring are imported where they are used.
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting.protocol import CountedNgrams, Counter
+    from lmzoo.models.ngram.counting.counted import CountedNgrams
     from lmzoo.models.ngram.scoring import Matcher
 
 MAX_ORDER = 100
@@ -45,9 +45,9 @@ def check_partitions(name: str, smoothing: Smoothing) -> None:
 class NgramModel(LanguageModel[int]):
     """An n-gram language model, whose state is the trie node of the longest context that occurs in the training text.
 
-    The arguments are explained in the function `lmzoo.models.ngram.ngram`, except `counter`, which is the function that
-    counts the n-grams of the training text; None = `count_ngrams`. After `fit`, `parameters` (n, P) contains the P
-    numbers that the smoothing method has learned for each order 1 .. n, such as discounts or interpolation weights.
+    The arguments are explained in the function `lmzoo.models.ngram.ngram`. After `fit`, `parameters` (n, P) contains
+    the P numbers that the smoothing method has learned for each order 1 .. n, such as discounts or interpolation
+    weights.
     """
 
     exact_in_batches = True
@@ -64,7 +64,6 @@ class NgramModel(LanguageModel[int]):
         memory: str = "1G",
         workers: int = 0,
         cluster: str = "",
-        counter: Counter | None = None,
     ) -> None:
         super().__init__(vocab_size)
         check_whole(1, MAX_ORDER, order=order)
@@ -80,7 +79,6 @@ class NgramModel(LanguageModel[int]):
             check_partitions(smoothing, self.smoothing)
         self.workers, self.cluster = workers, cluster
         self.context_size = order - 1
-        self._counter = counter
 
     # ---- Learning -------------------------------------------------------------------------------
 
@@ -105,8 +103,7 @@ class NgramModel(LanguageModel[int]):
         if in_partitions:
             trie, weights, parameters = self._fit_in_partitions(data.train, min_count, workspace, progress)
         else:
-            counter = self._counter or count_ngrams
-            counted = counter([data.train], self.vocab_size, self.order, workspace, progress.start)
+            counted = count_ngrams([data.train], self.vocab_size, self.order, workspace, progress.start)
             progress.start("learning the smoothing parameters")
             parameters = self.smoothing.learn(counted, data.valid)
             trie = counted.trie

@@ -25,7 +25,7 @@ from lmzoo.models.ngram.smoothing import DiscountedCounts, Smoothing, Successors
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting.protocol import CountedNgrams
+    from lmzoo.models.ngram.counting.counted import CountedNgrams
 
 GIVEN: Final = "given"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -36,7 +36,7 @@ from lmzoo.models.ngram.weights import Weights
 from lmzoo.stream import TokenStream
 
 if TYPE_CHECKING:
-    from lmzoo.models.ngram.counting.protocol import CountedNgrams
+    from lmzoo.models.ngram.counting.counted import CountedNgrams
     from lmzoo.models.ngram.counting.workspace import Workspace
 
 _BLOCK = 1 << 16

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lmzoo.errors import CorpusError
 from lmzoo.mapped import blocks_of
-from lmzoo.models.ngram.counting.protocol import CountedNgrams, add_counts
+from lmzoo.models.ngram.counting.counted import CountedNgrams, add_counts
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
 from lmzoo.stream import EOT, TokenStream

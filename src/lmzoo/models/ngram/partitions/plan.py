@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram.counting.protocol import add_counts
+from lmzoo.models.ngram.counting.counted import add_counts
 from lmzoo.stream import EOT
 from lmzoo.system.compiled import kernel, read_only, writable
 from lmzoo.system.executors import Arrays

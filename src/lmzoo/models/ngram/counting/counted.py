@@ -1,14 +1,9 @@
-"""The interface between text and model: a counter turns token streams into the trie of their n-grams and its counts.
-
-`count_ngrams` in `sorting.py` is lmzoo's own counter. Any function with the signature of `Counter` can take its place,
-for example one that counts each shard of a large corpus on another machine.
-"""
+"""The trie of the n-grams of a text with their counts, from which an n-gram model is estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numba import types
@@ -16,7 +11,6 @@ from numpy.typing import NDArray
 
 from lmzoo.models.ngram.counting.workspace import Workspace, blocks
 from lmzoo.models.ngram.trie import Trie
-from lmzoo.stream import TokenStream
 from lmzoo.system.compiled import kernel, read_only, writable
 
 
@@ -63,32 +57,6 @@ class CountedNgrams:
             n_starts = trie.n_at_document_start[order]
             counts[:n_starts] = observed[:n_starts]
         return counts
-
-
-class Counter(Protocol):
-    """The interface of functions that count all n-grams of a text.
-
-    A large text can be given in several parts (shards), each of which consists of whole documents.
-    """
-
-    def __call__(
-        self,
-        shards: Sequence[TokenStream],
-        vocab_size: int,
-        order: int,
-        workspace: Workspace,
-        on_step: Callable[[str], None],
-    ) -> CountedNgrams:
-        """Counts all n-grams of length 1 to `order` in a text.
-
-        - `shards`: the text as consecutive parts, each of which ends at the end of a document.
-        - `vocab_size`: the number of different token ids.
-        - `workspace`: allocates large arrays, in memory or in temporary files.
-        - `on_step`: called with a message at the start of each step of the work.
-
-        Returns the n-grams with their counts.
-        """
-        ...
 
 
 @kernel(read_only(types.int32), types.int64, writable(types.int32))
