@@ -158,7 +158,7 @@ def test_triggers_are_the_pairs_with_the_most_information() -> None:
 
 def test_the_gradient_with_triggers_is_that_of_the_likelihood() -> None:
     stream = TokenStream(documents_with_topics(1).ids[:-1])  # the last document has no end
-    ngrams = NgramLikelihood(count_ngrams([stream], 10, 3), 4.0, 0.1)
+    ngrams = NgramLikelihood(count_ngrams(stream, 10, 3), 4.0, 0.1)
     joint = TriggerLikelihood(ngrams, stream, *find_triggers(stream, 10, 3))
     rng = np.random.default_rng(2)
     weights = rng.normal(0, 0.3, joint.curvatures.size)
@@ -172,7 +172,7 @@ def test_the_likelihood_with_triggers_is_that_of_the_model() -> None:
     stream = documents_with_topics(1)
     model = maxent(10, order=3, triggers=3).fit(TrainingData(stream, stream))
     assert isinstance(model, TriggerModel)
-    ngrams = NgramLikelihood(count_ngrams([stream], 10, 3), 8.0, 0.2)
+    ngrams = NgramLikelihood(count_ngrams(stream, 10, 3), 8.0, 0.2)
     start = np.zeros(ngrams.counts.size)
     joint = TriggerLikelihood(ngrams, stream, model.triggers, np.zeros(model.trigger_weights.size))
     value, _ = joint.value_and_gradient(np.concatenate([start, model.trigger_weights]))
@@ -194,7 +194,7 @@ def test_triggers_know_the_topic_of_a_document() -> None:
 
 def test_the_maximum_is_that_of_scipy() -> None:
     optimize = pytest.importorskip("scipy.optimize")
-    likelihood = NgramLikelihood(count_ngrams([toy_data(9).train], 9, 3), 4.0, 0.1)
+    likelihood = NgramLikelihood(count_ngrams(toy_data(9).train, 9, 3), 4.0, 0.1)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = likelihood.value_and_gradient(weights)
@@ -210,7 +210,7 @@ def test_the_maximum_is_that_of_scipy() -> None:
 
 def test_no_step_lowers_the_likelihood() -> None:
     """Also from weights that are far too large, where whole steps are too long."""
-    likelihood = NgramLikelihood(count_ngrams([toy_data(9).train], 9, 3), 4.0, 0.1)
+    likelihood = NgramLikelihood(count_ngrams(toy_data(9).train, 9, 3), 4.0, 0.1)
     start, values = 20 * np.random.default_rng(0).normal(size=likelihood.counts.size), []
     start[0] = 0
     for steps in range(12):

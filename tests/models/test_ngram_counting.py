@@ -1,4 +1,4 @@
-"""Counting n-grams: the trie, shards, and fits on disk."""
+"""Counting n-grams: the trie, and fits on disk."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from lmzoo.testing import toy_data
 Ngram = tuple[int, ...]
 
 streams = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda ids: TokenStream(np.array(ids, np.int32)))
-documents = st.lists(st.integers(1, 4), max_size=12).map(lambda ids: TokenStream(np.array([*ids, EOT], np.int32)))
 
 
 @given(stream=streams, order=st.integers(1, 6))
 @settings(max_examples=60, deadline=None)
 def test_the_trie_holds_every_ngram_once_in_order(stream: TokenStream, order: int) -> None:
-    counted = count_ngrams([stream], 5, order)
+    counted = count_ngrams(stream, 5, order)
     trie = counted.trie
     grams: list[Ngram] = [()]
     for context in range(trie.n_contexts):
@@ -44,16 +43,6 @@ def test_the_trie_holds_every_ngram_once_in_order(stream: TokenStream, order: in
         assert of_level == (sorted(expected) if k > 1 else [(token,) for token in range(5)])
         assert counted.counts[level].tolist() == [expected[gram] for gram in of_level]
     assert [grams[suffix] for suffix in trie.suffixes] == [gram[1:] for gram in grams]
-
-
-@given(streams=st.lists(documents, min_size=1, max_size=4), order=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
-def test_shards_count_as_one_text(streams: list[TokenStream], order: int) -> None:
-    whole = count_ngrams([TokenStream(np.concatenate([stream.ids for stream in streams]))], 5, order)
-    shards = count_ngrams(streams, 5, order)
-    np.testing.assert_array_equal(shards.counts, whole.counts)
-    for name, array in whole.trie.arrays().items():
-        np.testing.assert_array_equal(shards.trie.arrays()[name], array)
 
 
 @pytest.mark.parametrize("smoothing", ["kneser-ney", "stupid-backoff"])

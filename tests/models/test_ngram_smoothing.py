@@ -186,7 +186,7 @@ def test_jelinek_mercer_weights_make_the_valid_split_most_likely() -> None:
     """Every change of a weight lowers the likelihood, including the two additional tokens per weight."""
     data = toy_data(12, n_documents=300)
     model = trigram(12).fit(data)
-    counted = count_ngrams([data.train], 12, 3)
+    counted = count_ngrams(data.train, 12, 3)
 
     def objective(parameters: NDArray[np.float64]) -> float:
         weights = estimate(counted, model.smoothing, parameters)
@@ -206,7 +206,7 @@ def test_tuned_discounts_make_the_valid_split_most_likely() -> None:
     """Every change of a discount that is not at its bounds lowers the likelihood."""
     data = toy_data(12, n_documents=300)
     model = ngram(12, order=3, smoothing="kneser-ney-tuned").fit(data)
-    counted = count_ngrams([data.train], 12, 3)
+    counted = count_ngrams(data.train, 12, 3)
 
     def likelihood(parameters: NDArray[np.float64]) -> float:
         weights = estimate(counted, model.smoothing, parameters)

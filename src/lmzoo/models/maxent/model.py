@@ -53,7 +53,7 @@ class MaxentModel(NgramModel):
         from lmzoo.models.ngram.counting.sorting import count_ngrams
 
         ascent.report(0, self._steps, "counting n-grams")
-        counted = count_ngrams([text], self.vocab_size, self.order)
+        counted = count_ngrams(text, self.vocab_size, self.order)
         likelihood = NgramLikelihood(counted, self._variance, self._discount)
         message = "learning the weights of n-grams"
         return likelihood, ascent.maximised(likelihood, likelihood.start(), self._steps, message)

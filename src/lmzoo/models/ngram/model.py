@@ -103,7 +103,7 @@ class NgramModel(LanguageModel[int]):
         if in_partitions:
             trie, weights, parameters = self._fit_in_partitions(data.train, min_count, workspace, progress)
         else:
-            counted = count_ngrams([data.train], self.vocab_size, self.order, workspace, progress.start)
+            counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, progress.start)
             progress.start("learning the smoothing parameters")
             parameters = self.smoothing.learn(counted, data.valid)
             trie = counted.trie

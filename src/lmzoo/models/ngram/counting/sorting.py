@@ -16,7 +16,7 @@ So every bucket can build its part of the trie independently, and the buckets ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numba import types
@@ -40,7 +40,7 @@ token alone has more positions."""
 
 
 def count_ngrams(
-    shards: Sequence[TokenStream],
+    text: TokenStream,
     vocab_size: int,
     order: int,
     workspace: Workspace | None = None,
@@ -50,7 +50,6 @@ def count_ngrams(
 
     The positions of the text are sorted by the n-grams that begin there, so that equal n-grams are neighbours.
 
-    - `shards`: the text as consecutive parts, each of which ends at the end of a document.
     - `vocab_size`: the number of different token ids.
     - `workspace`: allocates large arrays, by default in memory.
     - `on_step`: called with a message at the start of each step.
@@ -58,14 +57,14 @@ def count_ngrams(
     Raises CorpusError if the text has more than 2^31 tokens or different n-grams.
     """
     workspace = workspace or Workspace()
-    n_tokens = sum(map(len, shards))
+    n_tokens = len(text)
     if n_tokens + 1 + order > _LARGEST:
         raise CorpusError(
             f"the text has {n_tokens:,} tokens, but n-grams of order {order} can be counted in at most "
             f"{_LARGEST - 1 - order:,}: train on less text"
         )
     on_step("sorting n-grams")
-    padded = _padded(shards, n_tokens, vocab_size, order, workspace)
+    padded = _padded(text, vocab_size, order, workspace)
     levels, tokens, counts, first_child = build_levels(padded, n_tokens + 1, 1, vocab_size, order, workspace, on_step)
     counts[0], counts[1 + EOT] = n_tokens, counts[1 + EOT] - 1  # without the EOT token before the text
     suffixes = workspace.empty(levels[-1], np.int32)
@@ -81,22 +80,17 @@ def count_ngrams(
     return CountedNgrams(trie, counts, workspace)
 
 
-def _padded(
-    shards: Sequence[TokenStream], n_tokens: int, vocab_size: int, order: int, workspace: Workspace
-) -> NDArray[np.int32]:
-    """Joins the parts of a text (shards) to one array of token ids, and adds padding at both ends.
+def _padded(text: TokenStream, vocab_size: int, order: int, workspace: Workspace) -> NDArray[np.int32]:
+    """Returns the token ids of a text with padding at both ends.
 
     Before the text, one EOT token represents the start of the first document. After the text, the id `vocab_size`,
     which no token has, is repeated `order` times, so that no n-gram extends beyond the end of the text.
     """
-    padded = workspace.empty(n_tokens + 1 + order, np.int32)
-    padded[0], padded[n_tokens + 1 :] = EOT, vocab_size
-    start = 1
-    for shard in shards:
-        for first, block in blocks_of(shard.ids):
-            padded[start + first : start + first + block.size] = block
-            workspace.release()
-        start += len(shard)
+    padded = workspace.empty(len(text) + 1 + order, np.int32)
+    padded[0], padded[len(text) + 1 :] = EOT, vocab_size
+    for first, block in blocks_of(text.ids):
+        padded[1 + first : 1 + first + block.size] = block
+        workspace.release()
     return padded
 
 
