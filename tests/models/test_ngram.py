@@ -188,6 +188,8 @@ def test_a_quantised_model_sums_to_1_after_contexts_that_every_token_follows() -
             ConfigurationError,
             "'additive' takes one number above 0, as in 'additive:0.1'",
         ),
+        ({"smoothing": "additive:0.1", "prune": 1e-6}, ConfigurationError, "'additive:0.1' cannot be pruned"),
+        ({"smoothing": "mle", "prune": 1e-6}, ConfigurationError, "no shorter n-grams to back off to"),
         ({"smoothing": "additive:x"}, ConfigurationError, "smoothing='additive:x' is not allowed"),
         ({"smoothing": "additive:1_0"}, ConfigurationError, "smoothing='additive:1_0' is not allowed"),
         ({"smoothing": "katz:0.5"}, ConfigurationError, "'katz' takes no number; 'additive:0.1', 'absolute:0.75' and"),

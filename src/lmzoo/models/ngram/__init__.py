@@ -67,9 +67,9 @@ def ngram(
     kneser-ney-tuned.
 
     `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
-    1998). `quantise`: stores each log-probability in one byte instead of four. `min_count`: n-grams of three or more
-    tokens that occur fewer times in the training text are left out; with 2, this is what KenLM's `--prune 0 0 1` does.
-    The default, 0, means 1, or 2 for texts of more than 10^9 tokens.
+    1998); not for additive and mle. `quantise`: stores each log-probability in one byte instead of four. `min_count`:
+    n-grams of three or more tokens that occur fewer times in the training text are left out; with 2, this is what
+    KenLM's `--prune 0 0 1` does. The default, 0, means 1, or 2 for texts of more than 10^9 tokens.
 
     `memory`, such as "500M": a fit that would need more memory uses temporary files. The result is the same.
 

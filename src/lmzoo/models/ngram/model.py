@@ -14,6 +14,7 @@ from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.models.ngram.counting.workspace import Workspace, parse_bytes
+from lmzoo.models.ngram.methods import Additive
 from lmzoo.models.ngram.names import GIVEN, smoothing_from
 from lmzoo.models.ngram.rare import FIRST_ORDER, min_count_for
 from lmzoo.models.ngram.smoothing import Smoothing, estimate
@@ -70,6 +71,11 @@ class NgramModel(LanguageModel[int]):
         self.order = order
         self.smoothing = smoothing_from(smoothing)
         check_share(prune=prune)
+        if prune and isinstance(self.smoothing, Additive):
+            raise ConfigurationError(
+                f"smoothing='{smoothing}' cannot be pruned, because it has no shorter n-grams to back off to: choose "
+                "another method, or prune=0"
+            )
         check_flag(quantise=quantise)
         check_whole(0, min_count=min_count)
         self.prune, self.quantise, self.min_count = prune, quantise, min_count
