@@ -9,8 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmzoo import Decoding, Distribution, Predictor, TokenStream, evaluate, train_tokenizer, zoo
+from lmzoo import (
+    Decoding,
+    Distribution,
+    Predictor,
+    TokenStream,
+    TrainingData,
+    evaluate,
+    load_corpus,
+    train_tokenizer,
+    zoo,
+)
 from lmzoo.checks import check_seed
+from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.errors import ConfigurationError, TokenIdError, UnknownNameError, UsageError
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
@@ -169,10 +180,20 @@ def test_arguments_of_fit(corpus_folder: Path, tmp_path: Path) -> None:
             Predictor.fit("markov", corpus)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="tokenizer must be a Tokenizer or a text such as 'bpe:4096', got 300"):
         Predictor.fit("markov", corpus_folder, tokenizer=300)  # type: ignore[arg-type]
-    plain = Predictor.fit("ngram", corpus_folder, tokenizer="byte", order=2, prune=0.5)
+    encoded = encode_corpus(load_corpus(corpus_folder), "byte")
+    with pytest.raises(UsageError, match="the corpus is encoded already: leave out the tokenizer"):
+        Predictor.fit("markov", encoded, tokenizer="char")
+    plain = Predictor.fit("ngram", encoded, order=2, prune=0.5)
     same = Predictor.fit("ngram", corpus_folder, tokenizer="byte", order=np.int64(2), prune=np.float32(0.5))
     assert same.settings == plain.settings
     assert Predictor.load(same.save(tmp_path / "same")).get_params() == plain.get_params()
+
+
+def test_training_data_are_streams() -> None:
+    stream = TokenStream.from_documents([[1, 2]])
+    for train, valid, name in ((stream.ids, stream, "train"), (stream, [1, 2], "valid")):
+        with pytest.raises(UsageError, match=f"the {name} split must be a TokenStream, as in TokenStream.from_docum"):
+            TrainingData(train, valid)  # type: ignore[arg-type]
 
 
 def test_splits_of_an_evaluation(markov_predictor: Predictor, corpus_folder: Path) -> None:

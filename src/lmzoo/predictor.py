@@ -90,7 +90,8 @@ class Predictor:
         SPECIES`). `device` is where a neural network is trained: "cpu", "cuda", "mps", or "auto" for the best one
         available. The validation split is used for tuning only, and the test split is never read. `on_step` is called
         with the figures of each training step of a network and of each evaluation, for example to log them; a step with
-        these figures is also part of the reports that `on_progress` gets.
+        these figures is also part of the reports that `on_progress` gets. Raises UsageError if a tokenizer is given for a
+        corpus that is encoded already.
         """
         check_seed(seed=seed)
         zoo.check_learns_from_text(species)
@@ -99,6 +100,8 @@ class Predictor:
             corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(corpus, tokenizer)
+        elif tokenizer is not None:
+            raise UsageError("the corpus is encoded already: leave out the tokenizer, or give a corpus of texts")
         model = zoo.create(species, corpus.tokenizer.vocab_size, device=device, **settings)
         started, bits_per_nat = time.perf_counter(), _bits_per_byte_per_nat(corpus)
         report = reporter(on_progress, on_step, bits_per_nat) if on_progress or on_step else None

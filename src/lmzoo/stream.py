@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.checks import as_whole
-from lmzoo.errors import CorpusError, TokenIdError
+from lmzoo.errors import CorpusError, TokenIdError, UsageError
 from lmzoo.mapped import blocks_of
 
 EOT: Final = 0
@@ -113,6 +113,14 @@ class TrainingData:
     train: TokenStream
     valid: TokenStream
     """The validation split, for tuning and early stopping."""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid"):
+            if not isinstance(getattr(self, name), TokenStream):
+                raise UsageError(
+                    f"the {name} split must be a TokenStream, as in TokenStream.from_documents([[5, 6], [7]]), got "
+                    f"{_shown(getattr(self, name))}"
+                )
 
     def fingerprint(self, facts: Any) -> str:
         """Returns a hash of both splits and of `facts` (settings and seed), which identifies a training run."""
