@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,25 +49,29 @@ def token_sums(
 ) -> TokenSums:
     """Scores all tokens of a text, in parts of about two million tokens, and returns the sums of their scores.
 
-    No document is divided between parts. If `on_stats` is given, the whole text is one part, and `on_stats` is called
-    once with the scores of all tokens.
+    No document is divided between parts, but a resampling unit can be. If `on_stats` is given, the whole text is one
+    part, and `on_stats` is called once with the scores of all tokens.
     """
     units = resampling_units(text.stream)
     sums: list[tuple[int, float, float, int, int]] = []
-    of_units: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    log_probs_of_units, bytes_of_units = np.zeros((2, units.starts.size))
     n_done, seconds = 0, 0.0
 
     def report(progress: Progress) -> None:
         if on_progress:
             on_progress(Progress(n_done + progress.done, len(text.stream), progress.unit, progress.message))
 
-    for part, starts in _parts(text, units.starts, len(text.stream) if on_stats else _PART_TOKENS):
+    for part in _parts(text, len(text.stream) if on_stats else _PART_TOKENS):
         started = time.perf_counter()
         stats = predictor.model.token_stats(part.stream, report)
         seconds += time.perf_counter() - started
         if on_stats:
             on_stats(stats)
-        of_units.append((sums_of_units(stats.log_probs, starts), sums_of_units(part.bytes_by_token, starts)))
+        first = np.searchsorted(units.starts, n_done, side="right") - 1
+        here = slice(first, np.searchsorted(units.starts, n_done + len(part.stream)))
+        starts = np.maximum(units.starts[here] - n_done, 0)
+        log_probs_of_units[here] += sums_of_units(stats.log_probs, starts)
+        bytes_of_units[here] += sums_of_units(part.bytes_by_token, starts)
         sums.append(
             (
                 int(np.count_nonzero(~np.isfinite(stats.log_probs))),
@@ -79,7 +82,6 @@ def token_sums(
             )
         )
         n_done += len(part.stream)
-    log_probs_of_units, bytes_of_units = map(np.concatenate, zip(*of_units, strict=True))
     return TokenSums(
         n_impossible=sum(of_part[0] for of_part in sums),
         log_probs=sum(of_part[1] for of_part in sums),
@@ -93,20 +95,11 @@ def token_sums(
     )
 
 
-def _parts(
-    text: EncodedSplit, starts: NDArray[np.intp], n_tokens: int
-) -> Iterator[tuple[EncodedSplit, NDArray[np.intp]]]:
-    """Cuts a text into parts of at least `n_tokens` tokens, between documents that are also between resampling units.
-
-    `starts` (G,) are the positions at which the units begin. Only the last part may have fewer than `n_tokens` tokens.
-    Yields each part with the positions, counted from its first token, at which its units begin.
-    """
-    stream = text.stream
-    bounds = [0]
-    for unit in np.flatnonzero(np.isin(starts, stream.starts)).tolist():
-        if starts[unit] - starts[bounds[-1]] >= n_tokens:
-            bounds.append(unit)
-    for first, last in itertools.pairwise([*bounds, len(starts)]):
-        end = starts[last] if last < len(starts) else len(stream)
-        documents = np.searchsorted(stream.starts, [starts[first], end])
-        yield text.between(*documents.tolist()), starts[first:last] - starts[first]
+def _parts(text: EncodedSplit, n_tokens: int) -> Iterator[EncodedSplit]:
+    """Cuts a text between documents into parts of at least `n_tokens` tokens; only the last part may have fewer."""
+    starts, ends = text.stream.starts, text.stream.ends
+    first = 0
+    while first < starts.size:
+        last = min(int(np.searchsorted(ends, starts[first] + n_tokens)) + 1, starts.size)
+        yield text.between(first, last)
+        first = last
