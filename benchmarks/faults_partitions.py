@@ -8,15 +8,20 @@ while its workers are running:
     worker          one worker process is killed (SIGKILL)
     disk            one worker process can write no file of more than 100 kB, as if its disk were full
     interrupt       the program gets SIGINT, as from Ctrl-C
+    terminate       the program gets SIGTERM, as at the end of a batch job
+    kill            the program is killed (SIGKILL)
     ray-worker      one worker process of a Ray cluster of two nodes is killed (SIGKILL)
     ray-node        the second of these nodes is removed, with all its processes
     ray-disk        the disk of the second node becomes full, to which it writes arrays when its memory is full; this
                     needs the right to mount a file system, and a text of a million tokens or more
 
+    ray-interrupt, ray-terminate, ray-kill    the same as without "ray-", with the workers on these nodes
+
 The faults that begin with ray need the extra `lmzoo[cluster]`. A case is correct if the model has the bytes of an
-undisturbed fit, and if this took at most 1.5 times the time; or if the program ends with an error in one line. In both
-cases no other file may be left where it writes, nor any process that it started. The program prints a table and one
-line of JSON, and ends with exit status 1 if a case is not correct.
+undisturbed fit, and if this took at most 1.5 times the time; or if the program ends with an error in one line or by the
+signal, and the same command, given again, gives this model in this time. No other file may be left where it writes,
+nor any process that it started; only the temporary files of a killed program may remain until the command is given
+again. The program prints a table and one line of JSON, and ends with exit status 1 if a case is not correct.
 """
 
 from __future__ import annotations
@@ -41,10 +46,15 @@ from typing import Any
 
 import psutil
 
-FAULTS = ("worker", "disk", "interrupt", "ray-worker", "ray-node", "ray-disk")
+SIGNALS = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}
+FAULTS = (
+    *("worker", "disk", *SIGNALS),
+    *("ray-worker", "ray-node", "ray-disk", *(f"ray-{name}" for name in SIGNALS)),
+)
 MOST_BYTES = 100_000
 MOST_TIME = 1.5
 LONGEST = 600.0
+ATTEMPTS = 5
 DISK_BYTES = 300 * 2**20
 STORE_BYTES = 80 * 2**20
 """Memory for arrays of each node; it is too small for a fit of a million tokens, so that arrays are written to disk."""
@@ -58,7 +68,7 @@ class Count:
     same: int = 0
     """Fits that gave the model of an undisturbed fit."""
     refused: int = 0
-    """Fits that ended with an error in one line or, if they were interrupted, without the model."""
+    """Fits that ended with an error in one line or by the signal, and gave the model when they were repeated."""
     late: int = 0
     different: int = 0
     unclear: int = 0
@@ -118,8 +128,19 @@ class Campaign:
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, env=environment, start_new_session=True, **pipes), out
 
-    def case(self, number: int, fault: str, disturb: Callable[[int], bool], rng: random.Random, count: Count) -> None:
-        """Runs one fit; `disturb` gets its process id, and returns False if there is nothing to disturb yet."""
+    def case(
+        self,
+        number: int,
+        fault: str,
+        disturb: Callable[[int], bool],
+        rng: random.Random,
+        count: Count,
+        restore: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Runs one fit; `disturb` gets its process id, and returns False if there is nothing to disturb yet.
+
+        `restore` undoes the fault after the fit. If the fit gave no model, it is then repeated.
+        """
         count.cases += 1
         process, out = self.start(f"case-{number}")
         started, moment = time.monotonic(), rng.uniform(0.1, 0.95) * self.seconds
@@ -127,32 +148,56 @@ class Campaign:
         while process.poll() is None and not disturbed:
             time.sleep(0.02)
             disturbed = time.monotonic() - started > moment and disturb(process.pid)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(LONGEST)
-        seconds, errors = time.monotonic() - started, ""
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            errors = f"no end after {LONGEST:.0f} s"
-        errors += process.communicate()[1].strip()
         where = f"{fault} after {moment:.1f} of {self.seconds:.1f} s: "
-        if process.returncode == 0:
-            count.same += digest(out) == self.whole
-            count.different += digest(out) != self.whole
-            if seconds > MOST_TIME * self.seconds:
-                count.late += 1
-                count.notes.append(f"{where}took {seconds:.1f} s")
-        elif (lines := errors.splitlines()) and [line for line in lines if line.startswith("lmzoo: ")] == lines[-1:]:
-            count.refused += 1
-            count.notes.append(f"{where}{lines[-1]}")
-        else:
-            count.unclear += 1
+        errors, seconds = self._end(process, started)
+        left = [*_session(process.pid)]
+        restore()
+        status = process.returncode
+        refused = status != 0
+        if refused:
+            lines = errors.splitlines()
+            count.notes.append(f"{where}exit status {status} after {seconds:.1f} s: {lines[-1] if lines else ''}")
+            by_signal = SIGNALS.get(fault.removeprefix("ray-"))
+            expected = 1 if by_signal is None else -by_signal if by_signal == signal.SIGKILL else 128 + by_signal
+            if status != expected or (by_signal != signal.SIGKILL and not _is_one_error(lines)):
+                count.unclear += 1
+                count.notes.append(f"{where}{errors}")
+            left += self._left(out, "") if status != -signal.SIGKILL else []
+            process, out = self.start(f"case-{number}")
+            errors, seconds = self._end(process, time.monotonic())
+        same = not process.returncode and digest(out) == self.whole
+        count.same += same and not refused
+        count.refused += same and refused
+        count.different += not same
+        if not same:
             count.notes.append(f"{where}exit status {process.returncode}: {errors}")
-        left = [path.name for folder in (self.temporary, out.parent) for path in folder.iterdir()]
-        left = [name for name in left if name != "model" or process.returncode]
-        left += [member.name() for member in _session(process.pid)]
+        if seconds > MOST_TIME * self.seconds:
+            count.late += 1
+            count.notes.append(f"{where}took {seconds:.1f} s{' when repeated' if refused else ''}")
+        left += self._left(out, out.name)
         count.leftovers += len(left)
         count.notes += [f"{where}left {name}" for name in left]
-        print(f"{fault:12}exit status {process.returncode} after {seconds:.1f} s", flush=True)
+        print(f"{fault:14}exit status {status}; the model after {seconds:.1f} s", flush=True)
+
+    def _end(self, process: subprocess.Popen[str], started: float) -> tuple[str, float]:
+        """Waits until a fit ends, and returns its messages of errors and its time; ends a fit that takes too long."""
+        try:
+            errors = process.communicate(timeout=LONGEST)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            errors = f"no end after {LONGEST:.0f} s: {process.communicate()[1]}"
+        return errors.strip(), time.monotonic() - started
+
+    def _left(self, out: Path, expected: str) -> list[str]:
+        """Returns the names of files beside a model or in the temporary folder, other than `expected`."""
+        return [
+            path.name for folder in (self.temporary, out.parent) for path in folder.iterdir() if path.name != expected
+        ]
+
+
+def _is_one_error(lines: list[str]) -> bool:
+    """Returns True if the last line is a message of lmzoo, and the only one."""
+    return bool(lines) and [line for line in lines if line.startswith("lmzoo: ")] == lines[-1:]
 
 
 def digest(folder: Path) -> str:
@@ -160,13 +205,13 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "arrays.safetensors").read_bytes()).hexdigest()
 
 
-def _session(leader: int) -> Iterator[psutil.Process]:
-    """Yields the processes of a session that still live half a second after its leader has ended."""
-    time.sleep(0.5)
+def _session(leader: int) -> Iterator[str]:
+    """Yields the names of the processes of a session that still live a second after its leader has ended."""
+    time.sleep(1)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                yield process
+                yield process.name()
 
 
 def workers(pid: int) -> list[psutil.Process]:
@@ -189,15 +234,21 @@ def local_faults(rng: random.Random) -> dict[str, Callable[[int], bool]]:
 
         return disturb
 
-    def interrupt(pid: int) -> bool:
-        os.kill(pid, signal.SIGINT)
-        return True
-
     return {
         "worker": of_worker(lambda worker: worker.kill()),
         "disk": of_worker(lambda worker: worker.rlimit(psutil.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))),
-        "interrupt": interrupt,
+        **{name: sender(number) for name, number in SIGNALS.items()},
     }
+
+
+def sender(number: int) -> Callable[[int], bool]:
+    """Returns the fault that a program gets a signal; see `Campaign.case`."""
+
+    def send(pid: int) -> bool:
+        os.kill(pid, number)
+        return True
+
+    return send
 
 
 class TwoNodes:
@@ -210,8 +261,8 @@ class TwoNodes:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-        self._node = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-        self.cluster = Cluster(initialize_head=True, head_node_args={**self._node, "include_dashboard": False})
+        self.cluster = Cluster()
+        self._add_node(include_dashboard=False)
         self._disk = disk
         if disk:
             disk.mkdir()
@@ -220,7 +271,17 @@ class TwoNodes:
 
     def _add_second(self) -> None:
         more = {"object_spilling_directory": str(self._disk)} if self._disk else {}
-        self._second = self.cluster.add_node(**self._node, **more)
+        self._second = self._add_node(**more)
+
+    def _add_node(self, **more: Any) -> Any:
+        """Adds a node; tries again if it does not start in time, as on a busy computer."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **more)
+            except Exception:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     def faults(self, rng: random.Random) -> dict[str, Callable[[int], bool]]:
         """Returns the faults of fits on the cluster; see `Campaign.case`."""
@@ -247,7 +308,8 @@ class TwoNodes:
                     file.write(bytes(2**20))
             return True
 
-        return {"ray-worker": kill_worker, "ray-node": remove_node, "ray-disk": fill_disk}
+        signals = {f"ray-{name}": sender(number) for name, number in SIGNALS.items()}
+        return {"ray-worker": kill_worker, "ray-node": remove_node, "ray-disk": fill_disk, **signals}
 
     def restore(self) -> None:
         """Starts the second node again if it was removed, and makes room on its disk."""
@@ -268,7 +330,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=float, default=1, help="millions of tokens")
     parser.add_argument("--cases", type=int, default=10, help="number of fits that are disturbed by each fault")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS[:3])
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=("worker", "disk", *SIGNALS))
     arguments = parser.parse_args()
     rng, counts = random.Random(arguments.seed), {fault: Count() for fault in arguments.faults}
     with tempfile.TemporaryDirectory(prefix="lmzoo-faults-", ignore_cleanup_errors=True) as folder:
@@ -284,12 +346,11 @@ def main() -> None:
             with contextlib.closing(TwoNodes(disk)) as nodes:
                 campaign.choose("--cluster", nodes.cluster.address)
                 for number, fault in enumerate(chosen * arguments.cases, len(counts) * arguments.cases):
-                    campaign.case(number, fault, nodes.faults(rng)[fault], rng, counts[fault])
-                    nodes.restore()
+                    campaign.case(number, fault, nodes.faults(rng)[fault], rng, counts[fault], nodes.restore)
     columns = [name for name in vars(Count()) if name != "notes"]
-    print(f"{'':12}" + "".join(f"{name:>12}" for name in columns))
+    print(f"{'':14}" + "".join(f"{name:>12}" for name in columns))
     for fault, count in counts.items():
-        print(f"{fault:12}" + "".join(f"{getattr(count, name):12}" for name in columns))
+        print(f"{fault:14}" + "".join(f"{getattr(count, name):12}" for name in columns))
         print("".join(f"  {note}\n" for note in count.notes), end="")
     print(json.dumps({fault: {name: getattr(count, name) for name in columns} for fault, count in counts.items()}))
     sys.exit(1 if any(count.n_failures for count in counts.values()) else 0)
