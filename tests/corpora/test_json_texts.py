@@ -94,3 +94,8 @@ def test_wrong_json_is_told(name: str, content: str, message: str, tmp_path: Pat
     with pytest.raises(CorpusError, match=message) as raised:
         load_corpus(write(tmp_path / name, content))
     assert "\n" not in str(raised.value)
+
+
+def test_the_text_of_null_is_empty_like_that_of_a_missing_value_in_a_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "a"}\n{"text": null}\n{"text": "b"}\n{"text": "c"}\n')
+    assert texts(load_corpus(path)) == ["a", "b", "c"]

@@ -141,7 +141,7 @@ def _entries(text: str, path: str) -> Iterator[Any]:
         except json.JSONDecodeError as error:
             raise CorpusError(f"{path} line {error.lineno} is not JSON: {error.msg} at column {error.colno}") from error
         except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path} cannot be read as JSON: {error}") from error
+            raise CorpusError(f"{path} cannot be read as JSON, because {_reason(error)}") from error
         end = _after_space(text, end)
         if isinstance(value, list):
             yield from value
@@ -161,19 +161,29 @@ def _parsed(line: str, location: str, field: str) -> Any:
     except json.JSONDecodeError as error:
         raise CorpusError(f"{location} is not JSON: {error.msg} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f'{location} must be an object with a string in "{field}": {line[:60]}') from error
+        raise CorpusError(f'{location} must be an object with a string in "{field}", but {_reason(error)}') from error
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """Returns why valid JSON could not be parsed."""
+    if isinstance(error, RecursionError):
+        return "its lists and objects are nested too deep"
+    return "it has a number with too many digits"
 
 
 def _text_of(entry: Any, field: str, location: str, shown: str) -> str:
     """Returns the field `field` of a JSON object; raises CorpusError if the field is missing or not a string.
 
-    `location` is the position of the object, and `shown` its JSON text, for error messages.
+    The text of `null` is empty, like that of a row without a value in a table. `location` is the position of the
+    object, and `shown` its JSON text, for error messages.
     """
     if isinstance(entry, dict) and field not in entry:
         raise CorpusError(
             f'{location} has no field "{field}"; its fields are: {", ".join(entry or ["none"])[:120]}; append the name '
             "of the one with the text to the name of the file, as in FILE:FIELD"
         )
+    if isinstance(entry, dict) and entry[field] is None:
+        return ""
     if not isinstance(entry, dict) or not isinstance(entry[field], str):
         raise CorpusError(f'{location} must be an object with a string in "{field}": {shown[:60]}')
     try:
