@@ -32,6 +32,7 @@ from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress, progress_counter
 
 _logger = logging.getLogger(__name__)
+_SAVE_TABLE = "save the table as JSON lines or Parquet to make each row a document"
 _OnRead = Callable[[int], None]
 """A function that is called with the number of bytes of files that have been read since its last call."""
 
@@ -224,12 +225,20 @@ def _json_or_plain(blocks: Iterable[str], file: OwnFile) -> tuple[Iterator[Docum
         blocks = ["".join(blocks)]
         if is_json(blocks[0], file.suffix, file.field):
             return json_documents(blocks[0], file.name, file.shown, file.field), ()
-    _check_has_no_field(file)
+    _check_is_plain(file)
     return None, blocks
 
 
-def _check_has_no_field(file: OwnFile) -> None:
-    """Raises CorpusError if the user has named a field of a file that is plain text."""
+def _check_is_plain(file: OwnFile) -> None:
+    """Raises CorpusError if the user has named a field of a file that is plain text.
+
+    A table of values separated by commas or tabs is read as plain text, too, which a log message says.
+    """
+    is_table = file.suffix in (".csv", ".tsv")
+    if file.field != TEXT_FIELD and is_table:
+        raise CorpusError(f"{file.shown}: columns of .csv and .tsv files are not read: {_SAVE_TABLE}")
+    if is_table:
+        _logger.info(".csv and .tsv files are read as plain text, not as tables: %s", _SAVE_TABLE)
     if file.field != TEXT_FIELD:
         raise CorpusError(
             f'{file.shown} is plain text, which has no field "{file.field}": give the name of the file only'
