@@ -190,6 +190,13 @@ def test_wrong_columns_are_named(tmp_path: Path, kind: str, columns: dict[str, A
     assert "\n" not in str(raised.value)
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r'a.parquet has two columns "text": rename one of them$'):
+        load_corpus(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["cut", "zeros", "head"])
 def test_damaged_tables_are_named(tmp_path: Path, kind: str, damage: str) -> None:

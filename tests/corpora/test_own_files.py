@@ -104,6 +104,11 @@ def test_json_lines(tmp_path: Path) -> None:
         ('["text"]', r'line 2 must be an object with a string in "text"'),
         ("7", r'line 2 must be an object with a string in "text"'),
         ("[" * 100_000, r"line 2 (must be an object|is not JSON)"),
+        (
+            '{"text": "a", "b": ' + "[" * 100_000 + "]" * 100_000 + "}",
+            r'in "text", but its lists and objects are nested too',
+        ),
+        ('{"text": "a", "b": ' + "9" * 5_000 + "}", r'in "text", but it has a number with too many digits'),
         (r'{"text": "a\ud800"}', r'line 2: "text" has half of a surrogate pair at character 1'),
     ],
 )
@@ -208,6 +213,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a text\n".encode("utf-16-be"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
         ("ein täxt".encode("utf-32-le"), r"is encoded as UTF-32 without a byte-order mark: save it as UTF-8"),
         (b"PK\x03\x04\x14\0", r"is damaged: File is not a zip file; make the archive again"),
+        (rb"{\rtf1\ansi text}", r"is an RTF file, not a text file: extract its text first"),
         (b"", r"there is no text in"),
         (b" \n\n ", r"there is no text in"),
         (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),
@@ -287,6 +293,15 @@ def test_two_fields_of_one_file_are_both_read(tmp_path: Path) -> None:
     )
     corpus = load_corpus([f"{path}:question", f"{path}:answer", f"{path}:answer"])
     assert texts(corpus) == ["why?", "when?", "so", "now"]
+
+
+def test_a_table_in_plain_text_is_no_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "reviews.csv", "label,text\n1,some text\n" * 50)
+    with pytest.raises(CorpusError, match=r"reviews.csv: columns of .csv and .tsv files are not read: save the table"):
+        load_corpus(f"{path}:review")
+    with caplog.at_level("INFO"):
+        assert "".join(texts(load_corpus(path))).startswith("label,text")
+    assert ".csv and .tsv files are read as plain text, not as tables: save the table as JSON lines" in caplog.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")

@@ -41,6 +41,12 @@ def test_a_long_parquet_file_in_an_archive_is_named(tmp_path: Path) -> None:
     assert texts(load_corpus(save(path, {"a.txt": "PAR1 is a text. " * 100})))[0].startswith("PAR1 is")
 
 
+def test_members_outside_of_the_folder_of_the_archive_are_read_but_not_extracted(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.zip", {"../a.txt": "one", "/b.txt": "two", "c.txt": "three"})
+    assert sorted(texts(load_corpus(path))) == ["one", "three", "two"]
+    assert [file.name for file in tmp_path.rglob("*.txt")] == []
+
+
 def test_splits_by_the_names_of_members(tmp_path: Path) -> None:
     path = save(
         tmp_path / "a.zip",
@@ -87,6 +93,7 @@ def test_archives_in_a_folder_are_not_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"PK\x03\x04\x14\0", r"a.zip is damaged: "),
+        ({}, r"the archive .*a.zip has no .txt or .jsonl files$"),
         ({"a.png": b"\0"}, r"the archive .*a.zip has no .txt or .jsonl files; it has a.png"),
         ({"a.txt": b"\xff" * 600}, r"a.zip/a.txt is not UTF-8: byte 0xff"),
         ({"a.txt": " "}, r"there is no text in .*a.zip/a.txt"),

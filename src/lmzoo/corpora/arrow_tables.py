@@ -121,6 +121,8 @@ def _check_column(path: Path, schema: Any, column: str) -> int:
     advice = f"; name one with text, as in {path}:{texts[0]}" if texts else ", and none has text"
     if index >= 0:
         raise CorpusError(f'the column "{column}" of {path} has values of type {schema.field(index).type}{advice}')
+    if column in schema.names:
+        raise CorpusError(f'{path} has two columns "{column}": rename one of them')
     names = printable(", ".join(schema.names), keep="")[:200] or "none"
     raise CorpusError(f'{path} has no column "{column}"; its columns are: {names}{advice}')
 

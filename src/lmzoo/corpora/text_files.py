@@ -35,7 +35,9 @@ _OTHER_FILES = (
     (b"PK\x03\x04", "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"FEA1", "a Feather file of version 1"),
     (b"%PDF-", "a PDF file"),
+    (rb"{\rtf", "an RTF file"),
 )
 
 

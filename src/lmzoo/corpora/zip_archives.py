@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, blocks_of, max_bytes
 from lmzoo.errors import CorpusError
 
-_START = b"PK\x03\x04"
+_START, _EMPTY = b"PK\x03\x04", b"PK\x05\x06"
 _NOT_TEXTS = "__MACOSX"
 """The folder in which the archiver of macOS keeps the attributes of files."""
 
 
 def is_zip(path: Path) -> bool:
     """Returns True if the content of the file `path` begins like a zip archive; False if it cannot be read."""
-    return begins_with(path, _START)
+    return begins_with(path, _START, _EMPTY)
 
 
 def member_names(path: Path) -> list[str]:
@@ -49,7 +49,7 @@ def member_blocks(path: Path, name: str) -> Iterator[str]:
 
 def _is_visible(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return _NOT_TEXTS not in parts and not any(part.startswith(".") for part in parts)
+    return _NOT_TEXTS not in parts and not any(part.startswith(".") and part != ".." for part in parts)
 
 
 @contextmanager
