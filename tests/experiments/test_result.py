@@ -74,6 +74,9 @@ def test_default_folders(corpus_folder: Path) -> None:
     assert RunPlan().default_folder() == Path("runs/quick")
     assert RunPlan(corpus="source:copying", budget="standard").default_folder() == Path("runs/source-copying-standard")
     assert RunPlan().default_folder("curves") == Path("runs/curves-kjv-quick")
+    assert RunPlan(corpus="wiki/part?/*.parquet:content").default_folder() == Path("runs/wiki-quick")
+    for nameless in ("-", ".", "*.txt", "/*.txt"):
+        assert RunPlan(corpus=nameless).default_folder() == Path("runs/texts-quick")
     corpus = load_corpus(corpus_folder)
     assert RunPlan(corpus=corpus).default_folder().name.endswith("-quick")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,10 +117,12 @@ class RunPlan:
     def default_folder(self, experiment: str = "") -> Path:
         """Returns the folder to which the results of the plan are written by default: runs/EXPERIMENT-CORPUS-BUDGET.
 
-        If `experiment` is empty, the folder is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus.
+        If `experiment` is empty, the folder is runs/CORPUS-BUDGET, or runs/BUDGET for the default corpus. For a glob
+        pattern, CORPUS is the name of its folder; for texts without a name, such as standard input, it is "texts".
         """
         name = self.corpus.name if isinstance(self.corpus, Corpus) else name_text(self.corpus)
-        corpus = Path(name).stem
+        parts = [Path(part).stem for part in Path(name).parts if part not in ("-", "/") and not glob.has_magic(part)]
+        corpus = parts[-1] if parts else "texts"
         if not experiment and name == DEFAULT_CORPUS:
             return Path("runs") / self.budget
         parts = [experiment, corpus, self.budget] if experiment else [corpus, self.budget]
