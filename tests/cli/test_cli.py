@@ -194,6 +194,8 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "unknown species": (lambda tmp: ["fit", "trnsformer", "--out", "OUT"], 2, "did you mean 'transformer'"),
     "unknown corpus": (lambda tmp: [*FIT, "kjw"], 2, "did you mean 'kjv'"),
     "unknown tokenizer": (lambda tmp: [*FIT, "kjv", "--tokenizer", "bqe:300"], 2, "bqe"),
+    "tokenizer before a missing file": (lambda tmp: [*FIT, "nothing.txt", "--tokenizer", "bpe:9"], 2, "from 257 to"),
+    "tokenizer from an unset variable": (lambda tmp: [*FIT, "kjv", "--tokenizer", ""], 2, "unknown tokenizer ''"),
     "unknown setting": (lambda tmp: [*FIT, "kjv", "--set", "alhpa=1"], 2, "did you mean 'alpha'"),
     "wrong setting": (lambda tmp: [*FIT, "kjv", "--set", "alpha=-1"], 2, "alpha must be a finite number above 0"),
     "unknown budget": (lambda tmp: [*FIT, "kjv", "--budget", "thorogh"], 2, "did you mean 'thorough'"),

@@ -140,7 +140,7 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, on_progress: OnProgre
     most 32 million characters, sampled evenly from the training split.
     """
     of_protocol = spec is None or spec == corpus.tokenizer
-    spec = spec or corpus.tokenizer or DEFAULT_TOKENIZER
+    spec = (corpus.tokenizer or DEFAULT_TOKENIZER) if spec is None else spec
     texts, total = (document.text for document in corpus.train), count_characters(corpus.train)
     if spec.startswith("bpe") and total > _BYTE_PAIR_CHARACTERS:
         sample = evenly_sampled(texts, total, _BYTE_PAIR_CHARACTERS)

@@ -88,6 +88,7 @@ def fit(
     from lmzoo.system.files import locked
     from lmzoo.system.jobs import named
     from lmzoo.system.memory import return_freed_memory
+    from lmzoo.tokenizers import check_tokenizer
 
     chosen = settings_for(species, budget)
     if minutes is not None:
@@ -99,6 +100,8 @@ def fit(
         raise UsageError(f"--{name} is for n-gram models, and '{species}' is none: leave out --{name}")
     chosen |= given
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
+    if tokenizer is not None:
+        check_tokenizer(tokenizer)
     check_folder(out)
     check_logs(log or [])
     process = this_process()
