@@ -297,6 +297,18 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert finished.stderr == ""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [("tokenize -t byte - <&-", 0, ""), ("corpus info - <&-", 1, "there is no text"), ("list --json >&-", 0, "")],
+)
+def test_closed_streams_are_empty(command: str, status: int, message: str) -> None:
+    finished = subprocess.run(["sh", "-c", f"{sys.executable} -m lmzoo {command}"], capture_output=True, text=True)
+    assert finished.returncode == status, finished.stderr
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
 def test_every_command_is_tested_here() -> None:
     assert sorted(name for name in app if not name.startswith("-")) == sorted(COMMANDS)
 

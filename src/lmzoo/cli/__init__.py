@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cyclopts
 
@@ -90,6 +91,7 @@ NUMBERS = {int: "a whole number", float: "a number"}
 
 def main() -> None:
     """Runs one command and exits with its status: 0 success, 1 failure, 2 wrong usage, 128 + number of a signal."""
+    _open_closed_streams()
     print_warnings_as_lines()
     handle_interrupts()
     sys.exit(run())
@@ -114,7 +116,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # for example a full disk, or a folder without read permission
-        text = describe_os_error(error, error.filename) if error.filename else str(error)
+        text = describe_os_error(error, error.filename) if error.filename else error.strerror or str(error)
         terminal.note(f"lmzoo: {' '.join(text.split())}")
         return 1
     except MemoryError as error:
@@ -154,6 +156,13 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device in place of each standard stream that the calling program has closed, as `<&-` does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (until the program ends)
 
 
 def _use_utf8() -> None:
