@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,8 @@ def test_a_worker_whose_disk_is_full_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(LmzooError, match=r"cannot write temporary files to .*TMPDIR"), local_processes(1) as executor:
+    message = f"cannot write temporary files to {re.escape(str(tmp_path))}: .*TMPDIR"
+    with pytest.raises(LmzooError, match=message), local_processes(1) as executor:
         list(executor.map(write_more_than_allowed, [()], n_results=2))
     assert not list(tmp_path.iterdir())
 

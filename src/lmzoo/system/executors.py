@@ -218,5 +218,6 @@ def _store(results: Iterable[Arrays], path: Path) -> list[StoredArrays]:
                     file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
                 handles.append(StoredArrays(path, entries))
     except OSError as error:
-        raise temporary_files_error(error) from error
+        # A process that first asks for the system's folder when that is full gets another one.
+        raise temporary_files_error(error, folder=path.parents[1]) from error
     return handles

@@ -79,10 +79,15 @@ def writing(path: Path) -> Iterator[None]:
         raise LmzooError(f"cannot write {describe_os_error(error, _final(path))}") from error
 
 
-def temporary_files_error(error: OSError, what: str = "temporary files") -> LmzooError:
-    """Returns the error for temporary files that cannot be written, for example because the disk is full."""
+def temporary_files_error(
+    error: OSError, what: str = "temporary files", folder: str | Path | None = None
+) -> LmzooError:
+    """Returns the error for temporary files that cannot be written, for example because the disk is full.
+
+    `folder` is the folder of the files; None stands for the system's folder for temporary files.
+    """
     return LmzooError(
-        f"cannot write {what} to {tempfile.gettempdir()}: {error.strerror}; "
+        f"cannot write {what} to {folder or tempfile.gettempdir()}: {error.strerror}; "
         "free some space, or set the environment variable TMPDIR to a folder on a larger disk"
     )
 
