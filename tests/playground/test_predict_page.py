@@ -68,6 +68,27 @@ def test_models_are_chosen_by_a_click_on_their_names(visit: Visit) -> None:
     expect(page.get_by_role("button", name="Only the first")).to_be_hidden()
 
 
+def test_menus_close_with_escape_and_with_a_click_elsewhere(visit: Visit) -> None:
+    page = visit(START)
+    page.get_by_role("article", name="Trigram").locator(".pick").first.click()
+    for name in ("Models: 5 of 5", "Branches: 1"):
+        menu, button = page.locator("details.menu", has_text=name), page.get_by_text(name)
+        button.click()
+        menu.locator(":scope > :not(summary)").click(position={"x": 3, "y": 3})
+        expect(menu).to_have_attribute("open", "")
+        page.keyboard.press("Escape")
+        expect(menu).not_to_have_attribute("open", "")
+        expect(button).to_be_focused()
+        button.press("Enter")
+        expect(menu).to_have_attribute("open", "")
+        page.locator("h1").click()
+        expect(menu).not_to_have_attribute("open", "")
+    page.get_by_text("Branches: 1").press("Enter")
+    page.locator("lmzoo-branches li button").press("Enter")
+    expect(page.get_by_text("Branches: 1")).to_be_focused()
+    expect(page.locator("lmzoo-branches details")).not_to_have_attribute("open", "")
+
+
 def test_a_click_adds_the_token_to_one_model(visit: Visit) -> None:
     page = visit(START)
     page.get_by_role("radio", name="to one model", exact=True).check()

@@ -2,7 +2,7 @@
 
 import { el } from "../dom.js";
 import { StateElement, read, write } from "../state.js";
-import { readPrompt } from "./controls.js";
+import { menu, readPrompt } from "./controls.js";
 
 /**
  * A text: the prompt, and for single models the ids of tokens that follow it, as JSON or "".
@@ -91,8 +91,8 @@ class Branches extends StateElement {
     } }, "Forward");
     this.list = el("ul", { class: "plain" });
     this.summary = el("summary", {}, "Branches");
-    this.append(el("span", { class: "row" }, this.backButton, this.forwardButton,
-      el("details", { class: "menu" }, this.summary, el("div", { class: "panel" }, this.list))));
+    this.menu = menu(this.summary, el("div", {}, this.list));
+    this.append(el("span", { class: "row" }, this.backButton, this.forwardButton, this.menu));
   }
 
   update() {
@@ -102,9 +102,16 @@ class Branches extends StateElement {
     const ends = texts.filter((text) => !text.last);
     this.summary.textContent = `Branches: ${ends.length}`;
     this.list.replaceChildren(...ends.map((text) => el("li", {}, el("button", {
-      type: "button", "aria-current": text === here ? "true" : null, onclick: () => go(text),
+      type: "button", "aria-current": text === here ? "true" : null, onclick: () => this.#choose(text),
     }, caption(text)))));
     if (!ends.length) this.list.append(el("li", { class: "note" }, "Choose a token to begin a branch."));
+  }
+
+  /** @param {Text} text */
+  #choose(text) {
+    go(text);
+    this.menu.open = false;
+    this.summary.focus();
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { el, setChildren } from "../dom.js";
 import { StateElement, write } from "../state.js";
+import { menu } from "./controls.js";
 import { caption, chosenModel, chosenModels, listModels, textModels, usableModels } from "./models.js";
 
 /** @typedef {import("./models.js").ListedModel} ListedModel */
@@ -72,11 +73,9 @@ class Models extends StateElement {
     this.summary = el("summary", {}, "Models");
     this.list = el("div", { class: "boxes" });
     this.problems = el("div");
-    this.append(el("details", { class: "menu", onkeydown: closeOnEscape, onfocusout: closeOnLeave }, this.summary,
-      // It takes the focus, so that a click on the name of a model does not count as leaving the menu.
-      el("fieldset", { tabindex: -1 }, el("legend", { class: "hidden" }, "Models"), this.list, this.problems,
-        el("p", { class: "row" }, el("button", { type: "button", onclick: all(true) }, "All"),
-          el("button", { type: "button", onclick: all(false) }, "Only the first")))));
+    this.append(menu(this.summary, el("fieldset", {}, el("legend", { class: "hidden" }, "Models"), this.list, this.problems,
+      el("p", { class: "row" }, el("button", { type: "button", onclick: all(true) }, "All"),
+        el("button", { type: "button", onclick: all(false) }, "Only the first")))));
   }
 
   /** @returns {HTMLInputElement[]} */
@@ -107,26 +106,6 @@ class Models extends StateElement {
     this.problems.replaceChildren(...models.filter((model) => model.error).map(({ name, error }) =>
       el("p", { class: "error" }, `${name} cannot be loaded: ${error}`)));
   }
-}
-
-/**
- * Closes an open menu, and returns the focus to its button.
- * @param {KeyboardEvent} event
- */
-function closeOnEscape(event) {
-  const menu = /** @type {HTMLDetailsElement} */ (event.currentTarget);
-  if (event.key !== "Escape" || !menu.open) return;
-  menu.open = false;
-  menu.querySelector("summary")?.focus();
-}
-
-/**
- * Closes an open menu when the focus goes to another part of the page.
- * @param {FocusEvent} event
- */
-function closeOnLeave(event) {
-  const menu = /** @type {HTMLDetailsElement} */ (event.currentTarget);
-  if (event.relatedTarget && !menu.contains(/** @type {Node} */ (event.relatedTarget))) menu.open = false;
 }
 
 customElements.define("lmzoo-model-choice", ModelChoice);

@@ -39,7 +39,8 @@ class TextField extends StateElement {
 
   build() {
     const type = () => write({ [this.name]: this.field.value, ...Object.fromEntries(this.resets.map((name) => [name, null])) });
-    this.field = el("textarea", { rows: this.rows, maxlength: 20000, spellcheck: "false", autocapitalize: "off", oninput: type });
+    this.field = el("textarea", {
+      rows: this.rows, maxlength: 20000, dir: "auto", spellcheck: "false", autocapitalize: "off", oninput: type });
     this.append(el("label", { class: "prompt" }, el("span", {}, this.label), this.field));
   }
 
@@ -109,6 +110,27 @@ export function settings(...controls) {
     el("div", {}, ...controls));
   wide.addEventListener("change", () => { part.open = wide.matches; });
   return part;
+}
+
+/**
+ * Returns a menu below a button. Escape closes it, and so does a click or the focus outside.
+ * @param {HTMLElement} button a `summary`
+ * @param {HTMLElement} panel
+ * @returns {any} a `details`
+ */
+export function menu(button, panel) {
+  panel.tabIndex = -1; // It takes the focus, so that a click on a text in it does not count as leaving the menu.
+  const close = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Escape" || !details.open) return;
+    details.open = false;
+    button.focus();
+  };
+  const leave = (/** @type {FocusEvent} */ event) => {
+    const isInside = details.contains(/** @type {Node | null} */ (event.relatedTarget));
+    if (!isInside && document.hasFocus()) details.open = false; // The focus of the window may have gone to another one.
+  };
+  const details = el("details", { class: "menu", onkeydown: close, onfocusout: leave }, button, panel);
+  return details;
 }
 
 customElements.define("lmzoo-text-field", TextField);

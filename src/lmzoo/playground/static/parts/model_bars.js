@@ -53,7 +53,7 @@ export class ModelBars {
   #item(model, chosen) {
     const choose = () => write({ model: model.name }, { history: true });
     return el("li", {}, el("button", { type: "button", "aria-pressed": String(model.name === chosen), onclick: choose,
-      title: caption(model) }, model.year === null || model.name.includes(String(model.year)) ? model.name : `${model.year} ${model.name}`), bar(0), el("span", { class: "number" }, "…"));
+      title: caption(model) }, model.year === null || model.name.includes(String(model.year)) ? model.name : `${model.year} ${model.name}`), bar(0), el("span", { class: "number" }, this.text ? "…" : "–"));
   }
 
   #table() {

@@ -79,7 +79,7 @@ class Ranking extends HTMLElement {
     if (comparison) {
       parts.push(el("div", { class: "conversation" }, ...comparison.prompt.map((message) => el("p", {}, el("strong", {}, `${message.role}: `), message.content))),
         el("div", { class: "columns" }, ...[comparison.first, comparison.second].map((reply, index) =>
-          el("section", { class: "panel-card" }, el("h3", {}, `Reply ${index + 1}`), el("p", { class: "answer" }, reply || "(an empty reply)")))));
+          el("section", { class: "panel-card" }, el("h3", {}, `Reply ${index + 1}`), el("p", { class: "answer", dir: "auto" }, reply || "(an empty reply)")))));
     } else parts.push(el("p", { class: "lead" }, "Thank you: there are no more replies to compare."));
     const saved = last ? savedSentence(last) : "";
     this.ballot.replaceChildren(...parts, el("div", { class: "row" }, ...buttons),

@@ -38,7 +38,7 @@ class Column {
     this.given = el("span", { class: "given" });
     this.answer = el("span");
     this.cut = el("p", { class: "note", hidden: true }, `Cut after ${MAX_TOKENS} tokens.`);
-    this.output = el("div", { class: "answer", role: "region", "aria-label": kind.title, "aria-busy": "false", tabindex: 0 },
+    this.output = el("div", { class: "answer", dir: "auto", role: "region", "aria-label": kind.title, "aria-busy": "false", tabindex: 0 },
       this.given, this.answer);
     this.element = el("section", { class: "panel-card" }, el("h3", {}, kind.title),
       modelChoice("Model", kind.parameter, kind.preferred, kind.fits), this.output, this.cut);

@@ -51,7 +51,7 @@ class Surprise extends StateElement {
     copy.snippets = () => requestSnippets("/playground/surprise", { model: this.model, text: this.text });
     this.legend = el("ul", { class: "legend", "aria-label": "Meaning of the colours" });
     this.heat = el("div", {
-      class: "heat", role: "listbox", tabindex: 0, "aria-label": "Tokens of the text", "aria-busy": "true",
+      class: "heat", role: "listbox", tabindex: 0, dir: "auto", "aria-label": "Tokens of the text", "aria-busy": "true",
       onclick: (/** @type {Event} */ event) => this.#click(event), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
     });
     this.details = el("section", { class: "details", "aria-label": "The chosen token" });

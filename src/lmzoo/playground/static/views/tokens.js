@@ -2,7 +2,7 @@
 
 import { newest, request } from "../api.js";
 import { el, setChildren } from "../dom.js";
-import { choice, textField } from "../parts/controls.js";
+import { choice, menu, textField } from "../parts/controls.js";
 import { requestSnippets } from "../parts/copy.js";
 import { saveButtons } from "../parts/export.js";
 import { MergeReplay } from "../parts/merges.js";
@@ -102,8 +102,7 @@ class Tokens extends StateElement {
       el("section", { class: "tools", "aria-label": "Text and settings" },
         textField("Text", "text", EXAMPLE, { rows: 2 }),
         el("div", { class: "bar" },
-          el("details", { class: "menu" }, this.count, el("fieldset", {},
-            el("legend", { class: "hidden" }, "Tokenizers"), this.boxes)),
+          menu(this.count, el("fieldset", {}, el("legend", { class: "hidden" }, "Tokenizers"), this.boxes)),
           choice("Show", "show", [["text", "text"], ["both", "text and ids"], ["ids", "ids"]]))),
       this.grid,
       el("p", { class: "row" }, copy, saveButtons("tokens", { table: () => this.#table() })));
