@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import requests
 from running import RunningServer, wait_until
 
 from lmzoo import Predictor
@@ -59,6 +60,7 @@ def test_too_many_probabilities_are_refused(server: RunningServer) -> None:
 
 def test_models_health_and_metrics(server: RunningServer, predictors: dict[str, Predictor]) -> None:
     assert server.get("/healthz").json() == {"status": "ok"}
+    assert requests.head(f"{server.root}/healthz", timeout=60).status_code == 200
     assert [model["id"] for model in server.get("/v1/models").json()["data"]] == list(predictors)
     assert server.get("/v1/models/nothing").status_code == 404
     assert server.get("/nothing").json()["error"]["message"] == "GET /nothing: Not Found"

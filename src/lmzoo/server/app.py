@@ -73,6 +73,7 @@ def create_app(
     return app
 
 
+@_general.head("/healthz", include_in_schema=False)
 @_general.get("/healthz")
 async def health() -> dict[str, str]:
     """Answers that the server is running."""
