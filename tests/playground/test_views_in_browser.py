@@ -155,6 +155,7 @@ def test_surprise_by_keyboard(browser: Browser, site: str) -> None:
         page.get_by_label("Difference to").select_option("lstm")
         expect(heat.locator(".difference").first).to_be_attached()
         expect(page.locator(".details")).to_contain_text("difference")
+        expect(page.get_by_role("group", name="Colour by")).to_be_hidden()
         link = page.locator("main").get_by_role("button", name="Show alternatives")
         link.press("Enter")
         page.locator(".details .bars a").first.press("Enter")

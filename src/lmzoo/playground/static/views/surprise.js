@@ -12,7 +12,7 @@ import { ModelBars } from "../parts/model_bars.js";
 import { chosenModel, usableModels } from "../parts/models.js";
 import { SCALES, levelOf, scores, segmentsOf, sum } from "../parts/scores.js";
 import { tokenNodes, visible } from "../parts/tokens.js";
-import { percent } from "../parts/units.js";
+import { percent, signed } from "../parts/units.js";
 import { StateElement, read } from "../state.js";
 
 /**
@@ -41,6 +41,7 @@ class Surprise extends StateElement {
   /** @type {Segment[]} */
   segments = [];
   refresh = newest((signal) => this.#read(signal), 80);
+  colours = choice("Colour by", "colour", QUANTITIES);
   models = new ModelBars();
   active = 0;
   shown = "";
@@ -61,7 +62,7 @@ class Surprise extends StateElement {
       el("h2", { class: "hidden" }, "Surprise"),
       textField("Text", "text", DEFAULT_TEXT, { rows: 4 }),
       el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Difference to", "other", []),
-        choice("Colour by", "colour", QUANTITIES)),
+        this.colours),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note,
         el("p", { class: "row" }, copy, saveButtons("surprisal", { table: () => this.#table(), tabs: true }))), this.details),
@@ -104,6 +105,7 @@ class Surprise extends StateElement {
   async #draw() {
     const mine = ++this.drawing;
     const { text, found, second } = this;
+    this.colours.hidden = Boolean(second); // Two models are compared by their surprisal.
     const asked = read("colour", "bits");
     const quantity = second ? "difference" : QUANTITIES.some(([name]) => name === asked) ? asked : "bits";
     const slice = slicer(text);
@@ -167,7 +169,7 @@ class Surprise extends StateElement {
     if (second && segment.other) {
       const bits = (/** @type {Scores} */ scored, /** @type {number} */ first, /** @type {number} */ last) => sum(scored.surprisals.slice(first, last + 1));
       rows.splice(0, rows.length, [this.model, `${bits(found, segment.first, segment.last).toFixed(2)} bits`],
-        [this.other ?? "", `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${segment.value.toFixed(2)} bits`]);
+        [this.other ?? "", `${bits(second, ...segment.other).toFixed(2)} bits`], ["difference", `${signed(segment.value)} bits`]);
     }
     const text = slicer(this.text)(segment.start, segment.end);
     this.likely = el("div", {}, el("button", { type: "button", onclick: () => this.#alternatives() }, "Show alternatives (Enter)"));
