@@ -19,6 +19,7 @@ from lmzoo.cli import run
 from lmzoo.cli.commands.saved import served
 from lmzoo.errors import SavedModelError
 from lmzoo.models.shipped import shipped_names
+from lmzoo.server import serving
 from lmzoo.server.models import ServedModels
 
 
@@ -53,6 +54,20 @@ def test_a_port_in_use_is_an_error_in_one_line(saved: Path, capsys: pytest.Captu
     assert f"lmzoo: cannot use port {port} of 127.0.0.1" in capsys.readouterr().err
     assert run(["serve", str(saved), "--host", "nothing.invalid"]) == 1
     assert "cannot serve on host 'nothing.invalid'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("host", "own"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
+def test_the_address_can_be_opened(host: str, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Browsers on Windows do not open 0.0.0.0; other computers need the address of this one in the network."""
+    with serving.open_socket(host, 0) as opened:
+        port = opened.getsockname()[1]
+        address = serving.address_of(opened)
+    assert address == f"http://{own}:{port}"
+    monkeypatch.setattr(socket.socket, "connect", lambda self, place: None)
+    monkeypatch.setattr(socket.socket, "getsockname", lambda self: ("10.1.2.3", 9))
+    expected = f"http://10.1.2.3:{port}" if host == "0.0.0.0" else None
+    assert serving.address_for_others(host, address) == expected
+    assert serving.address_for_others("localhost", address) is None
 
 
 def test_the_missing_extra_is_named(

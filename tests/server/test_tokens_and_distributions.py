@@ -73,7 +73,7 @@ def test_models_health_and_metrics(server: RunningServer, predictors: dict[str, 
 
 
 def test_the_api_key_guards_all_but_the_health(uniform_predictor: Predictor) -> None:
-    server = RunningServer({"uniform": uniform_predictor}, api_key="secret", cors_origins=["https://example.org"])
+    server = RunningServer({"uniform": uniform_predictor}, api_key="secret", cors_origins=["https://example.org/"])
     for path in ("/v1/models", "/metrics", "/tokenizer_info", "/openapi.json", "/docs", "/nothing"):
         refused = server.get(path)
         assert refused.status_code == 401

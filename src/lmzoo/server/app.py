@@ -66,7 +66,12 @@ def create_app(
     elif local_only:
         app.add_middleware(LocalNames)
     if cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.rstrip("/") for origin in cors_origins],
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
     app.add_middleware(RequestIds, metrics=service.metrics)
     for router in (_general, completions.router, chat.router, distribution.router, tokenizing.router):
         app.include_router(router)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from threading import Thread
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,9 +52,26 @@ def is_local(host: str) -> bool:
 
 
 def address_of(opened: socket.socket) -> str:
-    """Returns the URL of the server on a socket."""
+    """Returns the URL at which this machine reaches the server on a socket."""
     host, port = opened.getsockname()[:2]
+    if ip_address(host).is_unspecified:  # not every browser opens 0.0.0.0
+        host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def address_for_others(host: str, address: str) -> str | None:
+    """Returns the URL at which other computers reach a server that listens on all addresses of this machine, else None.
+
+    `host` is what the server listens on, and `address` its URL on this machine.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            if not ip_address(host).is_unspecified:
+                return None
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses the address of this machine in the network
+        except (OSError, ValueError):  # no network, or a name
+            return None
+        return f"http://{probe.getsockname()[0]}:{urlsplit(address).port}"
 
 
 class AppServer(uvicorn.Server):

@@ -81,7 +81,7 @@ def play(
         from lmzoo.playground.voting import Ballot
         from lmzoo.server.app import create_app
         from lmzoo.server.models import ServedModels
-        from lmzoo.server.serving import in_background, is_local
+        from lmzoo.server.serving import address_for_others, in_background, is_local
 
     models = ServedModels(sources)
     Thread(target=_load, args=(models,), daemon=True).start()  # after the imports, which must not run in two threads
@@ -94,6 +94,8 @@ def play(
             sys.stdout.flush()
         else:
             terminal.note(f"playground: {address} (Ctrl-C ends it)")
+            if others := address_for_others(host, address):
+                terminal.note(f"for other computers: {others}")
         if not no_browser:
             import webbrowser
 

@@ -56,7 +56,10 @@ def serve(
     limits = Limits()
     app = create_app(ServedModels(sources), limits=limits, cors_origins=cors_origin, local_only=serving.is_local(host))
     opened = serving.open_socket(host, port)
-    _announce(serving.address_of(opened), list(sources), limits.prompt_tokens + 1, as_json=json)
+    address = serving.address_of(opened)
+    _announce(address, list(sources), limits.prompt_tokens + 1, as_json=json)
+    if others := serving.address_for_others(host, address):
+        terminal.note(f"Other computers reach it at {others}/v1.")
     try:
         with opened:
             serving.AppServer(app).run(sockets=[opened])
