@@ -37,7 +37,7 @@ class UnknownNameError(UsageError):
         known = sorted(known)
         nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         if "," in str(name) and set(str(name).split(",")) <= set(known):
-            hint = "separate names by spaces, not by commas"
+            hint = "give each name separately, without commas"
         elif nearest:
             hint = f"did you mean '{nearest[0]}'?"
         else:

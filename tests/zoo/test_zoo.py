@@ -29,7 +29,9 @@ def test_unknown_species_names_the_nearest() -> None:
 
 
 def test_names_with_commas_between_them_get_the_right_form() -> None:
-    with pytest.raises(UnknownNameError, match="unknown species 'ngram,lstm': separate names by spaces"):
+    with pytest.raises(
+        UnknownNameError, match="unknown species 'ngram,lstm': give each name separately, without commas"
+    ):
         zoo.card("ngram,lstm")
 
 
@@ -124,3 +126,4 @@ def test_all_stands_for_every_species_that_learns_from_text() -> None:
     assert zoo.chosen_species(["all"]) == zoo.text_species()
     assert zoo.chosen_species(["lstm", "all", "lstm"])[:2] == ["lstm", "markov"]
     assert zoo.chosen_species(["ngram", "lstm", "ngram"]) == ["ngram", "lstm"]
+    assert zoo.chosen_species("ngram") == ["ngram"]

@@ -75,10 +75,11 @@ def network_species() -> list[str]:
 def chosen_species(chosen: Iterable[str]) -> list[str]:
     """Returns the species (model families) of a choice, each once and in the given order.
 
-    An empty choice stands for one or several species of each era (`REPRESENTATIVES`), and the name "all" for all
-    built-in species that learn from text alone.
+    A choice is one name or several. An empty choice stands for one or several species of each era (`REPRESENTATIVES`),
+    and the name "all" for all built-in species that learn from text alone.
     """
-    expanded = [name for one in chosen for name in (text_species() if one == "all" else [one])]
+    named = [chosen] if isinstance(chosen, str) else chosen
+    expanded = [name for one in named for name in (text_species() if one == "all" else [one])]
     return list(dict.fromkeys(expanded or REPRESENTATIVES))
 
 
