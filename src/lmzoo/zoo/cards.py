@@ -119,8 +119,8 @@ _COUNTING_CARDS = (
         people="Cleary, Witten; Moffat; Howard; Steinruecken, Ghahramani, MacKay",
         idea="Counts of all contexts seen so far, the longest first, which are updated after every token.",
         sees="16 tokens, and adapts to the whole document so far",
-        changed="Compression became prediction: a model of the next token, and a coder that only follows it.",
-        limits="It knows a context token by token or not at all. As it learns from the test text, it is ranked apart.",
+        changed="Compression became prediction: a model predicts the next token, and a coder uses its probabilities.",
+        limits="Similar contexts share no statistics. It learns from the test text, so it is ranked separately.",
         paper=(
             "J. G. Cleary, I. H. Witten, Data Compression Using Adaptive Coding and Partial String Matching, IEEE "
             "Transactions on Communications 32, 1984; A. Moffat, Implementing the PPM Data Compression Scheme, IEEE "
@@ -230,7 +230,7 @@ _COUNTING_CARDS = (
         idea="Many contexts predict each bit of a token, and a small network, which learns as it reads, weighs them.",
         sees="8 tokens, the longest repetition, words if the tokens are bytes; it adapts to the whole document so far",
         changed="Predictions of any kind can be combined, bit by bit; such compressors have held the records since.",
-        limits="It knows a context exactly or not at all. As it learns from the test text, it is ranked apart.",
+        limits="Similar contexts share no statistics. It learns from the test text, so it is ranked separately.",
         paper=(
             "M. V. Mahoney, The PAQ1 Data Compression Program, Florida Institute of Technology, 2002; the same, "
             "Adaptive Weighing of Context Models for Lossless Data Compression, Technical Report CS-2005-16, 2005; "
@@ -245,7 +245,7 @@ _COUNTING_CARDS = (
         title="n-gram, modified Kneser-Ney",
         year=1998,
         people="Kneser, Ney; Chen, Goodman",
-        idea="Long contexts if they occurred in training, else shorter ones, weighted by how many words followed.",
+        idea="Counts of long contexts, mixed with shorter contexts, which count how many different words they precede.",
         sees="n - 1 tokens (4 by default)",
         changed="The best language model until recurrent networks about 2010, and longer than that on small corpora.",
         limits="Similar words share no statistics, and most contexts of more than a few tokens are new.",
@@ -265,7 +265,7 @@ _COUNTING_CARDS = (
         idea="A Bayesian model of all contexts: each distribution is drawn around that of a shorter context.",
         sees="the longest context that occurred in training, up to 1,000 tokens",
         changed="Explained Kneser-Ney smoothing as approximate inference, and extended it to contexts without a limit.",
-        limits="It knows a context token by token or not at all, and long contexts seldom occur again in new text.",
+        limits="Similar contexts share no statistics, and long contexts seldom occur again in new text.",
         paper=(
             "F. Wood, C. Archambeau, J. Gasthaus, L. James, Y. W. Teh, A Stochastic Memoizer for Sequence Data, ICML "
             "2009; J. Gasthaus, Y. W. Teh, Improvements to the Sequence Memoizer, NIPS 2010; S. Huang, S. Renals, "
