@@ -90,8 +90,8 @@ class Predictor:
         SPECIES`). `device` is where a neural network is trained: "cpu", "cuda", "mps", or "auto" for the best one
         available. The validation split is used for tuning only, and the test split is never read. `on_step` is called
         with the figures of each training step of a network and of each evaluation, for example to log them; a step with
-        these figures is also part of the reports that `on_progress` gets. Raises UsageError if a tokenizer is given for a
-        corpus that is encoded already.
+        these figures is also part of the reports that `on_progress` gets. Raises UsageError if a tokenizer is given for
+        a corpus that is encoded already.
         """
         check_seed(seed=seed)
         zoo.check_learns_from_text(species)

@@ -61,9 +61,11 @@ def test_too_many_probabilities_are_refused(server: RunningServer) -> None:
 def test_models_health_and_metrics(server: RunningServer, predictors: dict[str, Predictor]) -> None:
     assert server.get("/healthz").json() == {"status": "ok"}
     assert requests.head(f"{server.root}/healthz", timeout=60).status_code == 200
-    assert [model["id"] for model in server.get("/v1/models").json()["data"]] == list(predictors)
+    for path in ("/v1/models", "/v1/models/"):
+        assert [model["id"] for model in server.get(path).json()["data"]] == list(predictors)
     assert server.get("/v1/models/nothing").status_code == 404
     assert server.get("/nothing").json()["error"]["message"] == "GET /nothing: Not Found"
+    assert server.get("/docs").status_code == 404, "this page of FastAPI would load scripts from another server"
     assert server.get("/v1/completions").status_code == 405
     server.post("/v1/completions", {"model": "uniform", "prompt": "abc", "max_tokens": 5, "logit_bias": {"0": -100}})
     text = server.get("/metrics").text

@@ -50,7 +50,8 @@ def create_app(
         yield
         service.stop()
 
-    app = FastAPI(title="lmzoo", version=__version__, lifespan=lifespan)
+    # FastAPI's own pages about the routes would load scripts from another server.
+    app = FastAPI(title="lmzoo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.models, app.state.service = models, service
     add_error_handlers(app)
 
@@ -92,6 +93,7 @@ async def metrics(request: Request) -> Response:
 
 
 @_general.get("/v1/models")
+@_general.get("/v1/models/", include_in_schema=False)
 async def list_models(request: Request) -> dict[str, Any]:
     """Returns the list of models."""
     return {"object": "list", "data": [_model(name) for name in service_of(request).models.names]}

@@ -131,7 +131,7 @@ def _parquet_file(path: Path) -> Iterator[Write]:
         def write(table: SurprisalTable) -> None:
             nonlocal writer
             arrow = pyarrow.table({name: _arrow(pyarrow, name, column) for name, column in table.columns.items()})
-            texts = [name for name, column in table.columns.items() if column.dtype == object]
+            texts: Any = [name for name, column in table.columns.items() if column.dtype == object]
             # A dictionary of values takes time, and saves space only where values repeat as texts do.
             writer = writer or pyarrow.parquet.ParquetWriter(temporary, arrow.schema, use_dictionary=texts)
             writer.write_table(arrow)
