@@ -107,13 +107,13 @@ class ContextUse:
         """
         return self.whole.mean() + _decreasing(getattr(self, kind).mean(0), self.lengths)
 
-    def reach(self, kind: Kind, *, tolerance: float = 0.01, seed: int = 0) -> Reach:
+    def reach(self, kind: Kind, *, tolerance: float = 0.01) -> Reach:
         """Returns the number of context tokens that the model uses: more tokens hardly lower its perplexity.
 
         At the returned number, the perplexity is higher than with the full context by at most the fraction `tolerance`,
         such as 0.01 for 1 %. For `kind` "cut", the older tokens are removed, and the result is the effective context
         length. For "shuffled", they are shuffled, and the result is the number of tokens whose order matters. The 95 %
-        interval is a bootstrap with random `seed`.
+        interval is a bootstrap with a fixed seed.
         """
         check_positive(tolerance=tolerance)
         lengths = self.lengths
@@ -128,7 +128,7 @@ class ContextUse:
             enough = np.flatnonzero(increase <= math.log1p(tolerance))
             return int(lengths[enough[0]]) if enough.size else self.max_context + 1
 
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         resamples = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_N_RESAMPLES)
         ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
         low, high = np.quantile([tokens(weights) for weights in resamples], ends, method="nearest")
