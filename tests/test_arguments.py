@@ -17,6 +17,7 @@ from lmzoo import (
     TrainingData,
     evaluate,
     load_corpus,
+    surprisal_table,
     train_tokenizer,
     zoo,
 )
@@ -146,6 +147,8 @@ def test_a_text_is_a_str(value: Any, markov_predictor: Predictor) -> None:
             call(value)
     with pytest.raises(UsageError, match="a text must be a str, got"):
         markov_predictor.score([value])
+    with pytest.raises(UsageError, match="a text must be a str, got"):
+        surprisal_table([markov_predictor], [value])
 
 
 def test_one_text_stands_for_a_list_of_it(markov_predictor: Predictor) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmzoo import EOT, Decoding, Predictor, Provenance, zoo
+from lmzoo import EOT, Decoding, Predictor, Provenance, load_corpus, zoo
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, NotFittedError, TokenIdError, UsageError
 from lmzoo.generation import generate
 from lmzoo.language_model import short_count
@@ -47,6 +47,13 @@ def test_surprisals_cover_the_text_and_add_up(markov_predictor: Predictor) -> No
     assert surprisals[0].entropy_bits == pytest.approx(first.entropy() / math.log(2))
     assert len(markov_predictor.surprisals(text, end_of_text=False)) == len(surprisals) - 1
     assert len(markov_predictor.surprisals("")) == 1
+
+
+def test_tokens_that_are_certain_have_a_surprisal_and_an_entropy_of_0(corpus_folder: Path) -> None:
+    predictor = Predictor.fit("ngram", corpus_folder, tokenizer="byte", order=12, smoothing="mle")
+    text = load_corpus(corpus_folder).train[0].text
+    certain = [token for token in predictor.surprisals(text) if token.rank == 1 and token.surprisal_bits == 0]
+    assert {(str(token.surprisal_bits), str(token.entropy_bits)) for token in certain} == {("0.0", "0.0")}
 
 
 @pytest.mark.parametrize("spec", ["word", "word-space", "char", "bpe:300"])

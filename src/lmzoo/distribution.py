@@ -108,7 +108,7 @@ class Distribution:
         """Returns the entropy of the distribution in nats."""
         probs = self.probs
         possible = probs > 0
-        return float(-(probs[possible] @ self.log_probs[possible]))
+        return 0.0 - float(probs[possible] @ self.log_probs[possible])  # no negative zero
 
     def top(self, k: int = 10) -> list[tuple[int, float]]:
         """Returns the `k` most likely tokens as pairs (token id, probability), most likely first.

@@ -381,7 +381,7 @@ def _entropies(block: NDArray[np.floating], probs: NDArray[np.floating]) -> NDAr
     """
     if np.isneginf(block.min(initial=0)):
         block = np.where(probs > 0, block, 0)  # 0 log 0 = 0
-    return -np.einsum("bv,bv->b", probs, block)
+    return 0.0 - np.einsum("bv,bv->b", probs, block)  # no negative zero
 
 
 def _log_sums(probs: NDArray[np.floating], token_set: NDArray[np.bool_]) -> NDArray[np.float64]:

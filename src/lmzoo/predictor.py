@@ -224,8 +224,8 @@ class Predictor:
         ids = np.array([*(piece.token_id for piece in pieces), *([EOT] if end_of_text else [])], np.int32)
         stats = self.model.token_stats(ids)
         texts = [(piece.text, piece.start, piece.end) for piece in pieces] + [("", len(text), len(text))]
-        tokens = (
-            TokenSurprisal(int(token_id), *piece, bits(-log_prob), int(rank), bits(entropy))
+        tokens = (  # adding 0 makes a negative zero positive
+            TokenSurprisal(int(token_id), *piece, bits(-log_prob) + 0.0, int(rank), bits(entropy))
             for token_id, piece, log_prob, rank, entropy in zip(
                 ids, texts, stats.log_probs.tolist(), stats.ranks, stats.entropies.tolist(), strict=False
             )

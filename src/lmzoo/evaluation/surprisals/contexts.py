@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -97,6 +98,9 @@ def from_texts(texts: Sequence[str], scope: Scope) -> Contexts:
         for number, (text, n_read) in enumerate(zip(texts, n_bytes, strict=True), start=1):
             yield from _of_lines(io.StringIO(text, newline="\n"), str(number), scope, lambda n_read=n_read: n_read)
 
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"a text must be a str, got {reprlib.repr(text)}")
     n_bytes = [*accumulate(len(text.encode(errors="surrogatepass")) for text in texts)]
     return Contexts(["document"], contexts(), n_bytes[-1] if n_bytes else 0)
 
