@@ -128,6 +128,21 @@ def test_weights_and_half_life_are_the_best_on_valid() -> None:
                 assert other.log_probs(stream).sum() < best + 0.5  # the pseudo-tokens change the best weights slightly
 
 
+def test_impossible_tokens_do_not_disturb_the_tuning() -> None:
+    train = TokenStream.from_documents([[1, 2, 1, 2, 3, 1]] * 3)
+    valid = TokenStream.from_documents([[4, 1, 4, 2, 3, 3, 3, 1, 1]])  # no document begins with 4 in training
+    static = {"species": "ngram", "settings": {"smoothing": "mle", "order": 2}}
+    model = cache(5, static=static).fit(TrainingData(train, valid))
+
+    def loss(half_life: float) -> float:
+        log_probs = cache(5, static=static, half_life=half_life).fit(TrainingData(train, valid)).log_probs(valid)
+        assert np.isneginf(log_probs[0])
+        return -log_probs[np.isfinite(log_probs)].sum()
+
+    assert loss(model.half_life) <= min(loss(1.1), loss(10), loss(1000)) + 1e-6
+    assert np.isneginf(model.predict_distribution().log_probs[4])
+
+
 @pytest.mark.parametrize(
     ("given", "tolerance"),
     [

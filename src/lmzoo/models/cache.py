@@ -264,7 +264,8 @@ class CacheModel(LanguageModel[CacheState]):
         for case in range(_N_CASES):
             tokens = columns[cases == case, : 1 + case]
             weights[case, : 1 + case] = learn_weights(tokens)
-            nats -= np.log(np.exp(tokens) @ weights[case, : 1 + case]).sum()
+            probs = np.exp(tokens) @ weights[case, : 1 + case]
+            nats -= np.log(probs[probs > 0]).sum()  # a token that is impossible is so at every half-life
         return weights, nats
 
     def _become(self, weights: NDArray[np.float64], half_life: NDArray[np.float64]) -> Self:
@@ -294,7 +295,7 @@ class CacheModel(LanguageModel[CacheState]):
         probs = weights[0] * np.exp(self.static.next_log_probs(state.static))
         for weight, distribution in zip(weights[1:], caches, strict=False):
             probs += weight * distribution
-        return np.log(probs)
+        return _log(probs)
 
     # ---- Speed ----------------------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class CacheModel(LanguageModel[CacheState]):
         cache_probs = text.read(_decay(self.half_life), self.weights, 0, np.empty((0, 0)))
         weights = self.weights[2 - np.isnan(cache_probs).sum(axis=1)]  # (T, 3)
         probs = weights[:, 0] * np.exp(self.static.log_probs(stream))
-        return np.log(probs + (weights[:, 1:] * np.nan_to_num(cache_probs)).sum(axis=1))
+        return _log(probs + (weights[:, 1:] * np.nan_to_num(cache_probs)).sum(axis=1))
 
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
@@ -322,7 +323,7 @@ class CacheModel(LanguageModel[CacheState]):
                 probs[rows] = np.exp(block)
             text = _NumberedPairs(stream.ids[band.document : band.stop], self.vocab_size)
             text.read(decay, self.weights, band.start - band.document, probs)
-            np.log(probs, out=probs)
+            _log(probs, out=probs)
             for start, stop in self.block_bounds(len(band)):
                 yield np.arange(band.start + start, band.start + stop), probs[start:stop]
 
@@ -341,6 +342,11 @@ class CacheModel(LanguageModel[CacheState]):
             )
         self.static.load_arrays(strip_prefix("static", arrays))
         return self._become(weights, half_life)
+
+
+def _log(probs: NDArray[np.float64], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):  # a static model without smoothing gives some tokens the probability 0
+        return np.log(probs, out=out)
 
 
 def _decay(half_life: float) -> float:
