@@ -167,6 +167,11 @@ def test_decoding_is_a_decoding(value: Any, markov_predictor: Predictor) -> None
         markov_predictor.complete("The", decoding=value)
 
 
+def test_text_is_generated_with_a_model(markov_predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match=r"with a LanguageModel, such as predictor\.model; got <Predictor"):
+        generate(markov_predictor, max_tokens=1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [0, -5, 1.0, "300", None, True], ids=repr)
 def test_vocabulary_sizes(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="vocab_size must be a whole number of at least 2"):

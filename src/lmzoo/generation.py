@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.checks import check_count, check_seed
 from lmzoo.distribution import Distribution, draw, most_likely, near_peak, nucleus, peak_of
-from lmzoo.errors import ConfigurationError
+from lmzoo.errors import ConfigurationError, UsageError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, as_id
 
@@ -151,6 +151,8 @@ def _checked_prompts(
     max_tokens: int | None,
     end_ids: Collection[int],
 ) -> list[NDArray[np.int32]]:
+    if not isinstance(model, LanguageModel):
+        raise UsageError(f"text is generated with a LanguageModel, such as predictor.model; got {model!r}")
     if not isinstance(decoding, Decoding | None):
         raise ConfigurationError(f"decoding must be a Decoding, as in Decoding(temperature=0.8), got {decoding!r}")
     check_count(0, none_means="for no limit", max_tokens=max_tokens)
