@@ -144,6 +144,16 @@ def test_the_command_shows_the_nodes(two_nodes: str, capsys: pytest.CaptureFixtu
     assert [row.split()[0] for row in rows] == [socket.gethostname()] * 2
 
 
+def test_a_missing_token_is_an_error_in_one_line(two_nodes: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lmzoo", "cluster", "status", "--address", two_nodes]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    ended = subprocess.run(command, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+    assert ended.stderr.startswith(
+        f"lmzoo: this computer has no authentication token for a Ray cluster at '{two_nodes}'"
+    )
+
+
 def test_a_cluster_that_does_not_exist_is_an_error_in_one_line() -> None:
     assert not ray.is_initialized()
     with (

@@ -85,13 +85,19 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
             socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
         with keep_handlers():  # Ray's handler of SIGTERM ends the program without a message
             return ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
+    except ray.exceptions.AuthenticationError as error:
+        raise LmzooError(
+            f"this computer has no authentication token for a Ray cluster at '{address}': create one with ray "
+            "get-auth-token --generate, copy ~/.ray/auth_token to all nodes, and start them with "
+            "RAY_AUTH_MODE=token"
+        ) from error
     except Exception as error:  # Ray raises exceptions of many types
         what, advice = (
             ("start a Ray cluster on this computer", "repeat the command when the computer is less busy")
             if address == LOCAL
             else (
                 f"connect to a Ray cluster at '{address}'",
-                f"start one with ray start --head, or choose '{LOCAL}'",
+                f"start one with ray start --head, give all computers the same ~/.ray/auth_token, or choose '{LOCAL}'",
             )
         )
         reason = str(error).strip().split("\n")[0].rstrip(".")
