@@ -1,4 +1,4 @@
-"""`lmzoo cluster status`."""
+"""The command `lmzoo cluster status`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from lmzoo.cli import terminal
 
 app = cyclopts.App(
     name="cluster",
-    help="Shows a Ray cluster, on which `lmzoo compare --cluster auto` trains models.",
+    help="Shows a Ray cluster: several computers on which `lmzoo compare`, `curves` and `ladder` train models, and on "
+    "which `lmzoo fit ngram` fits a model, with the option `--cluster auto`.",
     default_parameter=cyclopts.Parameter(negative=()),  # the page of the commands does not see that of the program
 )
 
 
 @app.command
 def status(*, address: str = "auto", json: bool = False) -> None:
-    """Shows the nodes of a Ray cluster with the cores, the memory and the GPUs that they offer.
+    """Shows the nodes (computers) of a Ray cluster with the cores, the memory and the GPUs that they offer to lmzoo.
 
-    Needs the extra lmzoo[cluster]. `ray start --head` starts a cluster, and `ray start --address` adds a node to it.
+    Needs the extra lmzoo[cluster]. `RAY_AUTH_MODE=token ray start --head` starts a cluster on this computer, with the
+    authentication token that `ray get-auth-token --generate` creates. `RAY_AUTH_MODE=token ray start --address
+    HOST:PORT` adds another computer, which needs the same token.
 
     Parameters
     ----------
     address
-        auto for the cluster of which this computer is a node, or HOST:PORT.
+        auto for the cluster of which this computer is a node, or HOST:PORT of the head node of another cluster.
     json
         Print one JSON record per node.
     """

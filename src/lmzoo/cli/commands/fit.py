@@ -66,8 +66,9 @@ def fit(
         Number of processes that fit an n-gram model together, each with the memory limit of --memory. Their number does
         not change the model. Default: 0, which means that this process fits it alone.
     cluster
-        Ray cluster on which an n-gram model is fitted: auto for the cluster of this computer, HOST:PORT for that of
-        another, or local to start one on this computer. Needs lmzoo[cluster]. The cluster does not change the model.
+        Fit an n-gram model on a Ray cluster: auto for the cluster of which this computer is a node, HOST:PORT, or local
+        to start one on this computer. The cluster does not change the model. Needs lmzoo[cluster]; see `lmzoo cluster
+        status`.
     device
         Device on which a network is trained: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     log
