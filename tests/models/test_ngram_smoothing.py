@@ -230,6 +230,6 @@ def test_undefined_discounts_are_told(caplog: pytest.LogCaptureFixture) -> None:
         once = TokenStream.from_documents([[1, 2, 3]])
         ngram(5, order=2).fit(TrainingData(once, once))
     assert [record.getMessage() for record in caplog.records] == [
-        "the counts of this text define no discounts for the order(s) 1, 2: (0.5, 1.0, 1.5) are used, as by lmplz with "
-        "--discount_fallback"
+        "the text has too few rare n-grams of order 1, 2 to estimate their discounts: 0.5, 1.0, 1.5 are used, as by "
+        "lmplz with --discount_fallback"
     ]

@@ -63,10 +63,10 @@ class Discounting:
         discounts = [self._discounts(t) for t in counts_of_counts.tolist()]
         if undefined := [order for order, values in enumerate(discounts, 1) if values == self.FALLBACK]:
             _logger.info(
-                "the counts of this text define no discounts for the order(s) %s: %s are used, as by lmplz with "
-                "--discount_fallback",
+                "the text has too few rare n-grams of order %s to estimate their discounts: %s are used, as by lmplz "
+                "with --discount_fallback",
                 ", ".join(map(str, undefined)),
-                self.FALLBACK,
+                ", ".join(map(str, self.FALLBACK)),
             )
         return np.array(discounts)
 
