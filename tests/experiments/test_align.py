@@ -114,6 +114,25 @@ def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
     _assert_same_weights(run, other, "sft")
 
 
+def test_an_interrupted_stage_starts_again_if_the_rankings_have_changed(home: Path, run: Path) -> None:
+    _forget(run, "dpo")
+    plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
+    progress: list[Progress] = []
+
+    def interrupt(report: Progress) -> None:
+        progress.append(report)
+        if len(progress) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        StageJob(run, plan, "dpo").do(interrupt)
+    assert (run / "checkpoints" / "dpo.safetensors").exists()
+    write_rankings(run / "rankings.jsonl", read_rankings(run / "rankings.jsonl")[:-1])
+    StageJob(run, plan, "dpo").do(progress.append)
+    assert progress[3].done < progress[2].done
+    assert not (run / "checkpoints" / "dpo.safetensors").exists()
+
+
 def test_other_requests_are_refused(home: Path, run: Path) -> None:
     with pytest.raises(UsageError, match="holds a run with seed 0, not 1"):
         align(run, corpus=align_corpus(), **REQUEST, seed=1)

@@ -75,7 +75,7 @@ class StageJob:
     def do(self, on_progress: OnProgress) -> StageRecord:
         """Trains and measures the model of the stage, and writes it to the run folder.
 
-        A stage that was killed continues from its checkpoint.
+        A stage that was killed continues from its checkpoint, unless the rankings from which it learns have changed.
         """
         context = _Context(self.folder, self.plan, RunData(self.folder), self.stage, on_progress)
         record = _STAGES[self.stage](context)
@@ -95,7 +95,8 @@ class _Context:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.folder / "checkpoints" / f"{self.stage}.safetensors")
+        # If the rankings have changed since the interruption, the stage starts again.
+        return Checkpoint(self.folder / "checkpoints" / f"{self.stage}.safetensors", replaces_others=True)
 
     def load(self, stage: str) -> Predictor:
         return Predictor.load(predictor_folder(self.folder, stage), device=self.plan.device)
