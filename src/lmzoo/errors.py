@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
 
 
 class LmzooError(Exception):
@@ -35,8 +36,10 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-        if "," in str(name) and set(str(name).split(",")) <= set(known):
+        text = str(name)
+        near = partial(difflib.get_close_matches, possibilities=known, n=1, cutoff=0.5)
+        nearest = near(text) or near(text.lower())
+        if "," in text and set(text.split(",")) <= set(known):
             hint = "give each name separately, without commas"
         elif nearest:
             hint = f"did you mean '{nearest[0]}'?"

@@ -24,6 +24,8 @@ def test_names_are_in_order_of_year() -> None:
 
 
 def test_unknown_species_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown species 'NGRAM': did you mean 'ngram'"):
+        zoo.card("NGRAM")
     with pytest.raises(UnknownNameError, match="unknown species 'lstn': did you mean 'lstm'"):
         zoo.card("lstn")
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cyclopts
 
@@ -41,6 +42,13 @@ from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
 
+def _converted(kind: Any, tokens: Any) -> Any:
+    """Converts the words after an option or argument to a value; Cyclopts itself would round 1.5 to a whole number."""
+    if kind is int and any("." in token.value for token in tokens):
+        raise ValueError
+    return cyclopts.convert(kind, tokens)
+
+
 def _shown_default(value: object) -> str | None:
     """Returns the default of an option as the help shows it; None if the option is then off or absent."""
     return None if value is None or value is False or value == () else str(value) or '""'
@@ -53,7 +61,7 @@ app = cyclopts.App(
     'First steps: `lmzoo predict "the quick brown fox" -p ngram` asks a model that comes with lmzoo, `lmzoo play` '
     "opens the playground, and `lmzoo compare` trains models and compares them.",
     version=__version__,
-    default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default),
+    default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default, converter=_converted),
     suppress_keyboard_interrupt=False,
     help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage; after a "
     "signal 128 + its number, such as 130 after Ctrl-C.",
