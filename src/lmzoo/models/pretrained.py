@@ -301,10 +301,11 @@ class PretrainedLM(LanguageModel[PretrainedState]):
             )
 
 
-def read_pretrained(folder: str | Path) -> tuple[Tokenizer, PretrainedLM]:
+def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[Tokenizer, PretrainedLM]:
     """Loads the tokenizer and the model of a Hugging Face folder (config.json, tokenizer.json, *.safetensors).
 
-    Nothing is downloaded, no code in the folder is run, and the model computes in float32. Raises SavedModelError,
+    Nothing is downloaded, no code in the folder is run, and the model computes in float32. `window` is the largest
+    number of tokens that the model reads together; None means the maximum length of the model. Raises SavedModelError,
     TokenizerError or ConfigurationError if the folder cannot be read.
     """
     folder = Path(folder)
@@ -346,7 +347,7 @@ def read_pretrained(folder: str | Path) -> tuple[Tokenizer, PretrainedLM]:
         bos_token_id=getattr(config, "bos_token_id", None),
     )
     tokenizer = read_tokenizer(folder, eot_id=ids.eot, vocab_size=config.vocab_size)
-    model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=n_positions(config))
+    model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=window or n_positions(config))
     return tokenizer, model
 
 

@@ -39,9 +39,10 @@ _PACKAGES = ("transformers", "gguf", "accelerate")
 _logger = logging.getLogger(__name__)
 
 
-def read_gguf(path: str | Path) -> tuple[Tokenizer, PretrainedLM]:
+def read_gguf(path: str | Path, *, window: int | None = None) -> tuple[Tokenizer, PretrainedLM]:
     """Loads the tokenizer and the model of a GGUF file, which is converted first if this was not done before.
 
+    `window` is the largest number of tokens that the model reads together; None means the maximum length of the model.
     Raises SavedModelError, TokenizerError or ConfigurationError if the file cannot be read, and MissingExtraError if a
     package that the conversion needs is not installed.
     """
@@ -49,7 +50,7 @@ def read_gguf(path: str | Path) -> tuple[Tokenizer, PretrainedLM]:
 
     folder = converted(path)
     try:
-        return read_pretrained(folder)
+        return read_pretrained(folder, window=window)
     except (SavedModelError, TokenizerError, ConfigurationError) as error:
         raise type(error)(
             f"{path} cannot be used: {error}; if its conversion is damaged, delete {folder} and try again"
