@@ -181,7 +181,7 @@ def test_vocabulary_sizes(value: Any) -> None:
 
 def test_arguments_of_fit(corpus_folder: Path, tmp_path: Path) -> None:
     for species in (5, None):
-        with pytest.raises(UnknownNameError, match=f"unknown species '{species}': known: "):
+        with pytest.raises(UnknownNameError, match=f"unknown species '{species}': choose one of "):
             Predictor.fit(species, corpus_folder)  # type: ignore[arg-type]
     for corpus in (5, None):
         with pytest.raises(UsageError, match=f"a corpus is given by its name or by paths to files, got {corpus}"):

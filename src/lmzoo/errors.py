@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from functools import partial
 
 
 class LmzooError(Exception):
@@ -37,8 +36,8 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         text = str(name)
-        near = partial(difflib.get_close_matches, possibilities=known, n=1, cutoff=0.5)
-        nearest = near(text) or near(text.lower())
+        nearest = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
+        nearest = nearest or [each for each in known if each.lower() == text.lower()]
         if "," in text and set(text.split(",")) <= set(known):
             hint = "give each name separately, without commas"
         elif nearest:

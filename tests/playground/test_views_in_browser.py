@@ -108,6 +108,9 @@ def test_attention_by_keyboard(browser: Browser, site: str) -> None:
         assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
         left.locator("button.toggle").press("Enter")
         expect(left.locator("svg line.chosen").first).to_be_attached()
+        page.evaluate("document.querySelector('lmzoo-inside-panel').choose(4)")
+        expect(left.locator("[role=option]").nth(5)).to_have_attribute("aria-selected", "true")
+        expect(left.locator("button.toggle")).to_be_focused()
         with page.expect_download() as caught:
             left.get_by_role("button", name="Save as SVG").click()
         assert "Attention of layer 1, head 1" in Path(caught.value.path()).read_text(encoding="utf-8")

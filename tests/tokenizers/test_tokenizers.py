@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmzoo import EOT, Tokenizer, train_tokenizer
-from lmzoo.errors import ConfigurationError, TokenIdError, TokenizerError, UnknownNameError, UsageError
+from lmzoo.errors import ConfigurationError, TokenIdError, TokenizerError, UnknownNameError
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT
 
 TRAINING = ["the cat sat on the mat.\nthe cat, the hat", "a cat and a hat: été", "low lower lowest newer newest"] * 3
@@ -218,11 +218,6 @@ def test_long_texts_without_a_space() -> None:
 def test_wrong_specs(spec: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         train_tokenizer(spec, TRAINING)
-
-
-def test_one_text_in_place_of_several_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"put a single text into a list, as in \[text\]"):
-        train_tokenizer("char", "In the beginning")
 
 
 def test_wrong_ids_and_texts() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError, UsageError
+from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from lmzoo.tokenizers.opening import KINDS, open_tokenizer
@@ -62,13 +62,11 @@ def train_tokenizer(
     `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
     a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. `n_characters` is
     the total length of `texts` for reports of progress; it is needed only if `texts` is not a sequence. Raises
-    UnknownNameError for an unknown kind, ConfigurationError for a wrong number, UsageError for one text in place of
-    several, and TokenizerError for a word of the vocabulary that no text can produce.
+    UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
+    vocabulary that no text can produce.
     """
     if vocabulary is not None and not spec.startswith("word"):
         raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
-    if isinstance(texts, str):
-        raise UsageError("a tokenizer is trained on several texts: put a single text into a list, as in [text]")
     if opened := open_tokenizer(spec):
         return opened.tokenizer
     kind, number = _parsed(spec)

@@ -23,6 +23,9 @@ export class Attention {
     this.weights = weights;
     this.inputs = [START, ...panel.tokens];
     this.heads = this.#pictures();
+    this.toggle = el("button", { type: "button", class: "toggle",
+      onclick: () => write({ shape: read("shape", "matrix") === "lines" ? null : "lines" }) }, "Lines");
+    this.choice = el("div", { class: "row" }, this.toggle); // one element for good: a new one would take the focus away
   }
 
   nodes() {
@@ -37,11 +40,8 @@ export class Attention {
     const pick = (/** @type {number} */ index) => this.panel.choose(index - 1);
     const picture = asLines ? lines(this.inputs, weights, row, pick)
       : matrix(weights, { rows: size, columns: size, row, causal: true, names: this.inputs, room: this.panel.room, onpick: pick });
-    const toggle = el("button", { type: "button", class: "toggle", "aria-pressed": String(asLines), onclick: () => {
-      write({ shape: asLines ? null : "lines" });
-      /** @type {HTMLElement | null} */ (this.panel.querySelector(".toggle"))?.focus();
-    } }, "Lines");
-    return [this.heads, el("div", { class: "row" }, toggle), summary,
+    this.toggle.setAttribute("aria-pressed", String(asLines));
+    return [this.heads, this.choice, summary,
       el("figure", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Attention of layer ${layer}, head ${head}` },
         picture, el("figcaption", { class: "note" }, asLines
           ? "Left: the tokens read. Right: where each takes from. Bold: the chosen token."
