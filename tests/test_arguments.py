@@ -176,7 +176,8 @@ def test_text_is_generated_with_a_model(markov_predictor: Predictor) -> None:
 def test_vocabulary_sizes(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="vocab_size must be a whole number of at least 2"):
         zoo.create("markov", value)
-    assert type(zoo.create("markov", np.int64(9)).vocab_size) is int
+    size: Any = np.int64(9)
+    assert type(zoo.create("markov", size).vocab_size) is int
 
 
 def test_arguments_of_fit(corpus_folder: Path, tmp_path: Path) -> None:
