@@ -1,4 +1,5 @@
-"""Checks of settings. Each check raises a ConfigurationError that names the setting, its value and what is allowed.
+"""Checks of settings and texts. A check of settings raises a ConfigurationError that names the setting, its value and
+what is allowed.
 
 Types are checked strictly, because settings come from command lines and JSON files: "64" and True are not numbers.
 `none_means` allows None as well; it is a text that says what None does, for the error message.
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from lmzoo.errors import ConfigurationError, UnknownNameError
+from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 
 _LARGEST = sys.float_info.max  # a Python int may be larger
 
@@ -80,6 +81,12 @@ def check_choice(choices: Collection[str], /, **settings: object) -> None:
             raise _refusal(name, value, f"one of {', '.join(choices)}", None)
         if value not in choices:
             raise UnknownNameError(name, value, choices)
+
+
+def check_text(text: object) -> None:
+    """Raises UsageError unless a text is a str."""
+    if not isinstance(text, str):
+        raise UsageError(f"a text must be a str, got {reprlib.repr(text)}")
 
 
 def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:

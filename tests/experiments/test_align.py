@@ -90,23 +90,28 @@ def test_a_stage_after_a_kill_gives_the_same_weights(home: Path, run: Path) -> N
     assert [record.stage for record in stage_records(run)] == STAGES
 
 
-def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
-    _forget(run, "sft")
-    plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
+def _interrupted(job: StageJob, n_reports: int) -> Progress:
+    """Interrupts a stage at one of its reports of progress, which must leave a checkpoint; returns this report."""
     reports: list[Progress] = []
 
     def interrupt(progress: Progress) -> None:
         reports.append(progress)
-        if len(reports) == 8:
+        if len(reports) == n_reports:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        StageJob(run, plan, "sft").do(interrupt)
-    assert (run / "checkpoints" / "sft.safetensors").exists()
-    first = reports[-1]
-    reports.clear()
-    StageJob(run, plan, "sft").do(lambda progress: reports.append(progress))
-    assert reports[0].done >= first.done > 0
+        job.do(interrupt)
+    assert (job.folder / "checkpoints" / f"{job.stage}.safetensors").exists()
+    return reports[-1]
+
+
+def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
+    _forget(run, "sft")
+    plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
+    last = _interrupted(StageJob(run, plan, "sft"), 8)
+    reports: list[Progress] = []
+    StageJob(run, plan, "sft").do(reports.append)
+    assert reports[0].done >= last.done > 0
     assert not (run / "checkpoints" / "sft.safetensors").exists()
     other = Path(shutil.copytree(home / "run", run.parent / "uninterrupted"))
     _forget(other, "sft")
@@ -117,19 +122,11 @@ def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
 def test_an_interrupted_stage_starts_again_if_the_rankings_have_changed(home: Path, run: Path) -> None:
     _forget(run, "dpo")
     plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
-    progress: list[Progress] = []
-
-    def interrupt(report: Progress) -> None:
-        progress.append(report)
-        if len(progress) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        StageJob(run, plan, "dpo").do(interrupt)
-    assert (run / "checkpoints" / "dpo.safetensors").exists()
+    last = _interrupted(StageJob(run, plan, "dpo"), 3)
     write_rankings(run / "rankings.jsonl", read_rankings(run / "rankings.jsonl")[:-1])
-    StageJob(run, plan, "dpo").do(progress.append)
-    assert progress[3].done < progress[2].done
+    reports: list[Progress] = []
+    StageJob(run, plan, "dpo").do(reports.append)
+    assert reports[0].done < last.done
     assert not (run / "checkpoints" / "dpo.safetensors").exists()
 
 

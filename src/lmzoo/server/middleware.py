@@ -80,14 +80,14 @@ class LocalNames:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_local(Headers(scope=scope).get("host", "localhost")):
+        if scope["type"] == "http" and not _is_localhost_or_address(Headers(scope=scope).get("host", "localhost")):
             message = "this server answers at localhost only: open it there, or start it with --host 0.0.0.0"
             await JSONResponse(error_body(message, 403), 403)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def _is_local(host: str) -> bool:
+def _is_localhost_or_address(host: str) -> bool:
     """Returns True if the host of a request, with or without a port, is localhost or an IP address."""
     try:
         name = urlsplit(f"//{host}").hostname or ""

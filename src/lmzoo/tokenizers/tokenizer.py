@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import ArrayLike, NDArray
 
-from lmzoo.errors import ConfigurationError, TokenizerError, UsageError
+from lmzoo.checks import check_text
+from lmzoo.errors import ConfigurationError, TokenizerError
 from lmzoo.stream import EOT, as_id, as_ids, check_ids
 from lmzoo.system.files import atomic_file
 from lmzoo.system.json_files import read_text
@@ -367,8 +367,7 @@ def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
 
 def _checked(text: str) -> str:
     """Returns the text unchanged; raises UsageError if it is no str, TokenizerError if UTF-8 cannot encode it."""
-    if not isinstance(text, str):
-        raise UsageError(f"a text must be a str, got {reprlib.repr(text)}")
+    check_text(text)
     try:
         if not text.isascii():
             text.encode()

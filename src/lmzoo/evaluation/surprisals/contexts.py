@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, Literal
 
-from lmzoo.checks import check_choice
+from lmzoo.checks import check_choice, check_text
 from lmzoo.corpora.json_texts import SUFFIXES as JSON_SUFFIXES
 from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, LineReader, max_bytes
 from lmzoo.errors import ConfigurationError, CorpusError, UsageError
@@ -99,8 +98,7 @@ def from_texts(texts: Sequence[str], scope: Scope) -> Contexts:
             yield from _of_lines(io.StringIO(text, newline="\n"), str(number), scope, lambda n_read=n_read: n_read)
 
     for text in texts:
-        if not isinstance(text, str):
-            raise UsageError(f"a text must be a str, got {reprlib.repr(text)}")
+        check_text(text)
     n_bytes = [*accumulate(len(text.encode(errors="surrogatepass")) for text in texts)]
     return Contexts(["document"], contexts(), n_bytes[-1] if n_bytes else 0)
 
