@@ -122,12 +122,16 @@ def test_a_stage_continues_from_its_checkpoint(home: Path, run: Path) -> None:
 def test_an_interrupted_stage_starts_again_if_the_rankings_have_changed(home: Path, run: Path) -> None:
     _forget(run, "dpo")
     plan = AlignPlan(corpus=align_corpus(), **REQUEST).checked()
-    last = _interrupted(StageJob(run, plan, "dpo"), 3)
-    write_rankings(run / "rankings.jsonl", read_rankings(run / "rankings.jsonl")[:-1])
-    reports: list[Progress] = []
-    StageJob(run, plan, "dpo").do(reports.append)
-    assert reports[0].done < last.done
+    _interrupted(StageJob(run, plan, "dpo"), 3)
+    write_rankings(run / "rankings.jsonl", read_rankings(run / "rankings.jsonl")[::2])
+    uninterrupted = Path(shutil.copytree(run, run.parent / "uninterrupted"))
+    shutil.rmtree(uninterrupted / "checkpoints")
+    reports: dict[Path, list[Progress]] = {run: [], uninterrupted: []}
+    for folder, of_folder in reports.items():
+        StageJob(folder, plan, "dpo").do(of_folder.append)
+    assert [report.done for report in reports[run]] == [report.done for report in reports[uninterrupted]]
     assert not (run / "checkpoints" / "dpo.safetensors").exists()
+    _assert_same_weights(run, uninterrupted, "dpo")
 
 
 def test_other_requests_are_refused(home: Path, run: Path) -> None:

@@ -88,19 +88,37 @@ def assert_close(left: tuple[State, Tensor], right: tuple[State, Tensor]) -> Non
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+def ids_of_texts() -> list[int]:
+    """Returns a text that is far longer than the windows, and three short ones."""
+    rng = np.random.default_rng(1)
+    return [EOT, *rng.integers(1, V, 29).tolist(), EOT, EOT, *rng.integers(1, V, 3).tolist(), EOT, 5, 6, 7]
+
+
 @every_species
 def test_hidden_vectors_and_states_are_those_of_torch(species: str) -> None:
-    """Going on from what torch read, and from what was read this way; far beyond the window, and over ends of text."""
     network = fitted(species).network
-    reader, rng = TokenReader(network), np.random.default_rng(1)
-    ids = [EOT, *rng.integers(1, V, 29).tolist(), EOT, EOT, *rng.integers(1, V, 3).tolist(), EOT, 5, 6, 7]
-    expected, walked = network.initial_state(1), network.initial_state(1)
-    for token_id in ids:
-        step = by_torch(network, token_id, expected)
-        assert_close(by_kernels(reader, token_id, expected), step)
-        walked, hidden = by_kernels(reader, token_id, walked)
-        assert_close((walked, hidden), step)
-        expected = step[0]
+    reader, state = TokenReader(network), network.initial_state(1)
+    for token_id in ids_of_texts():
+        step = by_torch(network, token_id, state)
+        assert_close(by_kernels(reader, token_id, state), step)
+        state = step[0]
+
+
+@every_species
+def test_rounding_errors_grow_no_faster_than_those_of_torch(species: str) -> None:
+    """Each goes on from its own states, next to a network that computes with 64 bits."""
+    network = fitted(species).network
+    exact_network, reader = copy.deepcopy(network).double(), TokenReader(network)
+    exact, torchs, ours = (model.initial_state(1) for model in (exact_network, network, network))
+    exact = tuple(part.double() if part.is_floating_point() else part for part in exact)
+    error_of_torch = error = 0.0
+    for token_id in ids_of_texts():
+        exact, exact_hidden = by_torch(exact_network, token_id, exact)
+        torchs, hidden_of_torch = by_torch(network, token_id, torchs)
+        ours, hidden = by_kernels(reader, token_id, ours)
+        error_of_torch = max(error_of_torch, float((hidden_of_torch - exact_hidden).abs().max()))
+        error = max(error, float((hidden - exact_hidden).abs().max()))
+    assert error < 3 * error_of_torch < 1e-3
 
 
 @every_species
