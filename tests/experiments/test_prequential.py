@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,17 @@ V = 257
 """The bytes and the end of text."""
 
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "hmm": {"n_states": 4, "n_iterations": 3},
     "class-hmm": {"n_states": 16, "n_classes": 8},
     "low-rank-hmm": {"n_states": 16, "rank": 4},
     "transformer-2017": {"d_model": 16, "n_layers": 1},
     "gpt2": {"d_model": 16, "n_layers": 1},
     "transformer": {"d_model": 16, "n_layers": 1},
+    **{
+        name: {"settings": {"d_model": 16, "n_layers": 1, "training": {"tokens": 200, "batch_size": 2}}}
+        for name in ("gpt-3.5", "chat", "gpt-4")
+    },
 }
 
 
