@@ -22,6 +22,17 @@ import difflib
 from collections.abc import Iterable
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the question "did you mean 'X'?" with the known name X that resembles `name` most.
+
+    A name with other capitals is the nearest. Returns an empty string if no known name is similar enough.
+    """
+    known = list(known)
+    same = [each for each in known if each.lower() == name.lower()]
+    nearest = same or difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{nearest[0]}'?" if nearest else ""
+
+
 class LmzooError(Exception):
     """Base class of all exceptions that lmzoo raises deliberately."""
 
@@ -36,14 +47,10 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         text = str(name)
-        nearest = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-        nearest = nearest or [each for each in known if each.lower() == text.lower()]
         if "," in text and set(text.split(",")) <= set(known):
             hint = "give each name separately, without commas"
-        elif nearest:
-            hint = f"did you mean '{nearest[0]}'?"
         else:
-            hint = f"choose one of {', '.join(known)}" if known else "there are none"
+            hint = did_you_mean(text, known) or (f"choose one of {', '.join(known)}" if known else "there are none")
         super().__init__(f"unknown {kind} '{name}': {hint}")
         self.kind, self.name, self.known = kind, name, known
 

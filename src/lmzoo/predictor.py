@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.distribution import Distribution
-from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.errors import SavedModelError, UsageError, did_you_mean
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel, short_count
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits, bits_per_byte
@@ -376,11 +375,8 @@ def find_predictor(source: str | Path) -> Path:
         raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
     elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
         names = [] if path.exists() else [*shipped_names(), *PACKAGES]
-        nearest = difflib.get_close_matches(str(source), names, n=1)
-        advice = (
-            f"did you mean '{nearest[0]}'?"
-            if nearest
-            else f"train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a predictor that comes with "
+        advice = did_you_mean(str(source), names) or (
+            f"train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a predictor that comes with "
             f"lmzoo ({', '.join(shipped_names())}), or an installed model ({', '.join(PACKAGES)})"
         )
         raise SavedModelError(f"no saved predictor in {path}: {advice}")

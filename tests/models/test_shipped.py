@@ -114,9 +114,10 @@ def test_an_unknown_name_lists_the_names() -> None:
         Predictor.load("nothing")
 
 
-def test_a_misspelt_name_gets_the_nearest_name() -> None:
-    with pytest.raises(SavedModelError, match="no saved predictor in ngrm: did you mean 'ngram'"):
-        Predictor.load("ngrm")
+@pytest.mark.parametrize("name", ["ngrm", "NGRAM"])
+def test_a_misspelt_name_gets_the_nearest_name(name: str) -> None:
+    with pytest.raises(SavedModelError, match=f"no saved predictor in {name}: did you mean 'ngram'"):
+        Predictor.load(name)
 
 
 def test_the_commands_take_names(

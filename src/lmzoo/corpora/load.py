@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from lmzoo.corpora.own import load_own, load_own_text
 from lmzoo.corpora.own_files import exists, is_written_like_a_path
 from lmzoo.corpora.registry import corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.corpora.stored import stored
-from lmzoo.errors import CorpusError, UnknownNameError, UsageError
+from lmzoo.errors import CorpusError, UnknownNameError, UsageError, did_you_mean
 from lmzoo.system.progress import OnProgress
 
 
@@ -66,8 +65,8 @@ def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[st
     known = [known for card in list_corpora() for known in card.specs]
     if not is_written_like_a_path(spec):
         raise UnknownNameError("corpus or file", spec, known)
-    nearest = difflib.get_close_matches(Path(spec).stem, known, n=1)
-    raise CorpusError(f"there is no file or folder {spec}" + (f"; did you mean '{nearest[0]}'?" if nearest else ""))
+    hint = did_you_mean(Path(spec).stem, known)
+    raise CorpusError(f"there is no file or folder {spec}" + (f"; {hint}" if hint else ""))
 
 
 def load_tags(spec: str) -> Splits | None:
