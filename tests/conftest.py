@@ -18,6 +18,7 @@ import pytest
 from browsers import CHROMIUM, running_browser
 from sample_texts import small_texts
 from shared_folders import shared_folder
+from unlucky_species import unlucky_species
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,6 +49,13 @@ def corpus_folder() -> Path:
             (folder / f"{number:03}.txt").write_text(text, encoding="utf-8")
 
     return shared_folder("corpus", make)
+
+
+@pytest.fixture
+def unlucky() -> Iterator[str]:
+    """The name of a species whose training fails with the message "bad luck", unless its setting `fails` is false."""
+    with unlucky_species() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

@@ -119,18 +119,30 @@ def test_typos_show_before_any_work(corpus_folder: Path, tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_one_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> None:
-    comparison = compare(
-        tmp_path / "run",
-        species=["unigram", "markov"],
-        corpus=corpus_folder,
-        tokenizer="byte",
-        settings={"unigram": {"alpha": -1}},
-    )
-    assert [outcome.name for outcome in comparison.failures] == ["unigram"]
-    assert "alpha must be a finite number above 0" in comparison.failures[0].error
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"settings": {"unigram": {"alpha": -1}}}, "unigram: alpha must be a finite number above 0, got -1"),
+        ({"settings": {"unigram": {"alpha": "one"}}}, "unigram: alpha must be"),
+        ({"sweeps": {"hmm": {"n_states": [2, "8x"]}}}, "hmm,n_states=8x: n_states must be a whole number"),
+        ({"sweeps": {"rnn": {"training.tokns": [5]}}}, "rnn,training.tokns=5: .*did you mean 'tokens'"),
+        ({"sweeps": {"rnn": {"training.tokens": ["many"]}}}, "rnn,training.tokens=many: tokens must be"),
+    ],
+)
+def test_wrong_settings_show_before_any_work(
+    wrong: dict[str, Any], message: str, corpus_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        compare(tmp_path / "run", species=["unigram"], corpus=corpus_folder, **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_failure_leaves_the_rest(unlucky: str, corpus_folder: Path, tmp_path: Path) -> None:
+    comparison = compare(tmp_path / "run", species=[unlucky, "markov"], corpus=corpus_folder, tokenizer="byte")
+    assert [outcome.name for outcome in comparison.failures] == [unlucky]
+    assert "bad luck" in comparison.failures[0].error
     assert [record.species for record in comparison.records] == ["markov"]
-    assert not (tmp_path / "run" / "predictors" / "unigram").exists()
+    assert not (tmp_path / "run" / "predictors" / unlucky).exists()
 
 
 def test_a_species_of_this_process_takes_part(corpus_folder: Path, tmp_path: Path) -> None:

@@ -349,13 +349,15 @@ def test_curves_of_counting_models(run: Path, tmp_path: Path) -> None:
     assert "No two curves cross" in html
 
 
-def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["curves", "--corpus", str(corpus_folder), "--species", "unigram", "markov", "--tokenizer", "bpe:300"]
-    asked += ["--shares", "2", "--out", str(tmp_path / "run")]
+def test_curves_from_the_command_line(
+    unlucky: str, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["curves", "--corpus", str(corpus_folder), "--species", unlucky, "markov", "--tokenizer", "bpe:300"]
+    asked += ["--shares", "2", "--out", str(tmp_path / "run"), "--set", f"{unlucky}.fails=false"]
     assert run_command(asked) == 0
     captured = capsys.readouterr()
-    assert captured.out.index("markov") < captured.out.index("unigram")
-    assert "1/2 · unigram" in captured.err
+    assert captured.out.index("markov") < captured.out.index(unlucky)
+    assert f"1/2 · {unlucky}" in captured.err
     assert "curves.html" in captured.err
     assert run_command([*asked, "--json"]) == 0
     captured = capsys.readouterr()
@@ -364,7 +366,7 @@ def test_curves_from_the_command_line(corpus_folder: Path, tmp_path: Path, capsy
     assert found["unit"] == "bits/byte"
     assert len(found["points"]) == 4
     assert [law["law"] for law in found["laws"]] == [None, None], "two points are too few"
-    assert run_command([*asked, "--set", "unigram.alpha=-1", "--json"]) == 1
+    assert run_command([*asked, "--set", f"{unlucky}.fails=true", "--json"]) == 1
     captured = capsys.readouterr()
-    assert "1/2 · unigram: failed: alpha must be" in captured.err
+    assert f"1/2 · {unlucky}: failed: bad luck" in captured.err
     assert {point["name"] for point in json.loads(captured.out)["points"]} == {"markov"}

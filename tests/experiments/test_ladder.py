@@ -212,17 +212,18 @@ def test_of_several_seeds_the_best_counts(folder: Path) -> None:
     assert by_species([alike, better])["markov"] == [better, alike], "by the excess where nothing decides"
 
 
-def test_one_failure_leaves_the_rest(folder: Path, tmp_path: Path) -> None:
+def test_one_failure_leaves_the_rest(folder: Path, unlucky: str, tmp_path: Path) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
-    made = ladder(path, tasks=["markov-1"], species=["unigram", "markov"], settings={"unigram": {"alpha": -1}})
+    made = ladder(path, tasks=["markov-1"], species=[unlucky, "markov"])
     assert [result.species for result in made.records] == ["markov"]
-    assert [outcome.name for outcome in made.failures] == ["markov-1: unigram"]
+    assert [outcome.name for outcome in made.failures] == [f"markov-1: {unlucky}"]
 
 
-def test_a_failure_does_not_show_what_an_earlier_run_found(folder: Path, tmp_path: Path) -> None:
+def test_a_failure_does_not_show_what_an_earlier_run_found(folder: Path, unlucky: str, tmp_path: Path) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
-    made = ladder(path, tasks=["markov-1"], species=["markov", "unigram"], settings={"markov": {"alpha": -1}})
-    assert [outcome.name for outcome in made.failures] == ["markov-1: markov"]
+    assert not ladder(path, tasks=["markov-1"], species=[unlucky], settings={unlucky: {"fails": False}}).failures
+    made = ladder(path, tasks=["markov-1"], species=[unlucky, "unigram"])
+    assert [outcome.name for outcome in made.failures] == [f"markov-1: {unlucky}"]
     assert [result.species for result in made.records] == ["unigram"]
 
 
@@ -240,6 +241,7 @@ def test_wrong_calls_show_before_any_work(folder: Path, tmp_path: Path) -> None:
         ({"species": ["lsmt"]}, "did you mean 'lstm'"),
         ({"budget": "quik"}, "did you mean 'quick'"),
         ({"species": ["markov"], "settings": {"lstm": {}}}, "'lstm', which is not among the species of this run"),
+        ({"species": ["markov"], "settings": {"markov": {"alpha": -1}}}, "markov: alpha must be a finite number above"),
         ({"seeds": 0}, "seeds must be a whole number of at least 1"),
         ({"jobs": 0}, "jobs must be at least 1"),
     ):
@@ -328,7 +330,7 @@ def test_pages(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ladder_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ladder_command(folder: Path, unlucky: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
     asked = ["ladder", "--task", "agreement-4", "markov-1", "--species", "markov", "--out", str(path)]
     assert run(asked) == 0
@@ -339,6 +341,6 @@ def test_ladder_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert run([*asked, "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["passed"] for line in lines] == [True, False]
-    assert run([*asked, "--set", "markov.alpha=-1"]) == 1
-    assert "markov: failed: alpha must be" in capsys.readouterr().err
+    assert run(["ladder", "--task", "markov-1", "--species", unlucky, "--out", str(path)]) == 1
+    assert f"{unlucky}: failed: bad luck" in capsys.readouterr().err
     assert run(["ladder", "--task", "nothing", "--out", str(path)]) == 2

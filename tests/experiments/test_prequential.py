@@ -249,12 +249,10 @@ def test_other_settings_are_fitted_again(corpus_folder: Path, tmp_path: Path) ->
     assert sorted(names) == sorted(["ngram", *(compressor.name for compressor in COMPRESSORS)])
 
 
-def test_a_failure_leaves_the_rest(corpus_folder: Path, tmp_path: Path) -> None:
-    done = prequential(
-        tmp_path, species=["unigram", "markov"], corpus=corpus_folder, settings={"unigram": {"alpha": -1}}
-    )
-    assert [outcome.name for outcome in done.failures] == ["unigram"]
-    assert "alpha must be" in done.failures[0].error
+def test_a_failure_leaves_the_rest(unlucky: str, corpus_folder: Path, tmp_path: Path) -> None:
+    done = prequential(tmp_path, species=[unlucky, "markov"], corpus=corpus_folder)
+    assert [outcome.name for outcome in done.failures] == [unlucky]
+    assert "bad luck" in done.failures[0].error
     assert record_of(done, "markov").total_bits
 
 
@@ -272,6 +270,8 @@ def test_wrong_requests_show_before_any_work(
         prequential(folder, growth=1.0, corpus=corpus_folder)
     with pytest.raises(UsageError, match="not among the species"):
         prequential(folder, species=["unigram"], settings={"lstm": {}}, corpus=corpus_folder)
+    with pytest.raises(UsageError, match="unigram: alpha must be a finite number above 0, got -1"):
+        prequential(folder, species=["unigram"], settings={"unigram": {"alpha": -1}}, corpus=corpus_folder)
     assert not folder.exists()
     with pytest.raises(UsageError, match=r"holds a run with growth 2\.0, not 3\.0"):
         prequential(coding.folder, growth=3.0, corpus=corpus_folder)

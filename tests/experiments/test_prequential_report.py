@@ -72,7 +72,9 @@ def test_pages_are_whole_and_self_contained(coding: RunResult[CodeRecord]) -> No
     assert len(lines) == 2 + len(coding.records)
 
 
-def test_prequential_command(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prequential_command(
+    unlucky: str, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = [
         "prequential",
         "--corpus",
@@ -95,4 +97,4 @@ def test_prequential_command(corpus_folder: Path, tmp_path: Path, capsys: pytest
     assert [line.split()[0] for line in captured.out.splitlines()] == ["coder", *(row[0] for row in rows(records))]
     assert run([*asked, "--tokenizer", "word"]) == 2
     assert "would be part of the compressed text" in " ".join(capsys.readouterr().err.split())
-    assert run([*asked[:-1], str(tmp_path / "b"), "-s", "unigram.alpha=-1"]) == 1
+    assert run([*asked[:-1], str(tmp_path / "b"), "--species", unlucky]) == 1

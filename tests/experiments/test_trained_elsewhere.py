@@ -148,11 +148,10 @@ def test_one_that_fails_leaves_the_rest(old: Path, corpus_folder: Path, tmp_path
     assert "arrays.safetensors is damaged" in result.failures[0].error
 
 
-def test_only_such_a_model_is_left(old: Path, corpus_folder: Path, tmp_path: Path) -> None:
+def test_only_such_a_model_is_left(old: Path, unlucky: str, corpus_folder: Path, tmp_path: Path) -> None:
     result = compare(
         tmp_path / "run",
-        species=["unigram"],
-        settings={"unigram": {"alpha": -1}},
+        species=[unlucky],
         corpus=corpus_folder,
         tokenizer="byte",
         with_predictors=[old],

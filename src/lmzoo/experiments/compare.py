@@ -36,7 +36,7 @@ from lmzoo.evaluation.scores import load_scores, save_scores
 from lmzoo.experiments.budgets import merged, same_settings
 from lmzoo.experiments.fitting import Fit, encoded_in
 from lmzoo.experiments.placed import placed
-from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.plan import RunPlan, check_model
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, record_keeper, scores_path
 from lmzoo.experiments.stored_ensemble import is_member, measure_ensemble, weights_sample
@@ -127,7 +127,11 @@ def run_comparison(
     model when it ends. Raises UsageError as `compare` does, and CorpusError if the corpus has no test split.
     """
     plan = plan.checked()
-    found = find_predictors(with_predictors, {job.name for job in _jobs(Path(), plan, 0.0)})
+    planned = list(_jobs(Path(), plan, 0.0))
+    for job in planned:
+        if job.card.name in {*plan.settings, *plan.sweeps}:
+            check_model(job.card.name, job.settings, job.label)
+    found = find_predictors(with_predictors, {job.name for job in planned})
     folder = Path(folder or plan.default_folder())
     corpus = plan.load_corpus()
     if not corpus.test:

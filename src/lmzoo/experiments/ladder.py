@@ -15,6 +15,7 @@ seeds that passed is reported with it (as in Delétang et al. 2023, Neural Netwo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from lmzoo.evaluation.scores import load_log_probs
 from lmzoo.experiments.budgets import check_budget, merged
 from lmzoo.experiments.compare import run_comparison
 from lmzoo.experiments.placed import placed
-from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.plan import RunPlan, check_model
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, scores_path
 from lmzoo.stream import TokenStream
@@ -136,6 +137,8 @@ def ladder(
         task: {name: merged(settings_of(task, name, plan.budget), plan.settings.get(name, {})) for name in plan.species}
         for task in names
     }
+    for task, name in itertools.product(names, plan.settings):
+        check_model(name, settings[task][name])
     folder, outcomes = Path(folder), []
     with (
         placed(plan) as (plan, _),

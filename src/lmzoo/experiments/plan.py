@@ -11,6 +11,7 @@ from typing import Any, Self
 from lmzoo import zoo
 from lmzoo.checks import check_positive, check_seed, check_whole
 from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.errors import UsageError
 from lmzoo.experiments.budgets import check_budget, has_time_limit, merged, settings_for, time_limit
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import check_jobs
@@ -19,6 +20,17 @@ from lmzoo.system.printable import name_text
 from lmzoo.system.ray_connection import check_address
 from lmzoo.system.version import __version__
 from lmzoo.tokenizers import Tokenizer, check_tokenizer, open_tokenizer
+
+
+def check_model(species: str, settings: Mapping[str, Any], label: str = "") -> None:
+    """Raises UsageError if a model cannot be created with the given settings, so that its job would fail at its start.
+
+    The message begins with `label`, the name of the model in its run; by default, this is the name of the species.
+    """
+    try:
+        zoo.create(species, 2, **settings)
+    except UsageError as error:
+        raise UsageError(f"{label or species}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ from lmzoo.evaluation.records import new_origin, read_lines
 from lmzoo.experiments.blocks import Block, cut_into_blocks, training_data
 from lmzoo.experiments.budgets import same_settings, scaled
 from lmzoo.experiments.compressors import COMPRESSORS, Compressor
-from lmzoo.experiments.plan import RunPlan
+from lmzoo.experiments.plan import RunPlan, check_model
 from lmzoo.experiments.result import RunResult
 from lmzoo.experiments.run_folder import open_run, record_keeper
 from lmzoo.language_model import OnlineLearner
@@ -115,6 +115,8 @@ def prequential(
         )
     plan = plan.checked()
     settings = {name: plan.settings_of(name, "bytes") for name in plan.species}
+    for name in plan.settings:
+        check_model(name, settings[name])
     corpus = plan.load_corpus()
     documents = stored(itertools.chain(*corpus.splits.values()))
     folder = Path(folder or plan.default_folder("prequential"))
