@@ -164,7 +164,7 @@ def test_decoding_is_a_decoding(value: Any, markov_predictor: Predictor) -> None
     with pytest.raises(
         ConfigurationError, match=r"decoding must be a Decoding, as in Decoding\(temperature=0.8\), got"
     ):
-        markov_predictor.complete("The", decoding=value)
+        generate(markov_predictor.model, decoding=value)
 
 
 def test_text_is_generated_with_a_model(markov_predictor: Predictor) -> None:

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_completion_decodes_as_a_whole(markov_predictor: Predictor) -> None:
         tokens = generate(markov_predictor.model, prompt, rng=seed, decoding=hot, max_tokens=60)
         ids = [token.token_id for token in tokens]
         whole = markov_predictor.tokenizer.decode([*prompt.tolist(), *(i for i in ids if i != EOT)])
-        assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, decoding=hot) == whole
+        assert "The " + markov_predictor.complete("The ", max_tokens=60, seed=seed, temperature=8.0) == whole
 
 
 def test_completions_differ_and_repeat_with_their_seed(markov_predictor: Predictor) -> None:
@@ -160,9 +161,19 @@ def test_completions_differ_and_repeat_with_their_seed(markov_predictor: Predict
 
 
 def test_temperature_0_takes_the_most_likely_token(markov_predictor: Predictor) -> None:
-    greedy = Decoding(temperature=0)
-    first = markov_predictor.complete("The", max_tokens=1, decoding=greedy)
+    first = markov_predictor.complete("The", max_tokens=1, temperature=0)
     assert first == markov_predictor.top_tokens("The", 1)[0][0]
+    assert markov_predictor.completions("The", n=2, max_tokens=1, temperature=0) == [first, first]
+
+
+def test_sampling_settings_are_those_of_a_decoding(markov_predictor: Predictor) -> None:
+    settings: dict[str, Any] = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.01}
+    tokens = generate(markov_predictor.model, rng=1, decoding=Decoding(**settings), max_tokens=30)
+    text = markov_predictor.tokenizer.decode([token.token_id for token in tokens if token.token_id != EOT])
+    assert markov_predictor.complete(max_tokens=30, seed=1, **settings) == text
+    assert "".join(markov_predictor.stream(max_tokens=30, seed=1, **settings)) == text
+    with pytest.raises(ConfigurationError, match="temperature must be"):
+        markov_predictor.stream("The", temperature=-1)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from lmzoo.models.shipped import shipped_names, shipped_or_path
 from lmzoo.predictor_folder import FORMAT_VERSION, check_folder, default_name, plain_values, read_description
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
-from lmzoo.streaming import PieceDecoder, drops_first_space, stop_strings, until_stop
+from lmzoo.streaming import continuation, stop_strings
 from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
@@ -154,17 +154,20 @@ class Predictor:
         prompt: str = "",
         *,
         max_tokens: int = 100,
-        decoding: Decoding | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
     ) -> str:
         """Continues a prompt and returns the sampled continuation, without the prompt.
 
         The continuation ends when the model predicts the end of the text, before the first of the `stop` strings, or
-        after `max_tokens` tokens. `decoding` sets temperature, top-k, top-p and min-p; None samples from the unchanged
-        distribution. The same `seed` gives the same text.
+        after `max_tokens` tokens. `temperature`, `top_k`, `top_p` and `min_p` change each predicted distribution as
+        described for `Decoding`. The same `seed` gives the same text.
         """
-        return "".join(self.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop))
+        return "".join(self._stream(prompt, max_tokens, Decoding(temperature, top_k, top_p, min_p), seed, stop))
 
     def completions(
         self,
@@ -172,27 +175,34 @@ class Predictor:
         *,
         n: int,
         max_tokens: int = 100,
-        decoding: Decoding | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
     ) -> list[str]:
         """Samples `n` independent continuations of a prompt and returns their texts, without the prompt.
 
-        All are generated as one batch. Each ends as described for `complete`: at the end of the text, before the first
-        of the `stop` strings, or after `max_tokens` tokens. The same `seed` gives the same texts.
+        All are generated as one batch, and each ends where that of `complete` would. Apart from `n`, both methods take
+        the same arguments.
         """
         check_count(1, n=n)
-        stop = stop_strings(stop)
+        decoding, stop = Decoding(temperature, top_k, top_p, min_p), stop_strings(stop)
         ids = self.tokenizer.encode(prompt)
         batch = generate_batch(self.model, [ids] * n, rng=seed, decoding=decoding, max_tokens=max_tokens)
-        return ["".join(self._pieces((token.token_id for token in tokens), prompt, ids, stop)) for tokens in batch]
+        texts = ([token.token_id for token in tokens] for tokens in batch)
+        return ["".join(continuation(self.tokenizer, text, prompt, ids, stop)) for text in texts]
 
     def stream(
         self,
         prompt: str = "",
         *,
         max_tokens: int = 100,
-        decoding: Decoding | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
@@ -200,19 +210,15 @@ class Predictor:
 
         The pieces join to the text that `complete` returns for the same arguments.
         """
+        return self._stream(prompt, max_tokens, Decoding(temperature, top_k, top_p, min_p), seed, stop)
+
+    def _stream(
+        self, prompt: str, max_tokens: int, decoding: Decoding, seed: int | None, stop: str | Sequence[str]
+    ) -> Iterator[str]:
         stop = stop_strings(stop)
         ids = self.tokenizer.encode(prompt)
         tokens = generate(self.model, ids, rng=seed, decoding=decoding, max_tokens=max_tokens)
-        return self._pieces((token.token_id for token in tokens), prompt, ids, stop)
-
-    def _pieces(
-        self, token_ids: Iterable[int], prompt: str, prompt_ids: NDArray[np.int32], stop: Sequence[str]
-    ) -> Iterator[str]:
-        before = prompt_ids.tolist()
-        decoder = PieceDecoder(
-            self.tokenizer, before, drop_first_space=drops_first_space(self.tokenizer, prompt, before)
-        )
-        return until_stop(decoder.pieces(token_ids), stop)
+        return continuation(self.tokenizer, (token.token_id for token in tokens), prompt, ids, stop)
 
     def surprisals(self, text: str, *, end_of_text: bool = True) -> Surprisals:
         """Returns the surprisal, rank and entropy of each token of a text, given the text before it, as a list.

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmzoo.errors import ConfigurationError
 from lmzoo.stream import EOT
 from lmzoo.tokenizers import Tokenizer
@@ -83,6 +86,18 @@ class PieceDecoder:
             self._drops_space = False
             return text.removeprefix(" ")
         return text
+
+
+def continuation(
+    tokenizer: Tokenizer, token_ids: Iterable[int], prompt: str, prompt_ids: NDArray[np.int32], stop: Sequence[str]
+) -> Iterator[str]:
+    """Yields the pieces of text of generated ids, up to EOT (end of text) or before the first of the `stop` strings.
+
+    `prompt_ids` (T,) are the ids of the text `prompt`, after which the ids were generated.
+    """
+    before = prompt_ids.tolist()
+    decoder = PieceDecoder(tokenizer, before, drop_first_space=drops_first_space(tokenizer, prompt, before))
+    return until_stop(decoder.pieces(token_ids), stop)
 
 
 def drops_first_space(tokenizer: Tokenizer, prompt: str, prompt_ids: Sequence[int]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from entry_points import environment_with_entry_points
 
-from lmzoo import Decoding, Predictor
+from lmzoo import Predictor
 from lmzoo.models.shipped import shipped_text_models
 
 llm = pytest.importorskip("llm")
@@ -26,7 +26,7 @@ def test_the_predictors_that_come_with_lmzoo_are_models() -> None:
 def test_a_prompt_is_continued_in_pieces_and_with_options() -> None:
     model, predictor = PredictorModel("lmzoo/ngram", "ngram"), Predictor.load("ngram")
     options = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 12, "seed": 3}
-    expected = predictor.complete("In the", max_tokens=12, decoding=Decoding(temperature=0.7, top_p=0.9), seed=3)
+    expected = predictor.complete("In the", max_tokens=12, temperature=0.7, top_p=0.9, seed=3)
     pieces = [*model.prompt("In the", **options)]
     assert "".join(pieces) == expected
     assert len(pieces) > 1

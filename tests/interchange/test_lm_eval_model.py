@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from entry_points import environment_with_entry_points
 
-from lmzoo import Decoding, Predictor
+from lmzoo import Predictor
 from lmzoo.errors import UsageError
 
 pytest.importorskip("lm_eval")
@@ -67,7 +67,7 @@ def test_continuations_are_scored_after_their_contexts(
 
 
 def test_the_likeliest_continuation_is_greedy(predictor: Predictor) -> None:
-    likeliest = predictor.complete("And God said, Let", max_tokens=4, decoding=Decoding(temperature=0))
+    likeliest = predictor.complete("And God said, Let", max_tokens=4, temperature=0)
     (_, is_greedy), (_, other) = LmzooLM(predictor).loglikelihood(
         requests(("And God said, Let", likeliest), ("And God said, Let", " zebra")), disable_tqdm=True
     )
@@ -84,8 +84,8 @@ def test_generation_is_greedy_unless_sampling_is_asked_for(predictor: Predictor)
         {"max_gen_toks": 12, "temperature": 0.8, "top_p": 0.9},
     ]
     found = model.generate_until(requests(*(("And he", settings) for settings in asked)))
-    greedy = predictor.complete("And he", max_tokens=30, decoding=Decoding(temperature=0), stop=[","])
-    sampled = predictor.complete("And he", max_tokens=12, decoding=Decoding(temperature=0.8, top_p=0.9), seed=5)
+    greedy = predictor.complete("And he", max_tokens=30, temperature=0, stop=[","])
+    sampled = predictor.complete("And he", max_tokens=12, temperature=0.8, top_p=0.9, seed=5)
     assert found == [greedy, greedy, sampled, sampled]
 
 

@@ -297,12 +297,12 @@ def test_bars_and_choices_are_visible_in_forced_colours(browser: Browser, site: 
 
 def test_completion_beside_chat(browser: Browser, site: str, all_kinds: dict[str, Predictor]) -> None:
     """The page shows what the models write when they are called directly, with the settings and seed of the page."""
-    message, decoding = "say: ant", Decoding(temperature=0.8, top_k=40)
+    message, settings = "say: ant", {"temperature": 0.8, "top_k": 40}
     chat = ChatPredictor(all_kinds["chat"])
     ids = chat.prompt_ids((user(message),))
-    tokens = chat.sample(ids, rng=np.random.default_rng(7), decoding=decoding, max_tokens=100)
+    tokens = chat.sample(ids, rng=np.random.default_rng(7), decoding=Decoding(**settings), max_tokens=100)
     reply = "".join(chat.decode(tokens))
-    continued = all_kinds["markov"].complete(message, max_tokens=100, decoding=decoding, seed=7)
+    continued = all_kinds["markov"].complete(message, max_tokens=100, seed=7, **settings)
     with opened(browser, site, "chat&temperature=0.8&top_k=40&seed=7") as page:
         page.locator("select[name=writer]").select_option("markov")
         page.get_by_label("Message").fill(message)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from running import RunningServer
 
-from lmzoo import Decoding, Predictor
+from lmzoo import Predictor
 from lmzoo.stream import EOT
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 
@@ -36,10 +36,9 @@ def test_a_seed_gives_the_text_of_the_predictor(
     server: RunningServer, predictors: dict[str, Predictor], name: str
 ) -> None:
     predictor = predictors[name]
-    for decoding in (Decoding(), Decoding(0.0), Decoding(0.7, top_k=20, top_p=0.9, min_p=0.01)):
-        settings = {"temperature": decoding.temperature, "top_p": decoding.top_p, "min_p": decoding.min_p}
-        answer = complete(server, name, seed=3, max_tokens=30, top_k=decoding.top_k, **settings)
-        assert answer["choices"][0]["text"] == predictor.complete("The ", seed=3, max_tokens=30, decoding=decoding)
+    for settings in ({}, {"temperature": 0.0}, {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.01}):
+        answer = complete(server, name, seed=3, max_tokens=30, **settings)
+        assert answer["choices"][0]["text"] == predictor.complete("The ", seed=3, max_tokens=30, **settings)
     several = complete(server, name, ["The ", "A"], seed=4, n=3, max_tokens=20, stop="e")
     texts = [choice["text"] for choice in several["choices"]]
     assert texts == [

@@ -70,18 +70,12 @@ class PredictorModel(llm.Model):
 
         Raises ModelError for a system prompt.
         """
-        from lmzoo.generation import Decoding
-
         if prompt.system:
             raise llm.ModelError(f"{self.model_id} continues texts and has no system prompt: write it into the prompt")
         options: Any = prompt.options
-        given = {name: getattr(options, name) for name in ("temperature", "top_p")}
-        decoding = Decoding(**{name: value for name, value in given.items() if value is not None})
+        given = {name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
         pieces = self._predictor(self._source or options.predictor).stream(
-            prompt.prompt,
-            max_tokens=100 if options.max_tokens is None else options.max_tokens,
-            decoding=decoding,
-            seed=options.seed,
+            prompt.prompt, **{name: value for name, value in given.items() if value is not None}
         )
         yield from pieces if stream else ["".join(pieces)]
 

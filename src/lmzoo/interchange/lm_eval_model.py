@@ -20,7 +20,6 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
 from lmzoo.errors import UsageError
-from lmzoo.generation import Decoding
 from lmzoo.predictor import Predictor
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.placement import Device
@@ -112,25 +111,25 @@ class LmzooLM(TemplateLM):
                 self.predictor.complete(
                     text,
                     max_tokens=int(settings.get("max_gen_toks", _MAX_TOKENS)),
-                    decoding=_decoding(settings),
                     seed=self._seed,
                     stop=settings.get("until") or (),
+                    **_sampling(settings),
                 )
             )
             self.cache_hook.add_partial("generate_until", request.args, results[-1])
         return results
 
 
-def _decoding(settings: dict[str, Any]) -> Decoding:
-    """Returns the settings of a task for generation; the temperature is 0 unless the task asks for sampling."""
+def _sampling(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a task for sampling; the temperature is 0 unless the task asks for sampling."""
     sampled = settings.get("do_sample", settings.get("temperature", 0) > 0)
     top_k = settings.get("top_k")
-    return Decoding(
-        temperature=float(settings.get("temperature", 1)) if sampled else 0.0,
-        top_k=int(top_k) if top_k else None,
-        top_p=float(settings.get("top_p", 1)),
-        min_p=float(settings.get("min_p", 0)),
-    )
+    return {
+        "temperature": float(settings.get("temperature", 1)) if sampled else 0.0,
+        "top_k": int(top_k) if top_k else None,
+        "top_p": float(settings.get("top_p", 1)),
+        "min_p": float(settings.get("min_p", 0)),
+    }
 
 
 def _batches(items: Sequence[Any], documents: Sequence[Any]) -> Iterator[tuple[list[Any], list[Any]]]:

@@ -18,7 +18,6 @@ import numpy as np
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays, take_array
 from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import CorpusError, SavedModelError, UsageError
-from lmzoo.generation import Decoding
 from lmzoo.metrics import bits
 from lmzoo.models.hidden_states import HasHiddenStates, StateSummary
 from lmzoo.probes.context_use import ContextUse, context_use
@@ -136,13 +135,12 @@ def _predictions(predictor: Predictor, prompt: str) -> Predictions:
     states: list[StateSummary] = []
     if isinstance(predictor.model, HasHiddenStates):
         states = sorted(predictor.model.state_table(_N_TOKENS_OF_STATE), key=lambda state: -state.mass)
-    decoding = Decoding(top_p=SAMPLE_TOP_P)
     text_of = predictor.tokenizer.token_text
     return Predictions(
         prompt,
         next_tokens=predictor.top_tokens(prompt, _N_NEXT_TOKENS),
         entropy_bits=bits(predictor.predict_distribution(prompt).entropy()),
-        sample=predictor.complete(prompt, max_tokens=_N_SAMPLED_TOKENS, decoding=decoding, seed=SAMPLE_SEED),
+        sample=predictor.complete(prompt, max_tokens=_N_SAMPLED_TOKENS, top_p=SAMPLE_TOP_P, seed=SAMPLE_SEED),
         n_states=len(states),
         states=[State(state, [text_of(token_id) for token_id, _ in state.top]) for state in states[:_N_STATES]],
     )

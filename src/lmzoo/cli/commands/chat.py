@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -201,7 +201,8 @@ class _Talk:
 
         assert self._beside is not None
         session = self._session
-        text = self._beside.complete(prompt, max_tokens=session.max_tokens, decoding=session.decoding, seed=self._seed)
+        sampling = {"max_tokens": session.max_tokens, "seed": self._seed, **asdict(session.decoding)}
+        text = self._beside.complete(prompt, **sampling)
         if not self._json:
             name = self._beside.label or self._beside.species
             terminal.stdout().print(Text(f"{name} continues: {prompt}{text}", style="dim"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -67,7 +67,6 @@ def generate(
     from lmzoo.cli.commands.saved import default_predictors, distinct_names, load_predictor
     from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.errors import UsageError
-    from lmzoo.generation import Decoding
     from lmzoo.system.printable import printable
 
     def print_texts(place: str, name: str, texts: Iterable[Iterable[str]]) -> None:
@@ -86,7 +85,9 @@ def generate(
             sys.stdout.write("\n")
 
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
-    decoding = Decoding(temperature, top_k, top_p, min_p)
+    sampling: dict[str, Any] = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop or (),
+    }  # fmt: skip
     folders, remote_models = remote.divided(predictors or default_predictors())
     if remote_models and (top_k is not None or min_p):
         raise UsageError("--top-k and --min-p are not in the interface of remote models: use --top-p")
@@ -95,14 +96,11 @@ def generate(
         report_marks([prompt], predictor.tokenizer)
         texts: Iterable[Iterable[str]]  # each text is a sequence of pieces
         if n == 1:
-            texts = [predictor.stream(prompt, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ())]
+            texts = [predictor.stream(prompt, top_k=top_k, min_p=min_p, **sampling)]
         else:
-            completions = predictor.completions(
-                prompt, n=n, max_tokens=max_tokens, decoding=decoding, seed=seed, stop=stop or ()
-            )
+            completions = predictor.completions(prompt, n=n, top_k=top_k, min_p=min_p, **sampling)
             texts = ([text] for text in completions)
         print_texts(str(folder), name, texts)
     for model in remote_models:
-        sampling = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop or ()}
         address = remote.address_of(model)
-        print_texts(address, address, remote.texts(model, prompt, n=n, max_tokens=max_tokens, **sampling))
+        print_texts(address, address, remote.texts(model, prompt, n=n, **sampling))
