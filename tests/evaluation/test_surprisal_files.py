@@ -132,6 +132,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     ("content", "options", "error", "message"),
     [
         ("a,b\n1,2\n", {}, UsageError, "has no column 'text'; its columns are: a, b"),
+        ("item;text\n1;a\n", {}, UsageError, "are separated by semicolons: save it with commas or, as TSV, with tabs"),
         ("", {}, UsageError, "its columns are: none"),
         ("text\nx\n", {"groups": ["item"]}, UsageError, "has no column 'item'"),
         ("text,text\nx,y\n", {}, CorpusError, "has two columns 'text'"),

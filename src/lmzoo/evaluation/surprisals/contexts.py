@@ -216,6 +216,11 @@ class _Table:
 
     def _index(self, column: str) -> int:
         if column not in self.columns:
+            if len(self.columns) == 1 and ";" in self.columns[0]:
+                raise UsageError(
+                    f"the cells of the table {self.name} are separated by semicolons: save it with commas or, as TSV, "
+                    "with tabs"
+                )
             raise UsageError(
                 f"the table {self.name} has no column '{column}'; its columns are: {', '.join(self.columns) or 'none'}"
             )
