@@ -87,6 +87,20 @@ def test_a_game_goes_on_after_another_view_and_after_a_reload(visit: Visit) -> N
     expect(page.get_by_role("button", name="Start over")).to_be_hidden()
 
 
+def test_another_seed_begins_another_game(visit: Visit) -> None:
+    page = visit("view=game&seed=3")
+    page.wait_for_selector(READY["game"])
+    letters = page.evaluate("document.querySelector('lmzoo-game').passage.letters")
+    page.get_by_role("textbox", name="Next letter").focus()
+    page.keyboard.type(letters[:3])
+    expect(page.locator(".results")).to_contain_text("3 letters, 100 % right")
+    page.get_by_text("In class").click()
+    page.get_by_label("Seed of the passages").fill("4")
+    page.get_by_label("Seed of the passages").press("Enter")
+    expect(page.locator(".results")).to_be_empty()
+    expect(page.locator(".passage strong")).to_be_empty()
+
+
 def test_texts_that_are_too_long_for_an_address_survive_a_reload(visit: Visit) -> None:
     page, text = visit("view=tokens&tokenizers=unigram&show=ids"), "日本語" * 5000
     page.get_by_label("Text", exact=True).fill(text)

@@ -109,6 +109,7 @@ class Game extends StateElement {
     if (JSON.stringify(asked) === this.shown) return;
     this.shown = JSON.stringify(asked);
     this.passage = null;
+    if (this.kept.asked && JSON.parse(this.kept.asked).seed !== asked.seed) this.#forget(); // the guesses are about other passages
     const { place, tried } = this.kept.asked === this.shown ? this.kept : { place: 0, tried: [] };
     Object.assign(this, { place, tried: new Set(tried) });
     this.#load(asked);
@@ -245,12 +246,16 @@ class Game extends StateElement {
   }
 
   #startOver() {
+    this.#forget();
+    this.#draw();
+    this.field.focus();
+  }
+
+  #forget() {
     Object.assign(this, { guesses: [], totals: new Map(), nFinished: 0, place: 0 });
     this.tried.clear();
     this.#keep();
-    this.#draw();
     this.#results();
-    this.field.focus();
   }
 
   #next() {
