@@ -242,6 +242,26 @@ def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predicto
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_saving_keeps_the_files_of_the_user(
+    markov_predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = markov_predictor.save(tmp_path / "home")
+    (home / "notes.txt").write_text("my notes", encoding="utf-8")
+    (home / "plots").mkdir()
+    (home / "plots" / "a.svg").write_text("<svg/>", encoding="utf-8")
+    (home / "notes.txt").chmod(0o444)
+    (home / "link").symlink_to("nowhere")
+    (home / "history.jsonl").write_text("", encoding="utf-8")  # as an earlier network leaves it
+    before = (home / "arrays.safetensors").stat().st_ino
+    markov_predictor.save(home)
+    assert (home / "arrays.safetensors").stat().st_ino != before
+    assert (home / "notes.txt").read_text(encoding="utf-8") == "my notes"
+    assert (home / "plots" / "a.svg").read_text(encoding="utf-8") == "<svg/>"
+    assert (home / "link").is_symlink()
+    assert not (home / "history.jsonl").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_failed_save_leaves_the_old_one(
     markov_predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,11 +28,10 @@ from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import FORMAT_VERSION, check_folder, default_name, plain_values, read_description
+from lmzoo.predictor_folder import FORMAT_VERSION, SAMPLE, default_name, new_files, plain_values, read_description
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import continuation, stop_strings
-from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
 from lmzoo.system.provenance import machine, timestamp, versions
@@ -40,7 +39,6 @@ from lmzoo.tokenizers import Tokenizer, visible
 from lmzoo.training_history import HISTORY, TrainingHistory, reporter
 
 DEFAULT_CORPUS = "kjv"
-_SAMPLE = "training_sample.safetensors"
 
 
 @final
@@ -276,20 +274,20 @@ class Predictor:
     def save(self, folder: str | Path, *, narrow: bool = False) -> Path:
         """Saves the predictor in a folder, and returns the path of the folder.
 
-        The folder is created if it does not exist, and replaced if it holds a saved predictor. It gets the files
-        `predictor.json`, `tokenizer.json`, `arrays.safetensors` and `README.md`. If lmzoo trained the model, it also
-        gets `training_sample.safetensors`, and for a network `history.jsonl`. If an error occurs, no file is written.
+        The folder is created if it does not exist. If it holds a saved predictor, the files of that predictor are
+        replaced, and all other files stay. The new files are `predictor.json`, `tokenizer.json`, `arrays.safetensors`
+        and `README.md`; also `training_sample.safetensors` if lmzoo trained the model, and `history.jsonl` if the model
+        is a network. If an error occurs, no file is written.
         With `narrow`, the arrays are stored in the smallest form that keeps all their values, and must be converted
-        when they are loaded. Raises UsageError if the folder holds other files, or if the model family is not
-        registered.
+        when they are loaded. Raises UsageError if the folder holds files but no predictor, or if the model family
+        is not registered.
         """
         if self.species not in zoo.names():
             raise UsageError(
                 f"cannot save this predictor: '{self.species}' is not a registered species, "
                 "so Predictor.load could not rebuild it"
             )
-        folder = check_folder(folder)
-        with atomic_folder(folder) as temporary:
+        with new_files(folder) as temporary:
             description = {
                 "format_version": FORMAT_VERSION,
                 "species": self.species,
@@ -305,11 +303,11 @@ class Predictor:
             self.tokenizer.save(temporary / "tokenizer.json")
             save_arrays(temporary / "arrays.safetensors", self.model.arrays(), narrow=narrow)
             if self.training_sample is not None:
-                save_arrays(temporary / _SAMPLE, self.training_sample.arrays())
+                save_arrays(temporary / SAMPLE, self.training_sample.arrays())
             if self.history is not None:
                 self.history.save(temporary / HISTORY)
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
-        return folder
+        return Path(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: Device = "cpu") -> Self:
@@ -341,7 +339,7 @@ class Predictor:
             model.load_arrays(arrays)
         except SavedModelError as error:
             raise SavedModelError(f"{folder}: {error}") from error
-        sample = TrainingSample.from_arrays(load_arrays(folder / _SAMPLE)[0]) if (folder / _SAMPLE).exists() else None
+        sample = TrainingSample.from_arrays(load_arrays(folder / SAMPLE)[0]) if (folder / SAMPLE).exists() else None
         history = TrainingHistory.load(folder / HISTORY) if (folder / HISTORY).exists() else None
         return cls(tokenizer, model, saved.species, saved.settings, saved.provenance, saved.label, sample, history)
 

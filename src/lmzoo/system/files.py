@@ -61,7 +61,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         new.mkdir(parents=True)
         yield new
         for content in new.rglob("*"):
-            sync(content)
+            if not content.is_symlink():
+                sync(content)
         sync(new)
         if path.exists():
             # Two renames, because there is no portable way to swap folders; a kill between them is repaired later.
@@ -167,7 +168,9 @@ def sync(path: Path) -> None:
         finally:
             os.close(descriptor)
     else:
-        with path.open("rb+") as file:
+        with path.open(
+            "rb+" if os.name == "nt" else "rb"
+        ) as file:  # Windows syncs only files that are open for writing
             os.fsync(file.fileno())
 
 
