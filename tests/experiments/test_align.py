@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from align_runs import REQUEST, align_corpus, make_align_run
+from micro_chat_models import micro_predictor
 from shared_runs import made_once
 
 from lmzoo import Predictor
@@ -20,6 +21,7 @@ from lmzoo.experiments.align import align
 from lmzoo.experiments.align.plan import AlignPlan
 from lmzoo.experiments.align.results import best_chat_model, newest_run, stage_records
 from lmzoo.experiments.align.stages import StageJob, split_rankings
+from lmzoo.experiments.run_folder import open_run
 from lmzoo.system.progress import Progress
 
 pytestmark = pytest.mark.slow
@@ -189,6 +191,17 @@ def test_a_saved_base_must_be_a_network(markov_predictor: Predictor, tmp_path: P
     with pytest.raises(ConfigurationError, match="'markov' cannot learn from conversations"):
         align(tmp_path / "run", corpus=corpus_folder, **REQUEST | {"base": str(tmp_path / "markov")})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_saved_base_that_was_trained_again_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
+    request = REQUEST | {"corpus": corpus_folder, "base": str(tmp_path / "base")}
+    micro_predictor(base="lstm", chat=False).save(tmp_path / "base")
+    plan = AlignPlan(**request).checked()
+    with open_run(tmp_path / "run", plan.request(plan.load_corpus())):
+        pass
+    micro_predictor(base="lstm", chat=False, seed=1).save(tmp_path / "base")
+    with pytest.raises(UsageError, match=r"holds a run with base_fingerprint '.*', not '.*': choose another folder"):
+        align(tmp_path / "run", **request)
 
 
 def test_the_best_model_has_the_highest_grade(run: Path) -> None:

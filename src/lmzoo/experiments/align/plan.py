@@ -150,6 +150,7 @@ class AlignPlan:
         return {
             "experiment": "align",
             "base": self.base,
+            "base_fingerprint": self._base_fingerprint,
             "corpus": corpus.name,
             "corpus_fingerprint": corpus.fingerprint,
             "tokenizer": self.tokenizer,
@@ -159,6 +160,11 @@ class AlignPlan:
             "seed": self.seed,
             "lmzoo": __version__,
         }
+
+    @property
+    def _base_fingerprint(self) -> str | None:
+        """The SHA-256 hash of the weights of a saved base; None for a species."""
+        return _digest(Path(self.base) / "arrays.safetensors") if self.is_saved_base else None
 
     @property
     def _conversations_identity(self) -> str | None:
