@@ -132,15 +132,14 @@ def test_interrupts_can_wait() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP] if SIGNALS else [])
 def test_fit_saves_its_checkpoint(number: int, corpus_folder: Path, tmp_path: Path) -> None:
     """The training of a network saves no checkpoint in its first half minute, except on an interrupt."""
-    out = tmp_path / "lstm"
+    out, log = tmp_path / "out" / "lstm", tmp_path / "log.jsonl"
     command = [sys.executable, "-m", "lmzoo", "fit", "lstm", "--corpus", str(corpus_folder), "--out", str(out)]
-    command += ["--tokenizer", "byte", "--budget", "thorough"]
+    command += ["--tokenizer", "byte", "--budget", "thorough", "--log", f"jsonl:{log}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    checkpoint = Checkpoint(tmp_path / "lstm.checkpoint.safetensors")
+    checkpoint = Checkpoint(out.with_name("lstm.checkpoint.safetensors"))
     try:
-        while not (tmp_path / "lstm.checkpoint.safetensors.lock").exists():
+        while not (log.exists() and log.stat().st_size) and process.poll() is None:  # until the first training step
             time.sleep(0.05)
-        time.sleep(6)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -148,4 +147,4 @@ def test_fit_saves_its_checkpoint(number: int, corpus_folder: Path, tmp_path: Pa
     said = [line for line in errors.splitlines() if not line.startswith("corpus ")]
     assert (process.returncode, said) == (128 + number, [interrupts.MESSAGE])
     assert checkpoint.path.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["lstm.checkpoint.safetensors"]
+    assert [path.name for path in out.parent.iterdir()] == ["lstm.checkpoint.safetensors"]
