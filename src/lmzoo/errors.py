@@ -19,7 +19,8 @@ A message says what was wrong, the value received, what is allowed, and what to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -99,3 +100,16 @@ class MissingExtraError(LmzooError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.package, self.extra, self.purpose)
+
+
+@contextmanager
+def needs_extra(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Raises MissingExtraError if an import inside the `with` block fails.
+
+    The message says that `purpose`, such as "a Parquet file", needs the package `package`, which the optional
+    dependency `extra` of lmzoo installs.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from lmzoo.errors import MissingExtraError
+from lmzoo.errors import needs_extra
 
 
 def bits_per_byte(total_nats: float, n_bytes: int) -> float:
@@ -67,10 +67,8 @@ class Surprisals(list[TokenSurprisal]):
 
     def to_dataframe(self) -> Any:
         """Returns a pandas data frame with one row for each token; raises MissingExtraError without pandas."""
-        try:
+        with needs_extra("pandas", "pandas", "a data frame of surprisals"):
             import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingExtraError("pandas", "pandas", "a data frame of surprisals") from error
         columns = [field.name for field in fields(TokenSurprisal)]
         return pandas.DataFrame([asdict(token) for token in self], columns=columns)
 

@@ -11,7 +11,7 @@ import pytest
 
 import lmzoo
 from lmzoo.corpora import load_corpus
-from lmzoo.errors import LmzooError
+from lmzoo.errors import MissingExtraError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.result import RunResult
@@ -66,7 +66,7 @@ def test_the_data_frame_has_a_row_per_record(result: RunResult[EvalRecord], monk
     assert [row["bits_per_byte"] for row in rows] == [None, 2.5, 1.25]
     assert list(rows[0])[-1] == "record_version", "results first"
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(LmzooError, match="needs the package 'pandas': pip install pandas"):
+    with pytest.raises(MissingExtraError, match=r"needs the package 'pandas': pip install 'lmzoo\[pandas\]'"):
         result.to_dataframe()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from lmzoo.corpora.corpus import Document
 from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, max_bytes
-from lmzoo.errors import CorpusError, MissingExtraError
+from lmzoo.errors import CorpusError, needs_extra
 from lmzoo.system.json_files import parse_json, read_text
 from lmzoo.system.printable import printable
 
@@ -151,9 +151,7 @@ def _errors_of(path: Path) -> Iterator[None]:
 
 
 def _import_pyarrow() -> Any:
-    try:
+    with needs_extra("pyarrow", "arrow", "reading Parquet and Arrow files"):
         import pyarrow
         import pyarrow.ipc
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "arrow", "reading Parquet and Arrow files") from error
     return pyarrow

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lmzoo.errors import MissingExtraError
+from lmzoo.errors import needs_extra
 
 SUFFIXES = (".gz", ".zst", ".xz", ".bz2")
 """The usual suffixes of compressed files."""
@@ -97,10 +97,8 @@ def _new_zstd(max_memory: int) -> Any:
 
         limit = max_memory.bit_length() - 1
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: limit})
-    try:
+    with needs_extra("zstandard", "data", "reading Zstandard files (.zst)"):
         import zstandard
-    except ImportError as error:
-        raise MissingExtraError("zstandard", "data", "reading Zstandard files (.zst)") from error
     return zstandard.ZstdDecompressor(max_window_size=max_memory).decompressobj()
 
 

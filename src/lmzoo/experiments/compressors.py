@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmzoo.errors import MissingExtraError
+from lmzoo.errors import needs_extra
 
 _EXTRA = "compressors"
 _PPMD_BYTES = 64
@@ -58,19 +58,15 @@ def _zstd(data: bytes) -> bytes:
         from compression import zstd
 
         return zstd.compress(data, _ZSTD_LEVEL)
-    try:
+    with needs_extra("zstandard", _EXTRA, "compressing with zstd"):
         import zstandard
-    except ImportError as error:
-        raise MissingExtraError("zstandard", _EXTRA, "compressing with zstd") from error
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data)
 
 
 def _ppmd(order: int) -> Callable[[bytes], bytes]:
     def compress(data: bytes) -> bytes:
-        try:
+        with needs_extra("pyppmd", _EXTRA, "compressing with PPMd"):
             import pyppmd
-        except ImportError as error:
-            raise MissingExtraError("pyppmd", _EXTRA, "compressing with PPMd") from error
         memory = min(max(_PPMD_BYTES * len(data), _PPMD_MIN), _PPMD_MAX)
         return pyppmd.compress(data, max_order=order, mem_size=memory, variant="I")
 

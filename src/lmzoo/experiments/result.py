@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from lmzoo.errors import LmzooError
+from lmzoo.errors import needs_extra
 from lmzoo.evaluation.records import AnyRecord, as_row
 from lmzoo.system.jobs import Outcome
 
@@ -51,12 +51,10 @@ class RunResult(Generic[AnyRecord]):
     def to_dataframe(self) -> pandas.DataFrame:
         """Returns the records as a pandas DataFrame, one row per record and one column per field.
 
-        Raises LmzooError if pandas is not installed.
+        Raises MissingExtraError if pandas is not installed.
         """
-        try:
+        with needs_extra("pandas", "pandas", "a data frame of results"):
             import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise LmzooError("to_dataframe needs the package 'pandas': pip install pandas") from error
         return pandas.DataFrame([as_row(record) for record in self.records])
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from lmzoo.errors import MissingExtraError, UsageError
+from lmzoo.errors import UsageError, needs_extra
 from lmzoo.system.files import make_folder, writing
 from lmzoo.system.progress import Progress, TrainingStep
 
@@ -143,8 +143,6 @@ def _tensorboard_log(folder: Path, stack: ExitStack) -> NamedStep:
 
 def _summary_writer() -> Any:
     """Returns the torch class that writes events; raises MissingExtraError if tensorboard is not installed."""
-    try:
+    with needs_extra("tensorboard", "tensorboard", "a log for TensorBoard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError("tensorboard", "tensorboard", "a log for TensorBoard") from error
     return SummaryWriter

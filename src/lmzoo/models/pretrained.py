@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
+from lmzoo.errors import ConfigurationError, SavedModelError, UsageError, needs_extra
 from lmzoo.language_model import LanguageModel
 from lmzoo.models.pretrained_folder import check_safe_weights, read_tokenizer, special_ids
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -315,10 +315,8 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
                 f"{folder / name} is missing: write it with save_pretrained of the model and of its (fast) tokenizer"
             )
     check_safe_weights(folder)
-    try:
+    with needs_extra("transformers", "hf", "reading a model of Hugging Face"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "hf", "reading a model of Hugging Face") from error
     with quiet(transformers):
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(

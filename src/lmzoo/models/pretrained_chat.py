@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, UsageError
+from lmzoo.errors import ConfigurationError, SavedModelError, UsageError, needs_extra
 from lmzoo.generation import Decoding
 from lmzoo.models.pretrained import PretrainedLM, n_positions, quiet
 from lmzoo.models.pretrained_folder import special_ids
@@ -132,10 +132,8 @@ def read_chat_format(source: str | Path) -> ChatFormat:
     """
     path = installed_file(source)
     folder = path if path.is_dir() else converted(path)
-    try:
+    with needs_extra("transformers", "hf", "a chat with a model of Hugging Face"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "hf", "a chat with a model of Hugging Face") from error
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet(transformers):
         try:

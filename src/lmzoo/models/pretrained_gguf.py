@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from lmzoo.arrays import check_numbers, save_arrays
-from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError, TokenizerError
+from lmzoo.errors import ConfigurationError, SavedModelError, TokenizerError, needs_extra
 from lmzoo.models.gguf_file import check_complete, check_magic, read_header
 from lmzoo.system.files import atomic_folder, make_folder, writing
 
@@ -102,10 +102,8 @@ def _imported() -> list[Any]:
     """Returns the packages that a conversion needs; raises MissingExtraError if one of them is not installed."""
     modules = []
     for name in _PACKAGES:
-        try:
+        with needs_extra(name, "hf", "reading a GGUF file"):
             modules.append(importlib.import_module(name))
-        except ImportError as error:
-            raise MissingExtraError(name, "hf", "reading a GGUF file") from error
     return modules
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError
+from lmzoo.errors import ConfigurationError, LmzooError, needs_extra
 from lmzoo.system.files import temporary_folder
 from lmzoo.system.interrupts import keep_handlers
 from lmzoo.system.jobs import THREAD_VARIABLES
@@ -55,10 +55,8 @@ def ray_connection(address: str, n_workers: int = 0) -> Iterator[Any]:
         os.environ.setdefault(name, value)
     if address == LOCAL:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
+    with needs_extra("ray", "cluster", "a cluster"):
         import ray  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtraError("ray", "cluster", "a cluster") from error
     if ray.is_initialized():
         yield ray
         return

@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from lmzoo.errors import LmzooError, MissingExtraError, TokenizerError, UnknownNameError
+from lmzoo.errors import LmzooError, MissingExtraError, TokenizerError, UnknownNameError, needs_extra
 from lmzoo.system.version import __version__
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from lmzoo.tokenizers.foreign import OpenedTokenizer, convert, end_of_text
@@ -101,10 +101,8 @@ def _loaded(name: str) -> Encoding:
 
 def _constructors() -> Mapping[str, Callable[[], Encoding]]:
     """Returns the functions that load the encodings of tiktoken and its plug-ins, by the name of the encoding."""
-    try:
+    with needs_extra("tiktoken", "tiktoken", "a tokenizer of OpenAI"):
         from tiktoken import registry  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtraError("tiktoken", "tiktoken", "a tokenizer of OpenAI") from error
     registry.list_encoding_names()  # finds the plug-ins
     return registry.ENCODING_CONSTRUCTORS or {}
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.errors import MissingExtraError
+from lmzoo.errors import needs_extra
 
 Unit = Literal["word", "token"]
 """What a row of a table is about."""
@@ -58,10 +58,8 @@ class SurprisalTable:
 
     def to_dataframe(self) -> Any:
         """Returns the table as a pandas data frame; raises MissingExtraError without pandas."""
-        try:
+        with needs_extra("pandas", "pandas", "a data frame of surprisals"):
             import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingExtraError("pandas", "pandas", "a data frame of surprisals") from error
         return pandas.DataFrame(
             {
                 name: (

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.errors import MissingExtraError, UsageError
+from lmzoo.errors import UsageError, needs_extra
 from lmzoo.evaluation.surprisals.delimited import rows_as_text
 from lmzoo.evaluation.surprisals.table import COUNTS, SurprisalTable
 from lmzoo.system.files import atomic_file
@@ -120,11 +120,9 @@ def _finite(value: float) -> float | None:
 
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[Write]:
-    try:
+    with needs_extra("pyarrow", "arrow", "a Parquet file"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "arrow", "a Parquet file") from error
     with atomic_file(path) as temporary:
         writer: Any = None
 
