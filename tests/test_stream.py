@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from lmzoo import EOT, TokenStream
 from lmzoo.errors import TokenIdError
+from lmzoo.system import growing
 
 
 def test_documents_end_with_eot() -> None:
@@ -22,6 +25,24 @@ def test_the_last_document_may_lack_its_eot() -> None:
     stream = TokenStream(np.array([5, EOT, 6, 7]))
     assert stream.n_documents == 2
     assert [document.tolist() for document in stream.documents()] == [[5, 0], [6, 7]]
+
+
+def test_many_documents_need_no_memory_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 100_000
+    ids = np.tile(np.array([5, EOT], np.int32), n)
+    expected = TokenStream(ids)
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 4000)
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 1000)
+    tracemalloc.start()
+    try:
+        stream = TokenStream(ids)
+        n_read = sum(document.size for document in stream.documents())
+        assert tracemalloc.get_traced_memory()[1] < n
+    finally:
+        tracemalloc.stop()
+    assert n_read == 2 * n
+    assert np.array_equal(stream.starts, expected.starts)
+    assert np.array_equal(stream.ends, expected.ends)
 
 
 def test_empty() -> None:

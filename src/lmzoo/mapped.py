@@ -46,6 +46,12 @@ def blocks_of(array: NDArray[Number]) -> Iterator[tuple[int, NDArray[Number]]]:
             drop_read_only_pages(array)
 
 
+def ranges(stop: int) -> Iterator[NDArray[np.int64]]:
+    """Yields the numbers from 0 to `stop` - 1 in order, in arrays of four million; the last one may have fewer."""
+    for start in range(0, stop, _BLOCK):
+        yield np.arange(start, min(start + _BLOCK, stop))
+
+
 def _map_of(array: NDArray[Any]) -> mmap.mmap | None:
     """Returns the memory map that holds the data of an array; None if there is none."""
     owner: Any = array

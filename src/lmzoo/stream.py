@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmzoo.checks import as_whole
 from lmzoo.errors import CorpusError, TokenIdError, UsageError
 from lmzoo.mapped import blocks_of
+from lmzoo.system.growing import GrowingArray
 
 EOT: Final = 0
 """The id of EOT, the end-of-text token, in every vocabulary."""
@@ -31,16 +32,23 @@ class TokenStream:
     ids: NDArray[np.int32]
     """Token ids of all documents, an array (T,); read-only and possibly memory-mapped."""
     starts: NDArray[np.int64] = field(init=False)
-    """Position of the first id of each document, an array (D,)."""
+    """Position of the first id of each document, an array (D,); memory-mapped if there are very many documents."""
+    ends: NDArray[np.int64] = field(init=False)
+    """Position after the last id of each document, an array (D,); memory-mapped if there are very many documents."""
 
     def __post_init__(self) -> None:
         ids = as_ids(self.ids).view()
         ids.flags.writeable = False
-        parts = [np.empty(0, np.int64), *(start + np.flatnonzero(block == EOT) for start, block in blocks_of(ids))]
-        ends = np.concatenate(parts)
-        starts = np.concatenate([np.zeros(min(1, ids.size), np.int64), ends[ends + 1 < ids.size] + 1])
+        bounds = GrowingArray(np.int64)
+        bounds.extend([0])
+        for start, block in blocks_of(ids):
+            bounds.extend(start + 1 + np.flatnonzero(block == EOT))
+        if ids.size and ids[-1] != EOT:
+            bounds.extend([ids.size])
+        finished = bounds.finish()
         object.__setattr__(self, "ids", ids)
-        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "starts", finished[:-1])
+        object.__setattr__(self, "ends", finished[1:])
 
     @classmethod
     def of(cls, ids_or_stream: ArrayLike | TokenStream, vocab_size: int) -> TokenStream:
@@ -72,14 +80,9 @@ class TokenStream:
         """Number of documents in the stream."""
         return self.starts.size
 
-    @property
-    def ends(self) -> NDArray[np.int64]:
-        """Position after the last id of each of the D documents, an array (D,)."""
-        return np.append(self.starts[1:], len(self)).astype(np.int64)[: self.n_documents]
-
     def documents(self) -> Iterator[NDArray[np.int32]]:
         """Yields the token ids of each document, its EOT included, as views of the stream."""
-        for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
+        for start, end in zip(self.starts, self.ends, strict=True):
             yield self.ids[start:end]
 
     def sample(self, n_tokens: int) -> TokenStream:

@@ -154,6 +154,23 @@ def test_long_texts_need_little_memory(tmp_path: Path, everything_is_long: Calla
         tracemalloc.stop()
 
 
+def test_dividing_many_documents_needs_no_memory_for_each(
+    monkeypatch: pytest.MonkeyPatch, everything_is_long: Callable[[], None]
+) -> None:
+    everything_is_long()
+    monkeypatch.setattr("lmzoo.mapped._BLOCK", 1000)
+    n = 100_000
+    documents = stored.stored(Document("", "abcd") for _ in range(n))
+    tracemalloc.start()
+    try:
+        splits = splitting.every_tenth(documents)
+        sizes = [(len(split), stored.count_characters(split)) for split in splits]
+        assert tracemalloc.get_traced_memory()[1] < n
+    finally:
+        tracemalloc.stop()
+    assert sizes == [(80_000, 320_000), (10_000, 40_000), (10_000, 40_000)]
+
+
 def test_reading_reports_the_bytes_of_all_files(tmp_path: Path) -> None:
     seen: list[Progress] = []
     paths = [write_packed_lines(tmp_path), write_json_lines(tmp_path)]

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Document, Splits
 from lmzoo.corpora.stored import StoredDocuments
+from lmzoo.mapped import ranges
+from lmzoo.system.growing import concatenated
 
 PASSAGE_CHARACTERS = 4000
 """Minimum length of the passages of a long text: long enough to give every model a useful context."""
@@ -22,11 +24,13 @@ def every_tenth(documents: Sequence[Document]) -> Splits:
     If there are fewer than ten documents, the last is for test and the one before it for validation.
     """
     period = min(10, max(1, len(documents)))
-    remainders = np.arange(len(documents)) % period
+
+    def with_remainders(first: int, last: int) -> Sequence[Document]:
+        chosen = (block[(block % period >= first) & (block % period <= last)] for block in ranges(len(documents)))
+        return documents_at(documents, concatenated(chosen, np.int64))
+
     return Splits(
-        documents_at(documents, np.flatnonzero(remainders < period - 2)),
-        documents_at(documents, np.flatnonzero(remainders == period - 2)),
-        documents_at(documents, np.flatnonzero(remainders == period - 1)),
+        with_remainders(0, period - 3), with_remainders(period - 2, period - 2), with_remainders(period - 1, period - 1)
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Document
-from lmzoo.mapped import drop_pages
-from lmzoo.system.growing import GrowingArray
+from lmzoo.mapped import blocks_of, drop_pages, ranges
+from lmzoo.system.growing import GrowingArray, concatenated
 
 MEMORY_CHARACTERS: Final = 1 << 25
 """The documents of a text with more characters than this are kept in a temporary file."""
@@ -38,7 +38,11 @@ class StoredDocuments(Sequence[Document]):
     @property
     def n_characters(self) -> int:
         """Total number of characters of the texts."""
-        return int(self._table[self._positions, 2].sum())
+        total = 0
+        for _, positions in blocks_of(self._positions):
+            total += int(self._table[positions, 2].sum())
+            drop_pages(self._table)
+        return total
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -58,8 +62,8 @@ class StoredDocuments(Sequence[Document]):
             yield (document := self._document(int(position)))
             n_read += len(document.text)
             if n_read >= _BLOCK:
-                drop_pages(self._data)
-                drop_pages(self._table)
+                for array in (self._data, self._table, self._positions):
+                    drop_pages(array)
                 n_read = 0
 
     def __reduce__(self) -> tuple[Callable[[list[Document]], Sequence[Document]], tuple[list[Document]]]:
@@ -67,7 +71,8 @@ class StoredDocuments(Sequence[Document]):
 
     def at(self, places: NDArray[np.int64]) -> StoredDocuments:
         """Returns the documents with the indices `places` (M,) as a sequence of M documents."""
-        return StoredDocuments(self._data, self._table, self._positions[places])
+        positions = concatenated((self._positions[block] for _, block in blocks_of(places)), np.int64)
+        return StoredDocuments(self._data, self._table, positions)
 
     def _document(self, position: int) -> Document:
         start = int(self._table[position - 1, 1]) if position else 0
@@ -114,7 +119,7 @@ def _in_file(documents: Iterator[Document]) -> StoredDocuments:
             start = end
     write()
     whole = table.finish().reshape(-1, 3)
-    return StoredDocuments(data.finish(), whole, np.arange(len(whole)))
+    return StoredDocuments(data.finish(), whole, concatenated(ranges(len(whole)), np.int64))
 
 
 def count_characters(documents: Sequence[Document]) -> int:

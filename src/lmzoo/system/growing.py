@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, Final, Generic, TypeVar, final
 
@@ -62,6 +63,17 @@ class GrowingArray(Generic[Number]):
         except OSError as error:
             raise temporary_files_error(error, "a long text") from error
         self._memory.clear()
+
+
+def concatenated(parts: Iterable[ArrayLike], dtype: type[Number]) -> NDArray[Number]:
+    """Returns the elements of several arrays or sequences as one array, which is in a temporary file if it is long.
+
+    Only one of the parts at a time needs to be in memory. Raises LmzooError if the disk is full.
+    """
+    whole = GrowingArray(dtype)
+    for part in parts:
+        whole.extend(part)
+    return whole.finish()
 
 
 def _close(file: IO[bytes]) -> None:
