@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,29 @@ def test_near_duplicates_report_progress() -> None:
 
 def test_batches_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     train = [f"{'a b c d ' * n} x{n} e f g h i j k l m" for n in range(20)]
-    corpus = toy(train, ["a b c d e f g h i j"], ["d e f g h i j k l m", train[7]])
+    held_out = ["a b c d e f g h i j", "x3 e", "no"], ["d e f g h i j k l m", train[7], "no", "yes", train[7]]
+    corpus = toy([*train, "no", "x3 e", "no"], *held_out)
     expected = near_duplicates(corpus)
     monkeypatch.setattr(duplicates, "_BATCH_CHARACTERS", 10)
+    monkeypatch.setattr(duplicates, "_PART_WORDS", 10)
     assert near_duplicates(corpus) == expected
+
+
+def test_documents_need_little_more_memory_than_the_hashes_of_their_8_grams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_BATCH_CHARACTERS", 1000)
+    monkeypatch.setattr(duplicates, "_PART_WORDS", 1000)
+    monkeypatch.setattr("lmzoo.system.growing.MEMORY_BYTES", 4000)
+    rng = np.random.default_rng(0)
+    valid, test = ([" ".join(line) for line in rng.integers(500, size=(3000, 12)).astype(str)] for _ in range(2))
+    corpus = toy(test[:100], valid, test)
+    near_duplicates(corpus)  # modules are loaded before the measurement
+    tracemalloc.start()
+    try:
+        found = near_duplicates(corpus)["test"]
+        assert tracemalloc.get_traced_memory()[1] < 2 * 8 * 2 * 3000 * 5
+    finally:
+        tracemalloc.stop()
+    assert (found.share, found.exact) == (100 / 3000, 100)
 
 
 def test_the_work_grows_linearly_with_a_text_that_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:

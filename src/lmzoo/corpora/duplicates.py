@@ -14,6 +14,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, cast
 
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from lmzoo.corpora.corpus import Corpus, Document
 from lmzoo.corpora.stored import count_characters
+from lmzoo.mapped import drop_read_only_pages
+from lmzoo.system.growing import GrowingArray, concatenated
 from lmzoo.system.progress import OnProgress, progress_counter
 from lmzoo.tokenizers.segments import parts
 from lmzoo.tokenizers.words import LEXICAL
@@ -28,6 +31,7 @@ from lmzoo.tokenizers.words import LEXICAL
 N_WORDS: Final = 8
 """Length of the n-grams of words that are compared."""
 _BATCH_CHARACTERS = 1 << 20
+_PART_WORDS = 1 << 18
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no factor is lost; 2^64 divided by the golden ratio
 
 
@@ -64,26 +68,21 @@ def near_duplicates(
     """Measures how much of the splits "valid" and "test" of a corpus also occurs in its training set.
 
     Two texts overlap if they share a sequence of 8 words (an 8-gram). The result for each of the two splits includes
-    the `n_worst` documents that overlap most with the training set. 8-grams are compared by 64-bit hashes: the
-    probability of any false match in 100 MB is about one in a million. To save memory, the training set is read in
-    batches, and only its 8-grams that also occur in the other two splits are kept.
+    the `n_worst` documents that overlap most with the training set. 8-grams and whole texts are compared by 64-bit
+    hashes: the probability of any false match in 100 MB is about one in a million. All splits are read in batches. The
+    memory holds 8 bytes for each 8-gram of the two splits, and 12 bytes for each of their 8-grams in the training set;
+    the words of the two splits are kept in a temporary file if there are many.
     """
     total = sum(map(count_characters, corpus.splits.values()))
     hasher = _WordHasher(progress_counter(on_progress, total, "characters", "searching for near-duplicates"))
     held_out = {name: _Words.of(corpus.splits[name], hasher) for name in ("valid", "test")}
     train = _Index.of(corpus.train, hasher, list(held_out.values()))
-    digests = {name: [_digest(document) for document in corpus.splits[name]] for name in held_out}
-    known = {digest for of_split in digests.values() for digest in of_split}
-    in_train = {digest for digest in map(_digest, corpus.train) if digest in known}
-    return {
-        name: _compare(words, train, corpus.splits[name], sum(digest in in_train for digest in digests[name]), n_worst)
-        for name, words in held_out.items()
-    }
+    return {name: _compare(words, train, corpus.splits[name], n_worst) for name, words in held_out.items()}
 
 
-def _digest(document: Document) -> bytes:
-    """Returns a checksum of the text of a document, which takes less memory than the text."""
-    return hashlib.sha256(document.text.encode()).digest()
+def _hash(document: Document) -> int:
+    """Returns a 64-bit hash of the text of a document."""
+    return int.from_bytes(hashlib.sha256(document.text.encode()).digest()[:8], "little")
 
 
 class _WordHasher:
@@ -119,14 +118,38 @@ class _Words:
     """The words of D documents as 64-bit hashes, with all documents concatenated into one sequence of T words."""
 
     hashes: NDArray[np.uint64]  # (T,)
-    document: NDArray[np.int32]  # (T,) index of the document of each word
     lengths: NDArray[np.int64]  # (D,) in words
+    texts: NDArray[np.uint64]  # (D,) hash of the whole text of each document
 
     @classmethod
     def of(cls, documents: Sequence[Document], hasher: _WordHasher) -> _Words:
-        hashes = [hasher.hashes(document.text) for document in documents]
-        lengths = np.array([len(one) for one in hashes], np.int64)
-        return cls(np.concatenate(hashes), np.repeat(np.arange(len(hashes), dtype=np.int32), lengths), lengths)
+        hashes, lengths, texts = GrowingArray(np.uint64), GrowingArray(np.int64), GrowingArray(np.uint64)
+        for document in documents:
+            of_document = hasher.hashes(document.text)
+            hashes.extend(of_document)
+            lengths.extend([len(of_document)])
+            texts.extend([_hash(document)])
+        return cls(hashes.finish(), lengths.finish(), texts.finish())
+
+    @cached_property
+    def document(self) -> NDArray[np.int32]:
+        """The index (T,) of the document of each word."""
+        return np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
+
+    def parts(self) -> Iterator[tuple[int, _Words]]:
+        """Yields consecutive parts of whole documents, each with the index of its first document.
+
+        A part has at most 262,144 words, or one document.
+        """
+        ends = np.cumsum(self.lengths)
+        first = 0
+        while first < len(ends):
+            start = int(ends[first] - self.lengths[first])
+            last = max(first + 1, int(np.searchsorted(ends, start + _PART_WORDS, side="right")))
+            here = slice(first, last)
+            yield first, _Words(self.hashes[start : ends[last - 1]], self.lengths[here], self.texts[here])
+            drop_read_only_pages(self.hashes)
+            first = last
 
     def ngrams(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Computes the 64-bit hashes of all 8-grams (sequences of 8 words) that lie within one document.
@@ -144,59 +167,75 @@ class _Words:
         starts = np.flatnonzero(self.document[:n] == self.document[N_WORDS - 1 :])
         return hashes[starts], starts
 
-    def short_documents(self) -> Iterator[tuple[int, slice, bytes]]:
+    def short_documents(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Finds the documents of 1 to 7 words, which are too short to contain an 8-gram.
 
-        Yields for each of them its index, the slice of its words in the sequence of all words, and the bytes of its
-        word hashes, which identify its text.
+        Returns two arrays for S documents: the 64-bit hashes (S,) of their sequences of words, and their indices (S,).
         """
-        ends = np.cumsum(self.lengths)
-        for index in np.flatnonzero((self.lengths > 0) & (self.lengths < N_WORDS)).tolist():
-            positions = slice(int(ends[index] - self.lengths[index]), int(ends[index]))
-            yield index, positions, self.hashes[positions].tobytes()
+        indices = np.flatnonzero((self.lengths > 0) & (self.lengths < N_WORDS))
+        lengths = self.lengths[indices]
+        starts = np.cumsum(self.lengths)[indices] - lengths
+        hashes = np.zeros(indices.size, np.uint64)
+        for offset in range(N_WORDS - 1):
+            has_word = lengths > offset
+            hashes[has_word] = hashes[has_word] * _MULTIPLIER + self.hashes[starts[has_word] + offset]
+        return hashes, indices
 
 
 @dataclass(frozen=True, eq=False)
 class _Index:
     """The parts of the training set that also occur in the validation or test set.
 
-    These are 8-grams (sequences of 8 words), sorted by their hashes, and whole documents of 1 to 7 words.
+    These are 8-grams (sequences of 8 words), sorted by their hashes, whole documents of 1 to 7 words, and whole texts.
     """
 
     hashes: NDArray[np.uint64]  # (R,) sorted
     document: NDArray[np.int32]  # (R,) index of the document of each 8-gram
     documents: Sequence[Document]
     """The documents of the training set."""
-    short: dict[bytes, str]
-    """Names of the documents of 1 to 7 words that also occur in other splits, by their word hashes."""
+    short: NDArray[np.uint64]
+    """Hashes (S,) of the documents of 1 to 7 words of the other splits, sorted."""
+    last_short: NDArray[np.int64]
+    """(S,) index of the last training document with the same words as each of them; -1 if there is none."""
+    texts: NDArray[np.uint64]
+    """Hashes (N,) of the texts of the training set that are also texts of the other splits, sorted."""
 
     @classmethod
     def of(cls, documents: Sequence[Document], hasher: _WordHasher, held_out: Sequence[_Words]) -> _Index:
-        """Finds the 8-grams and the short documents of the training set that also occur in the validation or test set.
+        """Finds the 8-grams, short documents and texts of the training set that also occur in the other splits.
 
         - `documents`: the documents of the training set.
         - `hasher`: assigns a hash to each word.
         - `held_out`: the words of the validation set and of the test set.
         """
-        wanted = np.unique(np.concatenate([words.ngrams()[0] for words in held_out]))
-        wanted_short = {key for words in held_out for _, _, key in words.short_documents()}
-        short: dict[bytes, str] = {}
+
+        def parts() -> Iterator[_Words]:
+            return (part for words in held_out for _, part in words.parts())
+
+        wanted = np.sort(concatenated((part.ngrams()[0] for part in parts()), np.uint64))
+        short = np.unique(np.concatenate([part.short_documents()[0] for part in parts()]))
+        last_short = np.full(short.size, -1)
+        texts = np.unique(np.concatenate([words.texts for words in held_out]))
+        is_in_train = np.zeros(texts.size, bool)
         kept_hashes, kept_documents = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
         for batch in _batches(documents):
             words = _Words.of(documents[batch], hasher)
             hashes, starts = words.ngrams()
-            is_wanted = _is_in(hashes, wanted)
+            is_wanted = _places(hashes, wanted) >= 0
             kept_hashes.append(hashes[is_wanted])
             kept_documents.append(words.document[starts[is_wanted]] + np.int32(batch.start))
-            for index, _, key in words.short_documents():
-                if key in wanted_short:
-                    short[key] = documents[batch.start + index].name
+            hashes, indices = words.short_documents()
+            places = _places(hashes, short)
+            np.maximum.at(last_short, places[places >= 0], batch.start + indices[places >= 0])
+            places = _places(words.texts, texts)
+            is_in_train[places[places >= 0]] = True
         hashes = np.concatenate(kept_hashes)
         order = np.argsort(hashes)
-        return cls(hashes[order], np.concatenate(kept_documents)[order], documents, short)
+        found = hashes[order], np.concatenate(kept_documents)[order]
+        return cls(*found, documents, short, last_short, texts[is_in_train])
 
-    def nearest(self, hashes: NDArray[np.uint64]) -> str:
-        """Returns the name of the training document that shares the most 8-grams with another document.
+    def nearest(self, hashes: NDArray[np.uint64]) -> int:
+        """Returns the index of the training document that shares the most 8-grams with another document.
 
         `hashes` (R,) are the hashes of the R 8-grams of the other document that also occur in the training set.
         """
@@ -206,8 +245,8 @@ class _Index:
         counts = np.searchsorted(self.hashes, hashes, side="right") - first
         # The indices first .. first + count of every 8-gram, in one array.
         indices = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        nearest = np.bincount(self.document[indices], np.repeat(weights, counts)).argmax()
-        return self.documents[int(nearest)].name
+        documents, places = np.unique(self.document[indices], return_inverse=True)
+        return int(documents[np.bincount(places, np.repeat(weights, counts)).argmax()])
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[slice]:
@@ -223,48 +262,58 @@ def _batches(documents: Sequence[Document]) -> Iterator[slice]:
             start, size = index + 1, 0
 
 
-def _is_in(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Returns a mask that is True for each of the `hashes` that also occurs in the sorted array `sorted_hashes`."""
-    if not sorted_hashes.size:
-        return np.zeros(hashes.shape, np.bool_)
-    order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
-    occurs = np.empty(hashes.shape, np.bool_)
-    indices = np.searchsorted(sorted_hashes, hashes[order])
-    occurs[order] = sorted_hashes[np.minimum(indices, sorted_hashes.size - 1)] == hashes[order]
-    return occurs
+def _places(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Returns the index of each of the `hashes` in the array `sorted_hashes`, the first one; -1 if it is not there."""
+    places = np.full(hashes.shape, -1)
+    if sorted_hashes.size:
+        order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
+        indices = np.minimum(np.searchsorted(sorted_hashes, hashes[order]), sorted_hashes.size - 1)
+        places[order] = np.where(sorted_hashes[indices] == hashes[order], indices, -1)
+    return places
 
 
-def _compare(
-    words: _Words,
-    train: _Index,
-    documents: Sequence[Document],
-    n_exact: int,
-    n_worst: int,
-) -> NearDuplicates:
-    hashes, starts = words.ngrams()
-    in_train = _is_in(hashes, train.hashes)
-    shared_hashes, shared_starts = hashes[in_train], starts[in_train]
-    # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
-    steps = np.zeros(len(words.hashes) + N_WORDS, np.int32)
-    steps[shared_starts] += 1
-    steps[shared_starts + N_WORDS] -= 1
-    covered = np.cumsum(steps[: len(words.hashes)]) > 0  # (T,)
-    repeated = {}
-    for index, positions, key in words.short_documents():
-        if key in train.short:
-            covered[positions] = True
-            repeated[index] = train.short[key]
-    per_document = np.bincount(words.document, weights=covered, minlength=len(documents))  # (D,)
-    shares = per_document / np.maximum(words.lengths, 1)
-    worst = []
-    for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
-        if shares[index] > 0:
-            nearest = repeated.get(index) or train.nearest(shared_hashes[words.document[shared_starts] == index])
-            n_words = int(words.lengths[index])
-            worst.append(DuplicateDocument(documents[index].name, float(shares[index]), n_words, nearest))
+def _compare(words: _Words, train: _Index, documents: Sequence[Document], n_worst: int) -> NearDuplicates:
+    n_exact = n_covered = 0
+    # For each of the worst documents so far: its share, its index, its number of words, the hashes of the 8-grams that
+    # it shares with the training set, and the index of a short document of the training set that it repeats, or -1.
+    worst: list[tuple[float, int, int, NDArray[np.uint64], int]] = []
+    for first, part in words.parts():
+        hashes, starts = part.ngrams()
+        in_train = _places(hashes, train.hashes) >= 0
+        hashes, starts = hashes[in_train], starts[in_train]
+        # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
+        steps = np.zeros(len(part.hashes) + N_WORDS, np.int32)
+        steps[starts] += 1
+        steps[starts + N_WORDS] -= 1
+        covered = np.cumsum(steps[: len(part.hashes)]) > 0
+        per_document = np.bincount(part.document, weights=covered, minlength=len(part.lengths))
+        short_hashes, short = part.short_documents()
+        repeated = np.full(len(part.lengths), -1)
+        if short.size:
+            places = _places(short_hashes, train.short)
+            repeated[short] = train.last_short[places]
+        per_document[repeated >= 0] = part.lengths[repeated >= 0]
+        shares = per_document / np.maximum(part.lengths, 1)
+        for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
+            if shares[index] > 0:
+                shared = hashes[part.document[starts] == index]
+                worst.append(
+                    (float(shares[index]), first + index, int(part.lengths[index]), shared, int(repeated[index]))
+                )
+        worst = sorted(worst, key=lambda one: -one[0])[:n_worst]
+        n_covered += int(per_document.sum())
+        n_exact += int((_places(part.texts, train.texts) >= 0).sum())
     return NearDuplicates(
-        share=float(covered.mean()) if covered.size else 0.0,
+        share=n_covered / len(words.hashes) if len(words.hashes) else 0.0,
         n_words=len(words.hashes),
         exact=n_exact,
-        worst=tuple(worst),
+        worst=tuple(
+            DuplicateDocument(
+                documents[index].name,
+                share,
+                n_words,
+                train.documents[train.nearest(shared) if repeated < 0 else repeated].name,
+            )
+            for share, index, n_words, shared, repeated in worst
+        ),
     )
