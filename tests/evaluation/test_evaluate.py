@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lmzoo
 from lmzoo import Predictor, load_corpus
+from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_corpus
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.evaluation import token_sums
 from lmzoo.evaluation.measured_text import MeasuredText
+from lmzoo.language_model import TokenStats
 from lmzoo.provenance import Provenance
+from lmzoo.system import growing
 from lmzoo.system.progress import Progress
 
 
@@ -72,3 +76,30 @@ def test_a_text_that_is_scored_in_parts_has_the_record_of_the_whole(
             assert getattr(found, field.name) == pytest.approx(expected, rel=1e-12)
         else:
             assert getattr(found, field.name) == expected
+
+
+@pytest.mark.parametrize("species", ["unigram", "markov", "ngram", "class-ngram", "skip-ngram"])
+def test_a_long_document_is_scored_in_pieces_with_the_scores_of_the_whole(
+    species: str, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = load_corpus(corpus_folder)
+    predictor = Predictor.fit(species, corpus, tokenizer="bpe:300", seed=3)
+    joined = "\n".join(document.text for document in corpus.train)
+    text = MeasuredText.of_documents("one document", [Document("whole", joined)])
+    whole = lmzoo.evaluate(predictor, text, scores=tmp_path / "whole")
+    monkeypatch.setattr(token_sums, "_PART_TOKENS", 300)
+    monkeypatch.setattr(growing, "MEMORY_BYTES", 1000)
+    sizes: list[int] = []
+    score = predictor.model.token_stats
+
+    def observed(ids: Any, *arguments: Any, **options: Any) -> TokenStats:
+        sizes.append(len(ids))
+        return score(ids, *arguments, **options)
+
+    monkeypatch.setattr(predictor.model, "token_stats", observed)
+    found = lmzoo.evaluate(predictor, text, scores=tmp_path / "pieces")
+    assert max(sizes) <= 300 + (predictor.model.context_size or 0)
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+    for field in dataclasses.fields(found):
+        if field.name not in ("created", "evaluate_seconds", "tokens_per_second"):
+            assert getattr(found, field.name) == getattr(whole, field.name)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.corpora.encoded import EncodedSplit
 from lmzoo.evaluation.statistics import ResamplingUnits, resampling_units, sums_of_units
-from lmzoo.language_model import TokenStats
+from lmzoo.language_model import LanguageModel, TokenStats
 from lmzoo.predictor import Predictor
+from lmzoo.stream import TokenStream
+from lmzoo.system.growing import GrowingArray
 from lmzoo.system.progress import OnProgress, Progress
 
 _PART_TOKENS = 1 << 21
@@ -49,7 +52,8 @@ def token_sums(
 ) -> TokenSums:
     """Scores all tokens of a text, in parts of about two million tokens, and returns the sums of their scores.
 
-    No document is divided between parts, but a resampling unit can be. If `on_stats` is given, the whole text is one
+    No document is divided between parts, but a resampling unit can be. The scores of a long part are kept in temporary
+    files. If `on_stats` is given, the whole text is one
     part, and `on_stats` is called once with the scores of all tokens.
     """
     units = resampling_units(text.stream)
@@ -63,7 +67,7 @@ def token_sums(
 
     for part in _parts(text, len(text.stream) if on_stats else _PART_TOKENS):
         started = time.perf_counter()
-        stats = predictor.model.token_stats(part.stream, report)
+        stats = _scores(predictor.model, part.stream, report)
         seconds += time.perf_counter() - started
         if on_stats:
             on_stats(stats)
@@ -93,6 +97,29 @@ def token_sums(
         log_probs_of_units=log_probs_of_units,
         bytes_of_units=bytes_of_units,
     )
+
+
+def _scores(model: LanguageModel[Any], stream: TokenStream, on_progress: OnProgress) -> TokenStats:
+    """Returns the scores of all tokens of a stream, which are computed piece by piece if the stream is long.
+
+    A piece has about two million tokens and may begin inside of a document: the model then reads the tokens before the
+    piece that it can see. A model whose predictions depend on all tokens before them scores the stream as a whole.
+    """
+    reach = model.context_size
+    if reach is None or not model.exact_in_batches or len(stream) <= 2 * _PART_TOKENS:
+        return model.token_stats(stream, on_progress)
+    log_probs, entropies, tops = (GrowingArray(np.float64) for _ in range(3))
+    ranks = GrowingArray(np.int32)
+    for start in range(0, len(stream), _PART_TOKENS):
+        before = max(0, start - reach)
+        ids = stream.ids[before : start + _PART_TOKENS]
+        stats = model.token_stats(ids, positions=np.arange(start - before, len(ids)))
+        log_probs.extend(stats.log_probs)
+        ranks.extend(stats.ranks)
+        entropies.extend(stats.entropies)
+        tops.extend(stats.top_log_probs)
+        on_progress(Progress(before + len(ids), len(stream), "tokens"))
+    return TokenStats(log_probs.finish(), ranks.finish(), entropies.finish(), tops.finish())
 
 
 def _parts(text: EncodedSplit, n_tokens: int) -> Iterator[EncodedSplit]:
