@@ -60,9 +60,11 @@ def kernel(
     of types, give a sequence of types for each of them. `returns` is the numba type of the result. If `reassociate` is
     True, sums may be computed in a different order, which allows vector instructions. The machine code is cached on
     disk: beside the source, in the cache folder of the user, or else in a private temporary folder. The compiled
-    function runs without the interpreter lock, so that several threads can run it in parallel.
+    function runs without the interpreter lock, so that several threads can run it in parallel. Kernels that call it
+    contain a copy of its machine code, because a call that passes tuples of arrays takes longer than most kernels.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
+    options: Any = {"nogil": True, "forceinline": True, "fastmath": fastmath}
     choices: Any = [arguments] if isinstance(arguments[0], types.Type) else arguments
     signatures = [returns(*choice) for choice in choices]
 
@@ -72,8 +74,8 @@ def kernel(
                 # RuntimeError: there is no writable folder for the cache; OSError: the disk is full.
                 with suppress(RuntimeError, OSError):
                     if has_cache():
-                        return numba.njit(signatures, cache=True, nogil=True, fastmath=fastmath)(function)
-            return numba.njit(signatures, nogil=True, fastmath=fastmath)(function)
+                        return numba.njit(signatures, cache=True, **options)(function)
+            return numba.njit(signatures, **options)(function)
 
     return compile_kernel
 
