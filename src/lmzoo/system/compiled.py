@@ -108,7 +108,7 @@ def borrowed(typing_context: Any, value: types.Type) -> Any:
 
 @_intrinsic
 def prefetch(typing_context: Any, table: types.Type, row: types.Type) -> Any:
-    """Makes the processor load a row of a table (N, K) into its cache while it continues with other work.
+    """Makes the processor load a row of a table (N,) or (N, K) into its cache while it continues with other work.
 
     Only compiled code can call this function.
     """
@@ -116,7 +116,7 @@ def prefetch(typing_context: Any, table: types.Type, row: types.Type) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type = signature.args[0]
         array = context.make_array(array_type)(context, builder, arguments[0])
-        indices = [arguments[1], context.get_constant(types.intp, 0)]
+        indices = [arguments[1], *[context.get_constant(types.intp, 0)] * (array_type.ndim - 1)]
         item = cgutils.get_item_pointer(context, builder, array_type, array, indices)
         address = builder.bitcast(item, cgutils.voidptr_t)
         flags = [context.get_constant(types.int32, flag) for flag in (0, 3, 1)]  # to read; to be kept; data
@@ -125,6 +125,20 @@ def prefetch(typing_context: Any, table: types.Type, row: types.Type) -> Any:
         return context.get_dummy_value()
 
     return types.void(table, types.intp), generate
+
+
+@_intrinsic
+def bit_length(typing_context: Any, number: types.Type) -> Any:
+    """Returns the number of binary digits of a whole number that is at least 0, as `int.bit_length` does.
+
+    Only compiled code can call this function, which is one instruction of the processor.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        n_zeros = builder.ctlz(arguments[0], cgutils.false_bit)
+        return builder.sub(n_zeros.type(n_zeros.type.width), n_zeros)
+
+    return types.int64(types.int64), generate
 
 
 @cache

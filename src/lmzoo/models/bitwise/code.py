@@ -17,9 +17,10 @@ and V - 1 inner nodes, and every inner node has two children.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import types
 
-from lmzoo.system.compiled import kernel
+from lmzoo.system.compiled import bit_length, kernel
 
 _I64 = types.int64
 _MULTIPLIER = -7046029254386353131  # 2^64 divided by the golden ratio, as a signed number
@@ -29,10 +30,7 @@ _HIGH_BITS, _MASK = 29, 0x7FFFFFFFF
 @kernel(_I64, returns=_I64)
 def code_width(vocab_size):
     """Returns 2^k, the largest power of two that is at most `vocab_size`; code words have k or k + 1 bits."""
-    width = 1
-    while 2 * width <= vocab_size:
-        width *= 2
-    return width
+    return np.int64(1) << (bit_length(vocab_size) - 1)
 
 
 @kernel(_I64, _I64, returns=_I64)
@@ -47,22 +45,15 @@ def leaf_of(token_id, vocab_size):
 @kernel(_I64, returns=_I64)
 def n_bits(node):
     """Returns the number of bits on the path from the root to a node of the tree of code words."""
-    count = 0
-    while node > 1:
-        node >>= 1
-        count += 1
-    return count
+    return bit_length(node) - 1
 
 
-@kernel(_I64, _I64, returns=_I64)
-def token_at(node, vocab_size):
-    """Returns the token whose leaf is `node` in the tree of the code words of `vocab_size` tokens; -1 if inner node."""
+@kernel(_I64, _I64, returns=types.boolean)
+def is_inner(node, vocab_size):
+    """Returns True if `node` is the number of an inner node of the tree of the code words of `vocab_size` tokens."""
     width = code_width(vocab_size)
     n_short = 2 * width - vocab_size
-    if node < width or width + n_short <= node < 2 * width:
-        return -1
-    number = node - width if node < 2 * width else node - 2 * width - n_short
-    return number + 1 if number < vocab_size - 1 else 0
+    return node < width or width + n_short <= node < 2 * width
 
 
 @kernel(_I64, _I64, returns=_I64)

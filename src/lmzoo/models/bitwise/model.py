@@ -56,6 +56,7 @@ class Reader(ABC):
             done += n
             if done < ids.size:
                 self._grow()
+        np.log(rows, out=rows)
         return log_probs
 
     def begin_training(self, seed: int) -> None:  # noqa: B027 - most readers have nothing to prepare
@@ -89,7 +90,8 @@ class Reader(ABC):
     ) -> int:
         """Reads the tokens from position `start` of `ids` until the arrays of the reader are nearly full.
 
-        `ids` begins with the tokens read earlier. The results are written to `log_probs` and `rows`; see `read`.
+        `ids` begins with the tokens read earlier. The results are written to `log_probs` and `rows`; see `read`. But
+        `rows` receives probabilities, not their logarithms.
         Returns the number of tokens that were read, at least one after `_grow`.
         """
 

@@ -37,8 +37,8 @@ what it has counted in one context says nothing about a similar one.
     contexts.py   hash values of contexts            mixer.py      the probability of a bit
     counters.py   the hash table of counters         learning.py   learning from the bits of a token
     matches.py    the longest repetition             reading.py    distributions over tokens, and reading
-    reader.py     the arrays, and documents          inputs.py     other models: how they learn and read
-    other_models.py   their probabilities of bits
+    arrays.py     the arrays of the mixer            inputs.py     other models: how they learn and read
+    reader.py     tables, and documents              other_models.py   their probabilities of bits
 """
 
 from __future__ import annotations

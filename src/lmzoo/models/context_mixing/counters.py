@@ -97,11 +97,13 @@ def _first_place(counters, key):
 
 @kernel(COUNTERS, _I64)
 def load_early(counters, key):
-    """Loads the first place of the bucket with a key into the cache of the processor, for a `find` that follows."""
-    if counters.homes.size == 0:
-        prefetch(counters.slots, _first_place(counters, key))
-    else:
-        prefetch(counters.known, _first_place(counters, key))
+    """Loads the places of the bucket with a key into the cache of the processor, for a `find` that follows."""
+    first = _first_place(counters, key)
+    for place in range(0, _N_PLACES, 2):  # two buckets have the same cache line
+        if counters.homes.size == 0:
+            prefetch(counters.slots, first ^ place)
+        else:
+            prefetch(counters.known, first ^ place)
 
 
 @kernel(_I64, returns=_U32)

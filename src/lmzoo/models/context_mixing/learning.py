@@ -6,15 +6,10 @@ import math
 
 from numba import types
 
+from lmzoo.models.context_mixing.arrays import ACCOUNT, LEARNED, MOMENT, N_CURVES, N_LAST_MIXERS, N_MIXERS
 from lmzoo.models.context_mixing.counters import COUNTERS, GROUP_BITS, claim, counted
 from lmzoo.models.context_mixing.matches import N_MATCHES
 from lmzoo.models.context_mixing.mixer import (
-    ACCOUNT,
-    LEARNED,
-    MOMENT,
-    N_CURVES,
-    N_LAST_MIXERS,
-    N_MIXERS,
     is_mixed,
     key_of,
     slot_of_node,

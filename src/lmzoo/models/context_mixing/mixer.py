@@ -28,18 +28,27 @@ All probabilities are computed by one function, `predict_bit`, whether they are 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import code_width, mixed, n_bits
-from lmzoo.models.context_mixing.contexts import MAX_ORDER, N_RECENT, PREDICTED, hashed
+from lmzoo.models.bitwise.code import mixed, n_bits
+from lmzoo.models.context_mixing.arrays import (
+    ACCOUNT,
+    LEARNED,
+    MOMENT,
+    N_CURVES,
+    N_LAST_MIXERS,
+    N_MIXERS,
+    N_POINTS,
+    N_ROWS,
+    PER_CONTEXT,
+    PER_MATCH,
+)
+from lmzoo.models.context_mixing.contexts import MAX_ORDER, PREDICTED, hashed
 from lmzoo.models.context_mixing.counters import (
     COUNTERS,
     GROUP_BITS,
-    N_STATES,
     NONE,
     STRETCHED,
     find,
@@ -48,15 +57,10 @@ from lmzoo.models.context_mixing.counters import (
     state_of,
     stretched_share,
 )
-from lmzoo.models.context_mixing.matches import N_LENGTHS, N_MATCHES, length_class
-from lmzoo.models.context_mixing.other_models import PER_MODEL, ask
+from lmzoo.models.context_mixing.matches import N_MATCHES, length_class
+from lmzoo.models.context_mixing.other_models import ask
 from lmzoo.system.compiled import kernel, read_only, writable
 
-N_MIXERS, N_LAST_MIXERS, N_ROWS = 10, 3, 256
-N_CURVES, N_POINTS = 4, 25
-PER_CONTEXT, PER_MATCH = 3, 2
-BITS = 40
-"""Number of rows of an `Account`, one for each bit of a token; no code word has so many bits."""
 ALL_CONTEXTS = (1 << 62) - 1
 """A number whose bits choose all contexts; see `open_buckets`."""
 LEAST = 1e-6
@@ -66,136 +70,13 @@ _WITHOUT_TOKENS = 1 | 1 << PREDICTED
 _HAS_MODELS = 1 << 61  # set in `Account.counting` if there are other models, which predict every bit
 _SHARE_SCALE, _CONSTANT = 0.5, 0.3
 _LIMIT, _REACH = 12.0, 8.0
-_FIRST_WEIGHTS = (3.3, 0.0, 2.2)
-_FIRST_MATCH_WEIGHT = 0.2
-_FIRST_MODEL_WEIGHT = 0.3
 _I64, _U32, _F32, _F64 = types.int64, types.uint32, types.float32, types.float64
 
 
-class Learned(NamedTuple):
-    """Everything that is learned besides the counters, for C kinds of contexts and mixers with I inputs."""
-
-    meanings: NDArray[np.float32]
-    """(C, 1024) the probability of a 1 in each state of a slot."""
-    n_meanings: NDArray[np.float32]
-    """(C, 1024) the number of bits from which each element of `meanings` was learned, up to a limit."""
-    trust: NDArray[np.float64]
-    """(2, 64) the probability that a bit predicted by a match is right, for each class of lengths of the match."""
-    n_trust: NDArray[np.float64]
-    """(2, 64) the number of bits from which each element of `trust` was learned, up to a limit."""
-    weights: NDArray[np.float32]
-    """(10, 256, I) the 256 rows of weights of each of the ten mixers."""
-    last_weights: NDArray[np.float64]
-    """(3, 256, 10) the 256 rows of weights of each of the three last mixers."""
-    curves: NDArray[np.float32]
-    """(4, P, 25) what each of the P curves of each of four maps adds to the probability p, at 25 equally spaced values
-    of ln(p / (1 - p))."""
-
-
-class Moment(NamedTuple):
-    """The contexts and the matches at one position of a text, from which the next token is predicted."""
-
-    contexts: NDArray[np.int64]
-    """(C,) hash values of the contexts."""
-    recent: NDArray[np.int64]
-    """(4,) the last tokens."""
-    leaves: NDArray[np.int64]
-    """(2,) the leaves of the tokens that the matches predict; 0 if there is no match."""
-    lengths: NDArray[np.int64]
-    """(2,) the lengths of the matches."""
-    rows: NDArray[np.int64]
-    """(C,) the row of the bucket that each context has for the next three bits; see `open_buckets`."""
-    sums: NDArray[np.float64]
-    """(M, N) the total probability of the tokens below each of N nodes of the code tree under each of M models."""
-
-
-class Account(NamedTuple):
-    """A record of how each bit of a token was predicted, from which the model learns; it has one row for each bit."""
-
-    inputs: NDArray[np.float32]
-    """(40, I) the inputs of the mixers."""
-    states: NDArray[np.int64]
-    """(40, C) the states of the slots; 0 for contexts that have counted no bit."""
-    counting: NDArray[np.int64]
-    """(40,) a bit for each context, which is 1 if the context has counted a bit; see `open_buckets`."""
-    classes: NDArray[np.int64]
-    """(40, 2) the classes of the lengths of the matches; -1 if a match predicts no bit."""
-    predicted: NDArray[np.int64]
-    """(40, 2) the bits that the matches predict."""
-    gates: NDArray[np.int64]
-    """(40, 10) the number of the row of weights that each mixer used."""
-    values: NDArray[np.float64]
-    """(40, 10) the results w x of the mixers."""
-    last_gates: NDArray[np.int64]
-    """(40, 3) the number of the row of weights that each last mixer used."""
-    last_values: NDArray[np.float64]
-    """(40, 3) the results of the last mixers."""
-    curve_rows: NDArray[np.int64]
-    """(40, 4) the number of the curve, from 0 to P - 1, that each of the four maps used; -1 if it used none."""
-    points: NDArray[np.float64]
-    """(40,) the position on the curves: the number of the point below it, plus a fraction."""
-    mixed: NDArray[np.float64]
-    """(40,) the probability of a 1 that the last mixers computed."""
-
-
-_LEARNED_TYPES = (
-    *(writable(_F32, 2),) * 2, *(writable(_F64, 2),) * 2, writable(_F32, 3), writable(_F64, 3), writable(_F32, 3),
-)  # fmt: skip
-LEARNED = types.NamedTuple(_LEARNED_TYPES, Learned)
-MOMENT = types.NamedTuple((*(writable(_I64),) * 5, writable(_F64, 2)), Moment)
-_ACCOUNT_TYPES = (
-    writable(_F32, 2), writable(_I64, 2), writable(_I64), *(writable(_I64, 2),) * 3, writable(_F64, 2),
-    writable(_I64, 2), writable(_F64, 2), writable(_I64, 2), *(writable(_F64),) * 2,
-)  # fmt: skip
-ACCOUNT = types.NamedTuple(_ACCOUNT_TYPES, Account)
-
-
-def new_learned(meanings: NDArray[np.float64], n_contexts: int, n_models: int, n_curve_rows: int) -> Learned:
-    """Returns the initial values of everything that is learned besides the counters.
-
-    `meanings` (1024,) is the initial probability of a 1 in each state of a slot, `n_contexts` the number of kinds of
-    contexts, `n_models` the number of other models, and `n_curve_rows` the number of curves of each map.
-    """
-    trust = np.tile(1 - 0.5 / np.arange(2.0, N_LENGTHS + 2), (N_MATCHES, 1))
-    first_weights = np.array(_FIRST_WEIGHTS) / n_contexts
-    parts = [(first_weights, n_contexts), ([_FIRST_MATCH_WEIGHT, 0], N_MATCHES), ([_FIRST_MODEL_WEIGHT, 0], n_models)]
-    one_row = np.concatenate([*(np.tile(weights, n) for weights, n in parts), [0]])
-    return Learned(
-        np.tile(meanings.astype(np.float32), (n_contexts, 1)),
-        np.zeros((n_contexts, N_STATES), np.float32),
-        trust,
-        np.zeros_like(trust),
-        np.tile(one_row.astype(np.float32), (N_MIXERS, N_ROWS, 1)),
-        np.full((N_LAST_MIXERS, N_ROWS, N_MIXERS), 1 / N_MIXERS),
-        np.zeros((N_CURVES, n_curve_rows, N_POINTS), np.float32),
-    )
-
-
-def new_moment(n_contexts: int, n_models: int, vocab_size: int) -> Moment:
-    """Returns a `Moment` for C = `n_contexts` contexts and M = `n_models` models, with arrays that are all zeros."""
-    return Moment(
-        np.zeros(n_contexts, np.int64), np.zeros(N_RECENT, np.int64), np.zeros(N_MATCHES, np.int64),
-        np.zeros(N_MATCHES, np.int64), np.zeros(n_contexts, np.int64), np.zeros((n_models, 4 * code_width(vocab_size))),
-    )  # fmt: skip
-
-
-def new_account(n_contexts: int, n_models: int) -> Account:
-    """Returns an `Account` for C = `n_contexts` contexts and `n_models` models, whose arrays are filled with zeros."""
-    n_inputs = PER_CONTEXT * n_contexts + PER_MATCH * N_MATCHES + PER_MODEL * n_models + 1
-    return Account(
-        inputs=np.zeros((BITS, n_inputs), np.float32),
-        states=np.zeros((BITS, n_contexts), np.int64),
-        counting=np.zeros(BITS, np.int64),
-        classes=np.zeros((BITS, N_MATCHES), np.int64),
-        predicted=np.zeros((BITS, N_MATCHES), np.int64),
-        gates=np.zeros((BITS, N_MIXERS), np.int64),
-        values=np.zeros((BITS, N_MIXERS)),
-        last_gates=np.zeros((BITS, N_LAST_MIXERS), np.int64),
-        last_values=np.zeros((BITS, N_LAST_MIXERS)),
-        curve_rows=np.zeros((BITS, N_CURVES), np.int64),
-        points=np.zeros(BITS),
-        mixed=np.zeros(BITS),
-    )
+@kernel(_I64, returns=_I64)
+def lowest(chosen):
+    """Returns the number of the lowest bit that is 1 in a number above 0, which has a bit for each context."""
+    return n_bits(chosen & -chosen)
 
 
 @kernel(_I64, _I64, _I64, returns=_I64)
@@ -208,22 +89,30 @@ def key_of(context, number, node):
 
 
 @kernel(COUNTERS, MOMENT, _I64, _I64)
+def load_buckets(counters, moment, node, chosen):
+    """Loads the buckets of contexts into the cache of the processor, for an `open_buckets` that follows."""
+    left = chosen & ((np.int64(1) << moment.contexts.size) - 1) | 1
+    while left != 0:
+        number = lowest(left)
+        left &= left - 1
+        load_early(counters, key_of(moment.contexts[number], number, node))
+
+
+@kernel(COUNTERS, MOMENT, _I64, _I64, returns=_I64)
 def open_buckets(counters, moment, node, chosen):
     """Finds the buckets of contexts for the three bits after a node of the code tree; sets `moment.rows`.
 
     `chosen` has a bit for each context, the lowest for context 0. Contexts whose bit is 0 are not looked up, except the
-    context of no tokens, context 0.
+    context of no tokens, context 0. Returns a number in which only the bits of contexts that have a bucket are 1.
     """
-    keys, chosen = moment.rows, chosen | 1
-    for number in range(keys.size):
-        if (chosen >> number) & 1:
-            keys[number] = key_of(moment.contexts[number], number, node)
-            load_early(counters, keys[number])
-    for number in range(keys.size):
-        if (chosen >> number) & 1:
-            moment.rows[number] = find(counters, keys[number])
-        else:
-            moment.rows[number] = NONE
+    left, found = chosen & ((np.int64(1) << moment.contexts.size) - 1) | 1, np.int64(0)
+    while left != 0:
+        number = lowest(left)
+        left &= left - 1
+        moment.rows[number] = find(counters, key_of(moment.contexts[number], number, node))
+        if moment.rows[number] != NONE:
+            found |= np.int64(1) << number
+    return found
 
 
 @kernel(_F64, returns=_F64)
@@ -248,28 +137,29 @@ def slot_of_node(node, place):
     return (1 << first) | (node & ((1 << first) - 1))
 
 
-@kernel(COUNTERS, read_only(_F32, 2), read_only(_I64), _I64, writable(_F32), writable(_I64), returns=_I64)
-def _look_up(counters, meanings, rows, slot, inputs, states):
+@kernel(COUNTERS, read_only(_F32, 2), read_only(_I64), _I64, _I64, writable(_F32), writable(_I64), returns=_I64)
+def _look_up(counters, meanings, rows, found, slot, inputs, states):
     """Looks up a slot in the bucket of each of C contexts, and writes its inputs and its state.
 
     - `meanings` (C, 1024): see `Learned`. `rows` (C,): the rows of the buckets in `counters`.
+    - `found`: which contexts have a bucket; the result of `open_buckets`.
     - `inputs` (I,): receives the inputs of the mixers that come from the contexts.
     - `states` (C,): receives the states of the slots; 0 for contexts that have counted no bit.
 
     Returns a number with a bit for each context, which is 1 if the context has counted a bit; see `open_buckets`.
     """
-    counting = np.int64(0)
-    for number in range(rows.size):
+    counting, left = np.int64(0), found
+    inputs[:], states[:] = 0, 0
+    while left != 0:
+        number = lowest(left)
+        left &= left - 1
         content = slot_at(counters, rows[number], slot)
         state, at = state_of(content), PER_CONTEXT * number
-        states[number] = state
         if state > 0:
-            prob = meanings[number, state]
+            states[number], prob = state, meanings[number, state]
             inputs[at], inputs[at + 1] = stretched(prob), prob - 0.5
             inputs[at + 2] = _SHARE_SCALE * stretched_share(content)
             counting |= np.int64(1) << number
-        else:
-            inputs[at] = inputs[at + 1] = inputs[at + 2] = 0
     return counting
 
 
@@ -358,16 +248,16 @@ def is_mixed(counting, classes):
     return counting & ~_WITHOUT_TOKENS != 0 or classes[0] >= 0 or classes[1] >= 0
 
 
-@kernel(COUNTERS, LEARNED, MOMENT, _I64, _I64, ACCOUNT, _I64, returns=_F64)
-def predict_bit(counters, learned, moment, node, place, account, row):
+@kernel(COUNTERS, LEARNED, MOMENT, _I64, _I64, _I64, ACCOUNT, _I64, returns=_F64)
+def predict_bit(counters, learned, moment, found, node, place, account, row):
     """Returns the probability that the bit after a node of the code tree is 1, and fills a row of the account.
 
-    `open_buckets` must have found the buckets for the group of three bits to which this bit belongs. `place` is the
-    number of bits of the code word before this bit, and `row` the row of the account.
+    `found` is the result of `open_buckets` for the group of three bits to which this bit belongs. `place` is the number
+    of bits of the code word before this bit, and `row` the row of the account.
     """
     inputs, n_first = account.inputs[row], PER_CONTEXT * moment.rows.size
     account.counting[row] = _look_up(
-        counters, learned.meanings, moment.rows, slot_of_node(node, place), inputs, account.states[row]
+        counters, learned.meanings, moment.rows, found, slot_of_node(node, place), inputs, account.states[row]
     )
     _look_ahead(learned.trust, moment, node, place, inputs[n_first:], account.classes[row], account.predicted[row])
     if moment.sums.shape[0] > 0:

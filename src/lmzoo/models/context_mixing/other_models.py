@@ -10,7 +10,7 @@ import math
 
 from numba import types
 
-from lmzoo.models.bitwise.code import code_width, leaf_of, token_at
+from lmzoo.models.bitwise.code import code_width, is_inner, leaf_of
 from lmzoo.system.compiled import kernel, read_only, writable
 
 PER_MODEL = 2
@@ -29,7 +29,7 @@ def add_up(given, vocab_size, sums):
         for token_id in range(vocab_size):
             sums[number, leaf_of(token_id, vocab_size)] = max(math.exp(given[number, token_id]), _LEAST)
         for node in range(2 * code_width(vocab_size) - 1, 0, -1):
-            if token_at(node, vocab_size) < 0:
+            if is_inner(node, vocab_size):
                 sums[number, node] = sums[number, 2 * node] + sums[number, 2 * node + 1]
 
 

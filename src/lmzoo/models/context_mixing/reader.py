@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
 from lmzoo.models.bitwise.model import NO_ROWS, Reader
+from lmzoo.models.context_mixing.arrays import Learned, new_account, new_learned, new_moment
 from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_FOLLOWERS, N_WORD_CONTEXTS
 from lmzoo.models.context_mixing.counters import N_SLOTS, Counters, first_meanings, move
 from lmzoo.models.context_mixing.inputs import Model, TrainedInput, learner
 from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH
-from lmzoo.models.context_mixing.mixer import Learned, new_account, new_learned, new_moment
 from lmzoo.models.context_mixing.other_models import add_up
 from lmzoo.models.context_mixing.reading import (
     FOUND,
@@ -139,13 +139,13 @@ class MixingReader(Reader):
         return ids, self._memory._replace(places=places.astype(np.int32))
 
     def next_log_probs(self) -> NDArray[np.float64]:
-        log_probs = np.empty(self.vocab_size)
+        probs = np.empty(self.vocab_size)
         counters, learned, _, followers = self._memory
         if self._inputs:
             add_up(np.stack([each.next_log_probs() for each in self._inputs]), self.vocab_size, self._moment.sums)
         look(followers, self._now, self._known_ids, self.ids, self.ids.size, self.vocab_size, self._moment)
-        distribution(counters, learned, self._moment, self._account, self.vocab_size, log_probs)
-        return log_probs
+        distribution(counters, learned, self._moment, self._account, self.vocab_size, probs)
+        return np.log(probs)
 
     def _walk(
         self, ids: NDArray[np.int32], start: int, log_probs: NDArray[np.float64], rows: NDArray[np.float64]

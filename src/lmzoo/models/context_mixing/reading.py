@@ -9,7 +9,8 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import code_width, leaf_of, mixed, n_bits, token_at
+from lmzoo.models.bitwise.code import code_width, is_inner, leaf_of, mixed, n_bits
+from lmzoo.models.context_mixing.arrays import ACCOUNT, LEARNED, MOMENT, Learned
 from lmzoo.models.context_mixing.contexts import (
     LENGTH,
     LETTERS,
@@ -29,13 +30,10 @@ from lmzoo.models.context_mixing.counters import COUNTERS, GROUP_BITS, Counters,
 from lmzoo.models.context_mixing.learning import count_bits, learn_bit, rate_after
 from lmzoo.models.context_mixing.matches import N_MATCHES, NO_MATCH, follow, token_of
 from lmzoo.models.context_mixing.mixer import (
-    ACCOUNT,
     ALL_CONTEXTS,
-    LEARNED,
-    MOMENT,
-    Learned,
     is_mixed,
     key_of,
+    load_buckets,
     open_buckets,
     predict_bit,
     slot_of_node,
@@ -50,6 +48,8 @@ BEGIN, N_LEARNED, N_USED, FOUND, LENGTHS, FIRST_WORD = 0, 1, 2, 3, 3 + N_MATCHES
 the number of copied buckets, the positions of the tokens that the matches predict, the lengths of the matches, and the
 words before the position (see `contexts.py`)."""
 N_NOW = FIRST_WORD + N_WORDS
+_AT_A_TIME = 16
+"""Number of nodes of the code tree whose buckets are loaded at a time."""
 _UNMIXED = -1
 """Marks a node of the code tree if nothing is mixed at this node and at all nodes below it."""
 
@@ -123,51 +123,64 @@ def look(followers, now, known, ids, t, vocab_size, moment):
         hash_word_contexts(words, moment.recent[0], followed, longest, moment.contexts[N_CONTEXTS:])
 
 
-@kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, writable(_F64))
-def distribution(counters, learned, moment, account, vocab_size, log_probs):
-    """Writes the log-probability, in nats, of each of the V tokens that may come next to `log_probs` (V,).
+@kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, _I64, _I64)
+def _distribute(counters, learned, moment, account, first, depth, vocab_size):
+    """Predicts up to three bits after the node `first` of the code tree, in all ways in which a token may continue.
 
-    Nothing is learned; `account` and `moment.rows` are overwritten.
+    Sets `moment.probs` and `moment.counting` at the nodes. `depth` is the number of bits before the node.
+    """
+    probs, counting, found = moment.probs, moment.counting, np.int64(0)
+    if counting[first >> 1] == _UNMIXED:
+        moment.rows[0] = find(counters, key_of(moment.contexts[0], 0, first))
+    else:
+        found = open_buckets(counters, moment, first, counting[first >> 1])
+    for place in range(depth, depth + GROUP_BITS):
+        for node in range(first << (place - depth), (first + 1) << (place - depth)):
+            if not is_inner(node, vocab_size):
+                continue
+            before, counting[node] = counting[node >> 1], _UNMIXED
+            if before == _UNMIXED:
+                prob = unmixed(slot_at(counters, moment.rows[0], slot_of_node(node, place)))
+            else:
+                prob = predict_bit(counters, learned, moment, found & before, node, place, account, 0)
+                if is_mixed(account.counting[0], account.classes[0]):
+                    counting[node] = account.counting[0]
+            probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
+
+
+@kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, writable(_F64))
+def distribution(counters, learned, moment, account, vocab_size, token_probs):
+    """Writes the probability of each of the V tokens that may come next to `token_probs` (V,).
+
+    Nothing is learned; `account`, `moment.rows`, `moment.probs` and `moment.counting` are overwritten.
     """
     counters, learned, moment, account = borrowed((counters, learned, moment, account))
-    width = code_width(vocab_size)
-    probs, counting = np.full(4 * width, -1.0), np.empty(4 * width, np.int64)
-    probs[1], counting[0] = 1.0, ALL_CONTEXTS
-    depth = 0
-    while (1 << depth) < 2 * width:
-        for first in range(1 << depth, 2 << depth):
-            if probs[first] < 0 or token_at(first, vocab_size) >= 0:
-                continue
-            if counting[first >> 1] == _UNMIXED:
-                moment.rows[0] = find(counters, key_of(moment.contexts[0], 0, first))
-            else:
-                open_buckets(counters, moment, first, counting[first >> 1])
-            for place in range(depth, depth + GROUP_BITS):
-                for node in range(first << (place - depth), (first + 1) << (place - depth)):
-                    if node >= 2 * width or probs[node] < 0 or token_at(node, vocab_size) >= 0:
-                        continue
-                    counting[node] = _UNMIXED
-                    if counting[node >> 1] == _UNMIXED:
-                        prob = unmixed(slot_at(counters, moment.rows[0], slot_of_node(node, place)))
-                    else:
-                        prob = predict_bit(counters, learned, moment, node, place, account, 0)
-                        if is_mixed(account.counting[0], account.classes[0]):
-                            counting[node] = account.counting[0]
-                    probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
-        depth += GROUP_BITS
+    probs, counting = moment.probs, moment.counting
+    probs[1], counting[0] = 1, ALL_CONTEXTS
+    for depth in range(0, n_bits(code_width(vocab_size)) + 1, GROUP_BITS):
+        for start in range(1 << depth, 2 << depth, _AT_A_TIME):
+            end = min(start + _AT_A_TIME, 2 << depth)
+            for first in range(start, end):
+                if is_inner(first, vocab_size):
+                    load_buckets(counters, moment, first, max(counting[first >> 1], 0))
+            for first in range(start, end):
+                if is_inner(first, vocab_size):
+                    _distribute(counters, learned, moment, account, first, depth, vocab_size)
     for token_id in range(vocab_size):
-        log_probs[token_id] = math.log(probs[leaf_of(token_id, vocab_size)])
+        token_probs[token_id] = probs[leaf_of(token_id, vocab_size)]
 
 
 @kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, _I64, returns=_F64)
 def _log_prob(counters, learned, moment, account, leaf, depth):
     """Returns the log-probability, in nats, of the token with the leaf `leaf`, and fills the account, a row per bit."""
-    total = 0.0
+    total, found = 0.0, np.int64(0)
     for place in range(depth):
         node, bit = leaf >> (depth - place), (leaf >> (depth - place - 1)) & 1
         if place % GROUP_BITS == 0:
-            open_buckets(counters, moment, node, account.counting[place - 1] if place > 0 else ALL_CONTEXTS)
-        prob = predict_bit(counters, learned, moment, node, place, account, place)
+            chosen = account.counting[place - 1] if place > 0 else ALL_CONTEXTS
+            load_buckets(counters, moment, node, chosen)
+            found = open_buckets(counters, moment, node, chosen)
+        prob = predict_bit(counters, learned, moment, found, node, place, account, place)
         total += math.log(prob if bit == 1 else 1 - prob)
     return total
 
@@ -183,7 +196,7 @@ def walk(memory, moment, account, now, known, ids, start, learns, vocab_size, fu
     - `furthest`: largest distance, in tokens, from the current position back to a match.
     - `given` (N, M, V): the log-probabilities of all V tokens under M other models at each position from `start` on.
     - `log_probs` (N,): receives the log-probability of each token that is read, in nats.
-    - `rows` (N, V): receives the log-probabilities of all V tokens at each of these positions; may be empty.
+    - `rows` (N, V): receives the probabilities of all V tokens at each of these positions; may be empty.
 
     Stops early, before more than two thirds of the rows for copied buckets are used. Returns the number of tokens that
     were read.

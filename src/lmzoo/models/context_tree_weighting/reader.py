@@ -36,10 +36,10 @@ class TreeReader(Reader):
         return type(self)(self.vocab_size, depth=self._depth, learns=learns, known=self._nodes)
 
     def next_log_probs(self) -> NDArray[np.float64]:
-        contexts, log_probs = np.empty(self._depth + 1, np.int64), np.empty(self.vocab_size)
+        contexts, probs = np.empty(self._depth + 1, np.int64), np.empty(self.vocab_size)
         hash_contexts(self.ids, self._begin[0], self.ids.size, contexts)
-        distribution(self._nodes, self._known, contexts, self.vocab_size, log_probs)
-        return log_probs
+        distribution(self._nodes, self._known, contexts, self.vocab_size, probs)
+        return np.log(probs)
 
     def _walk(
         self, ids: NDArray[np.int32], start: int, log_probs: NDArray[np.float64], rows: NDArray[np.float64]

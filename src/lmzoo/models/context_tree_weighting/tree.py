@@ -24,12 +24,14 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import code_width, leaf_of, mixed, n_bits, token_at
+from lmzoo.models.bitwise.code import code_width, is_inner, leaf_of, mixed, n_bits
 from lmzoo.stream import EOT
-from lmzoo.system.compiled import kernel, read_only, writable
+from lmzoo.system.compiled import borrowed, kernel, prefetch, read_only, writable
 
 _I32, _I64, _U32, _F64 = types.int32, types.int64, types.uint32, types.float64
 _SEED = 0x2545F491
+_AHEAD = 16
+"""Number of nodes of the code tree after which the tree nodes that are loaded early are used."""
 
 
 class Nodes(NamedTuple):
@@ -175,26 +177,36 @@ def _learn(nodes, n_used, contexts, node, bit, path):
         nodes.counts[row, 0], nodes.counts[row, 1] = zeros + (1 - bit), ones + bit
 
 
+@kernel(_KNOWN, read_only(_I64), _I64, _I64)
+def _load_early(known, contexts, node, n_most):
+    """Loads the nodes of a path that may be stored into the cache of the processor, for a `_load` that follows."""
+    for n in range(n_most):
+        row = (_key(contexts[n], node) >> 1) & (known.keys.size - 1)
+        prefetch(known.keys, row)
+        prefetch(known.counts, row)
+        prefetch(known.odds, row)
+
+
 @kernel(_NODES, _KNOWN, read_only(_I64), _I64, writable(_F64))
-def distribution(nodes, known, contexts, vocab_size, log_probs):
-    """Writes the log-probability of each of V tokens to `log_probs` (V,).
+def distribution(nodes, known, contexts, vocab_size, token_probs):
+    """Writes the probability of each of V tokens to `token_probs` (V,).
 
     `contexts` (D + 1,): hash values of the last 0 to D tokens.
     """
+    nodes, known, contexts = borrowed((nodes, known, contexts))
     width, path = code_width(vocab_size), _new_path(contexts.size - 1)
-    probs, n_most = np.empty(4 * width), np.zeros(4 * width, np.int64)
+    probs, n_most = np.empty(4 * width), np.zeros(4 * width + _AHEAD, np.int64)
     probs[1], n_most[1] = 1.0, contexts.size
-    for node in range(1, 4 * width):
-        if node >= 2 * width and token_at(node >> 1, vocab_size) >= 0:
-            continue  # the node would be below a leaf
-        token_id = token_at(node, vocab_size)
-        if token_id >= 0:
-            log_probs[token_id] = math.log(probs[node])
+    for node in range(1, 2 * width):
+        if not is_inner(node, vocab_size):
             continue
+        _load_early(known, contexts, node + _AHEAD, n_most[node + _AHEAD])
         n_stored = _load(nodes, known, contexts, node, n_most[node], path)
         prob = _weigh(path, n_stored)
         probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
         n_most[2 * node], n_most[2 * node + 1] = _n_with(path, n_stored, 0), _n_with(path, n_stored, 1)
+    for token_id in range(vocab_size):
+        token_probs[token_id] = probs[leaf_of(token_id, vocab_size)]
 
 
 @kernel(_NODES, _KNOWN, writable(_I64), read_only(_I32), _I64, writable(_I64), types.boolean, _I64, _I64,
@@ -207,8 +219,8 @@ def walk(nodes, known, n_used, ids, start, begin, learns, depth, vocab_size, log
     - `ids`: the text from its beginning; the tokens before `start` were read already.
     - `begin` (1,): position at which the current document begins; it is updated.
     - `depth`: number of tokens in the longest context.
-    - `log_probs`, `rows`: arrays to which the log-probability of each token that is read, and those of all V tokens
-      before it, are written; `rows` may be empty.
+    - `log_probs`, `rows`: arrays to which the log-probability of each token that is read, and the probabilities of all
+      V tokens before it, are written; `rows` may be empty.
 
     Stops before the table is more than two thirds full. Returns the number of tokens that were read.
     """
