@@ -208,13 +208,26 @@ def test_the_number_of_processes_does_not_change_the_model(workers: int) -> None
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-# ---- Sharded models ------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits in partitions run in this process, without the start of others; some tokens are split."""
     monkeypatch.setattr(fitting, "executor_for", lambda n_workers, cluster: nullcontext(InThisProcess()))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_text_larger_than_the_memory_is_fitted_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_data(40, n_documents=400)
+    expected = ngram(40, order=3).fit(data).arrays()
+    monkeypatch.setattr("lmzoo.models.ngram.model._LEAST_FOR_PARTITIONS", 1000)
+    steps: list[str] = []
+    found = ngram(40, order=3, memory="2K").fit(data, on_progress=lambda report: steps.append(report.message)).arrays()
+    assert "planning partitions" in steps
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    ngram(40, smoothing="kneser-ney-tuned", memory="2K").fit(data)  # which cannot be fitted in partitions
+
+
+# ---- Sharded models ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_ORDER = 100
 MAX_WORKERS = 1024
+_LEAST_FOR_PARTITIONS = 200 << 20
+"""Token ids with fewer bytes are never fitted in partitions unless workers are asked for."""
 _END = np.array([EOT], np.int32)
 _BLOCK = 1 << 16
 
@@ -97,7 +99,8 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        in_partitions = bool(self.workers or self.cluster) and self.order > 1
+        n_workers = self.workers or int(self._needs_partitions(len(data.train)))
+        in_partitions = bool(n_workers or self.cluster) and self.order > 1
         min_count = min_count_for(self.min_count, len(data.train))
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
         n_steps += min_count > 1
@@ -107,7 +110,7 @@ class NgramModel(LanguageModel[int]):
 
         workspace = Workspace(self.memory < self._memory_needed(len(data.train)), progress.report)
         if in_partitions:
-            trie, weights, parameters = self._fit_in_partitions(data.train, min_count, workspace, progress)
+            trie, weights, parameters = self._fit_in_partitions(data.train, n_workers, min_count, workspace, progress)
         else:
             counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, progress.start)
             progress.start("learning the smoothing parameters")
@@ -124,11 +127,11 @@ class NgramModel(LanguageModel[int]):
         return self._become(trie, weights, parameters)
 
     def _fit_in_partitions(
-        self, text: TokenStream, min_count: int, workspace: Workspace, progress: StepProgress
+        self, text: TokenStream, n_workers: int, min_count: int, workspace: Workspace, progress: StepProgress
     ) -> tuple[Trie, Weights, NDArray[np.float64]]:
         from lmzoo.models.ngram.partitions.fitting import executor_for, fit_in_partitions
 
-        with executor_for(self.workers, self.cluster) as executor:
+        with executor_for(n_workers, self.cluster) as executor:
             return fit_in_partitions(
                 text, self.vocab_size, self.order, self.smoothing, executor,
                 min_count=min_count, memory=self.memory, workspace=workspace, progress=progress,
@@ -154,6 +157,14 @@ class NgramModel(LanguageModel[int]):
         Sorting takes 14 bytes per token, and the model about 28 bytes per n-gram, at most one per token and order.
         """
         return (14 + 28 * self.order) * n_tokens
+
+    def _needs_partitions(self, n_tokens: int) -> bool:
+        """Returns True if a text of `n_tokens` tokens is fitted in partitions although no workers are asked for.
+
+        A fit without partitions reads the token ids, of four bytes each, in the order of the n-grams, which is slow and
+        exceeds the memory limit if they take more than that.
+        """
+        return 4 * n_tokens > max(self.memory, _LEAST_FOR_PARTITIONS) and not self.smoothing.tuned
 
     def _become(self, trie: Trie, weights: Weights, parameters: NDArray[np.float64]) -> Self:
         self._trie, self._weights = trie, weights
