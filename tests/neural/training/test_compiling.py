@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from lmzoo import zoo
 from lmzoo.checkpoint import Checkpoint
@@ -19,23 +21,54 @@ from lmzoo.neural.training.compiling import compiled_blocks
 from lmzoo.stream import TokenStream, TrainingData
 
 V = 7
-SIZES = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 4}
-TRAINING = {"tokens": 400, "batch_size": 4, "chunk_size": 8, "bf16": False}
+SIZES: dict[str, Any] = {"d_model": 8, "n_layers": 2, "n_heads": 2, "window": 4}
 
 # While it compiles, torch warns of what torch does.
 pytestmark = pytest.mark.filterwarnings("default")
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
 
 
-def fitted(checkpoint: Checkpoint | None = None, *, compiled: bool = True) -> LanguageModel[Any]:
+def fitted(
+    checkpoint: Checkpoint | None = None,
+    *,
+    species: str = "transformer",
+    sizes: Mapping[str, Any] = SIZES,
+    chunk_size: int = 10,
+    compiled: bool = True,
+) -> LanguageModel[Any]:
+    """Returns a model that has read four sequences of 100 ids each, once, in chunks of about `chunk_size` ids.
+
+    A document ends in each chunk, and all chunks have the same size if `chunk_size` divides 100.
+    """
     rng = np.random.default_rng(0)
-    stream = TokenStream.from_documents(rng.integers(1, V, 9) for _ in range(40))
-    settings = SIZES | {"training": TRAINING | {"compiled": compiled}}
-    return zoo.create("transformer", V, **settings).fit(TrainingData(stream, stream), checkpoint=checkpoint)
+    stream = TokenStream.from_documents(rng.integers(1, V, 4) for _ in range(80))
+    training = {"tokens": 400, "batch_size": 4, "chunk_size": chunk_size, "bf16": False, "compiled": compiled}
+    return zoo.create(species, V, **sizes, training=training).fit(TrainingData(stream, stream), checkpoint=checkpoint)
 
 
 def weights(model: LanguageModel[Any]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in model.arrays().values()])
+
+
+@pytest.mark.parametrize(
+    ("species", "sizes"),
+    [
+        ("transformer", SIZES),
+        ("transformer", SIZES | {"convolution": 3, "ngrams": 2}),
+        ("transformer-2017", SIZES | {"window": 12}),
+        ("gpt2", SIZES | {"window": 12}),
+        ("linear-recurrence", {"d_model": 8, "n_layers": 2, "n_heads": 2}),
+        ("gated-conv", {"d_model": 8, "n_layers": 2, "width": 3}),
+    ],
+)
+def test_blocks_are_compiled_once_for_each_size_of_chunk(
+    species: str, sizes: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, original = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda part, **options: original(part, backend=counter, **options))
+    torch.compiler.reset()
+    fitted(species=species, sizes=sizes, chunk_size=8)
+    assert counter.frame_count == 2, "one for chunks of 8 ids and one for chunks of 9"
 
 
 @pytest.mark.slow

@@ -18,9 +18,10 @@ from lmzoo.neural.network import Network
 def compiled_blocks(network: Network) -> Iterator[None]:
     """Compiles the blocks of a network within the context, each at its first use.
 
-    The blocks share compiled code, one version for each size of chunk; a run has one or two. Raises ConfigurationError
-    if the network has no blocks, and TrainingError if torch cannot compile: it needs a C++ compiler for a CPU, and the
-    package triton for a graphics card that is new enough for it.
+    The blocks share compiled code. There is one version for each size of chunk, of which a run has one or two, and in
+    transformers another one for chunks of this size in which no document ends. Raises ConfigurationError if the network
+    has no blocks, and TrainingError if torch cannot compile: it needs a C++ compiler for a CPU, and the package triton
+    for a graphics card that is new enough for it.
     """
     # Here, as importing these takes seconds
     from torch._dynamo.exc import BackendCompilerFailed

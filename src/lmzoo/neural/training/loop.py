@@ -182,7 +182,8 @@ class Training(Generic[Batch]):
             if diverged:
                 self._roll_back(loss, norm)
             else:
-                self._state = tuple(part.detach() for part in step.state)
+                # Contiguous, because torch.compile would generate code for each layout of the memory.
+                self._state = tuple(part.detach().contiguous() for part in step.state)
                 self._measures = step.measures
                 if weight:
                     self._optimizers.step(learning_rate)
