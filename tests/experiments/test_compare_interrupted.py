@@ -76,18 +76,19 @@ def test_a_checkpoint_that_a_kill_left_beside_its_predictor_is_deleted(corpus_fo
 def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_folder: Path, tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to all processes at once, and the main process sends it to its jobs again."""
     number = getattr(signal, name)
-    # With the largest budget, so that it cannot be done before the signal comes.
+    # Small networks start to train soon; with the largest budget, they cannot be done before the signal comes.
     request = ["--corpus", str(corpus_folder), "--species", "lstm", "gru", "--budget", "thorough", "--jobs", "2"]
+    request += ["--set", "lstm.d_hidden=16", "--set", "gru.d_hidden=16"]
+    log = tmp_path / "steps.jsonl"
+    request += ["--log", f"jsonl:{log}"]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
     try:
-        while not (tmp_path / "run" / "encoded").exists():
+        while not (are_training(log) if whole_group else (tmp_path / "run" / "encoded").exists()):
+            assert process.poll() is None, "it must not end before the signal comes"
             time.sleep(0.05)
         jobs = psutil.Process(process.pid).children(recursive=True)
-        while whole_group and sum(seconds_of(job) > 8 for job in jobs) < 2:  # until both networks are training
-            time.sleep(0.2)
-            jobs = psutil.Process(process.pid).children(recursive=True)
         (os.killpg if whole_group else os.kill)(process.pid, number)
         _, errors = process.communicate(timeout=120)
     finally:
@@ -102,10 +103,10 @@ def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_fold
     assert not whole_group or saved == ["gru.safetensors", "lstm.safetensors"]
 
 
-def seconds_of(process: psutil.Process) -> float:
-    """Returns the processor time that a process has used."""
-    times = process.cpu_times()
-    return times.user + times.system
+def are_training(log: Path) -> bool:
+    """Returns True if a log of training steps has a step of both networks."""
+    steps = log.read_text() if log.exists() else ""
+    return '"name": "lstm"' in steps and '"name": "gru"' in steps
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
