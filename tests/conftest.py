@@ -33,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     tempfile.tempdir = None  # read the environment again
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files with slow tests first: then all cores have work until the end, as the last files are quick."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the temporary folder of the run."""
     if not hasattr(config, "workerinput"):
