@@ -31,7 +31,6 @@ check: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(SPHINX) -W --keep-going -b html docs docs/_build/html
-	$(SPHINX) -W --keep-going -b doctest docs docs/_build/doctest
 
 links: $(INSTALLED)
 	$(SPHINX) -b linkcheck docs docs/_build/links

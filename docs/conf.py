@@ -21,7 +21,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
     "commands",
     "mathml",
@@ -55,7 +54,6 @@ autodoc_typehints_format = "short"
 autosummary_generate = False  # the pages of the reference are written by hand, one per subject
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
-doctest_global_setup = "import lmzoo"
 os.environ.setdefault("COLUMNS", "100")  # width of the tables that commands print in notebooks
 
 suppress_warnings = ["mystnb.unknown_mime_type"]  # what a static page cannot show has a plain representation, too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import doctest
 import functools
 import importlib
 import inspect
@@ -19,6 +20,13 @@ import lmzoo
 from lmzoo import errors
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+SOURCES = Path(__file__).parents[1] / "src"
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(SOURCES.rglob("*.py"))
+    if re.search(r"^ *>>> ", path.read_text(encoding="utf-8"), re.M)
+]
+"""The modules with examples in docstrings, as Python prints them."""
 SHAPE = re.compile(r"\((\.\.|\w[\w +*/-]*),[^)]*\)")
 """A shape, such as (T,), (B, V) or (T + 1, H)."""
 
@@ -134,3 +142,10 @@ def test_errors_are_named(function: Any, doc: str) -> None:
     }
     named = tuple(getattr(errors, name) for name in ERRORS if name in doc)  # a subclass of a named error is named, too
     assert not [name for name in sorted(raised & set(ERRORS)) if not issubclass(getattr(errors, name), named)]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_give_what_they_show(name: str) -> None:
+    examined = doctest.testmod(importlib.import_module(name))
+    assert examined.attempted > 0
+    assert examined.failed == 0

@@ -1,8 +1,8 @@
 """lmzoo: a century of language models, from the Markov chain to the transformer, behind one interface.
 
-    >>> import lmzoo
-    >>> predictor = lmzoo.Predictor.load("runs/quick/predictors/ngram")
-    >>> predictor.top_tokens("the quick brown fox", k=3)
+    import lmzoo
+    predictor = lmzoo.Predictor.load("runs/quick/predictors/ngram")
+    predictor.top_tokens("the quick brown fox", k=3)
 
 Each public name is imported when it is first used, so that `import lmzoo` is fast and never imports torch.
 """

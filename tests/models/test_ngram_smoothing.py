@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lmzoo.models.ngram import NgramModel, ngram, reference, scoring, trigram
+from lmzoo.models.ngram import NgramModel, ngram, scoring, trigram
 from lmzoo.models.ngram.counting.sorting import count_ngrams
 from lmzoo.models.ngram.methods import Discounting, Katz
 from lmzoo.models.ngram.names import SMOOTHINGS
@@ -143,11 +142,6 @@ def test_characters_at_a_high_order() -> None:
 
 
 # ---- The reference implementation ----------------------------------------------------------------
-
-
-def test_the_examples_of_the_reference_are_right() -> None:
-    assert doctest.testmod(reference).attempted > 5
-    assert doctest.testmod(reference).failed == 0
 
 
 def reference_of(model: NgramModel, stream: TokenStream, smoothing: str) -> Reference:

@@ -9,7 +9,10 @@ is trained on text of the source; its cross-entropy above the true entropy shows
 
 >>> from lmzoo.sources import source
 >>> agreement = source("agreement-4")
->>> agreement.predict_distribution(agreement.ids("the keys near the box"))
+>>> context = agreement.ids("the keys" + 4 * " near the door" + " today")
+>>> probs = agreement.predict_distribution(context).probs
+>>> {verb: round(float(probs[agreement.id_of[verb]]), 6) for verb in ("is", "are", "were")}
+{'is': 0.0, 'are': 0.5, 'were': 0.5}
 """
 
 from __future__ import annotations
