@@ -1,4 +1,4 @@
-"""Where compiled code is kept if neither the folder of the program nor the home folder can be written."""
+"""When compiled code is loaded from the cache, and where the cache is if the usual folders cannot be written."""
 
 from __future__ import annotations
 
@@ -80,3 +80,28 @@ def test_a_folder_in_which_others_could_plant_code_is_not_used(kind: str, tmp_pa
     assert len(lines) == 1
     assert lines[0].startswith("lmzoo: compiled code cannot be kept, so that each start takes longer")
     assert not list(folder.rglob("*"))
+
+
+def test_a_kernel_is_compiled_again_if_what_it_uses_has_changed(tmp_path: Path) -> None:
+    """Its machine code contains the kernels and constants of other files, which numba does not compare."""
+    head = "from numba import types\nfrom lmzoo.system.compiled import kernel\n"
+    declared = "@kernel(types.int64, returns=types.int64)\ndef {}(number):\n    return {}\n"
+    (tmp_path / "outer.py").write_text(
+        f"from inner import OFFSET, scaled\n{head}" + declared.format("result", "scaled(number) + OFFSET")
+    )
+    environment = os.environ | {"NUMBA_DEBUG_CACHE": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment |= {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def result(factor: int, offset: int) -> tuple[int, int]:
+        """Returns the result of the outer kernel for 1, and the number of kernels that were read from the cache."""
+        (tmp_path / "inner.py").write_text(
+            f"{head}OFFSET = {offset}\n" + declared.format("scaled", f"{factor} * number")
+        )
+        code = [sys.executable, "-c", "import outer; print(outer.result(1))"]
+        lines = subprocess.run(code, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+        return int(lines[-1]), sum("data loaded" in line for line in lines)
+
+    assert result(2, 10) == (12, 0)
+    assert result(2, 10) == (12, 2)
+    assert result(3, 10) == (13, 0)
+    assert result(3, 20) == (23, 0)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
+import linecache
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from lmzoo.system.files import private_folder
 from lmzoo.system.garbage import no_garbage_collection
@@ -59,9 +63,10 @@ def kernel(
     `arguments` are the numba types of the arguments of the function. To compile the function for several combinations
     of types, give a sequence of types for each of them. `returns` is the numba type of the result. If `reassociate` is
     True, sums may be computed in a different order, which allows vector instructions. The machine code is cached on
-    disk: beside the source, in the cache folder of the user, or else in a private temporary folder. The compiled
-    function runs without the interpreter lock, so that several threads can run it in parallel. Kernels that call it
-    contain a copy of its machine code, because a call that passes tuples of arrays takes longer than most kernels.
+    disk: beside the source, in the cache folder of the user, or else in a private temporary folder. It is compiled
+    again if the source of the function has changed, or a constant or another kernel that it uses. The compiled function
+    runs without the interpreter lock, so that several threads can run it in parallel. Kernels that call it contain a
+    copy of its machine code, because a call that passes tuples of arrays takes longer than most kernels.
     """
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
     options: Any = {"nogil": True, "forceinline": True, "fastmath": fastmath}
@@ -74,10 +79,44 @@ def kernel(
                 # RuntimeError: there is no writable folder for the cache; OSError: the disk is full.
                 with suppress(RuntimeError, OSError):
                     if has_cache():
-                        return numba.njit(signatures, cache=True, **options)(function)
+                        return _compiled_or_cached(numba.njit(cache=True, **options)(function), signatures)
             return numba.njit(signatures, **options)(function)
 
     return compile_kernel
+
+
+def _compiled_or_cached(dispatcher: Any, signatures: Sequence[Any]) -> Any:
+    """Compiles a function for some signatures, or loads its machine code from the cache, and returns the dispatcher.
+
+    `dispatcher` is the result of numba's decorator. Numba compares cached code with the source file of the function
+    only. The code also contains what the function uses from other files, so that their hash is added to the comparison.
+    """
+    if hasattr(dispatcher, "compile"):  # otherwise the environment variable NUMBA_DISABLE_JIT is set
+        index = dispatcher._cache._cache_file
+        index._source_stamp = index._source_stamp, _hash_of(dispatcher.py_func)
+        for signature in signatures:
+            dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    return dispatcher
+
+
+@cache
+def _hash_of(function: Function) -> str:
+    """Returns a hash of all that determines the machine code of a function.
+
+    This is the text of this module and of the module of the function, the numbers and arrays that are global variables
+    of the function, and everything that determines the code of the kernels that it calls.
+    """
+    parts = [*linecache.getlines(__file__), *linecache.getlines(function.__code__.co_filename)]
+    for name in function.__code__.co_names:
+        value: Any = function.__globals__.get(name)
+        if hasattr(value, "py_func"):
+            parts.append(_hash_of(value.py_func))
+        elif isinstance(value, np.ndarray):
+            parts.append(f"{name} = {value.dtype} {value.shape} {value.tobytes().hex()}")
+        elif isinstance(value, bool | int | float | str | tuple | np.generic):
+            parts.append(f"{name} = {value!r}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @_intrinsic
