@@ -240,11 +240,11 @@ def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predicto
     with pytest.raises(UsageError, match="holds other files"):
         markov_predictor.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
+    with pytest.raises(UsageError, match="is a file, but a predictor is saved in a folder"):
+        markov_predictor.save(tmp_path / "mine" / "thesis.txt")
 
 
-def test_saving_keeps_the_files_of_the_user(
-    markov_predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_keeps_the_files_of_the_user(markov_predictor: Predictor, tmp_path: Path) -> None:
     home = markov_predictor.save(tmp_path / "home")
     (home / "notes.txt").write_text("my notes", encoding="utf-8")
     (home / "plots").mkdir()

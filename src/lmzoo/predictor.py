@@ -28,10 +28,19 @@ from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import FORMAT_VERSION, SAMPLE, default_name, new_files, plain_values, read_description
+from lmzoo.predictor_folder import (
+    FILES,
+    FORMAT_VERSION,
+    SAMPLE,
+    check_folder,
+    default_name,
+    plain_values,
+    read_description,
+)
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import continuation, stop_strings
+from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
 from lmzoo.system.provenance import machine, timestamp, versions
@@ -277,9 +286,10 @@ class Predictor:
         The folder is created if it does not exist. If it holds a saved predictor, the files of that predictor are
         replaced, and all other files stay. The new files are `predictor.json`, `tokenizer.json`, `arrays.safetensors`
         and `README.md`; also `training_sample.safetensors` if lmzoo trained the model, and `history.jsonl` if the model
-        is a network. If an error occurs, no file is written.
+        is a network. If an error occurs, no file is changed.
+
         With `narrow`, the arrays are stored in the smallest form that keeps all their values, and must be converted
-        when they are loaded. Raises UsageError if the folder holds files but no predictor, or if the model family
+        when they are loaded. Raises UsageError if the folder holds other files and no predictor, or if the model family
         is not registered.
         """
         if self.species not in zoo.names():
@@ -287,7 +297,8 @@ class Predictor:
                 f"cannot save this predictor: '{self.species}' is not a registered species, "
                 "so Predictor.load could not rebuild it"
             )
-        with new_files(folder) as temporary:
+        folder = check_folder(folder)
+        with atomic_folder(folder, replaced=FILES) as temporary:
             description = {
                 "format_version": FORMAT_VERSION,
                 "species": self.species,
@@ -307,7 +318,7 @@ class Predictor:
             if self.history is not None:
                 self.history.save(temporary / HISTORY)
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
-        return Path(folder)
+        return folder
 
     @classmethod
     def load(cls, source: str | Path, *, device: Device = "cpu") -> Self:

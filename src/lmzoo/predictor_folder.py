@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,13 @@ import numpy as np
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.provenance import Provenance
-from lmzoo.system.files import atomic_folder
 from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.printable import name_text
 from lmzoo.training_history import HISTORY
 
 FORMAT_VERSION = 1
 SAMPLE = "training_sample.safetensors"
-_FILES = {"predictor.json", "tokenizer.json", "arrays.safetensors", "README.md", SAMPLE, HISTORY}
+FILES = {"predictor.json", "tokenizer.json", "arrays.safetensors", "README.md", SAMPLE, HISTORY}
 """Names of the files of a saved predictor. Other files in its folder are the user's."""
 
 
@@ -35,31 +32,17 @@ def default_name(source: str | Path) -> str:
 def check_folder(folder: str | Path) -> Path:
     """Returns the path of a folder to save in; raises UsageError unless the folder is new, empty, or a saved predictor.
 
-    The current folder and mount points are refused as well, because they cannot be replaced.
+    The current folder, the folders that contain it, and mount points are refused as well, because they cannot be
+    replaced.
     """
     folder = Path(folder)
-    if folder.name in ("", "..") or folder.is_mount() or folder.absolute() == Path.cwd():
+    if folder.name in ("", "..") or folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
         raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists()):
-        raise UsageError(f"{folder} holds other files, which would be replaced: choose an empty or a new folder")
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file, but a predictor is saved in a folder: choose another name")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists():
+        raise UsageError(f"{folder} holds other files and no saved predictor: choose an empty or a new folder")
     return folder
-
-
-@contextmanager
-def new_files(folder: str | Path) -> Iterator[Path]:
-    """Yields a temporary folder for the files of a predictor, which get their place in `folder` after the `with` block.
-
-    They replace the files of an earlier predictor, all at once. All other files of the folder are kept, because they
-    are the user's. After an error, the folder is unchanged. Raises UsageError for a folder that `check_folder` refuses.
-    """
-    folder = check_folder(folder)
-    with atomic_folder(folder) as temporary:
-        yield temporary
-        for path in folder.iterdir() if folder.exists() else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.copytree(path, temporary / path.name, symlinks=True)
-            elif path.name not in _FILES:
-                shutil.copy2(path, temporary / path.name, follow_symlinks=False)
 
 
 def plain_values(value: Any) -> Any:

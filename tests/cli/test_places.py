@@ -47,9 +47,11 @@ def test_a_fit_leaves_no_lock(corpus_folder: Path, tmp_path: Path) -> None:
 def test_the_current_folder_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Replacing the current folder would leave the shell of the user in a folder that is deleted."""
-    monkeypatch.chdir(tmp_path)
-    for out in (".", str(tmp_path), "new/.."):
+    """Replacing it, or a folder that contains it, would leave the shell of the user in a folder that is deleted."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "sub")
+    for out in (".", str(tmp_path), str(tmp_path / "sub"), "new/..", "../link"):
         status, line = ends(fit(out), capsys)
         assert (status, "cannot be replaced by a saved predictor: name a folder inside it" in line) == (2, True)
 

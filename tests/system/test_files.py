@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -49,6 +51,74 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert names(path) == ["second"]
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_other_files_of_a_folder_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    (path / "plots").mkdir(parents=True)
+    for name in ("old", "large", "plots/old"):
+        (path / name).write_text(name)
+    (path / "large").chmod(0o400)
+    (path / "link").symlink_to("nowhere")
+    os.mkfifo(path / "pipe")
+    path.chmod(0o700)
+    number = (path / "large").stat().st_ino
+    with atomic_folder(path, replaced={"old", "new"}) as new:
+        (new / "new").write_text("new")
+    assert names(path) == ["large", "link", "new", "pipe", "plots"]
+    assert names(path / "plots") == ["old"]
+    assert (path / "large").stat().st_ino == number, "it was not copied"
+    assert (path / "link").is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_process_that_writes_a_file_does_not_lose_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    with (path / "log").open("w") as log:
+        with atomic_folder(path, replaced=()):
+            pass
+        log.write("written later")
+    assert (path / "log").read_text() == "written later"
+
+
+def test_other_files_are_copied_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "notes").write_text("notes")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with atomic_folder(path, replaced=()):
+        pass
+    assert (path / "notes").read_text() == "notes"
+    monkeypatch.setattr(shutil, "copy2", fail)
+    with (
+        pytest.raises(LmzooError, match=r"cannot keep .*notes: .*No space left on device; move it, or choose another"),
+        atomic_folder(path, replaced=()),
+    ):
+        pass
+    assert (path / "notes").read_text() == "notes"
+    assert names(tmp_path) == ["a"]
+
+
+def test_the_folder_behind_a_link_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "disk" / "a", tmp_path / "link"
+    target.mkdir(parents=True)
+    (target / "first").touch()
+    link.symlink_to(target)
+    with atomic_folder(link) as new:
+        (new / "second").touch()
+    assert link.is_symlink()
+    assert names(target) == ["second"]
+    assert (names(tmp_path), names(target.parent)) == (["disk", "link"], ["a"])
 
 
 def test_an_interrupt_between_the_two_renames_loses_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

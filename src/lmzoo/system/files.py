@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,26 +49,54 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replaced: Collection[str] | None = None) -> Iterator[Path]:
     """Yields the path of a temporary folder, which replaces the folder `path` at the end of the `with` block.
 
-    The old content of `path` is deleted, and the new content is on the disk when the block ends. After an error the
-    temporary folder is deleted, and `path` is unchanged.
+    The old content of `path` is deleted, and the new content is on the disk when the block ends. If names are given in
+    `replaced`, only old files and folders with these names are deleted, and all others stay. If `path` is a symbolic
+    link, the folder to which it points is replaced. After an error the temporary folder is deleted, and the folder
+    `path` is unchanged.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
     with writing(path), temporary_folder(path.parent) as workspace:
         new = workspace / "new" / path.name
         new.mkdir(parents=True)
         yield new
         for content in new.rglob("*"):
-            if not content.is_symlink():
-                sync(content)
+            sync(content)
+        if replaced is not None and path.exists():
+            _keep_others(path, new, replaced)
         sync(new)
         if path.exists():
             # Two renames, because there is no portable way to swap folders; a kill between them is repaired later.
             path.replace(workspace / "old")
         new.replace(path)
         sync(path.parent)
+
+
+def _keep_others(folder: Path, new: Path, replaced: Collection[str]) -> None:
+    """Gives the content of a folder a second path in the folder `new`, except for what has a name in `replaced`.
+
+    Files get hard links, so that large ones need no time and no space, and that no writing process loses its file.
+    """
+
+    def left_out(parent: str, names: list[str]) -> Collection[str]:
+        return replaced if Path(parent) == folder else ()
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # some file systems have no hard links
+            shutil.copy2(source, target)
+            sync(Path(target))
+
+    try:
+        shutil.copytree(folder, new, symlinks=True, ignore=left_out, copy_function=link, dirs_exist_ok=True)
+    except shutil.Error as error:
+        source, _, reason = error.args[0][0]
+        raise LmzooError(f"cannot keep {source}: {reason}; move it, or choose another folder than {folder}") from error
 
 
 @contextmanager
@@ -168,9 +196,8 @@ def sync(path: Path) -> None:
         finally:
             os.close(descriptor)
     else:
-        with path.open(
-            "rb+" if os.name == "nt" else "rb"
-        ) as file:  # Windows syncs only files that are open for writing
+        mode = "rb+" if os.name == "nt" else "rb"  # Windows syncs only files that are open for writing
+        with path.open(mode) as file:
             os.fsync(file.fileno())
 
 

@@ -43,7 +43,7 @@ def fit(
     species
         Name of a species from `lmzoo list`.
     out
-        Folder for the predictor.
+        Folder for the predictor. If it holds an earlier one, the files of that predictor are replaced and others stay.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
