@@ -11,7 +11,7 @@
       SavedModelError              a saved folder that is missing, damaged or of another version
       TrainingError                training that cannot continue (divergence, or a checkpoint of another run)
       RemoteError                  a server that cannot be reached, refuses a request, or gives an unusable answer
-      MissingExtraError            an optional dependency that is not installed
+      MissingExtraError            an optional dependency that is not installed or cannot be imported
 
 A message says what was wrong, the value received, what is allowed, and what to do.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -92,14 +93,20 @@ class RemoteError(LmzooError):
 
 
 class MissingExtraError(LmzooError):
-    """Raised when an optional dependency is not installed; the message says how to install it."""
+    """Raised when an optional dependency is not installed or cannot be imported; the message says what to install.
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'lmzoo[{extra}]'")
-        self.package, self.extra, self.purpose = package, extra, purpose
+    `reason` is the message of the error inside a package that is installed; empty if the package is not installed.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str, reason: str = "") -> None:
+        advice = f": pip install 'lmzoo[{extra}]'"
+        if reason:
+            advice = f", which is installed but cannot be imported ({reason}): pip install --force-reinstall {package}"
+        super().__init__(f"{purpose} needs the package '{package}'{advice}")
+        self.package, self.extra, self.purpose, self.reason = package, extra, purpose, reason
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.package, self.extra, self.purpose)
+        return type(self), (self.package, self.extra, self.purpose, self.reason)
 
 
 @contextmanager
@@ -107,9 +114,10 @@ def needs_extra(package: str, extra: str, purpose: str) -> Iterator[None]:
     """Raises MissingExtraError if an import inside the `with` block fails.
 
     The message says that `purpose`, such as "a Parquet file", needs the package `package`, which the optional
-    dependency `extra` of lmzoo installs.
+    dependency `extra` of lmzoo installs. If the package is installed but damaged, the message gives the reason.
     """
     try:
         yield
     except ImportError as error:
-        raise MissingExtraError(package, extra, purpose) from error
+        reason = str(error) if find_spec(package) else ""
+        raise MissingExtraError(package, extra, purpose, reason) from error

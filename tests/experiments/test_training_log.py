@@ -72,6 +72,7 @@ def test_wrong_logs_are_refused_before_any_training(tmp_path: Path) -> None:
 
 def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"needs the package 'tensorboard': pip install 'lmzoo\[tensorboard\]'"):
         write(f"tensorboard:{tmp_path}")
 
