@@ -200,7 +200,7 @@ def test_a_saved_base_that_was_trained_again_is_refused(tmp_path: Path, corpus_f
     with open_run(tmp_path / "run", plan.request(plan.load_corpus())):
         pass
     micro_predictor(base="lstm", chat=False, seed=1).save(tmp_path / "base")
-    with pytest.raises(UsageError, match=r"holds a run with base_fingerprint '.*', not '.*': choose another folder"):
+    with pytest.raises(UsageError, match=r"the base has changed since the run in .* began, .*: choose another folder"):
         align(tmp_path / "run", **request)
 
 

@@ -64,6 +64,12 @@ def _check(folder: Path, request: Mapping[str, Any]) -> None:
         raise UsageError(f"{folder} holds a run of another kind: choose another folder")
     for key, value in request.items():
         if earlier.get(key) != value:
+            what, _, kind = key.partition("_")
+            if kind == "fingerprint":
+                raise UsageError(
+                    f"the {what} has changed since the run in {folder} began, so that the run cannot be continued: "
+                    "choose another folder"
+                )
             raise UsageError(
                 f"{folder} holds a run with {key} {earlier.get(key)!r}, not {value!r}: choose another folder"
             )
