@@ -85,7 +85,7 @@ def test_a_long_document_is_scored_in_pieces_with_the_scores_of_the_whole(
     corpus = load_corpus(corpus_folder)
     predictor = Predictor.fit(species, corpus, tokenizer="bpe:300", seed=3)
     joined = "\n".join(document.text for document in corpus.train)
-    text = MeasuredText.of_documents("one document", [Document("whole", joined)])
+    text = MeasuredText.of_documents("long and short", [*corpus.test, Document("long", joined), *corpus.valid])
     whole = lmzoo.evaluate(predictor, text, scores=tmp_path / "whole")
     monkeypatch.setattr(token_sums, "_PART_TOKENS", 300)
     monkeypatch.setattr(growing, "MEMORY_BYTES", 1000)

@@ -53,8 +53,8 @@ def token_sums(
     """Scores all tokens of a text, in parts of about two million tokens, and returns the sums of their scores.
 
     No document is divided between parts, but a resampling unit can be. The scores of a long part are kept in temporary
-    files. If `on_stats` is given, the whole text is one
-    part, and `on_stats` is called once with the scores of all tokens.
+    files. If `on_stats` is given, the whole text is one part, and `on_stats` is called once with the scores of all
+    tokens.
     """
     units = resampling_units(text.stream)
     sums: list[tuple[int, float, float, int, int]] = []
@@ -102,8 +102,9 @@ def token_sums(
 def _scores(model: LanguageModel[Any], stream: TokenStream, on_progress: OnProgress) -> TokenStats:
     """Returns the scores of all tokens of a stream, which are computed piece by piece if the stream is long.
 
-    A piece has about two million tokens and may begin inside of a document: the model then reads the tokens before the
-    piece that it can see. A model whose predictions depend on all tokens before them scores the stream as a whole.
+    A piece has about two million tokens and may begin inside a document. The model then also reads the last
+    `context_size` tokens before the piece, so that each score has the same bits as without pieces. Models without a
+    limited context, and networks, whose sums depend on the size of a batch, score the stream as a whole.
     """
     reach = model.context_size
     if reach is None or not model.exact_in_batches or len(stream) <= 2 * _PART_TOKENS:

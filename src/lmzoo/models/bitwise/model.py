@@ -90,9 +90,9 @@ class Reader(ABC):
     ) -> int:
         """Reads the tokens from position `start` of `ids` until the arrays of the reader are nearly full.
 
-        `ids` begins with the tokens read earlier. The results are written to `log_probs` and `rows`; see `read`. But
-        `rows` receives probabilities, not their logarithms.
-        Returns the number of tokens that were read, at least one after `_grow`.
+        `ids` begins with the tokens read earlier. The results are written to `log_probs` and `rows` as described for
+        `read`, except that `rows` receives probabilities instead of their logarithms. Returns the number of tokens that
+        were read, at least one after `_grow`.
         """
 
     @abstractmethod

@@ -31,7 +31,7 @@ from lmzoo.system.compiled import borrowed, kernel, prefetch, read_only, writabl
 _I32, _I64, _U32, _F64 = types.int32, types.int64, types.uint32, types.float64
 _SEED = 0x2545F491
 _AHEAD = 16
-"""Number of nodes of the code tree after which the tree nodes that are loaded early are used."""
+"""The memory for a node of the code tree is loaded while the node with a number smaller by this is computed."""
 
 
 class Nodes(NamedTuple):
