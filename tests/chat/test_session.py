@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,10 @@ def test_settings_reach_the_model() -> None:
     session.decoding = Decoding(0.5)
     list(session.reply_to("a"))
     assert model.settings == [(Decoding(0.5), 7)]
+    settings: dict[str, Any] = {"temperature": 0.8, "top_k": 9, "top_p": 0.7, "min_p": 0.1}
+    assert ChatSession(model, **settings).decoding == Decoding(**settings)
+    with pytest.raises(ConfigurationError, match="temperature must be"):
+        ChatSession(model, temperature=-1)
     with pytest.raises(ConfigurationError, match="max_tokens"):
         ChatSession(model, max_tokens=0)
     with pytest.raises(ConfigurationError, match="seed"):
@@ -158,7 +163,7 @@ def test_the_pieces_are_those_of_the_message_that_generate_samples(seed: int) ->
 
 def test_the_likeliest_reply_is_that_of_a_batch() -> None:
     predictor = micro_predictor(seed=4)
-    session = ChatSession(ChatPredictor(predictor), decoding=Decoding(0), max_tokens=12)
+    session = ChatSession(ChatPredictor(predictor), temperature=0, max_tokens=12)
     batch = sample_replies(
         predictor.model,
         predictor.tokenizer,

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from lmzoo import Predictor, zoo
-from lmzoo.chat.replies import GREEDY
 from lmzoo.chat.session import ChatPredictor, ChatSession
 from lmzoo.chat.voting import read_comparisons
 from lmzoo.cli import run
@@ -90,7 +89,7 @@ def test_later_models_are_better_than_the_first(predictors: dict[str, Predictor]
 
 def test_chat_models_follow_instructions(predictors: dict[str, Predictor]) -> None:
     for name in ("gpt-3.5", "chat"):
-        session = ChatSession(ChatPredictor(predictors[name]), decoding=GREEDY)
+        session = ChatSession(ChatPredictor(predictors[name]), temperature=0)
         assert "light" in "".join(session.reply_to("first word of: light upon waters")), name
 
 

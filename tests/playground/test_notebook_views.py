@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from starlette.testclient import TestClient
 
-from lmzoo import Decoding, Predictor
+from lmzoo import Predictor
 from lmzoo.errors import UsageError
 from lmzoo.playground.notebook import show_prediction, show_surprise
 
@@ -56,8 +56,7 @@ class Checked(HTMLParser):
 
 
 def test_predictions_are_those_of_the_page(client: TestClient, predictors: dict[str, Predictor]) -> None:
-    decoding = Decoding(temperature=0.7, top_k=5)
-    shown = show_prediction(predictors, TEXT, k=4, decoding=decoding, seed=3)
+    shown = show_prediction(predictors, TEXT, k=4, temperature=0.7, top_k=5, seed=3)
     names = [model.name for model in shown.models]
     body = {"prompt": TEXT, "models": names, "k": 4, "decoding": {"temperature": 0.7, "top_k": 5}, "seed": 3}
     answer = client.post("/playground/predict", json=body).json()
@@ -99,6 +98,10 @@ def test_sources_and_names(predictors: dict[str, Predictor]) -> None:
         show_prediction([], "the")
     with pytest.raises(UsageError, match="k: Input should be less than or equal to 100"):
         show_prediction("markov", "the", k=101)
+    with pytest.raises(UsageError, match="temperature: Input should be less than or equal to 100"):
+        show_prediction("markov", "the", temperature=101)
+    with pytest.raises(UsageError, match="top_k must be"):
+        show_prediction("markov", "the", top_k=0)
     with pytest.raises(UsageError, match="text: String should have at most"):
         show_prediction("markov", "the " * 6000)
     with pytest.raises(UsageError, match="colour must be bits, rank or entropy, got 'red'"):
@@ -154,9 +157,7 @@ def test_cards_show_the_texts_of_the_page(
 ) -> None:
     page = visit("view=predict&prompt=the+na%C3%AFve+%F0%9F%A6%8A+ran+&temperature=0.7&top_k=4&seed=2")
     expect(page.locator("article tbody tr").nth(len(predictors) * 10 - 1)).to_be_attached()
-    shown = show_prediction(
-        predictors, "the naïve 🦊 ran ", decoding=Decoding(temperature=0.7, top_k=4), seed=2
-    )._repr_html_()
+    shown = show_prediction(predictors, "the naïve 🦊 ran ", temperature=0.7, top_k=4, seed=2)._repr_html_()
     static = notebook(shown)
     assert static.evaluate(CARDS) == page.evaluate(CARDS)
     static.close()
@@ -185,7 +186,7 @@ def test_coloured_text_is_that_of_the_page(
 def test_views_are_accessible_on_light_and_dark_pages(
     notebook: Callable[..., Page], predictors: dict[str, Predictor], dark: bool
 ) -> None:
-    views = [show_prediction(predictors, HOSTILE, decoding=Decoding(top_k=3))]
+    views = [show_prediction(predictors, HOSTILE, top_k=3)]
     views += [show_surprise(predictors["unigram"], HOSTILE, colour=colour) for colour in ("bits", "rank", "entropy")]  # pyright: ignore
     for view in views:
         page = notebook(view._repr_html_(), dark=dark)

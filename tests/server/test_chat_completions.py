@@ -9,7 +9,7 @@ import pytest
 from running import RunningServer
 from test_completions import events
 
-from lmzoo import Decoding, Predictor
+from lmzoo import Predictor
 from lmzoo.chat.session import ChatPredictor, ChatSession, chat_model
 from lmzoo.interchange.huggingface import predictor_to_huggingface
 
@@ -24,7 +24,7 @@ def reply(server: RunningServer, messages: Any = MESSAGES, **settings: Any) -> d
 
 def test_a_seed_gives_the_reply_of_a_session(server: RunningServer, predictors: dict[str, Predictor]) -> None:
     session = ChatSession(
-        ChatPredictor(predictors["chat"]), system="be kind", decoding=Decoding(0.9, top_p=0.95), max_tokens=20, seed=7
+        ChatPredictor(predictors["chat"]), system="be kind", temperature=0.9, top_p=0.95, max_tokens=20, seed=7
     )
     expected = "".join(session.reply_to(MESSAGES[0]["content"]))
     for role in ("system", "developer"):

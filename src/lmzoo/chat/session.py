@@ -119,11 +119,11 @@ def chat_model(predictor: Predictor) -> ChatPredictor | PretrainedChat:
 class ChatSession:
     """A conversation with a chat model.
 
-    `system` is the text of the system message; empty if there is none. `decoding` says how replies are sampled, and
-    `max_tokens` is the largest number of tokens of a reply. The same `seed` gives the same replies to the same
-    messages; with None, they differ each time.
+    `system` is the text of the system message; empty if there is none. `max_tokens` is the largest number of tokens of
+    a reply. `temperature`, `top_k`, `top_p` and `min_p` change each predicted distribution as described for `Decoding`.
+    The same `seed` gives the same replies to the same messages; with None, they differ each time.
 
-        session = ChatSession(ChatPredictor(predictor), seed=0)
+        session = ChatSession(ChatPredictor(predictor), temperature=0.8, seed=0)
         "".join(session.reply_to("last word of: light upon waters"))  # 'verily, waters', say
     """
 
@@ -132,14 +132,18 @@ class ChatSession:
         model: ChatModel,
         *,
         system: str = "",
-        decoding: Decoding | None = None,
         max_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
         seed: int | None = None,
     ) -> None:
         check_count(1, max_tokens=max_tokens)
         check_seed(none_means="for an unpredictable seed", seed=seed)
         self.model = model
-        self.decoding = decoding or Decoding()
+        self.decoding = Decoding(temperature, top_k, top_p, min_p)
+        """How replies are sampled; a changed `Decoding` that is assigned here applies from the next reply on."""
         self.max_tokens = max_tokens
         self.n_left_out = 0
         """Number of messages that the model did not see when it wrote its last reply, because they did not fit. They

@@ -60,19 +60,24 @@ def show_prediction(
     text: str,
     *,
     k: int = 10,
-    decoding: Decoding | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
     seed: int = 0,
 ) -> PredictionView:
     """Returns the next-token predictions of one or several predictors after a text, which a notebook shows as cards.
 
     Each card has the part of the text that the predictor sees, the entropy, the `k` most likely tokens (1 to 100) and
-    the token that is drawn with `decoding` and `seed`. The cards are in the order of the years of the models. A mapping
-    gives the predictors names. Raises UsageError if two predictors have the same name, if no predictor is given, if `k`
-    is out of range, or if the text has more than 20,000 characters.
+    the token that is drawn with `seed`. `temperature` (at most 100), `top_k`, `top_p` and `min_p` change the
+    distribution as described for `Decoding`. The cards are in the order of the years of the models. A mapping gives the
+    predictors names. Raises UsageError if two predictors have the same name, if no predictor is given, if a number is
+    out of range, or if the text has more than 20,000 characters.
     """
     models = ServedModels({name: _loaded(source) for name, source in _named(predictors).items()})
-    settings = DecodingSettings(**asdict(decoding or Decoding()))
+    decoding = Decoding(temperature, top_k, top_p, min_p)
     try:
+        settings = DecodingSettings(**asdict(decoding))
         request = PredictRequest(prompt=text, models=models.names, decoding=settings, seed=seed, k=k)
     except ValidationError as error:
         (field, *_), reason = error.errors()[0]["loc"], error.errors()[0]["msg"]

@@ -78,13 +78,12 @@ def chat(
     """
     from lmzoo.chat.session import ChatSession, chat_model
     from lmzoo.cli.commands.saved import load_predictor
-    from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
 
-    decoding = Decoding(temperature, None, top_p)
     folder = _chat_model(predictor)
     model = chat_model(load_predictor(folder, str(folder)))
-    session = ChatSession(model, system=system, decoding=decoding, max_tokens=max_tokens, seed=seed)
+    sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    session = ChatSession(model, system=system, **sampling)
     talk = _Talk(session, folder, Predictor.load(beside) if beside else None, seed, json)
     if once is not None:
         talk.print_reply(lambda: session.reply_to(once))
