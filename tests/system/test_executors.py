@@ -52,7 +52,15 @@ def executor() -> Iterator[LocalProcesses]:
         yield found
 
 
-def test_results_go_to_the_next_stage(executor: LocalProcesses) -> None:
+@pytest.fixture(scope="module")
+def in_this_process() -> Iterator[LocalProcesses]:
+    with local_processes(0) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", ["executor", "in_this_process"])
+def test_results_go_to_the_next_stage(name: str, request: pytest.FixtureRequest) -> None:
+    executor: LocalProcesses = request.getfixturevalue(name)
     handles = [executor.put({"a": np.arange(3, dtype=np.float32) * n}) for n in (1, 10)]
     results = list(executor.map(add, [(*handles, 0), (handles[1], handles[0], 5)], n_results=2))
     assert [executor.get(handle)["sum"].tolist() for handle, _ in results] == [[0, 11, 22], [5, 16, 27]]

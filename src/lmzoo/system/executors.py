@@ -168,17 +168,28 @@ class LocalProcesses:
         self._pool.shutdown(cancel_futures=True)
 
 
+class ThisProcess(LocalProcesses):
+    """Runs stages in this process, with results in temporary files, so that they need little memory."""
+
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[StoredArrays]]:
+        for task in tasks:
+            path = self._new_path()
+            handles = _do(stage, task, path)
+            self._unfreed[path] = n_results
+            yield handles
+
+
 @contextmanager
 def local_processes(n_workers: int) -> Iterator[LocalProcesses]:
-    """Yields an executor that runs tasks in `n_workers` processes of this computer.
+    """Yields an executor that runs tasks in `n_workers` processes of this computer, or with 0 in this process.
 
     Results are stored in the system's folder for temporary files (environment variable TMPDIR). They are deleted at the
     end of the `with` block; if the program is killed, they are deleted when an executor is next created. The workers
     end when the program ends, even if it is killed.
     """
-    threads = threads_of_children(max(1, n_cores() // n_workers))
+    threads = threads_of_children(max(1, n_cores() // max(1, n_workers)))
     with temporary_folder(Path(tempfile.gettempdir())) as folder, threads:
-        executor = LocalProcesses(n_workers, folder)
+        executor = LocalProcesses(n_workers, folder) if n_workers else ThisProcess(1, folder)
         try:
             yield executor
         finally:
@@ -201,7 +212,7 @@ def _end_with(leash: Any) -> None:
 
 
 def _do(stage: Stage, task: tuple[Any, ...], path: Path) -> list[StoredArrays]:
-    """Calls a stage for one task in a worker process, and writes its results to the file `path`."""
+    """Calls a stage for one task, and writes its results to the file `path`."""
     # No variable refers to the loaded arrays here, so that the stage can free their memory.
     return _store(stage(*(value.load() if isinstance(value, StoredArrays) else value for value in task)), path)
 

@@ -60,12 +60,11 @@ def fit(
     seed
         Random seed. The same seed gives the same model.
     memory
-        Memory limit for the training of n-gram models, such as 500M. Beyond the limit, temporary files are used, and a
-        long text is fitted in partitions by one more process.
+        Memory limit for the training of n-gram models, such as 500M. Beyond the limit, temporary files are used.
         Default: 1G.
     workers
         Number of processes that fit an n-gram model together, each with the memory limit of --memory. Their number does
-        not change the model. Default: 0, which means that this process fits it alone if --memory allows.
+        not change the model. Default: 0, which means that this process fits it alone.
     cluster
         Fit an n-gram model on a Ray cluster: auto for the cluster of which this computer is a node, HOST:PORT, or local
         to start one on this computer. The cluster does not change the model. Needs lmzoo[cluster]; see `lmzoo cluster

@@ -72,7 +72,7 @@ def ngram(
     KenLM's `--prune 0 0 1` does. The default, 0, means 1, or 2 for texts of more than 10^9 tokens.
 
     `memory`, such as "500M": a fit that would need more memory uses temporary files. If the token ids alone, four bytes
-    each, need more, one worker fits the model in partitions. The result is the same.
+    each, need more, the model is fitted in partitions, as by workers. The result is the same.
 
     `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory` (at least 200M).
     `cluster`: the computers of a Ray cluster fit the model together; "auto" is the cluster of this computer, HOST:PORT

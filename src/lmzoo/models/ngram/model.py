@@ -99,8 +99,7 @@ class NgramModel(LanguageModel[int]):
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         data.checked(self.vocab_size)
-        n_workers = self.workers or int(self._needs_partitions(len(data.train)))
-        in_partitions = bool(n_workers or self.cluster) and self.order > 1
+        in_partitions = bool(self.workers or self.cluster or self._needs_partitions(len(data.train))) and self.order > 1
         min_count = min_count_for(self.min_count, len(data.train))
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)
         n_steps += min_count > 1
@@ -110,7 +109,7 @@ class NgramModel(LanguageModel[int]):
 
         workspace = Workspace(self.memory < self._memory_needed(len(data.train)), progress.report)
         if in_partitions:
-            trie, weights, parameters = self._fit_in_partitions(data.train, n_workers, min_count, workspace, progress)
+            trie, weights, parameters = self._fit_in_partitions(data.train, min_count, workspace, progress)
         else:
             counted = count_ngrams(data.train, self.vocab_size, self.order, workspace, progress.start)
             progress.start("learning the smoothing parameters")
@@ -127,11 +126,11 @@ class NgramModel(LanguageModel[int]):
         return self._become(trie, weights, parameters)
 
     def _fit_in_partitions(
-        self, text: TokenStream, n_workers: int, min_count: int, workspace: Workspace, progress: StepProgress
+        self, text: TokenStream, min_count: int, workspace: Workspace, progress: StepProgress
     ) -> tuple[Trie, Weights, NDArray[np.float64]]:
         from lmzoo.models.ngram.partitions.fitting import executor_for, fit_in_partitions
 
-        with executor_for(n_workers, self.cluster) as executor:
+        with executor_for(self.workers, self.cluster) as executor:
             return fit_in_partitions(
                 text, self.vocab_size, self.order, self.smoothing, executor,
                 min_count=min_count, memory=self.memory, workspace=workspace, progress=progress,

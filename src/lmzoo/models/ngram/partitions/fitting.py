@@ -51,7 +51,10 @@ class Partitions:
 
 @contextmanager
 def executor_for(n_workers: int, cluster: str) -> Iterator[Executor[Any]]:
-    """Yields an executor with `n_workers` processes of this computer or, if `cluster` is its address, a Ray cluster."""
+    """Yields an executor with `n_workers` processes of this computer, or if `cluster` is its address, a Ray cluster.
+
+    With 0 workers and no cluster, the executor runs everything in this process.
+    """
     with ray_cluster(cluster, n_workers) if cluster else local_processes(n_workers) as executor:
         yield executor
 

@@ -93,7 +93,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         data.checked(self.vocab_size)
         min_count = min_count_for(self.min_count, len(data.train))
         progress = StepProgress(6 + (min_count > 1), on_progress)
-        with executor_for(max(1, self.workers), self.cluster) as executor:
+        with executor_for(self.workers, self.cluster) as executor:
             partitions = estimate_partitions(
                 data.train, self.vocab_size, self.order, self.smoothing, executor,
                 min_count=min_count, memory=self.memory, progress=progress,
