@@ -191,8 +191,8 @@ class Predictor:
     ) -> list[str]:
         """Samples `n` independent continuations of a prompt and returns their texts, without the prompt.
 
-        All are generated as one batch, and each ends where that of `complete` would. Apart from `n`, both methods take
-        the same arguments.
+        All are generated as one batch. Apart from `n`, the method takes the same arguments as `complete`, and each
+        continuation ends in the same way.
         """
         check_count(1, n=n)
         decoding, stop = Decoding(temperature, top_k, top_p, min_p), stop_strings(stop)

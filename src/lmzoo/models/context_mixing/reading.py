@@ -125,7 +125,7 @@ def look(followers, now, known, ids, t, vocab_size, moment):
 
 @kernel(COUNTERS, LEARNED, MOMENT, ACCOUNT, _I64, _I64, _I64)
 def _distribute(counters, learned, moment, account, first, depth, vocab_size):
-    """Predicts up to three bits after the node `first` of the code tree, in all ways in which a token may continue.
+    """Predicts the next bits, at most three, of all tokens below the node `first` of the code tree.
 
     Sets `moment.probs` and `moment.counting` at the nodes. `depth` is the number of bits before the node.
     """

@@ -179,7 +179,10 @@ def _learn(nodes, n_used, contexts, node, bit, path):
 
 @kernel(_KNOWN, read_only(_I64), _I64, _I64)
 def _load_early(known, contexts, node, n_most):
-    """Loads the nodes of a path that may be stored into the cache of the processor, for a `_load` that follows."""
+    """Loads the places of the nodes of a path in the tables into the cache of the processor, before `_load` reads them.
+
+    `n_most` is the largest number of nodes that may be in the tables.
+    """
     for n in range(n_most):
         row = (_key(contexts[n], node) >> 1) & (known.keys.size - 1)
         prefetch(known.keys, row)
