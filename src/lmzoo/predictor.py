@@ -28,19 +28,10 @@ from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
 from lmzoo.models.pretrained_names import PACKAGES, installed_file
 from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import (
-    FILES,
-    FORMAT_VERSION,
-    SAMPLE,
-    check_folder,
-    default_name,
-    plain_values,
-    read_description,
-)
+from lmzoo.predictor_folder import FORMAT_VERSION, SAMPLE, default_name, new_files, plain_values, read_description
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import continuation, stop_strings
-from lmzoo.system.files import atomic_folder
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
 from lmzoo.system.provenance import machine, timestamp, versions
@@ -297,8 +288,7 @@ class Predictor:
                 f"cannot save this predictor: '{self.species}' is not a registered species, "
                 "so Predictor.load could not rebuild it"
             )
-        folder = check_folder(folder)
-        with atomic_folder(folder, replaced=FILES) as temporary:
+        with new_files(folder) as temporary:
             description = {
                 "format_version": FORMAT_VERSION,
                 "species": self.species,
@@ -318,7 +308,7 @@ class Predictor:
             if self.history is not None:
                 self.history.save(temporary / HISTORY)
             (temporary / "README.md").write_text(model_card(self), encoding="utf-8", errors="backslashreplace")
-        return folder
+        return Path(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: Device = "cpu") -> Self:

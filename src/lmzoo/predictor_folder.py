@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import numpy as np
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.provenance import Provenance
+from lmzoo.system.files import atomic_folder
 from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.printable import name_text
 from lmzoo.training_history import HISTORY
 
 FORMAT_VERSION = 1
 SAMPLE = "training_sample.safetensors"
-FILES = {"predictor.json", "tokenizer.json", "arrays.safetensors", "README.md", SAMPLE, HISTORY}
+_FILES = {"predictor.json", "tokenizer.json", "arrays.safetensors", "README.md", SAMPLE, HISTORY}
 """Names of the files of a saved predictor. Other files in its folder are the user's."""
 
 
@@ -43,6 +45,15 @@ def check_folder(folder: str | Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists():
         raise UsageError(f"{folder} holds other files and no saved predictor: choose an empty or a new folder")
     return folder
+
+
+def new_files(folder: str | Path) -> AbstractContextManager[Path]:
+    """Yields a temporary folder for the files of a predictor, which get their place in `folder` after the `with` block.
+
+    They replace the files of an earlier predictor, all at once, and all other files in the folder stay. Raises
+    UsageError for a folder that `check_folder` refuses.
+    """
+    return atomic_folder(check_folder(folder), replaced=_FILES)
 
 
 def plain_values(value: Any) -> Any:
