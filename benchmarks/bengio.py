@@ -105,10 +105,7 @@ NETWORKS: dict[str, Row] = {
         "d_model": 192, "n_layers": 1, "n_heads": 4, "dropout": 0.2, "training": {**_MUON, "tokens": 800_000},
     }]),
     "hybrid": Row("hybrid", [{
-        "d_embed": 256, "d_hidden": 512, "dropout": 0.3,
-        "training": {
-            **_TRAINING, "sampled_softmax": 1000, "tokens": 2_500_000, "learning_rate": 6e-3, "weight_decay": 0.03
-        },
+        **_RECURRENT, "cell": "lstm", "training": {**_RECURRENT["training"], "sampled_softmax": 1000},
     }]),
 }  # fmt: skip
 """The networks; `hybrid` contains an n-gram model, too."""

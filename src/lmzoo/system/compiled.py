@@ -92,8 +92,9 @@ def _compiled_or_cached(dispatcher: Any, signatures: Sequence[Any]) -> Any:
     only. The code also contains what the function uses from other files, so that their hash is added to the comparison.
     """
     if hasattr(dispatcher, "compile"):  # otherwise the environment variable NUMBA_DISABLE_JIT is set
-        index = dispatcher._cache._cache_file
-        index._source_stamp = index._source_stamp, _hash_of(dispatcher.py_func)
+        with suppress(AttributeError):  # private attributes, which another version of numba may name differently
+            index = dispatcher._cache._cache_file
+            index._source_stamp = index._source_stamp, _hash_of(dispatcher.py_func)
         for signature in signatures:
             dispatcher.compile(signature)
         dispatcher.disable_compile()

@@ -263,9 +263,10 @@ class _Sender:
     def finish(self) -> None:
         """Sends the last reports and waits until they have arrived."""
         import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
         if self._unsent:
-            with suppress(ray.exceptions.RayError):
+            with suppress(RayError):
                 ray.get(self._send())
 
 
