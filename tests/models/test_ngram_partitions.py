@@ -217,7 +217,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_text_larger_than_the_memory_is_fitted_in_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started, since a script without `if __name__ == "__main__":` cannot start any."""
     monkeypatch.setattr("lmzoo.system.executors.ProcessPoolExecutor.submit", None)
-    data = toy_data(40, n_documents=400)
+    data = toy_data(40, n_documents=80)
     expected = ngram(40, order=3).fit(data).arrays()
     monkeypatch.setattr("lmzoo.models.ngram.model._LEAST_FOR_PARTITIONS", 1000)
     steps: list[str] = []
