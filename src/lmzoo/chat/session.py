@@ -143,7 +143,7 @@ class ChatSession:
         check_seed(none_means="for an unpredictable seed", seed=seed)
         self.model = model
         self.decoding = Decoding(temperature, top_k, top_p, min_p)
-        """How replies are sampled; a changed `Decoding` that is assigned here applies from the next reply on."""
+        """The `Decoding` with which replies are sampled. A new one that is assigned applies from the next reply on."""
         self.max_tokens = max_tokens
         self.n_left_out = 0
         """Number of messages that the model did not see when it wrote its last reply, because they did not fit. They
