@@ -105,7 +105,8 @@ def test_texts_that_are_too_long_for_an_address_survive_a_reload(visit: Visit) -
     page, text = visit("view=tokens&tokenizers=unigram&show=ids"), "日本語" * 5000
     page.get_by_label("Text", exact=True).fill(text)
     expect(page.locator("article .note", has_text="more")).to_be_visible()
-    page.wait_for_function("history.state !== null")  # the address follows a moment later
+    while page.evaluate("history.state") is None:  # the address follows a moment later
+        page.wait_for_timeout(50)
     answer = page.reload()
     assert answer is not None
     assert answer.ok

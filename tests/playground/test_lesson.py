@@ -301,7 +301,8 @@ def bits_per_character(page: Page) -> dict[str, float]:
 def test_shannons_game(visit: Callable[..., Page]) -> None:
     page = visit("")
     go_to(page, "Shannon's game")
-    letters = page.wait_for_function("document.querySelector('lmzoo-game')?.passage?.letters").json_value()
+    expect(page.locator(".passage .gap")).to_be_visible()
+    letters = page.evaluate("document.querySelector('lmzoo-game').passage.letters")
     assert letters[0] == " "
     page.get_by_role("textbox", name="Next letter").focus()
     for index, letter in enumerate(letters):  # eight of ten at the first guess
