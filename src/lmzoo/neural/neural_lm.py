@@ -380,10 +380,7 @@ class NeuralLM(LanguageModel[NeuralState]):
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the logarithms of the softmax of logits (.., V)."""
-    log_probs = logits.astype(np.float64)
-    log_probs -= log_probs.max(-1, keepdims=True)
-    log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
-    return log_probs
+    return torch.from_numpy(logits).log_softmax(-1, dtype=torch.float64).numpy()
 
 
 def _as_array(parameter: Tensor) -> NDArray[Any]:
