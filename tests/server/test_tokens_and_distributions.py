@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import requests
@@ -49,6 +51,21 @@ def test_distributions(server: RunningServer, predictors: dict[str, Predictor]) 
         assert [token["id"] for token in top] == [
             token_id for token_id, _ in predictor.predict_distribution([5]).top(4)
         ]
+
+
+def test_null_stands_for_the_default(uniform_predictor: Predictor) -> None:
+    """Clients may write every optional parameter; those that are not set are null."""
+    with closing(RunningServer({"uniform": uniform_predictor})) as server:
+        for path, required, nulls in (
+            ("/tokenize", {"prompt": "a"}, {"content": None, "model": None, "return_token_strs": None}),
+            ("/detokenize", {"tokens": [5]}, {"model": None}),
+            ("/v1/distribution", {}, {"model": None, "prompt": None, "top_k": None}),
+            ("/v1/completions", {"max_tokens": 0}, {"model": None, "stream_options": {"include_usage": None}}),
+        ):
+            given, plain = server.post(path, {**required, **nulls}), server.post(path, required)
+            assert given.status_code == 200, given.text
+            varying = {"id": "", "created": 0}
+            assert given.json() | varying == plain.json() | varying
 
 
 def test_too_many_probabilities_are_refused(server: RunningServer) -> None:

@@ -71,14 +71,25 @@ def _none_if_off(value: Any) -> Any:
     return None if value in (0, -1) else value
 
 
-class StreamOptions(BaseModel):
+class Parameters(BaseModel):
+    """The parameters of a request, or of a part of it. A value of null stands for the default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        return (
+            {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+
+class StreamOptions(Parameters):
     """Options of a stream."""
 
     include_usage: bool = False
 
 
-class SamplingRequest(BaseModel):
-    """The parameters that completions and chat completions share. A value of null stands for the default."""
+class SamplingRequest(Parameters):
+    """The parameters that completions and chat completions share."""
 
     model_config = ConfigDict(extra="allow")
     refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -97,13 +108,6 @@ class SamplingRequest(BaseModel):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, values: Any) -> Any:
-        return (
-            {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
-        )
 
     @model_validator(mode="after")
     def _without_refused(self) -> SamplingRequest:
@@ -168,7 +172,7 @@ class ChatRequest(SamplingRequest):
     """Number of most likely tokens to list at each position, with `logprobs`."""
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Parameters):
     """A text to encode; `content` is another name of `prompt`."""
 
     model: str = ""
@@ -177,14 +181,14 @@ class TokenizeRequest(BaseModel):
     return_token_strs: bool = False
 
 
-class DetokenizeRequest(BaseModel):
+class DetokenizeRequest(Parameters):
     """Token ids to decode."""
 
     model: str = ""
     tokens: list[TokenId]
 
 
-class DistributionRequest(BaseModel):
+class DistributionRequest(Parameters):
     """Contexts after which the next token is predicted."""
 
     model: str = ""
