@@ -17,6 +17,7 @@ import requests
 from lmzoo import Predictor
 from lmzoo.cli import run
 from lmzoo.cli.commands.saved import served
+from lmzoo.cli.commands.serve import _announce
 from lmzoo.errors import SavedModelError
 from lmzoo.models.shipped import shipped_names
 from lmzoo.server import serving
@@ -45,6 +46,15 @@ def test_it_serves_until_a_signal_also_with_open_streams(saved: Path) -> None:
     assert "max_length=32769" in errors
     assert "The server has ended." in errors
     assert "Traceback" not in errors
+
+
+def test_lm_eval_is_offered_only_for_a_single_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """With several models, the route of the tokenizer needs the name of one, which lm-eval does not send."""
+    for models, expected in ((["a"], "model=a,base_url=http://x/v1/completions,"), (["a", "b"], "only one model")):
+        _announce("http://x", models, 100, as_json=False)
+        errors = capsys.readouterr().err
+        assert expected in errors
+        assert ("base_url" in errors) == (len(models) == 1)
 
 
 def test_a_port_in_use_is_an_error_in_one_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,12 +70,15 @@ def serve(
 
 
 def _announce(address: str, models: Sequence[str], max_length: int, *, as_json: bool) -> None:
-    """Prints where the models are served, and how lm-eval is called."""
+    """Prints where the models are served, and how lm-eval measures a model."""
     if as_json:
         terminal.print_json({"url": f"{address}/v1", "models": list(models), "max_length": max_length})
     terminal.note(f"Serving {', '.join(models)} at {address}/v1; Ctrl-C ends the server.")
-    terminal.note(
-        f"lm-eval: --model local-completions --model_args "
-        f"model={models[0]},base_url={address}/v1/completions,max_length={max_length}"
-    )
+    if len(models) == 1:
+        terminal.note(
+            f"lm-eval: --model local-completions --model_args "
+            f"model={models[0]},base_url={address}/v1/completions,max_length={max_length}"
+        )
+    else:  # lm-eval cannot say whose tokenizer it needs
+        terminal.note("lm-eval: serve only one model, because lm-eval asks for the tokenizer without naming the model.")
     sys.stdout.flush()
