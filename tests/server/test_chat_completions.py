@@ -78,6 +78,8 @@ def test_log_probs_without_top_log_probs(server: RunningServer) -> None:
         ({"messages": []}, "at least one message"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content"),
         ({"messages": [*MESSAGES, {"role": "system", "content": "x"}]}, "message 2 is by the system"),
         ({"tools": [{"type": "function"}]}, "'tools' is not supported"),
         ({"response_format": {"type": "json_object"}}, "'response_format' is not supported"),

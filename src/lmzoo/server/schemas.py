@@ -145,9 +145,11 @@ class CompletionRequest(SamplingRequest):
 
 def _as_text(value: Any) -> Any:
     """Returns the text of a message that is written as a list of parts; other values unchanged."""
-    if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
-        return "".join(str(part.get("text", "")) for part in value)
-    return value
+    if not isinstance(value, list):
+        return value
+    parts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
+    texts = [text for text in parts if isinstance(text, str)]
+    return "".join(texts) if len(texts) == len(value) else value
 
 
 class ChatMessage(BaseModel):
