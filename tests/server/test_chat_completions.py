@@ -93,6 +93,19 @@ def test_refused_requests(server: RunningServer, body: dict[str, Any], message: 
     assert message in response.json()["error"]["message"]
 
 
+def test_the_parameter_with_too_many_tokens_is_named(server: RunningServer) -> None:
+    long = [{"role": "user", "content": "a " * 40_000}]
+    for path, body, param in (
+        ("/v1/chat/completions", {"messages": long}, "messages"),
+        ("/v1/completions", {"prompt": [5] * 40_000}, "prompt"),
+        ("/detokenize", {"tokens": [5] * 40_000}, "tokens"),
+    ):
+        error = server.post(path, {"model": "chat", **body}).json()["error"]
+        assert error["param"] == param
+        assert error["message"].startswith(f"{param}: at most 32,768 tokens are allowed")
+        assert error["code"] == "context_length_exceeded"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_pretrained_chat_model_replies_with_its_own_template(corpus_folder: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _start(
         [Message(roles.get(message.role, message.role), message.content) for message in body.messages]
     )
     ids = chat.prompt_ids(conversation)
-    check_size(len(ids), worker.limits)
+    check_size(len(ids), worker.limits, "messages")
     size = chat.context_size
     if size is not None:
         if len(ids) >= size:

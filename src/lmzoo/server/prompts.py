@@ -36,12 +36,12 @@ def read_prompts(prompt: Prompt, predictor: Predictor, limits: Limits) -> list[E
     return encoded
 
 
-def check_size(n_tokens: int, limits: Limits) -> None:
-    """Raises ApiError if the prompts of a request have more tokens than allowed."""
+def check_size(n_tokens: int, limits: Limits, param: str = "prompt") -> None:
+    """Raises ApiError if a request has more tokens, in its parameter `param`, than allowed."""
     if n_tokens > limits.prompt_tokens:
         raise ApiError(
-            f"the prompts have {n_tokens:,} tokens, but a request can have at most {limits.prompt_tokens:,}",
-            param="prompt",
+            f"{param}: at most {limits.prompt_tokens:,} tokens are allowed, got {n_tokens:,} tokens",
+            param=param,
             code="context_length_exceeded",
         )
 

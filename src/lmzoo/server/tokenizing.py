@@ -41,7 +41,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
 async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, str]:
     """Returns the text of token ids; the end-of-text token has none."""
     service = service_of(request)
-    check_size(len(body.tokens), service.limits)
+    check_size(len(body.tokens), service.limits, "tokens")
     worker = service.worker(body.model)
     text = await while_connected(request, worker.call(lambda predictor: predictor.tokenizer.decode(body.tokens)))
     return {"prompt": text}
