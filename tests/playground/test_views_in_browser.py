@@ -128,6 +128,18 @@ def test_attention_by_keyboard(browser: Browser, site: str) -> None:
         expect(left.locator("p.error")).to_have_text("Write a sentence first.")
 
 
+def test_the_page_ends_below_a_long_list_of_tokens(browser: Browser, site: str) -> None:
+    """What only screen readers read, in the rows that are scrolled out of sight, does not make the page longer."""
+    with opened(browser, site, "inside&prompt=she") as page:
+        page.wait_for_selector(READY["inside"])
+        beyond = "document.documentElement.scrollHeight - document.querySelector('main').getBoundingClientRect().bottom"
+        before = page.evaluate(beyond)
+        page.get_by_label("Sentence").fill("she went to the store and bought " * 5)
+        expect(page.locator("lmzoo-inside-panel:nth-child(1) [role=option]")).to_have_count(129)
+        expect(page.locator("lmzoo-inside-panel:nth-child(2) .rows .gradient").nth(50)).to_be_attached()
+        assert page.evaluate(beyond) < before + 1  # the height of a page is a whole number
+
+
 def test_attention_by_mouse(browser: Browser, site: str) -> None:
     with opened(browser, site, "inside&left=transformer") as page:
         left = page.locator("lmzoo-inside-panel").first
