@@ -236,6 +236,27 @@ def test_the_game_by_keyboard_and_mouse(browser: Browser, site: str) -> None:
         assert {row["player"] for row in rows[1:]} >= {"markov", "lstm"}
 
 
+def test_late_scores_of_a_finished_passage_count(browser: Browser, site: str) -> None:
+    """The reader may go on to the next passage, or start over, before all models have read the passage."""
+    with opened(browser, site, "game") as page:
+        held: list[Route] = []
+        holds = True
+        page.route("**/game/score", lambda route: held.append(route) if holds else route.continue_())
+        for go_on in ("Start over", "Next passage"):
+            expect(page.locator(".passage .gap")).to_be_visible()
+            while page.locator(".passage .gap").count():
+                page.get_by_role("button", name="Show this letter").press("Enter")
+            n_letters = len(page.locator(".passage strong").inner_text())
+            page.get_by_role("button", name=go_on).click()
+        expect(page.locator(".passage strong")).to_be_empty()
+        holds = False
+        for route in held:
+            route.continue_()
+        expect(page.locator(".results .bars li")).to_have_count(6)
+        totals = dict(json.loads(page.evaluate("sessionStorage.getItem('lmzoo-game')"))["totals"])
+        assert totals["markov"]["letters"] == n_letters, "the game that was given up does not count"
+
+
 def found(tries: int) -> dict[str, Any]:
     """A letter that was found after a number of guesses, as the view keeps it."""
     return {"tries": tries, "shown": False}

@@ -59,6 +59,7 @@ class Game extends StateElement {
   passage = null;
   /** @type {Promise<[ListedModel, number | null][]>} scores of the models on the passage */
   scores = Promise.resolve([]);
+  scoring = new AbortController();
   shown = "";
   nFinished = 0;
   place = 0;
@@ -108,6 +109,7 @@ class Game extends StateElement {
     if (document.activeElement !== this.seed) this.seed.value = String(asked.seed);
     if (JSON.stringify(asked) === this.shown) return;
     this.shown = JSON.stringify(asked);
+    if (!this.finished) this.scoring.abort(); // scores of a finished passage are shown even if they come late
     this.passage = null;
     if (this.kept.asked && JSON.parse(this.kept.asked).seed !== asked.seed) this.#forget(); // the guesses are about other passages
     const { place, tried } = this.kept.asked === this.shown ? this.kept : { place: 0, tried: [] };
@@ -142,12 +144,13 @@ class Game extends StateElement {
    * @param {{seed: number, number: number}} asked
    */
   #score(asked) {
+    const { signal } = this.scoring = new AbortController();
     this.scores = textModels().then(async (models) => {
       /** @type {[ListedModel, number | null][]} */
       const found = [];
       for (const model of models) {
         found.push([model, (await request("/playground/game/score", { ...asked, model: model.name })).bits]);
-        if (JSON.stringify(asked) !== this.shown) return [];
+        if (signal.aborted) return [];
       }
       return found;
     });
@@ -218,13 +221,14 @@ class Game extends StateElement {
 
   async #finish() {
     this.nFinished += 1;
+    const { totals } = this; // those of this game, if the reader starts over before the scores come
     const letters = this.passage?.letters ?? "";
     try {
       for (const [model, bits] of await this.scores) {
-        const total = this.totals.get(model.name) ?? { bits: 0, letters: 0, refused: false };
+        const total = totals.get(model.name) ?? { bits: 0, letters: 0, refused: false };
         if (bits === null) total.refused = true;
         else Object.assign(total, { bits: total.bits + bits, letters: total.letters + letters.length });
-        this.totals.set(model.name, total);
+        totals.set(model.name, total);
       }
       this.#keep();
       this.#results();
