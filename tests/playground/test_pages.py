@@ -35,6 +35,26 @@ def test_all_answers_have_the_policy_of_the_pages(client: TestClient, path: str)
     assert headers["referrer-policy"] == "no-referrer"
 
 
+def test_pages_do_not_change_the_answers_of_the_server(client: TestClient, predictors: dict[str, Predictor]) -> None:
+    """Slashes at the end, wrong methods and unknown routes get the same answers with pages as without."""
+    body = {"model": "markov", "prompt": "a", "max_tokens": 1, "seed": 1}
+    with TestClient(create_app(ServedModels(predictors))) as plain:
+        for method, path in (
+            ("POST", "/v1/completions/"),
+            ("POST", "/tokenize/"),
+            ("GET", "/v1/completions"),
+            ("POST", "/v1/models"),
+            ("POST", "/v1/embeddings"),
+            ("POST", "/"),
+            ("GET", "/v1/nothing"),
+        ):
+            answer, expected = (one.request(method, path, json=body) for one in (client, plain))
+            varying = {"id": "", "created": 0}
+            assert answer.status_code == expected.status_code
+            assert answer.json() | varying == expected.json() | varying
+    assert client.head("/").status_code == client.get("/views/predict.js").status_code == 200
+
+
 def test_a_cancelled_stream_frees_its_slot_within_one_token(
     predictors: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from lmzoo.playground.game import game_router
 from lmzoo.playground.inside import inside_router
@@ -54,4 +55,18 @@ def add_playground(
     app.include_router(tokens_router(Tokenizers(app.state.models)))
     app.include_router(training_router(training))
 
-    app.mount("/", StaticFiles(directory=_STATIC, html=True), name="playground")
+    _serve_files(app)
+
+
+def _serve_files(app: FastAPI) -> None:
+    """Serves the files of the pages at all paths that are not routes.
+
+    A mount at / would also take requests that the routes redirect or refuse, such as those with a slash at the end.
+    """
+    files_of_pages, not_found = StaticFiles(directory=_STATIC, html=True), app.router.default
+
+    async def file_or_error(scope: Scope, receive: Receive, send: Send) -> None:
+        asks_for_file = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        await (files_of_pages if asks_for_file else not_found)(scope, receive, send)
+
+    app.router.default = file_or_error
