@@ -122,4 +122,5 @@ def test_a_pretrained_chat_model_replies_with_its_own_template(corpus_folder: Pa
     body["messages"] = [{"role": "user", "content": "The cat? " * 100}]
     refused = server.post("/v1/chat/completions", body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "shorten it" in refused.json()["error"]["message"], "a single message cannot be left out"
     server.close()

@@ -65,7 +65,7 @@ def _start(
         if len(ids) >= size:
             raise ApiError(
                 f"the conversation has {len(ids):,} tokens with its template, but the model sees at most {size:,}, "
-                "with the reply: leave out its first messages",
+                "with the reply: shorten it, or leave out its first messages",
                 param="messages",
                 code="context_length_exceeded",
             )
