@@ -205,7 +205,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "mps", "cpu"], default="cuda")
     parser.add_argument("--part", choices=["all", "laws", "speed"], default="all")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
-    parser.add_argument("--species", nargs="+", choices=zoo.network_species(), help="networks whose laws are checked")
+    networks = [name for name in zoo.text_species() if zoo.is_network(name)]
+    parser.add_argument("--species", nargs="+", choices=networks, help="networks whose laws are checked")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, which show only that the program works")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which needs a compiler")
     asked = parser.parse_args()
@@ -216,7 +217,7 @@ def main() -> None:
         return
     figures: dict[str, Any] = {"machine": machine_facts(device), "laws": {}, "speeds": []}
     if asked.part != "speed":
-        figures["laws"] = laws(asked.species or zoo.network_species(), asked.device)
+        figures["laws"] = laws(asked.species or networks, asked.device)
     if asked.part != "laws":
         modes = ["eager"] if asked.no_compile else ["eager", "compiled"]
         figures["speeds"] = speeds(TINY if asked.tiny else SIZES, asked.device, asked.nanogpt, modes)

@@ -18,6 +18,7 @@ from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.evaluation.records import read_records
 from lmzoo.evaluation.scores import load_scores
 from lmzoo.experiments.compare import compare
+from lmzoo.experiments.fitting import Fit
 from lmzoo.experiments.run_folder import scores_path
 
 REQUEST: dict[str, Any] = {"species": ["unigram"], "tokenizer": "byte"}
@@ -173,3 +174,8 @@ def test_encoded_corpus_survives_saving(run: Path, corpus_folder: Path) -> None:
     assert (loaded.name, loaded.fingerprint, loaded.protocol) == (fresh.name, fresh.fingerprint, fresh.protocol)
     decoded = loaded.tokenizer.decode(next(loaded.test.stream.documents()))
     assert decoded == load_corpus(corpus_folder).test[0].text
+
+
+def test_each_network_gets_a_gpu_of_a_cluster() -> None:
+    fits = {name: Fit(Path(), zoo.card(name), "", {}, 0, "cuda") for name in ("lstm", "low-rank-hmm", "hmm")}
+    assert {name: fit.n_gpus for name, fit in fits.items()} == {"lstm": 1, "low-rank-hmm": 1, "hmm": 0}

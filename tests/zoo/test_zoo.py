@@ -51,6 +51,11 @@ def test_every_card_is_complete_and_its_factory_exists(name: str) -> None:
     assert "vocab_size" not in zoo.defaults(name)
 
 
+@pytest.mark.parametrize("name", zoo.text_species())
+def test_networks_are_the_species_that_compute_with_torch(name: str) -> None:
+    assert zoo.is_network(name) == (zoo.create(name, 2).device_name is not None)
+
+
 @pytest.mark.parametrize("name", lmzoo.__all__)
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(lmzoo, name) is not None

@@ -24,14 +24,6 @@ from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import machine, timestamp, versions
 
 
-def is_neural(species: str) -> bool:
-    """Returns True if a species, such as "ngram" or "lstm", is a neural network of lmzoo.
-
-    Only neural networks can learn from conversations.
-    """
-    return isinstance(zoo.create(species, 2), NeuralLM)
-
-
 def neural_model(predictor: Predictor) -> NeuralLM:
     """Returns the language model of a predictor; raises ConfigurationError unless it is a neural network of lmzoo."""
     if not isinstance(predictor.model, NeuralLM):

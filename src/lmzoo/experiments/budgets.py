@@ -41,14 +41,9 @@ def time_limit(species: str, minutes: float) -> dict[str, Any]:
     early.
     """
     check_positive(minutes=minutes)
-    if not has_time_limit(species):
+    if not zoo.is_network(species):
         raise UsageError(f"'{species}' is not trained step by step, so its training cannot be limited to minutes")
     return {"training": {"tokens": None, "seconds": 60.0 * minutes}}
-
-
-def has_time_limit(species: str) -> bool:
-    """Returns True if the training time of a species can be limited, as it can for networks."""
-    return "training" in zoo.defaults(species)
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,8 +182,7 @@ def _jobs(folder: Path, plan: RunPlan, seen_in_train: float) -> Iterator[_Job]:
     names = dict.fromkeys([*plan.species, *plan.sweeps])
     # Other models come before networks: they are faster, and give first results. Newer networks take longer and come
     # before older ones, so that short trainings are the last ones, and all workers end together.
-    networks = zoo.network_species()
-    for name in sorted(names, key=lambda name: zoo.card(name).year if name in networks else math.inf, reverse=True):
+    for name in sorted(names, key=lambda name: zoo.card(name).year if zoo.is_network(name) else math.inf, reverse=True):
         settings = plan.settings_of(name)
         variants = [("", settings)] if name in plan.species else []
         for setting, values in plan.sweeps.get(name, {}).items():

@@ -172,7 +172,7 @@ def _with_training_tokens(name: str, plan: RunPlan) -> dict[str, Any]:
     The number is needed because training on a share of the text uses the same share of the training tokens.
     """
     settings = dict(plan.settings.get(name, {}))
-    if "training" not in zoo.defaults(name):
+    if not zoo.is_network(name):
         return settings
     training = getattr(zoo.create(name, 2, **plan.settings_of(name)), "training", None)
     if not isinstance(training, TrainConfig):

@@ -58,7 +58,7 @@ class Fit:
     @property
     def n_gpus(self) -> int:
         """Number of GPUs that the fit uses on a cluster."""
-        return int(self.device == "cuda" and self.card.name in zoo.network_species())
+        return int(self.device == "cuda" and zoo.is_network(self.card.name))
 
     def fitted(self, encoded: EncodedCorpus, on_progress: OnProgress) -> Predictor:
         """Returns the predictor: one that was saved with the same settings and seed, or a new one, which is saved."""

@@ -12,7 +12,7 @@ from lmzoo import zoo
 from lmzoo.checks import check_positive, check_seed, check_whole
 from lmzoo.corpora import Corpus, load_corpus
 from lmzoo.errors import UsageError
-from lmzoo.experiments.budgets import check_budget, has_time_limit, merged, settings_for, time_limit
+from lmzoo.experiments.budgets import check_budget, merged, settings_for, time_limit
 from lmzoo.predictor import DEFAULT_CORPUS
 from lmzoo.system.jobs import check_jobs
 from lmzoo.system.placement import Device
@@ -104,7 +104,7 @@ class RunPlan:
         settings = settings_for(species, self.budget)
         for preset in presets:
             settings = merged(settings, zoo.presets(species).get(preset, {}))
-        if self.minutes is not None and has_time_limit(species):
+        if self.minutes is not None and zoo.is_network(species):
             settings = merged(settings, time_limit(species, self.minutes))
         return merged(settings, self.settings.get(species, {}))
 

@@ -107,10 +107,8 @@ class Training:
         An interrupt of the main thread, such as Ctrl-C, interrupts the fits, which save their checkpoints. Raises
         CorpusError for an unusable text, and UsageError if the folder holds another run or is in use.
         """
-        from lmzoo.chat.tuning import is_neural  # imports torch, for which the pages need not wait
-
         plan = self._plan
-        self._fits = {species: self._fits[species] for species in sorted(self._fits, key=is_neural)}
+        self._fits = {species: self._fits[species] for species in sorted(self._fits, key=zoo.is_network)}
         self._preparation = "reading the text"
         corpus = plan.load_corpus()
         with open_run(self._folder, plan.request(corpus)):

@@ -20,7 +20,6 @@ from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 from lmzoo.system.placement import DEVICES
 from lmzoo.zoo.cards import CARDS
 from lmzoo.zoo.eras import REPRESENTATIVES
-from lmzoo.zoo.network_cards import NETWORK_CARDS
 from lmzoo.zoo.species_card import Card
 
 if typing.TYPE_CHECKING:
@@ -65,11 +64,6 @@ def text_species() -> list[str]:
     The others, chat models, learn from conversations too: `lmzoo align` trains them.
     """
     return [card.name for card in CARDS if card.learns_from == "text"]
-
-
-def network_species() -> list[str]:
-    """Returns the names of the built-in species that are neural networks, in order of year."""
-    return [card.name for card in NETWORK_CARDS]
 
 
 def chosen_species(chosen: Iterable[str]) -> list[str]:
@@ -158,6 +152,14 @@ def defaults(name: str) -> dict[str, Any]:
     """Returns the settings of the species (model family) `name` with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.name not in _NO_SETTINGS}
+
+
+def is_network(name: str) -> bool:
+    """Returns True if a species (a model family) that learns from text is a neural network, which trains step by step.
+
+    The settings of these steps are its setting `training`.
+    """
+    return "training" in defaults(name)
 
 
 def presets(name: str) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,7 @@ class _Screen:
         from lmzoo import zoo
 
         species = zoo.chosen_species(plan.species)
-        self._awaited = set(species) - set(zoo.network_species())
+        self._awaited = {name for name in species if not zoo.is_network(name)}
         self._has_networks = len(self._awaited) < len(species)
         self._records: list[EvalRecord] = []
 

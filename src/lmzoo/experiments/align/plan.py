@@ -11,10 +11,10 @@ from typing import Any, Self
 from lmzoo import zoo
 from lmzoo.chat import plays
 from lmzoo.chat.conversation import Conversation, read_conversations
-from lmzoo.chat.tuning import is_neural, neural_model
+from lmzoo.chat.tuning import neural_model
 from lmzoo.checks import check_choice, check_seed
 from lmzoo.corpora import Corpus, load_corpus
-from lmzoo.errors import ConfigurationError, UsageError
+from lmzoo.errors import UsageError
 from lmzoo.experiments.align.presets import Preset, preset
 from lmzoo.experiments.budgets import merged
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
@@ -71,15 +71,10 @@ class AlignPlan:
         preset(self.preset)
         for method in self.methods:
             check_choice(ALL_METHODS, method=method)
-        if not self.is_saved_base:
-            zoo.check_learns_from_text(self.base)
-            if not is_neural(self.base):
-                raise ConfigurationError(
-                    f"'{self.base}' cannot learn from conversations, because it is not a neural network: "
-                    "choose a base such as transformer, gpt2 or lstm"
-                )
-        else:
+        if self.is_saved_base:
             neural_model(Predictor.load(self.base))
+        else:
+            zoo.create(self.chat_species, 2, base=self.base)
         if (
             self.conversations is not None
             and self.conversations != plays.NAME
