@@ -220,7 +220,9 @@ def test_distributions_are_exact_and_change_nothing() -> None:
     np.testing.assert_array_equal(document._now, now)
     for name, array in document.arrays().items():
         np.testing.assert_array_equal(array, before[name])
-    assert document.read(ids[100:101])[0] == pytest.approx(row[ids[100]], abs=1e-12)
+    log_probs = np.empty(1)
+    document.read(ids[100:101], log_probs)
+    assert log_probs[0] == pytest.approx(row[ids[100]], abs=1e-12)
 
 
 def test_a_document_continues_the_training_text(monkeypatch: pytest.MonkeyPatch) -> None:

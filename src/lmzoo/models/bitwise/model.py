@@ -10,16 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays
-from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_flag
-from lmzoo.language_model import LanguageModel
-from lmzoo.online_reader import OnlineReader
+from lmzoo.models.one_pass import NO_LOG_PROBS, NO_ROWS, OnePassModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
 
-_PIECE = 1 << 15
-"""Number of tokens that are read at a time in training, between two reports of progress."""
-NO_ROWS = np.empty((0, 0))
 R = TypeVar("R", bound="Reader")
 
 
@@ -39,17 +33,17 @@ class Reader(ABC):
         """The ids of all tokens read so far, (T,); a view that later tokens do not change."""
         return self._ids[: self._n_read]
 
-    def read(self, ids: NDArray[np.int32], *, rows: NDArray[np.float64] = NO_ROWS) -> NDArray[np.float64]:
-        """Reads T tokens and returns the log-probability (T,) of each, in nats, at the moment before it was read.
-
-        Also writes the log-probabilities of all V tokens before each of the T tokens to `rows` (T, V), unless `rows` is
-        empty.
-        """
+    def read(
+        self, ids: NDArray[np.int32], log_probs: NDArray[np.float64] = NO_LOG_PROBS, rows: NDArray[np.float64] = NO_ROWS
+    ) -> None:
+        """Reads T tokens; see `lmzoo.models.one_pass.Reader`."""
+        if not log_probs.size:
+            log_probs = np.empty(ids.size)
         end = self._n_read + ids.size
         if end > self._ids.size:
             self._ids = np.concatenate([self.ids, np.empty(end, np.int32)])
         self._ids[self._n_read : end] = ids
-        log_probs, done = np.empty(ids.size), 0
+        done = 0
         while done < ids.size:
             n = self._walk(self._ids[:end], self._n_read, log_probs[done:], rows[done:])
             self._n_read += n
@@ -57,7 +51,6 @@ class Reader(ABC):
             if done < ids.size:
                 self._grow()
         np.log(rows, out=rows)
-        return log_probs
 
     def begin_training(self, seed: int) -> None:  # noqa: B027 - most readers have nothing to prepare
         """Prepares to learn a training text from its beginning."""
@@ -127,7 +120,7 @@ class DocumentState(Generic[R]):
 
 
 @final
-class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
+class BitwiseModel(OnePassModel[DocumentState[R], R], Generic[R]):
     """A language model that predicts tokens bit by bit, and that can learn from each token that it has read.
 
     After `fit`, `learned` is a reader that has read the training text. A document is read by a new reader, which begins
@@ -137,61 +130,27 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
 
     context_size = None
 
-    def __init__(self, vocab_size: int, new_reader: Callable[[], R], *, adaptive: bool) -> None:
-        """Creates an untrained model. `new_reader` creates a reader that has learned nothing."""
+    def __init__(self, vocab_size: int, make_reader: Callable[[], R], *, adaptive: bool) -> None:
+        """Creates an untrained model. `make_reader` creates a reader that has learned nothing."""
         super().__init__(vocab_size)
         check_flag(adaptive=adaptive)
         self.adapts_on_test = adaptive
-        self._new_reader = new_reader
+        self._make_reader = make_reader
 
     # ---- Learning -------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        data: TrainingData,
-        *,
-        seed: int = 0,
-        on_progress: OnProgress | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> Self:
-        data.checked(self.vocab_size)
-        reader, _ = self._read_all(data.train, seed, on_progress)
+    def _new_reader(self, seed: int) -> R:
+        reader = self._make_reader()
+        reader.begin_training(seed)
+        return reader
+
+    def _complete(self, reader: R, data: TrainingData) -> Self:
         reader.end_training(data)
-        self.n_tokens_read = len(data.train)
         return self._become(reader)
 
     def _become(self, reader: R) -> Self:
         self.learned, self.fitted = reader, True
         return self
-
-    def online_log_probs(
-        self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None
-    ) -> NDArray[np.float64]:
-        return self._read_all(TokenStream.of(ids, self.vocab_size), 0, on_progress)[1]
-
-    def online_reader(self, seed: int) -> OnlineReader:
-        return _OnlineReader(self, self._at_beginning(seed))
-
-    def _at_beginning(self, seed: int) -> R:
-        """Returns a reader that is about to learn a training text."""
-        reader = self._new_reader()
-        reader.begin_training(seed)
-        return reader
-
-    def _read_all(
-        self, stream: TokenStream, seed: int, on_progress: OnProgress | None
-    ) -> tuple[R, NDArray[np.float64]]:
-        """Reads a stream of T tokens with a new reader; returns the reader and the log-probability (T,) of each token.
-
-        Each token is predicted before it is learned.
-        """
-        reader, log_probs = self._at_beginning(seed), np.empty(len(stream))
-        for start in range(0, len(stream), _PIECE):
-            piece = stream.ids[start : start + _PIECE]
-            log_probs[start : start + piece.size] = reader.read(piece)
-            if on_progress:
-                on_progress(Progress(start + piece.size, len(stream), "tokens"))
-        return reader, log_probs
 
     # ---- Predicting -----------------------------------------------------------------------------
 
@@ -232,8 +191,10 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
 
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         stream = self.checked_stream(ids)
-        parts = [self._new_document().read(document) for document in stream.documents()]
-        return np.concatenate(parts) if parts else np.empty(0)
+        log_probs = np.empty(len(stream))
+        for begin, end in zip(stream.starts.tolist(), stream.ends.tolist(), strict=True):
+            self._new_document().read(stream.ids[begin:end], log_probs[begin:end])
+        return log_probs
 
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
@@ -254,23 +215,6 @@ class BitwiseModel(LanguageModel[DocumentState[R]], Generic[R]):
         return self.learned.arrays()
 
     def load_arrays(self, arrays: Arrays) -> Self:
-        reader = self._new_reader()
+        reader = self._make_reader()
         reader.load_arrays(arrays)
         return self._become(reader)
-
-
-@final
-class _OnlineReader(OnlineReader, Generic[R]):
-    """Reads a text with an untrained reader; after `finish`, the model predicts with what this reader has learned."""
-
-    def __init__(self, model: BitwiseModel[R], reader: R) -> None:
-        self._model, self._reader = model, reader
-
-    def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        rows = np.empty((ids.size, self._model.vocab_size))
-        self._reader.read(ids, rows=rows)
-        return rows
-
-    def finish(self, data: TrainingData) -> None:
-        self._reader.end_training(data)
-        self._model._become(self._reader)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
-from lmzoo.models.bitwise.model import NO_ROWS, Reader
+from lmzoo.models.bitwise.model import Reader
 from lmzoo.models.context_mixing.arrays import Learned, new_account, new_learned, new_moment
 from lmzoo.models.context_mixing.contexts import N_CONTEXTS, N_FOLLOWERS, N_WORD_CONTEXTS
 from lmzoo.models.context_mixing.counters import N_SLOTS, Counters, first_meanings, move
@@ -28,6 +28,7 @@ from lmzoo.models.context_mixing.reading import (
     walk,
 )
 from lmzoo.models.mixing import add_prefix, strip_prefix
+from lmzoo.models.one_pass import NO_LOG_PROBS, NO_ROWS
 from lmzoo.online_reader import OnlineReader
 from lmzoo.stream import TrainingData
 
@@ -94,17 +95,18 @@ class MixingReader(Reader):
         for each in self._learners:
             each.finish(data)
 
-    def read(self, ids: NDArray[np.int32], *, rows: NDArray[np.float64] = NO_ROWS) -> NDArray[np.float64]:
+    def read(
+        self, ids: NDArray[np.int32], log_probs: NDArray[np.float64] = NO_LOG_PROBS, rows: NDArray[np.float64] = NO_ROWS
+    ) -> None:
         sources = self._learners or self._inputs
         if not sources:
-            return super().read(ids, rows=rows)
-        log_probs = np.empty(ids.size)
+            super().read(ids, log_probs, rows)
+            return
         for start in range(0, ids.size, size := max(1, _MOST_GIVEN // self.vocab_size)):
             piece = slice(start, start + size)
             self._given = np.stack([each.read(ids[piece]) for each in sources], axis=1)  # (T, M, V)
             self._given_from = self.ids.size
-            log_probs[piece] = super().read(ids[piece], rows=rows[piece])
-        return log_probs
+            super().read(ids[piece], log_probs[piece], rows[piece])
 
     def for_document(self, *, learns: bool) -> Self:
         known_ids, (counters, learned, places, followers) = self._kept()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmzoo.models.one_pass import NO_LOG_PROBS, NO_ROWS
 from lmzoo.models.ppm.reading import predict, read
 from lmzoo.models.ppm.tree import (
     EMPTY_ROOT,
@@ -65,19 +66,10 @@ class Reader:
     # ---- Reading --------------------------------------------------------------------------------
 
     def read(
-        self,
-        ids: NDArray[np.int32],
-        log_probs: NDArray[np.float64] | None = None,
-        rows: NDArray[np.float64] | None = None,
+        self, ids: NDArray[np.int32], log_probs: NDArray[np.float64] = NO_LOG_PROBS, rows: NDArray[np.float64] = NO_ROWS
     ) -> None:
-        """Reads T tokens and learns them.
-
-        The log-probability of each token is written to `log_probs` (T,), and the probabilities of all V tokens at its
-        place to `rows` (T, V), if these arrays are given.
-        """
+        """Reads T tokens and learns them; see `lmzoo.models.one_pass.Reader`."""
         self._owner = None
-        log_probs = np.empty(0) if log_probs is None else log_probs
-        rows = np.empty((0, 0)) if rows is None else rows
         done = 0
         while done < ids.size:
             done += read(
@@ -86,6 +78,7 @@ class Reader:
             )  # fmt: skip
             if done < ids.size:
                 self._grow()
+        np.log(rows, out=rows)
 
     def learn_counts(self, ids: NDArray[np.int32]) -> None:
         """Reads tokens and counts them, without predicting them, so that the parameters do not change."""
@@ -94,8 +87,9 @@ class Reader:
         self.rate = rate
 
     def predict(self, row: NDArray[np.float64]) -> None:
-        """Writes the probability of each of V tokens after the text so far to `row` (V,)."""
+        """Writes the log-probability, in nats, of each of V tokens after the text so far to `row` (V,)."""
         predict(self._tree, self.parameters, self.per_kind, self.order, row)
+        np.log(row, out=row)
 
     # ---- Documents ------------------------------------------------------------------------------
 

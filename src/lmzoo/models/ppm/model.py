@@ -9,21 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays, take_array
-from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_choice, check_flag, check_whole
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel
-from lmzoo.online_reader import OnlineReader
+from lmzoo.models.one_pass import OnePassModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
 
 # numba is slow to import: the reader is imported where it is used.
 if TYPE_CHECKING:
     from lmzoo.models.ppm.memory import Reader
 
 _END = np.array([EOT], np.int32)
-_BLOCK = 1 << 16
-"""Tokens between two reports of progress."""
 _FIRST_SQUARES = 1e-2
 """Sum of the squared gradients of each parameter before the first token, so that the first steps are not too large."""
 
@@ -85,7 +80,7 @@ class Document(NamedTuple):
 
 
 @final
-class PpmModel(LanguageModel[Document]):
+class PpmModel(OnePassModel[Document, "Reader"]):
     """A language model that blends the counts of all contexts of up to `order` tokens, and learns after every token.
 
     The state of the model is the document so far. After `fit`, `parameters` (13 * 10, 4) holds the parameters a and b
@@ -102,45 +97,16 @@ class PpmModel(LanguageModel[Document]):
 
     # ---- Learning -------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        data: TrainingData,
-        *,
-        seed: int = 0,
-        on_progress: OnProgress | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> Self:
-        ids = data.checked(self.vocab_size).train.ids
-        reader = self._new_reader()
-        for start in range(0, ids.size, _BLOCK):
-            reader.read(ids[start : start + _BLOCK])
-            if on_progress:
-                on_progress(Progress(min(start + _BLOCK, ids.size), ids.size, "tokens"))
-        self.n_tokens_read = ids.size
-        return self._become(reader)
-
-    def online_log_probs(
-        self, ids: ArrayLike | TokenStream, on_progress: OnProgress | None = None
-    ) -> NDArray[np.float64]:
-        stream = TokenStream.of(ids, self.vocab_size)
-        reader, log_probs = self._new_reader(), np.empty(len(stream))
-        for start in range(0, len(stream), _BLOCK):
-            reader.read(stream.ids[start : start + _BLOCK], log_probs[start : start + _BLOCK])
-            if on_progress:
-                on_progress(Progress(min(start + _BLOCK, len(stream)), len(stream), "tokens"))
-        return log_probs
-
-    def online_reader(self, seed: int) -> OnlineReader:
-        return _OnlineReader(self, self._new_reader())
-
-    def _new_reader(self) -> Reader:
-        """Returns a reader that has read nothing, with the parameters of the escape method."""
+    def _new_reader(self, seed: int) -> Reader:
         from lmzoo.models.ppm.memory import Reader
         from lmzoo.models.ppm.reading import N_KINDS, N_LENGTHS
 
         a, b, per_kind, rate = self._escape
         parameters = np.tile([a, b, _FIRST_SQUARES, _FIRST_SQUARES], (N_LENGTHS * N_KINDS, 1))
         return Reader(self.vocab_size, self.order, parameters, rate=rate, per_kind=per_kind)
+
+    def _complete(self, reader: Reader, data: TrainingData) -> Self:
+        return self._become(reader)
 
     def _become(self, reader: Reader) -> Self:
         if reader.last_id != EOT:  # a document without an end is taken as ended
@@ -172,7 +138,7 @@ class PpmModel(LanguageModel[Document]):
         with self._reader.lock:
             self._reader.move_to(self._seen(state.ids), state.buffer if self.context_size is None else None)
             self._reader.predict(row)
-        return np.log(row, out=row)
+        return row
 
     def _seen(self, document: NDArray[np.int32]) -> NDArray[np.int32]:
         """Returns the part of the document so far on which the prediction of the next token depends."""
@@ -206,7 +172,7 @@ class PpmModel(LanguageModel[Document]):
                     for row, begin, end in zip(rows, starts[first:last], wanted[first:last], strict=True):
                         self._reader.move_to(self._seen(stream.ids[begin:end]))
                         self._reader.predict(row)
-            yield wanted[first:last], np.log(rows, out=rows)
+            yield wanted[first:last], rows
 
     # ---- Saving ---------------------------------------------------------------------------------
 
@@ -214,7 +180,7 @@ class PpmModel(LanguageModel[Document]):
         return {"text": self._reader.kept_text, "parameters": self.parameters}
 
     def load_arrays(self, arrays: Arrays) -> Self:
-        reader = self._new_reader()
+        reader = self._new_reader(0)
         text = take_array(arrays, "text", shape=(None,), dtype=np.int32)
         parameters = take_array(arrays, "parameters", shape=reader.parameters.shape, dtype=np.float64)
         a, b, *squares = parameters.T
@@ -225,19 +191,3 @@ class PpmModel(LanguageModel[Document]):
         reader.learn_counts(np.ascontiguousarray(text))
         reader.parameters[:] = parameters
         return self._become(reader)
-
-
-@final
-class _OnlineReader(OnlineReader):
-    """Reads a text with an untrained reader; after `finish`, the model predicts with what this reader has learned."""
-
-    def __init__(self, model: PpmModel, reader: Reader) -> None:
-        self._model, self._reader = model, reader
-
-    def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        rows = np.empty((ids.size, self._model.vocab_size))
-        self._reader.read(ids, rows=rows)
-        return np.log(rows, out=rows)
-
-    def finish(self, data: TrainingData) -> None:
-        self._model._become(self._reader)
