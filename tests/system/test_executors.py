@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from lmzoo.errors import LmzooError
-from lmzoo.system.executors import Arrays, LocalProcesses, local_processes
+from lmzoo.system.executors import Arrays, Executor, StoredArrays, local_processes
 
 KILLS = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
@@ -47,20 +47,20 @@ def fill_the_disk() -> Iterator[Arrays]:
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[LocalProcesses]:
+def executor() -> Iterator[Executor[StoredArrays]]:
     with local_processes(2) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def in_this_process() -> Iterator[LocalProcesses]:
+def in_this_process() -> Iterator[Executor[StoredArrays]]:
     with local_processes(0) as found:
         yield found
 
 
 @pytest.mark.parametrize("name", ["executor", "in_this_process"])
 def test_results_go_to_the_next_stage(name: str, request: pytest.FixtureRequest) -> None:
-    executor: LocalProcesses = request.getfixturevalue(name)
+    executor: Executor[StoredArrays] = request.getfixturevalue(name)
     handles = [executor.put({"a": np.arange(3, dtype=np.float32) * n}) for n in (1, 10)]
     results = list(executor.map(add, [(*handles, 0), (handles[1], handles[0], 5)], n_results=2))
     assert [executor.get(handle)["sum"].tolist() for handle, _ in results] == [[0, 11, 22], [5, 16, 27]]
@@ -75,21 +75,21 @@ def test_results_go_to_the_next_stage(name: str, request: pytest.FixtureRequest)
 
 
 @KILLS
-def test_tasks_of_a_killed_worker_are_done_again(executor: LocalProcesses, tmp_path: Path) -> None:
+def test_tasks_of_a_killed_worker_are_done_again(executor: Executor[StoredArrays], tmp_path: Path) -> None:
     results = list(executor.map(die_once, [(tmp_path / "died", n) for n in range(8)], n_results=2))
     assert [int(executor.get(handle)["square"][0]) for _, handle in results] == [n**2 for n in range(8)]
     assert (tmp_path / "died").exists()
 
 
 @KILLS
-def test_workers_that_die_again_and_again_are_an_error(executor: LocalProcesses) -> None:
+def test_workers_that_die_again_and_again_are_an_error(executor: Executor[StoredArrays]) -> None:
     with pytest.raises(LmzooError, match="3 worker processes ended one after another"):
         list(executor.map(die, [(0,)]))
     handle = executor.put({"a": np.zeros(1)})
     assert len(list(executor.map(add, [(handle, handle, 1)], n_results=2))) == 1  # it can be used again
 
 
-def test_a_full_disk_is_an_error_with_advice(executor: LocalProcesses) -> None:
+def test_a_full_disk_is_an_error_with_advice(executor: Executor[StoredArrays]) -> None:
     with pytest.raises(LmzooError, match=r"cannot write temporary files to .*No space left on device.*TMPDIR"):
         list(executor.map(fill_the_disk, [()]))
 

@@ -17,10 +17,11 @@ import os
 import signal
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -88,15 +89,13 @@ class StoredArrays:
         }
 
 
-class LocalProcesses:
-    """Runs stages in processes of this computer, with results in temporary files; see `local_processes`."""
+class _FileExecutor(ABC):
+    """Base class of executors that store results in files of a folder; the methods are those of `Executor`."""
 
-    def __init__(self, n_workers: int, folder: Path) -> None:
-        self.n_workers = n_workers
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._n_files = 0
         self._unfreed: dict[Path, int] = {}
-        self._start()
 
     def put(self, arrays: Arrays) -> StoredArrays:
         path = self._new_path()
@@ -106,6 +105,29 @@ class LocalProcesses:
 
     def get(self, handle: StoredArrays) -> Arrays:
         return handle.load()
+
+    @abstractmethod
+    def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[StoredArrays]]:
+        """Calls a stage for each of the tasks; see `Executor.map`."""
+
+    def free(self, handles: Iterable[StoredArrays]) -> None:
+        for handle in handles:
+            self._unfreed[handle.path] -= 1
+            if not self._unfreed[handle.path]:
+                handle.path.unlink()
+
+    def _new_path(self) -> Path:
+        self._n_files += 1
+        return self._folder / str(self._n_files)
+
+
+class LocalProcesses(_FileExecutor):
+    """Runs stages in processes of this computer, with results in temporary files; see `local_processes`."""
+
+    def __init__(self, n_workers: int, folder: Path) -> None:
+        super().__init__(folder)
+        self.n_workers = n_workers
+        self._start()
 
     def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[StoredArrays]]:
         paths = [self._new_path() for _ in tasks]
@@ -124,7 +146,7 @@ class LocalProcesses:
                         f"{_MAX_DEATHS} worker processes ended one after another (killed, perhaps because memory ran "
                         "out): lower the memory of each worker, or use fewer workers"
                     ) from None
-                self._stop()
+                self.close()
                 self._start()
                 futures = {
                     number: future
@@ -137,19 +159,10 @@ class LocalProcesses:
             n_done, n_deaths = n_done + 1, 0
             yield handles
 
-    def free(self, handles: Iterable[StoredArrays]) -> None:
-        for handle in handles:
-            self._unfreed[handle.path] -= 1
-            if not self._unfreed[handle.path]:
-                handle.path.unlink()
-
     def close(self) -> None:
         """Ends the worker processes, even if they are busy."""
-        self._stop()
-
-    def _new_path(self) -> Path:
-        self._n_files += 1
-        return self._folder / str(self._n_files)
+        self._leash.close()
+        self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, stage: Stage, task: tuple[Any, ...], path: Path) -> Future[list[StoredArrays]]:
         mask_interrupts(True)  # a new worker inherits the mask: interrupts arrive when it ignores them
@@ -163,13 +176,11 @@ class LocalProcesses:
         theirs, self._leash = context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self.n_workers, context, _start_worker, (theirs,))
 
-    def _stop(self) -> None:
-        self._leash.close()
-        self._pool.shutdown(cancel_futures=True)
 
-
-class ThisProcess(LocalProcesses):
+class ThisProcess(_FileExecutor):
     """Runs stages in this process, with results in temporary files, so that they need little memory."""
+
+    n_workers = 1
 
     def map(self, stage: Stage, tasks: Sequence[tuple[Any, ...]], n_results: int = 1) -> Iterator[list[StoredArrays]]:
         for task in tasks:
@@ -180,7 +191,7 @@ class ThisProcess(LocalProcesses):
 
 
 @contextmanager
-def local_processes(n_workers: int) -> Iterator[LocalProcesses]:
+def local_processes(n_workers: int) -> Iterator[Executor[StoredArrays]]:
     """Yields an executor that runs tasks in `n_workers` processes of this computer, or with 0 in this process.
 
     Results are stored in the system's folder for temporary files (environment variable TMPDIR). They are deleted at the
@@ -189,11 +200,11 @@ def local_processes(n_workers: int) -> Iterator[LocalProcesses]:
     """
     threads = threads_of_children(max(1, n_cores() // max(1, n_workers)))
     with temporary_folder(Path(tempfile.gettempdir())) as folder, threads:
-        executor = LocalProcesses(n_workers, folder) if n_workers else ThisProcess(1, folder)
-        try:
-            yield executor
-        finally:
-            executor.close()
+        if n_workers:
+            with closing(LocalProcesses(n_workers, folder)) as executor:
+                yield executor
+        else:
+            yield ThisProcess(folder)
 
 
 def _start_worker(leash: Any) -> None:
