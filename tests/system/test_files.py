@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +75,37 @@ def test_other_files_of_a_folder_stay(tmp_path: Path) -> None:
     assert (path / "link").is_symlink()
     assert path.stat().st_mode & 0o777 == 0o700
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no read-only folders")
+def test_a_read_only_folder_stays_and_leaves_no_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, elsewhere = tmp_path / "a", tmp_path / "elsewhere"
+    (path / "plots" / "old").mkdir(parents=True)
+    (path / "plots" / "old" / "figure").write_text("figure")
+    elsewhere.mkdir(mode=0o500)
+    (path / "plots" / "link").symlink_to(elsewhere)
+    for folder in (path / "plots" / "old", path / "plots"):
+        folder.chmod(0o500)
+    for name in ("unlink", "rmdir"):  # the administrator, too, cannot delete files of a read-only folder
+        monkeypatch.setattr(os, name, only_in_writable_folders(getattr(os, name)))
+    with atomic_folder(path, replaced={"new"}) as new:
+        (new / "new").write_text("new")
+    assert names(tmp_path) == ["a", "elsewhere"]
+    assert (path / "plots" / "old" / "figure").read_text() == "figure"
+    modes = [folder.stat().st_mode & 0o777 for folder in (path / "plots", path / "plots" / "old", elsewhere)]
+    assert modes == [0o500] * 3
+
+
+def only_in_writable_folders(delete: Callable[..., None]) -> Callable[..., None]:
+    def checked(path: Any, *, dir_fd: int | None = None) -> None:
+        folder = os.fstat(dir_fd) if dir_fd is not None else Path(path).absolute().parent.stat()
+        if not folder.st_mode & stat.S_IWUSR:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        delete(path, dir_fd=dir_fd)
+
+    return checked
 
 
 def test_a_process_that_writes_a_file_does_not_lose_it(tmp_path: Path) -> None:

@@ -283,6 +283,11 @@ def _clear(workspace: Path) -> None:
                     new.replace(target)
                 except OSError:
                     old.replace(target)
+    for parent, names, _ in os.walk(workspace):
+        for folder in (Path(parent, name) for name in names):
+            if not folder.is_symlink():
+                with suppress(OSError):  # it belongs to another user
+                    folder.chmod(stat.S_IRWXU)  # nothing can be deleted from a read-only folder
     shutil.rmtree(workspace, ignore_errors=True)
 
 
