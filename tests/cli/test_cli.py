@@ -209,6 +209,26 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     ),
     "no predictor": (lambda tmp: ["predict", "a", "-p", str(tmp)], 1, "no saved predictor"),
     "NaN temperature": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "nan"], 2, "temperature must be"),
+    "wrong temperature before a missing predictor": (
+        lambda tmp: ["generate", "a", "-p", str(tmp), "--temperature", "-1"],
+        2,
+        "temperature must be",
+    ),
+    "empty stop string before a missing predictor": (
+        lambda tmp: ["generate", "a", "-p", str(tmp), "--stop", ""],
+        2,
+        "at least one character",
+    ),
+    "no continuation before a missing predictor": (
+        lambda tmp: ["generate", "a", "-p", str(tmp), "--n", "0"],
+        2,
+        "n must be a whole number",
+    ),
+    "wrong temperature before a missing chat model": (
+        lambda tmp: ["chat", "-p", str(tmp), "--temperature", "-1"],
+        2,
+        "temperature must be",
+    ),
     "no continuation": (lambda tmp: ["generate", "a", "-p", "SAVED", "--n", "0"], 2, "n must be a whole number"),
     "tokens below zero": (lambda tmp: ["generate", "a", "-p", "SAVED", "--max-tokens", "-5"], 2, "--max-tokens"),
     "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),

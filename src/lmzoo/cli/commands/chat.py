@@ -78,8 +78,10 @@ def chat(
     """
     from lmzoo.chat.session import ChatSession, chat_model
     from lmzoo.cli.commands.saved import load_predictor
+    from lmzoo.generation import Decoding
     from lmzoo.predictor import Predictor
 
+    Decoding(temperature, top_p=top_p)  # wrong settings are reported before the model is loaded
     folder = _chat_model(predictor)
     model = chat_model(load_predictor(folder, str(folder)))
     sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}

@@ -64,9 +64,12 @@ def generate(
     """
     from rich.text import Text
 
+    from lmzoo.checks import check_count
     from lmzoo.cli.commands.saved import default_predictors, distinct_names, load_predictor
     from lmzoo.corpora.sentence_marks import report_marks
     from lmzoo.errors import UsageError
+    from lmzoo.generation import Decoding
+    from lmzoo.streaming import stop_strings
     from lmzoo.system.printable import printable
 
     def print_texts(place: str, name: str, texts: Iterable[Iterable[str]]) -> None:
@@ -84,9 +87,13 @@ def generate(
                 sys.stdout.flush()
             sys.stdout.write("\n")
 
+    # Predictors take seconds to load, so wrong settings are reported first.
+    check_count(1, n=n)
+    Decoding(temperature, top_k, top_p, min_p)
+    stop = stop_strings(stop or ())
     show = printable if sys.stdout.isatty() else str  # files and pipes get the text unchanged
     sampling: dict[str, Any] = {
-        "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop or (),
+        "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop,
     }  # fmt: skip
     folders, remote_models = remote.divided(predictors or default_predictors())
     if remote_models and (top_k is not None or min_p):
