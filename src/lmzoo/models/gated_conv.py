@@ -49,7 +49,7 @@ class Block(nn.Module):
         """Computes the output of the layer (B, T, D) for T new tokens in each of B sequences.
 
         Also returns its inputs (B, k - 1, D) for the last k - 1 tokens, which the next call takes as `previous`. The
-        arguments are explained in `CausalConvolution.forward`.
+        arguments are explained in `lmzoo.neural.layers.windows.earlier_vectors`.
         """
         y, previous = self.convolution(rms_norm(x), previous, in_document)
         return x + self.dropout(F.glu(y, dim=2)), previous

@@ -162,7 +162,7 @@ class Block(nn.Module):
         `x` (B, T, D) holds the new tokens as vectors of width D, and `previous` and `state` the memory of the block:
         the inputs (B, k - 1, D) of its convolution for the k - 1 tokens before, and the state of its recurrence. The
         new ones are returned too. `starts` is explained in `Recurrence.forward`, `in_document` in
-        `ShortConvolution.forward`.
+        `lmzoo.neural.layers.windows.earlier_vectors`.
         """
         y, previous = self.convolution(rms_norm(x), previous, in_document)
         o, state = self.recurrence(y, starts, state)  # (B, T, H, D / H)

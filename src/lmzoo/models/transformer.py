@@ -134,7 +134,7 @@ class Block(nn.Module):
 
         `x` (B, T, D) holds the new tokens as vectors of width D; the output has the same shape. Also returns the new
         memory of the block. The arguments `mask` and `rotary` (the rotary embedding) are explained in
-        `Attention.forward`, and `in_document` in `ShortConvolution.forward`.
+        `Attention.forward`, and `in_document` in `lmzoo.neural.layers.windows.earlier_vectors`.
         """
         cache, previous = memory
         y = rms_norm(x)

@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from lmzoo.neural.layers.windows import earlier_vectors
+
 
 @final
 class CausalConvolution(nn.Module):
@@ -25,17 +27,8 @@ class CausalConvolution(nn.Module):
     def forward(self, x: Tensor, previous: Tensor, in_document: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the convolution for T new tokens in each of B sequences.
 
-        - `x` (B, T, D): the new tokens as vectors of width D.
-        - `previous` (B, k - 1, D): the vectors of the k - 1 tokens before them.
-        - `in_document` (B, T, k - 1): for each token, 1 if the token at distance 1, ..., k - 1 before it belongs to the
-          same document, else 0.
-
-        Returns the output (B, T, E) and the vectors of the last k - 1 tokens.
+        The arguments are those of `lmzoo.neural.layers.windows.earlier_vectors`. Returns the output
+        (B, T, E) and the vectors of the last k - 1 tokens.
         """
-        n_previous, n_new = previous.shape[1], x.shape[1]
-        history = torch.cat([previous.to(x.dtype), x], dim=1)  # (B, k - 1 + T, D)
-        window = [x]
-        for lag in range(1, n_previous + 1):
-            lagged = history[:, n_previous - lag :][:, :n_new]  # (B, T, D)
-            window.append(lagged * in_document[:, :, lag - 1, None])
-        return self.linear(torch.cat(window, dim=2)), history[:, n_new:]
+        earlier, last = earlier_vectors(x, previous, in_document)
+        return self.linear(torch.cat([x, *earlier], dim=2)), last

@@ -24,6 +24,25 @@ def context_windows(ids: Tensor, previous_ids: Tensor) -> Tensor:
     return torch.stack(window, dim=2)
 
 
+def earlier_vectors(x: Tensor, previous: Tensor, in_document: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Returns the vectors of the k - 1 tokens before each token, and those of the last k - 1 tokens of all.
+
+    - `x` (B, T, D): T tokens of B sequences as vectors of width D.
+    - `previous` (B, k - 1, D): the vectors of the k - 1 tokens before them.
+    - `in_document` (B, T, k - 1): for each token, 1 if the token at distance 1, ..., k - 1 before it belongs to the
+      same document, else 0; see `lags_in_document`.
+
+    The first result has an array (B, T, D) for each distance 1, ..., k - 1, with 0 for tokens of earlier documents. The
+    second one, (B, k - 1, D), is `previous` for the tokens that follow.
+    """
+    n_previous, n_new = previous.shape[1], x.shape[1]
+    history = torch.cat([previous.to(x.dtype), x], dim=1)  # (B, k - 1 + T, D)
+    vectors = [
+        history[:, n_previous - lag :][:, :n_new] * in_document[:, :, lag - 1, None] for lag in range(1, n_previous + 1)
+    ]
+    return vectors, history[:, n_new:]
+
+
 def positions_in_document(ids: Tensor, n_read: Tensor) -> Tensor:
     """Returns the position of each token in its document (B, T) int64, counted from 0 at EOT (end of text).
 
