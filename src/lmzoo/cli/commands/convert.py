@@ -100,9 +100,9 @@ def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
 
 def _size_summary(predictor: Predictor) -> tuple[dict[str, object], str]:
     """Returns the size of a predictor: as fields of a JSON object, and as text."""
-    if predictor.species == "gpt2":
-        n_parameters = predictor.model.n_parameters
-        return {"n_parameters": n_parameters}, f"{n_parameters:,} parameters"
-    levels = predictor.model.arrays()["levels"]
-    n_ngrams = (levels[2:] - levels[1:-1]).tolist()
-    return {"n_ngrams": n_ngrams}, f"{sum(n_ngrams):,} n-grams up to order {len(n_ngrams)}"
+    from lmzoo.models.ngram import NgramModel
+
+    model = predictor.model
+    if isinstance(model, NgramModel):
+        return {"n_ngrams": model.n_ngrams}, f"{sum(model.n_ngrams):,} n-grams up to order {len(model.n_ngrams)}"
+    return {"n_parameters": model.n_parameters}, f"{model.n_parameters:,} parameters"

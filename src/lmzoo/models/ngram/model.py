@@ -193,6 +193,11 @@ class NgramModel(LanguageModel[int]):
             log_probs[trie.tokens[children]] = self._weights.log_probs(children).astype(np.float64) + weight
         return log_probs
 
+    @property
+    def n_ngrams(self) -> list[int]:
+        """Number of n-grams of each length, from 1 to `order`, for which the fitted model has a probability."""
+        return np.diff(self._trie.levels[1:]).tolist()
+
     def matched_order(self, state: int, token_id: int) -> int:
         """Returns the length of the n-gram that determines the probability of `token_id` in the model state `state`.
 
