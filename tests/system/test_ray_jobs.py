@@ -154,6 +154,14 @@ def test_a_missing_token_is_an_error_in_one_line(two_nodes: str, tmp_path: Path)
     )
 
 
+def test_a_wrong_token_is_an_error_in_one_line(two_nodes: str) -> None:
+    command = [sys.executable, "-m", "lmzoo", "cluster", "status", "--address", two_nodes]
+    environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+    assert ended.stderr.startswith(f"lmzoo: the Ray cluster at '{two_nodes}' refuses the authentication token")
+
+
 def test_a_cluster_that_does_not_exist_is_an_error_in_one_line() -> None:
     assert not ray.is_initialized()
     with (

@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -77,11 +78,14 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
     `more` are further arguments of `ray.init`.
     """
     environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    printed: list[str] = []
     try:
         if ":" in address and "://" not in address:  # Ray itself waits for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
-        with keep_handlers():  # Ray's handler of SIGTERM ends the program without a message
+        # Ray's handler of SIGTERM ends the program without a message. Its C++ code prints a warning for each attempt to
+        # connect with a wrong token, whatever the logging level.
+        with keep_handlers(), nullcontext() if address == LOCAL else _kept_from_stderr(printed):
             return ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
     except ray.exceptions.AuthenticationError as error:
         raise LmzooError(
@@ -90,6 +94,11 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
             "RAY_AUTH_MODE=token"
         ) from error
     except Exception as error:  # Ray raises exceptions of many types
+        if "InvalidAuthToken" in "".join(printed):
+            raise LmzooError(
+                f"the Ray cluster at '{address}' refuses the authentication token of this computer: copy "
+                "~/.ray/auth_token from a node of the cluster"
+            ) from error
         what, advice = (
             ("start a Ray cluster on this computer", "repeat the command when the computer is less busy")
             if address == LOCAL
@@ -100,3 +109,19 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
         )
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise LmzooError(f"cannot {what}: {reason}; {advice}") from error
+
+
+@contextmanager
+def _kept_from_stderr(printed: list[str]) -> Iterator[None]:
+    """Appends what this process, also code in C++, prints on stderr inside the `with` block to `printed` instead."""
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            printed.append(file.read().decode(errors="replace"))
