@@ -102,6 +102,8 @@ def test_sources_and_names(predictors: dict[str, Predictor]) -> None:
         show_prediction("markov", "the", temperature=101)
     with pytest.raises(UsageError, match="top_k must be"):
         show_prediction("markov", "the", top_k=0)
+    with pytest.raises(UsageError, match="temperature must be"):  # before a predictor is loaded
+        show_prediction("nothing", "the", temperature=-1)
     with pytest.raises(UsageError, match="text: String should have at most"):
         show_prediction("markov", "the " * 6000)
     with pytest.raises(UsageError, match="colour must be bits, rank or entropy, got 'red'"):

@@ -74,14 +74,15 @@ def show_prediction(
     predictors names. Raises UsageError if two predictors have the same name, if no predictor is given, if a number is
     out of range, or if the text has more than 20,000 characters.
     """
-    models = ServedModels({name: _loaded(source) for name, source in _named(predictors).items()})
+    named = _named(predictors)
     decoding = Decoding(temperature, top_k, top_p, min_p)
     try:
         settings = DecodingSettings(**asdict(decoding))
-        request = PredictRequest(prompt=text, models=models.names, decoding=settings, seed=seed, k=k)
+        request = PredictRequest(prompt=text, models=[*named], decoding=settings, seed=seed, k=k)
     except ValidationError as error:
         (field, *_), reason = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise UsageError(f"{'text' if field == 'prompt' else field}: {reason}") from error
+    models = ServedModels({name: _loaded(source) for name, source in named.items()})
     readings, encoded = Readings(models), Encoded(text)
     listed = listed_models(models)
     return PredictionView(text, listed, [prediction_of(readings, model.name, request, encoded) for model in listed])
