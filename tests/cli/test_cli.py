@@ -195,6 +195,11 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "empty files": (lambda tmp: [*FIT, _folder(tmp, [b""] * 3)], 1, "texts"),
     "one document": (lambda tmp: [*FIT, _folder(tmp, [b"one line"])], 1, "too few"),
     "unknown species": (lambda tmp: ["fit", "trnsformer", "--out", "OUT"], 2, "did you mean 'transformer'"),
+    "species of conversations before a missing file": (
+        lambda tmp: ["fit", "chat", "--corpus", "nothing.txt", "--out", "OUT"],
+        2,
+        "train it with lmzoo align",
+    ),
     "unknown corpus": (lambda tmp: [*FIT, "kjw"], 2, "did you mean 'kjv'"),
     "unknown tokenizer": (lambda tmp: [*FIT, "kjv", "--tokenizer", "bqe:300"], 2, "bqe"),
     "tokenizer before a missing file": (lambda tmp: [*FIT, "nothing.txt", "--tokenizer", "bpe:9"], 2, "from 257 to"),

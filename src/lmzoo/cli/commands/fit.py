@@ -91,6 +91,7 @@ def fit(
     from lmzoo.system.memory import return_freed_memory
     from lmzoo.tokenizers import check_tokenizer
 
+    zoo.check_learns_from_text(species)
     chosen = settings_for(species, budget)
     if minutes is not None:
         chosen = merged(chosen, time_limit(species, minutes))
