@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +49,13 @@ class Partitions:
     """The last tokens of the text, if its last document has no EOT; see `join`."""
 
 
-@contextmanager
-def executor_for(n_workers: int, cluster: str) -> Iterator[Executor[Any]]:
-    """Yields an executor with `n_workers` processes of this computer, or if `cluster` is its address, a Ray cluster.
+def executor_for(n_workers: int, cluster: str) -> AbstractContextManager[Executor[Any]]:
+    """Returns a context manager that yields an executor, and closes it at the end of the `with` block.
 
-    With 0 workers and no cluster, the executor runs everything in this process.
+    The executor has `n_workers` processes of this computer, or is a Ray cluster if `cluster` is its address. With 0
+    workers and no cluster, it runs everything in this process.
     """
-    with ray_cluster(cluster, n_workers) if cluster else local_processes(n_workers) as executor:
-        yield executor
+    return ray_cluster(cluster, n_workers) if cluster else local_processes(n_workers)
 
 
 def fit_in_partitions(
