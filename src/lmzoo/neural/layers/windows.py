@@ -1,4 +1,4 @@
-"""Windows over the ids of a sequence, for networks that look a fixed number of tokens back within a document."""
+"""Windows over the ids or vectors of a sequence, for networks that look a few tokens back within a document."""
 
 from __future__ import annotations
 
