@@ -135,8 +135,8 @@ def test_context_says_if_tokens_differ(
 def test_wrong_calls_of_context(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(run_folder / "predictors" / "unigram")
     for status, arguments, message in (
-        (2, ["-p", home, "--max-context", "0"], "max_context must be a whole number"),
-        (2, ["-p", home, "--positions", "0"], "n_positions must be a whole number"),
+        (2, ["-p", "nothing", "--max-context", "0"], 'Invalid value "0" for --max-context. Must be >= 1.'),
+        (2, ["-p", "nothing", "--positions", "0"], 'Invalid value "0" for --positions. Must be >= 1.'),
         (2, ["-p", home, "--corpus", "kjw"], "did you mean 'kjv'"),
         (1, ["-p", "nowhere"], "no saved predictor in nowhere"),
     ):

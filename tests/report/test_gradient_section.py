@@ -132,8 +132,8 @@ def test_wrong_calls_of_gradients(run_folder: Path, saved: Path, capsys: pytest.
             "a 'markov', has no embeddings whose gradients could be measured: name a network",
         ),
         (2, ["The cat", "-p", home, "--corpus", "kjv"], "not both"),
-        (2, ["The cat", "-p", home, "--distance", "-1"], "max_distance must be a whole number"),
-        (2, ["The cat", "-p", home, "--positions", "0"], "n_positions must be a whole number"),
+        (2, ["The cat", "-p", "nothing", "--distance", "-1"], 'Invalid value "-1" for --distance. Must be >= 0.'),
+        (2, ["The cat", "-p", "nothing", "--positions", "0"], 'Invalid value "0" for --positions. Must be >= 1.'),
         (1, ["", "-p", home], "no document of the text has a token"),
     ):
         assert run(["gradients", *arguments]) == status

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
@@ -20,8 +21,8 @@ def context(
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     corpus: OrStandardInput | None = None,
     split: Literal["valid", "test", "all"] | None = None,
-    max_context: int = 256,
-    positions: int = 64,
+    max_context: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
+    positions: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
     seed: Seed = 0,
     svg: Path | None = None,
     json: bool = False,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput, Seed
@@ -20,8 +21,8 @@ def gradients(
     predictors: Annotated[list[Path] | None, Parameter(name=["--predictor", "-p"])] = None,
     corpus: OrStandardInput | None = None,
     split: Literal["valid", "test", "all"] | None = None,
-    distance: int = 100,
-    positions: int = 64,
+    distance: Annotated[int, Parameter(validator=Number(gte=0))] = 100,
+    positions: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
     untrained: bool = False,
     seed: Seed = 0,
     svg: Path | None = None,
