@@ -136,6 +136,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", {}, UsageError, "its columns are: none"),
         ("text\nx\n", {"groups": ["item"]}, UsageError, "has no column 'item'"),
         ("text,text\nx,y\n", {}, CorpusError, "has two columns 'text'"),
+        ("text,,\nx,,\n", {}, CorpusError, "has two columns without a name: name or delete them"),
         ("text,n\nx,1\ny\n", {}, CorpusError, "line 3 has 1 cells, but the table has 2 columns"),
         ('text,n\n"x,1\n', {}, CorpusError, "line 2 is not a valid table row"),
     ],

@@ -211,8 +211,12 @@ class _Table:
         if groups is None:
             groups = [name for name in _GROUPS if name in self.columns and _REGION in self.columns]
         self._groups = [self._index(name) for name in groups]
-        if twice := next((name for name in self.columns if self.columns.count(name) > 1), None):
-            raise CorpusError(f"the table {self.name} has two columns '{twice}': rename one of them")
+        for name in self.columns:
+            if self.columns.count(name) > 1:
+                twice, advice = (
+                    (f"'{name}'", "rename one of them") if name else ("without a name", "name or delete them")
+                )
+                raise CorpusError(f"the table {self.name} has two columns {twice}: {advice}")
 
     def _index(self, column: str) -> int:
         if column not in self.columns:
