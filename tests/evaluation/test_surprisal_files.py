@@ -121,6 +121,19 @@ def test_rows_of_a_table_without_regions_are_documents(tmp_path: Path) -> None:
     assert texts_of(read_contexts([path], DOCUMENT, text_column="sentence")) == ["x y", "x y"]
 
 
+def test_blank_lines_may_precede_the_names_of_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "stimuli.csv"
+    path.write_text("\n\ntext,n\na b,1\n", encoding="utf-8")
+    assert texts_of(read_contexts([path], DOCUMENT)) == ["a b"]
+
+
+def test_a_cell_may_hold_a_long_text(tmp_path: Path) -> None:
+    text = "a b, c\n" * 50_000
+    path = tmp_path / "chapters.csv"
+    path.write_text(f'text,n\n"{text}",1\nd,2\n', encoding="utf-8")
+    assert texts_of(read_contexts([path], DOCUMENT)) == [text, "d"]
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, expected in (("csv", ["a b"]), (None, ["text,n\na b,1\n"])):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text,n\na b,1\n")))
@@ -133,12 +146,15 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("a,b\n1,2\n", {}, UsageError, "has no column 'text'; its columns are: a, b"),
         ("item;text\n1;a\n", {}, UsageError, "are separated by semicolons: save it with commas or, as TSV, with tabs"),
-        ("", {}, UsageError, "its columns are: none"),
+        ("", {}, CorpusError, "is empty: its first row must name the columns"),
+        ("\n\n", {}, CorpusError, "is empty: its first row must name the columns"),
         ("text\nx\n", {"groups": ["item"]}, UsageError, "has no column 'item'"),
         ("text,text\nx,y\n", {}, CorpusError, "has two columns 'text'"),
         ("text,,\nx,,\n", {}, CorpusError, "has two columns without a name: name or delete them"),
         ("text,n\nx,1\ny\n", {}, CorpusError, "line 3 has 1 cells, but the table has 2 columns"),
-        ('text,n\n"x,1\n', {}, CorpusError, "line 2 is not a valid table row"),
+        ('text,n\n\n"x,1\ny,2\nz,3\n', {}, CorpusError, "line 3 has a quotation mark that is not closed: put a cell"),
+        ('text,n\n"x" y,1\nz,2\n', {}, CorpusError, "line 2 has text after a closing quotation mark: put a cell"),
+        ("text,n\rx,1\ry,2\r", {}, CorpusError, r"line 1 has a carriage return \(CR\) .* line ends LF or CRLF"),
     ],
 )
 def test_tables_that_cannot_be_read(

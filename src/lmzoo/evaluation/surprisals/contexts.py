@@ -22,6 +22,8 @@ Kind = Literal["text", "csv", "tsv"]
 """How an input is read: as plain text, or as a table with commas or tabs between the cells."""
 KINDS: Final = ("text", "csv", "tsv")
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
+_LONGEST_CELL: Final = 2**31 - 1
+"""Largest number of characters of a table cell; the default of the module csv, 131,072, is less than a chapter has."""
 JOINER: Final = " "
 """The text between two parts of a context."""
 _GROUPS: Final = ("item", "condition")
@@ -205,8 +207,12 @@ class _Table:
 
     def __init__(self, reader: LineReader, delimiter: str, text_column: str, groups: Sequence[str] | None) -> None:
         self.reader, self.name = reader, reader.name
+        csv.field_size_limit(_LONGEST_CELL)
         self._rows = csv.reader(reader, delimiter=delimiter, strict=True)
-        self.columns = self._next() or []
+        columns = self._next()
+        if columns is None:
+            raise CorpusError(f"the table {self.name} is empty: its first row must name the columns")
+        self.columns = columns
         self._text = self._index(text_column)
         if groups is None:
             groups = [name for name in _GROUPS if name in self.columns and _REGION in self.columns]
@@ -231,22 +237,37 @@ class _Table:
         return self.columns.index(column)
 
     def _next(self) -> list[str] | None:
-        try:
-            return next(self._rows, None)
-        except csv.Error as error:
-            raise CorpusError(f"{self.name} line {self._rows.line_num} is not a valid table row: {error}") from error
+        """Returns the cells of the next row that is not a blank line; None at the end of the table."""
+        row: list[str] | None = []
+        while row == []:
+            first_line = self._rows.line_num + 1
+            try:
+                row = next(self._rows, None)
+            except csv.Error as error:
+                raise CorpusError(f"{self.name} line {first_line:,} {_fault(error)}") from error
+        return row
 
     def __iter__(self) -> Iterator[tuple[list[str], Part]]:
         """Yields the cells of the grouping columns of each row, and the row as a part of a context."""
         while (row := self._next()) is not None:
             if len(row) != len(self.columns):
-                if not row:  # a blank line
-                    continue
                 raise CorpusError(
                     f"{self.name} line {self._rows.line_num} has {len(row)} cells, but the table has "
                     f"{len(self.columns)} columns"
                 )
             yield [row[index] for index in self._groups], Part(row[self._text], row)
+
+
+def _fault(error: csv.Error) -> str:
+    """Returns what is wrong with a row that the module csv refuses, and what to do."""
+    if "new-line" in str(error):
+        return "has a carriage return (CR) outside quotation marks: save the table with the line ends LF or CRLF"
+    fault = (
+        "has text after a closing quotation mark"
+        if "expected after" in str(error)
+        else "has a quotation mark that is not closed"
+    )
+    return f"{fault}: put a cell that has quotation marks into quotation marks, and double those inside it"
 
 
 def _of_tables(tables: Sequence[_Table], scope: Scope) -> Iterator[Context]:
