@@ -144,11 +144,23 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "error", "message"),
     [
-        ("a,b\n1,2\n", {}, UsageError, "has no column 'text'; its columns are: a, b"),
+        (
+            "a, text\n1,2\n",
+            {},
+            UsageError,
+            "has no column 'text'; its columns are: 'a', ' text'; choose one with --text-column",
+        ),
         ("item;text\n1;a\n", {}, UsageError, "are separated by semicolons: save it with commas or, as TSV, with tabs"),
+        ("item\ttext\n1\ta\n", {}, UsageError, r"are separated by tabs: read it as TSV \(--input tsv\)"),
+        ("item,text\n1,a\n", {"kind": "tsv"}, UsageError, r"are separated by commas: read it as CSV \(--input csv\)"),
         ("", {}, CorpusError, "is empty: its first row must name the columns"),
         ("\n\n", {}, CorpusError, "is empty: its first row must name the columns"),
-        ("text\nx\n", {"groups": ["item"]}, UsageError, "has no column 'item'"),
+        (
+            "text\nx\n",
+            {"groups": ["item"]},
+            UsageError,
+            "has no column 'item'; its columns are: 'text'; choose one with --group",
+        ),
         ("text,text\nx,y\n", {}, CorpusError, "has two columns 'text'"),
         ("text,,\nx,,\n", {}, CorpusError, "has two columns without a name: name or delete them"),
         ("text,n\nx,1\ny\n", {}, CorpusError, "line 3 has 1 cells, but the table has 2 columns"),

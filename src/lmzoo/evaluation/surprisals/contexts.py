@@ -22,6 +22,11 @@ Kind = Literal["text", "csv", "tsv"]
 """How an input is read: as plain text, or as a table with commas or tabs between the cells."""
 KINDS: Final = ("text", "csv", "tsv")
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
+_OTHER_SEPARATORS: Final = {
+    ";": "semicolons: save it with commas or, as TSV, with tabs",
+    "\t": "tabs: read it as TSV (--input tsv)",
+    ",": "commas: read it as CSV (--input csv)",
+}
 _LONGEST_CELL: Final = 2**31 - 1
 """Largest number of characters of a table cell; the default of the module csv, 131,072, is less than a chapter has."""
 JOINER: Final = " "
@@ -213,10 +218,10 @@ class _Table:
         if columns is None:
             raise CorpusError(f"the table {self.name} is empty: its first row must name the columns")
         self.columns = columns
-        self._text = self._index(text_column)
+        self._text = self._index(text_column, "--text-column")
         if groups is None:
             groups = [name for name in _GROUPS if name in self.columns and _REGION in self.columns]
-        self._groups = [self._index(name) for name in groups]
+        self._groups = [self._index(name, "--group") for name in groups]
         for name in self.columns:
             if self.columns.count(name) > 1:
                 twice, advice = (
@@ -224,15 +229,14 @@ class _Table:
                 )
                 raise CorpusError(f"the table {self.name} has two columns {twice}: {advice}")
 
-    def _index(self, column: str) -> int:
+    def _index(self, column: str, option: str) -> int:
         if column not in self.columns:
-            if len(self.columns) == 1 and ";" in self.columns[0]:
-                raise UsageError(
-                    f"the cells of the table {self.name} are separated by semicolons: save it with commas or, as TSV, "
-                    "with tabs"
-                )
+            for separator, advice in _OTHER_SEPARATORS.items():
+                if len(self.columns) == 1 and separator in self.columns[0]:
+                    raise UsageError(f"the cells of the table {self.name} are separated by {advice}")
+            names = ", ".join(f"'{name}'" for name in self.columns)
             raise UsageError(
-                f"the table {self.name} has no column '{column}'; its columns are: {', '.join(self.columns) or 'none'}"
+                f"the table {self.name} has no column '{column}'; its columns are: {names}; choose one with {option}"
             )
         return self.columns.index(column)
 
