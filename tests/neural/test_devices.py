@@ -115,6 +115,8 @@ def test_autocast_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "lower"),
     [
         ({"d_hidden": 10_000_000}, "d_embed or d_hidden or batch_size"),
+        ({"d_hidden": 10**9}, "d_embed or d_hidden or batch_size"),  # arrays of more than 2^63 bytes
+        ({"d_hidden": 2**62}, "d_embed or d_hidden or batch_size"),  # arrays with sides that are not int64
         ({"training": {**SHORT, "batch_size": 10_000_000}}, "batch_size or chunk_size"),
         ({"training": {**SHORT, "chunk_size": 100_000_000}}, "batch_size or chunk_size"),
     ],

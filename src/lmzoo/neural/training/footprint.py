@@ -53,10 +53,16 @@ class Footprint(NamedTuple):
 def weight_bytes(make_network: Callable[[], Network], config: TrainConfig, n_processes: int) -> int:
     """Returns the memory in bytes of the weights of a network and of everything that training keeps for each weight.
 
-    The network is created on the meta device, which allocates no memory.
+    The network is created on the meta device, which allocates no memory. If the size of one of its arrays needs more
+    than 64 bits, the result is a lower bound, which no memory can hold.
     """
-    with torch.device("meta"), ShapesOnly():
-        size = sum(parameter.numel() * parameter.element_size() for parameter in make_network().parameters())
+    try:
+        with torch.device("meta"), ShapesOnly():
+            size = sum(parameter.numel() * parameter.element_size() for parameter in make_network().parameters())
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        size = 2**63
     averages = 2 if config.ema_fraction else 0  # the average, and the current weights while it is evaluated
     flat_gradient = 1 if n_processes > 1 else 0
     return size * (5 + averages + flat_gradient)
