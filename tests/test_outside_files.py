@@ -49,6 +49,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     [
         ("lstm", "d_hidden", 3000),
         ("lstm", "d_hidden", 10**12),
+        ("lstm", "d_hidden", 2**62),
         ("lstm", "d_embed", 3_000_000),
         ("lstm", "n_layers", 10**9),
         ("gpt2", "d_model", 16384),

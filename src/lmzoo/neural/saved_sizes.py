@@ -36,7 +36,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
         with torch.device("meta"), ShapesOnly(), _at_most_parameters(_REGISTRATIONS * (len(arrays) + 4)):
             network = make_network()
             parts = [*network.buffers(), *network.initial_state(1)]
-    except (RuntimeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:  # sizes beyond 64 bits
         raise SavedModelError(f"the settings of the saved network are damaged: {str(error).splitlines()[0]}") from error
     for name, parameter in network.named_parameters():
         take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
