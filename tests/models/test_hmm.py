@@ -337,8 +337,8 @@ def test_sampled_documents_follow_the_prediction() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"n_states": 0}, {"n_iterations": 0}, {"n_restarts": -1}, {"patience": 0}, {"emission_prior": 0},
-        {"transition_prior": float("nan")}, {"emission_prior": float("inf")}, {"tolerance": -1},
+        {"n_states": 0}, {"n_states": 10**9}, {"n_iterations": 0}, {"n_restarts": -1}, {"patience": 0},
+        {"emission_prior": 0}, {"transition_prior": float("nan")}, {"emission_prior": float("inf")}, {"tolerance": -1},
         {"batch_tokens": 0},
     ],
 )  # fmt: skip

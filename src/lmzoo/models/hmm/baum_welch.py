@@ -36,6 +36,8 @@ _SLACK: Final = 2e-6
 """Largest decrease of the objective, in nats per token, that float32 rounding can explain."""
 _STEP_EXPONENT: Final = 0.7
 """On-line EM: step k has the weight (k + 2) ** -exponent; exponents between 0.5 and 1 converge."""
+_MOST_STATES: Final = 1 << 15
+"""Largest number of hidden states: training keeps several matrices of transitions, which then take 8.6 GB each."""
 _LEAST_PRIOR: Final = 1e-6
 """Smallest pseudo-count allowed: smaller ones could make probabilities that are 0 in float32."""
 
@@ -54,13 +56,8 @@ class Settings:
     batch_tokens: int | None
 
     def __post_init__(self) -> None:
-        check_whole(
-            1,
-            n_states=self.n_states,
-            n_iterations=self.n_iterations,
-            n_restarts=self.n_restarts,
-            patience=self.patience,
-        )
+        check_whole(1, _MOST_STATES, n_states=self.n_states)
+        check_whole(1, n_iterations=self.n_iterations, n_restarts=self.n_restarts, patience=self.patience)
         check_at_least(_LEAST_PRIOR, emission_prior=self.emission_prior, transition_prior=self.transition_prior)
         check_at_least(0, tolerance=self.tolerance)
         check_whole(1, none_means="for the whole text at once", batch_tokens=self.batch_tokens)
