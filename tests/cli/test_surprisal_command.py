@@ -95,6 +95,11 @@ def test_a_terminal_gets_no_control_characters(
         (["-p", "http://127.0.0.1:1/v1#M"], 2, "needs predictors of this machine"),
         (["-p", "markov", "--group", "item"], 2, "columns can be named for tables only"),
         (["-p", "nowhere"], 1, "no saved predictor in nowhere"),
+        (
+            ["-p", "markov", "--contxt", "sentence"],
+            2,
+            "unknown option or missing file --contxt: lmzoo surprisal --help",
+        ),
     ],
 )
 def test_errors_are_one_line(

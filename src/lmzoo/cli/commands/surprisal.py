@@ -81,6 +81,9 @@ def surprisal(
     from lmzoo.evaluation.surprisals.measure import output_columns
     from lmzoo.evaluation.surprisals.writing import format_of, table_file, table_writer
 
+    for text in texts:
+        if text.startswith("-") and text != "-" and not os.path.lexists(text):
+            raise UsageError(f"unknown option or missing file {text}: lmzoo surprisal --help lists the options")
     folders, remote_models = remote.divided(predictors or ())
     if remote_models:
         raise UsageError("servers do not tell entropies and ranks: lmzoo surprisal needs predictors of this machine")
