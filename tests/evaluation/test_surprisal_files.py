@@ -45,7 +45,8 @@ def test_lines_are_those_of_the_whole_text(data: bytes, packed: bool, tmp_path: 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a\nb\xff\n", "is not UTF-8: byte 0xff"),
+        (b"a\nb\xff\n", r"is not UTF-8: byte 0xff at offset 3 \(line 2\)"),
+        (b"a\n" * 700_000 + b"\xff", r"is not UTF-8: byte 0xff at offset 1,400,000 \(line 700,001\)"),
         (b"a\0b", "NUL byte at offset 1"),
         ("a b".encode("utf-16"), "is encoded as UTF-16: save it as UTF-8"),
         (b"PK\x03\x04", "is a zip archive"),

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, final
 
 from lmzoo.corpora.compression import DamagedDataError, DecompressionMemoryError, decompress, is_compressed
 from lmzoo.errors import ConfigurationError, CorpusError
@@ -174,45 +174,22 @@ class LineReader:
                 self.n_read += len(block)
                 yield block
 
-        decompressed = _checked_blocks(decompress(blocks(), max_memory=limit), self.name)
-        text = io.TextIOWrapper(io.BufferedReader(_Blocks(decompressed)), encoding="utf-8-sig", newline="\n")
-        number = 0
+        number, line = 1, ""
         try:
-            while line := text.readline(limit if self.is_limited else -1):
-                number += 1
-                if self.is_limited and len(line) >= limit:
-                    raise CorpusError(f"{self.name} line {number:,} has more than {limit:,} characters")
-                yield line.removesuffix("\r\n") + "\n" if line.endswith("\r\n") else line
-        except UnicodeDecodeError as error:
-            bad = error.object[error.start]
-            raise CorpusError(
-                f"{self.name} is not UTF-8: byte 0x{bad:02x} at or after line {number + 1:,}; save it as UTF-8"
-            ) from error
+            for text in _decoded(decompress(blocks(), max_memory=limit), self.name):
+                for part in io.StringIO(text, newline="\n"):
+                    line += part
+                    if self.is_limited and len(line) >= limit:
+                        raise CorpusError(f"{self.name} line {number:,} has more than {limit:,} characters")
+                    if part.endswith("\n"):
+                        yield line
+                        number, line = number + 1, ""
+            if line:
+                yield line
         except DamagedDataError as error:
             raise CorpusError(f"{self.name} is damaged: {error}; compress the original file again") from error
         except DecompressionMemoryError as error:
             raise CorpusError(f"{self.name} needs more than {limit:,} bytes of memory to decompress") from error
-
-
-class _Blocks(io.RawIOBase):
-    """A binary file whose content is a sequence of blocks of bytes."""
-
-    def __init__(self, blocks: Iterator[bytes | bytearray]) -> None:
-        super().__init__()
-        self._blocks, self._rest = blocks, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while not self._rest:  # a block may be empty
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            self._rest = memoryview(block)
-        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
 
 
 def _checked_blocks(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[bytes | bytearray]:
