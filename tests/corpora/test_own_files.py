@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ein täxt".encode("utf-32-le"), r"is encoded as UTF-32 without a byte-order mark: save it as UTF-8"),
         (b"PK\x03\x04\x14\0", r"is damaged: File is not a zip file; make the archive again"),
         (rb"{\rtf1\ansi text}", r"is an RTF file, not a text file: extract its text first"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", r"is a file of Word, .*: save it as plain text"),
         (b"", r"there is no text in"),
         (b" \n\n ", r"there is no text in"),
         (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),
@@ -225,6 +227,23 @@ def test_what_is_not_enough_text_is_refused(tmp_path: Path, content: bytes, mess
         load_corpus(path)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+def office_file(path: Path, first: str) -> Path:
+    """Writes a zip archive like that of a document, whose first file is `first`."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(first, "kind")
+        archive.writestr("word/document.xml", "<w:t>text</w:t>")
+        archive.writestr("notes.txt", "a text " * 100)
+    return path
+
+
+@pytest.mark.parametrize("first", ["[Content_Types].xml", "mimetype"])
+def test_office_files_are_refused_as_such(tmp_path: Path, first: str) -> None:
+    path = office_file(tmp_path / "a.docx", first)
+    for read in (load_corpus, read_text):
+        with pytest.raises(CorpusError, match=r"a\.docx is a file of Word, .* plain text, or a table as CSV"):
+            read(path)
 
 
 def test_offsets_in_packed_text_are_those_of_the_text(tmp_path: Path) -> None:

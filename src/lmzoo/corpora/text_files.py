@@ -12,7 +12,7 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, final
@@ -31,6 +31,9 @@ _BYTE_ORDER_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+_OFFICE_FILE = "a file of Word, Excel or another office program, or an e-book"
+_OFFICE_MEMBERS = ("[Content_Types].xml", "mimetype")
+"""Files that mark a zip archive as one of the formats of Office, or as OpenDocument or EPUB."""
 _OTHER_FILES = (
     (b"PK\x03\x04", "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -38,6 +41,7 @@ _OTHER_FILES = (
     (b"FEA1", "a Feather file of version 1"),
     (b"%PDF-", "a PDF file"),
     (rb"{\rtf", "an RTF file"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _OFFICE_FILE),
 )
 
 
@@ -208,7 +212,7 @@ def _check_is_text(data: bytes | bytearray, name: str, offset: int) -> None:
     `name` is the name of the file that contains the data, and `offset` the position of their first byte in it.
     """
     if not offset and (kind := _other_file(data)):
-        raise CorpusError(f"{name} is {kind}, not a text file: extract its text first")
+        raise _not_text(name, kind)
     if not offset and (encoding := _wide_encoding(data)):
         raise CorpusError(f"{name} is encoded as {encoding}: save it as UTF-8")
     nul = data.find(0)
@@ -216,6 +220,20 @@ def _check_is_text(data: bytes | bytearray, name: str, offset: int) -> None:
         raise CorpusError(
             f"{name} is not a text file: it has a NUL byte at offset {offset + nul:,}; lmzoo reads UTF-8 text"
         )
+
+
+def check_no_office_file(name: str, members: Collection[str]) -> None:
+    """Raises CorpusError if a zip archive with these members is an office document or an e-book.
+
+    Its members hold the text between codes that say how it is printed.
+    """
+    if not set(_OFFICE_MEMBERS).isdisjoint(members):
+        raise _not_text(name, _OFFICE_FILE)
+
+
+def _not_text(name: str, kind: str) -> CorpusError:
+    advice = "save it as plain text, or a table as CSV" if kind == _OFFICE_FILE else "extract its text first"
+    return CorpusError(f"{name} is {kind}, not a text file: {advice}")
 
 
 def max_bytes() -> int:
@@ -296,4 +314,6 @@ def _other_file(data: bytes | bytearray) -> str | None:
         return "a tar archive"
     if data.startswith(b"PAR1") and 0 in data:  # a text may begin like this, too
         return "a Parquet file"
+    if data.startswith(b"PK\x03\x04") and any(member.encode() in data for member in _OFFICE_MEMBERS):
+        return _OFFICE_FILE
     return next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)

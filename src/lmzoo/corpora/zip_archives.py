@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, blocks_of, max_bytes
+from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, blocks_of, check_no_office_file, max_bytes
 from lmzoo.errors import CorpusError
 
 _START, _EMPTY = b"PK\x03\x04", b"PK\x05\x06"
@@ -24,8 +24,8 @@ def is_zip(path: Path) -> bool:
 def member_names(path: Path) -> list[str]:
     """Returns the names of the files in the archive `path`, sorted, without folders and hidden files.
 
-    Raises CorpusError if the archive is damaged, or if its files together are larger than the limit for a compressed
-    file: 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES.
+    Raises CorpusError if the archive is damaged, is an office document or an e-book, or if its files together are
+    larger than the limit for a compressed file: 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES.
     """
     with _opened(path) as archive:
         members = archive.infolist()
@@ -35,7 +35,9 @@ def member_names(path: Path) -> list[str]:
                 f"{path} has {n_bytes:,} bytes of files, more than the limit of {limit:,}: to read it anyway, set the "
                 f"environment variable {MAX_BYTES_VARIABLE} to a larger number"
             )
-        return sorted({member.filename for member in members if not member.is_dir() and _is_visible(member.filename)})
+        names = {member.filename for member in members if not member.is_dir() and _is_visible(member.filename)}
+        check_no_office_file(str(path), names)
+        return sorted(names)
 
 
 def member_blocks(path: Path, name: str) -> Iterator[str]:
