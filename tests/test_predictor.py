@@ -22,7 +22,8 @@ from lmzoo import EOT, Decoding, Predictor, Provenance, load_corpus, zoo
 from lmzoo.errors import ConfigurationError, LmzooError, MissingExtraError, NotFittedError, TokenIdError, UsageError
 from lmzoo.generation import generate
 from lmzoo.language_model import short_count
-from lmzoo.streaming import until_stop
+from lmzoo.streaming import PieceDecoder, until_stop
+from lmzoo.tokenizers import train_tokenizer
 
 
 def test_text_and_ids_give_the_same_prediction(markov_predictor: Predictor) -> None:
@@ -189,6 +190,15 @@ def test_sampling_settings_are_those_of_a_decoding(markov_predictor: Predictor) 
 )
 def test_stop_strings_may_span_pieces(pieces: list[str], stop: list[str], expected: str) -> None:
     assert "".join(until_stop(pieces, stop)) == expected
+
+
+def test_pieces_have_the_character_in_which_the_ids_of_a_prompt_end() -> None:
+    tokenizer = train_tokenizer("byte", [])
+    ids = tokenizer.encode("a €b").tolist()
+    for n_prompt in range(len(ids)):
+        decoder = PieceDecoder(tokenizer, ids[:n_prompt])
+        expected = "a €b"[n_prompt:] if n_prompt < 3 else "€b" if n_prompt < 5 else "b"
+        assert "".join(decoder.pieces(ids[n_prompt:])) == expected
 
 
 def test_empty_stop_string(markov_predictor: Predictor) -> None:

@@ -75,8 +75,10 @@ class PieceDecoder:
         if not self._before:
             alone = len(self._pending) == 1
             return self._tokenizer.text_of(self._pending[0]) if alone else self._tokenizer.decode(self._pending)
-        before = self._tokenizer.decode(self._before)
-        return self._tokenizer.decode(self._before + self._pending)[len(before) :]
+        before, whole = self._tokenizer.decode(self._before), self._tokenizer.decode(self._before + self._pending)
+        if whole == before or not whole.startswith(before):  # the pending ids continue a character of the prompt
+            before = before.rstrip("\ufffd")
+        return whole[len(before) :]
 
     def _finished(self, text: str) -> str:
         """Notes that the pending ids have been decoded as `text`, and returns the text to show."""
