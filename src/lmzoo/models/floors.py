@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
-from lmzoo.language_model import LanguageModel
 from lmzoo.mapped import blocks_of
+from lmzoo.models.short_context import ShortContextModel
 from lmzoo.stream import TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
 
 @final
-class ContextFree(LanguageModel[None]):
+class ContextFree(ShortContextModel[None]):
     """A language model that predicts the same distribution after every context: a uniform or a unigram model."""
 
     context_size = 0

@@ -24,7 +24,7 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_positive
 from lmzoo.errors import SavedModelError
-from lmzoo.language_model import LanguageModel
+from lmzoo.models.short_context import ShortContextModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.system.progress import OnProgress, Progress
 
@@ -39,7 +39,7 @@ def _count_pairs(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64
 
 
 @final
-class MarkovChain(LanguageModel[int]):
+class MarkovChain(ShortContextModel[int]):
     """A first-order Markov chain, whose state is the id of the last token."""
 
     context_size = 1
