@@ -68,7 +68,7 @@ def species(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_compare_and_ladder_know_a_new_network(species: str, corpus_folder: Path, tmp_path: Path) -> None:
     assert settings_for(species, "standard") == {}, "no preset: the defaults"
     comparison = compare(tmp_path / "run", species=[species, "unigram"], corpus=corpus_folder, tokenizer="byte")
-    network, unigram = comparison.records
+    unigram, network = comparison.records  # networks are trained last
     assert network.settings == settings_for(species, "quick")
     assert network.settings["d_embed"] == 8
     assert (network.bits_per_byte or 9) < (unigram.bits_per_byte or 0)
