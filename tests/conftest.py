@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 
 # The suite runs on several workers; two threaded programs on the same cores slow each other down many times.
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives the whole run one temporary folder, which tests, workers and the processes that they start all use."""
+    """Gives the whole run one temporary folder, and lets the commands that tests start be interrupted.
+
+    Tests, workers and the processes that they start all use this folder.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; commands inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
         os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="lmzoo-tests-")
     tempfile.tempdir = None  # read the environment again
