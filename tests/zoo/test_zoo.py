@@ -56,6 +56,11 @@ def test_networks_are_the_species_that_compute_with_torch(name: str) -> None:
     assert zoo.is_network(name) == (zoo.create(name, 2).device_name is not None)
 
 
+def test_built_in_networks_are_known_without_torch() -> None:
+    program = "import sys; from lmzoo import zoo; print(zoo.is_network('lstm'), 'torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True False\n"
+
+
 @pytest.mark.parametrize("name", lmzoo.__all__)
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(lmzoo, name) is not None

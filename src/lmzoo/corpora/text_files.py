@@ -31,11 +31,12 @@ _BYTE_ORDER_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+_ZIP_ARCHIVE = "a zip archive"
 _OFFICE_FILE = "a file of Word, Excel or another office program, or an e-book"
 _OFFICE_MEMBERS = ("[Content_Types].xml", "mimetype")
 """Files that mark a zip archive as one of the formats of Office, or as OpenDocument or EPUB."""
 _OTHER_FILES = (
-    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x03\x04", _ZIP_ARCHIVE),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x04\x22\x4d\x18", "an lz4 file"),
     (b"FEA1", "a Feather file of version 1"),
@@ -314,6 +315,6 @@ def _other_file(data: bytes | bytearray) -> str | None:
         return "a tar archive"
     if data.startswith(b"PAR1") and 0 in data:  # a text may begin like this, too
         return "a Parquet file"
-    if data.startswith(b"PK\x03\x04") and any(member.encode() in data for member in _OFFICE_MEMBERS):
-        return _OFFICE_FILE
-    return next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)
+    kind = next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)
+    is_office_file = kind == _ZIP_ARCHIVE and any(member.encode() in data for member in _OFFICE_MEMBERS)
+    return _OFFICE_FILE if is_office_file else kind

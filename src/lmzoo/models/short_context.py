@@ -41,9 +41,7 @@ class ShortContextModel(LanguageModel[State]):
                 on_progress(Progress(progress.done * len(wanted) // len(first), len(wanted), "tokens"))
 
         stats = super().token_stats(stream, report, positions=wanted[first[order]], token_set=token_set)
-        row_of_pair = np.empty_like(order)
-        row_of_pair[order] = np.arange(len(order))
-        rows = row_of_pair[pair_of_token]
+        rows = np.argsort(order)[pair_of_token]  # of each token in the scores of the pairs
         columns: dict[str, Any] = {
             name: None if column is None else column[rows] for name, column in vars(stats).items()
         }

@@ -20,6 +20,7 @@ from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 from lmzoo.system.placement import DEVICES
 from lmzoo.zoo.cards import CARDS
 from lmzoo.zoo.eras import REPRESENTATIVES
+from lmzoo.zoo.network_cards import NETWORK_CARDS
 from lmzoo.zoo.species_card import Card
 
 if typing.TYPE_CHECKING:
@@ -30,6 +31,8 @@ if typing.TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "lmzoo.species"
 _NO_SETTINGS = ("vocab_size", "device")
+_BUILT_IN_NETWORKS = frozenset(card.name for card in NETWORK_CARDS)
+"""Networks that are known without their modules, which take more than a second to import, because of torch."""
 """Parameters of a factory that `create` passes and that are not settings of the model."""
 
 _registered: dict[str, Card] = {card.name: card for card in CARDS}
@@ -159,7 +162,7 @@ def is_network(name: str) -> bool:
 
     The settings of these steps are its setting `training`.
     """
-    return "training" in defaults(name)
+    return name in _BUILT_IN_NETWORKS or "training" in defaults(name)
 
 
 def presets(name: str) -> dict[str, dict[str, Any]]:

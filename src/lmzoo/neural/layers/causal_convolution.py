@@ -27,8 +27,8 @@ class CausalConvolution(nn.Module):
     def forward(self, x: Tensor, previous: Tensor, in_document: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the convolution for T new tokens in each of B sequences.
 
-        The arguments are those of `lmzoo.neural.layers.windows.earlier_vectors`. Returns the output
-        (B, T, E) and the vectors of the last k - 1 tokens.
+        The arguments are those of `lmzoo.neural.layers.windows.earlier_vectors`. Returns the output (B, T, E) and the
+        vectors of the last k - 1 tokens.
         """
         earlier, last = earlier_vectors(x, previous, in_document)
         return self.linear(torch.cat([x, *earlier], dim=2)), last

@@ -27,8 +27,8 @@ class ShortConvolution(nn.Module):
     def forward(self, x: Tensor, previous: Tensor, in_document: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the convolution for T new tokens in each of B sequences.
 
-        The arguments are those of `lmzoo.neural.layers.windows.earlier_vectors`. Returns the output
-        (B, T, D) and the vectors of the last k - 1 tokens.
+        The arguments are those of `lmzoo.neural.layers.windows.earlier_vectors`. Returns the output (B, T, D) and the
+        vectors of the last k - 1 tokens.
         """
         earlier, last = earlier_vectors(x, previous, in_document)
         for vectors, weight in zip(earlier, self.weight.to(x.dtype), strict=True):
