@@ -1,13 +1,12 @@
 """Compares the speed of tables of surprisals with that of `LanguageModel.token_stats`, which computes their numbers.
 
-    python benchmarks/surprisal.py [--words 1000000] [--rounds 5] [--predictor ngram]
+    python benchmarks/surprisal.py [--words 1000000] [--rounds 7] [--predictor ngram]
 
-The text is the King James Bible, repeated up to the given number of words. Three works are measured in turn, so that
-all run under the same conditions, and the shortest time of each counts: the text is encoded and scored with
-`token_stats`; a table of its words is computed (`tables`); and the table is written to a file, too (`tsv`, `parquet`).
-A ratio is the time of the first divided by that of the work. Then `lmzoo surprisal` reads the text by lines as a
-process of its own, once and four times as long, for its peak memory. The last line is JSON with all figures; its
-`ratio` is that of the table as TSV.
+The text is the King James Bible, repeated up to the given number of words. In each round, the text is encoded and
+scored with `token_stats`; then a table of its words is computed (`tables`); and the table is written to a file, too
+(`tsv`, `parquet`). A ratio is the time of the first work divided by that of another in the same round. All figures are
+medians of the rounds. Then `lmzoo surprisal` reads the text by lines as a process of its own, once and four times as
+long, for its peak memory. The last line is JSON with all figures; its `ratio` is that of the table as TSV.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
+from statistics import median
 
 from lmzoo import Predictor, load_corpus
 from lmzoo.evaluation.surprisals import stream_surprisals
@@ -49,8 +50,8 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(predictor: Predictor, text: str, n_rounds: int, folder: Path) -> dict[str, float]:
-    """Returns the shortest time of each work in seconds."""
+def measure(predictor: Predictor, text: str, n_rounds: int, folder: Path) -> dict[str, list[float]]:
+    """Returns the times of each work in seconds, one per round."""
 
     def tables() -> None:
         for _ in stream_surprisals({"one": predictor}, from_texts([text], Scope())):
@@ -71,8 +72,8 @@ def measure(predictor: Predictor, text: str, n_rounds: int, folder: Path) -> dic
         "parquet": lambda: written("parquet"),
     }
     predictor.model.token_stats(ids[:2000])  # compiled code is loaded before the clock starts
-    times = [{name: seconds(work) for name, work in works.items()} for _ in range(n_rounds)]
-    return {name: min(each[name] for each in times) for name in works}
+    rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(n_rounds)]
+    return {name: [times[name] for times in rounds] for name in works}
 
 
 def peak_megabytes(predictor: str, text: str, folder: Path) -> float:
@@ -91,7 +92,7 @@ def peak_megabytes(predictor: str, text: str, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--words", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--predictor", default="ngram")
     asked = parser.parse_args()
     text, predictor = text_of(asked.words), Predictor.load(asked.predictor)
@@ -100,9 +101,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         times = measure(predictor, text, asked.rounds, folder)
-        for name, taken in times.items():
-            figures[f"{name}_seconds"], figures[f"{name}_ratio"] = taken, times["token_stats"] / taken
-            print(f"{name:<18} {taken:8.2f} s {n_words / taken:12,.0f} words/s {times['token_stats'] / taken:6.2f}")
+        for name in times:
+            taken = figures[f"{name}_seconds"] = median(times[name])
+            ratio = figures[f"{name}_ratio"] = median(map(truediv, times["token_stats"], times[name]))
+            print(f"{name:<18} {taken:8.2f} s {n_words / taken:12,.0f} words/s {ratio:6.2f}", flush=True)
         figures["ratio"] = figures["tsv_ratio"]
         for times_as_long in (1, 4):
             name = f"peak_megabytes_{times_as_long}"

@@ -25,7 +25,8 @@ from lmzoo.stream import EOT, TokenStream
 from lmzoo.tokenizers.tokenizer import Tokenizer
 from lmzoo.tokenizers.words import SEPARATORS, split_words
 
-_CODES: Final = np.array(sorted(map(ord, SEPARATORS)), np.uint32)
+_IS_SEPARATOR: Final = np.isin(np.arange(2 + max(map(ord, SEPARATORS))), [*map(ord, SEPARATORS)])
+"""True for the code point of each separator; the last entry, which is False, stands for all larger code points."""
 _SEPARATORS: Final = tuple(character.encode() for character in SEPARATORS)
 
 
@@ -157,7 +158,7 @@ class Aligner:
         encoded = self.tokenizer.encode_batch(texts)
         text_starts = np.cumsum([0, *map(len, texts)])
         codes = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
-        in_word = np.concatenate([[False], ~np.isin(codes, _CODES, kind="table"), [False]])
+        in_word = np.concatenate([[False], ~_IS_SEPARATOR[np.minimum(codes, _IS_SEPARATOR.size - 1)], [False]])
         edge = np.zeros(codes.size + 1, bool)
         edge[text_starts] = True
         edge |= in_word[1:] != in_word[:-1]

@@ -9,6 +9,7 @@ extending the available precision, 1971, section 5).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
@@ -26,8 +27,8 @@ up to 15 decimal places."""
 _PAYS_OFF: Final = 1 << 12
 """Number of rows from which compiled code is loaded; Python writes fewer rows in much less time than loading takes."""
 _TEXT: Final = -1
-_END: Final = "\0"
-"""The character after each cell of text that is given to compiled code."""
+_START: Final = "\0"
+"""The character before each cell of text that is given to compiled code."""
 
 
 def rows_as_text(
@@ -35,10 +36,10 @@ def rows_as_text(
 ) -> str:
     """Returns R rows as text: the cells of each row with a delimiter between them, and a line end after each row.
 
-    A column (R,) holds texts (object), which are written as they are, or numbers that float64 represents exactly, which
-    are written with the number of decimal places that `decimals` has for the column. NaN is empty, and infinity is
-    "inf". `delimiter` is an ASCII character. `compiled` is True to use compiled code, False to use Python, or None for
-    the faster way for this number of rows; the text is the same.
+    A column (R,) holds texts (object), which are written as in `quoted`, or numbers that float64 represents exactly,
+    which are written with the number of decimal places that `decimals` has for the column. NaN is empty, and infinity
+    is "inf". `delimiter` is an ASCII character. `compiled` is True to use compiled code, False to use Python, or None
+    for the faster way for this number of rows; the text is the same.
     """
     if compiled is None:
         compiled = len(columns[0]) >= _PAYS_OFF or _kernel.cache_info().currsize > 0
@@ -47,10 +48,22 @@ def rows_as_text(
         if text is not None:
             return text
     cells = [
-        column.tolist() if column.dtype == object else _formatted(column.tolist(), f"%.{places}f".__mod__)
+        quoted(column.tolist(), delimiter)
+        if column.dtype == object
+        else _formatted(column.tolist(), f"%.{places}f".__mod__)
         for column, places in zip(columns, decimals, strict=True)
     ]
     return "".join(f"{delimiter.join(row)}\n" for row in zip(*cells, strict=True))
+
+
+def quoted(cells: list[str], delimiter: str) -> list[str]:
+    """Returns cells with quotation marks around those that contain a delimiter, a quotation mark or a line end."""
+    is_special = re.compile(f"[{_specials(delimiter)}]").search
+    return ['"' + cell.replace('"', '""') + '"' if is_special(cell) else cell for cell in cells]
+
+
+def _specials(delimiter: str) -> str:
+    return f'{delimiter}"\r\n'
 
 
 def _formatted(column: list[float], form: Callable[[float], str]) -> list[str]:
@@ -61,23 +74,26 @@ def _by_kernel(columns: Sequence[NDArray[Any]], decimals: Sequence[int], delimit
     """Returns the result of `rows_as_text`; None if a text contains NUL, or if a number is too large."""
     blobs: list[bytes] = []
     numbers: list[NDArray[Any]] = []
-    kinds: list[tuple[int, int]] = []  # (_TEXT, start of the cells) or (decimal places, row of the numbers)
+    kinds: list[tuple[int, int]] = []  # (_TEXT, last character of the cells) or (decimal places, row of the numbers)
     for column, places in zip(columns, decimals, strict=True):
         if column.dtype == object:
-            kinds.append((_TEXT, sum(map(len, blobs))))
-            blobs.append(f"{_END.join(column.tolist())}{_END}".encode(errors="surrogatepass"))
-            if blobs[-1].count(_END.encode()) != len(column):
+            cells = _START.join(column.tolist())
+            if any(special in cells for special in _specials(delimiter)):
+                cells = _START.join(quoted(column.tolist(), delimiter))
+            blobs.append(f"{_START}{cells}".encode(errors="surrogatepass"))
+            if blobs[-1].count(_START.encode()) != len(column):
                 return None
+            kinds.append((_TEXT, sum(map(len, blobs)) - 1))
         else:
             kinds.append((places, len(numbers)))
             numbers.append(column)
     values = np.array(numbers, np.float64).reshape(len(numbers), len(columns[0]))
-    cells = np.frombuffer(b"".join(blobs), np.uint8)
+    texts = np.frombuffer(b"".join(blobs), np.uint8)
     n_delimiters = len(columns) * len(columns[0])
-    text = np.empty(cells.size + values.size * _MOST_CHARACTERS + n_delimiters, np.uint8)
+    text = np.empty(texts.size + values.size * _MOST_CHARACTERS + n_delimiters, np.uint8)
     scales = np.array([10.0 ** max(places, 0) for places, _ in kinds])
-    size = _kernel()(values, cells, np.array(kinds, np.int64), scales, ord(delimiter), text)
-    return None if size < 0 else str(text[:size].data, "utf-8", "surrogatepass")
+    start = _kernel()(values, texts, np.array(kinds, np.int64), scales, ord(delimiter), text)
+    return None if start < 0 else str(text[start:].data, "utf-8", "surrogatepass")
 
 
 @cache
@@ -91,31 +107,33 @@ def _kernel() -> Callable[..., int]:
 
 
 def _write(values, cells, kinds, scales, delimiter, text):
-    """Writes R rows of C columns to `text`, and returns the number of bytes; -1 if a number is too large.
+    """Writes R rows of C columns to the end of `text`, and returns where they begin; -1 if a number is too large.
 
-    `values` are the numbers, one row for each column of numbers. `cells` are the cells of the columns of text, each
-    followed by NUL. `kinds` (C, 2) has the number of decimal places and the row in `values` of each column of numbers,
-    and for a column of text, -1 and the position of its next cell, which is moved forward. `scales` (C,) are powers of
-    ten, with the decimal places as exponents.
+    `values` are the numbers, one row for each column of numbers. `cells` are the cells of the columns of text, with NUL
+    before each of them. `kinds` (C, 2) has the number of decimal places and the row in `values` of each column of
+    numbers, and for a column of text, -1 and the position of the last character of its last cell, which is moved back.
+    `scales` (C,) are powers of ten, with the decimal places as exponents.
+
+    The rows are written from the last character to the first, because this is the order in which the digits of a
+    number are computed.
     """
-    end, zero, one, ten = 0, np.uint64(48), np.uint64(1), np.uint64(10)
-    for row in range(values.shape[1]):
-        for column in range(kinds.shape[0]):
+    start, zero, one, ten = text.size, np.uint64(48), np.uint64(1), np.uint64(10)
+    for row in range(values.shape[1] - 1, -1, -1):
+        for column in range(kinds.shape[0] - 1, -1, -1):
+            start -= 1
+            text[start] = delimiter if column < kinds.shape[0] - 1 else 10  # a line end
             places, place = kinds[column, 0], kinds[column, 1]
             if places < 0:
                 while cells[place] != 0:
-                    text[end] = cells[place]
-                    place, end = place + 1, end + 1
-                kinds[column, 1] = place + 1
+                    start -= 1
+                    text[start] = cells[place]
+                    place -= 1
+                kinds[column, 1] = place - 1
             elif not math.isnan(values[place, row]):
-                value = values[place, row]
-                if math.copysign(1.0, value) < 0:
-                    text[end] = 45  # a minus sign
-                    end += 1
-                    value = -value
+                value = math.fabs(values[place, row])
                 if math.isinf(value):
-                    text[end], text[end + 1], text[end + 2] = 105, 110, 102  # inf
-                    end += 3
+                    start -= 3
+                    text[start], text[start + 1], text[start + 2] = 105, 110, 102  # inf
                 else:
                     scaled = value * scales[column]
                     if scaled >= _EXACT:
@@ -134,20 +152,22 @@ def _write(values, cells, kinds, scales, delimiter, text):
                         error = ((high * scale_high - scaled) + high * scale_low + low * scale_high) + low * scale_low
                         if error > 0 or (error == 0 and (whole & one) == one):  # half to even
                             whole += one
-                    n_digits, power = places + 1, np.uint64(scales[column]) * ten
-                    while power <= whole:
-                        n_digits, power = n_digits + 1, power * ten
-                    end += n_digits + (places > 0)
-                    position = end
-                    for digit in range(n_digits):
-                        if digit == places and places > 0:
-                            position -= 1
-                            text[position] = 46  # a point
+                    for _ in range(places):
                         quotient = whole // ten
-                        position -= 1
-                        text[position] = zero + (whole - quotient * ten)
+                        start -= 1
+                        text[start] = zero + (whole - quotient * ten)
                         whole = quotient
-            text[end] = delimiter
-            end += 1
-        text[end - 1] = 10  # the end of the line
-    return end
+                    if places > 0:
+                        start -= 1
+                        text[start] = 46  # a point
+                    while True:
+                        quotient = whole // ten
+                        start -= 1
+                        text[start] = zero + (whole - quotient * ten)
+                        whole = quotient
+                        if whole == 0:
+                            break
+                if math.copysign(1.0, values[place, row]) < 0:
+                    start -= 1
+                    text[start] = 45  # a minus sign
+    return start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.errors import UsageError, needs_extra
-from lmzoo.evaluation.surprisals.delimited import rows_as_text
+from lmzoo.evaluation.surprisals.delimited import quoted, rows_as_text
 from lmzoo.evaluation.surprisals.table import COUNTS, SurprisalTable
 from lmzoo.system.files import atomic_file
 from lmzoo.system.jobs import n_cores
@@ -76,7 +75,7 @@ def table_writer(file: TextOutput, file_format: Format, names: Iterable[str]) ->
     if file_format == "jsonl":
         return lambda table: file.write("".join(_json_lines(table)))
     delimiter = "\t" if file_format == "tsv" else ","
-    file.write(delimiter.join(_quoted(np.array([*names], object), delimiter)) + "\n")
+    file.write(delimiter.join(quoted([*names], delimiter)) + "\n")
     return lambda table: _write_rows(file, table, delimiter)
 
 
@@ -85,8 +84,7 @@ def _write_rows(file: TextOutput, table: SurprisalTable, delimiter: str) -> None
 
     def lines(start: int) -> str:
         columns = [column[start : start + _ROWS_AT_ONCE] for column in table.columns.values()]
-        cells = [_quoted(column, delimiter) if column.dtype == object else column for column in columns]
-        return rows_as_text(cells, decimals, delimiter)
+        return rows_as_text(columns, decimals, delimiter)
 
     with ThreadPoolExecutor(n_cores()) as pool:  # compiled code runs in parallel
         for text in pool.map(lines, range(0, len(table), _ROWS_AT_ONCE)):
@@ -95,17 +93,6 @@ def _write_rows(file: TextOutput, table: SurprisalTable, delimiter: str) -> None
 
 def _n_decimals(name: str, column: NDArray[Any]) -> int:
     return 0 if name in COUNTS or column.dtype.kind != "f" else _DECIMALS
-
-
-def _quoted(cells: NDArray[np.object_], delimiter: str) -> NDArray[np.object_]:
-    """Returns cells with quotation marks around those that contain a delimiter, a quotation mark or a line end."""
-    special = f'{delimiter}"\r\n'
-    everything = "".join(cells.tolist())
-    if not any(character in everything for character in special):
-        return cells
-    has_special = re.compile(f"[{special}]").search
-    quoted = ['"' + cell.replace('"', '""') + '"' if has_special(cell) else cell for cell in cells.tolist()]
-    return np.array(quoted, object)
 
 
 def _json_lines(table: SurprisalTable) -> Iterator[str]:
