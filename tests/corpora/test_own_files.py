@@ -218,7 +218,10 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", r"is a file of Word, .*: save it as plain text"),
         (b"", r"there is no text in"),
         (b" \n\n ", r"there is no text in"),
-        (b"A short line.", r"has 13 characters of text, too few for the splits train, valid and test"),
+        (
+            b"A short line.",
+            r"has too little text for the splits train, valid and test: give at least 500 characters, not 13",
+        ),
     ],
 )
 def test_what_is_not_enough_text_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -76,7 +76,8 @@ def test_a_full_disk_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_sizes_of_memory() -> None:
-    assert [parse_bytes(size) for size in ("500M", "1.5GB", "2 KiB", "123")] == [500 * 2**20, 3 * 2**29, 2048, 123]
-    for wrong in ("", "-1G", "much", "1X"):
+    sizes = {"500M": 500 * 2**20, "1.5GB": 3 * 2**29, "2 KiB": 2048, "123B": 123, "2000000000": 2_000_000_000}
+    assert {size: parse_bytes(size) for size in sizes} == sizes
+    for wrong in ("", "-1G", "much", "1X", "500"):
         with pytest.raises(ConfigurationError, match="500M"):
             parse_bytes(wrong)

@@ -239,7 +239,7 @@ def test_a_sharded_model_satisfies_every_law(law: Law, order: int) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
-@given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200", "1M"]), min_count=st.integers(1, 3))
+@given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200B", "1M"]), min_count=st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_a_sharded_model_predicts_as_the_joined_one(
     stream: TokenStream, order: int, memory: str, min_count: int

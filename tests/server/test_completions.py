@@ -155,7 +155,8 @@ def test_an_end_of_text_ends_the_choice_and_is_scored(server: RunningServer) -> 
         ({"model": "markov", "top_p": 0}, 400, "top_p"),
         ({"model": "markov", "stop": [""]}, 400, "stop"),
         ({"model": "markov", "logit_bias": {"300": 1}}, 400, "'300' is not a token id from 0 to 299"),
-        ({"model": "markov", "best_of": 2}, 400, "'best_of' is not supported"),
+        ({"model": "markov", "best_of": 2}, 400, "'best_of' is not supported by this server unless it is equal to 'n'"),
+        ({"model": "markov", "best_of": 1, "n": 2}, 400, "unless it is equal to 'n'"),
         ({"model": "markov", "suffix": "x"}, 400, "'suffix' is not supported"),
         ([], 400, "JSON object"),
     ],
@@ -209,6 +210,7 @@ def test_settings_that_ask_for_nothing_are_accepted(server: RunningServer) -> No
         choice = complete(server, "markov", seed=1, top_k=off, **neutral)["choices"][0]
         assert choice["text"] == complete(server, "markov", seed=1)["choices"][0]["text"]
         assert choice["logprobs"] is None
+    assert len(complete(server, "markov", n=2, best_of=2)["choices"]) == 2
     response = server.post("/v1/completions", {"model": "markov", **neutral, "unknown_field": [1]})
     assert response.status_code == 200
     assert response.headers["x-ignored-fields"] == "unknown_field"

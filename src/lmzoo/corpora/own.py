@@ -140,8 +140,8 @@ def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tup
     if is_one_text and len(documents) < 3:
         n_characters = count_characters(documents)
         raise CorpusError(
-            f"{name} has {n_characters} characters of text, too few for the splits train, valid and test: give at "
-            "least 500"
+            f"{name} has too little text for the splits train, valid and test: give at least 500 characters, not "
+            f"{n_characters}"
         )
     if is_one_text:
         rule = "one text, cut into passages of about 4,000 characters (fewer in a short text); "

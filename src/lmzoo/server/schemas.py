@@ -17,7 +17,6 @@ UNSUPPORTED = "unsupported_parameter"
 """The type of the error for a parameter that is refused."""
 
 COMPLETION_REFUSED: Mapping[str, tuple[Any, ...]] = {
-    "best_of": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "suffix": ("",),
@@ -139,8 +138,17 @@ class CompletionRequest(SamplingRequest):
     ] = None
     """Number of most likely tokens to list at each position."""
     echo: bool = False
+    best_of: int | None = None
+    """Number of completions from which the `n` best are chosen. Only `n` itself is supported."""
     return_tokens_as_token_ids: bool = False
     """Writes each token as "token_id:" and its id, so that different tokens have different names."""
+
+    @model_validator(mode="after")
+    def _returns_all_completions(self) -> CompletionRequest:
+        if self.best_of not in (None, self.n):
+            message = "the parameter '{name}' is not supported by this server unless it is equal to 'n': leave it out"
+            raise PydanticCustomError(UNSUPPORTED, message, {"name": "best_of"})
+        return self
 
 
 def _as_text(value: Any) -> Any:
