@@ -1,14 +1,21 @@
-"""Jobs and probes that run on the nodes of a test cluster. Every process reads this module, so it imports little."""
+"""Jobs, stages and probes that run on the nodes of a test cluster.
+
+Every process reads this module, so it imports little.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lmzoo.errors import CorpusError
+from lmzoo.system.executors import Arrays
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.system.ray_jobs import probe
 
@@ -50,6 +57,27 @@ class Task:
         on_progress(Progress(2, 2, "steps", self.name))
         variables = [os.environ[name] for name in ("OMP_NUM_THREADS", "LMZOO_BFLOAT16")]
         return os.getpid(), ray.get_runtime_context().get_node_id(), variables
+
+
+def add(first: Arrays, second: Arrays, number: int) -> Iterator[Arrays]:
+    """Stage that returns a sum, and then a difference."""
+    yield {"sum": first["a"] + second["a"] + number}
+    yield {"difference": first["a"] - second["a"]}
+
+
+def fail(number: int) -> Iterator[Arrays]:
+    """Stage that fails: with an error of lmzoo for a number other than 0, otherwise with one of Python."""
+    raise CorpusError(f"{number} is too much") if number else ValueError("no number")
+    yield {}
+
+
+def die_once(flag: Path) -> Iterator[Arrays]:
+    """Stage whose process is killed after the first result, unless `flag` exists, which it creates."""
+    yield {"a": np.zeros(1)}
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield {"a": np.ones(1)}
 
 
 def blind(shared: Path, reply: str, version: str) -> str:

@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ray_clusters import running_cluster
+from ray_tasks import add, die_once, fail
 
 from lmzoo.errors import CorpusError, LmzooError
 from lmzoo.models.ngram import ngram
-from lmzoo.system.executors import Arrays
 from lmzoo.system.ray_executor import RayExecutor, ray_cluster
 from lmzoo.testing import toy_data
 
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lmzoo[cluster]'")
-
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-def add(first: Arrays, second: Arrays, number: int) -> Iterator[Arrays]:
-    yield {"sum": first["a"] + second["a"] + number}
-    yield {"difference": first["a"] - second["a"]}
-
-
-def fail(number: int) -> Iterator[Arrays]:
-    raise CorpusError(f"{number} is too much") if number else ValueError("no number")
-    yield {}
-
-
-def die_once(flag: Path) -> Iterator[Arrays]:
-    yield {"a": np.zeros(1)}
-    if not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    yield {"a": np.ones(1)}
 
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[str]:
     """Starts a Ray cluster with two nodes; their stores hold too little for the fit below without spilling to disk."""
-    from ray.cluster_utils import Cluster
-
-    tests = str(Path(__file__).parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False},
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    try:
-        yield cluster.address
-    finally:
-        cluster.shutdown()
+    with running_cluster(2) as address:
+        yield address
 
 
 @pytest.fixture
