@@ -302,10 +302,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         return NeuralState(network_state, hidden[0, -1])
 
     def next_log_probs(self, state: NeuralState) -> NDArray[np.float64]:
-        logits = self._reader.logits(state.hidden)
-        if logits is None:
-            return self._log_probs_by_torch(state.hidden)
-        return _log_softmax(logits)
+        return self._log_probs(self._reader.logits(state.hidden), state.hidden)
 
     def advance_batch(self, states: Sequence[NeuralState], token_ids: Sequence[int]) -> Sequence[NeuralState]:
         if not states:
@@ -316,8 +313,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         if not len(states):
             return super().next_log_probs_batch(states)
         hidden = states.hidden if isinstance(states, NeuralStates) else torch.stack([hidden for _, hidden in states])
-        logits = self._reader.logits_batch(hidden, threshold=self.kernel_threshold)
-        return self._log_probs_by_torch(hidden) if logits is None else _log_softmax(logits)
+        return self._log_probs(self._reader.logits_batch(hidden, threshold=self.kernel_threshold), hidden)
 
     @torch.inference_mode()
     def _read_one_each(self, token_ids: Sequence[int], network_state: State) -> tuple[State, Tensor]:
@@ -332,9 +328,13 @@ class NeuralLM(LanguageModel[NeuralState]):
         return network_state, hidden[:, 0]
 
     @torch.inference_mode()
-    def _log_probs_by_torch(self, hidden: Tensor) -> NDArray[np.float64]:
-        """Returns the log-probabilities (.., V) of the next token, from hidden vectors (.., D)."""
-        return self.network.logits(hidden).cpu().double().log_softmax(-1).numpy()
+    def _log_probs(self, logits: NDArray[np.float32] | None, hidden: Tensor) -> NDArray[np.float64]:
+        """Returns the log-probabilities (.., V) of the next token.
+
+        `logits` (.., V) are those of the hidden vectors (.., D); None = torch computes them.
+        """
+        computed = self.network.logits(hidden).cpu() if logits is None else torch.from_numpy(logits)
+        return computed.log_softmax(-1, dtype=torch.float64).numpy()
 
     def _as_batch(self, states: Sequence[NeuralState]) -> NeuralStates:
         """Returns the given states stored as one batch."""
@@ -376,11 +376,6 @@ class NeuralLM(LanguageModel[NeuralState]):
                 parameter.copy_(torch.from_numpy(np.array(array)))
         self.network, self.fitted = network, True
         return self
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the logarithms of the softmax of logits (.., V)."""
-    return torch.from_numpy(logits).log_softmax(-1, dtype=torch.float64).numpy()
 
 
 def _as_array(parameter: Tensor) -> NDArray[Any]:
