@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmzoo.models.floors import ContextFree
+from lmzoo.models.baselines import ContextIndependentModel
 from lmzoo.stream import TokenStream
 from lmzoo.system.progress import OnProgress, Progress
 
 
-class LaplaceUnigram(ContextFree):
+class LaplaceUnigram(ContextIndependentModel):
     """A unigram model whose prediction after t tokens is (c + 1) / (t + V) for a token that occurred c times."""
 
     def online_log_probs(

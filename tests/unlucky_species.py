@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from lmzoo import zoo
 from lmzoo.errors import TrainingError
-from lmzoo.models.floors import ContextFree
+from lmzoo.models.baselines import ContextIndependentModel
 
 
-class UnluckyUnigram(ContextFree):
+class UnluckyUnigram(ContextIndependentModel):
     """A unigram model whose training fails if `fails` is True."""
 
     def __init__(self, vocab_size: int, *, fails: bool) -> None:

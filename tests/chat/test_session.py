@@ -38,7 +38,7 @@ class Scripted:
         self.seen.append(conversation)
         return np.zeros(sum(len(message.content.split()) for message in conversation), np.int32)
 
-    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+    def shortened(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
         first = int(conversation[0].role == "system")
         for start in range(first, len(conversation), 2):
             shorter = (*conversation[:first], *conversation[start:])
@@ -181,7 +181,7 @@ def test_the_context_of_a_window_is_that_of_the_model() -> None:
     assert model.context_size == predictor.model.reach
     assert model.context_size is not None
     conversation = tuple(turn for _ in range(10) for turn in (user("question"), assistant("answer")))[:-1]
-    shorter, left_out = model.fitted(conversation, 40)
+    shorter, left_out = model.shortened(conversation, 40)
     assert shorter == conversation[left_out:]
     assert shorter[0].role == "user"
     assert len(model.prompt_ids(shorter)) <= 40 < len(model.prompt_ids(conversation[left_out - 2 :]))

@@ -10,9 +10,9 @@ from lmzoo.chat.template import (
     CHAT_TOKENS,
     decode_message,
     encode_message,
-    fitted,
     render,
     render_prompt,
+    shortened,
     with_chat_tokens,
 )
 from lmzoo.errors import ConfigurationError
@@ -104,10 +104,10 @@ def test_a_long_conversation_loses_whole_turns_and_keeps_the_system_message() ->
     )  # fmt: skip
     size = len(render(conversation, BYTES).ids)
     assert size == 6 * 4  # role, space, letter, end
-    assert fitted(conversation, BYTES, size) == (conversation, 0)
-    assert fitted(conversation, BYTES, size - 1) == ((conversation[0], *conversation[3:]), 2)
-    assert fitted(conversation, BYTES, 8) == ((conversation[0], conversation[5]), 4)
-    assert fitted(conversation, BYTES, 1) == ((conversation[0], conversation[5]), 4)  # the last message stays
+    assert shortened(conversation, BYTES, size) == (conversation, 0)
+    assert shortened(conversation, BYTES, size - 1) == ((conversation[0], *conversation[3:]), 2)
+    assert shortened(conversation, BYTES, 8) == ((conversation[0], conversation[5]), 4)
+    assert shortened(conversation, BYTES, 1) == ((conversation[0], conversation[5]), 4)  # the last message stays
 
 
 def test_weights_mark_exactly_what_the_assistant_writes() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from lmzoo.chat.conversation import user
 from lmzoo.chat.preferences import Ranking, read_rankings
-from lmzoo.chat.voting import Comparison, open_comparisons, read_comparisons, write_comparisons
+from lmzoo.chat.voting import Comparison, read_comparisons, unvoted_comparisons, write_comparisons
 from lmzoo.chat.voting_session import VotingSession
 from lmzoo.errors import CorpusError, UsageError
 
@@ -53,8 +53,8 @@ def test_a_damaged_comparison_is_named(tmp_path: Path, entry: object, message: s
 
 
 def test_each_rater_sees_all_comparisons_in_an_order_of_their_own() -> None:
-    anna, ben = (open_comparisons(COMPARISONS, [], rater) for rater in ("anna", "ben"))
-    assert anna == open_comparisons(COMPARISONS, [], "anna")
+    anna, ben = (unvoted_comparisons(COMPARISONS, [], rater) for rater in ("anna", "ben"))
+    assert anna == unvoted_comparisons(COMPARISONS, [], "anna")
     assert {_replies(one) for one in anna} == {_replies(one) for one in ben} == {_replies(one) for one in COMPARISONS}
     assert anna != ben
     sides = [one.first.startswith("good") for one in anna]
@@ -62,9 +62,9 @@ def test_each_rater_sees_all_comparisons_in_an_order_of_their_own() -> None:
 
 
 def test_comparisons_with_a_vote_of_the_same_rater_are_left_out() -> None:
-    anna = open_comparisons(COMPARISONS, [], "anna")
+    anna = unvoted_comparisons(COMPARISONS, [], "anna")
     votes = [anna[0].vote("1", "anna"), anna[1].vote("tie", "anna"), anna[2].vote("2", "ben")]
-    assert open_comparisons(COMPARISONS, votes, "anna") == anna[2:]
+    assert unvoted_comparisons(COMPARISONS, votes, "anna") == anna[2:]
 
 
 def test_votes_are_saved_at_once_and_can_be_undone_and_skipped(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 from lmzoo.evaluation.surprisals import SurprisalTable, measure, scoring, stream_surprisals, surprisal_table
 from lmzoo.evaluation.surprisals.contexts import Scope, from_texts
 from lmzoo.metrics import bits
-from lmzoo.models.floors import uniform
+from lmzoo.models.baselines import uniform
 from lmzoo.tokenizers import adopt_tokenizer
 
 TEXTS = ["And God said,  Let there\nbe light: néar 川.", "In the beginning \n", "the"]

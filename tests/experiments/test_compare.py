@@ -147,7 +147,7 @@ def test_one_failure_leaves_the_rest(unlucky: str, corpus_folder: Path, tmp_path
 
 
 def test_a_species_of_this_process_takes_part(corpus_folder: Path, tmp_path: Path) -> None:
-    card = zoo.Card("louder-unigram", "lmzoo.models.floors:unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
+    card = zoo.Card("louder-unigram", "lmzoo.models.baselines:unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
     zoo.register(card)
     try:
         comparison = compare(tmp_path / "run", species=[card.name], corpus=corpus_folder, tokenizer="byte")

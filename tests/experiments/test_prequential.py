@@ -295,7 +295,7 @@ def test_records_survive_and_name_damaged_lines(coding: RunResult[CodeRecord], t
 
 
 def test_a_species_of_this_process_takes_part(corpus_folder: Path, tmp_path: Path) -> None:
-    card = zoo.Card("louder-unigram", "lmzoo.models.floors:unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
+    card = zoo.Card("louder-unigram", "lmzoo.models.baselines:unigram", "Mine", 2026, "-", "-", "-", "-", "-", "-")
     zoo.register(card)
     try:
         done = prequential(tmp_path / "run", species=[card.name], corpus=corpus_folder)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import leaf_of, mixed
+from lmzoo.models.bitwise.code import hash_combine, leaf_of
 from lmzoo.models.context_mixing.contexts import hashed, letter
 from lmzoo.stream import EOT
 
@@ -200,7 +200,7 @@ class SlowMixing:
         order = max(n for n in range(7) if n == 0 or states[n])
         a, b, c = self.recent(3)
         node = int("1" + prefix, 2)
-        short = node if node < 256 else mixed(node, 1) & 255
+        short = node if node < 256 else hash_combine(node, 1) & 255
         length = 0 if not used else min(1 + used[0][1] // 4, 15)
         expected = leaf_of(self.text[self.found[used[0][0]]], self.vocab_size) & 255 if used else 0
         levels = [state and sum(self._meaning(state).prob >= p for p in (0, 0.05, 0.5, 0.95)) for state in states]
@@ -232,7 +232,7 @@ class SlowMixing:
         ]
 
     def _curve_rows(self, a: int, b: int, c: int, node: int) -> list[int]:
-        return [hashed((a, node)), mixed(hashed((a, b)), node), mixed(hashed((a, b, c)), node)]
+        return [hashed((a, node)), hash_combine(hashed((a, b)), node), hash_combine(hashed((a, b, c)), node)]
 
     def _meaning(self, key: Any) -> Average:
         return self.meanings.setdefault(key, Average(first_meaning(key[1]), 1000, np.float32))

@@ -16,7 +16,7 @@ from slow_mixing import BYTES, Counter, SlowMixing, State, first_meaning
 
 from lmzoo import Predictor, load_corpus
 from lmzoo.errors import ConfigurationError, SavedModelError
-from lmzoo.models.bitwise.code import mixed
+from lmzoo.models.bitwise.code import hash_combine
 from lmzoo.models.bitwise.model import BitwiseModel
 from lmzoo.models.context_mixing import context_mixing, reader
 from lmzoo.models.context_mixing.contexts import (
@@ -156,7 +156,7 @@ def test_words(text: str) -> None:
 def hashed_word(word: str) -> int:
     value = 0
     for letter in word:
-        value = mixed(value + 0x2545F491, ord(letter))
+        value = hash_combine(value + 0x2545F491, ord(letter))
     return value
 
 

@@ -77,7 +77,7 @@ def _plugin(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(zoo, "_plugins", zoo._plugins.__wrapped__)
 
 
-VISITOR = zoo.Card("visitor", "lmzoo.models.floors:uniform", "Visitor", 2026, "-", "-", "-", "-", "-", "-")
+VISITOR = zoo.Card("visitor", "lmzoo.models.baselines:uniform", "Visitor", 2026, "-", "-", "-", "-", "-", "-")
 
 
 def test_plugins_join_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:

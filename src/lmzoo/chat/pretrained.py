@@ -44,7 +44,7 @@ class PretrainedChat:
         """Returns the state of the language model after it has read the token ids (T,) of a conversation."""
         return self._model.state_after_conversation(prompt_ids)
 
-    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+    def shortened(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
         """Leaves out the earliest turns of a conversation with more than `n_tokens` `prompt_ids`.
 
         The system message and the last message are never left out. Returns the shortened conversation and the number of

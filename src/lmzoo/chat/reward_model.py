@@ -51,8 +51,8 @@ class RewardModel:
     tokenizer: Tokenizer
     network: Network
     settings: Mapping[str, Any]
-    """Settings of the chat model as a copy of which the network started: the species of its base, and the settings of
-    its base."""
+    """Settings of the chat model of which the network was a copy before training: the species and the settings of the
+    base of that model."""
 
     def rewards(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> NDArray[np.float64]:
         """Returns the rewards (N,) of N replies, each to the prompt at the same index."""

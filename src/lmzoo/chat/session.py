@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation, Message, assistant, user
-from lmzoo.chat.template import end_id, fitted, render_prompt
+from lmzoo.chat.template import end_id, render_prompt, shortened
 from lmzoo.checks import check_count, check_seed
 from lmzoo.errors import UsageError
 from lmzoo.generation import Decoding, generate
@@ -37,7 +37,7 @@ class ChatModel(Protocol):
         """Returns the token ids (T,) of a conversation, up to the start of the reply that the model is to write."""
         ...
 
-    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+    def shortened(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
         """Leaves out the earliest turns of a conversation with more than `n_tokens` `prompt_ids`.
 
         The system message and the last message are never left out. Returns the shortened conversation and the number of
@@ -82,8 +82,8 @@ class ChatPredictor:
         """Returns the state of the language model after it has read the token ids (T,) of a conversation."""
         return self._model.state_after(self._model.visible(prompt_ids))
 
-    def fitted(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
-        return fitted(conversation, self._tokenizer, n_tokens - 1)  # a prompt ends with the token of the assistant
+    def shortened(self, conversation: Conversation, n_tokens: int) -> tuple[Conversation, int]:
+        return shortened(conversation, self._tokenizer, n_tokens - 1)  # a prompt ends with the token of the assistant
 
     def sample(
         self, prompt_ids: NDArray[np.int32], *, rng: np.random.Generator, decoding: Decoding, max_tokens: int
@@ -196,7 +196,7 @@ class ChatSession:
         """
         conversation, left_out, size = (*self._system, *turns), 0, self.model.context_size
         if size is not None:
-            conversation, left_out = self.model.fitted(conversation, max(size - self.max_tokens, size // 2))
+            conversation, left_out = self.model.shortened(conversation, max(size - self.max_tokens, size // 2))
         tokens = self.model.sample(
             self.model.prompt_ids(conversation), rng=self._rng, decoding=self.decoding, max_tokens=self.max_tokens
         )

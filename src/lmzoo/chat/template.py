@@ -117,7 +117,7 @@ def decode_message(ids: ArrayLike, tokenizer: Tokenizer) -> str:
     return tokenizer.decode(ids[: ends[0]] if ends.size else ids).removeprefix(" ")
 
 
-def fitted(conversation: Conversation, tokenizer: Tokenizer, n_tokens: int) -> tuple[Conversation, int]:
+def shortened(conversation: Conversation, tokenizer: Tokenizer, n_tokens: int) -> tuple[Conversation, int]:
     """Shortens a conversation to at most `n_tokens` tokens by leaving out its earliest turns.
 
     A turn is a message of the user together with the reply to it. The system message and the last message are never

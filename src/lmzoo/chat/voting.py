@@ -83,7 +83,7 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
     return found
 
 
-def open_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:
+def unvoted_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:
     """Returns the comparisons on which a rater has not voted yet, in a random order.
 
     In about half of them, chosen at random, the first and the second reply are swapped. The order and the swaps depend

@@ -1,8 +1,8 @@
 """Confidence intervals of losses, and significance tests between models, over the documents of one test text.
 
-Documents are resampled with replacement rather than tokens, because the tokens of one document are alike. All models
-are measured on the same resamples: a document that is hard for one model is hard for the others, so that differences
-between models vary less than the losses themselves.
+Whole documents are resampled with replacement, not tokens, because the losses of the tokens of a document depend on
+each other. All models are measured on the same resamples: a document that is hard for one model is hard for the others,
+so that differences between models vary less than the losses themselves.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class PairedComparison:
     difference_intervals: NDArray[np.float64]
     """(S, S, 2): lower and upper end of the interval of each difference, at the confidence level `CONFIDENCE`."""
     p_values: NDArray[np.float64]
-    """(S, S): probability of a difference at least as large between models that are equally good, after Holm's
-    correction (1979): the probability of one or more false differences among all pairs is that of a single test."""
+    """(S, S): two-sided p-value of each difference, adjusted by the method of Holm (1979). If the differences with
+    p-values below alpha are called significant, the probability that one or more of them are false is at most alpha."""
 
     def is_significant(self, a: int, b: int) -> bool:
         """Returns True if the losses of models `a` and `b` differ significantly.

@@ -7,11 +7,11 @@ Counts decay with distance (Clarkson & Robinson 1997). The prediction of token w
     P(w | h) = a P_static(w | h) + b P_1(w | document) + c P_2(w | last token, document)
     P_1(w | document) = sum_(i < t, w_i = w) d^(t - i) / sum_(i < t) d^(t - i),    P_2 likewise over pairs
 
-The weights a, b, c are learned on the validation set by expectation-maximisation. There is one set of weights for
-positions at which both caches have counts, and one for positions at which the bigram cache is empty, because the last
-token is new in the document. At the start of a document, the static model is used alone. The decay d is given as a
-half-life in tokens, which maximises the likelihood of the validation set. Kuhn and De Mori used one cache for each part
-of speech.
+The weights a, b, c maximise the likelihood of the validation set, and are found by Newton's method. There is one set of
+weights for positions at which both caches have counts, and one for positions at which the bigram cache is empty,
+because the last token is new in the document. At the start of a document, the static model is used alone. The decay d
+is given as a half-life in tokens, which maximises the likelihood of the validation set. Kuhn and De Mori used one cache
+for each part of speech.
 
 R. Kuhn, R. De Mori, A Cache-Based Natural Language Model for Speech Recognition, IEEE PAMI 12, 1990.
 P. R. Clarkson, A. J. Robinson, Language Model Adaptation Using Mixtures and an Exponentially Decaying Cache, 1997.

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019): a transformer decoder trained on nothing but the next token of a text.
+"""GPT-2 (Radford et al. 2019): a transformer decoder that is trained only to predict the next token.
 
     input      x_p = E[id] + P[p],   E (V, D) tokens, P (C, D) positions, both learned
     a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
@@ -6,8 +6,9 @@
     output     logits = norm(x) E',   tied to the input and without a bias
 
 Changed against GPT (2018): normalization comes before each layer, and once more after the last one (pre-norm). The path
-from output to input is then free of normalization, so deep stacks learn without a long warm-up. The matrices that write
-to x start smaller by the factor 1 / sqrt(2 x layers). Beyond C inputs, windows are anchored (`lmzoo.neural.anchored`).
+from output to input is then free of normalization, so deep stacks learn without a long warm-up. The output matrices of
+attention and MLP start smaller, by the factor 1 / sqrt(2 n) for n layers. Beyond C inputs, windows are anchored
+(`lmzoo.neural.anchored`).
 What it cannot do: use a position that it was not trained on, or learn much from little text.
 """
 

@@ -52,7 +52,7 @@ from lmzoo.system.placement import Device
 _TRAINING = TrainConfig(tokens=1_000_000)
 
 _SHORTEST, _LONGEST = 4.0, 256.0
-"""Memory of the first and last head of a new network: the number of tokens in which its state decays to 1/e."""
+"""Time constants of the first and last head of a new network: the number of tokens in which a state decays to 1/e."""
 
 
 class Recurrence(nn.Module, ABC):
@@ -82,8 +82,8 @@ class DeltaRule(Recurrence):
         self.log_rate = nn.Parameter(torch.zeros(n_heads))  # log A
         nn.init.normal_(self.qkv.weight, std=d_model**-0.5)
         nn.init.zeros_(self.gates.weight)
-        # softplus(e) = 1 / memory, as A = 1 at first
-        keep = [math.log(math.expm1(1 / memory)) for memory in _memories(n_heads)]
+        # softplus(e) = 1 / tau, as A = 1 at first
+        keep = [math.log(math.expm1(1 / tau)) for tau in _time_constants(n_heads)]
         self.gates.bias = nn.Parameter(torch.tensor([*keep, *[0.0] * n_heads]))
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -109,7 +109,7 @@ class MinGRU(Recurrence):
         self.candidate = nn.Linear(d_model, d_model, bias=False)
         nn.init.normal_(self.candidate.weight, std=d_model**-0.5)
         nn.init.zeros_(self.gate.weight)
-        update = [-math.log(memory - 1) for memory in _memories(n_heads)]  # sigmoid(e) = 1 / memory
+        update = [-math.log(tau - 1) for tau in _time_constants(n_heads)]  # sigmoid(e) = 1 / tau
         self.gate.bias = nn.Parameter(torch.tensor(update).repeat_interleave(d_model // n_heads))
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -121,8 +121,8 @@ class MinGRU(Recurrence):
         return h.unflatten(2, (self.n_heads, -1)), h[:, -1]
 
 
-def _memories(n_heads: int) -> list[float]:
-    """Returns the memory of each head of a new network: the number of tokens in which its state decays to 1/e."""
+def _time_constants(n_heads: int) -> list[float]:
+    """Returns the time constant of each head of a new network: the tokens in which its state decays to 1/e."""
     return [_SHORTEST * (_LONGEST / _SHORTEST) ** (head / max(1, n_heads - 1)) for head in range(n_heads)]
 
 

@@ -7,9 +7,9 @@
     output        "softmax": P(w) = softmax(R q + b), where R is the table of the vectors r(w)
                   "tree": P(w) is a product of sigmoids along a path in a binary tree (Mnih & Hinton 2008)
 
-This is Bengio's model of 2003 without its hidden layer, and what word2vec made smaller still. The tree is learned from
-the training text before training: classes of tokens by exchange (`lmzoo.models.class_ngram.tree`), merged to a tree
-over all tokens. It makes training on large vocabularies fast, and its distribution is exact.
+This is the model of Bengio et al. (2003) without its hidden layer; word2vec simplified it further. The tree is learned
+from the training text before training: classes of tokens by exchange (`lmzoo.models.class_ngram.tree`), merged to a
+tree over all tokens. It makes training on large vocabularies fast, and its distribution is exact.
 
 Changed: trained by AdamW; the tree is learned from classes instead of random vectors. What it cannot do: see beyond its
 window, or let one token of the context change what another means.

@@ -39,7 +39,7 @@ from lmzoo.system.placement import Device
 _TRAINING = TrainConfig(tokens=1_500_000, batch_size=32, chunk_size=32, learning_rate=3e-2)
 
 _MIN_PROB = 1e-30
-"""Lower bound on probabilities: so small a one has no gradient left, but must not become 0."""
+"""Lower bound on probabilities. A probability this small has no useful gradient, but its logarithm must be finite."""
 _SLICE_ELEMENTS = 1 << 19
 """Token logits that are held at a time: 2 MB, about the size of a CPU's cache."""
 _NEW_TOKEN_LOGIT = -20.0

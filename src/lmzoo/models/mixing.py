@@ -20,8 +20,9 @@ from lmzoo.system.placement import Device
 _BAND_ELEMENTS = 1 << 24
 """Number of elements of a (B, V) band of predictions: 128 MB of float64."""
 _MAX_ITERATIONS = 100
-_SAFE = 1 / 16
-"""A whole step of Newton's method converges if the gradient times the step is at most this, in a sum of logarithms."""
+_FULL_STEP = 1 / 16
+"""If the gradient times the step is at most this, a full step of Newton's method needs no line search, because a sum of
+logarithms is self-concordant."""
 
 
 def create_member(spec: Any, vocab_size: int, device: Device = "cpu") -> LanguageModel[Any]:
@@ -80,7 +81,7 @@ def learn_weights(log_probs: NDArray[np.float64], tolerance: float = 1e-7) -> ND
         step = np.linalg.solve(ratios.T @ ratios + np.diag(weights**-2), slopes)
         before, promised = gain(weights), float(slopes @ step)
         size = 1.0
-        while promised > _SAFE and (  # else the whole step is safe, and the gain may be below rounding errors
+        while promised > _FULL_STEP and (  # else the whole step is safe, and the gain may be below rounding errors
             (weights + size * step).min() <= 0 or gain(weights + size * step) < before + size * promised / 4
         ):
             size /= 2

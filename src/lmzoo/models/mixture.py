@@ -5,7 +5,7 @@
 Linear interpolation was first used between the orders of a trigram model (F. Jelinek, R. L. Mercer, Interpolated
 Estimation of Markov Source Parameters from Sparse Data, 1980), and later to combine different kinds of models, which
 make different errors: Bengio et al. 2003 (table 1) report the best results for the average of their neural model and a
-trigram. The weights are learned by expectation-maximisation: they maximise the likelihood of the validation set.
+trigram. The weights maximise the likelihood of the validation set, and are found by Newton's method.
 
 What a mixture cannot do: prefer different members after different contexts. The weights are always the same.
 """

@@ -1,4 +1,4 @@
-"""The transformer decoder of today (Vaswani et al. 2017; Radford et al. 2018), with what improved it since.
+"""A modern transformer decoder: that of Vaswani et al. (2017) and Radford et al. (2018) with later improvements.
 
     a block    x = x + Attention(norm(x)),   x = x + MLP(norm(x))
     attention  softmax(Q K' / sqrt(d)) V,  where a token attends to itself and the `window` - 1 tokens before it
@@ -17,7 +17,8 @@ layers. So the model learns to copy from fewer examples.
 
 With `ngrams` above 1 the input of a token also has a vector for each n-gram that ends in the token, from a table
 addressed by hashing (Huang et al. 2025), so the first layer need not learn what pairs of tokens mean.
-What it cannot do: see further, or learn much from little text.
+
+What it cannot do: see tokens before its context, or learn much from little text.
 """
 
 from __future__ import annotations

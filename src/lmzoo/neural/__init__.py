@@ -1,4 +1,4 @@
 """Neural networks as language models: layers, training, and reading one token at a time.
 
-Nothing below this package imports torch.
+The modules on which this package depends, such as `lmzoo.language_model` and `lmzoo.stream`, do not import torch.
 """

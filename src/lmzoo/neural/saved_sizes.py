@@ -21,7 +21,8 @@ from lmzoo.neural.network import Network
 
 _STATE_BYTES = 256_000_000
 _STATE_RATIO = 16
-"""The state of one text may take 256 MB, and 16 times the memory of the arrays: windows are not sizes of arrays."""
+"""The state of one text may take at most 256 MB plus 16 times the memory of the arrays. This is far more than usual,
+because some settings, such as the window of attention, change the size of the state and not that of any array."""
 _DRAWS = (Tensor.normal_, Tensor.uniform_)
 _REGISTRATIONS = 4
 """Number of registrations allowed for each array: PyTorch registers tied and replaced parameters more than once."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from lmzoo.chat.conversation import as_json
 from lmzoo.chat.preferences import read_rankings
-from lmzoo.chat.voting import Comparison, open_comparisons, read_comparisons
+from lmzoo.chat.voting import Comparison, read_comparisons, unvoted_comparisons
 from lmzoo.chat.voting_session import VotingSession
 from lmzoo.errors import UsageError
 
@@ -109,7 +109,7 @@ class Ballot:
     def _session(self, rater: str) -> VotingSession:
         if rater not in self._sessions:
             earlier = read_rankings(self._votes) if self._votes.exists() else []
-            comparisons = open_comparisons(read_comparisons(self._comparisons), earlier, rater)
+            comparisons = unvoted_comparisons(read_comparisons(self._comparisons), earlier, rater)
             self._sessions[rater] = VotingSession(comparisons, self._votes, rater)
             if len(self._sessions) > _N_RATERS:
                 self._sessions.popitem(last=False)

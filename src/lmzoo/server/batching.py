@@ -1,10 +1,10 @@
 """The worker of a model: a thread that answers calls and continues all running texts together, token by token.
 
-A model is used by its worker only, so requests never meet in it. Networks read the next tokens of all running texts as
-one batch. A text joins the batch when it arrives and leaves it when it ends or is cancelled. Its random generator is
-its own, and compiled kernels compute each row of a batch as if it were alone, so a text gets the same tokens whatever
-else is in the batch. Only torch, which reads prompts and the tokens before the kernels are loaded, may round
-differently if other texts are in the batch.
+Only its worker uses a model, so requests never run in the model at the same time. Networks read the next tokens of all
+running texts as one batch. A text joins the batch when it arrives and leaves it when it ends or is cancelled. Its
+random generator is its own, and compiled kernels compute each row of a batch as if it were alone, so a text gets the
+same tokens whatever else is in the batch. Only torch, which reads prompts and the tokens before the kernels are loaded,
+may round differently if other texts are in the batch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            route = getattr(scope.get("route"), "path", "other")  # a path from outside would make endless metrics
+            route = getattr(scope.get("route"), "path", "other")  # paths chosen by clients would be endless
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 

@@ -101,7 +101,7 @@ class Spelling:
         """Returns the text of the next token and its position."""
         text, offset = self._texts.text_after(token_id, self.previous), self._offset
         piece = self._decoder.add(token_id) or ""
-        if piece.endswith(text):  # after the signs for bytes before it that are no character
+        if piece.endswith(text):  # before it, there may be replacement characters for earlier bytes
             offset += len(piece) - len(text)
         self._offset += len(piece)
         self.previous = token_id

@@ -44,9 +44,9 @@ class Service:
         self._lock = Lock()
 
     def name(self, model: str) -> str:
-        """Returns the name of a model as a request gives it; if it gives none, that of the only model.
+        """Returns the name of the model that a request names; if it names none, the name of the only model.
 
-        Raises ApiError if the name is left out although there are several models, or unknown.
+        Raises ApiError if no name is given although there are several models, and UnknownNameError for another name.
         """
         names = self.models.names
         if not model:

@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
-    """Returns the token ids of a text. The name of the end-of-text token, alone, gives its id."""
+    """Returns the token ids of a text. If the text is exactly the name of the end-of-text token, returns its id."""
     text = body.prompt if body.prompt is not None else body.content
     if text is None:
         raise ApiError("give the text in 'prompt'", param="prompt")
@@ -49,7 +49,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, str
 
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str = "") -> dict[str, Any]:
-    """Describes the tokenizer of a model. The end-of-text token also stands before a text."""
+    """Describes the tokenizer of a model. The end-of-text token also marks the beginning of a text."""
 
     def describe(predictor: Predictor) -> dict[str, Any]:
         tokenizer = predictor.tokenizer

@@ -27,7 +27,7 @@ _COUNTING_CARDS = (
     ),
     Card(
         name="uniform",
-        factory="lmzoo.models.floors:uniform",
+        factory="lmzoo.models.baselines:uniform",
         title="Uniform",
         year=1928,
         people="Hartley",
@@ -40,7 +40,7 @@ _COUNTING_CARDS = (
     ),
     Card(
         name="unigram",
-        factory="lmzoo.models.floors:unigram",
+        factory="lmzoo.models.baselines:unigram",
         title="Unigram",
         year=1948,
         people="Shannon",

@@ -10,7 +10,7 @@ app = cyclopts.App(
     name="cluster",
     help="Shows a Ray cluster: several computers on which `lmzoo compare`, `curves` and `ladder` train models, and on "
     "which `lmzoo fit ngram` fits a model, with the option `--cluster auto`.",
-    default_parameter=cyclopts.Parameter(negative=()),  # the page of the commands does not see that of the program
+    default_parameter=cyclopts.Parameter(negative=()),  # is not inherited from the main program
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = cyclopts.App(
     name="corpus",
     help="Lists, inspects, downloads and adds corpora.",
-    default_parameter=cyclopts.Parameter(negative=()),  # the page of the commands does not see that of the program
+    default_parameter=cyclopts.Parameter(negative=()),  # is not inherited from the main program
 )
 
 

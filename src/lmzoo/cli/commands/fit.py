@@ -99,7 +99,7 @@ def fit(
     of_ngrams = {"memory": memory, "workers": workers, "cluster": cluster}
     given = {name: value for name, value in of_ngrams.items() if value is not None}
     for name in given.keys() - zoo.defaults(species):
-        raise UsageError(f"--{name} is for n-gram models, and '{species}' is none: leave out --{name}")
+        raise UsageError(f"--{name} is for n-gram models, and '{species}' is not one: leave out --{name}")
     chosen |= given
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     if tokenizer is not None:

@@ -50,7 +50,7 @@ def play(
         corpus is given.
     corpus
         Fit every kind of model on this text, while the pages are open: a name from `lmzoo corpus list`, or your own
-        text (a file, a folder, or a glob pattern). Each model appears when it is fitted, those that count first.
+        text (a file, a folder, or a glob pattern). Each model appears as soon as it is fitted, counting models first.
     tokenizer
         Tokenizer of the models that are fitted, such as char or bpe:2048. Default: that of the corpus, else bpe:4096.
     budget

@@ -85,11 +85,11 @@ def _files(run: Path | None) -> tuple[Path, Path, Path | None]:
 def _collect(path: Path, votes: Path, rater: str, n: int | None) -> None:
     """Asks for votes until all comparisons are shown, or the person quits."""
     from lmzoo.chat.preferences import read_rankings
-    from lmzoo.chat.voting import open_comparisons, read_comparisons
+    from lmzoo.chat.voting import read_comparisons, unvoted_comparisons
     from lmzoo.chat.voting_session import VotingSession
 
     earlier = read_rankings(votes) if votes.exists() else []
-    unvoted = open_comparisons(read_comparisons(path), earlier, rater)
+    unvoted = unvoted_comparisons(read_comparisons(path), earlier, rater)
     session = VotingSession(unvoted[:n], votes, rater)
     with keyboard.each_interrupt_counts():
         while session.current is not None and _ask(session, session.current):

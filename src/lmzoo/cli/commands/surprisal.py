@@ -38,7 +38,8 @@ def surprisal(
 
     The columns of words: sum is the surprisal of the tokens of the word, which include the white space before it;
     corrected is that of the word itself, without the white space before it and with its end; entropy is that of the
-    next token before the word, and entropy_reduction how much lower it is after the word; rank is empty if the word has
+    distribution of the next token before the word is read, and entropy_reduction is this entropy minus the one after
+    the word is read; rank is empty if the word has
     several tokens. A missing number is empty, never 0. The first word is predicted from the start of a document.
 
     Parameters
@@ -86,7 +87,7 @@ def surprisal(
             raise UsageError(f"unknown option or missing file {text}: lmzoo surprisal --help lists the options")
     folders, remote_models = remote.divided(predictors or ())
     if remote_models:
-        raise UsageError("servers do not tell entropies and ranks: lmzoo surprisal needs predictors of this machine")
+        raise UsageError("servers report no entropies and ranks: give lmzoo surprisal predictors of this computer")
     if not folders:
         raise UsageError("name at least one predictor: lmzoo surprisal TEXT -p ngram")
     if out and json:

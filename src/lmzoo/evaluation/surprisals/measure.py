@@ -47,10 +47,10 @@ def surprisal_table(
 
     The first word of a context is predicted from the start of a document. `sum` is the sum of the surprisals of the
     tokens of a word, and `corrected` the surprisal of the word itself; `lmzoo.evaluation.surprisals.columns` has the
-    formulas. `entropy` is the entropy of the next token before the word or token, and `entropy_reduction` is how much
-    lower it is after it. A missing number is NaN: the rank of a word of several tokens, `corrected` for tokenizers that
-    drop white space, and most numbers of words that share a token. The same context always gets the same numbers,
-    whatever else is measured with it.
+    formulas. `entropy` is the entropy of the distribution of the next token before the word or token is read, and
+    `entropy_reduction` is this entropy minus the one after it is read. A missing number is NaN: the rank of a word of
+    several tokens, `corrected` for tokenizers that drop white space, and most numbers of words that share a token. The
+    same context always gets the same numbers, whatever else is measured with it.
 
     Raises UsageError for a wrong argument.
     """

@@ -57,7 +57,7 @@ def is_inner(node, vocab_size):
 
 
 @kernel(_I64, _I64, returns=_I64)
-def mixed(value, more):
+def hash_combine(value, more):
     """Returns a hash value of two whole numbers; sequences are hashed number by number."""
     product = (value ^ more) * _MULTIPLIER
     return product ^ ((product >> _HIGH_BITS) & _MASK)

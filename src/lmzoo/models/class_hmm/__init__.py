@@ -40,7 +40,7 @@ def class_hmm(
     four Baum-Welch iterations, and for fewer if a round improves the log-probability of the validation set by less than
     `tolerance` nats per token. The strength of the back-off is chosen on the validation set. An iteration takes about
     8 m^2 floating-point operations per token, where m is the mean number of states of a class, weighted by the class
-    frequency. With K states, a fit on two cores needs about 40 K^2 bytes of memory (0.75 GB for 4,096 states), and the
+    frequency. With K states, a fit on two cores needs about 40 K^2 bytes of memory (0.67 GB for 4,096 states), and the
     fitted model 4 K^2 bytes.
     """
     return ClassHiddenMarkovModel(vocab_size, Settings(n_states, n_classes, n_rounds, tolerance))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from lmzoo.models.bitwise.code import mixed
+from lmzoo.models.bitwise.code import hash_combine
 from lmzoo.stream import EOT
 from lmzoo.system.compiled import kernel, read_only, writable
 
@@ -72,7 +72,7 @@ def update_words(words, token_id):
     """Updates `words` (15,) after a byte was read; see `WORDS`. At the start of a document, all its entries are 0."""
     byte = letter(token_id)
     if byte > 0:
-        words[LETTERS] = mixed(words[LETTERS] + _SEED, byte)
+        words[LETTERS] = hash_combine(words[LETTERS] + _SEED, byte)
         words[ENDINGS] = (words[ENDINGS] << 8 | byte) & 0xFFFFFF
         words[LENGTH] += 1
         return
@@ -99,7 +99,7 @@ def hashed(parts):
     """Returns a hash value of two to four whole numbers."""
     value = np.int64(_SEED)
     for part in parts:
-        value = mixed(value, part)
+        value = hash_combine(value, part)
     return value
 
 
@@ -116,7 +116,7 @@ def hash_contexts(ids, begin, t, recent, followers, predicted, lengths, contexts
     """
     contexts[0] = np.int64(_SEED)
     for d in range(1, MAX_ORDER + 1):
-        contexts[d] = mixed(contexts[d - 1], (ids[t - d] if t - d >= begin else EOT) + 1)
+        contexts[d] = hash_combine(contexts[d - 1], (ids[t - d] if t - d >= begin else EOT) + 1)
     n, (last, second, third, fourth) = MAX_ORDER + 1, (recent[0], recent[1], recent[2], recent[3])
     which = 0 if predicted[0] >= 0 else 1
     contexts[n] = hashed((second, third))
@@ -130,7 +130,7 @@ def hash_contexts(ids, begin, t, recent, followers, predicted, lengths, contexts
     contexts[n + 8] = hashed((predicted[0], predicted[1], last, min(lengths[which], 2 * _LONGEST_MATCH)))
     contexts[n + 9] = contexts[MAX_ORDER]
     for d in range(MAX_ORDER + 1, MAX_ORDER + 3):
-        contexts[n + 9] = mixed(contexts[n + 9], (ids[t - d] if t - d >= begin else EOT) + 1)
+        contexts[n + 9] = hash_combine(contexts[n + 9], (ids[t - d] if t - d >= begin else EOT) + 1)
 
 
 @kernel(read_only(_I64), _I64, read_only(_I64), _I64, writable(_I64))

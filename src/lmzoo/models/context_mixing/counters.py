@@ -27,7 +27,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import mixed
+from lmzoo.models.bitwise.code import hash_combine
 from lmzoo.system.compiled import kernel, prefetch, read_only, writable
 
 GROUP_BITS = 3
@@ -66,7 +66,7 @@ COUNTERS = types.NamedTuple(
 @kernel(writable(_I64), _I64, returns=_I64)
 def find_home(homes, bucket):
     """Returns the row of a bucket in `homes` (N,) of a table of copies, or the unused row in which it belongs."""
-    row = mixed(bucket, homes.size) & (homes.size - 1)
+    row = hash_combine(bucket, homes.size) & (homes.size - 1)
     while homes[row] != bucket + 1 and homes[row] != 0:
         row = (row + 1) & (homes.size - 1)
     return row
@@ -96,8 +96,8 @@ def _first_place(counters, key):
 
 
 @kernel(COUNTERS, _I64)
-def load_early(counters, key):
-    """Loads the places of the bucket with a key into the cache of the processor, for a `find` that follows."""
+def prefetch_bucket(counters, key):
+    """Prefetches the rows of the table in which the bucket with a key may be, for a `find` that follows."""
     first = _first_place(counters, key)
     for place in range(0, _N_PLACES, 2):  # two buckets have the same cache line
         if counters.homes.size == 0:

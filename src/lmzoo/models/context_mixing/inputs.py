@@ -25,7 +25,7 @@ class TrainedInput:
         self._next: NDArray[np.float64] | None = None  # the result of `next_log_probs`, once it is known
 
     def read(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Reads T tokens; returns the log-probabilities (T, V), in nats, of all V tokens before each of them."""
+        """Reads T tokens; returns the log-probabilities (T, V), in nats, predicted before each token was read."""
         rows = np.empty((ids.size, self._model.vocab_size))
         for row, token_id in zip(rows, ids.tolist(), strict=True):
             row[:] = self.next_log_probs()

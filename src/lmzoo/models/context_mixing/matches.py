@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from lmzoo.models.bitwise.code import code_width, mixed, n_bits
+from lmzoo.models.bitwise.code import code_width, hash_combine, n_bits
 from lmzoo.system.compiled import kernel, read_only, writable
 
 N_MATCHES = 2
@@ -58,7 +58,7 @@ def slot_of(ids, t, length, n_slots):
     """Returns the index of the `length` tokens before position `t` of `ids` in a hash table of `n_slots` positions."""
     value = np.int64(_SEED)
     for d in range(length):
-        value = mixed(value, ids[t - 1 - d])
+        value = hash_combine(value, ids[t - 1 - d])
     return value & (n_slots - 1)
 
 

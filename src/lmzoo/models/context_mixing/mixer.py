@@ -32,7 +32,7 @@ import math
 import numpy as np
 from numba import types
 
-from lmzoo.models.bitwise.code import mixed, n_bits
+from lmzoo.models.bitwise.code import hash_combine, n_bits
 from lmzoo.models.context_mixing.arrays import (
     ACCOUNT,
     LEARNED,
@@ -52,7 +52,7 @@ from lmzoo.models.context_mixing.counters import (
     NONE,
     STRETCHED,
     find,
-    load_early,
+    prefetch_bucket,
     slot_at,
     state_of,
     stretched_share,
@@ -85,17 +85,17 @@ def key_of(context, number, node):
 
     `context` is the hash value of the context, and `number` the number of its kind.
     """
-    return mixed(mixed(context, node), number)
+    return hash_combine(hash_combine(context, node), number)
 
 
 @kernel(COUNTERS, MOMENT, _I64, _I64)
-def load_buckets(counters, moment, node, chosen):
-    """Loads the buckets of contexts into the cache of the processor, for an `open_buckets` that follows."""
+def prefetch_buckets(counters, moment, node, chosen):
+    """Prefetches the buckets of contexts, for an `open_buckets` that follows."""
     left = chosen & ((np.int64(1) << moment.contexts.size) - 1) | 1
     while left != 0:
         number = lowest(left)
         left &= left - 1
-        load_early(counters, key_of(moment.contexts[number], number, node))
+        prefetch_bucket(counters, key_of(moment.contexts[number], number, node))
 
 
 @kernel(COUNTERS, MOMENT, _I64, _I64, returns=_I64)
@@ -198,7 +198,7 @@ def _choose(learned, moment, node, place, account, row):
     while order > 0 and states[order] == 0:
         order -= 1
     last, second, third = moment.recent[0], moment.recent[1], moment.recent[2]
-    short = node if node < N_ROWS else mixed(node, 1) & (N_ROWS - 1)
+    short = node if node < N_ROWS else hash_combine(node, 1) & (N_ROWS - 1)
     match = 0 if account.classes[row, 0] >= 0 else 1
     length = account.classes[row, match]
     gates, last_gates, curve_rows = account.gates[row], account.last_gates[row], account.curve_rows[row]
@@ -219,9 +219,9 @@ def _choose(learned, moment, node, place, account, row):
     if order > 0:
         curve_rows[1] = hashed((last, node)) & most
     if order > 1:
-        curve_rows[2] = mixed(hashed((last, second)), node) & most
+        curve_rows[2] = hash_combine(hashed((last, second)), node) & most
     if order > 2:
-        curve_rows[3] = mixed(hashed((last, second, third)), node) & most
+        curve_rows[3] = hash_combine(hashed((last, second, third)), node) & most
 
 
 @kernel(read_only(_F32, 3), _I64, _I64, read_only(_F32), returns=_F64, reassociate=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import code_width, is_inner, leaf_of, mixed, n_bits
+from lmzoo.models.bitwise.code import code_width, hash_combine, is_inner, leaf_of, n_bits
 from lmzoo.models.context_mixing.arrays import ACCOUNT, LEARNED, MOMENT, Learned
 from lmzoo.models.context_mixing.contexts import (
     LENGTH,
@@ -33,9 +33,9 @@ from lmzoo.models.context_mixing.mixer import (
     ALL_CONTEXTS,
     is_mixed,
     key_of,
-    load_buckets,
     open_buckets,
     predict_bit,
+    prefetch_buckets,
     slot_of_node,
     unmixed,
 )
@@ -76,8 +76,8 @@ def row_of_followers(recent, order, which, n_slots):
     """Returns the row, in the table of followers `which`, of the first `order` tokens or words in `recent`."""
     value = np.int64(which)
     for d in range(order):
-        value = mixed(value, recent[d])
-    return mixed(value, order) & (n_slots - 1)
+        value = hash_combine(value, recent[d])
+    return hash_combine(value, order) & (n_slots - 1)
 
 
 @kernel(_FOLLOWERS, MOMENT, read_only(_I64), _I64, returns=_I64)
@@ -162,7 +162,7 @@ def distribution(counters, learned, moment, account, vocab_size, token_probs):
             end = min(start + _AT_A_TIME, 2 << depth)
             for first in range(start, end):
                 if is_inner(first, vocab_size):
-                    load_buckets(counters, moment, first, max(counting[first >> 1], 0))
+                    prefetch_buckets(counters, moment, first, max(counting[first >> 1], 0))
             for first in range(start, end):
                 if is_inner(first, vocab_size):
                     _distribute(counters, learned, moment, account, first, depth, vocab_size)
@@ -178,7 +178,7 @@ def _log_prob(counters, learned, moment, account, leaf, depth):
         node, bit = leaf >> (depth - place), (leaf >> (depth - place - 1)) & 1
         if place % GROUP_BITS == 0:
             chosen = account.counting[place - 1] if place > 0 else ALL_CONTEXTS
-            load_buckets(counters, moment, node, chosen)
+            prefetch_buckets(counters, moment, node, chosen)
             found = open_buckets(counters, moment, node, chosen)
         prob = predict_bit(counters, learned, moment, found, node, place, account, place)
         total += math.log(prob if bit == 1 else 1 - prob)

@@ -9,9 +9,9 @@ probabilities in the leaves. The average over very many trees takes one formula 
     P_w = 1/2 P_e + 1/2 prod_c P_w(child c)    for a context of less than D symbols,    P_w = P_e otherwise
 
 P_e is the probability of all bits that followed the context, by the estimator of Krichevsky and Trofimov (1981), which
-gives a bit that was seen a times in n the probability (a + 1/2) / (n + 1). Whatever tree source generated a text, the
-text costs at most as many bits more than under this source itself as the tree has nodes of less than D symbols, plus
-1/2 log2(n) + 1 bits for each leaf in which n > 0 bits occurred: a theorem without conditions.
+gives a bit that was seen a times in n the probability (a + 1/2) / (n + 1). For every text
+and every tree source, the text costs at most this much more than under the source itself: one bit for each node of the
+tree of less than D symbols, plus 1/2 log2(n) + 1 bits for each leaf in which n > 0 bits occurred.
 
 A token is predicted bit by bit. Every node of the code tree (see `lmzoo.models.bitwise.code`), that is, every sequence
 of earlier bits of the same token, has a context tree of its own, whose symbols are the tokens before. So P_w is

@@ -178,8 +178,8 @@ def _learn(nodes, n_used, contexts, node, bit, path):
 
 
 @kernel(_KNOWN, read_only(_I64), _I64, _I64)
-def _load_early(known, contexts, node, n_most):
-    """Loads the places of the nodes of a path in the tables into the cache of the processor, before `_load` reads them.
+def _prefetch_path(known, contexts, node, n_most):
+    """Prefetches the rows of the tables in which the nodes of a path may be, before `_load` reads them.
 
     `n_most` is the largest number of nodes that may be in the tables.
     """
@@ -203,7 +203,7 @@ def distribution(nodes, known, contexts, vocab_size, token_probs):
     for node in range(1, 2 * width):
         if not is_inner(node, vocab_size):
             continue
-        _load_early(known, contexts, node + _AHEAD, n_most[node + _AHEAD])
+        _prefetch_path(known, contexts, node + _AHEAD, n_most[node + _AHEAD])
         n_stored = _load(nodes, known, contexts, node, n_most[node], path)
         prob = _weigh(path, n_stored)
         probs[2 * node], probs[2 * node + 1] = probs[node] * (1 - prob), probs[node] * prob
@@ -223,7 +223,7 @@ def walk(nodes, known, n_used, ids, start, begin, learns, depth, vocab_size, log
     - `begin` (1,): position at which the current document begins; it is updated.
     - `depth`: number of tokens in the longest context.
     - `log_probs`, `rows`: arrays to which the log-probability of each token that is read, and the probabilities of all
-      V tokens before it, are written; `rows` may be empty.
+      V tokens in the prediction of this token, are written; `rows` may be empty.
 
     Stops before the table is more than two thirds full. Returns the number of tokens that were read.
     """

@@ -62,19 +62,20 @@ def ngram(
       additive, additive:ALPHA       adds 1, or ALPHA, to every count
       stupid-backoff                 relative frequencies without discounts, renormalised
       mle                            no smoothing: n-grams that do not occur in training have probability 0
-    A number after the name fixes the discount instead of learning it: absolute:0.75, kneser-ney:0.75, or kneser-ney:
-    0.5,1,1.5 with discounts for the counts 1, 2, and 3 or more; so for all methods with constant discounts but
-    kneser-ney-tuned.
+    A number after the name fixes the discount instead of learning it, as in absolute:0.75 or kneser-ney:0.75. Three
+    numbers, as in kneser-ney:0.5,1,1.5, are the discounts for the counts 1, 2, and 3 or more. All methods with constant
+    discounts except kneser-ney-tuned accept such numbers.
 
     `prune`, such as 1e-7: removes n-grams whose removal raises the perplexity by less than this fraction (Stolcke
     1998); not for additive and mle. `quantise`: stores each log-probability in one byte instead of four. `min_count`:
     n-grams of three or more tokens that occur fewer times in the training text are left out; with 2, this is what
     KenLM's `--prune 0 0 1` does. The default, 0, means 1, or 2 for texts of more than 10^9 tokens.
 
-    `memory`, such as "500M": a fit that would need more memory uses temporary files. If the token ids alone, four bytes
-    each, need more, the model is fitted in partitions, as by workers. The result is the same.
+    `memory`, such as "500M": a fit that would need more memory uses temporary files. If the token ids alone need
+    more, at four bytes each, the model is fitted in partitions, as with `workers`. The result is the same.
 
-    `workers`: with 1 or more, so many processes fit the model together, and each of them uses `memory` (at least 200M).
+    `workers`: number of processes that fit the model together; 0 = this process fits it. Each of them uses `memory` (at
+    least 200M).
     `cluster`: the computers of a Ray cluster fit the model together; "auto" is the cluster of this computer, HOST:PORT
     that of another, and "local" starts one with `workers` processor cores. The result is the same. kneser-ney-tuned and
     jelinek-mercer cannot be fitted in these ways, because they are learned from the tokens of the validation set.
@@ -113,7 +114,8 @@ def trigram(
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ngram": {
         "bytes": {"order": 10},
-        # The order that a task of the ladder needs, where it is known: the model is not to fail for a setting.
+        # Where the order that a task of the ladder needs is known, it is set, so that the model does not fail only
+        # because its n-grams are too short.
         "ladder/markov-1": {"order": 2},
         "ladder/markov-2": {"order": 3},
         "ladder/markov-3": {"order": 4},

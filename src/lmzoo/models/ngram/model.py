@@ -253,7 +253,7 @@ class NgramModel(LanguageModel[int]):
         positions: NDArray[np.intp] | None = None,
         token_set: NDArray[np.bool_] | None = None,
     ) -> TokenStats:
-        from lmzoo.models.ngram.ranking import Ranker, summed
+        from lmzoo.models.ngram.ranking import Ranker, entropies_and_set_log_probs
 
         stream = self.checked_stream(ids)
         log_probs, states, scored = self.log_probs(stream), self.states(stream), stream.ids
@@ -266,7 +266,7 @@ class NgramModel(LanguageModel[int]):
             ranks[here], tops[here] = ranker.ranks(scored[here], states[here])
             if on_progress:
                 on_progress(Progress(min(here.stop, scored.size), scored.size, "tokens"))
-        entropies, set_log_probs = summed(self._trie, self._weights, states, token_set)
+        entropies, set_log_probs = entropies_and_set_log_probs(self._trie, self._weights, states, token_set)
         return TokenStats(log_probs, ranks, entropies, tops, set_log_probs)
 
     def matched_orders(self, ids: ArrayLike | TokenStream) -> NDArray[np.intp]:

@@ -38,7 +38,7 @@ _CHILDREN = 1 << 20
 _I32, _I64, _F32, _F64 = types.int32, types.int64, types.float32, types.float64
 
 
-def summed(
+def entropies_and_set_log_probs(
     trie: Trie, weights: Weights, states: NDArray[np.int32], token_set: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Computes the entropies of the predictions after T contexts, given as trie nodes `states` (T,) that may repeat.

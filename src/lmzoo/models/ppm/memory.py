@@ -104,8 +104,8 @@ class Reader:
     def move_to(self, document: NDArray[np.int32], owner: object = None) -> None:
         """Reads the beginning of a document after the text that is kept, in place of what was read after this text.
 
-        If the tokens that were read are the first ones of `document`, only the others are read. `owner` is an object
-        whose documents all begin alike: documents of the same owner are not compared. None means any document.
+        If the tokens that were read are the first ones of `document`, only the others are read. If `owner` is the same
+        object as in the call before, this is taken for granted; otherwise, and if it is None, the tokens are compared.
         """
         n_read = self._present.size
         is_known = owner is not None and owner is self._owner

@@ -24,7 +24,8 @@ _FIRST_SQUARES = 1e-2
 
 
 class _Escape(NamedTuple):
-    """An escape method: the parameters a and b at the start, what a grows with each token, and the step size."""
+    """An escape method: the first values of the parameters a and b, what is added to a for each different token, and
+    the step size."""
 
     a: float
     b: float

@@ -44,7 +44,8 @@ different tokens (Steinruecken et al. 2015)."""
 A, B, A_SQUARES, B_SQUARES = range(4)
 """Columns of the array of parameters, which has a row for each cell: a, b, and the sums of their squared gradients."""
 SMALLEST, LARGEST = 1e-3, 1e4
-"""Limits of a + b and of a. A count and its context leave something to all other tokens."""
+"""Smallest value of a + b, and largest value of a. With a + b above 0, every context leaves some probability to the
+tokens that have not followed it."""
 _CELL, _TOTAL, _KINDS, _HAS_COUNT, _A, _B, _BELOW, _PROB = range(8)
 """Columns of the array `levels`."""
 _I32, _I64, _F64 = types.int32, types.int64, types.float64
@@ -165,8 +166,8 @@ def predict(tree, parameters, per_kind, order, row):
 def read(tree, parameters, kept_parameters, rate, per_kind, order, vocab_size, learns, ids, log_probs, rows):
     """Reads T tokens after the text of the tree, and stops if the memory of the tree is full.
 
-    - `kept_parameters`: the parameters at the start of each document, if there is a tree to keep, which is restored
-    then.
+    - `kept_parameters`: the parameters to which the model returns at the start of each document, when it also returns
+    to the tree that was kept; used only if a tree was kept.
     - `rate`: step size of the parameters. `per_kind`: what is added to a for each different token.
     - `learns`: True if the tree learns after every token.
     - `log_probs` (T,): array to which the log-probability of each token is written, unless it is empty.

@@ -123,8 +123,9 @@ def count_of(tree, node, token):
 def descend(tree, full, path):
     """Finds the contexts of the next token: suffixes of the last `full` tokens of the text that occurred before.
 
-    Writes the nodes on the way to `path`, from the root on, and behind them the child on the way to which the longest
-    match ends, or -1. Returns the number of nodes on the way and the length of the longest match.
+    Writes to `path` the nodes whose contexts match completely, from the root on, and after them the child on whose edge
+    the longest match ends, or -1 if the match ends at a node. Returns the number of nodes that match completely, and
+    the length of the longest match.
     """
     end = tree.sizes[N_TEXT]
     node, matched, n = 0, 0, 1

@@ -12,7 +12,7 @@ from lmzoo.neural.layers.windows import earlier_vectors
 
 @final
 class CausalConvolution(nn.Module):
-    """A causal convolution of k tokens from vectors of width D to vectors of width E, with all channels connected.
+    """A dense causal convolution over k tokens, from vectors of width D to vectors of width E.
 
         y_t = W_0 x_t + W_1 x_{t-1} + ... + W_{k-1} x_{t-k+1} + b
 

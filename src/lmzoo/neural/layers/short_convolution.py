@@ -12,7 +12,7 @@ from lmzoo.neural.layers.windows import earlier_vectors
 
 @final
 class ShortConvolution(nn.Module):
-    """A causal convolution over the last k tokens, each channel by itself, that is added to its input.
+    """A depthwise causal convolution over the last k tokens, with a residual connection.
 
         y_t = x_t + w_1 x_{t-1} + ... + w_{k-1} x_{t-k+1}
 

@@ -7,7 +7,8 @@ vector q decides which child is next, with a vector and a bias of the node:
     P(token | q) = product of these probabilities along the path to its leaf
 
 A tree with V leaves has V - 1 inner nodes, whatever its shape, so the distribution over all tokens takes V - 1 sigmoids
-and sums to 1. The probability of one token takes as many as its path is long, about log2(V), which makes training fast.
+and sums to 1. The probability of one token takes one sigmoid for each inner node on its path, about log2(V), which
+makes training fast.
 """
 
 from __future__ import annotations

@@ -300,7 +300,9 @@ class Training(Generic[Batch]):
         limit, last = self._config.seconds, self._counters.evaluation_seconds
         if limit is None:
             return math.inf
-        if last is None:  # scoring a token costs less than half of learning from it, and half of the time is to learn
+        if last is None:
+            # Until an evaluation has been timed, scoring a token is assumed to take half as long as learning from it,
+            # and the evaluation at most half of the time limit.
             known = bool(self._counters.speed_seconds)
             last = min(self._evaluation_tokens / 2 / self._tokens_per_second(), limit / 2) if known else 0.0
         return limit - self._seconds - last

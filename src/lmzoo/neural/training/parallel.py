@@ -112,9 +112,9 @@ def join_processes(device: torch.device) -> ProcessGroup:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        # torch imports this module while it trains, and default arguments in it keep the group that exists then; so it
-        # is imported before there is a group. The threads of a group that is not destroyed may abort the process.
+        # Otherwise torch would import this module during training, and default arguments in it would keep the process
+        # group alive.
         importlib.import_module("torch.distributed.nn")
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(dist.destroy_process_group)  # otherwise its threads may abort the process when it ends
     return ProcessGroup(dist.get_rank(), dist.get_world_size())

@@ -23,7 +23,7 @@ from lmzoo.system.progress import OnProgress, Progress
 
 
 @final
-class ContextFree(ShortContextModel[None]):
+class ContextIndependentModel(ShortContextModel[None]):
     """A language model that predicts the same distribution after every context: a uniform or a unigram model."""
 
     context_size = 0
@@ -85,12 +85,12 @@ class ContextFree(ShortContextModel[None]):
         return self
 
 
-def uniform(vocab_size: int) -> ContextFree:
+def uniform(vocab_size: int) -> ContextIndependentModel:
     """Creates a uniform model, which gives every token the same probability."""
-    return ContextFree(vocab_size, alpha=np.inf)
+    return ContextIndependentModel(vocab_size, alpha=np.inf)
 
 
-def unigram(vocab_size: int, *, alpha: float = 1.0) -> ContextFree:
+def unigram(vocab_size: int, *, alpha: float = 1.0) -> ContextIndependentModel:
     """Creates a unigram model: relative frequencies in the training text, with `alpha` added to every count."""
     check_positive(alpha=alpha)
-    return ContextFree(vocab_size, alpha=alpha)
+    return ContextIndependentModel(vocab_size, alpha=alpha)
