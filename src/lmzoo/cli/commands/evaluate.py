@@ -42,8 +42,8 @@ def evaluate(
     device
         Device on which networks are evaluated: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     no_bos
-        Score each document as if it was cut out of a longer text, as with bos=False in KenLM: its first token is
-        predicted by the unigram probabilities. For n-gram models only.
+        Treat each document as an excerpt, as with bos=False in KenLM: its first token is predicted by the unigram
+        probabilities, and not from the start of a document. For n-gram models only.
     json
         Print one JSON record per predictor.
     """

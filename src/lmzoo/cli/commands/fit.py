@@ -47,8 +47,9 @@ def fit(
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.
     tokenizer
-        char, byte, word:N (words that occur at least N times in the training text) or bpe:SIZE (byte pairs, SIZE
-        tokens). Default: the tokenizer that the protocol of the corpus prescribes, else bpe:4096.
+        char, byte, word:N (words that occur at least N times in the training text), word-space:N (the same, split at
+        spaces, tabs and line ends only), bpe:SIZE (byte pairs, SIZE tokens), tiktoken:NAME, or the path of a saved
+        tokenizer. Default: the tokenizer that the protocol of the corpus prescribes, else bpe:4096.
     budget
         Preset of training length and model sizes: quick, standard or thorough.
     settings

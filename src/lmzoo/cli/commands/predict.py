@@ -41,7 +41,7 @@ def predict(
     k
         Number of tokens to show.
     no_bos
-        Take the context as cut out of a longer text, not as the start of a document. For n-gram models only.
+        Treat the context as an excerpt: it does not begin at the start of a document. For n-gram models only.
     json
         Print one JSON object per predictor.
     """

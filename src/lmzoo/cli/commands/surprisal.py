@@ -69,7 +69,8 @@ def surprisal(
     end_of_text
         Add a row for the end of each text.
     no_bos
-        Take each text as cut out of a longer one, not as the start of a document. For n-gram models only.
+        Treat each text as an excerpt: its first word is not predicted from the start of a document. For n-gram models
+        only.
     device
         Device on which networks compute: cpu, cuda, mps, or auto (cuda if there is one, else mps, else cpu).
     json
