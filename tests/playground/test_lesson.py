@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 LESSON = " ".join((Path(__file__).parents[2] / "docs/how-to/lesson.md").read_text(encoding="utf-8").split())
 COUNTING = ["Markov chain", "Trigram", "n-gram, modified Kneser-Ney"]
-NETWORKS = ["Long short-term memory", "Transformer, as small ones are made today"]
+NETWORKS = ["Long short-term memory", "Modern transformer"]
 EGYPT = "And the children of Israel went out of the land of Egypt, and the LORD said unto"
 READY = "lmzoo-predict article tbody tr, lmzoo-slide article tbody tr, lmzoo-tokens article .piece, [role=option], .gap"
 

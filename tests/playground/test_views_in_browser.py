@@ -167,7 +167,7 @@ def test_surprise_by_keyboard(browser: Browser, site: str) -> None:
         expect(heat.locator(".entropy").first).to_be_attached()
         page.get_by_label("Rank").check()
         expect(heat.locator(".rank").first).to_be_attached()
-        page.get_by_label("Difference to").select_option("lstm")
+        page.get_by_label("Compared with").select_option("lstm")
         expect(heat.locator(".difference").first).to_be_attached()
         expect(page.locator(".details")).to_contain_text("difference")
         expect(page.get_by_role("group", name="Colour by")).to_be_hidden()

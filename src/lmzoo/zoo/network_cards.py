@@ -248,7 +248,7 @@ NETWORK_CARDS = (
     Card(
         name="transformer",
         factory="lmzoo.models.transformer:transformer",
-        title="Transformer, as small ones are made today",
+        title="Modern transformer",
         year=2024,
         people="Zhang, Sennrich; Henry et al.; Su et al.; So et al.; Jordan et al.",
         idea="The transformer with later improvements: rotary positions, RMS norms, squared ReLU, Muon optimiser.",

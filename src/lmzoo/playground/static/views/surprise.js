@@ -61,7 +61,7 @@ class Surprise extends StateElement {
     this.append(
       el("h2", { class: "hidden" }, "Surprise"),
       textField("Text", "text", DEFAULT_TEXT, { rows: 4 }),
-      el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Difference to", "other", []),
+      el("div", { class: "row" }, modelChoice("Model", "model", FAMILIES), modelChoice("Compared with", "other", []),
         this.colours),
       this.problem, this.legend,
       el("div", { class: "beside" }, el("div", {}, this.heat, this.note,
