@@ -246,6 +246,21 @@ def test_parquet_has_types_and_nulls(tmp_path: Path) -> None:
     assert all(isinstance(value, int) for value in found["start"])
 
 
+def test_a_table_without_rows_is_written_in_every_format(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = ["predictor", "document", "context", "sum", "rank"]
+    for suffix, content in (("tsv", "\t".join(names) + "\n"), ("csv", ",".join(names) + "\n"), ("jsonl", "")):
+        with table_file(tmp_path / f"out.{suffix}", names):
+            pass
+        assert (tmp_path / f"out.{suffix}").read_text() == content
+    with table_file(tmp_path / "out.parquet", names):
+        pass
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert (table.num_rows, table.column_names) == (0, names)
+    assert table.schema.types == [pyarrow.string()] * 2 + [pyarrow.int64(), pyarrow.float64(), pyarrow.int64()]
+
+
 def test_after_an_error_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> None:
         with table_file(path, ["word"]) as write:

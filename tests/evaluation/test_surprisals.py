@@ -15,6 +15,7 @@ from lmzoo import EOT, Predictor, train_tokenizer, zoo
 from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
 from lmzoo.evaluation.surprisals import SurprisalTable, measure, scoring, stream_surprisals, surprisal_table
 from lmzoo.evaluation.surprisals.contexts import Scope, from_texts
+from lmzoo.evaluation.surprisals.table import COUNTS
 from lmzoo.metrics import bits
 from lmzoo.models.baselines import uniform
 from lmzoo.tokenizers import adopt_tokenizer
@@ -228,6 +229,11 @@ def test_impossible_words_have_an_infinite_surprisal(corpus_folder: Path) -> Non
 def test_texts_without_words(shipped: dict[str, Predictor]) -> None:
     assert len(surprisal_table(shipped["ngram"], ["", " \n"])) == 0
     assert len(surprisal_table(shipped["ngram"], [])) == 0
+    for by in ("word", "token"):
+        empty, full = (surprisal_table(shipped["ngram"], text, by=by).columns for text in ("", "a"))
+        assert [*empty] == [*full]
+        for name, column in empty.items():
+            assert column.dtype == full[name].dtype or (name in COUNTS and column.dtype == np.int64), name
     both = surprisal_table(shipped["ngram"], ["", "a"])
     assert (both["document"].tolist(), both["context"].tolist()) == (["2"], [1])
 

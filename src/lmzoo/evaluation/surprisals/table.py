@@ -16,6 +16,7 @@ Unit = Literal["word", "token"]
 
 COUNTS: Final = ("context", "position", "word_position", "start", "end", "n_tokens", "token_id", "rank")
 """Columns of whole numbers. They are stored as floats where a value may be missing, as NaN."""
+_NUMBERS: Final = ("sum", "corrected", "surprisal", "entropy", "entropy_reduction")
 WORD_COLUMNS: Final = (
     "predictor", "context", "position", "word", "start", "end", "n_tokens",
     "sum", "corrected", "entropy", "entropy_reduction", "rank",
@@ -43,8 +44,8 @@ class SurprisalTable:
 
     @classmethod
     def joined(cls, tables: Sequence[Self], names: Sequence[str]) -> Self:
-        """Returns the rows of tables one after the other; `names` are their columns."""
-        return cls({name: np.concatenate([table[name] for table in tables] or [np.empty(0)]) for name in names})
+        """Returns the rows of tables one after the other; `names` are their columns, which are empty without tables."""
+        return cls({name: np.concatenate([table[name] for table in tables] or [_no_values(name)]) for name in names})
 
     def ordered(self, order: NDArray[np.intp]) -> Self:
         """Returns the table with its rows in the given order, an array (R,) of row numbers."""
@@ -70,6 +71,11 @@ class SurprisalTable:
                 for name, column in self.columns.items()
             }
         )
+
+
+def _no_values(name: str) -> NDArray[Any]:
+    """Returns an empty column of the type that the column `name` has."""
+    return np.empty(0, np.int64 if name in COUNTS else np.float64 if name in _NUMBERS else object)
 
 
 def _as_list(name: str, column: NDArray[Any]) -> list[Any]:

@@ -57,7 +57,7 @@ def table_file(path: Path, names: Iterable[str]) -> Iterator[Write]:
     """
     file_format = format_of(path)
     if file_format == "parquet":
-        with _parquet_file(path) as write:
+        with _parquet_file(path, names) as write:
             yield write
     else:
         with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -106,7 +106,7 @@ def _finite(value: float) -> float | None:
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator[Write]:
+def _parquet_file(path: Path, names: Iterable[str]) -> Iterator[Write]:
     with needs_extra("pyarrow", "arrow", "a Parquet file"):
         import pyarrow
         import pyarrow.parquet
@@ -123,6 +123,8 @@ def _parquet_file(path: Path) -> Iterator[Write]:
 
         try:
             yield write
+            if not writer:
+                write(SurprisalTable.joined([], [*names]))
         finally:
             if writer:
                 writer.close()
