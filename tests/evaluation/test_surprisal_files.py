@@ -135,6 +135,19 @@ def test_a_cell_may_hold_a_long_text(tmp_path: Path) -> None:
     assert texts_of(read_contexts([path], DOCUMENT)) == [text, "d"]
 
 
+@pytest.mark.parametrize("name", ["essay.csv.txt", "thesis.tsv.v2", "notes.json.txt", "notes.jsonl.md.gz"])
+def test_a_suffix_in_the_middle_of_a_name_does_not_tell_the_kind(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("one, two\n", encoding="utf-8")
+    assert texts_of(read_contexts([tmp_path / name], DOCUMENT)) == ["one, two\n"]
+
+
+def test_the_suffix_of_a_compressed_file_is_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "a.CSV.gz").write_bytes(gzip.compress(b"text,n\na b,1\n"))
+    assert texts_of(read_contexts([tmp_path / "a.CSV.gz"], DOCUMENT)) == ["a b"]
+    with pytest.raises(UsageError, match=r"a\.jsonl\.zst is JSON"):
+        read_contexts([tmp_path / "a.jsonl.zst"], DOCUMENT)
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, expected in (("csv", ["a b"]), (None, ["text,n\na b,1\n"])):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text,n\na b,1\n")))

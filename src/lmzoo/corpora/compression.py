@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from lmzoo.errors import needs_extra
@@ -39,6 +40,11 @@ class _Format:
     start: re.Pattern[bytes]
     new: Callable[[int], Any]
     """Takes the memory limit in bytes, and returns a decompressor of one stream."""
+
+
+def inner_suffix(path: PurePath) -> str:
+    """Returns the suffix of a path in lower case, ignoring one for compression: ".txt" for "a.TXT.gz"."""
+    return PurePath(path.stem if path.suffix.lower() in SUFFIXES else path.name).suffix.lower()
 
 
 def is_compressed(head: bytes | bytearray) -> bool:

@@ -43,7 +43,7 @@ class OwnFile:
     @property
     def suffix(self) -> str:
         """The suffix of the file in lower case, ignoring a suffix for compression: ".txt" for "a.TXT.gz"."""
-        return _suffix(Path(self.member or self.path))
+        return compression.inner_suffix(Path(self.member or self.path))
 
     @property
     def is_table(self) -> bool:
@@ -206,7 +206,7 @@ def _expand(spec: str) -> _Found:
 def _in_folder(folder: Path) -> _Found:
     inside = sorted(_visible_files(folder), key=lambda file: file.relative_to(folder).as_posix())
     saved = arrow_tables.files_of_saved_datasets(inside)
-    texts = [file for file in inside if _suffix(file) in _TEXTS and file.is_file()]
+    texts = [file for file in inside if compression.inner_suffix(file) in _TEXTS and file.is_file()]
     texts = [file for file in texts if not is_about_a_corpus(file.name)] or texts
     tables = [file for file in inside if file.suffix.lower() in arrow_tables.SUFFIXES and file.is_file()]
     tables = [file for file in tables if file in saved.get(file.parent, {file})]
@@ -235,7 +235,7 @@ _KINDS = f".txt or .jsonl (also as {', '.join(compression.SUFFIXES)}), .parquet 
 
 def _in_archive(path: Path) -> _Found:
     members = zip_archives.member_names(path)
-    texts = [member for member in members if _suffix(Path(member)) in _TEXTS]
+    texts = [member for member in members if compression.inner_suffix(Path(member)) in _TEXTS]
     texts = [member for member in texts if not is_about_a_corpus(member)] or texts
     kept = {*texts}
     rest = [member for member in members if member not in kept]
@@ -260,8 +260,3 @@ def _visible_files(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         yield from (Path(parent) / name for name in (*files, *links) if not name.startswith("."))
-
-
-def _suffix(path: Path) -> str:
-    is_compressed = path.suffix.lower() in compression.SUFFIXES
-    return Path(path.stem if is_compressed else path.name).suffix.lower()

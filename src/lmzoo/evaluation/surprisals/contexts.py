@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lmzoo.checks import check_choice, check_text
+from lmzoo.corpora.compression import inner_suffix
 from lmzoo.corpora.json_texts import SUFFIXES as JSON_SUFFIXES
 from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, LineReader, max_bytes
 from lmzoo.errors import ConfigurationError, CorpusError, UsageError
@@ -154,11 +155,11 @@ def read_contexts(
 
 
 def _kind_of(source: str | Path) -> Kind:
-    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
+    suffix = inner_suffix(Path(source))
     for kind in ("csv", "tsv"):
-        if f".{kind}" in suffixes[-2:]:
+        if suffix == f".{kind}":
             return kind
-    if any(suffix in JSON_SUFFIXES for suffix in suffixes[-2:]):
+    if suffix in JSON_SUFFIXES:
         raise UsageError(
             f"{source} is JSON; surprisals are measured on plain text and tables: give a .txt, .csv or .tsv"
         )
