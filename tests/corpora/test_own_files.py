@@ -249,6 +249,22 @@ def test_office_files_are_refused_as_such(tmp_path: Path, first: str) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("name", ["a.txt", "notes/mimetype-list.txt", "mimetypes", "old[Content_Types].xml"])
+def test_archives_that_only_mention_the_files_of_office_are_archives(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, "the mimetype and [Content_Types].xml of a file " * 20)
+    with pytest.raises(CorpusError, match=r"a\.zip is a zip archive, not a text file"):
+        read_text(tmp_path / "a.zip")
+
+
+def test_an_office_file_may_have_its_marks_in_the_middle(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
+        archive.writestr("docProps/app.xml", "<Properties/>")
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    with pytest.raises(CorpusError, match=r"a\.xlsx is a file of Word"):
+        read_text(tmp_path / "a.xlsx")
+
+
 def test_offsets_in_packed_text_are_those_of_the_text(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"byte 0xff at offset 5,000,000 \(line 1,000,001\)"):
         read_text(write(tmp_path / "a.txt.gz", gzip.compress(b"abcd\n" * 1_000_000 + b"\xff")))

@@ -10,6 +10,7 @@ import codecs
 import io
 import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -35,6 +36,12 @@ _ZIP_ARCHIVE = "a zip archive"
 _OFFICE_FILE = "a file of Word, Excel or another office program, or an e-book"
 _OFFICE_MEMBERS = ("[Content_Types].xml", "mimetype")
 """Files that mark a zip archive as one of the formats of Office, or as OpenDocument or EPUB."""
+_OFFICE_HEADER = re.compile(
+    rb"PK\x03\x04.{22}(%b)"
+    % b"|".join(len(name).to_bytes(2, "little") + b".." + re.escape(name.encode()) for name in _OFFICE_MEMBERS),
+    re.DOTALL,
+)
+"""The header of such a file in a zip archive: the length of its name is followed by another length and the name."""
 _OTHER_FILES = (
     (b"PK\x03\x04", _ZIP_ARCHIVE),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -316,5 +323,4 @@ def _other_file(data: bytes | bytearray) -> str | None:
     if data.startswith(b"PAR1") and 0 in data:  # a text may begin like this, too
         return "a Parquet file"
     kind = next((kind for start, kind in _OTHER_FILES if data.startswith(start)), None)
-    is_office_file = kind == _ZIP_ARCHIVE and any(member.encode() in data for member in _OFFICE_MEMBERS)
-    return _OFFICE_FILE if is_office_file else kind
+    return _OFFICE_FILE if kind == _ZIP_ARCHIVE and _OFFICE_HEADER.search(data) else kind
