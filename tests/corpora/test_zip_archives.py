@@ -13,8 +13,8 @@ from lmzoo.corpora import load_corpus
 from lmzoo.errors import CorpusError
 
 
-def save(path: Path, members: dict[str, str | bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def save(path: Path, members: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -107,10 +107,11 @@ def test_wrong_archives_are_named(tmp_path: Path, content: bytes | dict[str, str
     assert "\n" not in str(raised.value)
 
 
-def test_damaged_members_are_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.zip", {"a.txt": PROSE})
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_are_named(tmp_path: Path, compression: int) -> None:
+    path = save(tmp_path / "a.zip", {"a.txt": PROSE}, compression)
     data = bytearray(path.read_bytes())
-    data[200:260] = bytes(60)
+    data[48:108] = b"\xff" * 60
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=r"a.zip is damaged: .*; make the archive again"):
         load_corpus(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -57,12 +58,18 @@ def _is_visible(name: str) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """Opens a zip archive; replaces errors of the archive inside the `with` block by CorpusErrors."""
+
+    def damaged(error: Exception) -> CorpusError:
+        return CorpusError(f"{path} is damaged: {error or 'it ends too early'}; make the archive again")
+
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise CorpusError(f"{path} is damaged: {error or 'it ends too early'}; make the archive again") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise damaged(error) from error
     except (RuntimeError, NotImplementedError) as error:  # it is encrypted, or compressed in a rare way
         raise CorpusError(f"{path} cannot be read: {error}; extract its files, and name their folder") from error
     except OSError as error:
+        if error.errno is None:  # bz2 found damage, and not the operating system
+            raise damaged(error) from error
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
