@@ -252,6 +252,7 @@ def test_a_table_as_rows_and_as_a_data_frame(shipped: dict[str, Predictor]) -> N
 
 def test_predictors_by_name_path_and_object(saved: Path, markov_predictor: Predictor) -> None:
     tables = [surprisal_table(source, "The cat") for source in (str(saved), saved, [markov_predictor])]
+    tables.append(surprisal_table({"markov": saved}, (text for text in ["The cat"])))
     for table in tables:
         assert table["predictor"].tolist() == ["markov"] * 2
         np.testing.assert_array_equal(table["sum"], tables[0]["sum"])
@@ -274,7 +275,14 @@ def test_progress_is_reported_up_to_the_end(shipped: dict[str, Predictor], monke
         ({"context": "window:0"}, ConfigurationError, "at least 1, as in 'window:64'; got 'window:0'"),
         ({"context": "paragraph"}, ConfigurationError, "got 'paragraph'"),
         ({"context": "document:3"}, ConfigurationError, "got 'document:3'"),
+        ({"context": None}, ConfigurationError, "got 'None'"),
         ({"predictors": []}, UsageError, "name at least one predictor"),
+        ({"predictors": {}}, UsageError, "name at least one predictor"),
+        ({"predictors": None}, UsageError, "a predictor must be a Predictor, or the path or name of one, got None"),
+        ({"predictors": ["markov", 5]}, UsageError, "or the path or name of one, got 5"),
+        ({"predictors": {"a": None}}, UsageError, "or the path or name of one, got None"),
+        ({"texts": None}, UsageError, "a text must be a str, got None"),
+        ({"texts": ["a", b"b"]}, UsageError, "a text must be a str, got b'b'"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str, saved: Path) -> None:

@@ -52,7 +52,7 @@ class Scope:
 
         Raises ConfigurationError for another text.
         """
-        name, colon, number = text.partition(":")
+        name, colon, number = str(text).partition(":")
         if name == "window" and number.isascii() and number.isdigit() and int(number) > 0:
             return cls(window=int(number))
         if name not in ("document", "sentence") or colon:

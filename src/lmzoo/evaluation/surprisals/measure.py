@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
@@ -28,8 +29,8 @@ _BATCH_CHARACTERS = 1 << 19
 
 
 def surprisal_table(
-    predictors: Predictor | str | Path | Sequence[Predictor | str | Path] | Mapping[str, Predictor],
-    texts: str | Sequence[str],
+    predictors: Predictor | str | Path | Iterable[Predictor | str | Path] | Mapping[str, Predictor | str | Path],
+    texts: str | Iterable[str],
     *,
     by: Unit = "word",
     context: str = "document",
@@ -56,7 +57,7 @@ def surprisal_table(
     """
     scope = Scope.parse(context)
     named = _named(predictors)
-    contexts = from_texts([texts] if isinstance(texts, str) else texts, scope)
+    contexts = from_texts(_as_several(texts), scope)
     tables = stream_surprisals(
         named, contexts, by=by, window=scope.window, end_of_text=end_of_text, on_progress=on_progress
     )
@@ -115,22 +116,32 @@ def stream_surprisals(
         reader.report_unknown()
 
 
-def _named(
-    predictors: Predictor | str | Path | Sequence[Predictor | str | Path] | Mapping[str, Predictor],
-) -> dict[str, Predictor]:
-    """Returns predictors by name; those that are given by a path or name are loaded."""
-    if isinstance(predictors, Mapping):
-        return dict(predictors)
+def _named(predictors: Any) -> dict[str, Predictor]:
+    """Returns the predictors that are given to `surprisal_table` by name; those given by a path or name are loaded."""
     named: dict[str, Predictor] = {}
-    for source in [predictors] if isinstance(predictors, Predictor | str | Path) else predictors:
-        predictor = source if isinstance(source, Predictor) else Predictor.load(source)
-        name = (predictor.label or predictor.species) if isinstance(source, Predictor) else Path(source).name
-        if name in named:
-            raise UsageError(f"two predictors have the name '{name}': give them by name, as {{'a': ..., 'b': ...}}")
-        named[name] = predictor
+    if isinstance(predictors, Mapping):
+        named = {name: _opened(source) for name, source in predictors.items()}
+    else:
+        for source in _as_several(predictors):
+            predictor = _opened(source)
+            name = (predictor.label or predictor.species) if isinstance(source, Predictor) else Path(source).name
+            if name in named:
+                raise UsageError(f"two predictors have the name '{name}': give them by name, as {{'a': ..., 'b': ...}}")
+            named[name] = predictor
     if not named:
         raise UsageError("name at least one predictor")
     return named
+
+
+def _opened(source: Any) -> Predictor:
+    if not isinstance(source, Predictor | str | Path):
+        raise UsageError(f"a predictor must be a Predictor, or the path or name of one, got {reprlib.repr(source)}")
+    return source if isinstance(source, Predictor) else Predictor.load(source)
+
+
+def _as_several(given: Any) -> list[Any]:
+    """Returns what several values contain, and a single value, such as a text, in a list."""
+    return [*given] if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _batches(contexts: Contexts) -> Iterator[list[Context]]:
