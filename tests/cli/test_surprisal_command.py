@@ -92,9 +92,11 @@ def test_a_terminal_gets_no_control_characters(
         (["-p", "markov", "--context", "window"], 2, "as in 'window:64'; got 'window'"),
         (["-p", "markov", "--out", "a.txt"], 2, "must end in .tsv, .csv, .jsonl, .parquet"),
         (["-p", "markov", "--out", "a.csv", "--json"], 2, "the suffix of the file tells the format"),
-        (["-p", "http://127.0.0.1:1/v1#M"], 2, "needs predictors of this machine"),
+        (["-p", "http://127.0.0.1:1/v1#M"], 2, "give lmzoo surprisal predictors of this computer"),
         (["-p", "markov", "--group", "item"], 2, "columns can be named for tables only"),
         (["-p", "nowhere"], 1, "no saved predictor in nowhere"),
+        (["-p", "markov", "-p", "markov"], 2, "the predictor markov is named twice: name it once"),
+        ([".", "-p", "markov"], 1, ". is a folder: name its files, such as *.txt"),
         (
             ["-p", "markov", "--contxt", "sentence"],
             2,

@@ -62,6 +62,8 @@ def test_files_that_are_no_text(data: bytes, message: str, tmp_path: Path) -> No
 def test_missing_files_and_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CorpusError, match=r"cannot read .*nowhere: No such file"):
         LineReader(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match=r"is a folder: name its files, such as .*\*\.txt"):
+        LineReader(tmp_path)
     (tmp_path / "text.gz").write_bytes(gzip.compress(b"a" * 200 + b"\nb"))
     monkeypatch.setenv("LMZOO_MAX_BYTES", "100")
     with pytest.raises(CorpusError, match="line 1 has more than 100 characters"):
@@ -200,6 +202,8 @@ def test_inputs_that_do_not_go_together(table: Path, tmp_path: Path) -> None:
         ([tmp_path / "a.txt"], {"groups": ["item"]}, "columns can be named for tables only"),
         ([tmp_path / "a.jsonl"], {}, "is JSON"),
         ([], {}, "name at least one text"),
+        ([""], {}, "a name cannot be empty"),
+        (["-", tmp_path / "a.txt", "-"], {}, "standard input can be read only once"),
     ]:
         with pytest.raises(UsageError, match=message):
             read_contexts(sources, DOCUMENT, **options)

@@ -152,7 +152,7 @@ class LineReader:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Prepares to read a file; None = standard input. Raises CorpusError if there is no such file."""
+        """Prepares to read a file; None = standard input. Raises CorpusError for a folder or a missing file."""
         self._path = path
         self.name = "standard input" if path is None else name_text(path)
         self.n_bytes: int | None = None
@@ -166,6 +166,8 @@ class LineReader:
                 status = path.stat()
             except OSError as error:
                 raise CorpusError(f"cannot read {self.name}: {error.strerror or error}") from error
+            if stat.S_ISDIR(status.st_mode):
+                raise CorpusError(f"{self.name} is a folder: name its files, such as {name_text(path / '*.txt')}")
             self.n_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def __iter__(self) -> Iterator[str]:

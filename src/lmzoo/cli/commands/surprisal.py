@@ -102,6 +102,8 @@ def surprisal(
     names = output_columns(contexts.columns, by)
     loaded = {}
     for folder, name in zip(folders, distinct_names(folders), strict=True):
+        if name in loaded:
+            raise UsageError(f"the predictor {name} is named twice: name it once")
         predictor = load_predictor(folder, name, device)
         loaded[name] = predictor.without_start() if no_bos else predictor
     n_rows = 0

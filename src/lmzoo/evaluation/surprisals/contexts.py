@@ -128,17 +128,20 @@ def read_contexts(
       without such columns, each row is a document. None = "item" and "condition", as far as the table has them, if it
       has a column "region", too.
 
-    Raises UsageError if files of both kinds are mixed or a column is missing, and CorpusError for a file that cannot be
-    read.
+    Raises UsageError if files of both kinds are mixed, a column is missing or standard input is named twice, and
+    CorpusError for a file that cannot be read.
     """
-    if not sources:
-        raise UsageError("name at least one text: a file, or - for standard input")
+    names = [*map(str, sources)]
+    if not names or "" in names:
+        raise UsageError("name at least one text: a file, or - for standard input; a name cannot be empty")
+    if names.count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input can be read only once: name - once")
     if kind is not None:
         check_choice(KINDS, kind=kind)
     kinds = {kind or _kind_of(source) for source in sources}
     if len(kinds) > 1:
         raise UsageError("plain texts and tables have different columns: read them in separate calls")
-    readers = [LineReader(None if str(source) == STANDARD_INPUT else Path(source)) for source in sources]
+    readers = [LineReader(None if name == STANDARD_INPUT else Path(name)) for name in names]
     sizes = [reader.n_bytes for reader in readers]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     if (delimiter := _DELIMITERS.get(kinds.pop())) is None:
