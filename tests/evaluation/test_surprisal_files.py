@@ -64,14 +64,29 @@ def test_missing_files_and_long_lines(tmp_path: Path, monkeypatch: pytest.Monkey
         LineReader(tmp_path / "nowhere")
     with pytest.raises(CorpusError, match=r"is a folder: name its files, such as .*\*\.txt"):
         LineReader(tmp_path)
-    (tmp_path / "text.gz").write_bytes(gzip.compress(b"a" * 200 + b"\nb"))
     monkeypatch.setenv("LMZOO_MAX_BYTES", "100")
-    with pytest.raises(CorpusError, match="line 1 has more than 100 characters"):
-        list(LineReader(tmp_path / "text.gz"))
+    for line, is_too_long in ((b"a" * 99, False), (b"a" * 100, True), (b"a" * 200, True)):
+        (tmp_path / "text.gz").write_bytes(gzip.compress(line + b"\nb"))
+        if is_too_long:
+            with pytest.raises(
+                CorpusError, match=r"line 1 has more than 100 characters: .*LMZOO_MAX_BYTES to a larger"
+            ):
+                list(LineReader(tmp_path / "text.gz"))
+        else:
+            assert len([*LineReader(tmp_path / "text.gz")]) == 2
     (tmp_path / "text.gz").write_bytes(gzip.compress(b"a b\n" * 50))
     assert len(texts_of(read_contexts([tmp_path / "text.gz"], SENTENCE))) == 50
     with pytest.raises(CorpusError, match="more than 100 characters, which are one document"):
         texts_of(read_contexts([tmp_path / "text.gz"], DOCUMENT))
+
+
+def test_the_start_of_a_text_may_be_divided_among_compressed_streams(tmp_path: Path) -> None:
+    path = tmp_path / "text.gz"
+    path.write_bytes(gzip.compress(b"\xef") + gzip.compress(b"\xbb\xbftext\nhi\n"))
+    assert [*LineReader(path)] == ["text\n", "hi\n"]
+    path.write_bytes(gzip.compress(b"P") + gzip.compress(b"K\x03\x04a text"))
+    with pytest.raises(CorpusError, match="is a zip archive"):
+        list(LineReader(path))
 
 
 # ---- Contexts ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo.corpora.corpus import Document
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, max_bytes
+from lmzoo.corpora.text_files import READ_ANYWAY, begins_with, max_bytes
 from lmzoo.errors import CorpusError, needs_extra
 from lmzoo.system.json_files import parse_json, read_text
 from lmzoo.system.printable import printable
@@ -51,10 +51,7 @@ def table_documents(path: Path, name: str, column: str) -> Iterator[Document]:
                 text = value.as_py() or ""
                 n_characters += len(text)
                 if n_characters > limit:
-                    raise CorpusError(
-                        f"{path} has more than {limit:,} characters of text: to read it anyway, set the environment "
-                        f"variable {MAX_BYTES_VARIABLE} to a larger number"
-                    )
+                    raise CorpusError(f"{path} has more than {limit:,} characters of text: {READ_ANYWAY}")
                 yield Document(f"{name}:{row}", text)
 
 

@@ -24,6 +24,8 @@ from lmzoo.system.printable import name_text
 
 MAX_BYTES_VARIABLE = "LMZOO_MAX_BYTES"
 """Environment variable: the largest number of bytes of a decompressed file, of a pipe, or of standard input."""
+READ_ANYWAY = f"to read it anyway, set the environment variable {MAX_BYTES_VARIABLE} to a larger number"
+"""Advice in messages about texts that are larger than this number."""
 _DEFAULT_MAX_BYTES = 1 << 30
 _BLOCK = 1 << 20
 _BYTE_ORDER_MARKS = (  # the mark of UTF-32 begins with that of UTF-16
@@ -179,31 +181,25 @@ class LineReader:
                 raise CorpusError(f"cannot read {self.name}: {error.strerror or error}") from error
 
     def _lines(self, file: IO[bytes]) -> Iterator[str]:
-        limit = max_bytes()
-        head = file.read(_BLOCK)
-        self.is_limited = self.n_bytes is None or is_compressed(head)
-
-        def blocks() -> Iterator[bytes]:
-            for block in itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")):
-                self.n_read += len(block)
-                yield block
-
+        limit, is_regular = max_bytes(), self.n_bytes is not None
+        if is_regular:
+            self.is_limited = is_compressed(file.read(_BLOCK))
+            file.seek(0)
         number, line = 1, ""
-        try:
-            for text in _decoded(decompress(blocks(), max_memory=limit), self.name):
-                for part in io.StringIO(text, newline="\n"):
-                    line += part
-                    if self.is_limited and len(line) >= limit:
-                        raise CorpusError(f"{self.name} line {number:,} has more than {limit:,} characters")
-                    if part.endswith("\n"):
-                        yield line
-                        number, line = number + 1, ""
-            if line:
-                yield line
-        except DamagedDataError as error:
-            raise CorpusError(f"{self.name} is damaged: {error}; compress the original file again") from error
-        except DecompressionMemoryError as error:
-            raise CorpusError(f"{self.name} needs more than {limit:,} bytes of memory to decompress") from error
+        blocks = _read(file, self.name, is_regular=is_regular, by_line=True, on_read=self._count)
+        for text in _decoded(blocks, self.name):
+            for part in io.StringIO(text, newline="\n"):
+                line += part
+                if self.is_limited and len(line) > limit:
+                    raise CorpusError(f"{self.name} line {number:,} has more than {limit:,} characters: {READ_ANYWAY}")
+                if part.endswith("\n"):
+                    yield line
+                    number, line = number + 1, ""
+        if line:
+            yield line
+
+    def _count(self, n_bytes: int) -> None:
+        self.n_read += n_bytes
 
 
 def _checked_blocks(blocks: Iterable[bytes | bytearray], name: str) -> Iterator[bytes | bytearray]:
@@ -259,18 +255,22 @@ def max_bytes() -> int:
 
 
 def _read(
-    file: IO[bytes], name: str, *, is_regular: bool, on_read: Callable[[int], None] = lambda n_bytes: None
+    file: IO[bytes],
+    name: str,
+    *,
+    is_regular: bool,
+    by_line: bool = False,
+    on_read: Callable[[int], None] = lambda n_bytes: None,
 ) -> Iterator[bytearray]:
     """Reads and decompresses an open file; yields its bytes in blocks of at least `_BLOCK`, except for the last one.
 
     `is_regular` is False for a pipe, which may never end. `on_read` is called with the number of bytes read since its
     last call. Raises CorpusError if the data are damaged, or if a compressed file or a pipe has more bytes than the
-    limit.
+    limit. With `by_line`, there is no limit here, because the caller limits each line.
     """
     limit = max_bytes()
-    more = f"to read it anyway, set the environment variable {MAX_BYTES_VARIABLE} to a larger number"
     head = file.read(_BLOCK)
-    is_limited = not is_regular or is_compressed(head)
+    is_limited = not by_line and (not is_regular or is_compressed(head))
 
     def blocks() -> Iterator[bytes]:
         for block in itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")):
@@ -283,7 +283,7 @@ def _read(
             data += block
             n_bytes += len(block)
             if is_limited and n_bytes > limit:
-                raise CorpusError(f"{name} has more than {limit:,} bytes of text: {more}")
+                raise CorpusError(f"{name} has more than {limit:,} bytes of text: {READ_ANYWAY}")
             if len(data) >= _BLOCK:
                 yield data
                 data = bytearray()
@@ -291,7 +291,7 @@ def _read(
         raise CorpusError(f"{name} is damaged: {error}; compress the original file again") from error
     except DecompressionMemoryError as error:
         raise CorpusError(
-            f"{name} needs more memory to decompress than the limit of {limit:,} bytes: {more}"
+            f"{name} needs more memory to decompress than the limit of {limit:,} bytes: {READ_ANYWAY}"
         ) from error
     yield data
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, begins_with, blocks_of, check_no_office_file, max_bytes
+from lmzoo.corpora.text_files import READ_ANYWAY, begins_with, blocks_of, check_no_office_file, max_bytes
 from lmzoo.errors import CorpusError
 
 _START, _EMPTY = b"PK\x03\x04", b"PK\x05\x06"
@@ -32,10 +32,7 @@ def member_names(path: Path) -> list[str]:
         members = archive.infolist()
         n_bytes, limit = sum(member.file_size for member in members), max_bytes()
         if n_bytes > limit:
-            raise CorpusError(
-                f"{path} has {n_bytes:,} bytes of files, more than the limit of {limit:,}: to read it anyway, set the "
-                f"environment variable {MAX_BYTES_VARIABLE} to a larger number"
-            )
+            raise CorpusError(f"{path} has {n_bytes:,} bytes of files, more than the limit of {limit:,}: {READ_ANYWAY}")
         names = {member.filename for member in members if not member.is_dir() and _is_visible(member.filename)}
         check_no_office_file(str(path), names)
         return sorted(names)
