@@ -218,6 +218,7 @@ class _Table:
         self.reader, self.name = reader, reader.name
         csv.field_size_limit(_LONGEST_CELL)
         self._rows = csv.reader(reader, delimiter=delimiter, strict=True)
+        self._first_line = 0  # of the row that was read last
         columns = self._next()
         if columns is None:
             raise CorpusError(f"the table {self.name} is empty: its first row must name the columns")
@@ -248,11 +249,11 @@ class _Table:
         """Returns the cells of the next row that is not a blank line; None at the end of the table."""
         row: list[str] | None = []
         while row == []:
-            first_line = self._rows.line_num + 1
+            self._first_line = self._rows.line_num + 1
             try:
                 row = next(self._rows, None)
             except csv.Error as error:
-                raise CorpusError(f"{self.name} line {first_line:,} {_fault(error)}") from error
+                raise CorpusError(f"{self.name} line {self._first_line:,} {_fault(error)}") from error
         return row
 
     def __iter__(self) -> Iterator[tuple[list[str], Part]]:
@@ -260,10 +261,14 @@ class _Table:
         while (row := self._next()) is not None:
             if len(row) != len(self.columns):
                 raise CorpusError(
-                    f"{self.name} line {self._rows.line_num} has {len(row)} cells, but the table has "
-                    f"{len(self.columns)} columns"
+                    f"{self.name} line {self._first_line:,} has {_counted(len(row), 'cell')}, but the table has "
+                    f"{_counted(len(self.columns), 'column')}"
                 )
             yield [row[index] for index in self._groups], Part(row[self._text], row)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _fault(error: csv.Error) -> str:
