@@ -216,7 +216,6 @@ class _Table:
 
     def __init__(self, reader: LineReader, delimiter: str, text_column: str, groups: Sequence[str] | None) -> None:
         self.reader, self.name = reader, reader.name
-        csv.field_size_limit(_LONGEST_CELL)
         self._rows = csv.reader(reader, delimiter=delimiter, strict=True)
         self._first_line = 0  # of the row that was read last
         columns = self._next()
@@ -250,10 +249,13 @@ class _Table:
         row: list[str] | None = []
         while row == []:
             self._first_line = self._rows.line_num + 1
+            limit = csv.field_size_limit(_LONGEST_CELL)
             try:
                 row = next(self._rows, None)
             except csv.Error as error:
                 raise CorpusError(f"{self.name} line {self._first_line:,} {_fault(error)}") from error
+            finally:
+                csv.field_size_limit(limit)  # the limit of the module csv is that of the whole program
         return row
 
     def __iter__(self) -> Iterator[tuple[list[str], Part]]:
