@@ -182,8 +182,19 @@ def test_zip_bombs_are_refused_and_the_limit_moves(
     monkeypatch.setenv("LMZOO_MAX_BYTES", "700000")
     assert len("".join(texts(load_corpus(path)))) == 700_000
     monkeypatch.setenv("LMZOO_MAX_BYTES", "1e9")
-    with pytest.raises(ConfigurationError, match="LMZOO_MAX_BYTES must be a whole number of bytes, got '1e9'"):
+    with pytest.raises(ConfigurationError, match=r"LMZOO_MAX_BYTES must be .* bytes below 10\^18, got '1e9'"):
         load_corpus(path)
+
+
+def test_the_limit_has_a_default_and_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.txt", PROSE)
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "")
+    assert read_text(path) == PROSE
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "9" * 18)
+    assert read_text(path) == PROSE
+    monkeypatch.setenv("LMZOO_MAX_BYTES", "9" * 5000)
+    with pytest.raises(ConfigurationError, match=r"bytes below 10\^18, got '9+\.\.\.9+'$"):
+        read_text(path)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python reads .zst by itself")

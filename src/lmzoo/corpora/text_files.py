@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import re
+import reprlib
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -245,12 +246,13 @@ def _not_text(name: str, kind: str) -> CorpusError:
 def max_bytes() -> int:
     """Returns the largest allowed size, in bytes, of the text in a compressed file or a pipe.
 
-    It is 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES. Raises ConfigurationError if this value is
-    not a whole number.
+    It is 1 GiB, or the value of the environment variable LMZOO_MAX_BYTES if it is set and not empty. Raises
+    ConfigurationError if this value is not a whole number, or has more than 18 digits.
     """
-    value = os.environ.get(MAX_BYTES_VARIABLE, str(_DEFAULT_MAX_BYTES))
-    if not value.isdecimal():
-        raise ConfigurationError(f"{MAX_BYTES_VARIABLE} must be a whole number of bytes, got '{value}'")
+    value = os.environ.get(MAX_BYTES_VARIABLE) or str(_DEFAULT_MAX_BYTES)
+    if not value.isdecimal() or len(value) > 18:
+        shown = reprlib.repr(value)
+        raise ConfigurationError(f"{MAX_BYTES_VARIABLE} must be a whole number of bytes below 10^18, got {shown}")
     return int(value)
 
 

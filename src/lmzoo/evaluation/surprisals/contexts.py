@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -53,12 +55,12 @@ class Scope:
         Raises ConfigurationError for another text.
         """
         name, colon, number = str(text).partition(":")
-        if name == "window" and number.isascii() and number.isdigit() and int(number) > 0:
+        if name == "window" and re.fullmatch("[0-9]{1,18}", number) and int(number) > 0:
             return cls(window=int(number))
         if name not in ("document", "sentence") or colon:
             raise ConfigurationError(
                 f"the context must be 'document', 'sentence', or 'window:N' with a number of tokens N of at least 1, "
-                f"as in 'window:64'; got '{text}'"
+                f"as in 'window:64'; got {reprlib.repr(text)}"
             )
         return cls(by_sentence=name == "sentence")
 
