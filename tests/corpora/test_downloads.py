@@ -21,6 +21,7 @@ from lmzoo.corpora import (
     list_corpora,
     load_corpus,
 )
+from lmzoo.corpora.corpus_card import DataFile
 from lmzoo.errors import CorpusError, LmzooError, UnknownNameError, UsageError
 from lmzoo.system.files import locked
 
@@ -50,6 +51,14 @@ def test_every_entry_of_the_registry_is_complete() -> None:
                 assert file.urls
     every_file = [file.name for card in cards for file in card.files]
     assert len(set(every_file)) == len(every_file)  # they share one cache folder
+
+
+def test_the_data_folder_of_a_user_who_does_not_exist_has_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMZOO_DATA", "~no-such-user/data")
+    monkeypatch.setattr(downloads, "cache_folder", lambda: tmp_path)
+    assert downloads.local_file(DataFile("a.txt", 1)) is None
 
 
 def test_wrong_names_get_the_nearest_one() -> None:

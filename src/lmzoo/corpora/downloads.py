@@ -25,7 +25,9 @@ def local_file(file: DataFile) -> Path | None:
 
     The folder that the environment variable LMZOO_DATA names is searched first, then the folder for downloads.
     """
-    folders = [Path(os.environ[DATA_VARIABLE]).expanduser()] if os.environ.get(DATA_VARIABLE) else []
+    named = os.environ.get(DATA_VARIABLE)
+    # `Path.expanduser` raises an error for a user who does not exist.
+    folders = [Path(os.path.expanduser(named))] if named else []  # noqa: PTH111
     return next((folder / file.name for folder in [*folders, cache_folder()] if (folder / file.name).is_file()), None)
 
 
