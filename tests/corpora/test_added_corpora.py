@@ -120,8 +120,8 @@ def test_a_name_belongs_to_one_corpus() -> None:
     ("content", "message"),
     [
         ("{", "is damaged: "),
-        ('{"version": 1}', "is damaged: the field 'paths' is missing; delete it, and add the corpus again"),
-        (None, "was written by another version of lmzoo"),
+        ('{"version": 1}', "is damaged: the field 'paths' is missing; run `lmzoo corpus remove letters`, and add"),
+        (None, "was written by another version of lmzoo: run `lmzoo corpus remove letters`, and add the corpus again"),
     ],
 )
 def test_a_damaged_registry_is_told(registry: Path, content: str | None, message: str) -> None:
@@ -133,6 +133,22 @@ def test_a_damaged_registry_is_told(registry: Path, content: str | None, message
         load_corpus("letters")
     assert "\n" not in str(told.value)
     assert load_corpus("kjv").name == "kjv"
+    remove_corpus("letters")
+    add_corpus("letters", ["texts"])
+
+
+def test_a_damaged_description_does_not_hide_the_other_corpora(
+    registry: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("first", "last"):
+        add_corpus(name, [letters(Path(name))])
+    write(registry / "damaged.json", "{")
+    assert [card.name for card in list_corpora() if card.provider == "own"] == ["first", "last"]
+    (warning,) = caplog.messages
+    assert "damaged.json is damaged" in warning
+    assert warning.endswith("run `lmzoo corpus remove damaged`, and add the corpus again")
+    with pytest.raises(UnknownNameError, match="unknown corpus or file 'lst': did you mean 'last'"):
+        load_corpus("lst")
 
 
 def test_commands(capsys: pytest.CaptureFixture[str]) -> None:

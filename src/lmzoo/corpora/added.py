@@ -6,6 +6,7 @@ Each of these corpora is described by a file `NAME.json` in the user's data fold
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from lmzoo.system.json_files import parse_as, read_text
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 
+_logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _VERSION = 1
 
@@ -56,6 +58,20 @@ def names() -> list[str]:
     with suppress(OSError):  # there is no such folder until a corpus is added
         found = [path.stem for path in folder().iterdir() if path.suffix == ".json" and _NAME.fullmatch(path.stem)]
     return sorted(found)
+
+
+def cards() -> list[CorpusCard]:
+    """Returns the descriptions (cards) of the corpora that the user has added, sorted by name.
+
+    A damaged description is left out, with a warning.
+    """
+    found: list[CorpusCard] = []
+    for name in names():
+        try:
+            found.append(card(name))
+        except CorpusError as error:
+            _logger.warning("%s", error)
+    return found
 
 
 def card(name: str) -> CorpusCard:
@@ -142,12 +158,13 @@ def _file(name: str) -> Path:
 
 def _read(name: str) -> _Entry:
     path = _file(name)
+    advice = f"run `lmzoo corpus remove {name}`, and add the corpus again"
     try:
         entry = parse_as(_Entry, read_text(path, "a description of a corpus", CorpusError))
     except ValueError as error:
-        raise CorpusError(f"{path} is damaged: {error}; delete it, and add the corpus again") from error
+        raise CorpusError(f"{path} is damaged: {error}; {advice}") from error
     if entry.version != _VERSION or not entry.paths:
-        raise CorpusError(f"{path} was written by another version of lmzoo: delete it, and add the corpus again")
+        raise CorpusError(f"{path} was written by another version of lmzoo: {advice}")
     return entry
 
 

@@ -17,8 +17,11 @@ from lmzoo.errors import UnknownNameError, UsageError
 
 
 def list_corpora() -> list[CorpusCard]:
-    """Returns the descriptions (cards) of all corpora: first those of lmzoo, then those that the user has added."""
-    return [*_cards().values(), *map(added.card, added.names())]
+    """Returns the descriptions (cards) of all corpora: first those of lmzoo, then those that the user has added.
+
+    A damaged description of an added corpus is left out, with a warning.
+    """
+    return [*_cards().values(), *added.cards()]
 
 
 def corpus_card(spec: str) -> CorpusCard:
