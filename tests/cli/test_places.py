@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_the_current_folder_is_not_replaced(
     for out in (".", str(tmp_path), str(tmp_path / "sub"), "new/..", "../link"):
         status, line = ends(fit(out), capsys)
         assert (status, "cannot be replaced by a saved predictor: name a folder inside it" in line) == (2, True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete the current folder")
+@pytest.mark.parametrize("words", [["predict", "a", "-p", "markov"], ["surprisal", __file__, "-p", "markov"]])
+def test_a_current_folder_that_was_deleted(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    (tmp_path / "sub").rmdir()
+    assert ends(words, capsys) == (1, "lmzoo: the current folder was deleted: change to another folder")
 
 
 @pytest.mark.parametrize("command", ["fit", "compare"])

@@ -124,7 +124,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # for example a full disk, or a folder without read permission
-        text = describe_os_error(error, error.filename) if error.filename else error.strerror or str(error)
+        text = describe_os_error(error, error.filename or None)
         terminal.note(f"lmzoo: {' '.join(text.split())}")
         return 1
     except MemoryError as error:

@@ -121,16 +121,29 @@ def temporary_files_error(
     )
 
 
-def describe_os_error(error: OSError, path: str | Path) -> str:
-    """Returns the message for an error of the file system at a path: the path, the reason, and what to do."""
+def describe_os_error(error: OSError, path: str | Path | None) -> str:
+    """Returns the message for an error of the file system at a path: the path, the reason, and what to do.
+
+    `path` is None if the error names none. The system does so if the current folder has been deleted.
+    """
+    reason = error.strerror or str(error)
+    if path is None:
+        return "the current folder was deleted: change to another folder" if _has_no_current_folder() else reason
     path = Path(path)
     shown = Path(*(part if len(part) <= _LONGEST_SHOWN else f"{part[:_LONGEST_SHOWN]}..." for part in path.parts))
     if isinstance(error, FileExistsError | NotADirectoryError):
         blocking = next((parent for parent in path.parents if parent.is_file()), None)
         if blocking:
             return f"{shown}: {blocking} is a file, not a folder; choose another place"
-    reason = error.strerror or str(error)
     return f"{shown}: {reason}; {_HINTS.get(error.errno or errno.ENOSPC, 'choose another place')}"
+
+
+def _has_no_current_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 @contextmanager
