@@ -12,9 +12,11 @@ import pytest
 from running import RunningServer
 
 from lmzoo import Predictor
+from lmzoo.server.limits import Limits
 from lmzoo.stream import EOT
 from lmzoo.tokenizers.tokenizer import EOT_TEXT
 
+JSON = {"Content-Type": "application/json"}
 NAMES = ("markov", "uniform", "transformer", "chat")
 
 
@@ -146,7 +148,8 @@ def test_an_end_of_text_ends_the_choice_and_is_scored(server: RunningServer) -> 
         ({"model": "markov", "prompt": [300]}, 400, "outside the vocabulary of 300"),
         ({"model": "markov", "prompt": "\ud800"}, 400, "half of a surrogate pair"),
         ({"model": "markov", "prompt": [0] * 40_000}, 400, "40,000 tokens"),
-        ({"model": "markov", "prompt": ["a"] * 300}, 400, "300"),
+        ({"model": "markov", "prompt": ["a"] * 257}, 400, "at most 256 prompts, got 257"),
+        ({"model": "markov", "prompt": ["a"] * 2, "n": 200}, 400, "at most 256 choices are allowed, got 400"),
         ({"model": "markov", "max_tokens": -1}, 400, "max_tokens: input should be greater than or equal to 0"),
         ({"model": "markov", "max_tokens": 10**9}, 400, "max_tokens: at most 4,096"),
         ({"model": "markov", "n": 10**9}, 400, "n: at most 256"),
@@ -190,10 +193,34 @@ def test_requests_must_say_that_they_are_json_and_be_uncompressed(server: Runnin
 
 
 def test_broken_json_and_large_requests(server: RunningServer) -> None:
-    for data, status in ((b"{", 400), (b"[" * 100_000, 400), (b'{"prompt": "\xff"}', 400), (b" " * 9_000_000, 413)):
-        response = server.post("/v1/completions", data=data, headers={"Content-Type": "application/json"})
+    for data, status, message in (
+        (b"{", 400, "the request is not valid JSON"),
+        (b"[" * 100_000, 400, "without deep nesting"),
+        (b'{"seed": ' + b"1" * 5000 + b"}", 400, "numbers of thousands of digits"),
+        (b'{"prompt": "\xff"}', 400, "send UTF-8 text"),
+        (b" " * 9_000_000, 413, "the request has more than 8,388,608 bytes"),
+    ):
+        response = server.post("/v1/completions", data=data, headers=JSON)
         assert response.status_code == status
-        assert response.json()["error"]["message"]
+        assert message in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p", "logit_bias"])
+def test_numbers_must_be_finite(server: RunningServer, name: str) -> None:
+    value = {"5": math.nan} if name == "logit_bias" else math.nan
+    data = json.dumps({"model": "markov", name: value})
+    error = server.post("/v1/completions", data=data, headers=JSON).json()["error"]
+    assert error["param"] == name
+    assert error["message"].endswith("input should be a finite number")
+
+
+def test_large_requests_get_the_same_error_with_and_without_their_size(predictors: dict[str, Predictor]) -> None:
+    server = RunningServer({"markov": predictors["markov"]}, limits=Limits(body_bytes=1000))
+    for data in (b" " * 2000, iter([b" " * 2000])):  # an iterator is sent in chunks
+        response = server.post("/v1/completions", data=data, headers=JSON)
+        assert response.status_code == 413
+        assert response.json()["error"]["message"].startswith("the request has more than 1,000 bytes: split it")
+    server.close()
 
 
 def test_settings_that_ask_for_nothing_are_accepted(server: RunningServer) -> None:

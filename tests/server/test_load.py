@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import random
 import time
@@ -16,8 +17,9 @@ import requests
 from running import RunningServer, wait_until
 from test_completions import events
 
-from lmzoo import Predictor
+from lmzoo import Decoding, Predictor
 from lmzoo.server import generating
+from lmzoo.server.batching import RunningText, Worker
 from lmzoo.server.limits import Limits
 from lmzoo.server.service import Service
 
@@ -109,6 +111,46 @@ def test_an_error_of_a_model_ends_its_texts_only(markov_predictor: Predictor, mo
         assert '"type": "server_error"' in server.post("/v1/completions", ENDLESS).text
     assert server.post("/v1/completions", {"prompt": "The ", "max_tokens": 2}).status_code == 200
     server.close()
+
+
+def test_an_unexpected_error_is_logged_with_its_cause(
+    markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(states: Any) -> Any:
+        raise ValueError("no probabilities")
+
+    model = copy.copy(markov_predictor.model)
+    monkeypatch.setattr(model, "next_log_probs_batch", fail)
+    for stream in (True, False):
+        server = RunningServer({"markov": replace(markov_predictor, model=model)})
+        assert "the server has failed" in server.post("/v1/completions", {**ENDLESS, "stream": stream}).text
+        server.close()
+        assert 'raise ValueError("no probabilities")' in capsys.readouterr().err
+
+
+def test_a_prompt_that_cannot_be_read_leaves_the_running_texts(markov_predictor: Predictor) -> None:
+    worker, failed = Worker("markov", lambda: markov_predictor), []
+
+    def text(name: str, read_prompt: Any = None) -> RunningText:
+        return RunningText(
+            prompt_ids=np.array([5], np.int32),
+            rng=np.random.default_rng(0),
+            decoding=Decoding(),
+            add_token=lambda token_id, log_probs: False,
+            fail=lambda error: failed.append((name, type(error))),
+            is_cancelled=lambda: False,
+            read_prompt=read_prompt,
+        )
+
+    def fail() -> Any:
+        raise MemoryError
+
+    for new in (text("running"), text("unreadable", fail), text("later")):
+        asyncio.run(worker.call(lambda predictor, new=new: worker.start([new])))
+        wait_until(lambda: not worker.n_waiting)
+    wait_until(lambda: worker.n_running == 2)
+    assert failed == [("unreadable", MemoryError)]
+    worker.stop()
 
 
 def test_many_clients_get_the_answers_of_direct_calls(server: RunningServer, predictors: dict[str, Predictor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
@@ -13,12 +14,16 @@ from fastapi import Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
+from lmzoo.errors import LmzooError
 from lmzoo.predictor import Predictor
 from lmzoo.server.errors import as_api_error
 from lmzoo.server.generating import Delta, Outputs
 from lmzoo.server.metrics import Metrics
 from lmzoo.server.schemas import SamplingRequest, Usage
 from lmzoo.server.service import fingerprint, in_time, while_connected
+
+_logger = logging.getLogger("uvicorn.error")
+"""The logger to which the web server writes the unexpected exceptions of all other requests, with their tracebacks."""
 
 
 class Answer(ABC):
@@ -88,6 +93,8 @@ class Answer(ABC):
             if self._include_usage:
                 yield _event(self.usage_event(usage).model_dump_json())
         except Exception as error:
+            if not isinstance(error, LmzooError):
+                _logger.exception("Exception in a stream of %s", request.url.path)
             yield _event(json.dumps(as_api_error(error).body))
         finally:
             self._outputs.close()

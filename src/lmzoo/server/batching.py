@@ -182,14 +182,28 @@ class Worker:
         self._token_ids = [self._token_ids[index] for index in kept]
 
     def _joining(self, predictor: Predictor) -> list[Any]:
-        """Moves texts from those that are waiting to those that are running, and returns their states."""
+        """Moves texts from those that are waiting to those that are running, and returns their states.
+
+        If their prompts cannot be read, these texts fail, and those that are running already go on.
+        """
         texts: list[RunningText] = []
         while self._waiting and len(self._running) + len(texts) < self.limits.running:
             text = self._waiting.popleft()
             if not text.is_cancelled():
                 texts.append(text)
+        try:
+            states = _states_after_prompts(predictor, texts)
+        except Exception as error:  # for example a prompt that needs too much memory
+            for text in texts:
+                text.fail(error)
+            return []
         self._running = [*self._running, *texts]
-        plain = {text.prompt_ids.tobytes(): text.prompt_ids for text in texts if text.read_prompt is None}
-        model = predictor.model  # equal prompts are read once
-        states = dict(zip(plain, model.states_after([model.visible(ids) for ids in plain.values()]), strict=True))
-        return [states[text.prompt_ids.tobytes()] if text.read_prompt is None else text.read_prompt() for text in texts]
+        return states
+
+
+def _states_after_prompts(predictor: Predictor, texts: Sequence[RunningText]) -> list[Any]:
+    """Returns the state of the model after the prompt of each text. Equal prompts are read once."""
+    plain = {text.prompt_ids.tobytes(): text.prompt_ids for text in texts if text.read_prompt is None}
+    model = predictor.model
+    states = dict(zip(plain, model.states_after([model.visible(ids) for ids in plain.values()]), strict=True))
+    return [states[text.prompt_ids.tobytes()] if text.read_prompt is None else text.read_prompt() for text in texts]

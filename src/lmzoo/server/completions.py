@@ -32,7 +32,7 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     service = service_of(request)
     worker = service.worker(body.model)
     check_bounds(body, service.limits, max_tokens=body.max_tokens, logprobs=body.logprobs or 0)
-    n_choices = len(as_several(body.prompt)) * body.n
+    n_choices = len(as_several(body.prompt, service.limits)) * body.n
     if n_choices > service.limits.choices:
         raise ApiError(f"at most {service.limits.choices} choices are allowed, got {n_choices}", param="n")
     outputs = Outputs(n_choices, each_token=body.stream)

@@ -16,6 +16,11 @@ from lmzoo.server.schemas import UNSUPPORTED
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _PROMPT_FORMS = "prompt must be a string, a list of strings, a list of token ids, or a list of lists of token ids"
 
+_UNREADABLE_JSON = (
+    "the request cannot be read as JSON: send UTF-8 text, without deep nesting and without numbers of thousands of "
+    "digits"
+)
+
 
 class ApiError(LmzooError):
     """An error that is answered with an HTTP status."""
@@ -44,6 +49,11 @@ def too_busy() -> ApiError:
         "too many requests are waiting for this model: try again in a second", 429, code="queue_full",
         headers={"Retry-After": "1"},
     )  # fmt: skip
+
+
+def too_large(n_bytes: int) -> ApiError:
+    """Returns the error for a request that has more than the `n_bytes` bytes that are allowed."""
+    return ApiError(f"the request has more than {n_bytes:,} bytes: split it into several requests", 413)
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -82,9 +92,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            return answer(_unreadable(request) or ApiError(_UNREADABLE_JSON))
+        if error.status_code == 413:
+            return answer(too_large(request.app.state.service.limits.body_bytes))
         message = f"{request.method} {request.url.path}: {error.detail}"
-        unreadable = _unreadable(request) if error.status_code == 400 else None
-        return answer(unreadable or ApiError(message, error.status_code, headers=error.headers))
+        return answer(ApiError(message, error.status_code, headers=error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmzoo.server.errors import error_body
+from lmzoo.server.errors import error_body, too_large
 from lmzoo.server.metrics import Metrics
 
 _OPEN_PATHS = frozenset({"/healthz"})
@@ -108,8 +108,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
         if length.isdecimal() and int(length[:20]) > self._n_bytes:
-            message = f"the request has {length[:20]} bytes, but at most {self._n_bytes:,} are allowed"
-            await JSONResponse(error_body(message, 413), 413)(scope, receive, send)
+            error = too_large(self._n_bytes)
+            await JSONResponse(error.body, error.status)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -28,10 +28,7 @@ def read_prompts(prompt: Prompt, predictor: Predictor, limits: Limits) -> list[E
 
     Raises ApiError if there are too many prompts or tokens, and TokenIdError for ids outside the vocabulary.
     """
-    parts = as_several(prompt)
-    if len(parts) > limits.prompts:
-        raise ApiError(f"a request can have at most {limits.prompts} prompts, got {len(parts)}", param="prompt")
-    encoded = [_encoded(part, predictor) for part in parts]
+    encoded = [_encoded(part, predictor) for part in as_several(prompt, limits)]
     check_size(sum(len(one.ids) for one in encoded), limits)
     return encoded
 
@@ -46,12 +43,17 @@ def check_size(n_tokens: int, limits: Limits, param: str = "prompt") -> None:
         )
 
 
-def as_several(prompt: Prompt) -> Sequence[str | Sequence[int]]:
-    """Returns the prompts of a request, each as it was given: as a text or as token ids."""
+def as_several(prompt: Prompt, limits: Limits) -> Sequence[str | Sequence[int]]:
+    """Returns the prompts of a request, each as it was given: as a text or as token ids.
+
+    Raises ApiError if there are too many.
+    """
     if isinstance(prompt, str):
         return [prompt]
     if not prompt or isinstance(prompt[0], int):
         return [prompt]  # pyright: ignore[reportReturnType]
+    if len(prompt) > limits.prompts:
+        raise ApiError(f"a request can have at most {limits.prompts} prompts, got {len(prompt)}", param="prompt")
     return prompt  # pyright: ignore[reportReturnType]
 
 

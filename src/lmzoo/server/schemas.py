@@ -90,7 +90,7 @@ class StreamOptions(Parameters):
 class SamplingRequest(Parameters):
     """The parameters that completions and chat completions share."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     ignored: ClassVar[frozenset[str]] = frozenset()
 
