@@ -36,11 +36,10 @@ def parse_bytes(size: str) -> int:
     Units are K, M, G and T (powers of 1024). Raises ConfigurationError for any other text, and for a number below 1,000
     without a unit, which was probably forgotten: bytes as few as that are written as "200B".
     """
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(size).strip(), re.IGNORECASE)
-    if not match:
+    size = str(size).strip()
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", size, re.IGNORECASE)
+    if not match or (match[1] == size and float(size) < 1000):
         raise ConfigurationError(f"a memory size must be a number and a unit, such as 500M or 2G; got '{size}'")
-    if match[0] == match[1] and float(match[1]) < 1000:
-        raise ConfigurationError(f"a memory size of {size} needs a unit, such as {size}M or {size}G")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
