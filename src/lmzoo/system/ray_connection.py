@@ -78,14 +78,14 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
     `more` are further arguments of `ray.init`.
     """
     environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
-    printed: list[str] = []
+    printed: list[bytes] = []
     try:
         if ":" in address and "://" not in address:  # Ray itself waits for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
         # Ray's handler of SIGTERM ends the program without a message. Its C++ code prints a warning for each attempt to
         # connect with a wrong token, whatever the logging level.
-        with keep_handlers(), nullcontext() if address == LOCAL else _kept_from_stderr(printed):
+        with keep_handlers(), nullcontext() if address == LOCAL else _token_warnings_kept(printed):
             return ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **more)
     except ray.exceptions.AuthenticationError as error:
         raise LmzooError(
@@ -94,7 +94,7 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
             "RAY_AUTH_MODE=token"
         ) from error
     except Exception as error:  # Ray raises exceptions of many types
-        if "InvalidAuthToken" in "".join(printed):
+        if printed:
             raise LmzooError(
                 f"the Ray cluster at '{address}' refuses the authentication token of this computer: copy "
                 "~/.ray/auth_token from a node of the cluster"
@@ -112,8 +112,14 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def _kept_from_stderr(printed: list[str]) -> Iterator[None]:
-    """Appends what this process, also code in C++, prints on stderr inside the `with` block to `printed` instead."""
+def _token_warnings_kept(printed: list[bytes]) -> Iterator[None]:
+    """Appends warnings that the cluster refuses the token to `printed`, instead of printing them on stderr.
+
+    Everything else that this process, also code in C++, prints on stderr inside the `with` block appears at its end.
+    """
+    if sys.stderr is None:  # as in a service that was started without it
+        yield
+        return
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         stderr = os.dup(2)
@@ -124,4 +130,8 @@ def _kept_from_stderr(printed: list[str]) -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             file.seek(0)
-            printed.append(file.read().decode(errors="replace"))
+            for line in file:
+                if b"InvalidAuthToken" in line:
+                    printed.append(line)
+                else:
+                    os.write(2, line)
