@@ -31,9 +31,9 @@ if typing.TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "lmzoo.species"
 _NO_SETTINGS = ("vocab_size", "device")
+"""Parameters of a factory that `create` passes and that are not settings of the model."""
 _BUILT_IN_NETWORKS = frozenset(card.name for card in NETWORK_CARDS)
 """Networks that are known without their modules, which take more than a second to import, because of torch."""
-"""Parameters of a factory that `create` passes and that are not settings of the model."""
 
 _registered: dict[str, Card] = {card.name: card for card in CARDS}
 
