@@ -193,7 +193,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "not UTF-8": (lambda tmp: [*FIT, _folder(tmp, [b"ab\xff\xfe cd"] * 20)], 1, "2"),
     "empty corpus": (lambda tmp: [*FIT, _folder(tmp, [])], 1, "texts"),
     "empty files": (lambda tmp: [*FIT, _folder(tmp, [b""] * 3)], 1, "texts"),
-    "one document": (lambda tmp: [*FIT, _folder(tmp, [b"one line"])], 1, "too few"),
+    "one document": (lambda tmp: [*FIT, _folder(tmp, [b"one line"])], 1, "has too little text for the splits"),
     "unknown species": (lambda tmp: ["fit", "trnsformer", "--out", "OUT"], 2, "did you mean 'transformer'"),
     "species of conversations before a missing file": (
         lambda tmp: ["fit", "chat", "--corpus", "nothing.txt", "--out", "OUT"],
@@ -239,6 +239,16 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "temperature is text": (lambda tmp: ["generate", "a", "-p", "SAVED", "--temperature", "hot"], 2, "hot"),
     "k is no whole number": (lambda tmp: ["predict", "a", "-k", "2.5"], 2, "-k must be a whole number, got '2.5'. See"),
     "k is text": (lambda tmp: ["predict", "a", "-k", "x"], 2, "-k must be a whole number, got 'x'. See: lmzoo predict"),
+    "standard input to predict": (
+        lambda tmp: ["predict", "-", "-p", "SAVED"],
+        2,
+        "- does not stand for standard input",
+    ),
+    "standard input to generate": (
+        lambda tmp: ["generate", "-", "-p", "SAVED"],
+        2,
+        'give the text itself, such as "$(cat FILE)". See: lmzoo generate --help',
+    ),
     "no quotation marks": (lambda tmp: ["predict", "the", "king"], 2, "Unexpected argument: king. Put a text"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "Did you mean --json? See: lmzoo list --help"),

@@ -157,6 +157,8 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
             message += "A pattern of file names, such as '*.txt', must be in quotation marks."
         else:
             message += "Put a text with spaces in quotation marks."
+    elif isinstance(error, cyclopts.UnknownOptionError) and error.token.value == "-":
+        message = '- does not stand for standard input here: give the text itself, such as "$(cat FILE)".'
     elif isinstance(error, cyclopts.CoercionError) and error.target_type in NUMBERS and error.token:
         message = f"{error.token.keyword} must be {NUMBERS[error.target_type]}, got '{error.token.value}'."
     return f"{message} See: {' '.join(['lmzoo', *(error.command_chain or ())])} --help"

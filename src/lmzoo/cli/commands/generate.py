@@ -38,7 +38,7 @@ def generate(
     Parameters
     ----------
     prompt
-        The text to continue; "" stands for the start of a document.
+        The text to continue; "" stands for the start of a document, and "$(cat FILE)" for the text of a file.
     predictors
         Name of a predictor that comes with lmzoo, such as ngram; folder of a saved predictor, or of a causal model that
         transformers saved; GGUF file; or name of an installed model, such as smollm2. May be repeated. Default: all
