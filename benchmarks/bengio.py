@@ -105,7 +105,8 @@ NETWORKS: dict[str, Row] = {
         "d_model": 192, "n_layers": 1, "n_heads": 4, "dropout": 0.2, "training": {**_MUON, "tokens": 800_000},
     }]),
     "hybrid": Row("hybrid", [{
-        **_RECURRENT, "cell": "lstm", "training": {**_RECURRENT["training"], "sampled_softmax": 1000},
+        **_RECURRENT, "cell": "lstm", "network_share": 0.2,
+        "training": {**_RECURRENT["training"], "sampled_softmax": 1000},
     }]),
 }  # fmt: skip
 """The networks; `hybrid` contains an n-gram model, too."""
