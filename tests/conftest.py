@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browsers import CHROMIUM, running_browser
+from hypothesis import settings
 from sample_texts import small_texts
 from shared_folders import shared_folder
 from unlucky_species import unlucky_species
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from lmzoo import Predictor
+
+
+# No test depends on the speed of the computer.
+settings.register_profile("without deadline", settings.default, deadline=None)
+settings.load_profile("without deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -45,7 +45,7 @@ def test_a_reply_is_that_of_the_chat_format(home: Path) -> None:
 def test_early_turns_are_left_out_and_control_tokens_refused(home: Path) -> None:
     chat = _chat(home)
     turns = tuple(turn for _ in range(6) for turn in (user("The cat sat."), assistant("Yes.")))[:-1]
-    shorter, left_out = chat.fitted(turns, 100)
+    shorter, left_out = chat.shortened(turns, 100)
     assert 0 < left_out < len(turns)
     assert shorter == turns[left_out:]
     assert len(chat.prompt_ids(shorter)) <= 100

@@ -17,7 +17,7 @@ from lmzoo.errors import ConfigurationError, SavedModelError
 from lmzoo.models.infinigram import InfinigramModel, infinigram
 from lmzoo.models.infinigram import model as infinigram_model
 from lmzoo.models.infinigram.index import build_index
-from lmzoo.models.infinigram.reading import N_LENGTHS, N_SIZES, RARER
+from lmzoo.models.infinigram.reading import MIN_RATIO, N_LENGTHS, N_SIZES
 from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import check_language_model, toy_data
 
@@ -98,7 +98,7 @@ class Dictionaries:
             found.append(context)
         kept: list[Context] = []
         for context in reversed(found):
-            if not kept or self.followers[context].total() >= RARER * self.followers[kept[-1]].total():
+            if not kept or self.followers[context].total() >= MIN_RATIO * self.followers[kept[-1]].total():
                 kept.append(context)
         if kept[-1] != found[0]:
             kept.append(found[0])

@@ -237,8 +237,10 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
     if len(pooled_expected) > 1:
         assert chisquare(pooled_observed, pooled_expected).pvalue > 1e-6, "samples do not follow the prediction"
     tokens = list(generate(model, rng=4, max_tokens=200))
-    assert tokens == list(generate(model, rng=4, max_tokens=200)), "the same seed must give the same text"
     ids = np.array([token.token_id for token in tokens])
+    # The last bits of the log-probabilities may differ, because compiled kernels take over from torch after a while.
+    again = [token.token_id for token in generate(model, rng=4, max_tokens=200)]
+    assert ids.tolist() == again, "the same seed must give the same text"
     assert EOT not in ids[:-1]
     assert (ids < specimen.vocab_size).all()
     specimen.assert_close([token.log_prob for token in tokens], model.log_probs(ids), "log_prob of sampled tokens")

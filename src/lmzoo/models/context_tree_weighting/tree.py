@@ -24,7 +24,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from lmzoo.models.bitwise.code import code_width, is_inner, leaf_of, mixed, n_bits
+from lmzoo.models.bitwise.code import code_width, hash_combine, is_inner, leaf_of, n_bits
 from lmzoo.stream import EOT
 from lmzoo.system.compiled import borrowed, kernel, prefetch, read_only, writable
 
@@ -83,7 +83,7 @@ def move(old, new):
 @kernel(_I64, _I64, returns=_I64)
 def _key(context, node):
     """Returns the key of a tree node: its context, as a hash value, and its node of the code tree; never 0."""
-    return mixed(context, node) | 1
+    return hash_combine(context, node) | 1
 
 
 @kernel(read_only(_I32), _I64, _I64, writable(_I64))
@@ -95,7 +95,7 @@ def hash_contexts(ids, begin, t, contexts):
     value = np.int64(_SEED)
     contexts[0] = value
     for d in range(1, contexts.size):
-        value = mixed(value, (ids[t - d] if t - d >= begin else EOT) + 1)
+        value = hash_combine(value, (ids[t - d] if t - d >= begin else EOT) + 1)
         contexts[d] = value
 
 
