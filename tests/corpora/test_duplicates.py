@@ -38,7 +38,7 @@ few_words = st.one_of(st.lists(st.sampled_from(["a", "b", "A,"]), max_size=lengt
 some_documents = st.lists(few_words, min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(some_documents, some_documents, some_documents)
 def test_near_duplicates_are_those_of_the_definition(train: list[str], valid: list[str], test: list[str]) -> None:
     corpus = toy(train, valid, test)

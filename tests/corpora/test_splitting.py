@@ -17,7 +17,7 @@ from lmzoo.corpora.splitting import every_tenth, in_order, passages
 from lmzoo.corpora.text_files import blocks_of
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=800) | st.lists(st.sampled_from(["word ", "\n", "\n\n", "日本"]), max_size=600).map("".join))
 def test_passages_lose_nothing(text: str) -> None:
     pieces = [document.text for document in passages("t", text)]
@@ -37,7 +37,7 @@ def test_passages_prefer_blank_lines_to_lines_to_spaces() -> None:
     assert second == "d" * 200  # no mark at all: cut where the passage is twice as long as it should be
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(min_value=0, max_value=200))
 def test_split_rules_use_every_document_once(n: int) -> None:
     documents = [Document(str(number), "x") for number in range(n)]
@@ -50,7 +50,7 @@ def test_split_rules_use_every_document_once(n: int) -> None:
             assert len(splits.train) >= 0.7 * n
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_decoding_gives_back_what_was_encoded(text: str) -> None:
     expected = text.removeprefix("\ufeff").replace("\r\n", "\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmzoo.evaluation.surprisals import delimited
@@ -18,19 +18,16 @@ def as_python(values: list[float], places: int) -> str:
     return "".join("\n" if math.isnan(value) else f"{value:.{places}f}\n" for value in values)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(), min_size=1), st.integers(0, 9), st.booleans())
 def test_any_floats_have_the_digits_of_python(values: list[float], places: int, compiled: bool) -> None:
     assert rows_as_text([np.array(values)], [places], "\t", compiled=compiled) == as_python(values, places)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.integers(0, 6))
 def test_the_kernel_writes_all_numbers_of_a_usual_size(values: list[float], places: int) -> None:
     assert delimited._by_kernel([np.array(values)], [places], "\t") == as_python(values, places)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**52) + 1, 2**52 - 1), min_size=1))
 def test_any_whole_numbers(values: list[int]) -> None:
     text = "".join(f"{value}\n" for value in values)

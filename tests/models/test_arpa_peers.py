@@ -231,7 +231,7 @@ WORST_AT_THE_START: list[Ngrams] = [
 
 @given(orders=files_with_gaps())
 @example(orders=WORST_AT_THE_START)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_largest_sum_error_is_that_of_all_texts(
     orders: list[Ngrams], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -136,7 +136,7 @@ def files_with_gaps(draw: st.DrawFn) -> list[Ngrams]:
 
 
 @given(orders=files_with_gaps(), context=st.lists(st.sampled_from("abc"), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gaps_change_no_probability(
     orders: list[Ngrams], context: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

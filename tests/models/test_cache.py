@@ -74,7 +74,7 @@ def _slowly(ids: list[int], half_life: float) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.sampled_from([0.5, 3.0, 100.0]))
 def test_equals_a_slow_and_simple_one(ids: list[int], half_life: float) -> None:
     model = model_with(half_life, WEIGHTS)

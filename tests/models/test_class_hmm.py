@@ -140,7 +140,7 @@ def test_sampled_documents_follow_the_prediction() -> None:
 # ---- Learning ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     of_state=st.floats(0.01, 1e3), of_class=st.floats(0.01, 1e3), of_tokens=st.floats(0.01, 1e3), seed=st.integers(0)
 )

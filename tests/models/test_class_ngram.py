@@ -50,7 +50,7 @@ assignments = st.lists(st.integers(1, 3), min_size=6, max_size=6).map(lambda own
 
 
 @given(ids=texts, classes=assignments, order=st.permutations(range(1, 7)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_exchange_finds_the_best_class(
     ids: NDArray[np.int32], classes: NDArray[np.int32], order: list[int]
 ) -> None:

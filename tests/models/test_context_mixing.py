@@ -73,7 +73,7 @@ def test_a_slot_by_hand() -> None:
     assert found == [(54612, 1, 0b11), (58981, 2, 0b111), (42129, 3, 0b1110)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 1), max_size=200))
 def test_slots_equal_lists_of_bits(bits: list[int]) -> None:
     counter, slot = Counter(), np.uint32(0)
@@ -132,7 +132,7 @@ def test_tables_have_a_fixed_size() -> None:
 # ---- Contexts and matches ------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(st.sampled_from("aBé .,\n'"), max_size=30))
 def test_words(text: str) -> None:
     """The hash values of words are those of their small letters, and those of empty words are 0."""

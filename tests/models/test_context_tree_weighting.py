@@ -96,7 +96,7 @@ def sequences(vocab_size: int) -> Any:
     return st.lists(st.integers(0, vocab_size - 1), max_size=25)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 4), st.sampled_from([3, 6]), st.data())
 def test_equals_the_definition(depth: int, vocab_size: int, data: Any) -> None:
     ids = data.draw(sequences(vocab_size))
@@ -106,7 +106,7 @@ def test_equals_the_definition(depth: int, vocab_size: int, data: Any) -> None:
     np.testing.assert_allclose(np.exp(log_probs), expected, rtol=1e-9, atol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sequences(6), st.lists(st.integers(1, 5), max_size=12))
 def test_a_document_is_learned_on_top_of_the_training_text(ids: list[int], document: list[int]) -> None:
     stream = TokenStream(np.array([*ids, EOT], np.int32))

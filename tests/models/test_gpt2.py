@@ -57,7 +57,7 @@ def from_scratch(made: AnchoredNetwork, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("species", NETWORKS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_chunks_of_any_rows_read_each_window_as_from_scratch(species: str, data: st.DataObject) -> None:
     window = data.draw(st.integers(2, 9))

@@ -72,7 +72,7 @@ def test_state_table_worked_by_hand() -> None:
 # ---- All paths -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n_states=st.integers(1, 3), length=st.integers(0, 4), seed=st.integers(0, 10**6))
 def test_sums_over_all_paths(n_states: int, length: int, seed: int) -> None:
     model = random_model(n_states, 4, seed)
@@ -300,7 +300,7 @@ def test_one_long_document() -> None:
     np.testing.assert_allclose(model.token_stats(ids).log_probs, walked, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 12), st.integers(1, 12), st.booleans())
 def test_batches_hold_every_position_once(lengths: list[int], longest: int, block: int, is_open: bool) -> None:
     stream = random_stream(9, lengths, seed=0)

@@ -26,7 +26,7 @@ from lmzoo.stream import EOT, TokenStream, TrainingData
 from lmzoo.testing import toy_data
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     n_states=st.integers(1, 6),
     emission_prior=st.floats(1e-3, 1e3),

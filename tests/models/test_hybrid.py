@@ -127,7 +127,7 @@ def test_a_sampled_softmax_is_that_of_the_other_networks(model: HybridModel) -> 
 # ---- Cross-fitting ------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=30), st.integers(2, 7))
 def test_folds_are_of_equal_size_and_keep_documents_whole(sizes: list[int], n_folds: int) -> None:
     stream = TokenStream.from_documents(np.ones(size, np.int32) for size in sizes)

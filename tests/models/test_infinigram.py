@@ -121,7 +121,7 @@ class Dictionaries:
         return 1 + max(seen, default=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents, documents, st.integers(1, 8) | st.just(1000))
 def test_equals_a_slow_and_simple_one(train: list[list[int]], test: list[list[int]], max_context: int) -> None:
     stream = stream_of(train)
@@ -140,7 +140,7 @@ def test_equals_a_slow_and_simple_one(train: list[list[int]], test: list[list[in
     np.testing.assert_allclose(model.log_probs(text), observed, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents)
 def test_contexts_are_sorted(texts: list[list[int]]) -> None:
     stream = stream_of(texts)

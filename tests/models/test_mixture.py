@@ -52,7 +52,7 @@ def test_what_no_member_can_predict_does_not_count() -> None:
     assert learn_weights(nothing) == pytest.approx([0.5, 0.5])
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 4), st.integers(1, 200), st.integers(0, 2**32 - 1))
 def test_no_other_weights_are_better(n_members: int, n_tokens: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ streams = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda ids: T
 
 
 @given(stream=streams, text=streams, order=st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream, text: TokenStream, order: int) -> None:
     model = fitted(stream, 5, order=order)
     state, walked, states = model.initial_state(), [], []

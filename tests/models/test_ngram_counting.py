@@ -26,7 +26,7 @@ streams = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(lambda ids: T
 
 
 @given(stream=streams, order=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_trie_holds_every_ngram_once_in_order(stream: TokenStream, order: int) -> None:
     counted = count_ngrams(stream, 5, order)
     trie = counted.trie

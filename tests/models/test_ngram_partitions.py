@@ -90,7 +90,7 @@ def test_every_smoothing_gives_the_model_of_a_fit_in_memory(smoothing: str, orde
 
 
 @given(stream=streams, order=st.integers(2, 6), memory=st.sampled_from([200, 2000, 1 << 20]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_text_gives_the_model_of_a_fit_in_memory(stream: TokenStream, order: int, memory: int) -> None:
     """Also texts without EOT at the end, and more partitions than tokens."""
     assert_same(stream, 5, order, "kneser-ney", memory)
@@ -133,7 +133,7 @@ def test_long_texts_lose_rare_ngrams_by_default(caplog: pytest.LogCaptureFixture
 
 
 @given(stream=streams, order=st.integers(2, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_counts_of_a_partition_are_those_of_the_text(stream: TokenStream, order: int) -> None:
     plan = Plan(np.array([0, 1, 0, 1, 0], np.int32), np.empty((0, 5), np.int32), np.zeros(2, np.int64))
     shard = {"ids": np.append(np.int32(EOT), stream.ids)}
@@ -240,7 +240,7 @@ def test_a_sharded_model_satisfies_every_law(law: Law, order: int) -> None:
 
 @pytest.mark.usefixtures("in_this_process")
 @given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200B", "1M"]), min_count=st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_sharded_model_predicts_as_the_joined_one(
     stream: TokenStream, order: int, memory: str, min_count: int
 ) -> None:

@@ -136,7 +136,7 @@ class Dictionaries:
         return (prob(1e-5) - prob(-1e-5)) / 2e-5
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents, st.integers(1, 16), st.sampled_from(list(ESCAPES)))
 def test_online_learning_equals_a_slow_and_simple_one(texts: list[list[int]], order: int, escape: str) -> None:
     stream, slow, expected = TokenStream.from_documents(texts), Dictionaries(order, escape), []
@@ -150,7 +150,7 @@ def test_online_learning_equals_a_slow_and_simple_one(texts: list[list[int]], or
     np.testing.assert_allclose(found, expected, atol=1e-6)  # the slow one has difference quotients
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents, documents, st.integers(1, 16), st.sampled_from(["A", "C", "D"]), st.booleans())
 def test_documents_equal_a_slow_and_simple_one(
     train: list[list[int]], test: list[list[int]], order: int, escape: str, adaptive: bool
@@ -176,7 +176,7 @@ def test_documents_equal_a_slow_and_simple_one(
 # ---- Kneser-Ney smoothing -----------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(documents, documents, st.integers(1, 6), st.lists(st.floats(0.05, 0.95), min_size=7, max_size=7))
 def test_with_one_discount_for_each_length_it_is_kneser_ney(
     train: list[list[int]], test: list[list[int]], order: int, discounts: list[float]
@@ -225,7 +225,7 @@ def test_states_of_several_documents_in_turn(adaptive: bool) -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3), st.booleans()), min_size=1, max_size=30), st.booleans()
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_states_that_branch(steps: list[tuple[int, int, bool]], adaptive: bool) -> None:
     """Each step adds a token to any of the earlier states; each state predicts as a fresh copy of its document does."""
     model = fitted([[1, 2, 3, 1, 2], [2, 1]], order=3, adaptive=adaptive)

@@ -109,7 +109,7 @@ class Restaurants:
         return probs
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents, documents, st.integers(1, 8) | st.just(40), st.integers(0, 1000))
 def test_equals_a_restaurant_for_every_context(
     train: list[list[int]], test: list[list[int]], max_context: int, seed: int
@@ -131,7 +131,7 @@ def test_equals_a_restaurant_for_every_context(
 # ---- Kneser-Ney smoothing -----------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents, documents, st.integers(1, 6), st.lists(st.floats(0.05, 0.95), min_size=N_LENGTHS, max_size=N_LENGTHS))
 def test_with_one_table_for_each_token_it_is_kneser_ney(
     train: list[list[int]], test: list[list[int]], max_context: int, discounts: list[float]

@@ -174,7 +174,7 @@ ids_of_rows = st.lists(st.lists(st.integers(0, V - 1), min_size=12, max_size=12)
 
 
 @every_network
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=ids_of_rows, cut=st.integers(1, 11))
 def test_chunks_make_no_difference(network: Network, rows: list[list[int]], cut: int) -> None:
     ids = torch.tensor(rows)
@@ -303,7 +303,7 @@ def test_training_without_a_budget_from_existing_weights_keeps_them() -> None:
 # ---- Scoring ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 7), max_size=40), st.booleans())
 def test_rows_hold_every_position_once(lengths: list[int], open_end: bool) -> None:
     stream = TokenStream.from_documents([np.full(length, 3) for length in lengths])

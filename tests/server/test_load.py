@@ -219,7 +219,6 @@ def test_random_requests_cause_no_server_error(server: RunningServer) -> None:
 
             @settings(
                 max_examples=10,
-                deadline=None,
                 database=None,
                 derandomize=True,
                 phases=[Phase.generate],

@@ -133,7 +133,7 @@ def test_all_published_encodings_are_tested() -> None:
 @needs_tiktoken
 @pytest.mark.parametrize("name", NAMES)
 @given(text=texts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_has_the_ids_of_tiktoken(name: str, converted: Any, text: str) -> None:
     same_tokens(*converted[name], text)
 

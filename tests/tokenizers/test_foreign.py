@@ -121,7 +121,7 @@ def same_tokens(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 @given(text=any_text)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_has_the_ids_of_the_library(name: str, text: str) -> None:
     same_tokens(name, text)
 

@@ -60,7 +60,7 @@ def token_by_token(given: Inputs, *, erase: bool) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("erase", [True, False])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n_tokens=st.integers(1, 20), chunk_size=st.integers(1, 20), n_starts=st.integers(0, 4), seed=st.integers(0, 2**32)
 )

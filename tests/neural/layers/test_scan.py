@@ -18,7 +18,7 @@ def step_by_step(keep: Tensor, new: Tensor, state: Tensor) -> Tensor:
     return torch.stack(steps, dim=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n_steps=st.integers(1, 40), seed=st.integers(0, 2**32))
 def test_equals_a_loop(n_steps: int, seed: int) -> None:
     """Values and gradients; also where nothing is kept, as at the start of a document."""

@@ -67,7 +67,7 @@ def test_points_are_means_over_more_steps_as_the_history_grows(monkeypatch: pyte
     assert len(recorded(1000).history().points) <= 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2500), st.integers(0, 2500))
 def test_a_checkpoint_at_any_step_changes_nothing(stopped: int, total: int) -> None:
     before = recorded(min(stopped, total))

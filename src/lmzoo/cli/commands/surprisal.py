@@ -39,8 +39,8 @@ def surprisal(
     The columns of words: sum is the surprisal of the tokens of the word, which include the white space before it;
     corrected is that of the word itself, without the white space before it and with its end; entropy is that of the
     distribution of the next token before the word is read, and entropy_reduction is this entropy minus the one after
-    the word is read; rank is empty if the word has
-    several tokens. A missing number is empty, never 0. The first word is predicted from the start of a document.
+    the word is read; rank is empty if the word has several tokens. A missing number is empty, never 0. The first word
+    is predicted from the start of a document.
 
     Parameters
     ----------
