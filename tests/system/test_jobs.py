@@ -18,6 +18,7 @@ class Errand:
 
     name: str
     fate: str = ""
+    is_network: bool = False
 
     def do(self, on_progress: OnProgress) -> tuple[int, str]:
         on_progress(Progress(1, 2, "steps", self.name))
@@ -30,6 +31,8 @@ class Errand:
                 raise MemoryError("needs 4 TiB")
             case "killed":
                 os._exit(7)
+            case "variable":
+                return os.getpid(), f"{os.environ['OMP_NUM_THREADS']} {os.environ['LMZOO_ERRAND']}"
             case _:
                 return os.getpid(), os.environ["OMP_NUM_THREADS"]
 
@@ -51,9 +54,24 @@ def test_each_job_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert "OMP_NUM_THREADS" not in os.environ
 
 
-def test_what_fails_leaves_the_rest(capfd: pytest.CaptureFixture[str]) -> None:
+def test_networks_have_processes_and_variables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes are forks of one server, whose libraries have a number of threads that cannot change."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = set()
+    for n_cores in (6, 4, 6):
+        monkeypatch.setattr("lmzoo.system.jobs.n_cores", lambda n_cores=n_cores: n_cores)
+        monkeypatch.setenv("LMZOO_ERRAND", f"{n_cores}")
+        outcomes = outcomes_of(*(Errand(name, "variable", is_network=True) for name in "abc"))
+        records = [outcome.record for outcome in outcomes.values() if outcome.record]
+        assert [record[1] for record in records] == [f"{n_cores // 2} {n_cores}"] * 3
+        found |= {record[0] for record in records}
+    assert len({os.getpid(), *found}) == 10
+
+
+@pytest.mark.parametrize("is_network", [False, True])
+def test_what_fails_leaves_the_rest(is_network: bool, capfd: pytest.CaptureFixture[str]) -> None:
     outcomes = outcomes_of(
-        *(Errand(fate, fate) for fate in ("refused", "surprised", "starved", "killed")), Errand("well")
+        *(Errand(fate, fate, is_network) for fate in ("refused", "surprised", "starved", "killed")), Errand("well")
     )
     assert {name: outcome.error for name, outcome in outcomes.items()} == {
         "refused": "there is no text",

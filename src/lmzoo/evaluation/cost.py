@@ -17,10 +17,10 @@ from lmzoo.stream import TokenStream
 
 CONTEXT_SIZE: Final = 100
 """Number of context tokens of the predictions that are timed."""
-_MAX_PREDICTIONS, _PREDICTION_SECONDS = 100, 0.3
+_MAX_PREDICTIONS, _PREDICTION_SECONDS = 100, 0.15
 _WARM_UP_TOKENS, _WARM_UP_SECONDS = 600, 1.0
 """Tokens generated before the clock starts: networks compile kernels for single tokens after they have read 500."""
-_MAX_TOKENS, _GENERATION_SECONDS = 2000, 0.5
+_MAX_TOKENS, _GENERATION_SECONDS = 2000, 0.3
 
 
 @dataclass(frozen=True)

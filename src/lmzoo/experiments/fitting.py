@@ -56,9 +56,14 @@ class Fit:
         return self.folder / "predictors" / self.name
 
     @property
+    def is_network(self) -> bool:
+        """True if the model is a neural network."""
+        return zoo.is_network(self.card.name)
+
+    @property
     def n_gpus(self) -> int:
         """Number of GPUs that the fit uses on a cluster."""
-        return int(self.device == "cuda" and zoo.is_network(self.card.name))
+        return int(self.device == "cuda" and self.is_network)
 
     def fitted(self, encoded: EncodedCorpus, on_progress: OnProgress) -> Predictor:
         """Returns the predictor: one that was saved with the same settings and seed, or a new one, which is saved."""

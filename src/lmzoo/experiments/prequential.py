@@ -268,6 +268,11 @@ class _Job:
         """Name of the species (model family) that compresses the text."""
         return self.card.name
 
+    @property
+    def is_network(self) -> bool:
+        """True if the model is a neural network."""
+        return zoo.is_network(self.card.name)
+
     def matches(self, record: CodeRecord) -> bool:
         """Returns True if a compressed length of an earlier run was reached with the settings of this job.
 

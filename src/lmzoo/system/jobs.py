@@ -34,13 +34,19 @@ from lmzoo.system.progress import OnProgress, Progress
 _SECONDS_BETWEEN_INTERRUPTS = SECONDS_TO_SAVE + 1
 _SECONDS_BETWEEN_LOOKS = 0.2  # a wait without timeout can miss an interrupt that occurs just before it
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_SLOW_IMPORTS = ["torch", "numba", "scipy.optimize"]
+_threads_of_server: list[str | None] | None = None
 
 Record = TypeVar("Record")
 Record_co = TypeVar("Record_co", covariant=True)
 
 
 class Job(Protocol[Record_co]):
-    """A piece of work, such as the training of one model, that can be sent to another process and run there."""
+    """A piece of work, such as the training of one model, that can be sent to another process and run there.
+
+    A job may have two more attributes: `is_network` tells if it needs PyTorch, which `run_jobs` then imports once for
+    all jobs, and `n_gpus` is the number of GPUs that it uses on a cluster.
+    """
 
     @property
     def name(self) -> str:
@@ -178,19 +184,22 @@ def n_cores() -> int:
 
 def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
     """Runs a job in a new process, forwards its progress reports, and returns its outcome."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, theirs), name=f"lmzoo {job.name}")
     # The process inherits the signal mask of this thread: an interrupt is delivered when `_work` can handle it.
     mask_interrupts(True)
+    context = _context(is_network=getattr(job, "is_network", False))  # most jobs do not need torch and do not say so
+    ours, theirs = context.Pipe(duplex=False)
+    process: Any = context.Process(target=_work, args=(job, theirs, dict(os.environ)), name=f"lmzoo {job.name}")
     process.start()
     theirs.close()
     try:
         while True:
             message = ours.recv()
-            if isinstance(message, Outcome):
-                return message
-            on_progress(message)
+            if isinstance(message, Progress):
+                on_progress(message)
+                continue
+            outcome, trace = message
+            sys.stderr.write(trace)
+            return outcome
     except EOFError:
         process.join()
         reason = f"its process ended with exit code {process.exitcode}"
@@ -200,6 +209,24 @@ def _run(job: Job[Record], on_progress: OnProgress) -> Outcome[Record]:
     finally:
         process.join()
         ours.close()
+
+
+def _context(*, is_network: bool) -> Any:
+    """Returns the context of `multiprocessing` that starts the process of a job.
+
+    A new process takes seconds to import torch. On Linux, the processes of networks are therefore copies (forks) of one
+    server process, which has imported torch but has not computed anything. Libraries read their number of threads when
+    they are imported, so the server is used only for jobs with the number of threads with which it was started.
+    """
+    global _threads_of_server
+    if is_network and sys.platform == "linux":
+        threads = [os.environ.get(name) for name in THREAD_VARIABLES]
+        if _threads_of_server in (None, threads):
+            _threads_of_server = threads
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(_SLOW_IMPORTS)
+            return context
+    return multiprocessing.get_context("spawn")
 
 
 def mask_interrupts(masked: bool) -> None:
@@ -245,19 +272,23 @@ def threads_of_children(n_threads: int) -> Iterator[None]:
             del os.environ[name]
 
 
-def _work(job: Job[Any], connection: Connection) -> None:
-    """Runs a job in its own process, and sends its progress and outcome through a connection."""
+def _work(job: Job[Any], connection: Connection, environment: Mapping[str, str]) -> None:
+    """Runs a job in its own process, and sends its progress and outcome through a connection.
+
+    `environment` has the environment variables of the main process, which may have changed since the start of the
+    server from which this process was forked.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         print_warnings_as_lines()
         handle_interrupts(signal.SIGTERM)
         mask_interrupts(False)
-        outcome, trace = attempt(job, connection.send)
+        ended = attempt(job, connection.send)
     except KeyboardInterrupt:
         os._exit(exit_status())
-    if trace:
-        sys.stderr.write(trace)
-    connection.send(outcome)
+    connection.send(ended)
 
 
 def attempt(job: Job[Record], on_progress: OnProgress) -> tuple[Outcome[Record], str]:

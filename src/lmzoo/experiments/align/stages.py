@@ -72,6 +72,11 @@ class StageJob:
         """Name of the stage."""
         return self.stage
 
+    @property
+    def is_network(self) -> bool:
+        """True, because all models of an alignment are neural networks."""
+        return True
+
     def do(self, on_progress: OnProgress) -> StageRecord:
         """Trains and measures the model of the stage, and writes it to the run folder.
 
