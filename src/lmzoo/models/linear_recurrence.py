@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, cast, final
 
@@ -41,7 +41,7 @@ from lmzoo.neural.layers.ngram_embedding import NgramEmbedding
 from lmzoo.neural.layers.normalization import rms_norm
 from lmzoo.neural.layers.scan import linear_scan
 from lmzoo.neural.layers.short_convolution import ShortConvolution
-from lmzoo.neural.layers.windows import context_windows, lags_in_document, positions_in_document
+from lmzoo.neural.layers.windows import context_windows, lags_in_document, positions_in_document, shift_in
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.one_token.reader import register_reader
@@ -204,7 +204,7 @@ class LinearRecurrence(Network):
         n_read = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         previous_ids = torch.full((batch_size, self.n_orders - 1), EOT, device=self.device)
         previous = torch.zeros(batch_size, self.n_convolved, self.embedding.embedding_dim, device=self.device)
-        states = [block.recurrence.initial_state(batch_size) for block in self._blocks()]
+        states = [block.recurrence.initial_state(batch_size) for block in cast("Iterable[Block]", self.blocks)]
         return n_read, previous_ids, *[previous] * len(states), *states
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
@@ -220,11 +220,7 @@ class LinearRecurrence(Network):
         for index, block in enumerate(self.blocks):
             memory = memories[index], memories[n_blocks + index]
             x, memories[index], memories[n_blocks + index] = block(x, *memory, starts, in_document)
-        previous_ids = torch.cat([previous_ids, ids], dim=1)[:, ids.shape[1] :]
-        return self.projection(rms_norm(x)), (positions[:, -1] + 1, previous_ids, *memories)
-
-    def _blocks(self) -> list[Block]:
-        return cast("list[Block]", list(self.blocks))
+        return self.projection(rms_norm(x)), (positions[:, -1] + 1, shift_in(previous_ids, ids), *memories)
 
 
 register_reader(LinearRecurrence, "lmzoo.neural.one_token.linear_recurrence:read")

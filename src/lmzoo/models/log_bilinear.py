@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lmzoo.checks import check_choice, check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.layers.tree_softmax import TreeSoftmax
-from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.layers.windows import context_windows, shift_in
 from lmzoo.neural.network import Network, ParameterGroups, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.training.settings import TrainConfig
@@ -91,7 +91,7 @@ class LogBilinear(Network):
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         (previous_ids,) = state
         vectors = self.dropout(self.embedding(context_windows(ids, previous_ids)))  # (B, T, n - 1, D)
-        return self.combination(vectors), (torch.cat([previous_ids, ids], dim=1)[:, ids.shape[1] :],)
+        return self.combination(vectors), (shift_in(previous_ids, ids),)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return super().logits(hidden) if self.tree is None else self.tree.log_probs(hidden)

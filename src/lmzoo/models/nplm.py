@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.checks import check_flag, check_share, check_whole
-from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.layers.windows import context_windows, shift_in
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.one_token.reader import register_reader
@@ -63,7 +63,7 @@ class NPLM(Network):
         hidden = self.dropout(self.H(x).tanh())  # (B, T, d_hidden)
         if self.direct:
             hidden = torch.cat([hidden, x], dim=2)
-        return hidden, (torch.cat([previous_ids, ids], dim=1)[:, ids.shape[1] :],)
+        return hidden, (shift_in(previous_ids, ids),)
 
     def _token_layers(self) -> list[nn.Module]:
         return [self.C, self.head]

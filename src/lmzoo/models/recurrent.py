@@ -36,7 +36,7 @@ from lmzoo.checks import check_flag, check_share, check_whole
 from lmzoo.neural.layers.direct_connections import DirectConnections
 from lmzoo.neural.layers.mogrifier import mogrified_recurrence, mogrify
 from lmzoo.neural.layers.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
-from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.layers.windows import context_windows, shift_in
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.objectives.sampled import SampledLayer
@@ -187,7 +187,7 @@ class Recurrent(Network):
             return hidden, tuple(new_state)
         windows = context_windows(ids, state[-1])  # (B, T, n - 1)
         hidden = torch.cat([hidden, windows.to(torch.float32)], dim=2)  # ids below 2^24 are exact
-        return hidden, (*new_state, torch.cat([state[-1], ids], dim=1)[:, ids.shape[1] :])
+        return hidden, (*new_state, shift_in(state[-1], ids))
 
     def logits(self, hidden: Tensor) -> Tensor:
         if self.maxent is None:

@@ -24,7 +24,7 @@ What it cannot do: see tokens before its context, or learn much from little text
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from lmzoo.neural.layers.attention import ScaledDotProduct
 from lmzoo.neural.layers.ngram_embedding import NgramEmbedding
 from lmzoo.neural.layers.normalization import rms_norm
 from lmzoo.neural.layers.short_convolution import ShortConvolution
-from lmzoo.neural.layers.windows import context_windows
+from lmzoo.neural.layers.windows import context_windows, shift_in
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.one_token.reader import register_reader
@@ -68,15 +68,6 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-right, left], dim=-1) * sin
-
-
-class BlockMemory(NamedTuple):
-    """The part of the state that belongs to one block, for B sequences."""
-
-    cache: Tensor
-    """(B, 2, H, M, d): the KV cache of H heads with d numbers each."""
-    previous: Tensor
-    """(B, k - 1, D): the inputs of the convolution over k tokens for the last k - 1 tokens."""
 
 
 @final
@@ -129,22 +120,21 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, memory: BlockMemory, mask: Tensor, in_document: Tensor, rotary: Rotary
-    ) -> tuple[Tensor, BlockMemory]:
-        """Computes the output of the transformer block for T new tokens in each of B sequences.
+        self, x: Tensor, cache: Tensor, previous: Tensor, mask: Tensor, in_document: Tensor, rotary: Rotary
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Computes the output of the transformer block (B, T, D) for T new tokens in each of B sequences.
 
-        `x` (B, T, D) holds the new tokens as vectors of width D; the output has the same shape. Also returns the new
-        memory of the block. The arguments `mask` and `rotary` (the rotary embedding) are explained in
-        `Attention.forward`, and `in_document` in `lmzoo.neural.layers.windows.earlier_vectors`.
+        `x` (B, T, D) holds the new tokens as vectors of width D. The KV cache and `previous`, the inputs (B, k - 1, D)
+        of the convolution for the k - 1 tokens before, are returned too, as the next tokens need them. The arguments
+        are explained in `Attention.forward` and `lmzoo.neural.layers.windows.earlier_vectors`.
         """
-        cache, previous = memory
         y = rms_norm(x)
         if self.convolution is not None:
             y, previous = self.convolution(y, previous, in_document)
         y, cache = self.attention(y, cache, mask, rotary)
         x = x + self.dropout(y)  # (B, T, D)
         y = self.down(self.up(rms_norm(x)).relu().square())  # (B, T, D) -> (B, T, 4 D) -> (B, T, D)
-        return x + self.dropout(y), BlockMemory(cache, previous)
+        return x + self.dropout(y), cache, previous
 
 
 @final
@@ -156,8 +146,8 @@ class Transformer(Network):
     - (B, M): for each of the last M = window - 1 tokens, True if the token belongs to the current document;
     - (B,): the position of the next token;
     - (B, N): the previous ids, which form n-grams with the next tokens and tell where a document began;
-    - for each block its memory, see `BlockMemory`: first the KV caches of all blocks, then the inputs of their
-      convolutions.
+    - (B, 2, H, M, d) for each block: its KV cache, in H heads of d numbers;
+    - (B, k - 1, D) for each block: the inputs of its convolution for the last k - 1 tokens.
     """
 
     def __init__(
@@ -217,19 +207,11 @@ class Transformer(Network):
             x = x + self.ngrams(windows[:, :, : self.n_orders])  # (B, T, D)
         x = self.dropout(rms_norm(x))
         convolved = (windows[:, :, 1 : self.n_convolved + 1] != EOT).to(x.dtype)  # (B, T, k - 1)
-        new_memories: list[BlockMemory] = []
-        for index, block in enumerate(self.blocks):
-            memory = BlockMemory(memories[index], memories[n_blocks + index])
-            x, memory = block(x, memory, mask, convolved, rotary)  # (B, T, D)
-            new_memories.append(memory)
-        new_state = (
-            document_of_key[:, n_new:] == document[:, -1:],
-            position + n_new,
-            torch.cat([previous_ids, ids], dim=1)[:, n_new:],
-            *(memory.cache for memory in new_memories),
-            *(memory.previous for memory in new_memories),
-        )
-        return rms_norm(x), new_state
+        for number, block in enumerate(self.blocks):
+            memory = memories[number], memories[n_blocks + number]
+            x, memories[number], memories[n_blocks + number] = block(x, *memory, mask, convolved, rotary)
+        in_document = document_of_key[:, n_new:] == document[:, -1:]
+        return rms_norm(x), (in_document, position + n_new, shift_in(previous_ids, ids), *memories)
 
 
 register_reader(Transformer, "lmzoo.neural.one_token.transformer:read")

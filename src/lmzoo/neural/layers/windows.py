@@ -24,6 +24,11 @@ def context_windows(ids: Tensor, previous_ids: Tensor) -> Tensor:
     return torch.stack(window, dim=2)
 
 
+def shift_in(previous_ids: Tensor, ids: Tensor) -> Tensor:
+    """Returns the last M ids (B, M) of B sequences after T more ids (B, T), given the last M ids before these."""
+    return torch.cat([previous_ids, ids], dim=1)[:, ids.shape[1] :]
+
+
 def earlier_vectors(x: Tensor, previous: Tensor, in_document: Tensor) -> tuple[list[Tensor], Tensor]:
     """Returns the vectors of the k - 1 tokens before each token, and those of the last k - 1 tokens of all.
 
