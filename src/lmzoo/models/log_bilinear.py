@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lmzoo.checks import check_choice, check_share, check_whole
 from lmzoo.errors import ConfigurationError
+from lmzoo.neural.layers.cross_entropy import weighted_sum
 from lmzoo.neural.layers.tree_softmax import TreeSoftmax
 from lmzoo.neural.layers.windows import context_windows, shift_in
 from lmzoo.neural.network import Network, ParameterGroups, State
@@ -99,8 +100,7 @@ class LogBilinear(Network):
     def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         if self.tree is None:
             return super().cross_entropy(hidden, targets, weights)
-        nats = self.tree.surprisals(hidden, targets)
-        return nats.sum() if weights is None else nats @ weights
+        return weighted_sum(self.tree.surprisals(hidden, targets), weights)
 
     def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return super().surprisals(hidden, targets) if self.tree is None else self.tree.surprisals(hidden, targets)

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from lmzoo.checks import check_share, check_whole
 from lmzoo.errors import ConfigurationError
 from lmzoo.neural.devices import product_dtype
+from lmzoo.neural.layers.cross_entropy import weighted_sum
 from lmzoo.neural.network import Network, ParameterGroups, State
 from lmzoo.neural.neural_lm import NeuralLM
 from lmzoo.neural.training.settings import TrainConfig
@@ -196,8 +197,7 @@ class LowRankHMM(Network):
 
     def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         assert self._probabilities is not None  # of the forward pass
-        nats = self._nats(hidden, targets, self._probabilities)
-        return nats.sum() if weights is None else (nats * weights).sum()
+        return weighted_sum(self._nats(hidden, targets, self._probabilities), weights)
 
     def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return self._nats(hidden, targets, self.probabilities())

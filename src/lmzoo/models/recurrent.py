@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmzoo.checks import check_flag, check_share, check_whole
+from lmzoo.neural.layers.cross_entropy import weighted_sum
 from lmzoo.neural.layers.direct_connections import DirectConnections
 from lmzoo.neural.layers.mogrifier import mogrified_recurrence, mogrify
 from lmzoo.neural.layers.recurrence import Cell, GRUCell, LSTMCell, RNNCell, recurrence
@@ -198,8 +199,7 @@ class Recurrent(Network):
     def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         if self.maxent is None:
             return super().cross_entropy(hidden, targets, weights)
-        nats = self.surprisals(hidden, targets)
-        return nats.sum() if weights is None else nats @ weights
+        return weighted_sum(self.surprisals(hidden, targets), weights)
 
     def surprisals(self, hidden: Tensor, targets: Tensor) -> Tensor:
         if self.maxent is None:
@@ -213,8 +213,7 @@ class Recurrent(Network):
             return super().sampled_cross_entropy(hidden, layer, weights)
         vectors, windows = self._split(hidden)
         logits = F.linear(vectors, layer.weight) + layer.bias + self.maxent(windows, layer.token_ids)
-        nats = F.cross_entropy(logits, layer.rows, reduction="none")
-        return nats.sum() if weights is None else nats @ weights
+        return weighted_sum(F.cross_entropy(logits, layer.rows, reduction="none"), weights)
 
     def _split(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Splits hidden vectors (.., D + n - 1) into those of the network (.., D) and token ids (.., n - 1)."""

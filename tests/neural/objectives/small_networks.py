@@ -20,6 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "transformer": _DECODER,
     "transformer-2017": _DECODER,
     "gpt2": _DECODER,
+    "log-bilinear": {"order": 4, "d_embed": 4},
     "low-rank-hmm": {"n_states": 8, "rank": 3, "d_embed": 4, "state_dropout": 0.0},
 }
 
@@ -32,7 +33,8 @@ def model_of(species: str, vocab_size: int = V, **settings: Any) -> NeuralLM:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            if parameter.requires_grad:  # all but the shape of a tree of tokens
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
     return NeuralLM.of(network, model)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from small_networks import V, network_of
@@ -29,6 +31,21 @@ def test_weighted_sum_equals_the_sum_over_single_targets(species: str) -> None:
         nats = -network.logits(hidden).log_softmax(-1).gather(2, chunk().targets[:, :, None])[:, :, 0]
     assert step.total.item() == pytest.approx((nats * weights).sum().item(), rel=1e-5)
     assert float(step.weight) == 3.75
+
+
+@pytest.mark.parametrize(
+    ("species", "settings"),
+    [("rnn", {"maxent_order": 2, "maxent_size": 64}), ("log-bilinear", {"output": "tree"})],
+)
+def test_weighted_sum_is_exact_in_mixed_precision(species: str, settings: dict[str, Any]) -> None:
+    network = network_of(species, **settings)
+    weights = torch.rand(2, 6, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        total = next_token(network, chunk(weights), ()).total
+        hidden, _ = network(chunk().inputs, network.initial_state(2))
+        nats = network.surprisals(hidden.flatten(0, 1), chunk().targets.flatten())
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, (nats * weights.flatten()).sum(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("species", SPECIES)

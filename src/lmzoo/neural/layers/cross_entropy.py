@@ -45,6 +45,11 @@ def token_nats(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Ten
     return _TokenNats.apply(hidden, weight, bias, targets)  # pyright: ignore[reportReturnType]
 
 
+def weighted_sum(nats: Tensor, weights: Tensor | None) -> Tensor:
+    """Computes the sum of N losses (N,), multiplied by their weights (N,); None = weight 1."""
+    return nats.sum() if weights is None else (nats * weights).sum()  # autocast would round a product with `@`
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
