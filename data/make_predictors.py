@@ -28,6 +28,7 @@ from lmzoo import Predictor, align, zoo
 from lmzoo.chat.replies import GREEDY, sample_replies
 from lmzoo.chat.voting import read_comparisons, write_comparisons
 from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.corpora.load import as_corpus
 from lmzoo.experiments.align.data import RunData
 from lmzoo.experiments.align.measure import accuracies, text_loss
 from lmzoo.experiments.align.presets import preset
@@ -111,7 +112,7 @@ def rounded_predictor(predictor: Predictor) -> Predictor:
 def fit_all(run: Path, jobs: int) -> EncodedCorpus:
     """Fits the predictors in a run folder, and returns the corpus. Raises SystemExit if a fit fails."""
     plan = RunPlan(species=list(SETTINGS), tokenizer="bpe:2048", settings=SETTINGS, jobs=jobs).checked()
-    corpus, failed = plan.load_corpus(), []
+    corpus, failed = as_corpus(plan.corpus), []
 
     def on_progress(name: str, progress: Progress) -> None:
         share = f"{progress.done / progress.total:4.0%}" if progress.total else ""

@@ -16,8 +16,9 @@ from lmzoo import zoo
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_count, check_seed
-from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
+from lmzoo.corpora.load import as_corpus
 from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.distribution import Distribution
 from lmzoo.errors import SavedModelError, UsageError, did_you_mean
@@ -93,10 +94,8 @@ class Predictor:
         check_seed(seed=seed)
         zoo.check_learns_from_text(species)
         settings = plain_values(settings)
-        if not isinstance(corpus, Corpus | EncodedCorpus):
-            corpus = load_corpus(corpus)
         if not isinstance(corpus, EncodedCorpus):
-            corpus = encode_corpus(corpus, tokenizer)
+            corpus = encode_corpus(as_corpus(corpus), tokenizer)
         elif tokenizer is not None:
             raise UsageError("the corpus is encoded already: leave out the tokenizer, or give a corpus of texts")
         model = zoo.create(species, corpus.tokenizer.vocab_size, device=device, **settings)

@@ -16,6 +16,7 @@ from lmzoo.arrays import load_arrays
 from lmzoo.chat.conversation import user
 from lmzoo.chat.preferences import Ranking, read_rankings, write_rankings
 from lmzoo.chat.template import has_chat_tokens
+from lmzoo.corpora.load import as_corpus
 from lmzoo.errors import ConfigurationError, LmzooError, UsageError
 from lmzoo.experiments.align import align
 from lmzoo.experiments.align.plan import AlignPlan
@@ -197,7 +198,7 @@ def test_a_saved_base_that_was_trained_again_is_refused(tmp_path: Path, corpus_f
     request = REQUEST | {"corpus": corpus_folder, "base": str(tmp_path / "base")}
     micro_predictor(base="lstm", chat=False).save(tmp_path / "base")
     plan = AlignPlan(**request).checked()
-    with open_run(tmp_path / "run", plan.request(plan.load_corpus())):
+    with open_run(tmp_path / "run", plan.request(as_corpus(plan.corpus))):
         pass
     micro_predictor(base="lstm", chat=False, seed=1).save(tmp_path / "base")
     with pytest.raises(UsageError, match=r"the base has changed since the run in .* began, .*: choose another folder"):

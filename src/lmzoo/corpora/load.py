@@ -32,6 +32,11 @@ def load_corpus(spec: str | Path | Sequence[str | Path], on_progress: OnProgress
     return _load_known(found, on_progress) if isinstance(found, str) else load_own(found, on_progress)
 
 
+def as_corpus(corpus: str | Path | Corpus) -> Corpus:
+    """Returns a corpus; if it is given by name or path, it is loaded, with the exceptions of `load_corpus`."""
+    return corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
+
+
 def load_text(spec: str | Path | Sequence[str | Path], on_progress: OnProgress | None = None) -> Text:
     """Loads all documents of a corpus, or of the user's own files, without dividing them into splits.
 

@@ -28,6 +28,7 @@ from urllib.parse import quote
 from lmzoo import zoo
 from lmzoo.corpora import Corpus, near_duplicates
 from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.corpora.load import as_corpus
 from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
@@ -133,7 +134,7 @@ def run_comparison(
             check_model(job.card.name, job.settings, job.label)
     found = find_predictors(with_predictors, {job.name for job in planned})
     folder = Path(folder or plan.default_folder())
-    corpus = plan.load_corpus()
+    corpus = as_corpus(plan.corpus)
     if not corpus.test:
         raise CorpusError(f"corpus '{corpus.name}' has no test split, so nothing can be compared on it")
     with placed(plan) as (plan, executor), open_run(folder, plan.request(corpus)):

@@ -24,6 +24,7 @@ import numpy as np
 from lmzoo import zoo
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import tokenizer_for
+from lmzoo.corpora.load import as_corpus
 from lmzoo.corpora.splitting import documents_at
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.evaluation.records import EvalRecord, read_lines, write_records
@@ -69,7 +70,7 @@ def curves(
         )
     settings = {name: _with_training_tokens(name, plan) for name in {*plan.species, *plan.sweeps}}
     check_shares(shares)
-    corpus = plan.load_corpus()
+    corpus = as_corpus(plan.corpus)
     parts = nested_shares(corpus, shares, seed=plan.seed)
     folder = Path(folder or plan.default_folder("curves"))
     with placed(plan) as (plan, _), open_run(folder, {"kind": "learning curves"} | plan.request(corpus)):

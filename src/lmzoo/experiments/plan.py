@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from lmzoo import zoo
 from lmzoo.checks import check_positive, check_seed, check_whole
-from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora import Corpus
 from lmzoo.errors import UsageError
 from lmzoo.experiments.budgets import check_budget, merged, settings_for, time_limit
 from lmzoo.predictor import DEFAULT_CORPUS
@@ -107,10 +107,6 @@ class RunPlan:
         if self.minutes is not None and zoo.is_network(species):
             settings = merged(settings, time_limit(species, self.minutes))
         return merged(settings, self.settings.get(species, {}))
-
-    def load_corpus(self) -> Corpus:
-        """Returns the corpus on which the models of the plan are trained; reads it if it is given by name or path."""
-        return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:
         """Returns the values that identify a run of the plan: corpus, tokenizer, seed and lmzoo's version.

@@ -55,6 +55,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.checks import check_at_least
 from lmzoo.corpora import Document
 from lmzoo.corpora.encoded import encode_documents
+from lmzoo.corpora.load import as_corpus
 from lmzoo.corpora.stored import stored
 from lmzoo.errors import ConfigurationError, MissingExtraError, SavedModelError
 from lmzoo.evaluation.code_records import CodeRecord
@@ -101,8 +102,7 @@ def prequential(
     The tokenizer of the plan must be "char", "byte" or None, which means "byte". The settings of a model are the
     settings of the budget, updated with its preset "bytes" and then with the settings of the plan. A network that is
     trained on the share f of the text reads sqrt(f) times the tokens of the budget, because networks need more epochs
-    on little text. From a script, call this function under
-    `if __name__ == "__main__":`.
+    on little text. From a script, call this function under `if __name__ == "__main__":`.
 
     Returns the outcomes of the models, then those of the compressors. Raises UsageError for a wrong argument.
     """
@@ -117,7 +117,7 @@ def prequential(
     settings = {name: plan.settings_of(name, "bytes") for name in plan.species}
     for name in plan.settings:
         check_model(name, settings[name])
-    corpus = plan.load_corpus()
+    corpus = as_corpus(plan.corpus)
     documents = stored(itertools.chain(*corpus.splits.values()))
     folder = Path(folder or plan.default_folder("prequential"))
     with open_run(folder, plan.request(corpus) | {"tokenizer": tokenizer, "growth": growth}):

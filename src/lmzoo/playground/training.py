@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from lmzoo import zoo
+from lmzoo.corpora.load import as_corpus
 from lmzoo.experiments.fitting import FitJob, encoded_in
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.run_folder import open_run
@@ -110,7 +111,7 @@ class Training:
         plan = self._plan
         self._fits = {species: self._fits[species] for species in sorted(self._fits, key=zoo.is_network)}
         self._preparation = "reading the text"
-        corpus = plan.load_corpus()
+        corpus = as_corpus(plan.corpus)
         with open_run(self._folder, plan.request(corpus)):
             encoded_in(self._folder, corpus, plan.tokenizer, self._prepare)
             self._preparation = ""

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from lmzoo.chat.preferences import rankings_fingerprint, read_rankings
 from lmzoo.corpora import Corpus
+from lmzoo.corpora.load import as_corpus
 from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import read_lines
 from lmzoo.experiments.align.data import RunData, prepare
@@ -112,7 +113,7 @@ def run_alignment(
     """
     plan = plan.checked()
     folder = Path(folder or plan.default_folder())
-    corpus = plan.load_corpus()
+    corpus = as_corpus(plan.corpus)
     outcomes: list[Outcome[StageRecord]] = []
     with open_run(folder, plan.request(corpus)):
         prepare(folder, plan, corpus)

@@ -13,7 +13,7 @@ from lmzoo.chat import plays
 from lmzoo.chat.conversation import Conversation, read_conversations
 from lmzoo.chat.tuning import neural_model
 from lmzoo.checks import check_choice, check_seed
-from lmzoo.corpora import Corpus, load_corpus
+from lmzoo.corpora import Corpus
 from lmzoo.errors import UsageError
 from lmzoo.experiments.align.presets import Preset, preset
 from lmzoo.experiments.budgets import merged
@@ -135,10 +135,6 @@ class AlignPlan:
     def chat_species(self) -> str:
         """Species of the models that learn from rankings in the run: "gpt-4" if `against` is given, else "chat"."""
         return "chat" if self.against is None else "gpt-4"
-
-    def load_corpus(self) -> Corpus:
-        """Returns the corpus of the plan; if the plan has its name or path, the corpus is loaded."""
-        return self.corpus if isinstance(self.corpus, Corpus) else load_corpus(self.corpus)
 
     def request(self, corpus: Corpus) -> dict[str, Any]:
         """Returns the values that identify a run of the plan; a run can be continued only with the same values."""
