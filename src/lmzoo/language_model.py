@@ -16,6 +16,7 @@ from lmzoo.checks import as_whole
 from lmzoo.distribution import Distribution
 from lmzoo.errors import ConfigurationError, NotFittedError
 from lmzoo.stream import EOT, TokenStream, TrainingData, as_ids, check_ids
+from lmzoo.system.counts import short_count
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.training_history import TrainingHistory
 
@@ -338,14 +339,6 @@ class OnlineLearner(Protocol):
         from an earlier `fit` are neither used nor changed. Raises TokenIdError for ids outside the vocabulary.
         """
         ...
-
-
-def short_count(n: int) -> str:
-    """Returns a count as text with three digits and a unit, such as "2.81 M"; counts below 10,000 in full."""
-    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if n >= max(size, 10_000):
-            return f"{n / size:.3g}{unit}"
-    return f"{n:,}"
 
 
 def _as_ids(context: ArrayLike) -> NDArray[np.integer]:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from lmzoo import zoo
-from lmzoo.language_model import short_count
 from lmzoo.provenance import Provenance
+from lmzoo.system.counts import short_count
 from lmzoo.system.fact_tables import fact_table
 from lmzoo.system.version import __version__
 

@@ -23,7 +23,7 @@ from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.distribution import Distribution
 from lmzoo.errors import SavedModelError, UsageError, did_you_mean
 from lmzoo.generation import Decoding, generate, generate_batch
-from lmzoo.language_model import LanguageModel, short_count
+from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits, bits_per_byte
 from lmzoo.model_card import facts_in_html, model_card
 from lmzoo.models.gguf_file import check_magic
@@ -33,6 +33,7 @@ from lmzoo.predictor_folder import FORMAT_VERSION, SAMPLE, default_name, new_fil
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import continuation, stop_strings
+from lmzoo.system.counts import short_count
 from lmzoo.system.placement import Device, this_process
 from lmzoo.system.progress import OnProgress, OnStep
 from lmzoo.system.provenance import machine, timestamp, versions

@@ -303,7 +303,7 @@ def test_missing_files(tmp_path: Path) -> None:
 
 
 def test_too_few_documents(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"has 1 non-empty document\(s\), but train, valid and test need one"):
+    with pytest.raises(CorpusError, match="has 1 non-empty document, but train, valid and test need one"):
         load_corpus(write(tmp_path / "a.jsonl", json_lines("only one", "")))
     with pytest.raises(CorpusError, match="the test split of toy has no documents"):
         toy(["a"], ["b"], [])

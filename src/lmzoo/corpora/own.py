@@ -28,6 +28,7 @@ from lmzoo.corpora.splitting import every_tenth, in_order, passages_of_blocks
 from lmzoo.corpora.stored import count_characters, stored
 from lmzoo.corpora.text_files import blocks_of_standard_input
 from lmzoo.errors import CorpusError
+from lmzoo.system.counts import counted
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress, progress_counter
 
@@ -149,7 +150,7 @@ def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tup
         return rule, in_order(documents)
     if len(documents) < 3:
         raise CorpusError(
-            f"{name} has {len(documents)} non-empty document(s), but train, valid and test need one each: add "
+            f"{name} has {counted(len(documents), 'non-empty document')}, but train, valid and test need one each: add "
             "documents, or give a single text file, which is cut into passages"
         )
     rule = "every tenth document is for test, and the one before it for validation"
@@ -193,7 +194,7 @@ def _whole_documents(files: Sequence[OwnFile], on_read: _OnRead) -> Sequence[Doc
 
     Raises CorpusError if all documents are empty.
     """
-    others = f" and {len(files) - 1} other file(s)" if len(files) > 1 else ""
+    others = f" and {counted(len(files) - 1, 'other file')}" if len(files) > 1 else ""
     documents = (document for file in files for document in _documents_of_file(file, on_read))
     return _not_empty(documents, f"{files[0].shown}{others}")
 

@@ -11,6 +11,7 @@ from lmzoo import zoo
 from lmzoo.metrics import bits
 from lmzoo.report import charts
 from lmzoo.report.figures import Figure, Figures
+from lmzoo.system.counts import counted
 
 if TYPE_CHECKING:
     from lmzoo.probes.context_use import ContextUse, Kind, Reach
@@ -22,7 +23,7 @@ TOLERANCE = 0.01
 
 HEADER = (
     "model",
-    *(f"{length} tokens" if length > 1 else "1 token" for length in _LENGTHS),
+    *(counted(length, "token") for length in _LENGTHS),
     "whole document",
     "effective context",
     "order matters within",

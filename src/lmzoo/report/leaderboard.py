@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lmzoo.corpora.training_sample import MUCH_SEEN
 from lmzoo.evaluation.ranking import grouped_by_seed, ranked
-from lmzoo.evaluation.records import EvalRecord
+from lmzoo.evaluation.records import EvalRecord, share_seen_in_train
+from lmzoo.system.counts import counted
 
 
 @dataclass(frozen=True)
@@ -253,10 +254,9 @@ def measured_texts(records: Sequence[EvalRecord]) -> list[tuple[str, list[EvalRe
 def _caption(records: Sequence[EvalRecord]) -> str:
     first, names = records[0], tokenizer_names(records)
     part = "whole text" if first.split == "all" else f"{first.split} split"
-    documents = f"{first.n_documents:,} document{'s' if first.n_documents > 1 else ''}"
     n_tokens = {names[record.tokenizer_fingerprint]: record.n_tokens for record in records}
     tokens = [f"{n:,} tokens of {name}" if len(n_tokens) > 1 else f"{n:,} tokens" for name, n in n_tokens.items()]
-    sizes = [documents, f"{first.n_words:,} words", f"{first.n_bytes:,} bytes", *tokens]
+    sizes = [counted(first.n_documents, "document"), f"{first.n_words:,} words", f"{first.n_bytes:,} bytes", *tokens]
     return f"{first.corpus}, {part}: {', '.join(sizes)}"
 
 

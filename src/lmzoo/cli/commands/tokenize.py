@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lmzoo.cli import terminal
 from lmzoo.cli.commands.parameters import OrStandardInput
+from lmzoo.system.counts import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -127,7 +128,7 @@ def _show(name: str, pieces: list[Piece], ids: list[int], figures: dict[str, flo
 
     unknown = f" ({figures['n_unknown']:,} unknown)" if figures["n_unknown"] else ""
     head = (
-        f"{figures['n_tokens']:,} token{'' if figures['n_tokens'] == 1 else 's'}{unknown}, "
+        f"{counted(len(pieces), 'token')}{unknown}, "
         f"{figures['characters_per_token']:.2f} characters and {figures['bytes_per_token']:.2f} bytes per token, "
         f"vocabulary of {figures['vocab_size']:,}"
     )

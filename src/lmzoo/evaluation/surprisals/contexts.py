@@ -20,6 +20,7 @@ from lmzoo.corpora.compression import inner_suffix
 from lmzoo.corpora.json_texts import SUFFIXES as JSON_SUFFIXES
 from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, LineReader, max_bytes
 from lmzoo.errors import ConfigurationError, CorpusError, UsageError
+from lmzoo.system.counts import counted
 
 Kind = Literal["text", "csv", "tsv"]
 """How an input is read: as plain text, or as a table with commas or tabs between the cells."""
@@ -197,9 +198,8 @@ def _of_lines(
             yield from context(line.removesuffix("\n"), offset)
             offset += len(line)
         return
-    kept = [] if reader else [*lines]
-    size = 0
-    for line in lines if reader else ():
+    kept, size = list[str](), 0
+    for line in lines:
         kept.append(line)
         size += len(line)
         if reader and reader.is_limited and size > max_bytes():
@@ -265,14 +265,10 @@ class _Table:
         while (row := self._next()) is not None:
             if len(row) != len(self.columns):
                 raise CorpusError(
-                    f"{self.name} line {self._first_line:,} has {_counted(len(row), 'cell')}, but the table has "
-                    f"{_counted(len(self.columns), 'column')}"
+                    f"{self.name} line {self._first_line:,} has {counted(len(row), 'cell')}, but the table has "
+                    f"{counted(len(self.columns), 'column')}"
                 )
             yield [row[index] for index in self._groups], Part(row[self._text], row)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _fault(error: csv.Error) -> str:

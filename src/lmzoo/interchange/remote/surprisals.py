@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lmzoo.interchange.remote.answers import UNKNOWN, ScoredToken
 from lmzoo.metrics import bits
+from lmzoo.system.counts import counted
 
 _DAMAGED = "\ufffd"
 """The character that stands for bytes that are not a whole character."""
@@ -72,8 +73,7 @@ class RemoteSurprisals(list[RemoteSurprisal]):
 
 def not_covered(n_tokens: int, n_bytes: int) -> str:
     """Returns a sentence for users: `n_tokens` tokens with `n_bytes` bytes, and the ends of texts, are not scored."""
-    size = f"{n_bytes:,} byte{'' if n_bytes == 1 else 's'}"
-    tokens = f"{n_tokens:,} token{'' if n_tokens == 1 else 's'} without a log-probability ({size}), and "
+    tokens = f"{counted(n_tokens, 'token')} without a log-probability ({counted(n_bytes, 'byte')}), and "
     return f"Not scored: {tokens if n_tokens else ''}the end of each text."
 
 
