@@ -236,6 +236,12 @@ class EvalRecord(Record):
         return 3 * self.flops_per_token * self.n_tokens_read
 
 
+def share_seen_in_train(records: Iterable[EvalRecord]) -> float | None:
+    """Returns the share of the test text of a run that also occurs in the training text; None if no record has it."""
+    shares = (record.seen_in_train for record in records if not record.trained_elsewhere)
+    return next((share for share in shares if share is not None), None)
+
+
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Writes records to a file as JSON lines, atomically; raises ValueError for a figure that is infinite or NaN."""
     lines = [json.dumps(asdict(record), sort_keys=True, allow_nan=False, ensure_ascii=False) for record in records]

@@ -32,7 +32,7 @@ from lmzoo.corpora.load import as_corpus
 from lmzoo.errors import ConfigurationError, CorpusError, LmzooError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.ranking import entries
-from lmzoo.evaluation.records import EvalRecord, read_lines
+from lmzoo.evaluation.records import EvalRecord, read_lines, share_seen_in_train
 from lmzoo.evaluation.scores import load_scores, save_scores
 from lmzoo.experiments.budgets import merged, same_settings
 from lmzoo.experiments.fitting import Fit, encoded_in
@@ -173,8 +173,7 @@ def _seen_in_train(corpus: Corpus, known: Iterable[EvalRecord], on_progress: OnP
 
     The share is taken from an earlier record of the run, if there is one, because the corpus of a run never changes.
     """
-    ours = (record for record in known if not record.trained_elsewhere)
-    share = next((record.seen_in_train for record in ours if record.seen_in_train is not None), None)
+    share = share_seen_in_train(known)
     return near_duplicates(corpus, on_progress=on_progress)["test"].share if share is None else share
 
 

@@ -18,7 +18,7 @@ from lmzoo.errors import SavedModelError
 from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.evaluation.scaling import Crossing, PowerLaw, crossings, fit_power_law, leaders
 from lmzoo.evaluation.scores import load_scores
-from lmzoo.evaluation.statistics import resampling_units
+from lmzoo.evaluation.statistics import resampling_units, sums_of_units
 from lmzoo.experiments.run_folder import read_request, scores_path
 
 RECORDS: Final = "curves.jsonl"
@@ -194,12 +194,12 @@ def _resampled(folder: Path, names: Sequence[str], shares: Sequence[float], *, l
         return losses
     starts, n_tokens = resampling_units(test.stream).starts, len(test.stream)
     counts = np.random.default_rng(0).multinomial(len(starts), np.full(len(starts), 1 / len(starts)), _N_RESAMPLES)
-    sizes = counts @ np.add.reduceat(test.bytes_by_token if lossless else np.ones(n_tokens), starts)  # (R,)
+    sizes = counts @ sums_of_units(test.bytes_by_token if lossless else np.ones(n_tokens), starts)  # (R,)
     for row, name in enumerate(names):
         for column, share in enumerate(shares):
             with contextlib.suppress(SavedModelError):
                 scores = load_scores(scores_path(share_folder(folder, share), name, "test"), n_tokens)
-                bits = -np.add.reduceat(scores.log_probs.astype(np.float64), starts) / math.log(2)  # (G,)
+                bits = -sums_of_units(scores.log_probs, starts) / math.log(2)  # (G,)
                 losses[:, row, column] = counts @ bits / sizes
     return losses
 

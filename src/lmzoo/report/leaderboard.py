@@ -163,8 +163,7 @@ def seen_in_train(records: Sequence[EvalRecord]) -> str:
 
     The sentence is about the models of the run; it is empty if no record of them has this share.
     """
-    ours = (record for record in records if not record.trained_elsewhere)
-    share = next((record.seen_in_train for record in ours if record.seen_in_train is not None), None)
+    share = share_seen_in_train(records)
     if share is None:
         return ""
     return (

@@ -16,7 +16,7 @@ from lmzoo.corpora.encoded import EncodedCorpus
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
-from lmzoo.evaluation.statistics import compare_pairs, document_units, resampling_units
+from lmzoo.evaluation.statistics import compare_pairs, document_units, resampling_units, sums_of_units
 from lmzoo.experiments.stored_ensemble import ranked_log_probs
 from lmzoo.report import charts, standings
 from lmzoo.report.figures import Figure, Figures
@@ -222,10 +222,7 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
     groups = document_units(len(first.document_bytes))
     if groups is None:
         return None
-    by_document = [
-        np.add.reduceat(log_probs.astype(np.float64), test.stream.starts)
-        for log_probs, test in zip(scores, splits, strict=True)
-    ]
+    by_document = [sums_of_units(log_probs, test.stream.starts) for log_probs, test in zip(scores, splits, strict=True)]
     return standings.describe(
         names, compare_pairs(np.stack(by_document), first.document_bytes.astype(np.float64), groups)
     )
