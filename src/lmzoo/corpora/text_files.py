@@ -182,13 +182,10 @@ class LineReader:
                 raise CorpusError(f"cannot read {self.name}: {error.strerror or error}") from error
 
     def _lines(self, file: IO[bytes]) -> Iterator[str]:
-        limit, is_regular = max_bytes(), self.n_bytes is not None
-        if is_regular:
-            self.is_limited = is_compressed(file.read(_BLOCK))
-            file.seek(0)
+        limit, head = max_bytes(), file.read(_BLOCK)
+        self.is_limited = self.n_bytes is None or is_compressed(head)
         number, line = 1, ""
-        blocks = _read(file, self.name, is_regular=is_regular, by_line=True, on_read=self._count)
-        for text in _decoded(blocks, self.name):
+        for text in _decoded(_decompressed(head, file, self.name, on_read=self._count), self.name):
             for part in io.StringIO(text, newline="\n"):
                 line += part
                 if self.is_limited and len(line) > limit:
@@ -257,35 +254,39 @@ def max_bytes() -> int:
 
 
 def _read(
-    file: IO[bytes],
-    name: str,
-    *,
-    is_regular: bool,
-    by_line: bool = False,
-    on_read: Callable[[int], None] = lambda n_bytes: None,
+    file: IO[bytes], name: str, *, is_regular: bool, on_read: Callable[[int], None] = lambda n_bytes: None
 ) -> Iterator[bytearray]:
-    """Reads and decompresses an open file; yields its bytes in blocks of at least `_BLOCK`, except for the last one.
+    """Reads and decompresses an open file, as `_decompressed` does.
 
-    `is_regular` is False for a pipe, which may never end. `on_read` is called with the number of bytes read since its
-    last call. Raises CorpusError if the data are damaged, or if a compressed file or a pipe has more bytes than the
-    limit. With `by_line`, there is no limit here, because the caller limits each line.
+    `is_regular` is False for a pipe, which may never end. Raises CorpusError, too, if a compressed file or a pipe has
+    more bytes than the limit.
     """
-    limit = max_bytes()
+    limit, n_bytes = max_bytes(), 0
     head = file.read(_BLOCK)
-    is_limited = not by_line and (not is_regular or is_compressed(head))
+    is_limited = not is_regular or is_compressed(head)
+    for block in _decompressed(head, file, name, on_read=on_read):
+        n_bytes += len(block)
+        if is_limited and n_bytes > limit:
+            raise CorpusError(f"{name} has more than {limit:,} bytes of text: {READ_ANYWAY}")
+        yield block
+
+
+def _decompressed(head: bytes, file: IO[bytes], name: str, *, on_read: Callable[[int], None]) -> Iterator[bytearray]:
+    """Yields the decompressed bytes of an open file in blocks of at least `_BLOCK`, except for the last one.
+
+    `head` is the first block of the file, which has been read already. `on_read` is called with the number of bytes
+    read since its last call. Raises CorpusError if the data are damaged.
+    """
 
     def blocks() -> Iterator[bytes]:
         for block in itertools.chain([head], iter(lambda: file.read(_BLOCK), b"")):
             on_read(len(block))
             yield block
 
-    data, n_bytes = bytearray(), 0
+    limit, data = max_bytes(), bytearray()
     try:
         for block in decompress(blocks(), max_memory=limit):
             data += block
-            n_bytes += len(block)
-            if is_limited and n_bytes > limit:
-                raise CorpusError(f"{name} has more than {limit:,} bytes of text: {READ_ANYWAY}")
             if len(data) >= _BLOCK:
                 yield data
                 data = bytearray()
