@@ -297,8 +297,8 @@ class LanguageModel(ABC, Generic[State]):
         positions to predict; None means all T. Each occurs once, in any order. The memory of a block may be reused for
         the next one. The stream must have been checked by `checked_stream`.
         """
-        wanted = np.arange(len(stream)) if positions is None else positions
-        starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
+        wanted = stream.selected(positions)
+        starts = stream.document_starts(wanted)
         # `state` has read the document that starts at `state_start`, as far as position `n_read`.
         state, state_start, n_read = self.initial_state(), -1, 0
         for first, last in self.block_bounds(len(wanted)):

@@ -101,6 +101,14 @@ class TokenStream:
         mask[positions] = True
         return mask
 
+    def selected(self, positions: NDArray[np.intp] | None) -> NDArray[np.intp]:
+        """Returns the given positions (N,); None means all T positions of the stream."""
+        return np.arange(len(self)) if positions is None else positions
+
+    def document_starts(self, positions: ArrayLike) -> NDArray[np.int64]:
+        """Returns, for each of N positions, the position (N,) at which the document that contains it begins."""
+        return self.starts[np.searchsorted(self.starts, positions, side="right") - 1]
+
     def previous_ids(self) -> NDArray[np.int32]:
         """Returns the token id before each of the T positions, an array (T,); EOT at the start of each document."""
         previous = np.empty_like(self.ids)

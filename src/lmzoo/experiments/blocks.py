@@ -51,6 +51,6 @@ def training_data(past: TokenStream) -> TrainingData:
     document, if one starts in the second half of the text.
     """
     tenth = len(past) * 9 // 10
-    start = int(past.starts[np.searchsorted(past.starts, tenth, side="right") - 1])
+    start = int(past.document_starts(tenth))
     cut = start if 2 * start > len(past) else tenth
     return TrainingData(TokenStream(past.ids[:cut]), TokenStream(past.ids[cut:]))

@@ -68,7 +68,7 @@ class ContextIndependentModel(ShortContextModel[None]):
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         for start, stop in self.block_bounds(len(wanted)):
             yield wanted[start:stop], np.broadcast_to(self._log_probs, (stop - start, self.vocab_size))
 

@@ -132,7 +132,7 @@ class MarkovChain(ShortContextModel[int]):
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         # Positions are sorted by their previous token, so that each row of the table is computed once per block.
         previous = stream.previous_ids()
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         order = wanted[np.argsort(previous[wanted], kind="stable")]
         for start, stop in self.block_bounds(len(order)):
             part = order[start:stop]

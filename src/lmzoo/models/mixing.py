@@ -115,7 +115,7 @@ def bands(stream: TokenStream, vocab_size: int) -> Iterator[Band]:
     size = max(1, _BAND_ELEMENTS // vocab_size)
 
     def document_at(position: int) -> int:
-        return int(stream.starts[np.searchsorted(stream.starts, position, side="right") - 1])
+        return int(stream.document_starts(position))
 
     start = 0
     while start < len(stream):

@@ -29,7 +29,7 @@ class ShortContextModel(LanguageModel[State]):
         token_set: NDArray[np.bool_] | None = None,
     ) -> TokenStats:
         stream = self.checked_stream(ids)
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         pairs = stream.ids[wanted].astype(np.int64)
         if self.context_size:
             pairs += self.vocab_size * stream.previous_ids()[wanted].astype(np.int64)

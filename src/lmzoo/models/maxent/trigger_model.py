@@ -109,7 +109,7 @@ class TriggerModel(LanguageModel[Reading]):
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         ngram_states, n_read, state = self._ngrams.states(stream), 0, self.initial_state()
         for first, last in self.block_bounds(len(wanted)):
             gains = np.empty((last - first, self.vocab_size))

@@ -161,8 +161,8 @@ class PpmModel(OnePassModel[Document, "Reader"]):
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-        wanted = np.arange(len(stream)) if positions is None else positions
-        starts = stream.starts[np.searchsorted(stream.starts, wanted, side="right") - 1]
+        wanted = stream.selected(positions)
+        starts = stream.document_starts(wanted)
         for first, last in self.block_bounds(len(wanted)):
             rows = np.empty((last - first, self.vocab_size))
             with self._reader.lock:

@@ -211,7 +211,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
         matches = self._matches(self.initial_state(), stream.ids)
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         for start, stop in self.block_bounds(len(wanted)):
             yield wanted[start:stop], self._distributions(matches[wanted[start:stop]])
 

@@ -153,7 +153,7 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
     def stream_log_probs(
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        wanted = np.arange(len(stream)) if positions is None else positions
+        wanted = stream.selected(positions)
         recent = recent_tokens(stream, self.order)[:, wanted]
         for start, stop in self.block_bounds(len(wanted)):
             yield wanted[start:stop], self._rows(recent[:, start:stop])

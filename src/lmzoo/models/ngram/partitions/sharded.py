@@ -119,7 +119,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         self, stream: TokenStream, positions: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         tokens = np.append(np.int32(EOT), stream.ids)
-        order = self._by_shard(tokens, np.arange(len(stream)) if positions is None else positions)
+        order = self._by_shard(tokens, stream.selected(positions))
         for start, stop in self.block_bounds(order.size):
             yield order[start:stop], self._rows(tokens, order[start:stop])
 
