@@ -38,6 +38,7 @@ from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.files import describe_os_error
 from lmzoo.system.interrupts import MESSAGE, exit_status, handle_interrupts, was_interrupted
 from lmzoo.system.memory import describe_memory_error
+from lmzoo.system.messages import one_line
 from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.version import __version__
 
@@ -115,7 +116,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         terminal.note(f"lmzoo: {_usage_message(error)}")
         return 2
     except LmzooError as error:
-        terminal.note(f"lmzoo: {_one_line(error)}")
+        terminal.note(f"lmzoo: {one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         terminal.note(MESSAGE)
@@ -140,7 +141,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _usage_message(error: cyclopts.CycloptsError) -> str:
     """Returns the message for wrong options or arguments, with the help command to call."""
-    message = _one_line(error)
+    message = one_line(error)
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if error.keyword:
@@ -162,10 +163,6 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
     elif isinstance(error, cyclopts.CoercionError) and error.target_type in NUMBERS and error.token:
         message = f"{error.token.keyword} must be {NUMBERS[error.target_type]}, got '{error.token.value}'."
     return f"{message} See: {' '.join(['lmzoo', *(error.command_chain or ())])} --help"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _open_closed_streams() -> None:

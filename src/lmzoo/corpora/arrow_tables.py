@@ -17,6 +17,7 @@ from lmzoo.corpora.corpus import Document
 from lmzoo.corpora.text_files import READ_ANYWAY, begins_with, max_bytes
 from lmzoo.errors import CorpusError, needs_extra
 from lmzoo.system.json_files import parse_json, read_text
+from lmzoo.system.messages import first_line
 from lmzoo.system.printable import printable
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
@@ -133,7 +134,7 @@ def _errors_of(path: Path) -> Iterator[None]:
     """Replaces errors of pyarrow inside the `with` block by CorpusErrors of one line that name the file."""
 
     def damaged(error: Exception) -> CorpusError:
-        reason = printable(str(error).partition("\n")[0], keep="")[:200]
+        reason = printable(first_line(error), keep="")[:200]
         return CorpusError(f"{path} is damaged: {reason}; write or copy it again")
 
     pyarrow = _import_pyarrow()

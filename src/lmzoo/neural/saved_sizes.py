@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from lmzoo.arrays import Arrays, take_array
 from lmzoo.errors import SavedModelError
 from lmzoo.neural.network import Network
+from lmzoo.system.messages import first_line
 
 _STATE_BYTES = 256_000_000
 _STATE_RATIO = 16
@@ -38,7 +39,7 @@ def check_sizes(make_network: Callable[[], Network], arrays: Arrays) -> None:
             network = make_network()
             parts = [*network.buffers(), *network.initial_state(1)]
     except (RuntimeError, OverflowError, TypeError, MemoryError) as error:  # sizes beyond 64 bits
-        raise SavedModelError(f"the settings of the saved network are damaged: {str(error).splitlines()[0]}") from error
+        raise SavedModelError(f"the settings of the saved network are damaged: {first_line(error)}") from error
     for name, parameter in network.named_parameters():
         take_array(arrays, name, shape=tuple(parameter.shape), dtype=np.float32)
     needed = sum(part.numel() * part.element_size() for part in parts)

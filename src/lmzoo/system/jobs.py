@@ -27,6 +27,7 @@ import psutil
 from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.interrupts import SECONDS_TO_SAVE, SIGNALS, deferred, exit_status, handle_interrupts
 from lmzoo.system.memory import describe_memory_error
+from lmzoo.system.messages import one_line
 from lmzoo.system.placement import this_process
 from lmzoo.system.printable import print_warnings_as_lines
 from lmzoo.system.progress import OnProgress, Progress
@@ -296,7 +297,7 @@ def attempt(job: Job[Record], on_progress: OnProgress) -> tuple[Outcome[Record],
     try:
         return Outcome(job.name, job.do(on_progress)), ""
     except LmzooError as error:
-        return Outcome(job.name, error=" ".join(str(error).split())), ""
+        return Outcome(job.name, error=one_line(error)), ""
     except MemoryError as error:
         return Outcome(job.name, error=describe_memory_error(error)), ""
     except Exception as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from lmzoo.system.messages import one_line
+
 
 def return_freed_memory() -> None:
     """Gives memory that the process has freed back to the operating system.
@@ -20,7 +22,7 @@ def return_freed_memory() -> None:
 
 def describe_memory_error(error: MemoryError) -> str:
     """Returns the message for an array or another object that does not fit into the memory, and what to do."""
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return (
         f"the memory is not large enough{f' ({reason})' if reason else ''}: choose smaller settings or a smaller text"
     )

@@ -21,6 +21,7 @@ from lmzoo.errors import ConfigurationError, LmzooError, needs_extra
 from lmzoo.system.files import temporary_folder
 from lmzoo.system.interrupts import keep_handlers
 from lmzoo.system.jobs import THREAD_VARIABLES
+from lmzoo.system.messages import first_line
 
 LOCAL = "local"
 """The address that stands for a cluster of this computer alone, which is started for one computation."""
@@ -107,7 +108,7 @@ def _connect(ray: Any, address: str, more: Mapping[str, Any]) -> Any:
                 f"start one with ray start --head, give all computers the same ~/.ray/auth_token, or choose '{LOCAL}'",
             )
         )
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise LmzooError(f"cannot {what}: {reason}; {advice}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmzoo.errors import LmzooError
 from lmzoo.system.executors import Arrays, Stage
+from lmzoo.system.messages import first_line
 from lmzoo.system.ray_connection import ray_connection
 
 _MAX_RETRIES = 10
@@ -56,8 +57,8 @@ class RayExecutor:
                 raise error.cause from None
             raise LmzooError(f"a task failed on the cluster: {type(error.cause).__name__}: {error.cause}") from error
         except errors.RayError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise LmzooError(f"the cluster lost a task or its results ({reason}); repeat the command") from error
+            lost = f"the cluster lost a task or its results ({first_line(error)})"
+            raise LmzooError(f"{lost}; repeat the command") from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from lmzoo.errors import LmzooError, UsageError
 from lmzoo.system.files import temporary_folder
 from lmzoo.system.interrupts import SECONDS_TO_SAVE, deferred
 from lmzoo.system.jobs import THREAD_VARIABLES, Job, Outcome, attempt
+from lmzoo.system.messages import first_line
 from lmzoo.system.progress import Progress
 from lmzoo.system.version import __version__
 
@@ -105,7 +106,7 @@ class RayJobs:
                         "environment in which ray was started"
                     ) from error
                 except errors.RayError as error:
-                    raise LmzooError(f"node {node.name} does not answer: {_first_line(error)}") from error
+                    raise LmzooError(f"node {node.name} does not answer: {first_line(error)}") from error
                 if not fault and not (shared / node.node_id).exists():
                     fault = "its files are not seen by this computer"
                 if fault:
@@ -186,7 +187,7 @@ class RayJobs:
         except errors.OutOfMemoryError:
             return Outcome(name, error="memory ran out on its node, in each of several attempts")
         except errors.RayError as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             return Outcome(name, error=f"its process was lost in each of {_MAX_RETRIES + 1} attempts: {reason}")
         if trace:
             sys.stderr.write(trace)
@@ -290,7 +291,3 @@ def _on_node(node_id: str, *, soft: bool) -> Any:
 
 def _n_gpus(job: Job[Any]) -> int:
     return getattr(job, "n_gpus", 0)  # most jobs need none and do not say so
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

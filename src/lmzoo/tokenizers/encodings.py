@@ -28,6 +28,7 @@ from threading import Thread
 from typing import Any
 
 from lmzoo.errors import LmzooError, MissingExtraError, TokenizerError, UnknownNameError, needs_extra
+from lmzoo.system.messages import one_line
 from lmzoo.system.version import __version__
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from lmzoo.tokenizers.foreign import OpenedTokenizer, convert, end_of_text
@@ -145,7 +146,7 @@ def _reason(error: Exception | None) -> str:
         return f"HTTP {response.status_code}"
     if isinstance(error, requests.RequestException):
         return "no connection to the server of OpenAI"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _digest(encoding: Encoding) -> str:
