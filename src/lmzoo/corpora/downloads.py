@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from lmzoo.corpora.registry import CorpusCard, DataFile
 from lmzoo.errors import CorpusError
-from lmzoo.system.files import locked, sync, writing
+from lmzoo.system.files import locked, sha256_of, sync, writing
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.system.version import __version__
 
@@ -92,8 +92,7 @@ def _fetch_file(card: CorpusCard, file: DataFile, path: Path, on_progress: OnPro
             f"cannot download {file.name} ({'; '.join(reasons)}): run the command again on a machine with network "
             f"access, or put the file into the folder that the environment variable {DATA_VARIABLE} names"
         )
-    with part.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    sha256 = sha256_of(part)
     if sha256 != file.sha256:
         part.unlink()
         raise CorpusError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from lmzoo.models.ngram.arpa import read_arpa, write_arpa
 from lmzoo.models.ngram.names import GIVEN
 from lmzoo.predictor import Predictor
 from lmzoo.provenance import Provenance
+from lmzoo.system.files import sha256_of
 from lmzoo.system.printable import name_text
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import timestamp, versions
@@ -32,11 +32,9 @@ def predictor_from_arpa(
     between 1 and the sum of a predicted distribution. Raises SavedModelError for a damaged file.
     """
     vocabulary, model = read_arpa(path, None if tokenizer is None else arpa_words(tokenizer), on_progress)
-    with Path(path).open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     provenance = Provenance(
         source=name_text(Path(path).name),
-        source_fingerprint=fingerprint,
+        source_fingerprint=sha256_of(Path(path)),
         largest_sum_error=float(f"{model.largest_sum_error():.2g}"),
         created=timestamp(),
         versions=versions(),

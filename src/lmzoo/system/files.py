@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import getpass
+import hashlib
 import os
 import shutil
 import stat
@@ -212,6 +213,12 @@ def sync(path: Path) -> None:
         mode = "rb+" if os.name == "nt" else "rb"  # Windows syncs only files that are open for writing
         with path.open(mode) as file:
             os.fsync(file.fileno())
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 hash of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def private_folder() -> tuple[Path | None, bool]:

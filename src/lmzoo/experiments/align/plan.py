@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from lmzoo.errors import UsageError
 from lmzoo.experiments.align.presets import Preset, preset
 from lmzoo.experiments.budgets import merged
 from lmzoo.predictor import DEFAULT_CORPUS, Predictor
+from lmzoo.system.files import sha256_of
 from lmzoo.system.placement import Device
 from lmzoo.system.version import __version__
 
@@ -155,14 +155,14 @@ class AlignPlan:
     @property
     def _base_fingerprint(self) -> str | None:
         """The SHA-256 hash of the weights of a saved base; None for a species."""
-        return _digest(Path(self.base) / "arrays.safetensors") if self.is_saved_base else None
+        return sha256_of(Path(self.base) / "arrays.safetensors") if self.is_saved_base else None
 
     @property
     def _conversations_identity(self) -> str | None:
         """The name of the conversations, or the SHA-256 hash of a file of conversations; None for instructions."""
         if self.conversations is None:
             return None
-        return plays.NAME if self.conversations == plays.NAME else _digest(Path(self.conversations))
+        return plays.NAME if self.conversations == plays.NAME else sha256_of(Path(self.conversations))
 
     def read_conversations(self) -> list[Conversation]:
         """Returns the conversations of the plan, which come from a file or from the plays."""
@@ -174,14 +174,8 @@ class AlignPlan:
     @property
     def ranker_identity(self) -> str:
         """What identifies the ranker in records: "judge", "people", or the SHA-256 hash of the file of rankings."""
-        return str(self.ranker) if self.ranker in RANKERS else _digest(Path(self.ranker))
+        return str(self.ranker) if self.ranker in RANKERS else sha256_of(Path(self.ranker))
 
     def default_folder(self) -> Path:
         """Returns the default run folder of the plan: runs/align-BASE-PRESET."""
         return Path("runs") / f"align-{self.base_name}-{self.preset}"
-
-
-def _digest(path: Path) -> str:
-    """Returns the SHA-256 hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
