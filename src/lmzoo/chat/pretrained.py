@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmzoo.chat.conversation import Conversation, as_json
-from lmzoo.errors import UsageError
 from lmzoo.generation import Decoding
 from lmzoo.models.pretrained import PretrainedLM, PretrainedState
 from lmzoo.models.pretrained_chat import ChatFormat, read_chat_format
@@ -65,25 +64,7 @@ class PretrainedChat:
 
         Raises UsageError if the prompt leaves no room for a reply in the context.
         """
-        room = self._format.context_length - len(prompt_ids)
-        if room < 1:
-            raise UsageError(
-                f"the conversation has {len(prompt_ids):,} tokens with its template, but the model reads at most "
-                f"{self._format.context_length:,}, and the reply needs some of them: write a shorter message"
-            )
-        return self._sampled(prompt_ids, rng, decoding, min(room, max_tokens))
-
-    def _sampled(
-        self, prompt_ids: NDArray[np.int32], rng: np.random.Generator, decoding: Decoding, max_tokens: int
-    ) -> Iterator[int]:
-        state = self.state_after(prompt_ids)
-        for number in range(max_tokens):
-            token_id = decoding.sample(self._model.next_log_probs(state), rng)
-            if token_id in self._format.end_ids:
-                return
-            yield token_id
-            if number + 1 < max_tokens:
-                state = self._model.advance(state, token_id)
+        return self._format.sample(self._model, prompt_ids, rng=rng, decoding=decoding, max_tokens=max_tokens)
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
         """Yields the text of a reply in pieces of whole characters, while its token ids arrive."""

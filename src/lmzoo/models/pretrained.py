@@ -29,8 +29,9 @@ from lmzoo.arrays import Arrays, take_array
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError, needs_extra
 from lmzoo.language_model import LanguageModel
-from lmzoo.models.pretrained_folder import check_safe_weights, read_tokenizer, special_ids
+from lmzoo.models.pretrained_folder import SpecialIds, check_safe_weights, read_tokenizer, special_ids
 from lmzoo.stream import EOT, TokenStream, TrainingData
+from lmzoo.system.messages import first_line
 from lmzoo.system.progress import OnProgress
 from lmzoo.tokenizers import Tokenizer
 
@@ -192,7 +193,7 @@ class PretrainedLM(LanguageModel[PretrainedState]):
 
     def _windows_at(self, stream: TokenStream, positions: NDArray[np.intp]) -> Iterator[_Window]:
         """Yields, for each of N positions of a stream, the window that a model reads to predict the token there."""
-        starts = stream.starts[np.searchsorted(stream.starts, positions, side="right") - 1]
+        starts = stream.document_starts(positions)
         for start, position in zip(starts.tolist(), positions.tolist(), strict=True):
             yield _Window(start + self._window_start(position - start), position, position + 1)
 
@@ -317,19 +318,15 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
     check_safe_weights(folder)
     with needs_extra("transformers", "hf", "reading a model of Hugging Face"):
         import transformers
-    with quiet(transformers):
-        try:
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # a damaged folder can raise almost anything there
-            reason = str(error).strip().partition("\n")[0]
-            raise SavedModelError(f"transformers cannot read {folder}: {type(error).__name__}: {reason}") from error
+    with reading(folder, transformers):
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     network, info = loaded
     absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if absent:
@@ -338,12 +335,7 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
         )
     _check_weights(folder, network)
     config = network.config.get_text_config()
-    ids = special_ids(
-        folder / "config.json",
-        config.vocab_size,
-        eos_token_id=config.eos_token_id,
-        bos_token_id=getattr(config, "bos_token_id", None),
-    )
+    ids = special_ids_of(folder, config)
     tokenizer = read_tokenizer(folder, eot_id=ids.eot, vocab_size=config.vocab_size)
     model = PretrainedLM(network, start_id=ids.start, eot_id=ids.eot, window=window or n_positions(config))
     return tokenizer, model
@@ -354,6 +346,15 @@ def _check_weights(folder: Path, network: PreTrainedModel) -> None:
     for name, parameter in network.named_parameters():
         if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
             raise SavedModelError(f"the weight '{name}' in {folder} holds NaN or infinity: it is damaged")
+
+
+def special_ids_of(folder: Path, config: Any) -> SpecialIds:
+    """Returns the ids of the start token and the end-of-text token of a pretrained model, from its configuration.
+
+    Raises SavedModelError for an id that is missing or wrong in `config.json` of the model's `folder`.
+    """
+    ends = {"eos_token_id": config.eos_token_id, "bos_token_id": getattr(config, "bos_token_id", None)}
+    return special_ids(folder / "config.json", config.vocab_size, **ends)
 
 
 def n_positions(config: Any) -> int:
@@ -368,14 +369,20 @@ def n_positions(config: Any) -> int:
 
 
 @contextmanager
-def quiet(transformers: Any) -> Iterator[None]:
-    """Silences the progress bars and warnings of transformers; errors are raised as exceptions anyway."""
+def reading(path: Path, transformers: Any) -> Iterator[None]:
+    """Silences the progress bars and warnings of transformers while it reads `path`.
+
+    Raises SavedModelError for every exception, because a damaged folder or file can raise almost anything there.
+    """
     logging = transformers.utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise SavedModelError(f"transformers cannot read {path}: {reason}") from error
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from lmzoo.errors import ConfigurationError, SavedModelError, UsageError, needs_extra
 from lmzoo.generation import Decoding
-from lmzoo.models.pretrained import PretrainedLM, n_positions, quiet
-from lmzoo.models.pretrained_folder import special_ids
+from lmzoo.models.pretrained import PretrainedLM, n_positions, reading, special_ids_of
 from lmzoo.models.pretrained_gguf import converted
 from lmzoo.models.pretrained_names import installed_file
 from lmzoo.stream import EOT
+from lmzoo.system.messages import first_line
 
 _MAX_TEMPLATE: Final = 1 << 18
 """Largest size of a template, in characters."""
@@ -82,14 +82,29 @@ class ChatFormat:
         and reply fill the context. Raises UsageError as `encode` does, and for a conversation that leaves no room for a
         reply.
         """
-        ids = self.encode(messages)
-        room = self.context_length - len(ids)
+        return self.sample(model, self.encode(messages), max_tokens=max_tokens, decoding=decoding, rng=rng)
+
+    def sample(
+        self,
+        model: PretrainedLM,
+        prompt_ids: NDArray[np.int32],
+        *,
+        max_tokens: int | None = None,
+        decoding: Decoding | None = None,
+        rng: np.random.Generator | int | None = None,
+    ) -> Iterator[int]:
+        """Samples a reply to a conversation that is given as token ids: `prompt_ids` (T,), which `encode` returns.
+
+        Takes the same arguments as `reply` otherwise. Raises UsageError if the conversation leaves no room for a reply.
+        """
+        room = self.context_length - len(prompt_ids)
         if room < 1:
             raise UsageError(
-                f"the conversation has {len(ids):,} tokens, but the model reads at most {self.context_length:,}, and "
-                "the reply needs some of them: leave out the first messages"
+                f"the conversation has {len(prompt_ids):,} tokens, but the model reads at most "
+                f"{self.context_length:,}, and the reply needs some of them: leave out the first messages, or write a "
+                "shorter message"
             )
-        return self._sampled(model, ids, min(room, room if max_tokens is None else max_tokens), decoding, rng)
+        return self._sampled(model, prompt_ids, min(room, room if max_tokens is None else max_tokens), decoding, rng)
 
     def _sampled(
         self,
@@ -115,8 +130,7 @@ class ChatFormat:
                 [dict(message) for message in messages], tokenize=False, add_generation_prompt=with_reply
             )
         except Exception as error:  # a template can raise anything
-            reason = str(error).strip().partition("\n")[0]
-            raise UsageError(f"the chat template of the model refuses these messages: {reason}") from error
+            raise UsageError(f"the chat template of the model refuses these messages: {first_line(error)}") from error
 
     def _control_texts(self) -> list[str]:
         tokens = self._tokenizer.added_tokens_decoder.values()
@@ -135,13 +149,9 @@ def read_chat_format(source: str | Path) -> ChatFormat:
     with needs_extra("transformers", "hf", "a chat with a model of Hugging Face"):
         import transformers
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with quiet(transformers):
-        try:
-            tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **options)
-            config: Any = transformers.AutoConfig.from_pretrained(folder, **options).get_text_config()
-        except Exception as error:  # a damaged folder can raise almost anything there
-            reason = str(error).strip().partition("\n")[0]
-            raise SavedModelError(f"transformers cannot read {folder}: {type(error).__name__}: {reason}") from error
+    with reading(folder, transformers):
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        config: Any = transformers.AutoConfig.from_pretrained(folder, **options).get_text_config()
     template = tokenizer.chat_template
     if not isinstance(template, str):
         raise ConfigurationError(
@@ -151,12 +161,7 @@ def read_chat_format(source: str | Path) -> ChatFormat:
         raise SavedModelError(
             f"the chat template of {source} has {len(template):,} characters, but at most {_MAX_TEMPLATE:,} are allowed"
         )
-    ids = special_ids(
-        folder / "config.json",
-        config.vocab_size,
-        eos_token_id=config.eos_token_id,
-        bos_token_id=getattr(config, "bos_token_id", None),
-    )
+    ids = special_ids_of(folder, config)
     found = ChatFormat(frozenset(), n_positions(config), tokenizer, ids.eot)
     ends = {EOT, *_ids_after_reply(found)}
     if isinstance(config.eos_token_id, list):

@@ -13,7 +13,6 @@ quick succession can have the same one.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from filelock import FileLock
 from lmzoo.arrays import check_numbers, save_arrays
 from lmzoo.errors import ConfigurationError, SavedModelError, TokenizerError, needs_extra
 from lmzoo.models.gguf_file import check_complete, check_magic, read_header
-from lmzoo.system.files import atomic_folder, make_folder, writing
+from lmzoo.system.files import atomic_folder, make_folder, sha256_of, writing
 
 if TYPE_CHECKING:
     from lmzoo.models.pretrained import PretrainedLM
@@ -92,8 +91,7 @@ def cache_folder() -> Path:
 
 def _checksum(path: Path) -> str:
     try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise SavedModelError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -112,7 +110,7 @@ def _convert(path: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    from lmzoo.models.pretrained import quiet
+    from lmzoo.models.pretrained import reading
 
     # transformers gets an empty folder, and the absolute path of the file as `gguf_file`. In the folder of the file, it
     # would also read other files.
@@ -120,13 +118,9 @@ def _convert(path: Path, folder: Path) -> None:
     weights: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
     if hasattr(transformers, "GgufConfig"):  # transformers 5 would keep the weights of some models in 4 bits
         weights["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with quiet(transformers), _without_bars():
-        try:
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-        except Exception as error:  # a damaged file can raise almost anything there
-            reason = str(error).strip().partition("\n")[0]
-            raise SavedModelError(f"transformers cannot read {path}: {type(error).__name__}: {reason}") from error
+    with reading(path, transformers), _without_bars():
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
     network, info = loaded
     absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if absent:
