@@ -203,6 +203,12 @@ def near_peak(log_probs: NDArray[np.floating], p: float) -> NDArray[np.intp]:
     return np.flatnonzero(log_probs >= log_probs.max() + math.log(p))
 
 
+def rank_of(token_id: int, log_probs: NDArray[np.floating]) -> int:
+    """Returns the rank of a token by probability; 1 is the most likely, and equally likely tokens are ranked by id."""
+    above = int(np.count_nonzero(log_probs > log_probs[token_id]))
+    return 1 + above + int(np.count_nonzero(log_probs[:token_id] == log_probs[token_id]))
+
+
 def draw(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
     """Samples an index of `weights` (N,) with a probability in proportion to its weight.
 

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from lmzoo.distribution import rank_of
 from lmzoo.errors import LmzooError
 from lmzoo.generation import Decoding
 from lmzoo.metrics import bits
@@ -199,7 +198,7 @@ def _tokens(
     ranked = [token_id for token_id, _ in distribution.top(request.k)]
     ranks = {token_id: rank for rank, token_id in enumerate(ranked, start=1)}
     if drawn not in ranks:
-        ranks[drawn] = _rank(distribution.log_probs, drawn)
+        ranks[drawn] = rank_of(drawn, distribution.log_probs)
     tokens = []
     for token_id, rank in ranks.items():
         log_prob = float(distribution.log_probs[token_id])
@@ -221,12 +220,6 @@ def _tokens(
             )
         )
     return tokens
-
-
-def _rank(log_probs: NDArray[np.float64], token_id: int) -> int:
-    """Returns the rank of a token by probability; equally likely tokens are ranked by id."""
-    ahead = np.count_nonzero(log_probs > log_probs[token_id])
-    return 1 + int(ahead + np.count_nonzero(log_probs[:token_id] == log_probs[token_id]))
 
 
 def _order(predictor: Predictor, reading: Reading, token_id: int) -> int | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from lmzoo.distribution import rank_of
 from lmzoo.errors import UsageError
 from lmzoo.playground.shown import ShownToken, added_text, shown_token
 from lmzoo.predictor import Predictor
@@ -103,8 +104,8 @@ def surprise_router(models: ServedModels) -> APIRouter:
             )
 
         likely = [alternative(token_id, rank) for rank, (token_id, _) in enumerate(distribution.top(request.k), 1)]
-        rank = 1 + [token_id for token_id, _ in distribution.top(len(distribution))].index(observed)
-        return Alternatives(before=before, token=alternative(observed, rank), likely=likely)
+        token = alternative(observed, rank_of(observed, distribution.log_probs))
+        return Alternatives(before=before, token=token, likely=likely)
 
     return router
 
