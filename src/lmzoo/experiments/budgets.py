@@ -12,16 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmzoo import zoo
-from lmzoo.checks import check_positive
-from lmzoo.errors import UnknownNameError, UsageError
+from lmzoo.checks import check_choice, check_positive
+from lmzoo.errors import UsageError
 
 BUDGETS = ("quick", "standard", "thorough")
 
 
 def check_budget(budget: str) -> None:
     """Raises UnknownNameError unless `budget` is "quick", "standard" or "thorough"."""
-    if budget not in BUDGETS:
-        raise UnknownNameError("budget", budget, BUDGETS)
+    check_choice(BUDGETS, budget=budget)
 
 
 def settings_for(species: str, budget: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def chat(
     top_p: float = 1.0,
     seed: Seed | None = None,
     json: bool = False,
-) -> int:
+) -> None:
     """Holds a conversation with a chat model in the terminal.
 
     Each line that you type is a message to the model. The command /help lists the commands, such as /retry and /reset.
@@ -89,12 +89,11 @@ def chat(
     talk = _Talk(session, folder, Predictor.load(beside) if beside else None, seed, json)
     if once is not None:
         talk.print_reply(lambda: session.reply_to(once))
-        return 0
+        return
     terminal.note(f"{folder}: /help lists the commands")
     with keyboard.each_interrupt_counts():
         while talk.take_turn():
             pass
-    return 0
 
 
 def _chat_model(path: Path | None) -> Path:

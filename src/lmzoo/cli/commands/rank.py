@@ -25,7 +25,7 @@ def rank(
     n: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     summary: bool = False,
     json: bool = False,
-) -> int:
+) -> None:
     """Shows two replies to the same prompt at a time, and saves your vote on which of them is better.
 
     Both replies were written by the fine-tuned model of a run of `lmzoo align`, and are shown in random order. Press 1
@@ -62,7 +62,6 @@ def rank(
         terminal.print_json(asdict(found))
     else:
         _show(found)
-    return 0
 
 
 def _files(run: Path | None) -> tuple[Path, Path, Path | None]:

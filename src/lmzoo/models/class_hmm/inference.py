@@ -72,8 +72,7 @@ def filter_tokens(
 
     Returns the state distribution after each token, and the probability of each token given the tokens before it.
     """
-    n_states = layout.n_states_of[layout.classes[ids]]
-    offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
+    offsets = _state_offsets(ids, layout)
     filtered = Filtered(ids, offsets, np.zeros(offsets[-1], np.float32), np.empty(len(ids), np.float32))
     _filter(ids, before.token_class, before.probs, *_of(layout), *parameters, *filtered[1:])
     return filtered
@@ -220,11 +219,15 @@ def posteriors(ids: NDArray[np.int32], layout: Layout, parameters: Parameters) -
 
 def most_likely_path(ids: NDArray[np.int32], layout: Layout, parameters: Parameters) -> NDArray[np.int64]:
     """Returns the most likely sequence of hidden states (T,) for T tokens (Viterbi 1967)."""
-    n_states = layout.n_states_of[layout.classes[ids]]
-    offsets = np.concatenate([[0], np.cumsum(n_states)]).astype(np.int64)
+    offsets = _state_offsets(ids, layout)
     came_from, path = np.empty(offsets[-1], np.int64), np.empty(len(ids), np.int64)
     _decode(ids, *_of(layout), *parameters, offsets, came_from, path)
     return path
+
+
+def _state_offsets(ids: NDArray[np.int32], layout: Layout) -> NDArray[np.int64]:
+    """Returns the bounds (N + 1,) of the states of each of N tokens in an array that has the states of all of them."""
+    return np.append(0, layout.n_states_of[layout.classes[ids]].cumsum()).astype(np.int64)
 
 
 def _of(layout: Layout) -> tuple[NDArray[Any], ...]:

@@ -14,7 +14,7 @@ from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, StepProgress
 
 # numba is slow to import: the index and its look-ups are imported where they are used.
 if TYPE_CHECKING:
@@ -55,17 +55,13 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         from lmzoo.models.infinigram.reading import N_LENGTHS, N_SIZES
 
         data.checked(self.vocab_size)
-
-        def report(done: int, message: str) -> None:
-            if on_progress:
-                on_progress(Progress(done, 2, "steps", message))
-
-        report(0, "sorting contexts")
+        progress = StepProgress(2, on_progress)
+        progress.start("sorting contexts")
         index = build_index(data.train, self.vocab_size, self._max_context)
-        report(1, "learning discounts")
+        progress.start("learning discounts")
         self._become(index, np.full((N_LENGTHS, N_SIZES), 0.5))
         self._become(index, self._learned_discounts(data.valid))
-        report(2, "done")
+        progress.start("done")
         return self
 
     def _learned_discounts(self, valid: TokenStream) -> NDArray[np.float64]:

@@ -32,7 +32,6 @@ MAX_ORDER = 100
 MAX_WORKERS = 1024
 _LEAST_FOR_PARTITIONS = 200 << 20
 """Token ids with fewer bytes are never fitted in partitions unless workers are asked for."""
-_END = np.array([EOT], np.int32)
 _BLOCK = 1 << 16
 
 

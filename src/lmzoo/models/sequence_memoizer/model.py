@@ -14,7 +14,7 @@ from lmzoo.checks import check_whole
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.stream import EOT, TokenStream, TrainingData
-from lmzoo.system.progress import OnProgress, Progress
+from lmzoo.system.progress import OnProgress, StepProgress
 
 # numba is slow to import: the index and the tree are imported where they are used.
 if TYPE_CHECKING:
@@ -61,16 +61,12 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
         from lmzoo.models.infinigram.index import build_index
 
         data.checked(self.vocab_size)
-
-        def report(done: int, message: str) -> None:
-            if on_progress:
-                on_progress(Progress(done, 2, "steps", message))
-
-        report(0, "sorting contexts")
+        progress = StepProgress(2, on_progress)
+        progress.start("sorting contexts")
         self._become(build_index(data.train, self.vocab_size, self.max_context), *_split(_FIRST))
-        report(1, "learning discounts")
+        progress.start("learning discounts")
         self._seat(*_split(self._learned_parameters(data.valid.ids[:_N_TUNED])))
-        report(2, "done")
+        progress.start("done")
         return self
 
     def _learned_parameters(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
