@@ -120,7 +120,7 @@ def shares(task_results: Sequence[TaskResult]) -> Rows:
 
 
 def _table(task_results: Sequence[TaskResult], text: Callable[[TaskResult], str]) -> Rows:
-    species = sorted({result.species for result in task_results}, key=_registry_order)
+    species = sorted({result.species for result in task_results}, key=zoo.place)
     rows = []
     for results in _by_task(task_results):
         cells = {name: f"{text(seeds[0])} {_mark(seeds)}".rstrip() for name, seeds in by_species(results).items()}
@@ -148,15 +148,6 @@ def _first(task_results: Sequence[TaskResult]) -> str:
     return "–" if first is None else f"{zoo.card(first.species).year} {first.species}"
 
 
-def _registry_order(species: str) -> tuple[int, str]:
-    """Returns a sort key that puts model families into the order of `zoo.names()`.
-
-    Families that are no longer registered come last, in alphabetical order.
-    """
-    names = zoo.names()
-    return (names.index(species) if species in names else len(names)), species
-
-
 def _by_task(task_results: Sequence[TaskResult]) -> list[list[TaskResult]]:
     by_task = ([result for result in task_results if result.task == task] for task in sources.names())
     return [results for results in by_task if results]
@@ -180,8 +171,7 @@ def _task(task_results: Sequence[TaskResult]) -> Task:
         n_target_tokens=task_results[0].n_target_tokens,
         first=_first(task_results),
         rows=[
-            _cells(seeds)
-            for seeds in by_species(sorted(task_results, key=lambda one: _registry_order(one.species))).values()
+            _cells(seeds) for seeds in by_species(sorted(task_results, key=lambda one: zoo.place(one.species))).values()
         ],
     )
 

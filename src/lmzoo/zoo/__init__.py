@@ -151,6 +151,15 @@ def year(species: str) -> int | None:
     return card(species).year if species in names() else None
 
 
+def place(species: str) -> tuple[int, str]:
+    """Returns a sort key that puts model families into the order of `names()`.
+
+    Families that are not registered come last, in alphabetical order.
+    """
+    known = names()
+    return (known.index(species) if species in known else len(known)), species
+
+
 def defaults(name: str) -> dict[str, Any]:
     """Returns the settings of the species (model family) `name` with their default values."""
     parameters = inspect.signature(card(name).resolve()).parameters.values()

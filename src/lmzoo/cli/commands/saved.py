@@ -35,8 +35,7 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
     """Returns the folders of predictors in the order of `zoo.names()`; those with other names follow."""
     from lmzoo import zoo
 
-    places = {name: place for place, name in enumerate(zoo.names())}
-    return sorted(folders, key=lambda folder: (places.get(folder.name, len(places)), folder.name))
+    return sorted(folders, key=lambda folder: zoo.place(folder.name))
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
