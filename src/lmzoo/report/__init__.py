@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.errors import LmzooError
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
 from lmzoo.report import breakdown, charts, context_use, costs, eras, leaderboard, standings, training
@@ -51,7 +49,7 @@ def write_report(folder: str | Path) -> list[Path]:
     everything = read_run(folder)
     shown = entries(everything)
     records = [record for record in shown if not record.trained_elsewhere] or shown
-    encoded = _encoded(folder)
+    encoded = standings.stored_corpus(folder)
     models, without_probes = model_entries(folder, records)
     comparison = standings.standings(folder, records, encoded) if encoded else None
     comparable = [record for record in records if record.bits_per_byte is not None]
@@ -107,13 +105,6 @@ def write_report(folder: str | Path) -> list[Path]:
         write_csv(folder / "pairs.csv", comparison.pairs)
     eras.write_references(folder / "references.bib", records)
     return write_pages(folder, ["report.md", "report.html"], context)
-
-
-def _encoded(folder: Path) -> EncodedCorpus | None:
-    try:
-        return EncodedCorpus.load(folder / "encoded")
-    except LmzooError:
-        return None
 
 
 def _overview(records: Sequence[EvalRecord], figures: Figures) -> list[Figure]:

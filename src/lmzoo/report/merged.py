@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
-from lmzoo.errors import LmzooError, UsageError
+from lmzoo.errors import UsageError
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_run, write_csv
 from lmzoo.evaluation.statistics import compare_pairs, document_units, resampling_units, sums_of_units
@@ -37,10 +37,7 @@ class Run:
     @cached_property
     def encoded(self) -> EncodedCorpus | None:
         """The encoded corpus of the run; None if it cannot be read."""
-        try:
-            return EncodedCorpus.load(self.folder / "encoded")
-        except LmzooError:
-            return None
+        return standings.stored_corpus(self.folder)
 
     @property
     def machine(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.errors import LmzooError
 from lmzoo.evaluation.records import EvalRecord
 from lmzoo.evaluation.statistics import PairedComparison, compare_pairs, resampling_units
 from lmzoo.experiments.stored_ensemble import ranked_log_probs
@@ -55,6 +56,14 @@ class Standings:
     verdict: str
     """One sentence: the best model and its lead."""
     pairs: list[Pair]
+
+
+def stored_corpus(folder: Path) -> EncodedCorpus | None:
+    """Returns the encoded corpus of a run folder; None if it cannot be read."""
+    try:
+        return EncodedCorpus.load(folder / "encoded")
+    except LmzooError:
+        return None
 
 
 def standings(folder: Path, records: Sequence[EvalRecord], encoded: EncodedCorpus) -> Standings | None:
