@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ NO_IDS: dict[str, Any] = {
     "fractions": [1.7, 2.2], "whole floats": [1.0, 2.0], "texts": ["1", "2"], "truth values": [True, False],
     "a truth value": [1, True], "numpy's truth value": [1, np.bool_(True)], "NaN": [math.nan], "large": [10**30],
     "33 bits": [2**32], "None within": [None], "None": None, "two axes": [[1]], "ragged": [[1], [2, 3]], "a number": 5,
-    "a set": {1}, "bytes": b"1", "float array": np.array([1.0]), "bool array": np.array([True]),
-    "unsigned": np.array([2**63], np.uint64),
+    "a set": {1}, "bytes": b"1", "bytearray": bytearray(b"the"), "float array": np.array([1.0]),
+    "bool array": np.array([True]), "unsigned": np.array([2**63], np.uint64),
 }  # fmt: skip
 
 
@@ -149,6 +151,39 @@ def test_a_text_is_a_str(value: Any, markov_predictor: Predictor) -> None:
         markov_predictor.score([value])
     with pytest.raises(UsageError, match="a text must be a str, got"):
         surprisal_table([markov_predictor], [value])
+
+
+@pytest.mark.parametrize("value", [5, None, b"The", bytearray(b"The")], ids=repr)
+def test_one_text_of_several_is_a_str(value: Any, markov_predictor: Predictor) -> None:
+    calls = markov_predictor.score, partial(surprisal_table, [markov_predictor]), partial(train_tokenizer, "char")
+    for call in calls:
+        with pytest.raises(UsageError, match=f"a text must be a str, got {re.escape(repr(value))}"):
+            call(value)
+
+
+def test_tables_of_texts_are_not_read_as_their_columns(markov_predictor: Predictor) -> None:
+    calls = markov_predictor.score, partial(surprisal_table, [markov_predictor]), partial(train_tokenizer, "char")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ["the cat", "sat"]})
+    for value in ({"text": "the cat"}, frame, frame.to_numpy()):
+        for call in calls:
+            with pytest.raises(UsageError, match=f"one column of a table, got a {type(value).__name__}"):
+                call(value)
+    assert surprisal_table([markov_predictor], frame["text"])["word"].tolist() == ["the", "cat", "sat"]
+
+
+@pytest.mark.parametrize("value", [None, 5, b"a", ["a", None], [""]], ids=repr)
+def test_stop_strings(value: Any, markov_predictor: Predictor) -> None:
+    for call in (markov_predictor.complete, partial(markov_predictor.completions, n=1)):
+        with pytest.raises(ConfigurationError, match="a stop string must be a text of at least one character, got"):
+            call("The", stop=value)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"markov", ["markov"]], ids=repr)
+def test_a_predictor_is_a_name_or_a_path(value: Any) -> None:
+    for call in (Predictor.load, partial(evaluate, corpus="kjv")):
+        with pytest.raises(UsageError, match="must be a Predictor, or the path or name of one, got"):
+            call(value)
 
 
 def test_one_text_stands_for_a_list_of_it(markov_predictor: Predictor) -> None:

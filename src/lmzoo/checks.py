@@ -11,7 +11,7 @@ import math
 import numbers
 import reprlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from lmzoo.errors import ConfigurationError, UnknownNameError, UsageError
@@ -87,6 +87,21 @@ def check_text(text: object) -> None:
     """Raises UsageError unless a text is a str."""
     if not isinstance(text, str):
         raise UsageError(f"a text must be a str, got {reprlib.repr(text)}")
+
+
+def one_or_several(texts: Any) -> Iterable[Any]:
+    """Returns several texts as they are, and one text in a list.
+
+    Raises UsageError for a single value that is not a str. A mapping or a table is refused, too, because it would be
+    read as its keys or as the names of its columns.
+    """
+    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:
+        kind = type(texts).__name__
+        raise UsageError(f"texts must be a str or several, such as a list or one column of a table, got a {kind}")
+    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes | bytearray):
+        return texts
+    check_text(texts)
+    return [texts]
 
 
 def _check(settings: Mapping[str, Any], allowed: str, none_means: str | None, fits: Callable[[Any], bool]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmzoo import zoo
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_count, check_seed
+from lmzoo.checks import check_count, check_seed, one_or_several
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.corpora.load import as_corpus
@@ -258,7 +258,7 @@ class Predictor:
         passes it. Raises UsageError if there is no text, or if the tokenizer loses parts of texts, because scores of
         such predictors are not comparable.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = list(one_or_several(texts))
         stream = TokenStream.from_documents(self.tokenizer.encode_batch(texts))
         n_bytes = sum(len(text.encode()) for text in texts)
         if not n_bytes or not self.tokenizer.lossless:

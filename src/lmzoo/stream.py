@@ -175,7 +175,9 @@ def as_ids(values: ArrayLike) -> NDArray[np.int32]:
         )
     if not ids.size:
         return ids.astype(np.int32)
-    if ids.dtype.kind not in "iu" or (isinstance(values, Sequence) and _TRUTH_VALUES & set(map(type, values))):
+    is_text = isinstance(values, bytearray)  # which NumPy reads as numbers, unlike bytes
+    has_truth_values = isinstance(values, Sequence) and not _TRUTH_VALUES.isdisjoint(map(type, values))
+    if ids.dtype.kind not in "iu" or is_text or has_truth_values:
         raise TokenIdError(f"token ids must be integers, got {_shown(values)}")
     if ids.dtype != np.int32:
         if not (ids.min() >= -(2**31) and ids.max() < 2**31):

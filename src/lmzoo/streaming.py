@@ -110,12 +110,12 @@ def drops_first_space(tokenizer: Tokenizer, prompt: str, prompt_ids: Sequence[in
     return prompt[-1:].isspace() and not tokenizer.decode(prompt_ids)[-1:].isspace()
 
 
-def stop_strings(stop: str | Sequence[str]) -> list[str]:
-    """Returns one stop string, or a sequence of them, as a list.
+def stop_strings(stop: str | Iterable[str]) -> list[str]:
+    """Returns one stop string, or several, as a list.
 
     Raises ConfigurationError if a stop string is empty or not a string.
     """
-    strings = [stop] if isinstance(stop, str) else list(stop)
+    strings = list(stop) if isinstance(stop, Iterable) and not isinstance(stop, str) else [stop]
     for text in strings:
         if not isinstance(text, str) or not text:
             raise ConfigurationError(f"a stop string must be a text of at least one character, got {text!r}")

@@ -8,10 +8,13 @@ them are made.
 from __future__ import annotations
 
 import importlib.resources
+import os
+import reprlib
 from functools import cache
 from pathlib import Path
 
 from lmzoo import zoo
+from lmzoo.errors import UsageError
 
 CHAT_MODEL = "chat"
 """Name of the chat model that replies if no other one is named."""
@@ -48,7 +51,10 @@ def shipped_comparisons() -> Path:
 def shipped_or_path(source: str | Path) -> Path:
     """Returns the folder of the predictor named `source` that comes with lmzoo; any other `source` is a path.
 
-    A file or folder with the name of a predictor is preferred to the predictor.
+    A file or folder with the name of a predictor is preferred to the predictor. Raises UsageError if `source` is
+    neither a name nor a path.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(f"a predictor must be a Predictor, or the path or name of one, got {reprlib.repr(source)}")
     path = Path(source)
     return shipped_folder() / path if str(source) in shipped_names() and not path.exists() else path

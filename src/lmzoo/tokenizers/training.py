@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from lmzoo.checks import one_or_several
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
@@ -70,7 +71,7 @@ def train_tokenizer(
     if opened := open_tokenizer(spec):
         return opened.tokenizer
     kind, number = _parsed(spec)
-    texts = [texts] if isinstance(texts, str) else texts
+    texts = one_or_several(texts)
     if n_characters is None and isinstance(texts, Sequence):
         n_characters = sum(map(len, texts))
     texts = _reporting(texts, n_characters, on_progress, f"training the tokenizer {spec}")

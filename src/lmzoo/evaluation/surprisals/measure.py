@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.checks import check_choice
+from lmzoo.checks import check_choice, one_or_several
 from lmzoo.errors import UsageError
 from lmzoo.evaluation.surprisals.columns import first_bits, token_rows, word_rows
 from lmzoo.evaluation.surprisals.contexts import JOINER, Context, Contexts, Scope, from_texts
@@ -57,7 +56,7 @@ def surprisal_table(
     """
     scope = Scope.parse(context)
     named = _named(predictors)
-    contexts = from_texts(_as_several(texts), scope)
+    contexts = from_texts([*one_or_several(texts)], scope)
     tables = stream_surprisals(
         named, contexts, by=by, window=scope.window, end_of_text=end_of_text, on_progress=on_progress
     )
@@ -122,7 +121,9 @@ def _named(predictors: Any) -> dict[str, Predictor]:
     if isinstance(predictors, Mapping):
         named = {name: _opened(source) for name, source in predictors.items()}
     else:
-        for source in _as_several(predictors):
+        is_one = isinstance(predictors, str) or not isinstance(predictors, Iterable)
+        sources: list[Any] = [predictors] if is_one else [*predictors]
+        for source in sources:
             predictor = _opened(source)
             name = (predictor.label or predictor.species) if isinstance(source, Predictor) else Path(source).name
             if name in named:
@@ -134,14 +135,7 @@ def _named(predictors: Any) -> dict[str, Predictor]:
 
 
 def _opened(source: Any) -> Predictor:
-    if not isinstance(source, Predictor | str | Path):
-        raise UsageError(f"a predictor must be a Predictor, or the path or name of one, got {reprlib.repr(source)}")
     return source if isinstance(source, Predictor) else Predictor.load(source)
-
-
-def _as_several(given: Any) -> list[Any]:
-    """Returns what several values contain, and a single value, such as a text, in a list."""
-    return [*given] if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _batches(contexts: Contexts) -> Iterator[list[Context]]:
