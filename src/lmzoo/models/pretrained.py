@@ -325,10 +325,11 @@ def read_pretrained(folder: str | Path, *, window: int | None = None) -> tuple[T
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below with the name of the weight
             output_loading_info=True,
         )
     network, info = loaded
-    absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    absent = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
     if absent:
         raise SavedModelError(
             f"the weights in {folder} do not fit its config.json: {absent[0]} is missing or has a wrong shape"
