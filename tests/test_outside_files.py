@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmzoo import Predictor
+from lmzoo import Predictor, load_corpus
 from lmzoo.arrays import load_arrays, save_arrays
-from lmzoo.errors import LmzooError, SavedModelError, TokenizerError
+from lmzoo.errors import CorpusError, LmzooError, SavedModelError, TokenizerError
 from lmzoo.system.json_files import check_name, parse_json
 from lmzoo.tokenizers import Tokenizer
 
@@ -26,6 +26,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transformer-2017": {"d_model": 8, "n_layers": 1, "n_heads": 2},
     "low-rank-hmm": {"n_states": 6, "rank": 2, "d_embed": 4},
 }
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 512345678\n"
 TRAINING = {"tokens": 200, "batch_size": 2, "chunk_size": 8}
 
 
@@ -42,6 +43,24 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["predictor.json", "tokenizer.json", "arrays.safetensors"])
+def test_pointers_of_git_lfs_in_a_predictor(name: str, networks: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(networks / "lstm", tmp_path / "cloned")
+    (folder / name).write_text(POINTER, encoding="utf-8")
+    with pytest.raises(LmzooError, match=rf"{name} is a pointer of Git LFS, .* download it with `git lfs pull`"):
+        Predictor.load(folder)
+
+
+def test_pointers_of_git_lfs_are_no_texts_and_no_models(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.parquet", "model.gguf"):
+        (tmp_path / name).write_text(POINTER, encoding="utf-8")
+    for text in ([tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "c.parquet"):
+        with pytest.raises(CorpusError, match=r"[ac]\.\w+ is a pointer of Git LFS"):
+            load_corpus(text)
+    with pytest.raises(SavedModelError, match=r"model\.gguf is a pointer of Git LFS"):
+        Predictor.load(tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lmzoo.errors import SavedModelError
 from lmzoo.mapped import blocks_of, drop_pages
 from lmzoo.system.files import atomic_file
+from lmzoo.system.git_lfs import check_no_pointer
 from lmzoo.system.json_files import parse_json
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -86,6 +87,7 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     try:
         if not path.is_file():
             raise SavedModelError(f"{path} is missing: the folder is incomplete or was not saved by lmzoo")
+        check_no_pointer(path, SavedModelError)
         with safetensors.safe_open(path, framework="numpy") as opened:  # validates sizes, offsets and types
             described = opened.metadata() or {}
         facts, types = (parse_json(described.get(name, "{}")) for name in ("facts", "types"))

@@ -157,7 +157,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[LmzooError], str]] = {
     "a damaged tokenizer": (
         lambda home: (home / "tokenizer.json").write_text("{", encoding="utf-8"),
         TokenizerError,
-        "is damaged",
+        r"hf.tokenizer\.json: this tokenizer\.json is damaged",
     ),
     "a damaged configuration": (
         lambda home: (home / "config.json").write_text("[1]", encoding="utf-8"),

@@ -269,6 +269,10 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda home: changed(home, n_embd=32),
         "do not fit its config.json: .* is missing or has a wrong shape",
     ),
+    "a pointer to weights": (
+        lambda home: (home / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+        r"model\.safetensors is a pointer of Git LFS, not the file itself: download it with `git lfs pull`",
+    ),
     "no end of text": (
         lambda home: changed(home, eos_token_id=None),
         "has eos_token_id None, but the id that ends texts must be",

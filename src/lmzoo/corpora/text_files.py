@@ -21,6 +21,7 @@ from typing import IO, final
 
 from lmzoo.corpora.compression import DamagedDataError, DecompressionMemoryError, decompress, is_compressed
 from lmzoo.errors import ConfigurationError, CorpusError
+from lmzoo.system.git_lfs import ADVICE, POINTER
 from lmzoo.system.printable import name_text
 
 MAX_BYTES_VARIABLE = "LMZOO_MAX_BYTES"
@@ -215,6 +216,8 @@ def _check_is_text(data: bytes | bytearray, name: str, offset: int) -> None:
 
     `name` is the name of the file that contains the data, and `offset` the position of their first byte in it.
     """
+    if not offset and data.startswith(POINTER):
+        raise CorpusError(f"{name} is a pointer of Git LFS, not the file itself: {ADVICE}")
     if not offset and (kind := _other_file(data)):
         raise _not_text(name, kind)
     if not offset and (encoding := _wide_encoding(data)):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo.errors import SavedModelError
+from lmzoo.system.git_lfs import check_no_pointer
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -64,6 +65,7 @@ def check_magic(path: Path) -> None:
             magic = file.read(len(_MAGIC))
     except OSError as error:
         raise SavedModelError(f"cannot read {path}: {error.strerror or error}") from error
+    check_no_pointer(path, SavedModelError)
     if magic != _MAGIC:
         raise SavedModelError(
             f"{path} is not a GGUF file, because it does not begin with the letters GGUF; a predictor is a folder or a "

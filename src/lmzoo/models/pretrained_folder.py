@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmzoo.errors import SavedModelError
+from lmzoo.errors import SavedModelError, TokenizerError
+from lmzoo.system.git_lfs import check_no_pointer
+from lmzoo.system.json_files import read_text
 from lmzoo.tokenizers import Tokenizer, adopt_tokenizer
 
 
@@ -46,18 +48,10 @@ def _checked(path: Path, name: str, token_id: Any, vocab_size: int) -> int:
     )
 
 
-def read_text(path: Path) -> str:
-    """Returns the text of a file in UTF-8; raises SavedModelError if the file cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SavedModelError(f"cannot read {path}: {error}") from error
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file; raises SavedModelError if the file is missing or holds something else."""
     try:
-        description = json.loads(read_text(path))
+        description = json.loads(read_text(path, "a configuration or an index of weights"))
     except (ValueError, RecursionError) as error:
         raise SavedModelError(f"{path} is damaged: {error}") from error
     if not isinstance(description, dict):
@@ -74,15 +68,21 @@ def read_tokenizer(folder: Path, *, eot_id: int, vocab_size: int) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise SavedModelError(f"{path} is missing: write it with the method save_pretrained of the (fast) tokenizer")
-    return adopt_tokenizer(read_text(path), eot_id=eot_id, vocab_size=vocab_size)
+    text = read_text(path, "a tokenizer")
+    try:
+        return adopt_tokenizer(text, eot_id=eot_id, vocab_size=vocab_size)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from error
 
 
 def check_safe_weights(folder: Path) -> None:
-    """Raises SavedModelError if a folder has no weights in the safetensors format.
+    """Raises SavedModelError if a folder has no weights in the safetensors format, or if they were not downloaded.
 
     Pickled weights are not accepted, because a pickle can run any code when it is opened.
     """
-    if any(folder.glob("*.safetensors")):
+    if files := sorted(folder.glob("*.safetensors")):
+        for file in files:
+            check_no_pointer(file, SavedModelError)
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
     if pickled:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lmzoo.errors import LmzooError, SavedModelError
+from lmzoo.system.git_lfs import check_no_pointer
 from lmzoo.system.printable import printable
 
 Kind = TypeVar("Kind")
@@ -101,6 +102,7 @@ def read_text(path: Path, what: str, error: type[LmzooError] = SavedModelError) 
 
     `what` describes the expected content of the file, for the error message.
     """
+    check_no_pointer(path, error)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as cause:
