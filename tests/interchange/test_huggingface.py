@@ -233,6 +233,8 @@ def test_convert(ours: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(["convert", there, back]) == 0, "an older predictor is replaced"
     assert "read from: hf" in (tmp_path / "back" / "README.md").read_text(encoding="utf-8")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run(["convert", home, str(tmp_path / "gpt2.arpa.gz")]) == 2
+    assert "only n-gram models can be written as ARPA files, but this is a 'gpt2' model" in capsys.readouterr().err
     assert run(["convert", home, there]) == 2
     assert run(["convert", there, back, "--tokenizer", home]) == 2
     (Path(there) / "config.json").rename(Path(there) / "config")

@@ -147,6 +147,7 @@ BAD_CALLS: dict[str, tuple[list[str], int, str]] = {
     "a tokenizer for a predictor": (["saved", "out.arpa", "--tokenizer", "saved"], 2, "is for ARPA files"),
     "a damaged file": (["damaged.arpa", "out"], 1, "damaged.arpa:1: "),
     "a missing tokenizer": (["model.arpa", "out", "--tokenizer", "full"], 1, "tokenizer.json is missing"),
+    "a tokenizer nowhere": (["model.arpa", "out", "--tokenizer", "no"], 2, "no: give a predictor or a tokenizer.json"),
 }
 
 

@@ -135,6 +135,7 @@ def test_the_commands_take_names(
     assert len(printed("states", "hmm")) == 64
     assert printed("tokenize", "light", "-t", "ngram")[0]["vocab_size"] == 2048
     assert printed("convert", "ngram", "ngram.arpa")[0]["vocab_size"] == 2048
+    assert printed("convert", "ngram.arpa", "back", "--tokenizer", "ngram")[0]["vocab_size"] == 2048
 
 
 def test_without_a_run_all_of_them_are_asked(

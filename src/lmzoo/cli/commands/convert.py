@@ -67,7 +67,7 @@ def _export(source: Path, target: Path) -> Predictor:
     if target.exists():
         raise UsageError(f"{target} already exists and was not changed: choose a new name")
     with terminal.progress(f"writing {target}") as on_progress:
-        if predictor.species == "gpt2":
+        if predictor.species == "gpt2" and ".arpa" not in target.suffixes:
             from lmzoo.interchange.huggingface import predictor_to_huggingface
 
             predictor_to_huggingface(predictor, target)
@@ -86,10 +86,17 @@ def _read_huggingface(source: Path) -> Predictor:
 
 
 def _read_arpa(source: Path, tokenizer: Path | None) -> Predictor:
+    from lmzoo.errors import UsageError
     from lmzoo.interchange.arpa import predictor_from_arpa
+    from lmzoo.models.shipped import shipped_or_path
     from lmzoo.tokenizers import Tokenizer
 
-    given = tokenizer and Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
+    given = None
+    if tokenizer:
+        path = shipped_or_path(tokenizer)
+        if not path.exists():
+            raise UsageError(f"there is no tokenizer at {tokenizer}: give a predictor or a tokenizer.json")
+        given = Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)
     with terminal.progress(f"reading {source}") as on_progress:
         predictor = predictor_from_arpa(source, tokenizer=given, on_progress=on_progress)
     error = predictor.provenance.largest_sum_error
