@@ -6,6 +6,7 @@ import errno
 import html
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -243,8 +244,9 @@ def test_saving_replaces_a_predictor_and_nothing_else(markov_predictor: Predicto
     with pytest.raises(UsageError, match="holds other files"):
         markov_predictor.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
-    with pytest.raises(UsageError, match="is a file, but a predictor is saved in a folder"):
-        markov_predictor.save(tmp_path / "mine" / "thesis.txt")
+    for file in (tmp_path / "mine" / "thesis.txt", os.devnull):
+        with pytest.raises(UsageError, match="is a file, but a predictor is saved in a folder"):
+            markov_predictor.save(file)
 
 
 def test_saving_keeps_the_files_of_the_user(markov_predictor: Predictor, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def check_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.name in ("", "..") or folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
         raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, but a predictor is saved in a folder: choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists():
         raise UsageError(f"{folder} holds other files and no saved predictor: choose an empty or a new folder")
