@@ -20,9 +20,10 @@ from corpora_on_disk import PROSE, json_lines, names, texts, toy, write
 from lmzoo.corpora import (
     Size,
     load_corpus,
+    load_text,
 )
 from lmzoo.corpora.text_files import read_text
-from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError, UnknownNameError
+from lmzoo.errors import ConfigurationError, CorpusError, MissingExtraError, UnknownNameError, UsageError
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -211,6 +212,17 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus.train[0].name == "stdin:1"
 
 
+@pytest.mark.parametrize("other", ["-", "kjv"])
+def test_only_files_can_be_combined(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write(tmp_path / "a.txt", PROSE)
+    for load in (load_corpus, load_text):
+        with pytest.raises(UsageError, match=f"{other}.* cannot be combined with other texts: give it alone"):
+            load([str(text), other])
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "kjv", PROSE)
+    assert len(load_text([str(text), "kjv"]).documents) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -224,6 +236,9 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a text\n".encode("utf-16-le"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
         ("a text\n".encode("utf-16-be"), r"is encoded as UTF-16 without a byte-order mark: save it as UTF-8"),
         ("ein täxt".encode("utf-32-le"), r"is encoded as UTF-32 without a byte-order mark: save it as UTF-8"),
+        (b"text\n\0foo\n", r"is not a text file: it has a NUL byte at offset 5"),
+        ("\0".join(["déjà", "vu", "encore"]).encode(), r"is not a text file: it has a NUL byte at offset 6"),
+        ("は 3 を".encode("utf-16-le"), r"is encoded as UTF-16 without a byte-order mark"),
         (b"PK\x03\x04\x14\0", r"is damaged: File is not a zip file; make the archive again"),
         (rb"{\rtf1\ansi text}", r"is an RTF file, not a text file: extract its text first"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", r"is a file of Word, .*: save it as plain text"),
@@ -296,7 +311,7 @@ def test_missing_files(tmp_path: Path) -> None:
         load_corpus(tmp_path)
     with pytest.raises(CorpusError, match="no file was given"):
         load_corpus([])
-    with pytest.raises(CorpusError, match="there is no file or folder"):
+    with pytest.raises(UsageError, match="the corpus 'kjv' cannot be combined with other texts"):
         load_corpus(["kjv", "brown"])
     with pytest.raises(UnknownNameError):
         load_corpus("x" * 5000)

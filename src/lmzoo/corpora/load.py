@@ -11,7 +11,7 @@ from lmzoo.corpora import downloads, kjv, nltk_corpora, own_files
 from lmzoo.corpora.corpus import Corpus, Splits, Text
 from lmzoo.corpora.corpus_card import DEFAULT_PROTOCOL, CorpusCard
 from lmzoo.corpora.own import load_own, load_own_text
-from lmzoo.corpora.own_files import exists, is_written_like_a_path
+from lmzoo.corpora.own_files import STANDARD_INPUT, exists, is_written_like_a_path
 from lmzoo.corpora.registry import corpus_card, find_protocol, is_known, list_corpora
 from lmzoo.corpora.stored import stored
 from lmzoo.errors import CorpusError, UnknownNameError, UsageError, did_you_mean
@@ -55,14 +55,15 @@ def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[st
     """Determines if `spec` names a published corpus or files of the user.
 
     Returns the name of the published corpus as a string, or the names of the files as a list. Raises UnknownNameError
-    or CorpusError if `spec` names neither.
+    or CorpusError if `spec` names neither, and UsageError for values that are no names, and for several names that
+    cannot be combined.
     """
     if isinstance(spec, Path):
         return [spec]
-    if not isinstance(spec, Sequence):
-        raise UsageError(f"a corpus is given by its name or by paths to files, got {spec!r}")
+    if not isinstance(spec, Sequence) or isinstance(spec, bytes | bytearray):
+        raise _no_name(spec)
     if not isinstance(spec, str):
-        return _name_or_files(spec[0]) if len(spec) == 1 else spec
+        return _name_or_files(spec[0]) if len(spec) == 1 else [_one_of_several(name) for name in spec]
     if is_known(spec):
         return spec
     if exists(spec):
@@ -72,6 +73,20 @@ def _name_or_files(spec: str | Path | Sequence[str | Path]) -> str | Sequence[st
         raise UnknownNameError("corpus or file", spec, known)
     hint = did_you_mean(Path(spec).stem, known)
     raise CorpusError(f"there is no file or folder {spec}" + (f"; {hint}" if hint else ""))
+
+
+def _one_of_several(name: str | Path) -> str | Path:
+    """Returns the name of a file, a folder or a pattern unchanged, which is one of several parts of a corpus."""
+    if not isinstance(name, str | Path):
+        raise _no_name(name)
+    if name == STANDARD_INPUT or (isinstance(name, str) and is_known(name) and not exists(name)):
+        kind = "standard input (-)" if name == STANDARD_INPUT else f"the corpus '{name}'"
+        raise UsageError(f"{kind} cannot be combined with other texts: give it alone, or give files only")
+    return name
+
+
+def _no_name(value: object) -> UsageError:
+    return UsageError(f"a corpus is given by its name or by paths to files, got {value!r}")
 
 
 def load_tags(spec: str) -> Splits | None:

@@ -311,7 +311,9 @@ def _wide_encoding(data: bytes | bytearray) -> str | None:
         if data.startswith(mark):
             return name
     head = data[:4096]
-    for codec in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE") if 0 in head else ():
+    if 0 not in head or _is_utf8_with_few_nuls(head):
+        return None
+    for codec in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE"):
         try:
             text = head.decode(codec)
         except UnicodeDecodeError:
@@ -320,6 +322,18 @@ def _wide_encoding(data: bytes | bytearray) -> str | None:
         if 10 * n_ascii >= len(text) and all(character.isprintable() or character in "\t\n\r" for character in text):
             return f"{codec[:6]} without a byte-order mark"
     return None
+
+
+def _is_utf8_with_few_nuls(head: bytes | bytearray) -> bool:
+    """Returns True if the beginning of a text is UTF-8 in which less than a quarter of the bytes are NUL.
+
+    Half of the bytes of English text in UTF-16 are NUL, and other text in UTF-16 is hardly ever valid UTF-8.
+    """
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut off
+    except UnicodeDecodeError:
+        return False
+    return 4 * head.count(0) < len(head)
 
 
 def _other_file(data: bytes | bytearray) -> str | None:
