@@ -24,8 +24,9 @@ from lmzoo import (
     zoo,
 )
 from lmzoo.checks import check_seed
+from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import encode_corpus
-from lmzoo.errors import ConfigurationError, TokenIdError, UnknownNameError, UsageError
+from lmzoo.errors import ConfigurationError, TokenIdError, TokenizerError, UnknownNameError, UsageError
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
 
@@ -184,6 +185,21 @@ def test_a_predictor_is_a_name_or_a_path(value: Any) -> None:
     for call in (Predictor.load, partial(evaluate, corpus="kjv")):
         with pytest.raises(UsageError, match="must be a Predictor, or the path or name of one, got"):
             call(value)
+
+
+@pytest.mark.parametrize("spec", ["char", "word:1", "word-space:1", "bpe:260"])
+def test_tokenizers_are_trained_on_valid_texts(spec: str) -> None:
+    for value in (None, 5, b"the"):
+        with pytest.raises(UsageError, match="a text must be a str, got"):
+            train_tokenizer(spec, ["the", value])  # type: ignore[list-item]
+    with pytest.raises(TokenizerError, match="character 2 of the text is half of a surrogate pair"):
+        train_tokenizer(spec, ["the", "a \ud800"])
+
+
+def test_a_corpus_holds_documents() -> None:
+    splits: dict[str, Any] = {"train": ["a text"], "valid": [Document("1", "b")], "test": [Document("2", "c")]}
+    with pytest.raises(UsageError, match=r"the train split must be documents, as in \[Document\('first', 'a text'\)\]"):
+        Corpus("mine", "mine", "none", "none", "by hand", **splits)
 
 
 def test_one_text_stands_for_a_list_of_it(markov_predictor: Predictor) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from lmzoo.errors import CorpusError
+from lmzoo.errors import CorpusError, UsageError
 from lmzoo.system.fact_tables import fact_table
 from lmzoo.tokenizers.words import count_words
 
@@ -38,7 +39,7 @@ class Splits(NamedTuple):
 class Corpus:
     """Documents in three splits (train, valid, test), with their title, licence and citation.
 
-    Raises CorpusError if a split is empty.
+    Raises CorpusError if a split is empty, and UsageError if it holds other objects than documents.
     """
 
     name: str
@@ -61,6 +62,11 @@ class Corpus:
             if not documents:
                 raise CorpusError(
                     f"the {name} split of {self.name} has no documents: train, valid and test need at least one each"
+                )
+            if not isinstance(documents[0], Document):
+                raise UsageError(
+                    f"the {name} split must be documents, as in [Document('first', 'a text')], got "
+                    f"{reprlib.repr(documents)}"
                 )
 
     def __repr__(self) -> str:

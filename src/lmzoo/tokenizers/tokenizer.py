@@ -227,7 +227,7 @@ class Tokenizer:
     def pieces(self, text: str) -> list[Piece]:
         """Returns the tokens of a text with their positions in the text."""
         with self._closed_vocabulary([text]):
-            encoding = self._backend.encode(_checked(text), add_special_tokens=False)
+            encoding = self._backend.encode(valid_text(text), add_special_tokens=False)
         return [
             Piece(token_id, text[start:end] if self.kind == "word" else self.token_text(token_id), start, end)
             for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
@@ -302,7 +302,7 @@ class Tokenizer:
                 raise ConfigurationError(f"the special token '{name}' exists already: choose another name")
         description = json.loads(self.to_json())
         description["model"]["vocab"] |= {
-            special_entry(_checked(name)): self.vocab_size + index for index, name in enumerate(names)
+            special_entry(valid_text(name)): self.vocab_size + index for index, name in enumerate(names)
         }
         return type(self).from_json(json.dumps(description), self.spec)
 
@@ -354,7 +354,7 @@ def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
     """
     batch: list[Part] = []
     size = 0
-    for text in map(_checked, texts):
+    for text in map(valid_text, texts):
         for part in parts(text, _BATCH_CHARACTERS) if in_parts else [Part(text, is_last=True)]:
             batch.append(part)
             size += len(part.text)
@@ -365,7 +365,7 @@ def _batches(texts: Iterable[str], *, in_parts: bool) -> Iterator[list[Part]]:
         yield batch
 
 
-def _checked(text: str) -> str:
+def valid_text(text: str) -> str:
     """Returns the text unchanged; raises UsageError if it is no str, TokenizerError if UTF-8 cannot encode it."""
     check_text(text)
     try:

@@ -17,7 +17,7 @@ from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
 from lmzoo.tokenizers.opening import KINDS, open_tokenizer
-from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer
+from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, valid_text
 from lmzoo.tokenizers.words import SEPARATED, split_words
 
 DEFAULT_WORD_COUNT = 2
@@ -63,8 +63,8 @@ def train_tokenizer(
     `lmzoo.tokenizers.words` defines the words of both kinds; those of `word-space` are the words of KenLM's `lmplz`. If
     a `vocabulary` is given, it replaces the trained word list, and text is split as by `word-space`. `n_characters` is
     the total length of `texts` for reports of progress; it is needed only if `texts` is not a sequence. Raises
-    UnknownNameError for an unknown kind, ConfigurationError for a wrong number, and TokenizerError for a word of the
-    vocabulary that no text can produce.
+    UnknownNameError for an unknown kind, ConfigurationError for a wrong number, UsageError for a text that is no str,
+    and TokenizerError for a text that UTF-8 cannot encode, or a word of the vocabulary that no text can produce.
     """
     if vocabulary is not None and not spec.startswith("word"):
         raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
@@ -72,9 +72,9 @@ def train_tokenizer(
         return opened.tokenizer
     kind, number = _parsed(spec)
     texts = one_or_several(texts)
-    if n_characters is None and isinstance(texts, Sequence):
-        n_characters = sum(map(len, texts))
-    texts = _reporting(texts, n_characters, on_progress, f"training the tokenizer {spec}")
+    if on_progress and n_characters is None and isinstance(texts, Sequence):
+        n_characters = sum(len(valid_text(text)) for text in texts)
+    texts = _reporting(map(valid_text, texts), n_characters, on_progress, f"training the tokenizer {spec}")
     if vocabulary is not None:
         _check_separated(vocabulary)
         return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()), spec)
