@@ -133,6 +133,19 @@ def test_rows_of_a_table_are_parts_of_documents(table: Path) -> None:
     assert len(texts_of(read_contexts([table], DOCUMENT, groups=[]))) == 5
 
 
+def test_parts_of_a_document_that_do_not_follow_each_other_are_noted(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for scope, groups in ((DOCUMENT, None), (DOCUMENT, ["item"]), (SENTENCE, ["condition"]), (DOCUMENT, [])):
+        texts_of(read_contexts([table, table], scope, groups=groups))
+    assert not caplog.records
+    by_region = tmp_path / "by-region.csv"
+    by_region.write_text("item,region,text\n1,1,The\n2,1,No\n1,2,horse\n2,2,cow\n", encoding="utf-8")
+    assert texts_of(read_contexts([by_region], DOCUMENT)) == ["The", "No", "horse", "cow"]
+    (record,) = caplog.records
+    assert "some rows with the same item do not follow each other" in record.getMessage()
+
+
 def test_rows_of_a_table_without_regions_are_documents(tmp_path: Path) -> None:
     path = tmp_path / "stimuli.tsv"
     path.write_text("item\tcondition\tsentence\n1\ta\tx y\n1\ta\tx y\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from lmzoo.corpora.text_files import MAX_BYTES_VARIABLE, LineReader, max_bytes
 from lmzoo.errors import ConfigurationError, CorpusError, UsageError
 from lmzoo.system.counts import counted
 
+_logger = logging.getLogger(__name__)
 Kind = Literal["text", "csv", "tsv"]
 """How an input is read: as plain text, or as a table with commas or tabs between the cells."""
 KINDS: Final = ("text", "csv", "tsv")
@@ -227,6 +229,7 @@ class _Table:
         self._text = self._index(text_column, "--text-column")
         if groups is None:
             groups = [name for name in _GROUPS if name in self.columns and _REGION in self.columns]
+        self.group_names = groups
         self._groups = [self._index(name, "--group") for name in groups]
         for name in self.columns:
             if self.columns.count(name) > 1:
@@ -287,7 +290,12 @@ def _of_tables(tables: Sequence[_Table], scope: Scope) -> Iterator[Context]:
     for table in tables:
         previous: list[str] | None = None
         parts: list[Part] = []
+        seen: set[tuple[str, ...]] = set()
+        is_scattered = False
         for group, part in table:
+            if group and group != previous and not scope.by_sentence:
+                is_scattered = is_scattered or tuple(group) in seen
+                seen.add(tuple(group))
             if parts and (scope.by_sentence or not group or group != previous):
                 yield Context(parts, sum(each.reader.n_read for each in tables))
                 parts = []
@@ -296,3 +304,10 @@ def _of_tables(tables: Sequence[_Table], scope: Scope) -> Iterator[Context]:
             previous = group
         if parts:
             yield Context(parts, sum(each.reader.n_read for each in tables))
+        if is_scattered:
+            _logger.warning(
+                "%s: some rows with the same %s do not follow each other, so they were measured as separate documents: "
+                "if they are parts of one document, sort the table",
+                table.name,
+                " and ".join(table.group_names),
+            )
