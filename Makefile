@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed
 
-SPHINX := $(BIN)/python -m sphinx -d docs/_build/doctrees
+SPHINX := $(BIN)/python -m sphinx -j auto -d docs/_build/doctrees
 
 .PHONY: compare test test-all check docs links
 

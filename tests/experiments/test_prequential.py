@@ -201,7 +201,7 @@ def test_every_species_learns_from_little(species: str) -> None:
 def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     """After kill -9, finished blocks are kept, and the results are those of a run that was not killed."""
     request = ["--corpus", str(corpus_folder), "--species", "rnn", "--growth", "1.7"]
-    request += ["-s", "rnn.training.tokens=12000", "-s", "rnn.d_hidden=32"]
+    request += ["-s", "rnn.training.tokens=8000", "-s", "rnn.d_hidden=32"]
     program = [sys.executable, "-m", "lmzoo", "prequential", *request, "--json", "--out"]
     command = [*program, str(tmp_path / "run")]
     kept = tmp_path / "run" / "blocks" / "rnn.json"
