@@ -17,7 +17,8 @@ After each fit, a JSON object with all figures so far is printed:
                                  of the fit in memory, which uses all cores
     lmplz_ratio                  time of `--workers` processes / time of `lmplz`
     efficiency                   time of one worker / (time of `--workers` workers x their number), both without the
-                                 time until the first worker has started and without reading the text
+                                 time until the first worker has started and without reading the text; the program has
+                                 as many threads as workers, and each worker has one
     machine_efficiency           the same for independent processes that sort numbers: below 1 if a core is slower while
                                  other cores are busy, which also lowers `efficiency`
     flatness                     processor seconds per token / the same for a tenth of the text
@@ -47,6 +48,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -82,6 +84,7 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
     from lmzoo.mapped import drop_pages
     from lmzoo.models.ngram import ngram
     from lmzoo.stream import TokenStream, TrainingData
+    from lmzoo.system.compiled import N_THREADS  # of this process; it is fixed now
 
     partitions = _Partitions()
     logging.getLogger("lmzoo").addHandler(partitions)
@@ -103,7 +106,8 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
     watch = _WorkerMemory()
     before = time.perf_counter()
     model = ngram(vocab_size, order=ORDER, memory=memory if workers else "1G", workers=workers)
-    model.fit(TrainingData(stream, stream))
+    with mock.patch.dict(os.environ, dict.fromkeys(THREAD_VARIABLES, "1")):  # read by the workers
+        model.fit(TrainingData(stream, stream))
     ended = time.perf_counter()
     watch.stop()
     megabytes = peak_megabytes(os.getpid())
@@ -116,6 +120,7 @@ def fit(text: Path, workers: int, memory: str) -> Figures:
             drop_pages(values)
     return {
         "tokens": len(stream),
+        "threads": N_THREADS,
         "seconds": ended - started - (before - read),
         "fit_seconds": ended - before,
         "fit_seconds_without_start": ended - before - start,
@@ -184,16 +189,16 @@ def time_of_start(workers: int) -> float:
 def measured(text: Path, workers: int, memory: str) -> Figures:
     """Fits a text in a new process; prints and returns the time and the memory that the fit took.
 
-    Each worker uses one thread, even if there are fewer workers than cores.
+    The process has as many threads as workers, even if there are fewer workers than cores, and each worker has one.
     """
     command = [sys.executable, __file__, "--fit", str(text), "--workers", str(workers), "--memory", memory]
-    variables = os.environ | (dict.fromkeys(THREAD_VARIABLES, "1") if workers else {})
+    variables = os.environ | (dict.fromkeys(THREAD_VARIABLES, str(workers)) if workers else {})
     figures = json.loads(subprocess.run(command, check=True, env=variables, stdout=subprocess.PIPE, text=True).stdout)
     print(
         f"{f'{workers} workers' if workers else 'in memory':<10} {figures['tokens'] / 1e6:6.1f} M tokens "
         f"{figures['seconds']:7.1f} s (fit {figures['fit_seconds']:.1f} s, processors "
         f"{figures['processor_seconds']:.1f} s)  peak {figures['megabytes']:,.0f} MB, of a worker "
-        f"{figures['worker_megabytes']:,.0f} MB  {figures['partitions']} partitions",
+        f"{figures['worker_megabytes']:,.0f} MB  {figures['partitions']} partitions, {figures['threads']} threads",
         flush=True,
     )
     return figures
