@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 import pytest
 
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import OnProgress, Progress
-from lmzoo.system.jobs import Outcome, check_jobs, run_jobs
+from lmzoo.system.jobs import Outcome, _context, check_jobs, run_jobs
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,15 @@ def test_networks_have_processes_and_variables_of_their_own(monkeypatch: pytest.
         assert [record[1] for record in records] == [f"{n_cores // 2} {n_cores}"] * 3
         found |= {record[0] for record in records}
     assert len({os.getpid(), *found}) == 10
+
+
+def test_no_server_has_its_socket_in_a_folder_with_a_long_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmzoo.system.jobs._threads_of_server", None)
+    assert _context(is_network=False).get_start_method() == "spawn"
+    server = "forkserver" if sys.platform == "linux" else "spawn"
+    for folder, method in (("/" + "t" * 69, server), ("/" + "é" * 35, "spawn")):
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        assert _context(is_network=True).get_start_method() == method
 
 
 @pytest.mark.parametrize("is_network", [False, True])

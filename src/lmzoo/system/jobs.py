@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -36,6 +37,8 @@ _SECONDS_BETWEEN_INTERRUPTS = SECONDS_TO_SAVE + 1
 _SECONDS_BETWEEN_LOOKS = 0.2  # a wait without timeout can miss an interrupt that occurs just before it
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SLOW_IMPORTS = ["torch", "numba", "scipy.optimize"]
+_LONGEST_FOLDER = 70
+"""Longest path, in bytes, of a temporary folder in which a socket can be: with the names below it, Linux allows 107."""
 _threads_of_server: list[str | None] | None = None
 
 Record = TypeVar("Record")
@@ -217,10 +220,11 @@ def _context(*, is_network: bool) -> Any:
 
     A new process takes seconds to import torch. On Linux, the processes of networks are therefore copies (forks) of one
     server process, which has imported torch but has not computed anything. Libraries read their number of threads when
-    they are imported, so the server is used only for jobs with the number of threads with which it was started.
+    they are imported, so the server is used only for jobs with the number of threads with which it was started. Its
+    socket is in the temporary folder, whose path must not be too long.
     """
     global _threads_of_server
-    if is_network and sys.platform == "linux":
+    if is_network and sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER:
         threads = [os.environ.get(name) for name in THREAD_VARIABLES]
         if _threads_of_server in (None, threads):
             _threads_of_server = threads
