@@ -50,7 +50,7 @@ class UnknownNameError(UsageError):
         known = sorted(known)
         text = str(name)
         if "," in text and set(text.split(",")) <= set(known):
-            hint = "give each name separately, without commas"
+            hint = "these are several names: give one, or, where several are allowed, each separately without commas"
         else:
             hint = did_you_mean(text, known) or (f"choose one of {', '.join(known)}" if known else "there are none")
         super().__init__(f"unknown {kind} '{name}': {hint}")

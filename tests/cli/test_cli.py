@@ -201,6 +201,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
         "train it with lmzoo align",
     ),
     "unknown corpus": (lambda tmp: [*FIT, "kjw"], 2, "did you mean 'kjv'"),
+    "two corpora": (lambda tmp: [*FIT, "kjv,brown"], 2, "these are several names: give one, or"),
     "unknown tokenizer": (lambda tmp: [*FIT, "kjv", "--tokenizer", "bqe:300"], 2, "bqe"),
     "tokenizer before a missing file": (lambda tmp: [*FIT, "nothing.txt", "--tokenizer", "bpe:9"], 2, "from 257 to"),
     "tokenizer from an unset variable": (lambda tmp: [*FIT, "kjv", "--tokenizer", ""], 2, "unknown tokenizer ''"),

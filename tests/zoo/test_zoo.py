@@ -31,9 +31,8 @@ def test_unknown_species_names_the_nearest() -> None:
 
 
 def test_names_with_commas_between_them_get_the_right_form() -> None:
-    with pytest.raises(
-        UnknownNameError, match="unknown species 'ngram,lstm': give each name separately, without commas"
-    ):
+    advice = "these are several names: give one, or, where several are allowed, each separately without commas"
+    with pytest.raises(UnknownNameError, match=f"unknown species 'ngram,lstm': {advice}"):
         zoo.card("ngram,lstm")
 
 
