@@ -380,8 +380,9 @@ def find_predictor(source: str | Path) -> Path:
         raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
     elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
         names = [] if path.exists() else [*shipped_names(), *PACKAGES]
+        train = "" if path.exists() else f"train one with lmzoo fit SPECIES --out {path}, or "
         advice = did_you_mean(str(source), names) or (
-            f"train one with lmzoo fit SPECIES --out {path}, or name a GGUF file, a predictor that comes with "
+            f"{train}name the folder of a predictor, a GGUF file, a predictor that comes with "
             f"lmzoo ({', '.join(shipped_names())}), or an installed model ({', '.join(PACKAGES)})"
         )
         raise SavedModelError(f"no saved predictor in {path}: {advice}")

@@ -241,7 +241,7 @@ def test_an_installed_model_is_found_without_importing_its_package(
     monkeypatch.chdir(tmp_path)
     assert Predictor.load("smollm2").label == "smollm2"
     Predictor.load(plain).tokenizer.save(tmp_path / "smollm2" / "tokenizer.json")
-    with pytest.raises(SavedModelError, match="no saved predictor in smollm2: train one"):
+    with pytest.raises(SavedModelError, match="no saved predictor in smollm2: name the folder"):
         Predictor.load("smollm2")  # a folder of this name is preferred
 
 
