@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo import zoo
-from lmzoo.cli import app, run
+from lmzoo.cli import ADVICE, app, run
 from lmzoo.cli.commands.settings import parse_settings
 from lmzoo.errors import ConfigurationError
 
@@ -314,6 +314,18 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert run(arguments) == 0, capsys.readouterr().err
         json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("command", "advice"), [("generate", ""), ("fit", ADVICE)])
+def test_only_commands_that_continue_say_so(
+    command: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmzoo.cli.app", interrupt)
+    assert run([command]) == 130
+    assert capsys.readouterr().err == f"lmzoo: interrupted{advice}\n"
 
 
 def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from compare_runs import SPECIES, figures
 
+from lmzoo.cli import ADVICE
 from lmzoo.errors import UsageError
 from lmzoo.evaluation.records import EvalRecord, read_records
 from lmzoo.experiments.compare import compare
@@ -95,7 +96,7 @@ def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_fold
         process.kill()
     assert process.returncode == 128 + number, errors
     said = [line for line in errors.splitlines() if not line.startswith("corpus ")]
-    assert said == [MESSAGE]
+    assert said == [MESSAGE + ADVICE]
     assert not psutil.wait_procs(jobs, timeout=5)[1]
     saved = sorted(
         path.name for path in (tmp_path / "run").rglob("*") if "checkpoints" in path.parts and path.is_file()

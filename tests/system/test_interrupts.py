@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.checkpoint import Checkpoint
+from lmzoo.cli import ADVICE
 from lmzoo.system import interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these signals to one process")
@@ -145,6 +146,6 @@ def test_fit_saves_its_checkpoint(number: int, corpus_folder: Path, tmp_path: Pa
     finally:
         process.kill()
     said = [line for line in errors.splitlines() if not line.startswith("corpus ")]
-    assert (process.returncode, said) == (128 + number, [interrupts.MESSAGE])
+    assert (process.returncode, said) == (128 + number, [interrupts.MESSAGE + ADVICE])
     assert checkpoint.path.exists()
     assert [path.name for path in out.parent.iterdir()] == ["lstm.checkpoint.safetensors"]

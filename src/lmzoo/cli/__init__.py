@@ -95,6 +95,10 @@ for command in (
 ):
     app.command(command)
 
+CONTINUED = ("fit", "compare", "ladder", "curves", "align", "prequential")
+"""Names of the commands that continue their work when they are repeated after an interrupt."""
+ADVICE = "; repeat the command to continue from the last checkpoint (without one, it starts again)"
+"""Addition to the message after an interrupt of such a command."""
 NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -109,9 +113,11 @@ def main() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Expected errors are printed as one line without a traceback."""
     _use_utf8()
+    words = sys.argv[1:] if arguments is None else arguments
+    interrupted = MESSAGE + (ADVICE if words and words[0] in CONTINUED else "")
     try:
         with terminal.log_messages():
-            returned = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            returned = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         terminal.note(f"lmzoo: {_usage_message(error)}")
         return 2
@@ -119,7 +125,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         terminal.note(f"lmzoo: {one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        terminal.note(MESSAGE)
+        terminal.note(interrupted)
         return exit_status()
     except BrokenPipeError:  # the program that reads our output has ended, as in `lmzoo list | head -1`
         sys.stderr.close()
@@ -134,7 +140,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         if not was_interrupted():
             raise
-        terminal.note(MESSAGE)  # an interrupt during an import can become another exception
+        terminal.note(interrupted)  # an interrupt during an import can become another exception
         return exit_status()
     return returned if isinstance(returned, int) else 0
 

@@ -23,8 +23,8 @@ SIGNALS = tuple(
 )  # Windows has no SIGHUP
 """The signals that interrupt a command."""
 
-MESSAGE = "lmzoo: interrupted; repeat the command to continue from the last checkpoint (without one, it starts again)"
-"""The message that a command prints after an interrupt."""
+MESSAGE = "lmzoo: interrupted"
+"""The message after an interrupt."""
 
 _received: list[int] = []
 _last = -math.inf
