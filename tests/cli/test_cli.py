@@ -253,6 +253,16 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no quotation marks": (lambda tmp: ["predict", "the", "king"], 2, "Unexpected argument: king. Put a text"),
     "unknown command": (lambda tmp: ["comprae"], 2, "comprae"),
     "unknown option": (lambda tmp: ["list", "--jsno"], 2, "Did you mean --json? See: lmzoo list --help"),
+    "unknown option beside a text": (
+        lambda tmp: ["tokenize", "--jsn"],
+        2,
+        "Unknown option: --jsn. Did you mean --json? See: lmzoo tokenize --help",
+    ),
+    "unknown option beside a corpus": (
+        lambda tmp: ["corpus", "info", "kjv", "--jsn=true"],
+        2,
+        "Did you mean --json? See: lmzoo corpus info --help",
+    ),
     "workers of no n-grams": (lambda tmp: ["fit", "rnn", "--out", "OUT", "--workers", "2"], 2, "leave out --workers"),
     "missing option": (lambda tmp: ["fit", "unigram"], 2, "Missing option: --out. See: lmzoo fit --help"),
     "missing value": (lambda tmp: ["fit", "unigram", "--out"], 2, "Missing value after --out"),
@@ -386,5 +396,7 @@ def test_tokenize(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert " ".join(map(str, byte["ids"])) in printed
     assert run(["tokenize", "a", "-t", "byte"]) == 0
     assert " 1 token, 1.00 characters and 1.00 bytes per token, vocabulary of 257\n" in capsys.readouterr().out
+    assert run(["tokenize", "-t", "byte", "--json", "--", "--jsn"]) == 0
+    assert json.loads(capsys.readouterr().out)["pieces"] == [*"--jsn"]
     assert run(["tokenize"]) == 2
     assert "give either a text or --file FILE" in capsys.readouterr().err

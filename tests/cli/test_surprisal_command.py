@@ -100,8 +100,9 @@ def test_a_terminal_gets_no_control_characters(
         (
             ["-p", "markov", "--contxt", "sentence"],
             2,
-            "unknown option or missing file --contxt: lmzoo surprisal --help",
+            "Unknown option: --contxt. Did you mean --context? See: lmzoo surprisal --help",
         ),
+        (["-P", "markov"], 2, "unknown option or missing file -P: lmzoo surprisal --help"),
     ],
 )
 def test_errors_are_one_line(

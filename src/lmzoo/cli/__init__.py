@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -117,6 +118,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     interrupted = MESSAGE + (ADVICE if words and words[0] in CONTINUED else "")
     try:
         with terminal.log_messages():
+            _check_options(words)
             returned = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         terminal.note(f"lmzoo: {_usage_message(error)}")
@@ -143,6 +145,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         terminal.note(interrupted)  # an interrupt during an import can become another exception
         return exit_status()
     return returned if isinstance(returned, int) else 0
+
+
+def _check_options(words: Sequence[str]) -> None:
+    """Raises UnknownOptionError for a word before -- that begins with -- and is no option of its command.
+
+    Cyclopts itself would take such a word for an argument if the argument may be -, which stands for standard input.
+    """
+    names, apps, words = app.parse_commands(words)
+    if names and not names[-1].startswith("-") and apps[-1].default_command:
+        known = apps[-1].assemble_argument_collection(parse_docstring=False)
+        for word in itertools.takewhile("--".__ne__, words):
+            if word.startswith("--") and not any(word.partition("=")[0] in option.names for option in known):
+                token = cyclopts.Token(value=word, source="cli")
+                raise cyclopts.UnknownOptionError(
+                    token=token, argument_collection=known, command_chain=names, verbose=False
+                )
 
 
 def _usage_message(error: cyclopts.CycloptsError) -> str:
