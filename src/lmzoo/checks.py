@@ -52,9 +52,9 @@ def check_whole(low: int, high: int | None = None, /, *, none_means: str | None 
     _check(settings, allowed, none_means, lambda value: isinstance(value, int) and low <= value <= most)
 
 
-def check_share(*, none_means: str | None = None, **settings: object) -> None:
+def check_share(**settings: object) -> None:
     """Raises ConfigurationError unless all keyword arguments (settings by name) are numbers from 0 to 1."""
-    _check(settings, "a number from 0 to 1", none_means, lambda value: 0 <= value <= 1)
+    _check(settings, "a number from 0 to 1", None, lambda value: 0 <= value <= 1)
 
 
 def check_positive(*, none_means: str | None = None, **settings: object) -> None:
@@ -62,9 +62,9 @@ def check_positive(*, none_means: str | None = None, **settings: object) -> None
     _check(settings, "a finite number above 0", none_means, lambda value: 0 < value <= _LARGEST)
 
 
-def check_at_least(low: float, /, *, none_means: str | None = None, **settings: object) -> None:
+def check_at_least(low: float, /, **settings: object) -> None:
     """Raises ConfigurationError unless all keyword arguments (settings by name) are finite and at least `low`."""
-    _check(settings, f"a finite number of at least {low:g}", none_means, lambda value: low <= value <= _LARGEST)
+    _check(settings, f"a finite number of at least {low:g}", None, lambda value: low <= value <= _LARGEST)
 
 
 def check_flag(*, none_means: str | None = None, **settings: object) -> None:

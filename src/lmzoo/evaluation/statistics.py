@@ -23,6 +23,7 @@ _MIN_DOCUMENTS = 10
 _ONE_TEXT_ONLY = "too few documents: intervals cover this text only, and other texts may differ by more"
 _N_SEGMENTS, _MIN_SEGMENT_TOKENS = 200, 20
 _N_RESAMPLES = 9999
+_SEED = 0
 _BATCH_ELEMENTS = 1 << 21
 
 
@@ -99,7 +100,6 @@ def compare_pairs(
     sizes: NDArray[np.floating],
     units: ResamplingUnits,
     *,
-    seed: int = 0,
     n_resamples: int = _N_RESAMPLES,
 ) -> PairedComparison | None:
     """Compares the losses of S models on one text of T tokens, with intervals and significance tests.
@@ -112,7 +112,7 @@ def compare_pairs(
     the signs of differences at random (Fisher 1935).
     """
     sums = sums_of_units(log_probs, units.starts), sums_of_units(sizes, units.starts)
-    return compare_units(*sums, units.description, seed=seed, n_resamples=n_resamples)
+    return compare_units(*sums, units.description, n_resamples=n_resamples)
 
 
 def sums_of_units(values: NDArray[np.floating], starts: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -125,7 +125,6 @@ def compare_units(
     unit_sizes: NDArray[np.float64],
     description: str,
     *,
-    seed: int = 0,
     n_resamples: int = _N_RESAMPLES,
 ) -> PairedComparison | None:
     """Compares the losses of S models as `compare_pairs` does, from sums over the G parts that the bootstrap resamples.
@@ -145,11 +144,11 @@ def compare_units(
         return np.concatenate([losses, losses[:, rows] - losses[:, columns]], axis=1)  # (N, S + P)
 
     losses, differences = np.split(losses_and_differences(np.ones((1, n_units)))[0], [n_models])
-    resampled = np.concatenate([*map(losses_and_differences, _resamples(n_units, n_resamples, seed))])
+    resampled = np.concatenate([*map(losses_and_differences, _resamples(n_units, n_resamples))])
     # In simulations, 93 of 100 percentile intervals contain the true value with 100 documents, and 89 of 100 with ten
     # documents; fewer BCa intervals do.
     ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0).T  # (S + P, 2)
-    p_values = _holm(_sign_flip_p_values(bits[rows] - bits[columns], n_resamples, seed))
+    p_values = _holm(_sign_flip_p_values(bits[rows] - bits[columns], n_resamples))
     return PairedComparison(
         description,
         losses,
@@ -160,9 +159,9 @@ def compare_units(
     )
 
 
-def _resamples(n_units: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _resamples(n_units: int, n_resamples: int) -> Iterator[NDArray[np.float64]]:
     """Yields blocks (N, G) of bootstrap resamples: how often each of G parts of a text is drawn into each resample."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     size = max(1, _BATCH_ELEMENTS // n_units)
     for start in range(0, n_resamples, size):
         drawn = rng.integers(n_units, size=(min(size, n_resamples - start), n_units))
@@ -170,7 +169,7 @@ def _resamples(n_units: int, n_resamples: int, seed: int) -> Iterator[NDArray[np
         yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
 
 
-def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
+def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int) -> NDArray[np.float64]:
     """Tests P pairs of models for a difference of their losses; returns the two-sided p-values (P,).
 
     `differences` (P, G): difference of the two losses of each pair on each of G parts of the text. If both models are
@@ -180,7 +179,7 @@ def _sign_flip_p_values(differences: NDArray[np.float64], n_resamples: int, seed
     With 9,999 flips the smallest p-value is 1e-4, which is too coarse after Holm's correction for many pairs.
     Hoeffding's bound (1963) holds for the same statistic, so the smaller of the two values is returned.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     observed = np.abs(differences.sum(1))
     # Sums that are equal but for rounding errors count as equal.
     threshold = observed - 1e-9 * np.abs(differences).sum(1)
