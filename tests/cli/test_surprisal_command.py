@@ -96,6 +96,7 @@ def test_a_terminal_gets_no_control_characters(
         (["-p", "markov", "--group", "item"], 2, "columns can be named for tables only"),
         (["-p", "nowhere"], 1, "no saved predictor in nowhere"),
         (["-p", "markov", "-p", "markov"], 2, "the predictor markov is named twice: name it once"),
+        (["-p", "nowhere", "-p", "nowhere"], 2, "the predictor nowhere is named twice: name it once"),
         ([".", "-p", "markov"], 1, ". is a folder: name its files, such as *.txt"),
         (
             ["-p", "markov", "--contxt", "sentence"],

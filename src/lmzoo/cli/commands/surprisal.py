@@ -91,6 +91,10 @@ def surprisal(
         raise UsageError("servers report no entropies and ranks: give lmzoo surprisal predictors of this computer")
     if not folders:
         raise UsageError("name at least one predictor: lmzoo surprisal TEXT -p ngram")
+    labels = distinct_names(folders)
+    for name in labels:
+        if labels.count(name) > 1:
+            raise UsageError(f"the predictor {name} is named twice: name it once")
     if out and json:
         raise UsageError("--json prints the table: with --out, the suffix of the file tells the format, such as .jsonl")
     if out:
@@ -101,9 +105,7 @@ def surprisal(
     contexts = read_contexts(texts, scope, kind=input, text_column=text_column, groups=group)
     names = output_columns(contexts.columns, by)
     loaded = {}
-    for folder, name in zip(folders, distinct_names(folders), strict=True):
-        if name in loaded:
-            raise UsageError(f"the predictor {name} is named twice: name it once")
+    for folder, name in zip(folders, labels, strict=True):
         predictor = load_predictor(folder, name, device)
         loaded[name] = predictor.without_start() if no_bos else predictor
     n_rows = 0
