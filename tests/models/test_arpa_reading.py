@@ -176,6 +176,7 @@ def change(old: str, new: str, count: int = -1) -> bytes:
 DAMAGED: dict[str, tuple[bytes, int, str]] = {
     "empty": (b"", 1, "not an ARPA file"),
     "something else": (b"To be, or not to be\n" * 5000, 1000, "not an ARPA file"),
+    "UTF-16": (GOOD.decode().encode("utf-16"), 1, "this is text in UTF-16: convert the file to UTF-8"),
     "an endless line": (b"x" * 3_000_000, 1, "longer than 1,048,576 bytes"),
     "KenLM's binary": (b"mmap lm http://kheafield.com/code format version 5\n\x00", 1, "KenLM's binary format"),
     "no counts": (b"\\data\\\n\n\\1-grams:\n", 3, "expected 'ngram 1=COUNT', got '\\1-grams:'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def _read_counts(file: ArpaFile) -> list[int]:
     """
     for _ in range(_LONGEST_PREAMBLE):
         line = file.line().removeprefix(b"\xef\xbb\xbf")
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise file.error("this is text in UTF-16: convert the file to UTF-8", 1)
         if line.startswith(b"mmap lm http://kheafield.com/code"):
             raise file.error("this is KenLM's binary format: convert the ARPA file from which it was built", 1)
         if line.startswith((b"iARPA", b"blmt")):
