@@ -19,7 +19,8 @@ from lmzoo import zoo
 from lmzoo.evaluation.ranking import entries
 from lmzoo.evaluation.records import EvalRecord, read_records, write_records
 from lmzoo.report import charts
-from lmzoo.report.leaderboard import columns, duration, formatted, rows, short_number
+from lmzoo.report.leaderboard import columns, duration, formatted, rows
+from lmzoo.system.counts import short_number
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "leaderboard.jsonl"

@@ -78,6 +78,6 @@ def test_elsewhere_each_evaluation_is_a_plain_line(capsys: pytest.CaptureFixture
         on_progress("reward", a_step(100, valid_loss=0.25, unit="nats/comparison"))
     terminal.stderr.cache_clear()
     assert capsys.readouterr().err.splitlines() == [
-        "lstm (50%): 50k tokens in 25 s, valid 2.250 bits/byte",
-        "reward (100%): 100k tokens in 50 s, valid 0.250 nats/comparison",
+        "lstm (50%): 50 k tokens in 25 s, valid 2.250 bits/byte",
+        "reward (100%): 100 k tokens in 50 s, valid 0.250 nats/comparison",
     ]

@@ -10,5 +10,5 @@ def test_a_noun_is_in_the_plural_unless_the_count_is_1() -> None:
 
 
 def test_large_counts_have_three_digits_and_a_unit() -> None:
-    counts = [0, 9_999, 12_345, 2_810_000, 7 * 10**9]
-    assert [short_count(n) for n in counts] == ["0", "9,999", "12.3 k", "2.81 M", "7 G"]
+    counts = [0, 9_999, 12_345, 2_810_000, 7 * 10**9, 999_999]
+    assert [short_count(n) for n in counts] == ["0", "9,999", "12.3 k", "2.81 M", "7 G", "1 M"]

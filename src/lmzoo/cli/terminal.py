@@ -19,6 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lmzoo.cli.sparkline import Sparkline
+from lmzoo.system.counts import short_number
 from lmzoo.system.placement import this_process
 from lmzoo.system.printable import name_text, printable, printable_json
 from lmzoo.system.progress import Progress
@@ -205,7 +206,7 @@ def progress_of_many() -> Iterator[Callable[[str, Progress], None]]:
                 bars.remove_task(tasks.pop(other))
             tasks[key] = bars.add_task(name, total=None, detail="")
         task = bars.tasks[bars.task_ids.index(tasks[key])]
-        speed = f"{_short(task.speed)} {progress.unit}/s" if task.speed and progress.unit else ""
+        speed = f"{short_number(task.speed)} {progress.unit}/s" if task.speed and progress.unit else ""
         curve = str(curves[key]) if key in curves and has_bars else ""
         detail = " · ".join(part for part in (speed, " ".join((curve, progress.message)).strip()) if part)
         bars.update(task.id, completed=progress.done, total=progress.total, detail=detail, visible=not finished)
@@ -220,13 +221,6 @@ def _evaluation_line(name: str, progress: Progress, valid_loss: float) -> str:
     share = f" ({progress.done / progress.total:.0%})" if progress.total else ""
     bits = progress.step.valid_bits_per_byte
     quality = f"{valid_loss:.3f} {progress.step.unit}" if bits is None else f"{bits:.3f} bits/byte"
-    return f"{name}{share}: {_short(progress.step.tokens)} tokens in {progress.step.seconds:.0f} s, valid {quality}"
-
-
-def _short(number: float) -> str:
-    """Returns a number with three digits and a unit prefix, such as 12.3k."""
-    for unit in ("", "k", "M"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}G"
+    return (
+        f"{name}{share}: {short_number(progress.step.tokens)} tokens in {progress.step.seconds:.0f} s, valid {quality}"
+    )

@@ -11,8 +11,9 @@ from lmzoo.errors import LmzooError, SavedModelError
 from lmzoo.evaluation.records import read_lines, write_csv
 from lmzoo.experiments.align.records import StageRecord, WinRate
 from lmzoo.experiments.run_folder import read_request
-from lmzoo.report.leaderboard import duration, formatted, short_number
+from lmzoo.report.leaderboard import duration, formatted
 from lmzoo.report.pages import origin, write_pages
+from lmzoo.system.counts import short_number
 
 if TYPE_CHECKING:
     from lmzoo.report.figures import Figure, Figures

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.report.leaderboard import duration, formatted, short_number
+from lmzoo.report.leaderboard import duration, formatted
+from lmzoo.system.counts import short_number
 
 MARK: Final = "◆"
 """Marks the cost of a Pareto-optimal model."""

@@ -12,8 +12,8 @@ from typing import Any
 from lmzoo.evaluation.records import write_csv
 from lmzoo.evaluation.scaling import Crossing
 from lmzoo.experiments.learning_curves import Curves, Law, loss_of, read_curves, share_name
-from lmzoo.report.leaderboard import short_number
 from lmzoo.report.pages import origin, write_pages
+from lmzoo.system.counts import short_number
 
 LAW_HEADER = ("model", "against", "E", "95 %", "α", "95 %", "A", "misfit")
 

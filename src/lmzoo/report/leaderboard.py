@@ -10,7 +10,7 @@ from pathlib import Path
 from lmzoo.corpora.training_sample import MUCH_SEEN
 from lmzoo.evaluation.ranking import grouped_by_seed, ranked
 from lmzoo.evaluation.records import EvalRecord, share_seen_in_train
-from lmzoo.system.counts import counted
+from lmzoo.system.counts import counted, short_number
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,6 @@ def duration(seconds: float) -> str:
     if seconds < 0.1:
         return f"{1e6 * seconds:.3g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
-
-
-def short_number(number: float) -> str:
-    """Formats a number with three significant digits and a prefix: "210 k", "8.14 M"."""
-    for unit in ("", " k", " M", " G", " T", " P"):
-        if number < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} E"
 
 
 COLUMNS = (

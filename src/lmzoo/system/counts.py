@@ -1,4 +1,4 @@
-"""Counts as text."""
+"""Counts and other numbers as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ def counted(n: int, noun: str) -> str:
 
 def short_count(n: int) -> str:
     """Returns a count as text with three digits and a unit, such as "2.81 M"; counts below 10,000 in full."""
-    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if n >= max(size, 10_000):
-            return f"{n / size:.3g}{unit}"
-    return f"{n:,}"
+    return short_number(n) if n >= 10_000 else f"{n:,}"
+
+
+def short_number(number: float) -> str:
+    """Returns a number as text with three significant digits and a unit prefix: "210 k", "8.14 M"."""
+    for unit in ("", " k", " M", " G", " T", " P"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} E"
