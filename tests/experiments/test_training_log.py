@@ -50,6 +50,16 @@ def test_tables_and_json_lines_have_all_figures_and_are_continued(tmp_path: Path
     }  # fmt: skip
 
 
+def test_a_log_without_steps_is_explained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lmzoo")
+    write(f"jsonl:{tmp_path / 'log.jsonl'}")
+    assert not caplog.messages
+    with training_logs([f"csv:{tmp_path / 'log.csv'}"], lambda name, progress: None) as on_progress:
+        on_progress("ngram", Progress(1, 1, "tokens"))
+    (message,) = caplog.messages
+    assert message.endswith("log.csv: only the training of networks is logged")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_whose_last_line_is_incomplete_is_continued_in_a_new_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "log"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from lmzoo.errors import UsageError, needs_extra
 from lmzoo.system.files import make_folder, writing
 from lmzoo.system.progress import Progress, TrainingStep
 
+_logger = logging.getLogger(__name__)
 NamedProgress = Callable[[str, Progress], None]
 """A callback that receives the name of a model and a progress report of its training."""
 NamedStep = Callable[[str, TrainingStep], None]
@@ -39,16 +41,21 @@ def training_logs(targets: Sequence[str], on_progress: NamedProgress) -> Iterato
     check_logs(targets)
     with ExitStack() as stack:
         logs = [stack.enter_context(_training_log(target)) for target in targets]
+        has_steps = False
         lock = threading.Lock()  # models that are trained at the same time report in different threads
 
         def report(name: str, progress: Progress) -> None:
+            nonlocal has_steps
             if progress.step is not None and logs:
                 with lock:
+                    has_steps = True
                     for log in logs:
                         log(name, progress.step)
             on_progress(name, progress)
 
         yield report
+        if logs and not has_steps:
+            _logger.info("nothing was logged in %s: only the training of networks is logged", ", ".join(targets))
 
 
 def check_logs(targets: Sequence[str]) -> None:
