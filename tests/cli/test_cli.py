@@ -193,7 +193,11 @@ BAD_CALLS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "not UTF-8": (lambda tmp: [*FIT, _folder(tmp, [b"ab\xff\xfe cd"] * 20)], 1, "2"),
     "empty corpus": (lambda tmp: [*FIT, _folder(tmp, [])], 1, "texts"),
     "empty files": (lambda tmp: [*FIT, _folder(tmp, [b""] * 3)], 1, "texts"),
-    "one document": (lambda tmp: [*FIT, _folder(tmp, [b"one line"])], 1, "has too little text for the splits"),
+    "one document": (
+        lambda tmp: [*FIT, _folder(tmp, [b"one line"])],
+        1,
+        "has too little text: give at least 500 characters",
+    ),
     "unknown species": (lambda tmp: ["fit", "trnsformer", "--out", "OUT"], 2, "did you mean 'transformer'"),
     "species of conversations before a missing file": (
         lambda tmp: ["fit", "chat", "--corpus", "nothing.txt", "--out", "OUT"],

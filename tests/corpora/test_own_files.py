@@ -246,7 +246,7 @@ def test_only_files_can_be_combined(other: str, tmp_path: Path, monkeypatch: pyt
         (b" \n\n ", r"there is no text in"),
         (
             b"A short line.",
-            r"has too little text for the splits train, valid and test: give at least 500 characters, not 13",
+            r"has too little text: give at least 500 characters, not 13",
         ),
     ],
 )
@@ -318,7 +318,7 @@ def test_missing_files(tmp_path: Path) -> None:
 
 
 def test_too_few_documents(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="has 1 non-empty document, but train, valid and test need one"):
+    with pytest.raises(CorpusError, match="has 1 non-empty document, but a corpus needs at least three: add documents"):
         load_corpus(write(tmp_path / "a.jsonl", json_lines("only one", "")))
     with pytest.raises(CorpusError, match="the test split of toy has no documents"):
         toy(["a"], ["b"], [])

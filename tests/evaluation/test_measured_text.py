@@ -93,7 +93,7 @@ def test_one_document_can_be_measured(arpa: Path, fitted: tuple[Path, Path], tmp
     for folder in (arpa, fitted[1]):
         record = lmzoo.evaluate(folder, path)
         assert (record.n_documents, record.split) == (1, "all")
-    with pytest.raises(CorpusError, match="train, valid and test need one each"):
+    with pytest.raises(CorpusError, match="but a corpus needs at least three: add documents"):
         lmzoo.evaluate(arpa, path, split="test")
 
 

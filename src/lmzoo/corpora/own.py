@@ -140,17 +140,14 @@ def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tup
     """
     if is_one_text and len(documents) < 3:
         n_characters = count_characters(documents)
-        raise CorpusError(
-            f"{name} has too little text for the splits train, valid and test: give at least 500 characters, not "
-            f"{n_characters}"
-        )
+        raise CorpusError(f"{name} has too little text: give at least 500 characters, not {n_characters}")
     if is_one_text:
         rule = "one text, cut into passages of about 4,000 characters (fewer in a short text); "
         rule += "the first 80 % for training, the next 10 % for validation, the last 10 % for test"
         return rule, in_order(documents)
     if len(documents) < 3:
         raise CorpusError(
-            f"{name} has {counted(len(documents), 'non-empty document')}, but train, valid and test need one each: add "
+            f"{name} has {counted(len(documents), 'non-empty document')}, but a corpus needs at least three: add "
             "documents, or give a single text file, which is cut into passages"
         )
     rule = "every tenth document is for test, and the one before it for validation"
