@@ -26,7 +26,15 @@ from lmzoo import (
 from lmzoo.checks import check_seed
 from lmzoo.corpora import Corpus, Document
 from lmzoo.corpora.encoded import encode_corpus
-from lmzoo.errors import ConfigurationError, TokenIdError, TokenizerError, UnknownNameError, UsageError
+from lmzoo.errors import (
+    ConfigurationError,
+    LmzooError,
+    SavedModelError,
+    TokenIdError,
+    TokenizerError,
+    UnknownNameError,
+    UsageError,
+)
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
 
@@ -118,6 +126,25 @@ def test_one_id_of_a_tokenizer(value: Any, markov_predictor: Predictor) -> None:
         with pytest.raises(TokenIdError):
             call(value)
     assert as_id(np.uint8(5), 300) == 5
+
+
+def test_a_random_generator_and_end_ids(markov_predictor: Predictor) -> None:
+    wrong: Any = 3
+    with pytest.raises(
+        ConfigurationError, match=r"rng must be a random generator, as in np.random.default_rng\(3\), got"
+    ):
+        Distribution([0, 1]).sample(wrong)
+    with pytest.raises(ConfigurationError, match=r"end_ids must be a collection of token ids, such as \[0\], got 3"):
+        generate(markov_predictor.model, end_ids=wrong)
+
+
+def test_names_that_no_folder_can_have(markov_predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has a NUL character, which no folder can have: choose another name"):
+        markov_predictor.save(tmp_path / "a\0b")
+    with pytest.raises(LmzooError, match=r"cannot write .*x{80}\.\.\.: "):
+        markov_predictor.save(tmp_path / ("x" * 5000))
+    with pytest.raises(SavedModelError):
+        Predictor.load("x" * 5000)
 
 
 @pytest.mark.parametrize("value", NO_WHOLE_NUMBERS, ids=repr)

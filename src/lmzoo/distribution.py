@@ -119,7 +119,12 @@ class Distribution:
         return [(int(token_id), math.exp(self.log_probs[token_id])) for token_id in most_likely(self.log_probs, k)]
 
     def sample(self, rng: np.random.Generator) -> int:
-        """Samples a token id, by inverting the cumulative distribution at one uniform random number."""
+        """Samples a token id, by inverting the cumulative distribution at one uniform random number.
+
+        Raises ConfigurationError if `rng` is no random generator of NumPy.
+        """
+        if not isinstance(rng, np.random.Generator):
+            raise ConfigurationError(f"rng must be a random generator, as in np.random.default_rng(3), got {rng!r}")
         return draw(self.probs, rng)
 
     def tempered(self, temperature: float) -> Distribution:

@@ -156,6 +156,8 @@ def _checked_prompts(
     if not isinstance(decoding, Decoding | None):
         raise ConfigurationError(f"decoding must be a Decoding, as in Decoding(temperature=0.8), got {decoding!r}")
     check_count(0, none_means="for no limit", max_tokens=max_tokens)
+    if not isinstance(end_ids, Collection):
+        raise ConfigurationError(f"end_ids must be a collection of token ids, such as [{EOT}], got {end_ids!r}")
     for end_id in end_ids:
         as_id(end_id, model.vocab_size)
     return [model.visible(prompt) for prompt in prompts]

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.provenance import Provenance
-from lmzoo.system.files import atomic_folder
+from lmzoo.system.files import atomic_folder, writing
 from lmzoo.system.json_files import parse_as, parse_json, read_text
 from lmzoo.system.printable import name_text
 from lmzoo.training_history import HISTORY
@@ -35,16 +35,23 @@ def check_folder(folder: str | Path) -> Path:
     """Returns the path of a folder to save in; raises UsageError unless the folder is new, empty, or a saved predictor.
 
     The current folder, the folders that contain it, and mount points are refused as well, because they cannot be
-    replaced.
+    replaced. Raises LmzooError for a path that the file system refuses, for example because the name is too long.
     """
     folder = Path(folder)
+    if "\0" in str(folder):
+        raise UsageError(f"{name_text(folder)} has a NUL character, which no folder can have: choose another name")
+    with writing(folder):
+        _check_content(folder)
+    return folder
+
+
+def _check_content(folder: Path) -> None:
     if folder.name in ("", "..") or folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
         raise UsageError(f"{folder} cannot be replaced by a saved predictor: name a folder inside it")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, but a predictor is saved in a folder: choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "predictor.json").exists():
         raise UsageError(f"{folder} holds other files and no saved predictor: choose an empty or a new folder")
-    return folder
 
 
 def new_files(folder: str | Path) -> AbstractContextManager[Path]:

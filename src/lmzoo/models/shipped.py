@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from lmzoo import zoo
-from lmzoo.errors import UsageError
+from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.system.files import describe_os_error
 
 CHAT_MODEL = "chat"
 """Name of the chat model that replies if no other one is named."""
@@ -52,9 +53,13 @@ def shipped_or_path(source: str | Path) -> Path:
     """Returns the folder of the predictor named `source` that comes with lmzoo; any other `source` is a path.
 
     A file or folder with the name of a predictor is preferred to the predictor. Raises UsageError if `source` is
-    neither a name nor a path.
+    neither a name nor a path, and SavedModelError for a path that cannot be read.
     """
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"a predictor must be a Predictor, or the path or name of one, got {reprlib.repr(source)}")
     path = Path(source)
-    return shipped_folder() / path if str(source) in shipped_names() and not path.exists() else path
+    try:
+        exists = path.exists()
+    except OSError as error:  # for example, the name is too long
+        raise SavedModelError(f"cannot read {describe_os_error(error, path)}") from error
+    return shipped_folder() / path if str(source) in shipped_names() and not exists else path
