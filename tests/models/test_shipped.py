@@ -109,15 +109,19 @@ def test_a_folder_of_the_same_name_is_preferred(
 
 
 def test_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(SavedModelError, match=r"no saved predictor in nothing: train one .* comes with lmzoo \(markov, .*ngram"):
+    with pytest.raises(
+        SavedModelError, match=r"no saved predictor in nothing: train one .* comes with lmzoo \(markov, .*ngram"
+    ):
         Predictor.load("nothing")
 
 
 def test_a_folder_of_other_files_gets_no_advice_to_train_into_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(SavedModelError, match="no saved predictor in .*: name the folder of a predictor, a GGUF file, "):
+    with pytest.raises(
+        SavedModelError, match=r"no saved predictor in .*: name the folder of a predictor, a GGUF file, "
+    ):
         Predictor.load(tmp_path)
-    with pytest.raises(SavedModelError, match="no saved predictor in .: name the folder of a predictor, a GGUF file, "):
+    with pytest.raises(SavedModelError, match=r"no saved predictor in \.: name the folder of a predictor, a GGUF file"):
         Predictor.load("")
 
 
