@@ -101,7 +101,7 @@ def rounded(array: NDArray[Any], is_network: bool) -> NDArray[Any]:
 
 
 def rounded_predictor(predictor: Predictor) -> Predictor:
-    """Returns a copy of a predictor with rounded numbers, without the facts that differ from one fit to the next."""
+    """Returns a copy of a predictor with rounded parameters, without the facts that differ from one fit to the next."""
     is_network = isinstance(predictor.model, NeuralLM)
     arrays = {name: rounded(array, is_network) for name, array in predictor.model.arrays().items()}
     model = zoo.create(predictor.species, predictor.tokenizer.vocab_size, **predictor.settings).load_arrays(arrays)
@@ -133,11 +133,11 @@ def fit_all(run: Path, jobs: int) -> EncodedCorpus:
 
 def make_chat_models(run: Path) -> RunData:
     """Makes the chat models in a run folder, and returns its data. Raises SystemExit if a stage fails."""
-    found = align(
+    result = align(
         run, preset=CHAT_PRESET, methods=["dpo"], device="cpu", on_outcome=lambda one: print(one.name, "done")
     )
-    if found.failures:
-        raise SystemExit(f"could not make the chat models: {found.failures}")
+    if result.failures:
+        raise SystemExit(f"could not make the chat models: {result.failures}")
     return RunData(run)
 
 
@@ -198,15 +198,16 @@ def write_hashes() -> None:
 
 README = """# Predictors that come with lmzoo
 
-One small model of almost every era, fitted on the train split of the King James Bible (`kjv`) with one tokenizer
-(`bpe:2048`), so that their distributions can be compared token by token. `lmzoo predict "In the beginning" -p ngram`
-uses them, and so does every command that takes the folder of a predictor, and `Predictor.load("ngram")`. They are for
-playing and teaching: models of the size that the leaderboard of the README has are better.
+This folder holds small models of almost every era. All were fitted on the train split of the King James Bible (`kjv`)
+with one tokenizer (`bpe:2048`), so that their distributions can be compared token by token. Every command that takes
+the folder of a predictor also takes the name of one of them, as in `lmzoo predict "In the beginning" -p ngram`, and so
+does `Predictor.load("ngram")`. They are meant for trying out and teaching: the larger models in the leaderboard of the
+README of lmzoo are better.
 
-The numbers of the models are rounded. The table shows the bits per byte on the test split of `kjv` before and after
-rounding. The n-gram models are pruned and quantised before both.
+The parameters of the models are rounded, so that the files are smaller. The table shows the bits per byte on the test
+split of `kjv` before and after rounding. The n-gram models were pruned and quantised before both measurements.
 
-| predictor | year | bits per byte | rounded | size |
+| predictor | year | bits per byte | after rounding | size |
 |---|--:|--:|--:|--:|
 {rows}
 
@@ -215,16 +216,17 @@ Some families are missing, because their models would slow the start of `lmzoo p
 whole training text with an index.
 
 Two chat models were made by `lmzoo align`: `gpt-3.5` is the fine-tuned model, and `chat` has learned from rankings of
-its replies by DPO. `lmzoo chat` talks to `chat`. The table shows the share of correct replies to held-out instructions
-as the mean over the tasks, and the bits per byte. `gpt-3.5/comparisons.jsonl` has pairs of replies for `lmzoo rank`.
+its replies by DPO. `lmzoo chat` uses `chat`. The table shows the share of correct replies to held-out instructions
+(the mean over the tasks) and the bits per byte on the test split of `kjv`, both before and after rounding. The file
+`gpt-3.5/comparisons.jsonl` has pairs of replies for `lmzoo rank`.
 
-| chat model | year | correct | rounded | bits per byte | rounded | size |
+| chat model | year | correct | after rounding | bits per byte | after rounding | size |
 |---|--:|--:|--:|--:|--:|--:|
 {chat_rows}
 
-`python data/make_predictors.py` makes all of them anew. `SHA256SUMS` has the hash of each file:
-`sha256sum --check SHA256SUMS`. A fit on another computer may give slightly other numbers, because its processor adds
-them in another order.
+`python data/make_predictors.py` makes all predictors again. `SHA256SUMS` has the hash of each of their files, which
+`sha256sum --check SHA256SUMS` verifies. On another computer, the parameters may differ slightly, because its processor
+may add numbers in a different order.
 """
 
 
