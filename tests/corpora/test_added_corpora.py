@@ -168,6 +168,7 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["fit", "unigram", "--corpus", "letters", "--tokenizer", "byte", "--out", "model"]) == 0
     assert cli.run(["evaluate", "model", "--corpus", "letters", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["corpus"] == "letters"
-    assert cli.run(["corpus", "remove", "letters"]) == 0
+    assert cli.run(["corpus", "remove", "letters", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "letters"}
     assert cli.run(["corpus", "info", "letters"]) == 2
     assert "unknown corpus or file 'letters'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`lmzoo corpus list | info | fetch | add | remove`."""
+"""The commands `lmzoo corpus list`, `info`, `fetch`, `add` and `remove`, which manage corpora."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def add(name: str, paths: list[str], /, *, json: bool = False) -> None:
 
 
 @app.command
-def remove(name: str, /) -> None:
+def remove(name: str, /, *, json: bool = False) -> None:
     """Forgets the name of a corpus that was added; its texts stay where they are.
 
     Example: lmzoo corpus remove letters
@@ -174,10 +174,14 @@ def remove(name: str, /) -> None:
     ----------
     name
         Name of a corpus that `lmzoo corpus add` has added.
+    json
+        Print the name as one JSON object.
     """
     from lmzoo.corpora import remove_corpus
 
     remove_corpus(name)
+    if json:
+        terminal.print_json({"name": name})
 
 
 def _print_info(
