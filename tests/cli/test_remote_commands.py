@@ -88,7 +88,7 @@ def test_what_remote_models_cannot_do_is_refused(
         (["generate", "x", "-p", url, "--min-p", "0.5"], "--top-k and --min-p are not in the interface"),
         (["evaluate", url], "name a text with --corpus"),
         (["evaluate", url, "--corpus", "kjv", "--no-bos"], "--no-bos is for n-gram models only"),
-        (["evaluate", url, str(saved), "--corpus", "kjv"], "evaluate them in another call"),
+        (["evaluate", url, str(saved), "--corpus", "kjv"], "evaluate them in a separate command"),
         (["predict", "x", "-p", "http://user:pass@host/v1#m"], "must not hold a user name or a password"),
     ]:
         assert run(arguments) == 2

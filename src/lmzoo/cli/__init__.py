@@ -60,13 +60,13 @@ app = cyclopts.App(
     name="lmzoo",
     help="Trains, compares and queries language models from a century of research. A species is a model family, such "
     "as ngram or lstm; a predictor is a trained model with its tokenizer.\n\n"
-    'First steps: `lmzoo predict "the quick brown fox" -p ngram` asks a model that comes with lmzoo, `lmzoo play` '
+    'First steps: `lmzoo predict "the quick brown fox" -p ngram` queries a model that comes with lmzoo, `lmzoo play` '
     "opens the playground, and `lmzoo compare` trains models and compares them.",
     version=__version__,
     default_parameter=cyclopts.Parameter(negative=(), show_default=_shown_default, converter=_converted),
     suppress_keyboard_interrupt=False,
-    help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage; after a "
-    "signal 128 + its number, such as 130 after Ctrl-C.",
+    help_epilogue="Every command accepts --json. Exit status: 0 success, 1 failure, 2 wrong usage; if a signal ended "
+    "the program, 128 + the number of the signal, such as 130 for Ctrl-C.",
 )
 app.command(list_species, name="list")
 for command in (

@@ -74,7 +74,7 @@ def compare(
     """Trains models on the train split of a corpus and evaluates them on its test split, all with one tokenizer.
 
     `folder` receives the trained models, scores and records; by default it is runs/CORPUS-BUDGET, or runs/BUDGET for
-    the default corpus. `species` names the model families; by default about fifteen, which stand for all eras, and
+    the default corpus. `species` names the model families; by default about fifteen, which cover all eras, and
     ["all"] means all that come with lmzoo. `tokenizer` is a Tokenizer or its specification; by default the one that the
     corpus prescribes, else "bpe:4096". `budget` is a preset of training length and model sizes; `settings` maps a
     species to settings that override the preset. `sweeps` adds a model for each value of a setting: {"hmm":

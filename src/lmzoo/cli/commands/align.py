@@ -1,4 +1,4 @@
-"""The command `lmzoo align`."""
+"""The command `lmzoo align`, which teaches a language model to chat in stages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def align(
     tokenizer
         Tokenizer of the base, if it is trained first: char, byte, word:N or bpe:SIZE.
     preset
-        Name of the settings of all stages: amount of data and length of training.
+        Preset of the amount of data and the length of training in all stages: quick, or tiny, which is for tests only.
     methods
         Methods of learning from rankings: dpo (direct preference optimization) and ppo (proximal policy optimization,
         which is reinforcement learning with the reward model). Default: both. ppo-unpenalised is PPO for longer and

@@ -1,4 +1,4 @@
-"""The command `lmzoo chat`."""
+"""The command `lmzoo chat`, which holds a conversation with a chat model in the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lmzoo cluster status`."""
+"""The command `lmzoo cluster status`, which shows the computers of a Ray cluster."""
 
 from __future__ import annotations
 

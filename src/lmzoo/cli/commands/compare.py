@@ -1,4 +1,4 @@
-"""The command `lmzoo compare`."""
+"""The command `lmzoo compare`, which trains several species on one corpus and compares them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare(
     ----------
     species
         Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, ppm, rnn, lstm,
-        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which stand for all
+        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which cover all
         eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.

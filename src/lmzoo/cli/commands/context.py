@@ -1,4 +1,4 @@
-"""`lmzoo context`."""
+"""The command `lmzoo context`, which measures how much of its context a predictor uses."""
 
 from __future__ import annotations
 

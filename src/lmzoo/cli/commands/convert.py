@@ -1,4 +1,4 @@
-"""`lmzoo convert`."""
+"""The command `lmzoo convert`, which converts predictors to files of other programs, and such files to predictors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lmzoo curves`."""
+"""The command `lmzoo curves`, which measures how the test loss falls with the amount of training text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def curves(
     ----------
     species
         Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, ppm, rnn, lstm,
-        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which stand for all
+        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which cover all
         eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.

@@ -1,4 +1,4 @@
-"""The command `lmzoo evaluate`."""
+"""The command `lmzoo evaluate`, which measures saved predictors on a text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def evaluate(
     folders, remote_models = remote.divided(predictors)
     if remote_models and folders:
         raise UsageError(
-            "remote models have no perplexity and need a table of their own: evaluate them in another call"
+            "remote models have no perplexity and need a table of their own: evaluate them in a separate command"
         )
     if remote_models:
         remote.evaluate(remote_models, corpus, split, no_bos=no_bos, json=json)

@@ -1,4 +1,4 @@
-"""The command `lmzoo fit`."""
+"""The command `lmzoo fit`, which trains one model and saves the predictor."""
 
 from __future__ import annotations
 

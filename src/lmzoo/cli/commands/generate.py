@@ -1,4 +1,4 @@
-"""`lmzoo generate`."""
+"""The command `lmzoo generate`, which continues a text with saved predictors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lmzoo gradients`."""
+"""The command `lmzoo gradients`, which measures how far back in the text the gradients of a network reach."""
 
 from __future__ import annotations
 

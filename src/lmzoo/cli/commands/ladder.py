@@ -1,4 +1,4 @@
-"""The command `lmzoo ladder`."""
+"""The command `lmzoo ladder`, which trains species on generated texts to find out which abilities they learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lmzoo play`."""
+"""The command `lmzoo play`, which opens the playground in a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def play(
 ) -> None:
     """Opens the playground: pages in a browser on which every kind of model predicts, generates and explains itself.
 
-    Ctrl-C ends it. If training was interrupted, it continues when the command is repeated.
+    Press Ctrl-C to end the program. Training that was interrupted continues when the command is repeated.
 
     Example: lmzoo play
 
@@ -58,7 +58,8 @@ def play(
     out
         Folder for the models that are fitted. Default: runs/play-CORPUS-BUDGET.
     host
-        Address at which the pages are served. Other computers reach them at 0.0.0.0, without any protection.
+        Address at which the pages are served. With 127.0.0.1, only this computer can open them. With 0.0.0.0, all
+        computers of the network can, without a password.
     port
         Port at which the pages are served; 0 for any free one.
     no_browser
@@ -93,7 +94,7 @@ def play(
             terminal.print_json({"address": address})
             sys.stdout.flush()
         else:
-            terminal.note(f"playground: {address} (Ctrl-C ends it)")
+            terminal.note(f"playground: {address} (press Ctrl-C to end it)")
             if others := address_for_others(host, address):
                 terminal.note(f"for other computers: {others}")
         if not no_browser:

@@ -1,4 +1,4 @@
-"""`lmzoo predict`."""
+"""The command `lmzoo predict`, which prints the most likely next tokens after a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lmzoo prequential`."""
+"""The command `lmzoo prequential`, which measures how far models compress a text that they learn at the same time."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def prequential(
 
     The text (all splits of the corpus) is read once by a model that learns after every token. Models that cannot
     do so compress it block by block: each block is predicted by a model that was trained on the blocks before
-    it. No text is held out, so the lengths can be compared with the lengths that the compressors gzip, bzip2, xz,
-    zstd and PPMd give, which are measured as well.
+    it. No text is held out, so the compressed lengths can be compared with those of the compressors gzip, bzip2,
+    xz, zstd and PPMd, which are measured as well.
 
     A run that was interrupted continues with the block at which it stopped; a model without blocks starts again.
     The exit status is 1 if a species failed.
@@ -46,7 +46,7 @@ def prequential(
     ----------
     species
         Names of species from `lmzoo list`, or all. Default: markov, unigram, hmm, trigram, ppm, rnn, lstm,
-        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which stand for all
+        ngram, nplm, hybrid, transformer-2017, gpt2, infinigram, linear-recurrence and transformer, which cover all
         eras.
     corpus
         A name from `lmzoo corpus list`, or your own text: a file, a folder, a glob pattern, or - for standard input.

@@ -1,4 +1,4 @@
-"""The command `lmzoo rank`."""
+"""The command `lmzoo rank`, which shows pairs of replies and saves votes on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lmzoo report`."""
+"""The command `lmzoo report`, which writes the report of one run or of several runs."""
 
 from __future__ import annotations
 

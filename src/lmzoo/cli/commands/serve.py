@@ -1,4 +1,4 @@
-"""The command `lmzoo serve`."""
+"""The command `lmzoo serve`, which serves predictors over HTTP, with the interface of OpenAI."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ def serve(
     """Serves predictors to clients of OpenAI's API, such as the packages openai, llm and lm-eval.
 
     Clients find the models at http://HOST:PORT/v1. If the environment variable LMZOO_API_KEY is set, they must send
-    this key. The server ends with Ctrl-C.
+    this key. Press Ctrl-C to end the server.
 
     Example: lmzoo serve runs/quick/predictors/ngram runs/my-lstm --port 8000
 
     Parameters
     ----------
     predictors
-        Folders of saved predictors, run folders, whose predictors are all served, folders of Hugging Face, GGUF files,
-        or names of predictors that come with lmzoo or are installed. Default: all predictors that come with lmzoo.
+        Folders of saved predictors, run folders (all of their predictors are served), folders of causal models that
+        transformers saved, GGUF files, or names of predictors that come with lmzoo or are installed. Default: all
+        predictors that come with lmzoo.
     host
-        Address to listen on. 127.0.0.1 can be reached from this machine only, 0.0.0.0 from the whole network.
+        Address to listen on. With 127.0.0.1, only this computer can reach the server. With 0.0.0.0, all computers of
+        the network can.
     port
         Port to listen on; 0 means any free one.
     cors_origin
-        A web site, such as https://example.org, whose pages may use the server from a browser. Can be repeated.
+        A web site, such as https://example.org, whose pages may use the server from a browser; may be repeated.
     json
         Print the address and the models as one JSON object.
     """
@@ -73,7 +75,7 @@ def _announce(address: str, models: Sequence[str], max_length: int, *, as_json: 
     """Prints where the models are served, and how lm-eval measures a model."""
     if as_json:
         terminal.print_json({"url": f"{address}/v1", "models": list(models), "max_length": max_length})
-    terminal.note(f"Serving {', '.join(models)} at {address}/v1; Ctrl-C ends the server.")
+    terminal.note(f"Serving {', '.join(models)} at {address}/v1; press Ctrl-C to end the server.")
     if len(models) == 1:
         terminal.note(
             f"lm-eval: --model local-completions --model_args "

@@ -1,4 +1,4 @@
-"""`lmzoo list` and `lmzoo show`."""
+"""The commands `lmzoo list` and `lmzoo show`, which describe the species (model families)."""
 
 from __future__ import annotations
 

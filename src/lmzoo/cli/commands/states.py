@@ -1,4 +1,4 @@
-"""`lmzoo states`."""
+"""The command `lmzoo states`, which shows the hidden states of a hidden Markov model."""
 
 from __future__ import annotations
 

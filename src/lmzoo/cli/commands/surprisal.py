@@ -1,4 +1,4 @@
-"""`lmzoo surprisal`."""
+"""The command `lmzoo surprisal`, which writes the surprisal of each word or token of texts."""
 
 from __future__ import annotations
 
@@ -36,36 +36,38 @@ def surprisal(
 
     Example: echo "The horse raced past the barn fell." | lmzoo surprisal - -p ngram --by token
 
-    The columns of words: sum is the surprisal of the tokens of the word, which include the white space before it;
-    corrected is that of the word itself, without the white space before it and with its end; entropy is that of the
-    distribution of the next token before the word is read, and entropy_reduction is this entropy minus the one after
-    the word is read; rank is empty if the word has several tokens. A missing number is empty, never 0. The first word
-    is predicted from the start of a document.
+    The columns of a table of words: sum is the total surprisal of the tokens of the word, which include the white space
+    before it; corrected is the surprisal of the word itself, without the white space before it and including the end of
+    the word; entropy is the entropy of the next token before the word is read; entropy_reduction is this entropy minus
+    the entropy after the word is read; rank is the rank of the token, and is empty if the word has several tokens. A
+    cell without a value is empty, never 0. The first word is predicted from the start of a document.
 
     Parameters
     ----------
     texts
-        Files of plain text, or tables .csv or .tsv with a header (all also compressed); - is standard input. The rows
-        of a table keep all their columns, such as item, condition and region.
+        Files of plain text, or tables (.csv or .tsv) with a header; - is standard input. Files may be compressed. The
+        rows of a table keep all their columns, such as item, condition and region.
     predictors
         Name of a predictor that comes with lmzoo, such as ngram; folder of a saved predictor, or of a causal model that
-        transformers saved; GGUF file; or name of an installed model, such as smollm2. May be repeated: each context
-        then has its rows for each predictor, which the column predictor names.
+        transformers saved; GGUF file; or name of an installed model, such as smollm2. May be repeated: the
+        table then has the rows of all predictors, and the column predictor names the predictor of each row.
     by
         One row for each word (between white space) or for each token of the predictor.
     context
         What a word is predicted from: document (everything before it in its file, or in its table row), sentence
-        (everything before it in its line or row), or window:N (the N tokens before it, as if the document began there).
+        (everything before it in its line or row), or window:N (the N tokens before it, as if the document began with
+        them).
     out
         Write the table to this file, which ends in .tsv, .csv, .jsonl or .parquet (.parquet needs pyarrow). Default:
         print it with tabs between the columns.
     input
-        Read the texts as plain text, or as tables with commas (csv) or tabs (tsv). Default: the file name tells it.
+        Read the texts as plain text, or as tables with commas (csv) or tabs (tsv). Default: as the suffix of the
+        file name says.
     text_column
         The column of a table that has the text.
     group
         A column of a table: successive rows with the same value are parts of one document, joined by spaces. May be
-        repeated. Default: item and condition if the table has a column region, too; else each row is a document.
+        repeated. Default: item and condition if the table also has a column region; otherwise, each row is a document.
     end_of_text
         Add a row for the end of each text.
     no_bos
@@ -88,7 +90,7 @@ def surprisal(
             raise UsageError(f"unknown option or missing file {text}: lmzoo surprisal --help lists the options")
     folders, remote_models = remote.divided(predictors or ())
     if remote_models:
-        raise UsageError("servers report no entropies and ranks: give lmzoo surprisal predictors of this computer")
+        raise UsageError("remote models report no entropies and ranks: name predictors on this computer")
     if not folders:
         raise UsageError("name at least one predictor: lmzoo surprisal TEXT -p ngram")
     labels = distinct_names(folders)
@@ -96,7 +98,7 @@ def surprisal(
         if labels.count(name) > 1:
             raise UsageError(f"the predictor {name} is named twice: name it once")
     if out and json:
-        raise UsageError("--json prints the table: with --out, the suffix of the file tells the format, such as .jsonl")
+        raise UsageError("--json cannot be combined with --out, whose suffix decides the format: leave out --json")
     if out:
         format_of(out)
         if any(os.path.realpath(text) == os.path.realpath(out) for text in texts):

@@ -1,4 +1,4 @@
-"""`lmzoo tokenize`."""
+"""The command `lmzoo tokenize`, which shows how tokenizers split a text."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def tokenize(
 ) -> None:
     """Shows how tokenizers split a text into tokens, with token ids and counts.
 
-    A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training. The ids
-    shown are those of the tokenizer itself: for a file of Hugging Face or an encoding of tiktoken, those that its own
-    library gives. (Models of lmzoo that use it see the same ids, but id 0 and the id of end-of-text are exchanged.)
+    A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training. For a
+    tokenizer of Hugging Face or an encoding of tiktoken, the ids are those that its own library gives. (If a model of
+    lmzoo is trained with such a tokenizer, it uses the same ids, except that id 0 and the id of end-of-text are
+    exchanged.)
 
     Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096 -t tiktoken:cl100k_base
 
@@ -44,7 +45,7 @@ def tokenize(
         The text to split; - reads standard input.
     tokenizers
         A tokenizer to train on the corpus: char, byte, word:N (words that occur at least N times), word-space:N (the
-        same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or one that exists: a
+        same, split at spaces, tabs and line ends only) or bpe:SIZE (byte pairs, SIZE tokens). Or an existing one: a
         tokenizer.json file, a folder that holds one, such as a saved predictor or a model of Hugging Face, the name of
         a predictor that comes with lmzoo, such as ngram, or tiktoken:NAME, such as tiktoken:cl100k_base (needs the
         extra lmzoo[tiktoken]). May be repeated. Default: char, byte, word, bpe:1024 and bpe:4096.
