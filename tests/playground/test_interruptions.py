@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 pytestmark = pytest.mark.slow
 
 Visit = Callable[..., Page]
-SILENCE = "The server does not answer: does lmzoo play still run?"
+SILENCE = "The server does not answer: is lmzoo play still running?"
 READY = {
     "predict": "article tbody tr",
     "tokens": "article .piece",

@@ -152,12 +152,12 @@ def test_the_window_slides(visit: Callable[..., Page]) -> None:
     in_lesson(f"falls from {markov[0][3]} to 3.88 %")
     for step in range(1, 4):
         button["Step"].click()
-        expect(card(page, "Markov chain").locator(".facts")).to_contain_text(f"1 of {6 + step} tokens in")
+        expect(card(page, "Markov chain").locator(".facts")).to_contain_text(f"sees 1 of {6 + step} tokens")
         for title in NETWORKS:
-            expect(card(page, title).locator(".facts")).to_contain_text(f"{6 + step} of {6 + step} tokens in")
+            expect(card(page, title).locator(".facts")).to_contain_text(f"sees {6 + step} of {6 + step} tokens")
     expect(card(page, "Markov chain").locator(".flow .seen")).to_have_count(1)
     button["From the start"].click()
-    expect(card(page, "Markov chain").locator(".facts")).to_contain_text("1 of 6 tokens in")
+    expect(card(page, "Markov chain").locator(".facts")).to_contain_text("sees 1 of 6 tokens")
     page.get_by_role("slider", name="Temperature").fill("0")
     for title in (COUNTING[0], *NETWORKS):
         expect(card(page, title).locator(".facts")).to_contain_text("1 of 2,048 tokens can be drawn")
@@ -233,8 +233,8 @@ def test_attention_and_memory(visit: Callable[..., Page]) -> None:
     left.locator("label", has_text="Layer 2, head 4").click()
     start = left.locator("[role=option]").first
     expect(start).to_contain_text("start")
-    expect(left.locator("p", has_text="In layer 2, head 4")).to_contain_text(re.compile(r"takes [5-9]\d % from start"))
-    in_lesson("Layer 2, head 4 takes mostly from `start`")
+    expect(left.locator("p", has_text="In layer 2, head 4")).to_contain_text(re.compile(r"attends to start \([5-9]\d %\)"))
+    in_lesson("Layer 2, head 4 attends mostly to `start`")
     left.get_by_role("button", name="Lines").click()
     expect(left.locator("svg line.chosen").first).to_be_attached()
     left.get_by_role("button", name="Lines").click()
@@ -335,7 +335,7 @@ def test_completion_and_chat(visit: Callable[..., Page]) -> None:
         "last word of: light upon waters"
     )
     page.get_by_label("Your name").fill("class")
-    page.get_by_role("button", name="Start to vote").click()
+    page.get_by_role("button", name="Start voting").click()
     expect(page.get_by_role("group", name="Vote")).to_be_focused()
     for n, key in enumerate(("1", "2", "t"), start=1):
         page.keyboard.press(key)

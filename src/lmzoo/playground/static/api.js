@@ -4,7 +4,7 @@ import { announce } from "./dom.js";
 import { notify } from "./state.js";
 
 const PAUSE = 2000; // milliseconds between two questions whether the server answers again
-const SILENCE = "The server does not answer: does lmzoo play still run?";
+const SILENCE = "The server does not answer: is lmzoo play still running?";
 
 /** An error that the server reports in a sentence. */
 export class ApiError extends Error {}

@@ -39,7 +39,7 @@ async function show() {
     await import(`./views/${name}.js`);
   } catch {
     shown = "";
-    announce("This view cannot be loaded: reload the page when lmzoo play runs."); // Browsers remember a failed import.
+    announce("This view cannot be loaded: start lmzoo play again, and reload the page."); // Browsers remember a failed import.
     return;
   }
   if (name !== shown) return;

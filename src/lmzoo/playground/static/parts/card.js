@@ -97,7 +97,7 @@ export class Card {
     this.end.textContent = `${Math.round(100 * axis)} %`;
     this.unit.textContent = unit === "bits" ? "Bits" : unit === "rank" ? "Rank" : "Probability";
     const hasOrders = prediction.tokens.some((token) => token.order !== null);
-    this.orderHead.replaceChildren(...hasOrders ? [el("abbr", { title: "length of the n-gram that answered" }, "n")] : []);
+    this.orderHead.replaceChildren(...hasOrders ? [el("abbr", { title: "length of the n-gram that determines the probability" }, "n")] : []);
     while (this.rows.length < prediction.tokens.length) this.rows.push(new Row());
     this.rows.length = prediction.tokens.length;
     prediction.tokens.forEach((token, index) =>
@@ -119,10 +119,10 @@ export class Card {
 
   /** @param {Prediction} prediction */
   #showRest({ tokens, n_tokens, n_kept, rest, draw, drawn, states }) {
-    const cut = n_kept < n_tokens ? `, ${n_kept.toLocaleString("en")} left after cuts` : "";
+    const cut = n_kept < n_tokens ? `; ${n_kept.toLocaleString("en")} tokens can be drawn` : "";
     this.rest.textContent = `${(n_tokens - tokens.length).toLocaleString("en")} others: ${percent(rest)}${cut}`;
     this.belief.replaceChildren(...(states ?? []).flatMap(({ prob, tokens: emitted }, index) => [
-      index ? "; " : "Hidden state: ", el("b", {}, percent(prob)), ` like “${emitted.join("”, “")}”`]));
+      index ? "; " : "Hidden states, with their most likely tokens: ", el("b", {}, percent(prob)), ` “${emitted.join("”, “")}”`]));
     const token = /** @type {PredictedToken} */ (tokens.find(({ id }) => id === drawn));
     this.draw.replaceChildren(`Random number ${draw.toFixed(3)} draws `,
       el("span", { class: "token" }, ...tokenNodes(token)));

@@ -9,10 +9,10 @@ import { StateElement, readNumber, readWhole, write } from "../state.js";
  * @type {[string, string, number, number, number, number, string][]}
  */
 const SETTINGS = [
-  ["temperature", "Temperature", 0, 2, 0.05, 1, "Divides the logits: below 1 sharpens, above 1 flattens, 0 takes the best."],
+  ["temperature", "Temperature", 0, 2, 0.05, 1, "Divides the logits. Below 1, the distribution is sharper; above 1, it is flatter; with 0, the most likely token is always drawn."],
   ["top_k", "Top-k", 0, 50, 1, 0, "Keeps the k most likely tokens."],
-  ["top_p", "Top-p", 0.05, 1, 0.01, 1, "Keeps the fewest most likely tokens that have this probability together."],
-  ["min_p", "Min-p", 0, 0.5, 0.01, 0, "Keeps tokens with at least this fraction of the largest probability."],
+  ["top_p", "Top-p", 0.05, 1, 0.01, 1, "Keeps the smallest set of most likely tokens whose total probability is at least this value."],
+  ["min_p", "Min-p", 0, 0.5, 0.01, 0, "Keeps the tokens whose probability is at least this fraction of the largest one."],
 ];
 
 /**

@@ -34,8 +34,8 @@ export class Attention {
     for (const input of this.heads.querySelectorAll("input")) input.checked = input.value === `${layer}-${head}`;
     const ranked = [...weights.subarray(row * size, row * size + row + 1).entries()].sort((one, other) => other[1] - one[1]);
     const named = (/** @type {number} */ index) => el("span", { class: "token" }, ...tokenNodes(this.inputs[index]));
-    const summary = el("p", {}, `In layer ${layer}, head ${head}, `, named(row), " takes ",
-      ...ranked.slice(0, MENTIONED).flatMap(([index, weight], place) => [place ? ", " : "", `${wholePercent(weight)} from `, named(index)]), ".");
+    const summary = el("p", {}, `In layer ${layer}, head ${head}, `, named(row), " attends to ",
+      ...ranked.slice(0, MENTIONED).flatMap(([index, weight], place) => [place ? ", " : "", named(index), ` (${wholePercent(weight)})`]), ".");
     const asLines = read("shape", "matrix") === "lines";
     const pick = (/** @type {number} */ index) => this.panel.choose(index - 1);
     const picture = asLines ? lines(this.inputs, weights, row, pick)
@@ -44,9 +44,9 @@ export class Attention {
     return [this.heads, this.choice, summary,
       el("figure", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Attention of layer ${layer}, head ${head}` },
         picture, el("figcaption", { class: "note" }, asLines
-          ? "Left: the tokens read. Right: where each takes from. Bold: the chosen token."
-          : "Each row is a token; the cells with the most colour are where it takes from. The crossed part is masked: no token sees what comes after it.")),
-      this.panel.rows(this.inputs, "Tokens, with the weight of attention from the chosen one", (index) => {
+          ? "Each line leads from a token (left) to a token to which it attends (right). The lines of the chosen token are bold."
+          : "Each row shows to which tokens one token attends: the stronger the colour of a cell, the larger the weight. The crossed-out part is masked, because no token sees the tokens after it.")),
+      this.panel.rows(this.inputs, "Tokens, with the weight of attention that the chosen token gives to each", (index) => {
         const weight = index <= row ? weights[row * size + index] : 0;
         return [bar(weight), el("span", { class: "number" }, index <= row ? wholePercent(weight) : "masked")];
       }, 1)];

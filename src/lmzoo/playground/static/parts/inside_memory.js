@@ -40,10 +40,10 @@ export class Memory {
         matrix(trace.values.values, { rows: size, columns: nUnits, row: this.panel.chosen + 1, signed, names: this.inputs,
           room: this.panel.room, onpick: (index) => this.panel.choose(index - 1) }),
         el("figcaption", { class: "note" }, `Each row is a token, each column a unit: ${units}. `
-          + (signed ? "Orange is negative, blue positive." : "Full colour is 1 (open), no colour 0 (shut)."))),
+          + (signed ? "Orange is negative, blue is positive." : "Full colour means 1 (an open gate), no colour means 0 (a closed gate)."))),
       this.panel.rows(this.inputs, `Tokens, with the mean of ${trace.name}`, (index) =>
         [bar(Math.min(Math.abs(trace.mean[index]), 1)), el("span", { class: "number" }, trace.mean[index].toFixed(2))], 1),
-      el("p", { class: "note" }, `Numbers: the mean of ${trace.name} over all units of the layer.`)];
+      el("p", { class: "note" }, `The numbers are the mean of ${trace.name} over all units of the layer.`)];
   }
 
   table() {

@@ -31,7 +31,7 @@ export class Ngrams {
       el("span", { class: "length" }, `${this.orders[index]}-gram`), " ",
       ...this.#gram(index).map((token) => el("span", { class: "token" }, ...tokenNodes(token)))]);
     return [rows, this.order ? el("p", { class: "note" },
-      `The model knows n-grams of up to ${this.order} tokens. Shown is the longest that fits.`) : null];
+      `The model knows n-grams of up to ${this.order} tokens. Each row shows the longest known n-gram that ends with the token.`) : null];
   }
 
   table() {
@@ -71,7 +71,7 @@ export class States {
     const beliefs = this.states.filter((state) => state.probs[chosen] >= SMALLEST)
       .sort((one, other) => other.probs[chosen] - one.probs[chosen]).slice(0, MOST);
     return [rows,
-      el("h4", {}, "Belief at ", el("span", { class: "token" }, ...tokenNodes(tokens[chosen])), ", given the whole sentence"),
+      el("h4", {}, "Probabilities of the states at ", el("span", { class: "token" }, ...tokenNodes(tokens[chosen])), ", given the whole sentence"),
       el("ol", { class: "bars plain" }, ...beliefs.map(({ state, tokens: emitted, probs }) => el("li", {},
         el("span", {}, `state ${state}`), bar(probs[chosen]), el("span", { class: "number" }, wholePercent(probs[chosen])),
         el("span", { class: "note" }, emitted.join(" ")))))];

@@ -16,7 +16,7 @@ export class ModelBars {
     this.list = el("ol", { class: "bars plain" });
     this.element = el("section", { class: "eras", "aria-label": "All models on this text" },
       el("h3", {}, "Bits per character of this text"), this.list,
-      el("p", { class: "note" }, "A model whose tokenizer has an unknown word does not account for all characters, so it has no figure."),
+      el("p", { class: "note" }, "If a tokenizer does not know a word of the text, its model has no number, because it does not predict all characters."),
       saveButtons("bits_per_character", { table: () => this.#table(), chart: () => this.#chart() }));
     /** @type {{title: string, bits: number | null, text: string}[]} */
     this.figures = [];

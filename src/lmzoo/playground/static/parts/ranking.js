@@ -31,13 +31,13 @@ class Ranking extends HTMLElement {
       write({ rater: this.name.value.trim() });
       this.#ask(() => request(`/playground/votes?${new URLSearchParams({ rater: this.name.value })}`));
     };
-    this.form = el("form", { class: "row", onsubmit: start }, el("label", { class: "field" }, el("span", {}, "Your name"), this.name), el("button", { class: "main" }, "Start to vote"));
+    this.form = el("form", { class: "row", onsubmit: start }, el("label", { class: "field" }, el("span", {}, "Your name"), this.name), el("button", { class: "main" }, "Start voting"));
     this.problem = el("p", { class: "error", hidden: true });
     this.ballot = el("div", { class: "ballot", tabindex: -1, role: "group", "aria-label": "Vote", hidden: true,
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) });
-    this.append(el("p", {}, "You see two replies to one prompt, in random order. The page names the models that wrote them after your vote. "
-      + "Each vote is saved at once, in the file votes.jsonl, from which lmzoo align learns. "
-      + "After Undo you vote again, and only the new vote counts."),
+    this.append(el("p", {}, "You see two replies to one prompt, in random order. After your vote, the page names the models that wrote them. "
+      + "Each vote is saved immediately in the file votes.jsonl, from which lmzoo align learns. "
+      + "With Undo, you vote again on the last comparison, and only the new vote counts."),
       this.form, this.problem, this.ballot);
   }
 
@@ -84,10 +84,10 @@ class Ranking extends HTMLElement {
     const saved = last ? savedSentence(last) : "";
     this.ballot.replaceChildren(...parts, el("div", { class: "row" }, ...buttons),
       el("p", { class: "saved", hidden: !saved }, saved),
-      el("p", { class: "note" }, `Left: ${n_left}. Votes by you in this session: ${n_votes}.`));
+      el("p", { class: "note" }, `Comparisons left: ${n_left}. Your votes in this session: ${n_votes}.`));
     this.ballot.hidden = false;
     this.ballot.focus({ preventScroll: true });
-    announce([saved, comparison ? `Left: ${n_left}.` : "There are no more comparisons."].filter((text) => text).join(" "));
+    announce([saved, comparison ? `Comparisons left: ${n_left}.` : "There are no more comparisons."].filter((text) => text).join(" "));
   }
 }
 

@@ -101,7 +101,7 @@ export class SlideCard {
     line.append(next);
     this.text.replaceChildren(line);
     this.text.scrollTop = this.text.scrollHeight;
-    this.facts.replaceChildren(el("span", {}, `${n_seen} of ${n_context} tokens in`),
+    this.facts.replaceChildren(el("span", {}, `sees ${n_seen} of ${n_context} tokens`),
       el("span", {}, `${n_kept.toLocaleString("en")} of ${n_tokens.toLocaleString("en")} tokens can be drawn`));
     const largest = Math.max(...tokens.map(({ tempered, final }) => Math.max(tempered, final)));
     while (this.rows.length < tokens.length) this.rows.push(new Row());

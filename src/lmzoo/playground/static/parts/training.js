@@ -85,7 +85,7 @@ function progress({ share, seconds_left, message }) {
 /** @param {Fit} fit */
 function item(fit) {
   const bar = el("progress", { max: 1, value: fit.share ?? 0, "aria-label": fit.title });
-  const state = { waiting: "waits", ready: "ready", failed: `failed: ${fit.message}`, fitting: progress(fit) }[fit.state];
+  const state = { waiting: "waiting", ready: "ready", failed: `failed: ${fit.message}`, fitting: progress(fit) }[fit.state];
   return el("li", { class: "fit" }, el("span", {}, fit.title), bar, el("span", { class: "number" }, state));
 }
 

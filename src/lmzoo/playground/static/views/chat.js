@@ -107,9 +107,9 @@ class Chat extends StateElement {
       el("div", { class: "row" }, this.send, this.stop, copy), el("div", { class: "bar" }, settings(el("lmzoo-decoding"))),
       el("div", { class: "columns" }, ...this.columns.map((column) => column.element)));
     this.missing = el("section", { hidden: true },
-      el("p", { class: "lead" }, "The server has no chat model. This trains one, and starts the playground with it and with what it was made from:"),
+      el("p", { class: "lead" }, "No chat model is loaded. These commands train one, and open the playground with it and with the models of its earlier stages:"),
       commands("lmzoo align --out runs/my-chat\nlmzoo play runs/my-chat"),
-      el("p", { class: "lead" }, "This starts it with a pretrained one, which comes with the extra lmzoo[smollm]:"),
+      el("p", { class: "lead" }, "This command opens the playground with a pretrained chat model, which the extra lmzoo[smollm] installs:"),
       commands("lmzoo play smollm2"));
     this.ranking = el("section");
     this.append(el("h2", {}, "Completion beside chat"), this.chat, this.missing,
@@ -132,7 +132,7 @@ class Chat extends StateElement {
   async #rank() {
     const canVote = await request("/playground/ballot");
     this.ranking.replaceChildren(...canVote ? [document.createElement("lmzoo-ranking")] : [
-      el("p", { class: "lead" }, "There are no replies to compare yet. A run that learns from people makes them:"),
+      el("p", { class: "lead" }, "There are no replies to compare yet. These commands make replies for people to rank, and open the playground with them:"),
       commands("lmzoo align --ranker people --out runs/my-votes\nlmzoo play runs/my-votes")]);
   }
 

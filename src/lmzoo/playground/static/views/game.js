@@ -94,7 +94,7 @@ class Game extends StateElement {
       el("div", { class: "row" }, el("label", { class: "field" }, el("span", {}, "Next letter"), this.field), this.giveUp, this.nextButton, this.again),
       this.keys, this.results,
       el("details", {}, el("summary", {}, "In class"),
-        el("p", {}, "All who open the address of this page get the same passages. At the end, each saves the scores and sends the file to the teacher."),
+        el("p", {}, "Everybody who opens the address of this page gets the same passages. At the end, each player saves the scores and sends the file to the teacher."),
         el("div", { class: "row" }, el("label", { class: "field" }, el("span", {}, "Your name"), name), el("label", { class: "field" }, el("span", {}, "Seed of the passages"), seed),
           saveButtons("shannon", { table: () => this.#table(), chart: () => this.#chart() }), copy)));
   }
@@ -160,7 +160,7 @@ class Game extends StateElement {
   #draw() {
     if (!this.passage) return;
     const { before, letters, source } = this.passage;
-    this.source.textContent = `From ${source}, which no model has read.`;
+    this.source.textContent = `From ${source}, on which no model of lmzoo was trained.`;
     const known = letters.slice(0, this.place);
     this.text.replaceChildren(el("span", { class: "given" }, before), el("strong", {}, known),
       this.finished ? "" : el("span", { class: "gap", role: "img", "aria-label": "next letter" }, "▁"));
@@ -177,7 +177,7 @@ class Game extends StateElement {
     const letter = this.field.value.slice(-1).toLowerCase();
     this.field.value = "";
     if (LETTERS.includes(letter)) this.#guess(letter);
-    else if (letter) announce("Only the letters a to z and the space occur here.");
+    else if (letter) announce("Type a letter from a to z, or a space: the passage has no other characters.");
   }
 
   /** @param {string} letter */
@@ -287,11 +287,11 @@ class Game extends StateElement {
       you ? bar((high - low) / end, low / end) : bar(high / end), el("span", { class: "number" }, range(low, high))));
     const refused = [...this.totals].filter(([, total]) => total.refused).map(([name]) => name);
     const notes = [
-      this.totals.size ? "You: Shannon's lower and upper bounds from your numbers of guesses. Models: the surprisal of the same passages, "
-        + "divided by their characters; for tokens longer than a letter this sum is the fair figure."
-        : "The figures of the models follow at the end of the passage.",
-      refused.length ? `Without a figure, because their tokens do not keep all letters: ${refused.join(", ")}.` : "",
-      this.guesses.length < 100 ? "The bounds need about 100 letters to settle." : ""];
+      this.totals.size ? "Your numbers are Shannon's lower and upper bounds of the entropy, from the guesses that you needed. The number of a model "
+        + "is its surprisal of the same passages, divided by their letters, so models with longer tokens can be compared with you."
+        : "The numbers of the models appear at the end of the passage.",
+      refused.length ? `These models have no number, because their tokens do not represent the letters of the passage exactly: ${refused.join(", ")}.` : "",
+      this.guesses.length < 100 ? "The bounds are unreliable for fewer than 100 letters." : ""];
     this.results.replaceChildren(el("h3", {}, "Bits per character"),
       el("p", {}, `${this.guesses.length} letters, ${Math.round(100 * first / this.guesses.length)} % right at the first guess.`),
       el("ol", { class: "bars plain" }, ...bars), ...notes.filter((note) => note).map((note) => el("p", { class: "note" }, note)));

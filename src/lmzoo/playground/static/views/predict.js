@@ -44,7 +44,7 @@ class Predict extends StateElement {
       el("section", { class: "tools", "aria-label": "Prompt and settings" },
         promptField(),
         el("div", { class: "bar" }, el("lmzoo-models"), el("lmzoo-branches"), settings(
-          choice("A click adds", "to", [["all", "to the prompt"], ["one", "to one model"]]),
+          choice("A click adds a token", "to", [["all", "to the prompt"], ["one", "to one model"]]),
           choice("Order", "sort", [["era", "by era"], ["certainty", "by certainty"]]),
           choice("Numbers", "unit", [["probability", "probability"], ["bits", "bits"], ["rank", "rank"]]),
           el("lmzoo-decoding")))),
@@ -121,7 +121,7 @@ class Predict extends StateElement {
       const own = readOwn();
       extend(readPrompt(), { ...own, [card.model.name]: [...(own[card.model.name] ?? []), token.id] });
     } else if (token.adds === null) {
-      announce("This token is no text of its own: it can be added to its model only.");
+      announce("This token is not a text by itself, so it can be added to the context of its own model only.");
     } else {
       extend(readPrompt() + token.adds, {});
     }

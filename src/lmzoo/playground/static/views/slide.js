@@ -52,7 +52,7 @@ class Slide extends StateElement {
             el("button", { type: "button", onclick: () => { this.#pause(); this.#restart(); } }, "From the start")),
           el("lmzoo-branches"), el("lmzoo-models", { param: "columns", limit: 3 }), settings(el("lmzoo-decoding")))),
       this.grid,
-      el("p", { class: "note" }, "A click or Enter on a token takes it instead of the drawn one. Arrow keys go from token to token."),
+      el("p", { class: "note" }, "A click or Enter on a token adds it instead of the drawn token. Arrow keys go from token to token."),
       el("p", { class: "row" }, copy,
         saveButtons("stages", { table: () => this.#table(), chart: () => this.#chart() })));
   }

@@ -190,7 +190,7 @@ class Surprise extends StateElement {
       const items = [...answer.likely, ...(answer.token.rank > answer.likely.length ? [answer.token] : [])];
       place.replaceChildren(el("h4", {}, `Expected by ${this.model}`),
         el("ol", { class: "bars" }, ...items.map((item) => this.#alternative(item, before, largest, item.rank === answer.token.rank))),
-        el("p", { class: "note" }, "Choose one to go on from it in the view Predict."));
+        el("p", { class: "note" }, "Choose a token to continue the text with it in the view Predict."));
       announce(`${answer.likely.length} alternatives; the most likely one has ${percent(largest)}.`);
     } catch (error) {
       place.replaceChildren(el("p", { class: "error" }, /** @type {Error} */ (error).message));

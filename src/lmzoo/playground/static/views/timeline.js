@@ -153,9 +153,9 @@ function timelineTable(families) {
 /** @param {Run[]} runs */
 function results(runs) {
   const parts = runs.map((run) => el("section", {}, el("h4", {}, run.name), ...run.tables.map(table),
-    run.report ? report(run.name, run.report) : el("p", { class: "note" }, "This run has no report yet: lmzoo report makes one.")));
+    run.report ? report(run.name, run.report) : el("p", { class: "note" }, "This run has no report yet. The command lmzoo report writes one.")));
   if (!runs.length) {
-    parts.push(el("p", { class: "note" }, "No run folder was named when the server was started. A run compares models: ",
+    parts.push(el("p", { class: "note" }, "The playground was opened without a run folder. This command makes one, in which models are compared: ",
       el("code", {}, "lmzoo compare --out runs/quick")));
   }
   return el("section", { class: "runs" }, el("h3", {}, "Results"), ...parts);
