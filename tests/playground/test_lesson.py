@@ -233,7 +233,9 @@ def test_attention_and_memory(visit: Callable[..., Page]) -> None:
     left.locator("label", has_text="Layer 2, head 4").click()
     start = left.locator("[role=option]").first
     expect(start).to_contain_text("start")
-    expect(left.locator("p", has_text="In layer 2, head 4")).to_contain_text(re.compile(r"attends to start \([5-9]\d %\)"))
+    expect(left.locator("p", has_text="In layer 2, head 4")).to_contain_text(
+        re.compile(r"attends to start \([5-9]\d %\)")
+    )
     in_lesson("Layer 2, head 4 attends mostly to `start`")
     left.get_by_role("button", name="Lines").click()
     expect(left.locator("svg line.chosen").first).to_be_attached()
