@@ -17,7 +17,7 @@ MARKED = ["<s> a b </s>", "<s> b <unk> </s>", "x<s> <s>y"]
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [record.getMessage() for record in caplog.records if "special elsewhere" in record.getMessage()]
+    found = [record.getMessage() for record in caplog.records if "other programs use as marks" in record.getMessage()]
     caplog.clear()
     return found
 

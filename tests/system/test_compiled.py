@@ -55,7 +55,7 @@ def test_code_is_kept_in_a_private_temporary_folder(tmp_path: Path) -> None:
     n_loaded, lines = start(tmp_path)
     assert n_loaded == 0
     assert len(lines) == 1
-    assert lines[0].startswith(f"lmzoo: compiled code is kept in {folder}, because")
+    assert lines[0].startswith(f"lmzoo: compiled code is cached in {folder}, because")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert start(tmp_path) == (2, []), "the second start compiles nothing and says nothing"
 
@@ -78,7 +78,7 @@ def test_a_folder_in_which_others_could_plant_code_is_not_used(kind: str, tmp_pa
     n_loaded, lines = start(tmp_path)
     assert n_loaded == 0
     assert len(lines) == 1
-    assert lines[0].startswith("lmzoo: compiled code cannot be kept, so that each start takes longer")
+    assert lines[0].startswith("lmzoo: compiled code cannot be cached, so each start takes longer")
     assert not list(folder.rglob("*"))
 
 

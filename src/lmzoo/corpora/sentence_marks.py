@@ -31,7 +31,9 @@ def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
         advice.append("remove <s> and </s>, because lmzoo marks the start and the end of each document itself")
     if "<unk>" in counts:
         advice.append("keep <unk> only if it replaces rare words")
-    _logger.warning("the text has words that are special elsewhere and reads %s: %s", found, "; ".join(advice))
+    _logger.warning(
+        "the text has words that other programs use as marks, and the tokenizer reads %s: %s", found, "; ".join(advice)
+    )
 
 
 def _reading(mark: str, tokenizer: Tokenizer) -> str:

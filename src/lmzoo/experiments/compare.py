@@ -205,7 +205,7 @@ def _label(name: str, setting: str, value: Any) -> str:
     try:
         return check_name(f"{name},{quote(f'{setting}={value}', safe='=+')}")
     except ValueError as error:
-        raise ConfigurationError(f"the sweep of {name}.{setting} gives no file name: {error}") from error
+        raise ConfigurationError(f"a value of the sweep of {name}.{setting} cannot name a folder: {error}") from error
 
 
 def _nested(setting: str, value: Any) -> dict[str, Any]:

@@ -240,6 +240,7 @@ def _nats(
     log_probs = model.log_probs(TokenStream(np.concatenate(documents)))[ends[:, None] - np.arange(n_tokens, 0, -1)]
     if not np.isfinite(log_probs).all():
         raise UsageError(
-            "this model gives some token of the text probability 0, so its loss is infinite with any context"
+            "this model gives some token of the text probability 0, so its loss is infinite with any context: choose a "
+            "model with smoothing"
         )
     return -log_probs

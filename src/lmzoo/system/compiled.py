@@ -191,9 +191,11 @@ def _cache_elsewhere() -> bool:
     where = "neither beside the program nor in the home folder; set NUMBA_CACHE_DIR to a folder of your own"
     folder, is_new = private_folder()
     if folder is None:
-        warnings.warn(f"compiled code cannot be kept, so that each start takes longer: {where}", stacklevel=2)
+        warnings.warn(
+            f"compiled code cannot be cached, so each start takes longer: it can be saved {where}", stacklevel=2
+        )
         return False
     config.__dict__["CACHE_DIR"] = str(folder)  # a module without declared names
     if is_new:
-        warnings.warn(f"compiled code is kept in {folder}, because it can be kept {where}", stacklevel=2)
+        warnings.warn(f"compiled code is cached in {folder}, because it can be saved {where}", stacklevel=2)
     return True
