@@ -73,7 +73,7 @@ def test_an_interrupt_during_a_command_is_one_line(number: int, tmp_path: Path) 
     code = (
         "import pathlib, sys, time\nimport lmzoo.cli as cli\n"
         "def app(*arguments, **options):\n    pathlib.Path(sys.argv[1]).touch()\n    time.sleep(60)\n"
-        "cli.app = app\nfrom lmzoo.__main__ import main\nmain()"
+        "cli.app, cli._check_options = app, lambda words: None\nfrom lmzoo.__main__ import main\nmain()"
     )
     ended = interrupted([sys.executable, "-c", code, str(tmp_path / "now")], number, tmp_path / "now")
     assert (ended.returncode, ended.stderr) == (128 + number, LINE)
@@ -85,7 +85,7 @@ def test_an_interrupt_that_became_another_error_is_one_line(tmp_path: Path) -> N
         "def app(*arguments, **options):\n"
         "    pathlib.Path(sys.argv[1]).touch()\n"
         "    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        raise ImportError('half a module')\n"
-        "cli.app = app\ncli.main()"
+        "cli.app, cli._check_options = app, lambda words: None\ncli.main()"
     )
     ended = interrupted([sys.executable, "-c", code, str(tmp_path / "now")], signal.SIGTERM, tmp_path / "now")
     assert (ended.returncode, ended.stderr) == (143, LINE)

@@ -33,9 +33,9 @@ def tokenize(
     """Shows how tokenizers split a text into tokens, with token ids and counts.
 
     A small vocabulary gives long token sequences; a large vocabulary has many tokens that are rare in training. For a
-    tokenizer of Hugging Face or an encoding of tiktoken, the ids are those that its own library gives. (If a model of
-    lmzoo is trained with such a tokenizer, it uses the same ids, except that id 0 and the id of end-of-text are
-    exchanged.)
+    tokenizer of Hugging Face or an encoding of tiktoken, the ids are those that its own library gives. (A model of
+    this program that is trained with such a tokenizer uses the same ids, except that id 0 and the id of end-of-text
+    are exchanged.)
 
     Example: lmzoo tokenize "Let there be light." -t char -t bpe:4096 -t tiktoken:cl100k_base
 
