@@ -337,7 +337,7 @@ def test_only_commands_that_continue_say_so(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmzoo.cli.app", interrupt)
+    monkeypatch.setattr("lmzoo.cli._check_options", interrupt)
     assert run([command]) == 130
     assert capsys.readouterr().err == f"lmzoo: interrupted{advice}\n"
 
