@@ -283,6 +283,13 @@ def test_training_data_are_streams() -> None:
             TrainingData(train, valid)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("data", [None, "a text", ["a", "text"], np.zeros(3), np.ones((2, 2), int)])
+def test_a_model_is_fitted_to_training_data_only(data: Any) -> None:
+    message = "the data for a model must be TrainingData, as in TrainingData(train, valid) with two TokenStreams, got "
+    with pytest.raises(UsageError, match=re.escape(message)):
+        zoo.create("markov", 9).fit(data)
+
+
 def test_splits_of_an_evaluation(markov_predictor: Predictor, corpus_folder: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown split 'tst': did you mean 'test'"):
         evaluate(markov_predictor, corpus_folder, split="tst")  # type: ignore[arg-type]

@@ -203,6 +203,10 @@ class LanguageModel(ABC, Generic[State]):
         self.require_fitted()
         return TokenStream.of(ids, self.vocab_size)
 
+    def checked_data(self, data: TrainingData) -> TrainingData:
+        """Returns training data; raises an error for another object, an empty split, or ids outside the vocabulary."""
+        return TrainingData.of(data, self.vocab_size)
+
     def require_fitted(self) -> None:
         """Raises NotFittedError if the model has been neither trained nor loaded."""
         if not self.fitted:

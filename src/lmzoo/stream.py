@@ -133,6 +133,27 @@ class TrainingData:
                     f"{_shown(getattr(self, name))}"
                 )
 
+    @staticmethod
+    def of(data: TrainingData, vocab_size: int) -> TrainingData:
+        """Returns training data after a check of both splits.
+
+        Raises UsageError for an object of another type, CorpusError if a split is empty, and TokenIdError unless all
+        ids are below `vocab_size`.
+        """
+        if not isinstance(data, TrainingData):
+            raise UsageError(
+                "the data for a model must be TrainingData, as in TrainingData(train, valid) with two TokenStreams, "
+                f"got {_shown(data)}; to train on texts, use Predictor.fit"
+            )
+        for name in ("train", "valid"):
+            stream: TokenStream = getattr(data, name)
+            if not len(stream):
+                raise CorpusError(
+                    f"the {name} split is empty: training needs at least one document in the train and valid splits"
+                )
+            check_ids(stream.ids, vocab_size)
+        return data
+
     def fingerprint(self, facts: Any) -> str:
         """Returns a hash of both splits and of `facts` (settings and seed), which identifies a training run."""
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -140,20 +161,6 @@ class TrainingData:
             digest.update(len(stream).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(stream.ids, "<i4").data)
         return digest.hexdigest()
-
-    def checked(self, vocab_size: int) -> TrainingData:
-        """Checks both splits of the training data and returns the data.
-
-        Raises CorpusError if a split is empty, TokenIdError for ids outside the vocabulary.
-        """
-        for name in ("train", "valid"):
-            stream: TokenStream = getattr(self, name)
-            if not len(stream):
-                raise CorpusError(
-                    f"the {name} split is empty: training needs at least one document in the train and valid splits"
-                )
-            check_ids(stream.ids, vocab_size)
-        return self
 
 
 _TRUTH_VALUES = {bool, np.bool_}

@@ -45,7 +45,7 @@ class ContextIndependentModel(ShortContextModel[None]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        train = data.checked(self.vocab_size).train
+        train = self.checked_data(data).train
         self._log_probs = np.full(self.vocab_size, -np.log(self.vocab_size))
         if np.isfinite(self.alpha):
             occurrences = (np.bincount(block, minlength=self.vocab_size) for _, block in blocks_of(train.ids))

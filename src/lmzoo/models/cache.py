@@ -218,7 +218,7 @@ class CacheModel(LanguageModel[CacheState]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         self.static.fit(data, seed=seed, on_progress=on_progress, checkpoint=checkpoint)
         self.history = self.static.history
         return self.learn_caches(data.valid, on_progress)

@@ -200,7 +200,7 @@ class HybridModel(LanguageModel[HybridState]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         scores = cross_fitted(self._make_ngram, data, self._n_folds, on_progress)
         if on_progress:
             on_progress(Progress(self._n_folds, self._n_folds + 1, "n-gram models", "fitting the n-gram model"))

@@ -58,7 +58,7 @@ class MarkovChain(ShortContextModel[int]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         keys, counts = _count_pairs(data.train, self.vocab_size)
         self._starts = np.searchsorted(keys, np.arange(self.vocab_size + 1) * self.vocab_size)  # (V + 1,)
         self._next_ids = (keys % self.vocab_size).astype(np.int32)  # (P,) sorted by row

@@ -88,7 +88,7 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         facts = [list(self.members), self._settings, self.vocab_size, seed]
         fingerprint = data.fingerprint(facts) if checkpoint else ""
         kept, progress = (checkpoint.load(fingerprint) if checkpoint else None) or ({}, {"finished": [], "history": []})

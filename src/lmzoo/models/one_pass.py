@@ -56,7 +56,7 @@ class OnePassModel(LanguageModel[State], Generic[State, R]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        train = data.checked(self.vocab_size).train
+        train = self.checked_data(data).train
         reader = self._new_reader(seed)
         for start in range(0, len(train), _PIECE):
             reader.read(train.ids[start : start + _PIECE])

@@ -138,7 +138,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         `start` is a network whose weights training starts from, and which is left unchanged; None = new weights,
         initialised from `seed`. Raises TrainingError if training needs more memory than is free, or diverges.
         """
-        objective = self.sampled_softmax(data.checked(self.vocab_size).train) or next_token
+        objective = self.sampled_softmax(self.checked_data(data).train) or next_token
         return self.train(
             data, objective, observed_log_probs, seed=seed, on_progress=on_progress, checkpoint=checkpoint, start=start
         )

@@ -94,7 +94,7 @@ class Source(LanguageModel[State]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        n_tokens = len(data.checked(self.vocab_size).train)
+        n_tokens = len(self.checked_data(data).train)
         if on_progress:
             on_progress(Progress(n_tokens, n_tokens, "tokens"))
         return self.load_arrays({})

@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from lmzoo.arrays import load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.errors import CorpusError, NotFittedError, SavedModelError, TokenIdError
+from lmzoo.errors import CorpusError, NotFittedError, SavedModelError, TokenIdError, UsageError
 from lmzoo.generation import generate
 from lmzoo.language_model import LanguageModel, OnlineLearner
 from lmzoo.stream import EOT, TokenStream, TrainingData
@@ -247,7 +247,7 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
 
 
 def refuses_bad_input(specimen: Specimen) -> None:
-    """Checks that a model raises the right errors for wrong token ids, for empty data and before training."""
+    """Checks that a model raises the right errors for wrong token ids, for empty or wrong data, and before training."""
     unfitted = specimen.make(specimen.vocab_size)
     _raises_from(NotFittedError, lambda: unfitted.predict_distribution())
     _raises_from(NotFittedError, lambda: unfitted.token_stats([1]))
@@ -259,6 +259,8 @@ def refuses_bad_input(specimen: Specimen) -> None:
         _raises_from(TokenIdError, lambda stream=stream: unfitted.fit(TrainingData(stream, stream)))
     empty = TokenStream(np.empty(0, np.int32))
     _raises_from(CorpusError, lambda: unfitted.fit(TrainingData(empty, specimen.data.valid)))
+    not_data: Any = specimen.data.train
+    _raises_from(UsageError, lambda: unfitted.fit(not_data))
     assert len(specimen.fitted.token_stats(empty).log_probs) == 0
 
 

@@ -52,7 +52,7 @@ class ClassHiddenMarkovModel(LanguageModel[StateDistribution]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         fit = Fit(data, self.vocab_size, self.settings, seed)
         return self._set_parameters(*fit.run(on_progress=on_progress, checkpoint=checkpoint))
 

@@ -100,7 +100,7 @@ class ClassNgramModel(LanguageModel[int]):
     ) -> Self:
         from lmzoo.models.class_ngram.exchange import cluster  # numba is slow to import
 
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         clustering = cluster(data.train, self.vocab_size, self.n_classes, on_progress)
         counts = np.bincount(data.train.ids, minlength=self.vocab_size)
         classes = with_new_tokens(clustering.classes, counts == 0, clustering.counts, data.valid)

@@ -70,7 +70,7 @@ class HiddenMarkovModel(LanguageModel[NDArray[np.float64]]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         fitted = fit_parameters(
             data, self.vocab_size, self.settings, seed=seed, on_progress=on_progress, checkpoint=checkpoint
         )

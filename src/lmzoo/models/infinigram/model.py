@@ -54,7 +54,7 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
         from lmzoo.models.infinigram.index import build_index
         from lmzoo.models.infinigram.reading import N_LENGTHS, N_SIZES
 
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         progress = StepProgress(2, on_progress)
         progress.start("sorting contexts")
         index = build_index(data.train, self.vocab_size, self._max_context)

@@ -39,7 +39,7 @@ class MaxentModel(NgramModel):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         ascent = Ascent(checkpoint, lambda: data.fingerprint(self.facts), on_progress)
         return self.with_weights(*self.learned(data.train, ascent))
 

@@ -67,7 +67,7 @@ class TriggerModel(LanguageModel[Reading]):
     ) -> Self:
         from lmzoo.models.maxent.triggers import find_triggers  # numba is slow to import
 
-        text = data.checked(self.vocab_size).train
+        text = self.checked_data(data).train
         facts = [*self._ngrams.facts, self._n_triggers]
         ascent = Ascent(checkpoint, lambda: data.fingerprint(facts), on_progress)
         likelihood, weights = self._ngrams.learned(text, ascent)

@@ -97,7 +97,7 @@ class NgramModel(LanguageModel[int]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         in_partitions = bool(self.workers or self.cluster or self._needs_partitions(len(data.train))) and self.order > 1
         min_count = min_count_for(self.min_count, len(data.train))
         n_steps = (5 + self.order if in_partitions else 3 + 2 * self.order) + (self.prune > 0 or self.quantise)

@@ -60,7 +60,7 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
     ) -> Self:
         from lmzoo.models.infinigram.index import build_index
 
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         progress = StepProgress(2, on_progress)
         progress.start("sorting contexts")
         self._become(build_index(data.train, self.vocab_size, self.max_context), *_split(_FIRST))

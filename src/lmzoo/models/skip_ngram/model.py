@@ -103,7 +103,7 @@ class SkipNgramModel(LanguageModel[tuple[int, ...]]):
         on_progress: OnProgress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         tables, left_over = count_contexts(data.train, self.vocab_size, self.order, on_progress)
         if on_progress:
             on_progress(

@@ -90,7 +90,7 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
     ) -> Self:
         from lmzoo.models.ngram.partitions.fitting import estimate_partitions, executor_for
 
-        data.checked(self.vocab_size)
+        self.checked_data(data)
         min_count = min_count_for(self.min_count, len(data.train))
         progress = StepProgress(6 + (min_count > 1), on_progress)
         with executor_for(self.workers, self.cluster) as executor:
