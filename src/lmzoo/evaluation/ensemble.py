@@ -12,10 +12,9 @@ weight is redistributed in proportion to the constant weights, so that old evide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -149,29 +148,9 @@ def dynamically_mixed(log_probs: NDArray[np.float64], prior: NDArray[np.float64]
     `log_probs` (M, T): log-probability of each token under each model. `prior` (M,): initial weights of the models.
     `share`: the share of the total weight that is redistributed, between 0 and 1.
     """
+    from lmzoo.evaluation.kernels import mix_dynamically  # slow to import
+
     peaks = log_probs.max(axis=0)
     totals = np.empty(log_probs.shape[1])
-    _kernel()(np.ascontiguousarray(np.exp(log_probs - peaks).T), prior, share, totals)
+    mix_dynamically(np.ascontiguousarray(np.exp(log_probs - peaks).T), prior, share, totals)
     return np.log(totals) + peaks
-
-
-@cache
-def _kernel() -> Callable[..., None]:
-    """Returns the compiled form of `_mix_dynamically`; numba is slow to import."""
-    from lmzoo.system.compiled import kernel, read_only, types, writable
-
-    probs, prior, totals = read_only(types.float64, 2), read_only(types.float64), writable(types.float64)
-    return kernel(probs, prior, types.float64, totals)(_mix_dynamically)
-
-
-def _mix_dynamically(probs, prior, share, totals):
-    """Writes the probabilities of T tokens under a mixture with dynamic weights to `totals` (T,).
-
-    `probs` (T, M): probability of each token under each of M models. `prior` and `share` are as in `dynamically_mixed`.
-    """
-    weights = prior.copy()
-    for t in range(probs.shape[0]):
-        weights *= probs[t]
-        totals[t] = weights.sum()
-        weights *= (1 - share) / totals[t]
-        weights += share * prior

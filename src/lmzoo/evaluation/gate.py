@@ -13,9 +13,8 @@ Changed: the models are trained before the gate, and the gate reads features of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -173,35 +172,12 @@ def _features(scores: ModelScores, typical: NDArray[np.float64]) -> NDArray[np.f
     The means `typical` (M,) on the validation text are subtracted from the relative log-probabilities. The decaying
     means, which are 0 at the start of a document, then begin at a typical value.
     """
+    from lmzoo.evaluation.kernels import decaying_means  # slow to import
+
     relative = scores.relative_log_probs() - typical[:, None]
     recent = np.empty((len(_DECAYS), *relative.shape), np.float32)
-    _kernel()(np.ascontiguousarray(relative), scores.starts.astype(np.int64), np.array(_DECAYS), recent)
+    decaying_means(np.ascontiguousarray(relative), scores.starts.astype(np.int64), np.array(_DECAYS), recent)
     return np.concatenate([scores.entropies, scores.top_log_probs, *recent], dtype=np.float32)
-
-
-@cache
-def _kernel() -> Callable[..., None]:
-    """Returns the compiled form of `_decaying_means`; numba is slow to import."""
-    from lmzoo.system.compiled import kernel, read_only, types, writable
-
-    values, starts, decays = read_only(types.float64, 2), read_only(types.int64), read_only(types.float64)
-    return kernel(values, starts, decays, writable(types.float32, 3))(_decaying_means)
-
-
-def _decaying_means(values, starts, decays, means):
-    """Writes the decaying means of the earlier values of each of M rows of `values` (M, T) to `means` (K, M, T).
-
-    A mean is 0 at the positions `starts` (D,). With each value, it is multiplied by its factor, which is one of the K
-    `decays`, and the value times 1 minus this factor is added.
-    """
-    for k in range(decays.size):
-        for row in range(values.shape[0]):
-            for d in range(starts.size):
-                stop = starts[d + 1] if d + 1 < starts.size else values.shape[1]
-                mean = 0.0
-                for t in range(starts[d], stop):
-                    means[k, row, t] = mean
-                    mean = decays[k] * mean + (1 - decays[k]) * values[row, t]
 
 
 def _fit(
