@@ -21,15 +21,20 @@ from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.corpora.load import as_corpus
 from lmzoo.corpora.training_sample import TrainingSample
 from lmzoo.distribution import Distribution
-from lmzoo.errors import SavedModelError, UsageError, did_you_mean
+from lmzoo.errors import SavedModelError, UsageError
 from lmzoo.generation import Decoding, generate, generate_batch
 from lmzoo.language_model import LanguageModel
 from lmzoo.metrics import Surprisals, TokenSurprisal, bits, bits_per_byte
 from lmzoo.model_card import facts_in_html, model_card
-from lmzoo.models.gguf_file import check_magic
-from lmzoo.models.pretrained_names import PACKAGES, installed_file
-from lmzoo.models.shipped import shipped_names, shipped_or_path
-from lmzoo.predictor_folder import FORMAT_VERSION, SAMPLE, default_name, new_files, plain_values, read_description
+from lmzoo.predictor_folder import (
+    FORMAT_VERSION,
+    SAMPLE,
+    default_name,
+    find_predictor,
+    new_files,
+    plain_values,
+    read_description,
+)
 from lmzoo.provenance import Provenance
 from lmzoo.stream import EOT, TokenStream, as_ids
 from lmzoo.streaming import continuation, stop_strings
@@ -364,37 +369,3 @@ def _bits_per_byte_per_nat(corpus: EncodedCorpus) -> float | None:
     if not n_bytes or not corpus.valid.is_recovered_by(corpus.tokenizer):
         return None
     return bits_per_byte(len(corpus.valid.stream), n_bytes)
-
-
-def find_predictor(source: str | Path) -> Path:
-    """Returns the path of a predictor: a folder that `Predictor.load` can open, or a GGUF file.
-
-    `source` is such a path, the name of a predictor that comes with lmzoo, or the name of a pretrained model that is
-    installed as a package. Raises SavedModelError if there is no predictor, and MissingExtraError if the package of a
-    named model is not installed.
-    """
-    path = installed_file(shipped_or_path(source))
-    if path.is_file() or (path.suffix == ".gguf" and not path.is_dir()):
-        check_magic(path)
-    elif (path / "predictors").is_dir():
-        raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
-    elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
-        names = [] if path.exists() else [*shipped_names(), *PACKAGES]
-        train = "" if path.exists() else f"train one with lmzoo fit SPECIES --out {path}, or "
-        advice = did_you_mean(str(source), names) or (
-            f"{train}name the folder of a predictor, a GGUF file, a predictor that comes with "
-            f"lmzoo ({', '.join(shipped_names())}), or an installed model ({', '.join(PACKAGES)})"
-        )
-        raise SavedModelError(f"no saved predictor in {path}: {advice}")
-    return path
-
-
-def training_fingerprint(folder: str | Path) -> str | None:
-    """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable.
-
-    `folder` is the folder of the predictor, or the name of one that comes with lmzoo.
-    """
-    try:
-        return read_description(shipped_or_path(folder) / "predictor.json").provenance.corpus_fingerprint
-    except SavedModelError:
-        return None

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lmzoo.errors import SavedModelError, UsageError
+from lmzoo.errors import SavedModelError, UsageError, did_you_mean
+from lmzoo.models.gguf_file import check_magic
+from lmzoo.models.pretrained_names import PACKAGES, installed_file
+from lmzoo.models.shipped import shipped_names, shipped_or_path
 from lmzoo.provenance import Provenance
 from lmzoo.system.files import atomic_folder, writing
 from lmzoo.system.json_files import parse_as, parse_json, read_text
@@ -21,6 +24,29 @@ FORMAT_VERSION = 1
 SAMPLE = "training_sample.safetensors"
 _FILES = {"predictor.json", "tokenizer.json", "arrays.safetensors", "README.md", SAMPLE, HISTORY}
 """Names of the files of a saved predictor. Other files in its folder are the user's."""
+
+
+def find_predictor(source: str | Path) -> Path:
+    """Returns the path of a predictor: a folder that `Predictor.load` can open, or a GGUF file.
+
+    `source` is such a path, the name of a predictor that comes with lmzoo, or the name of a pretrained model that is
+    installed as a package. Raises SavedModelError if there is no predictor, and MissingExtraError if the package of a
+    named model is not installed.
+    """
+    path = installed_file(shipped_or_path(source))
+    if path.is_file() or (path.suffix == ".gguf" and not path.is_dir()):
+        check_magic(path)
+    elif (path / "predictors").is_dir():
+        raise SavedModelError(f"{path} is a run folder: choose one of the predictors in {path / 'predictors'}")
+    elif not any((path / name).is_file() for name in ("predictor.json", "config.json")):
+        names = [] if path.exists() else [*shipped_names(), *PACKAGES]
+        train = "" if path.exists() else f"train one with lmzoo fit SPECIES --out {path}, or "
+        advice = did_you_mean(str(source), names) or (
+            f"{train}name the folder of a predictor, a GGUF file, a predictor that comes with "
+            f"lmzoo ({', '.join(shipped_names())}), or an installed model ({', '.join(PACKAGES)})"
+        )
+        raise SavedModelError(f"no saved predictor in {path}: {advice}")
+    return path
 
 
 def default_name(source: str | Path) -> str:
@@ -102,3 +128,14 @@ def read_description(path: Path) -> Description:
         return parse_as(Description, text)
     except ValueError as error:
         raise SavedModelError(f"{path} is damaged: {error}") from error
+
+
+def training_fingerprint(folder: str | Path) -> str | None:
+    """Returns the hash of the corpus on which a saved predictor was trained; None if it is unknown or unreadable.
+
+    `folder` is the folder of the predictor, or the name of one that comes with lmzoo.
+    """
+    try:
+        return read_description(shipped_or_path(folder) / "predictor.json").provenance.corpus_fingerprint
+    except SavedModelError:
+        return None

@@ -19,7 +19,7 @@ from lmzoo.chat.voting import read_comparisons
 from lmzoo.cli import run
 from lmzoo.errors import SavedModelError
 from lmzoo.models.shipped import shipped_comparisons, shipped_folder, shipped_names, shipped_text_models
-from lmzoo.predictor import find_predictor
+from lmzoo.predictor_folder import find_predictor
 
 PROMPT = "the quick brown fox jumps over the"
 

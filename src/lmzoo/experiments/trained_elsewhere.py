@@ -16,8 +16,8 @@ from lmzoo.errors import ConfigurationError, UsageError
 from lmzoo.evaluation.evaluate import evaluate
 from lmzoo.evaluation.measured_text import MeasuredText
 from lmzoo.evaluation.records import EvalRecord
-from lmzoo.predictor import Predictor, find_predictor
-from lmzoo.predictor_folder import default_name
+from lmzoo.predictor import Predictor
+from lmzoo.predictor_folder import default_name, find_predictor
 from lmzoo.provenance import Provenance
 from lmzoo.system.json_files import check_name
 from lmzoo.system.placement import Device

@@ -59,7 +59,7 @@ def served(places: Sequence[Path]) -> dict[str, Path]:
     if a place is no predictor.
     """
     from lmzoo.models.shipped import shipped_names
-    from lmzoo.predictor import find_predictor
+    from lmzoo.predictor_folder import find_predictor
 
     sources: list[Path] = []
     for place in places or [Path(name) for name in shipped_names()]:
@@ -90,7 +90,7 @@ def text_finder(
     `default`.
     """
     from lmzoo.evaluation.measured_text import MeasuredText
-    from lmzoo.predictor import training_fingerprint
+    from lmzoo.predictor_folder import training_fingerprint
 
     def of_predictor(predictor: Predictor) -> MeasuredText:
         with terminal.progress("reading the text") as on_progress:
