@@ -195,6 +195,14 @@ def test_pieces_have_the_character_in_which_the_ids_of_a_prompt_end() -> None:
         assert "".join(decoder.pieces(ids[n_prompt:])) == expected
 
 
+@pytest.mark.parametrize("spec", ["byte", "char", "bpe:300"])
+def test_a_replacement_character_of_the_prompt_is_not_repeated(spec: str) -> None:
+    tokenizer = train_tokenizer(spec, "the cat sat on the mat")
+    ids = tokenizer.encode("the \ufffd\ufffd😀").tolist()
+    for n_prompt in (len(ids) - 1, len(ids) - 3):
+        assert "".join(PieceDecoder(tokenizer, ids[:n_prompt]).pieces(ids[n_prompt:])) == "😀"
+
+
 def test_empty_stop_string(markov_predictor: Predictor) -> None:
     with pytest.raises(ConfigurationError, match="at least one character"):
         markov_predictor.complete("The", stop=[""])

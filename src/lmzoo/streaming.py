@@ -76,8 +76,9 @@ class PieceDecoder:
             alone = len(self._pending) == 1
             return self._tokenizer.text_of(self._pending[0]) if alone else self._tokenizer.decode(self._pending)
         before, whole = self._tokenizer.decode(self._before), self._tokenizer.decode(self._before + self._pending)
-        if whole == before or not whole.startswith(before):  # the pending ids continue a character of the prompt
-            before = before.rstrip("\ufffd")
+        # If the pending ids continue a character of the prompt, U+FFFD stands for its bytes at the end of `before`.
+        while before.endswith("\ufffd") and (whole == before or not whole.startswith(before)):
+            before = before[:-1]
         return whole[len(before) :]
 
     def _finished(self, text: str) -> str:
