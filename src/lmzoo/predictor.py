@@ -369,3 +369,8 @@ def _bits_per_byte_per_nat(corpus: EncodedCorpus) -> float | None:
     if not n_bytes or not corpus.valid.is_recovered_by(corpus.tokenizer):
         return None
     return bits_per_byte(len(corpus.valid.stream), n_bytes)
+
+
+def as_predictor(source: Predictor | str | Path, *, device: Device = "cpu") -> Predictor:
+    """Returns a predictor unchanged, or loads one from its path or name; see `Predictor.load`."""
+    return source if isinstance(source, Predictor) else Predictor.load(source, device=device)

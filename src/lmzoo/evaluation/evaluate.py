@@ -23,7 +23,7 @@ from lmzoo.evaluation.statistics import compare_units
 from lmzoo.evaluation.token_sums import token_sums
 from lmzoo.mapped import blocks_of
 from lmzoo.metrics import bits, bits_per_byte, perplexity
-from lmzoo.predictor import Predictor
+from lmzoo.predictor import Predictor, as_predictor
 from lmzoo.system.progress import OnProgress
 from lmzoo.system.provenance import peak_memory_bytes
 
@@ -57,8 +57,7 @@ def evaluate(
     Raises CorpusError if no corpus is given and the training corpus has changed since the training, or if an encoded
     corpus has another tokenizer than the predictor.
     """
-    if not isinstance(predictor, Predictor):
-        predictor = Predictor.load(predictor)
+    predictor = as_predictor(predictor)
     if split is not None:
         check_choice(get_args(MeasuredSplit), split=split)
     measured = _measured(predictor, corpus, split)

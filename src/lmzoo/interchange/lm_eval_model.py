@@ -20,7 +20,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
 from lmzoo.errors import UsageError
-from lmzoo.predictor import Predictor
+from lmzoo.predictor import Predictor, as_predictor
 from lmzoo.stream import EOT, TokenStream
 from lmzoo.system.placement import Device
 
@@ -46,7 +46,7 @@ class LmzooLM(TemplateLM):
         if unknown := sorted({*others} - {*_IGNORED}):
             raise UsageError(f"unknown argument '{unknown[0]}': lmzoo takes pretrained, device and seed")
         place = cast(Device, {None: "cpu", "cuda:0": "auto"}.get(device, device))  # checked by Predictor.load
-        self.predictor = pretrained if isinstance(pretrained, Predictor) else Predictor.load(pretrained, device=place)
+        self.predictor = as_predictor(pretrained, device=place)
         self._seed = seed
 
     @property

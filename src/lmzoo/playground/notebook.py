@@ -34,7 +34,7 @@ from lmzoo.playground.predict import (
 from lmzoo.playground.readings import Readings
 from lmzoo.playground.shown import ShownToken
 from lmzoo.playground.surprise import Surprise, surprise_of
-from lmzoo.predictor import Predictor
+from lmzoo.predictor import Predictor, as_predictor
 from lmzoo.server.models import ServedModels
 from lmzoo.system.printable import printable
 from lmzoo.tokenizers import visible
@@ -82,7 +82,7 @@ def show_prediction(
     except ValidationError as error:
         (field, *_), reason = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise UsageError(f"{'text' if field == 'prompt' else field}: {reason}") from error
-    models = ServedModels({name: _loaded(source) for name, source in named.items()})
+    models = ServedModels({name: as_predictor(source) for name, source in named.items()})
     readings, encoded = Readings(models), Encoded(text)
     listed = listed_models(models)
     return PredictionView(text, listed, [prediction_of(readings, model.name, request, encoded) for model in listed])
@@ -97,7 +97,7 @@ def show_surprise(predictor: Source, text: str, *, colour: Colour = "bits") -> S
     """
     if colour not in _LEVELS:
         raise UsageError(f"colour must be bits, rank or entropy, got {colour!r}")
-    loaded = _loaded(predictor)
+    loaded = as_predictor(predictor)
     return SurpriseView(_name(predictor), text, surprise_of(loaded, text), colour)
 
 
@@ -191,10 +191,6 @@ def _sharing_characters(scores: Surprise) -> list[list[int]]:
             groups.append([index])
         end = max(end, scores.ends[index])
     return groups
-
-
-def _loaded(source: Source) -> Predictor:
-    return source if isinstance(source, Predictor) else Predictor.load(source)
 
 
 def _name(source: Source) -> str:

@@ -17,7 +17,7 @@ from lmzoo.evaluation.surprisals.columns import first_bits, token_rows, word_row
 from lmzoo.evaluation.surprisals.contexts import JOINER, Context, Contexts, Scope, from_texts
 from lmzoo.evaluation.surprisals.scoring import scores
 from lmzoo.evaluation.surprisals.table import TOKEN_COLUMNS, WORD_COLUMNS, SurprisalTable, Unit
-from lmzoo.predictor import Predictor
+from lmzoo.predictor import Predictor, as_predictor
 from lmzoo.system.printable import printable
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.alignment import Aligner
@@ -119,12 +119,12 @@ def _named(predictors: Any) -> dict[str, Predictor]:
     """Returns the predictors that are given to `surprisal_table` by name; those given by a path or name are loaded."""
     named: dict[str, Predictor] = {}
     if isinstance(predictors, Mapping):
-        named = {name: _opened(source) for name, source in predictors.items()}
+        named = {name: as_predictor(source) for name, source in predictors.items()}
     else:
         is_one = isinstance(predictors, str) or not isinstance(predictors, Iterable)
         sources: list[Any] = [predictors] if is_one else [*predictors]
         for source in sources:
-            predictor = _opened(source)
+            predictor = as_predictor(source)
             name = (predictor.label or predictor.species) if isinstance(source, Predictor) else Path(source).name
             if name in named:
                 raise UsageError(f"two predictors have the name '{name}': give them by name, as {{'a': ..., 'b': ...}}")
@@ -132,10 +132,6 @@ def _named(predictors: Any) -> dict[str, Predictor]:
     if not named:
         raise UsageError("name at least one predictor")
     return named
-
-
-def _opened(source: Any) -> Predictor:
-    return source if isinstance(source, Predictor) else Predictor.load(source)
 
 
 def _batches(contexts: Contexts) -> Iterator[list[Context]]:
