@@ -60,6 +60,7 @@ def context(
     from lmzoo.cli.commands.saved import default_predictors, distinct_names, note_texts, read_stream, text_finder
     from lmzoo.predictor import Predictor
     from lmzoo.probes.context_use import context_use
+    from lmzoo.report import charts
     from lmzoo.report.context_use import Use
 
     uses: list[Use] = []
@@ -90,7 +91,8 @@ def context(
             "These predictors have different tokenizers: bits per token and context lengths are not comparable."
         )
     if svg:
-        _draw(uses, svg)
+        charts.write_svg(charts.by_context(uses), svg)
+        terminal.note(f"figure: {svg}")
     if not json:
         _show(uses)
         note_texts(texts)
@@ -113,13 +115,6 @@ def _as_json(use: Use) -> dict[str, Any]:
         "looks_back": asdict(use.reaches["cut"]),
         "order_matters": asdict(use.reaches["shuffled"]),
     }
-
-
-def _draw(uses: list[Use], path: Path) -> None:
-    from lmzoo.report import charts
-
-    charts.write_svg(charts.by_context(uses), path)
-    terminal.note(f"figure: {path}")
 
 
 def _show(uses: list[Use]) -> None:

@@ -68,6 +68,7 @@ def gradients(
     from lmzoo.evaluation.measured_text import MeasuredText
     from lmzoo.predictor import Predictor
     from lmzoo.probes.gradient_flow import gradient_flow, has_token_vectors
+    from lmzoo.report import charts
     from lmzoo.report.gradients import Flow
 
     if text is not None and corpus:
@@ -99,7 +100,8 @@ def gradients(
     if not flows:
         raise UsageError("none of the predictors is a network: name one with -p FOLDER")
     if svg:
-        _draw(flows, svg)
+        charts.write_svg(charts.by_distance(flows), svg)
+        terminal.note(f"figure: {svg}")
     if not json:
         _show(flows)
         note_texts(texts)
@@ -116,13 +118,6 @@ def _as_json(flow: Flow) -> dict[str, Any]:
         "reached": measured.reached().tolist(),
         "left": measured.left().tolist(),
     }
-
-
-def _draw(flows: list[Flow], path: Path) -> None:
-    from lmzoo.report import charts
-
-    charts.write_svg(charts.by_distance(flows), path)
-    terminal.note(f"figure: {path}")
 
 
 def _show(flows: list[Flow]) -> None:
