@@ -96,14 +96,14 @@ def _made_up(words: Sequence[str], real: Container[str]) -> list[str]:
     letters, as `words` have, and is not in `real`.
     """
     rng = np.random.default_rng(0)
-    found: list[str] = []
-    while len(found) < len(words):
+    made_up: list[str] = []
+    while len(made_up) < len(words):
         indices: list[int] = rng.integers(len(words), size=2).tolist()
         first, second = (words[index] for index in indices)
         word = first[: int(rng.integers(1, len(first)))] + second[int(rng.integers(1, len(second))) :]
         if 3 <= len(word) <= 8 and word not in real:
-            found.append(word)
-    return found
+            made_up.append(word)
+    return made_up
 
 
 def _several(rng: np.random.Generator, words: Sequence[str], low: int, high: int) -> list[str]:
@@ -182,14 +182,14 @@ def instructions(
     `words` are the words of the prompts, and `exclude` holds prompts that must not occur.
     """
     seen = set(exclude)
-    found: list[Instruction] = []
-    while len(found) < n:
-        task = tasks[len(found) % len(tasks)]
+    drawn: list[Instruction] = []
+    while len(drawn) < n:
+        task = tasks[len(drawn) % len(tasks)]
         prompt, answer = TASKS[task](rng, words)
         if prompt not in seen:
             seen.add(prompt)
-            found.append(Instruction(task, prompt, answer))
-    return found
+            drawn.append(Instruction(task, prompt, answer))
+    return drawn
 
 
 def demonstrations(instructions: Sequence[Instruction], rng: np.random.Generator) -> list[Conversation]:

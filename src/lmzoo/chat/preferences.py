@@ -71,16 +71,16 @@ def read_rankings(path: str | Path) -> list[Ranking]:
     UTF-8, or if a line is not a ranking; the message then names the line.
     """
     path = Path(path)
-    found: dict[object, Ranking] = {}
+    latest: dict[object, Ranking] = {}
     for number, entry in read_objects(path, "rankings", ignore_incomplete=True):
         try:
             ranking = _parse(entry)
         except UsageError as error:
             raise CorpusError(f"{path} line {number}: {error}") from error
         key = (ranking.prompt, frozenset(ranking.replies), ranking.rater)
-        found.pop(key, None)
-        found[key] = ranking
-    return list(found.values())
+        latest.pop(key, None)
+        latest[key] = ranking
+    return list(latest.values())
 
 
 def append_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:

@@ -62,7 +62,7 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
     Raises CorpusError if the file cannot be read, or if a line is not a comparison; the message then names the line.
     """
     path = Path(path)
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for number, entry in read_objects(path, "comparisons"):
         try:
             prompt, replies = parse_messages(entry.get("prompt"), "prompt"), entry.get("replies")
@@ -79,8 +79,8 @@ def read_comparisons(path: str | Path) -> list[Comparison]:
             isinstance(models, list) and len(models) == 2 and all(isinstance(name, str) for name in models)
         ):
             raise CorpusError(f'{path} line {number}: "models" must be a list of two names, got {models!r:.60}')
-        found.append(Comparison(prompt, *replies, models=None if models is None else (models[0], models[1])))
-    return found
+        comparisons.append(Comparison(prompt, *replies, models=None if models is None else (models[0], models[1])))
+    return comparisons
 
 
 def unvoted_comparisons(comparisons: Sequence[Comparison], votes: Sequence[Ranking], rater: str) -> list[Comparison]:

@@ -43,15 +43,15 @@ def describe(files: Sequence[OwnFile]) -> Description:
     If files disagree, a README counts more than a description by `datasets`, and this more than a licence. Files that
     cannot be read are ignored.
     """
-    found = Description()
+    description = Description()
     for start, read in _READERS.items():
         for file in files:
             if (file.member or file.path.name).rpartition("/")[2].lower().startswith(start):
                 try:
-                    found = found.completed_by(read(file.read_text()))
+                    description = description.completed_by(read(file.read_text()))
                 except (CorpusError, ValueError) as error:
                     _logger.info("%s says nothing about the corpus: %s", file.shown, error)
-    return replace(found, **{name: _one_line(value) for name, value in vars(found).items()})
+    return replace(description, **{name: _one_line(value) for name, value in vars(description).items()})
 
 
 def _from_readme(text: str) -> Description:

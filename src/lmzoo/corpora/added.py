@@ -54,10 +54,10 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Returns the names of the corpora that the user has added, sorted."""
-    found: list[str] = []
+    added: list[str] = []
     with suppress(OSError):  # there is no such folder until a corpus is added
-        found = [path.stem for path in folder().iterdir() if path.suffix == ".json" and _NAME.fullmatch(path.stem)]
-    return sorted(found)
+        added = [path.stem for path in folder().iterdir() if path.suffix == ".json" and _NAME.fullmatch(path.stem)]
+    return sorted(added)
 
 
 def cards() -> list[CorpusCard]:
@@ -65,13 +65,13 @@ def cards() -> list[CorpusCard]:
 
     A damaged description is left out, with a warning.
     """
-    found: list[CorpusCard] = []
+    readable: list[CorpusCard] = []
     for name in names():
         try:
-            found.append(card(name))
+            readable.append(card(name))
         except CorpusError as error:
             _logger.warning("%s", error)
-    return found
+    return readable
 
 
 def card(name: str) -> CorpusCard:

@@ -101,16 +101,16 @@ class _WordHasher:
 
     def hashes(self, text: str) -> NDArray[np.uint64]:
         """Returns the 64-bit hash of each word of a text, in the order of the words."""
-        found: list[NDArray[np.int32]] = []
+        ids_of_parts: list[NDArray[np.int32]] = []
         for part, _ in parts(text, _BATCH_CHARACTERS):
             words = cast(list[str], LEXICAL.findall(part.lower()))
-            found.append(np.fromiter(map(self._ids.__getitem__, words), np.int32, len(words)))
+            ids_of_parts.append(np.fromiter(map(self._ids.__getitem__, words), np.int32, len(words)))
             self._on_read(len(part))
         n_missing = len(self._ids) - self._hashes.size
         if n_missing > 0:
             n_new = max(n_missing, self._hashes.size)
             self._hashes = np.append(self._hashes, self._rng.integers(2**64, size=n_new, dtype=np.uint64))
-        return self._hashes[np.concatenate(found)]
+        return self._hashes[np.concatenate(ids_of_parts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,8 +231,8 @@ class _Index:
             is_in_train[places[places >= 0]] = True
         hashes = np.concatenate(kept_hashes)
         order = np.argsort(hashes)
-        found = hashes[order], np.concatenate(kept_documents)[order]
-        return cls(*found, documents, short, last_short, texts[is_in_train])
+        documents_of_hashes = np.concatenate(kept_documents)[order]
+        return cls(hashes[order], documents_of_hashes, documents, short, last_short, texts[is_in_train])
 
     def nearest(self, hashes: NDArray[np.uint64]) -> int:
         """Returns the index of the training document that shares the most 8-grams with another document.

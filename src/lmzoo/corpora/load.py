@@ -28,8 +28,8 @@ def load_corpus(spec: str | Path | Sequence[str | Path], on_progress: OnProgress
     receives the number of bytes of own files that have been read. Raises CorpusError if the text is missing, damaged or
     too short, and UnknownNameError if there is no such corpus and no such file.
     """
-    found = _name_or_files(spec)
-    return _load_known(found, on_progress) if isinstance(found, str) else load_own(found, on_progress)
+    source = _name_or_files(spec)
+    return _load_known(source, on_progress) if isinstance(source, str) else load_own(source, on_progress)
 
 
 def as_corpus(corpus: str | Path | Corpus) -> Corpus:
@@ -44,10 +44,10 @@ def load_text(spec: str | Path | Sequence[str | Path], on_progress: OnProgress |
     published corpus follow each other in the order train, valid, test. A text of the user's own may have a single
     document. `on_progress` and the exceptions are those of `load_corpus`.
     """
-    found = _name_or_files(spec)
-    if not isinstance(found, str):
-        return load_own_text(found, on_progress)
-    corpus = _load_known(found, on_progress)
+    source = _name_or_files(spec)
+    if not isinstance(source, str):
+        return load_own_text(source, on_progress)
+    corpus = _load_known(source, on_progress)
     return Text(corpus.name, stored(itertools.chain(*corpus.splits.values())), lambda: corpus)
 
 

@@ -63,10 +63,10 @@ def load_own_text(specs: Sequence[str | Path], on_progress: OnProgress | None = 
     if _is_standard_input(specs):
         documents, is_one_text = _documents_of_standard_input(specs)
     else:
-        found = find_files(specs)
-        _log_skipped(name, found.skipped)
-        documents, is_one_text = _documents(found.files, _reporter(found.files, on_progress))
-        if not found.is_one_file:  # the names of the files may tell the splits
+        own_files = find_files(specs)
+        _log_skipped(name, own_files.skipped)
+        documents, is_one_text = _documents(own_files.files, _reporter(own_files.files, on_progress))
+        if not own_files.is_one_file:  # the names of the files may tell the splits
             return Text(name, documents, lambda: load_own(specs, on_progress))
     about = "standard input" if _is_standard_input(specs) else name
     return Text(name, documents, lambda: _corpus(name, *_divided(documents, is_one_text, about), Description()))
@@ -111,10 +111,10 @@ def _from_files(
     corpus in the files beside the texts. If the names of the files contain words such as "train" and "test", they
     decide the split of each file.
     """
-    found = find_files(specs)
-    files, skipped = found.files, [*found.skipped]
+    own_files = find_files(specs)
+    files, skipped = own_files.files, [*own_files.skipped]
     names = [shown(file.name) for file in files]
-    split_of = None if found.is_one_file else splits_by_name(names, shown(name))
+    split_of = None if own_files.is_one_file else splits_by_name(names, shown(name))
     if split_of is None:
         rule, splits = _divided(*_documents(files, _reporter(files, on_progress)), name)
         if len(files) > 1:
@@ -127,7 +127,7 @@ def _from_files(
         rule = f"splits by the names of the files: {', '.join(parts)}"
         skipped += [name for name, split in zip(names, split_of, strict=True) if split is None]
     _log_skipped(name, skipped)
-    return rule, splits, describe(found.about)
+    return rule, splits, describe(own_files.about)
 
 
 def _divided(documents: Sequence[Document], is_one_text: bool, name: str) -> tuple[str, Splits]:

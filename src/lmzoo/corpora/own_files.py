@@ -134,10 +134,10 @@ def find_files(specs: Sequence[str | Path]) -> OwnFiles:
     """
     divided = [with_field(spec) for spec in specs]
     try:
-        found = [_expand(path) for path, _ in divided]
+        expanded = [_expand(path) for path, _ in divided]
     except OSError as error:
         raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
-    root = os.path.commonpath([os.path.abspath(one.folder) for one in found])  # noqa: PTH100 (keeps symbolic links)
+    root = os.path.commonpath([os.path.abspath(one.folder) for one in expanded])  # noqa: PTH100 (keeps symbolic links)
 
     def named(path: Path, member: str | None, text_field: str) -> OwnFile:
         name = Path(os.path.relpath(path / (member or ""), root)).as_posix()
@@ -146,14 +146,14 @@ def find_files(specs: Sequence[str | Path]) -> OwnFiles:
     files = {
         # `realpath` leaves a symbolic link that leads to itself as it is; reading it raises a clear error.
         (os.path.realpath(path), member, text_field): named(path, member, text_field)
-        for one, (_, text_field) in zip(found, divided, strict=True)
+        for one, (_, text_field) in zip(expanded, divided, strict=True)
         for path, member in one.files
     }
     return OwnFiles(
         list(files.values()),
-        is_one_file=len(found) == 1 and found[0].is_one_file,
-        skipped=[shown(path) for one in found for path in one.skipped],
-        about=[named(path, member, TEXT_FIELD) for one in found for path, member in one.about],
+        is_one_file=len(expanded) == 1 and expanded[0].is_one_file,
+        skipped=[shown(path) for one in expanded for path in one.skipped],
+        about=[named(path, member, TEXT_FIELD) for one in expanded for path, member in one.about],
     )
 
 

@@ -25,14 +25,16 @@ def report_marks(texts: Iterable[str], tokenizer: Tokenizer) -> None:
     counts = Counter(mark for text in texts if "<" in text for mark in _MARK.findall(text))
     if not counts:
         return
-    found = ", ".join(f"{mark} ({counts[mark]:,} times) as {_reading(mark, tokenizer)}" for mark in sorted(counts))
+    readings = ", ".join(f"{mark} ({counts[mark]:,} times) as {_reading(mark, tokenizer)}" for mark in sorted(counts))
     advice = []
     if "<s>" in counts or "</s>" in counts:
         advice.append("remove <s> and </s>, because lmzoo marks the start and the end of each document itself")
     if "<unk>" in counts:
         advice.append("keep <unk> only if it replaces rare words")
     _logger.warning(
-        "the text has words that other programs use as marks, and the tokenizer reads %s: %s", found, "; ".join(advice)
+        "the text has words that other programs use as marks, and the tokenizer reads %s: %s",
+        readings,
+        "; ".join(advice),
     )
 
 

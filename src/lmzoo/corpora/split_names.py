@@ -60,17 +60,17 @@ def splits_by_name(names: Sequence[str], corpus: str) -> list[str | None] | None
     Returns None instead of the list if no name contains such a word. Raises CorpusError if a name contains the words of
     two splits, if only some of the names contain a word, or if a split has no files.
     """
-    found = _splits_in(names)
-    if not any(found):
+    splits_of_names = _splits_in(names)
+    if not any(splits_of_names):
         _check_joined_split_words(names, corpus)
         return None
-    for name, splits in zip(names, found, strict=True):
+    for name, splits in zip(names, splits_of_names, strict=True):
         if len(splits) > 1:
             raise CorpusError(
                 f"{corpus}: the split of {name} is not clear, because its name has the words of "
                 f"{' and '.join(sorted(splits))}: rename the file so that it has one of them"
             )
-    split_of = [next(iter(splits), None) for splits in found]
+    split_of = [next(iter(splits), None) for splits in splits_of_names]
     without = [name for name, split in zip(names, split_of, strict=True) if not split and not is_about_a_corpus(name)]
     if without:
         named = [name for name, split in zip(names, split_of, strict=True) if split]
@@ -105,8 +105,8 @@ def _splits_in(names: Sequence[str]) -> list[set[str]]:
 
 def _splits_of(name: str) -> set[str]:
     words = _TWO_WORDS.sub(r"\1out", _HUMP.sub(" ", unicodedata.normalize("NFKC", name)).lower())
-    found = {_SPLIT_OF[match[1]] for match in _SPLIT_WORD.finditer(words)}
-    return found - {_HELD_OUT} if found & {"valid", "test"} else found  # "eval/test.txt" is a test file
+    splits = {_SPLIT_OF[match[1]] for match in _SPLIT_WORD.finditer(words)}
+    return splits - {_HELD_OUT} if splits & {"valid", "test"} else splits  # "eval/test.txt" is a test file
 
 
 def _complete(names: Sequence[str], split_of: list[str | None], corpus: str) -> list[str | None]:

@@ -132,7 +132,7 @@ def run_comparison(
     for job in planned:
         if job.card.name in {*plan.settings, *plan.sweeps}:
             check_model(job.card.name, job.settings, job.label)
-    found = find_predictors(with_predictors, {job.name for job in planned})
+    trained_before = find_predictors(with_predictors, {job.name for job in planned})
     folder = Path(folder or plan.default_folder())
     corpus = as_corpus(plan.corpus)
     if not corpus.test:
@@ -148,7 +148,7 @@ def run_comparison(
             *{job.name: job for job in _jobs(folder.absolute(), plan, seen_in_train)}.values()
         ]
         text = measured_test_split(corpus)
-        jobs += [EvaluationJob(predictor, text, plan.device, plan.command) for predictor in found]
+        jobs += [EvaluationJob(predictor, text, plan.device, plan.command) for predictor in trained_before]
         reusable = {
             job.name: known[job.name]
             for job in jobs

@@ -53,7 +53,7 @@ def find_predictors(sources: Sequence[str | Path], taken: Collection[str]) -> li
     named: list[FoundPredictor] = []
     for source, path in zip(sources, paths, strict=True):
         names = _possible_names(default_name(source), path)
-        used = {*taken, *(found.name for found in named)}
+        used = {*taken, *(one.name for one in named)}
         name = next((name for name in names if name not in used), None)
         if name is None:
             raise ConfigurationError(f"the name '{default_name(source)}' is taken by another model: rename {source}")

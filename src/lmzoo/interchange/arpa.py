@@ -63,4 +63,4 @@ def arpa_words(tokenizer: Tokenizer) -> list[str]:
     pairs. Characters that separate words in ARPA files, and tokens that are one white space character, are written as
     code points, for example "<U+0020>".
     """
-    return [_UNWRITABLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", entry) for entry in tokenizer.entries]
+    return [_UNWRITABLE.sub(lambda match: f"<U+{ord(match[0]):04X}>", entry) for entry in tokenizer.entries]

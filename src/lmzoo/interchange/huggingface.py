@@ -185,9 +185,9 @@ def _settings(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], in
             "lmzoo evaluate, predict and generate read folders of other causal models without conversion"
         )
     for name, wanted in _FIXED.items():
-        found = config.get(name, wanted)
-        if found != wanted and not (name == "activation_function" and found in _SAME_ACTIVATION):
-            raise ConfigurationError(f"{path} has {name} {found!r}, but gpt2 needs {wanted!r}")
+        value = config.get(name, wanted)
+        if value != wanted and not (name == "activation_function" and value in _SAME_ACTIVATION):
+            raise ConfigurationError(f"{path} has {name} {value!r}, but gpt2 needs {wanted!r}")
     sizes = {
         "d_model": config.get("n_embd", 768),
         "n_layers": config.get("n_layer", 12),
@@ -246,10 +246,10 @@ class _Weights:
         for name, shape in shapes:
             if name not in self._shapes:
                 raise SavedModelError(f"the weights in {self._folder} lack the tensor '{name}'")
-            found, dtype = self._shapes[name]
-            if found != shape or dtype not in _FLOATS:
+            actual, dtype = self._shapes[name]
+            if actual != shape or dtype not in _FLOATS:
                 raise SavedModelError(
-                    f"the tensor '{name}' in {self._folder} has shape {found} and type {dtype}; config.json needs "
+                    f"the tensor '{name}' in {self._folder} has shape {actual} and type {dtype}; config.json needs "
                     f"shape {shape} and one of the types {', '.join(_FLOATS)}"
                 )
 

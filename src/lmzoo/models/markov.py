@@ -93,8 +93,8 @@ class MarkovChain(ShortContextModel[int]):
         """Returns the training counts (B,) of B pairs of tokens, by binary search in the sorted keys of all pairs."""
         keys = np.repeat(np.arange(self.vocab_size), np.diff(self._starts)) * self.vocab_size + self._next_ids
         wanted = previous.astype(np.int64) * self.vocab_size + following
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where(keys[found] == wanted, self._counts[found], 0)
+        indices = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[indices] == wanted, self._counts[indices], 0)
 
     def _row_totals(self) -> NDArray[np.float64]:
         """Returns the number of times (V,) that each token occurs in training before another token."""

@@ -162,11 +162,11 @@ def read_chat_format(source: str | Path) -> ChatFormat:
             f"the chat template of {source} has {len(template):,} characters, but at most {_MAX_TEMPLATE:,} are allowed"
         )
     ids = special_ids_of(folder, config)
-    found = ChatFormat(frozenset(), n_positions(config), tokenizer, ids.eot)
-    ends = {EOT, *_ids_after_reply(found)}
+    without_ends = ChatFormat(frozenset(), n_positions(config), tokenizer, ids.eot)
+    ends = {EOT, *_ids_after_reply(without_ends)}
     if isinstance(config.eos_token_id, list):
         ends |= set(_exchanged(np.array(config.eos_token_id, np.int32), ids.eot).tolist())
-    return ChatFormat(frozenset(ends), found.context_length, tokenizer, ids.eot)
+    return ChatFormat(frozenset(ends), without_ends.context_length, tokenizer, ids.eot)
 
 
 def _ids_after_reply(chat: ChatFormat) -> list[int]:

@@ -140,23 +140,23 @@ def _inside(predictor: Predictor, text: str) -> Inside:
     ]
     ids = np.array([token.id for token in tokens], np.int32)
     model = predictor.model
-    found = Inside(tokens=tokens, n_tokens=len(pieces))
+    inside = Inside(tokens=tokens, n_tokens=len(pieces))
     if isinstance(model, HasMatchedOrders):
-        found.orders = model.matched_orders(ids).tolist()
-        found.order = None if model.context_size is None else model.context_size + 1
+        inside.orders = model.matched_orders(ids).tolist()
+        inside.order = None if model.context_size is None else model.context_size + 1
     elif isinstance(model, HasHiddenStates):
-        found.states, found.path = _states(predictor, model, ids)
+        inside.states, inside.path = _states(predictor, model, ids)
     elif model.device_name is not None:  # a network; counting models do without torch
         from lmzoo.probes.attention import attention_weights, has_attention
         from lmzoo.probes.gates import is_recurrent, recurrent_traces
         from lmzoo.probes.gradient_flow import has_token_vectors
 
-        found.has_gradients = has_token_vectors(model)
+        inside.has_gradients = has_token_vectors(model)
         if has_attention(model):
-            found.attention = packed(attention_weights(model, ids))
+            inside.attention = packed(attention_weights(model, ids))
         elif is_recurrent(model):
-            found.layers = [_layer(trace) for trace in recurrent_traces(model, ids)]
-    return found
+            inside.layers = [_layer(trace) for trace in recurrent_traces(model, ids)]
+    return inside
 
 
 def _layer(trace: dict[str, NDArray[np.float32]]) -> RecurrentLayer:

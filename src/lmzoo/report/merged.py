@@ -169,38 +169,38 @@ def _entries(runs: Sequence[Run], records: Sequence[EvalRecord]) -> list[Entry]:
 
 def _text(
     name: str,
-    found: list[Entry],
+    board: list[Entry],
     records: Sequence[EvalRecord],
     shown: Sequence[Column],
     figures: Figures,
     figure_name: str,
 ) -> Text:
-    by_name, tokenizers = {entry.name: entry for entry in found}, tokenizer_names(records)
+    by_name, tokenizers = {entry.name: entry for entry in board}, tokenizer_names(records)
     tables = []
-    for title, note, part in titled_tables([entry.shown for entry in found]):
+    for title, note, part in titled_tables([entry.shown for entry in board]):
         cells = zip(part, rows(part, shown), strict=True)
         table = [
             [row[0], by_name[one.name].run.name, tokenizers[one.tokenizer_fingerprint], *row[1:]] for one, row in cells
         ]
         tables.append((title, note, table))
-    ours = [entry for entry in found if not entry.record.trained_elsewhere]
+    ours = [entry for entry in board if not entry.record.trained_elsewhere]
     comparable = [entry.shown for entry in ours if entry.record.bits_per_byte is not None]
     figure = figures.draw(figure_name, charts.by_species(comparable)) if comparable else None
     comparison = _standings(ours)
-    best = headline([entry.shown for entry in found], comparison)
-    return Text(name, best, found[0].record, tables, comparison, seed_rows(records), figure)
+    best = headline([entry.shown for entry in board], comparison)
+    return Text(name, best, board[0].record, tables, comparison, seed_rows(records), figure)
 
 
-def _standings(found: list[Entry]) -> standings.Standings | None:
+def _standings(board: list[Entry]) -> standings.Standings | None:
     """Compares the losses of every two models on one text by significance tests; returns a table and a sentence.
 
-    `found`: leaderboard entries of the text. Entries without stored scores, and models that are not ranked, are left
+    `board`: leaderboard entries of the text. Entries without stored scores, and models that are not ranked, are left
     out. Models with the same tokenizer are compared token by token, models with different tokenizers document by
     document. Returns None if there are fewer than two models, or if the tokenizers differ and the text has fewer than
     10 documents.
     """
     names, scores, splits = [], [], []
-    for entry in found:
+    for entry in board:
         encoded = entry.run.encoded
         if encoded is None:
             continue
@@ -212,7 +212,7 @@ def _standings(found: list[Entry]) -> standings.Standings | None:
     if len(names) < 2:
         return None
     first = splits[0]
-    if len({entry.record.tokenizer_fingerprint for entry in found}) == 1:  # token by token, as in the report of a run
+    if len({entry.record.tokenizer_fingerprint for entry in board}) == 1:  # token by token, as in the report of a run
         return standings.describe(
             names, compare_pairs(np.stack(scores), first.bytes_by_token, resampling_units(first.stream))
         )

@@ -73,7 +73,7 @@ def context(
         texts.append(text_of(predictor))
         stream = read_stream(name, predictor, texts[-1])
         with terminal.progress(f"reading with {name}") as on_progress:
-            found = context_use(
+            measured = context_use(
                 predictor.model,
                 stream,
                 max_context=max_context,
@@ -82,7 +82,7 @@ def context(
                 on_progress=on_progress,
             )
         tokenizers.add(predictor.tokenizer.fingerprint)
-        uses.append(Use.of(name, predictor.species, found))
+        uses.append(Use.of(name, predictor.species, measured))
         if json:
             about = {"predictor": str(folder), "species": predictor.species, **texts[-1].facts}
             terminal.print_json({**about, **_as_json(uses[-1])})

@@ -98,7 +98,7 @@ def info(corpus: OrStandardInput, /, *, json: bool = False) -> None:
         "vocabulary_size": None if loaded.vocabulary is None else len(loaded.vocabulary),
         "fingerprint": loaded.fingerprint,
         "splits": {name: asdict(Size.of(documents)) for name, documents in loaded.splits.items()},
-        "near_duplicates": {name: asdict(found) for name, found in duplicates.items()},
+        "near_duplicates": {name: asdict(near) for name, near in duplicates.items()},
     }
     if json:
         terminal.print_json(facts)

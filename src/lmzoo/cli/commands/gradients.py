@@ -90,10 +90,10 @@ def gradients(
         texts.append(given or text_of(predictor))
         stream = read_stream(name, predictor, texts[-1])
         for kind in (False, True) if untrained else (False,):
-            found = gradient_flow(
+            flow = gradient_flow(
                 predictor.model, stream, max_distance=distance, n_positions=positions, seed=seed, untrained=kind
             )
-            flows.append(Flow(name, found, kind))
+            flows.append(Flow(name, flow, kind))
             if json:
                 about = {"predictor": str(folder), "species": predictor.species, **texts[-1].facts}
                 terminal.print_json({**about, **_as_json(flows[-1])})

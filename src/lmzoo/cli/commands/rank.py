@@ -57,11 +57,11 @@ def rank(
     comparisons, votes, folder = _files(run)
     if not summary:
         _collect(comparisons, votes, rater or _user_name(), n)
-    found = summarize_votes(votes, folder)
+    vote_summary = summarize_votes(votes, folder)
     if json:
-        terminal.print_json(asdict(found))
+        terminal.print_json(asdict(vote_summary))
     else:
-        _show(found)
+        _show(vote_summary)
 
 
 def _files(run: Path | None) -> tuple[Path, Path, Path | None]:

@@ -27,8 +27,8 @@ def default_predictors() -> list[Path]:
     """
     from lmzoo.models.shipped import shipped_text_models
 
-    found = [path.parent for path in DEFAULT_RUN.glob("*/predictor.json")]
-    return _in_order(found) or [Path(name) for name in shipped_text_models()]
+    saved = [path.parent for path in DEFAULT_RUN.glob("*/predictor.json")]
+    return _in_order(saved) or [Path(name) for name in shipped_text_models()]
 
 
 def _in_order(folders: Sequence[Path]) -> list[Path]:
@@ -63,8 +63,8 @@ def served(places: Sequence[Path]) -> dict[str, Path]:
 
     sources: list[Path] = []
     for place in places or [Path(name) for name in shipped_names()]:
-        found = [path.parent for path in (place / "predictors").glob("*/predictor.json")]
-        sources += _in_order(found) or [place]
+        in_run = [path.parent for path in (place / "predictors").glob("*/predictor.json")]
+        sources += _in_order(in_run) or [place]
     paths = [find_predictor(source) for source in sources]
     return dict(zip(distinct_names(sources), paths, strict=True))
 

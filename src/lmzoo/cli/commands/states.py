@@ -59,18 +59,18 @@ def states(
         raise UsageError(f"--k and --max-tokens must be at least 1, got {k} and {max_tokens}")
     if sample and text is not None:
         raise UsageError("give either a text or --sample, not both")
-    found = Predictor.load(predictor)
-    if not isinstance(found.model, HasHiddenStates):
+    loaded = Predictor.load(predictor)
+    if not isinstance(loaded.model, HasHiddenStates):
         raise UsageError(
-            f"the model of {predictor}, a '{found.species}', has no hidden states to show: name a hidden Markov model, "
-            "such as hmm or class-hmm"
+            f"the model of {predictor}, a '{loaded.species}', has no hidden states to show: name a hidden Markov "
+            "model, such as hmm or class-hmm"
         )
     if text is not None:
-        rows = _most_likely_path(found.tokenizer, found.model, text)
+        rows = _most_likely_path(loaded.tokenizer, loaded.model, text)
     elif sample:
-        rows = _sampled_document(found.tokenizer, found.model, max_tokens, seed)
+        rows = _sampled_document(loaded.tokenizer, loaded.model, max_tokens, seed)
     else:
-        rows = _state_table(found.tokenizer, found.model, k)
+        rows = _state_table(loaded.tokenizer, loaded.model, k)
     if json:
         for row in rows:
             terminal.print_json(row)

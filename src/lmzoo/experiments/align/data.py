@@ -160,9 +160,9 @@ def _write_prompts(path: Path, prompts: Iterable[Instruction]) -> None:
 
 def _read_prompts(path: Path) -> list[tuple[Conversation, Instruction | None]]:
     """Reads prompts, each with its instruction; the instruction is None if the correct answer is not known."""
-    found: list[tuple[Conversation, Instruction | None]] = []
+    prompts: list[tuple[Conversation, Instruction | None]] = []
     for _, entry in read_objects(path, "prompts"):
         prompt = parse_messages(entry.get("prompt"), "prompt")
         instruction = Instruction(entry["task"], prompt[-1].content, entry["answer"]) if "answer" in entry else None
-        found.append((prompt, instruction))
-    return found
+        prompts.append((prompt, instruction))
+    return prompts

@@ -21,8 +21,8 @@ def newest_run(runs: str | Path = "runs") -> Path | None:
 
     Returns None if there is none.
     """
-    found = [path for path in Path(runs).glob("align-*/results.jsonl") if path.is_file()]
-    newest = max(found, key=lambda path: (path.stat().st_mtime, path.parent.name), default=None)
+    results = [path for path in Path(runs).glob("align-*/results.jsonl") if path.is_file()]
+    newest = max(results, key=lambda path: (path.stat().st_mtime, path.parent.name), default=None)
     return newest and newest.parent
 
 

@@ -250,7 +250,7 @@ def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tupl
     """
     settings, plan = context.plan.stage_settings, context.plan
     predictor, rng = context.load("sft"), np.random.default_rng([plan.seed, 5])
-    found: list[tuple[Conversation, list[str]]] = []
+    candidates: list[tuple[Conversation, list[str]]] = []
     for start in range(0, len(prompts), _PROMPTS_AT_A_TIME):
         part = prompts[start : start + _PROMPTS_AT_A_TIME]
         repeated = [prompt for prompt in part for _ in range(settings.n_replies)]
@@ -261,9 +261,9 @@ def _candidates(context: _Context, prompts: Sequence[Conversation]) -> list[tupl
             of_prompt = replies[row * settings.n_replies : (row + 1) * settings.n_replies]
             texts = list(dict.fromkeys(reply.text for reply in of_prompt if reply.ended))
             if len(texts) > 1:
-                found.append((prompt, texts))
+                candidates.append((prompt, texts))
         context.on_progress(Progress(start + len(part), len(prompts), "prompts", ""))
-    return found
+    return candidates
 
 
 def _reward(context: _Context) -> StageRecord:

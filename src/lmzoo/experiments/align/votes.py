@@ -47,13 +47,13 @@ def summarize_votes(votes: Path, run: Path | None) -> VoteSummary:
 
     `run` is the run folder with the instructions and the reward model; None if the votes do not belong to a run.
     """
-    found = read_rankings(votes) if votes.exists() else []
-    decided = [vote for vote in found if vote.pairs]
-    among = agreement(found)
+    rankings = read_rankings(votes) if votes.exists() else []
+    decided = [vote for vote in rankings if vote.pairs]
+    among = agreement(rankings)
     known = {one.conversation: one for one in read_instructions(run / "data" / "prompts.jsonl")} if run else {}
     return VoteSummary(
-        n_votes=len(found),
-        by_rater=dict(Counter(vote.rater for vote in found).most_common()),
+        n_votes=len(rankings),
+        by_rater=dict(Counter(vote.rater for vote in rankings).most_common()),
         among_raters=Agreement(rate=among[0], n_cases=among[1]) if among else None,
         with_judge=agreement_with_judge(decided, known),
         with_reward_model=_agreement_with_reward_model(decided, run),

@@ -86,8 +86,8 @@ class InfinigramModel(LanguageModel[NDArray[np.int64]]):
             return -(log_probs.sum() + prior.sum()), -(gradient + 1 / discounts - 1 / (1 - discounts))
 
         bounds = [(_SMALLEST, 1 - _SMALLEST)] * self.discounts.size
-        found: Any = minimize(loss, self.discounts.ravel(), jac=True, method="L-BFGS-B", bounds=bounds)
-        return np.ascontiguousarray(found.x, np.float64).reshape(shape)
+        solution: Any = minimize(loss, self.discounts.ravel(), jac=True, method="L-BFGS-B", bounds=bounds)
+        return np.ascontiguousarray(solution.x, np.float64).reshape(shape)
 
     def _become(self, index: ContextIndex, discounts: NDArray[np.float64]) -> Self:
         self.index, self.discounts = index, discounts

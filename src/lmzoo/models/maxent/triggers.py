@@ -63,7 +63,7 @@ def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> tupl
     n_after, n_next = np.zeros(vocab_size, np.int64), np.bincount(stream.ids, minlength=vocab_size)
     count_positions_after(stream.ids, n_after)
     width = max(1, _BLOCK_ELEMENTS // vocab_size)
-    found = []
+    pairs_of_targets = []
     for start in range(0, vocab_size, width):
         pairs = np.zeros((min(width, vocab_size - start), vocab_size), np.int32)  # (targets, triggers)
         count_pairs(stream.ids, start, pairs)
@@ -71,8 +71,8 @@ def find_triggers(stream: TokenStream, vocab_size: int, n_triggers: int) -> tupl
             nats = _information(counts, n_after, int(n_next[target]), n_tokens)
             best = np.argsort(-nats, kind="stable")[:n_triggers]
             best = best[nats[best] > _LEAST_NATS]
-            found.append(np.stack([best, np.full(best.size, target), counts[best]]))
-    triggers, targets, counts = np.concatenate(found, axis=1)
+            pairs_of_targets.append(np.stack([best, np.full(best.size, target), counts[best]]))
+    triggers, targets, counts = np.concatenate(pairs_of_targets, axis=1)
     order = np.lexsort((targets, triggers))
     first = np.searchsorted(triggers[order], np.arange(vocab_size + 1)).astype(np.int64)
     return Triggers(first, targets[order].astype(np.int32)), counts[order].astype(np.float64)

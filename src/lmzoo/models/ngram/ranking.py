@@ -67,12 +67,12 @@ def entropies_and_set_log_probs(
                 with np.errstate(invalid="ignore"):  # alpha is 0 in an unsmoothed model
                     negative[here] += np.where(alpha == 0, 0, alpha * (rest + log_alpha * mass))
                 inside[here] += alpha * (inside[suffixes] - children.sums(lower_probs * is_inside))
-    found = np.searchsorted(contexts, states)
-    entropies = np.maximum(-negative, 0)[found]
+    indices = np.searchsorted(contexts, states)
+    entropies = np.maximum(-negative, 0)[indices]
     if token_set is None:
         return entropies, None
     with np.errstate(divide="ignore"):
-        return entropies, np.log(np.maximum(inside, 0))[found]
+        return entropies, np.log(np.maximum(inside, 0))[indices]
 
 
 def _with_suffixes(trie: Trie, states: NDArray[np.int32]) -> NDArray[np.intp]:

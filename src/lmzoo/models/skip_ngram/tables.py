@@ -71,13 +71,13 @@ class ContextTables:
         1 tokens before each position, the last one first. The contexts that occur in the training text have the numbers
         0 to C - 1; the number C stands for all other contexts.
         """
-        found = np.zeros((self.first.size - 1, recent.shape[1]), np.int64)
-        for pattern in range(1, len(found)):
+        numbers = np.zeros((self.first.size - 1, recent.shape[1]), np.int64)
+        for pattern in range(1, len(numbers)):
             keys = self.keys[self.first[pattern] : self.first[pattern + 1]]
             farthest = recent[_farthest(pattern, len(recent) + 1) - 1]
-            index = _search(keys, found[_without_farthest(pattern)] * self.vocab_size + farthest)
-            found[pattern] = np.where(index >= 0, self.first[pattern] + index, self.keys.size)
-        return found
+            index = _search(keys, numbers[_without_farthest(pattern)] * self.vocab_size + farthest)
+            numbers[pattern] = np.where(index >= 0, self.first[pattern] + index, self.keys.size)
+        return numbers
 
     def probs_of(self, ids: NDArray[np.int32], contexts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the probability (P, B) of each of B tokens `ids` after each of P contexts.

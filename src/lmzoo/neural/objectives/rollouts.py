@@ -208,13 +208,13 @@ class RolloutBatches(Batches[Rollout]):
 
     def _rewards(self, prompts: Sequence[NDArray[np.int32]], replies: Sequence[ReplyIds]) -> NDArray[np.float64]:
         """Returns the rewards (R,) of R replies; raises ConfigurationError unless these are R finite numbers."""
-        found = np.asarray(self._reward(prompts, replies), np.float64)
-        if found.shape != (len(replies),) or not np.isfinite(found).all():
+        rewards = np.asarray(self._reward(prompts, replies), np.float64)
+        if rewards.shape != (len(replies),) or not np.isfinite(rewards).all():
             raise ConfigurationError(
                 f"the reward function must return one finite number for each of {len(replies)} replies, got "
-                f"{found.ravel()[:5].tolist()}{'..' if found.size > 5 else ''} of shape {found.shape}"
+                f"{rewards.ravel()[:5].tolist()}{'..' if rewards.size > 5 else ''} of shape {rewards.shape}"
             )
-        return found
+        return rewards
 
     def _by_minibatch(self, rows: Rows, compute: Callable[[Rows], Tensor]) -> Tensor:
         """Applies a function of rows to each minibatch of the R rows, and returns the results in one tensor (R, ..).

@@ -70,9 +70,9 @@ class ArpaFile:
         while (line := self.line()).isspace():
             pass
         if line.strip() != keyword.encode():
-            found = quoted(line) if line else "the end of the file"
+            shown_line = quoted(line) if line else "the end of the file"
             number = self.number - 1 if line else self.number
-            raise self.error(f"expected {keyword}, got {found}: the file is truncated or damaged", number)
+            raise self.error(f"expected {keyword}, got {shown_line}: the file is truncated or damaged", number)
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """Yields blocks of whole lines, each with the number of its first line.

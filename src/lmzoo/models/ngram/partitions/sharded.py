@@ -136,9 +136,9 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
             observed = stream.ids[ends]
             scores = self._arrays["unigrams"][observed] + weights[0]
             for k in range(2, self.order + 1):
-                found = search(observed, contexts[k - 2], self._arrays[f"{k}/starts"], self._arrays[f"{k}/tokens"])
-                known = found >= 0
-                scores[known] = self._arrays[f"{k}/log_probs"][found[known]] + weights[k - 1][known]
+                indices = search(observed, contexts[k - 2], self._arrays[f"{k}/starts"], self._arrays[f"{k}/tokens"])
+                known = indices >= 0
+                scores[known] = self._arrays[f"{k}/log_probs"][indices[known]] + weights[k - 1][known]
             log_probs[ends] = scores
         return log_probs
 
@@ -171,14 +171,14 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
         for k in range(2, self.order + 1):
             bounds, keys = self._arrays[f"{k}/shards"], self._arrays[f"{k}/contexts"]
             first = tokens[np.maximum(ends - k + 2, 0)]
-            found = search(first.astype(np.int64) << 32 | shorter, shards, bounds, keys)
-            shards = np.where((found < 0) | (first == EOT), np.int32(-1), shards)
-            shorter = found - bounds[shards]
+            indices = search(first.astype(np.int64) << 32 | shorter, shards, bounds, keys)
+            shards = np.where((indices < 0) | (first == EOT), np.int32(-1), shards)
+            shorter = indices - bounds[shards]
             if k == 2:
                 split = self._arrays["owners"][last] < 0
                 head = np.where(split, np.int32(bounds.size - 2), np.int32(-1))
-                found = np.where(split, search(last << 32, head, bounds, keys), found)
-            contexts[k - 2] = found
+                indices = np.where(split, search(last << 32, head, bounds, keys), indices)
+            contexts[k - 2] = indices
         return contexts
 
     def _weights(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -212,33 +212,33 @@ class ShardedNgramModel(LanguageModel[tuple[int, ...]]):
 
     def load_arrays(self, arrays: Arrays) -> Self:
         size, types = self.vocab_size, {"contexts": np.int64, "starts": np.int64, "tokens": np.int32}
-        found = {
+        loaded = {
             "unigrams": take_array(arrays, "unigrams", shape=(size,), dtype=np.float32),
             "owners": take_array(arrays, "owners", shape=(size,), dtype=np.int32),
             "pair_owners": take_array(arrays, "pair_owners", shape=(None, size), dtype=np.int32),
             "parameters": take_array(arrays, "parameters", shape=(self.order, None), dtype=np.float64),
         }
         n_shards = len(take_array(arrays, "2/shards", shape=(None,), dtype=np.int64)) - 2
-        sound = -len(found["pair_owners"]) <= found["owners"].min(initial=0) and n_shards > max(
-            found[name].max(initial=0) for name in ("owners", "pair_owners")
+        sound = -len(loaded["pair_owners"]) <= loaded["owners"].min(initial=0) and n_shards > max(
+            loaded[name].max(initial=0) for name in ("owners", "pair_owners")
         )
-        sound &= found["pair_owners"].min(initial=0) >= 0 and found["unigrams"].max() <= _HIGHEST
+        sound &= loaded["pair_owners"].min(initial=0) >= 0 and loaded["unigrams"].max() <= _HIGHEST
         for k in range(2, self.order + 1):
             shards = take_array(arrays, f"{k}/shards", shape=(n_shards + 1 + (k == 2),), dtype=np.int64)
             starts = take_array(arrays, f"{k}/starts", shape=(int(shards[-1]) + 1,), dtype=np.int64)
             sizes = {"contexts": int(shards[-1]), "tokens": int(starts[-1])}
-            found |= {f"{k}/shards": shards, f"{k}/starts": starts}
+            loaded |= {f"{k}/shards": shards, f"{k}/starts": starts}
             for name, n in (*sizes.items(), ("log_probs", sizes["tokens"]), ("backoffs", sizes["contexts"])):
                 array = take_array(arrays, f"{k}/{name}", shape=(n,), dtype=types.get(name, np.float32))
-                found[f"{k}/{name}"] = array
-            tokens, log_probs, backoffs = (found[f"{k}/{name}"] for name in ("tokens", "log_probs", "backoffs"))
+                loaded[f"{k}/{name}"] = array
+            tokens, log_probs, backoffs = (loaded[f"{k}/{name}"] for name in ("tokens", "log_probs", "backoffs"))
             sound &= not shards[0] and not starts[0] and bool((np.diff(shards) >= 0).all())
             sound &= bool((starts[1:] >= starts[:-1]).all())
             sound &= 0 <= tokens.min(initial=0) <= tokens.max(initial=0) < size
             sound &= bool(log_probs.max(initial=-1) <= _HIGHEST and backoffs.max(initial=0) < np.inf)
         if not sound:
             raise SavedModelError("the saved n-gram model is damaged: its shards, tokens or numbers are out of range")
-        self._arrays = found
+        self._arrays = loaded
         self.fitted = True
         return self
 
