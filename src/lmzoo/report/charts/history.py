@@ -49,6 +49,17 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
     Models with a much higher loss than the best one are drawn as arrows at the upper edge, with their value as text.
     The axis then has enough room for the other models.
     """
+    rows, low, high = _rows(records)
+    _place_labels(rows, low, high)
+    x_scale = altair.Scale(domain=_YEARS, range=_PIXELS, nice=False)
+    y_scale = altair.Scale(domain=[low, high], nice=False)
+    return altair.layer(*_eras(x_scale), *_models(rows, x_scale, y_scale)).properties(
+        width=_WIDTH, height=_HEIGHT, title=altair.TitleParams("Bits per byte of each model, by year", offset=22)
+    )
+
+
+def _rows(records: Sequence[EvalRecord]) -> tuple[list[dict[str, Any]], float, float]:
+    """Returns the values that the chart shows of each model, and the ends of the vertical axis, in bits per byte."""
     years = {record.name: zoo.year(record.species) for record in records}
     shown = [record for record in records if record.bits_per_byte is not None and years[record.name] is not None]
     best = min(record.bits_per_byte or 0 for record in shown)
@@ -80,9 +91,29 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
                 "era": era_name(year),
             }
         )
-    _place_labels(rows, low, high)
-    x_scale = altair.Scale(domain=_YEARS, range=_PIXELS, nice=False)
-    y_scale = altair.Scale(domain=[low, high], nice=False)
+    return rows, low, high
+
+
+def _eras(x_scale: altair.Scale) -> list[altair.Chart]:
+    """Draws the eras as vertical bands, with their names above them."""
+    bands = [{"era": era.name, "start": era.start, "end": era.end, "title": era.name} for era in ERAS]
+    band = altair.Chart(altair.Data(values=bands)).encode(
+        x=altair.X("start:Q", scale=x_scale, title=None), color=altair.Color("era:N", scale=ERA_COLOURS, legend=None)
+    )
+    background = band.mark_rect(opacity=0.07).encode(
+        x2="end:Q",
+        y=altair.value(0),
+        y2=altair.value(_HEIGHT),
+        fill=altair.Fill("era:N", scale=ERA_COLOURS, legend=None),
+    )
+    titles = band.mark_text(align="left", dx=3, dy=-8, fontSize=11, fontWeight="bold").encode(
+        text="title:N", y=altair.value(0)
+    )
+    return [background, titles]
+
+
+def _models(rows: list[dict[str, Any]], x_scale: altair.Scale, y_scale: altair.Scale) -> list[altair.Chart]:
+    """Draws the models as dots with intervals, or as arrows at the upper edge, and their names."""
     x = altair.X(
         "year:Q",
         scale=x_scale,
@@ -96,19 +127,6 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
         title="bits per byte (lower is better)",
     )
     colour = altair.Color("era:N", scale=ERA_COLOURS, legend=None)
-    bands = [{"era": era.name, "start": era.start, "end": era.end, "title": era.name} for era in ERAS]
-    band = altair.Chart(altair.Data(values=bands)).encode(
-        x=altair.X("start:Q", scale=x_scale, title=None), color=colour
-    )
-    background = band.mark_rect(opacity=0.07).encode(
-        x2="end:Q",
-        y=altair.value(0),
-        y2=altair.value(_HEIGHT),
-        fill=altair.Fill("era:N", scale=ERA_COLOURS, legend=None),
-    )
-    titles = band.mark_text(align="left", dx=3, dy=-8, fontSize=11, fontWeight="bold").encode(
-        text="title:N", y=altair.value(0)
-    )
     points = altair.Chart(altair.Data(values=rows)).encode(x=x, y=y, color=colour)
     intervals = points.mark_rule(strokeWidth=2, opacity=0.45).encode(y="low:Q", y2="high:Q")
     dots = points.transform_filter("!datum.far").mark_circle(size=70, opacity=1)
@@ -122,9 +140,7 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
         .mark_rule(color=GREY, strokeWidth=0.7)
         .encode(x2="line_x:Q", y2="line_y:Q", color=altair.value(GREY))
     )
-    return altair.layer(background, titles, lines, intervals, dots, arrows, labels).properties(
-        width=_WIDTH, height=_HEIGHT, title=altair.TitleParams("Bits per byte of each model, by year", offset=22)
-    )
+    return [lines, intervals, dots, arrows, labels]
 
 
 def _place_labels(rows: list[dict[str, Any]], low: float, high: float) -> None:
