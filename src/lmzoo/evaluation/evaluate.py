@@ -20,7 +20,7 @@ from lmzoo.evaluation.measured_text import AnyCorpus, MeasuredSplit, MeasuredTex
 from lmzoo.evaluation.records import EvalRecord, new_origin
 from lmzoo.evaluation.scores import save_scores
 from lmzoo.evaluation.statistics import compare_units
-from lmzoo.evaluation.token_sums import token_sums
+from lmzoo.evaluation.token_sums import TokenSums, token_sums
 from lmzoo.mapped import blocks_of
 from lmzoo.metrics import bits, bits_per_byte, perplexity
 from lmzoo.predictor import Predictor, as_predictor
@@ -66,11 +66,7 @@ def evaluate(
     predictor.model.token_stats(text.stream.ids[:2])  # compiled code is loaded before the clock starts
     sums = token_sums(predictor, text, on_progress, partial(save_scores, scores) if scores else None)
     total_nats = None if sums.n_impossible else -sums.log_probs
-    low = high = None
-    if total_nats is not None and lossless:
-        units = sums.log_probs_of_units[None], sums.bytes_of_units
-        if comparison := compare_units(*units, sums.units.description):
-            low, high = comparison.intervals[0].tolist()
+    low, high = (None, None) if total_nats is None or not lossless else _interval(sums)
     n_tokens = len(text.stream)
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
     sample, unknown_id = predictor.training_sample, tokenizer.unknown_id
@@ -140,6 +136,18 @@ def _measured(
             "tokenizer"
         )
     return MeasuredText.of_corpus(corpus, {predictor.provenance.corpus_fingerprint} - {None}, split)
+
+
+def _interval(sums: TokenSums) -> tuple[float | None, float | None]:
+    """Returns the 95 % confidence interval of the bits per byte; (None, None) if the text has fewer than two parts.
+
+    The parts are the units that the bootstrap resamples.
+    """
+    comparison = compare_units(sums.log_probs_of_units[None], sums.bytes_of_units, sums.units.description)
+    if comparison is None:
+        return None, None
+    low, high = comparison.intervals[0].tolist()
+    return low, high
 
 
 def _count(ids: NDArray[np.int32], token_id: int) -> int:
