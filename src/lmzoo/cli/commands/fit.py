@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -83,7 +84,6 @@ def fit(
     from lmzoo.corpora import load_corpus
     from lmzoo.corpora.encoded import encode_corpus
     from lmzoo.errors import UsageError
-    from lmzoo.experiments.budgets import merged, settings_for, time_limit
     from lmzoo.experiments.training_log import check_logs, training_logs
     from lmzoo.predictor import Predictor
     from lmzoo.predictor_folder import check_folder
@@ -93,15 +93,8 @@ def fit(
     from lmzoo.tokenizers import check_tokenizer
 
     zoo.check_learns_from_text(species)
-    chosen = settings_for(species, budget)
-    if minutes is not None:
-        chosen = merged(chosen, time_limit(species, minutes))
-    chosen = merged(chosen, parse_settings(settings or []))
     of_ngrams = {"memory": memory, "workers": workers, "cluster": cluster}
-    given = {name: value for name, value in of_ngrams.items() if value is not None}
-    for name in given.keys() - zoo.defaults(species):
-        raise UsageError(f"--{name} is for n-gram models, and '{species}' is not one: leave out --{name}")
-    chosen |= given
+    chosen = _chosen_settings(species, budget, minutes, settings or [], of_ngrams)
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     if tokenizer is not None:
         check_tokenizer(tokenizer)
@@ -147,3 +140,25 @@ def fit(
             f"{species}: {predictor.model.n_parameters:,} parameters from {provenance.n_train_tokens:,} tokens "
             f"in {provenance.fit_seconds:.1f} s, saved in {out}"
         )
+
+
+def _chosen_settings(
+    species: str, budget: str, minutes: float | None, assignments: Sequence[str], of_ngrams: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the settings of the model: those of the budget, changed by the options of the command.
+
+    `assignments` are the values of --set. `of_ngrams` has the values of the options for n-gram models; None means that
+    the option is not given. Raises UsageError if one of them is given for another model.
+    """
+    from lmzoo import zoo
+    from lmzoo.errors import UsageError
+    from lmzoo.experiments.budgets import merged, settings_for, time_limit
+
+    chosen = settings_for(species, budget)
+    if minutes is not None:
+        chosen = merged(chosen, time_limit(species, minutes))
+    chosen = merged(chosen, parse_settings(assignments))
+    given = {name: value for name, value in of_ngrams.items() if value is not None}
+    for name in given.keys() - zoo.defaults(species):
+        raise UsageError(f"--{name} is for n-gram models, and '{species}' is not one: leave out --{name}")
+    return chosen | given
