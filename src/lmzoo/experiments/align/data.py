@@ -28,7 +28,7 @@ from lmzoo.chat.conversation import (
     write_conversations,
     write_objects,
 )
-from lmzoo.chat.instructions import PRACTISED, Instruction, demonstrations, instructions, word_lists
+from lmzoo.chat.instructions import PRACTISED, Instruction, demonstrations, instructions, judge, word_lists
 from lmzoo.chat.template import with_chat_tokens
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus, tokenizer_for
@@ -73,6 +73,14 @@ class RunData:
     def instructions(self) -> list[Instruction]:
         """The same prompts as instructions with correct answers; [] if the user gave the conversations."""
         return read_instructions(self._folder / "data" / "prompts.jsonl")
+
+    def grade(self, prompt: Conversation, reply: str) -> float:
+        """Returns the judge's grade of a reply to a prompt of `instructions`."""
+        return judge(self._instruction_of[prompt], reply).grade
+
+    @cached_property
+    def _instruction_of(self) -> dict[Conversation, Instruction]:
+        return {instruction.conversation: instruction for instruction in self.instructions}
 
     @cached_property
     def test(self) -> list[Instruction]:

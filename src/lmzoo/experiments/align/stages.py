@@ -25,7 +25,6 @@ import numpy as np
 
 from lmzoo.chat.conversation import Conversation
 from lmzoo.chat.fine_tuning import fine_tune
-from lmzoo.chat.instructions import judge
 from lmzoo.chat.preference_learning import dpo, ppo
 from lmzoo.chat.preferences import Ranking, rankings_fingerprint, read_rankings, write_rankings
 from lmzoo.chat.replies import sample_replies
@@ -226,9 +225,8 @@ def _rankings(context: _Context) -> StageRecord:
     write_comparisons(folder / COMPARISONS, comparisons)
     rankings: list[Ranking] = []
     if plan.ranker == "judge":
-        instructions = {instruction.conversation: instruction for instruction in context.data.instructions}
         for prompt, replies in candidates:
-            ranked = sorted(replies, key=lambda reply: -judge(instructions[prompt], reply).grade)
+            ranked = sorted(replies, key=lambda reply: -context.data.grade(prompt, reply))
             rankings.append(Ranking(prompt, tuple(ranked), rater="judge"))
         write_rankings(folder / RANKINGS, rankings)
     elif plan.ranker != "people":
@@ -318,12 +316,11 @@ def _ppo(context: _Context) -> StageRecord:
     if context.stage == UNPENALISED:
         training, settings = plan.stage_settings.unpenalised, replace(settings, kl_coefficient=0.0, kl_target=None)
     reward_model = RewardModel.load(context.folder / "reward")
-    instructions = {instruction.conversation: instruction for instruction in data.instructions}
     predictor, history = ppo(
         context.load("sft"),
         reward_model,
         data.prompts,
-        judge=(lambda prompt, reply: judge(instructions[prompt], reply).grade) if instructions else None,
+        judge=data.grade if data.instructions else None,
         settings=settings,
         text=data.encoded.train.stream,
         species=plan.chat_species,
