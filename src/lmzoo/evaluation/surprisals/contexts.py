@@ -12,7 +12,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count, groupby
 from pathlib import Path
 from typing import Final, Literal
 
@@ -288,26 +288,30 @@ def _fault(error: csv.Error) -> str:
 
 def _of_tables(tables: Sequence[_Table], scope: Scope) -> Iterator[Context]:
     for table in tables:
-        previous: list[str] | None = None
-        parts: list[Part] = []
-        seen: set[tuple[str, ...]] = set()
-        is_scattered = False
-        for group, part in table:
-            if group and group != previous and not scope.by_sentence:
-                is_scattered = is_scattered or tuple(group) in seen
-                seen.add(tuple(group))
-            if parts and (scope.by_sentence or not group or group != previous):
-                yield Context(parts, sum(each.reader.n_read for each in tables))
-                parts = []
-            if part.text and not part.text.isspace():
-                parts.append(part)
-            previous = group
+        yield from _of_table(table, scope, lambda: sum(each.reader.n_read for each in tables))
+
+
+def _of_table(table: _Table, scope: Scope, n_read: Callable[[], int]) -> Iterator[Context]:
+    """Yields the contexts of a table: each row, or the successive rows of each document. Blank contexts are left out.
+
+    `n_read` returns the number of bytes of the input that have been read. Logs a warning at the end of the table if not
+    all rows with the same cells in the grouping columns follow each other.
+    """
+    has_documents = bool(table.group_names) and not scope.by_sentence
+    number = count()
+    seen: set[object] = set()
+    is_scattered = False
+    for group, rows in groupby(table, key=lambda row: tuple(row[0]) if has_documents else next(number)):
+        parts = [part for _, part in rows if part.text and not part.text.isspace()]
+        if has_documents:
+            is_scattered |= group in seen
+            seen.add(group)
         if parts:
-            yield Context(parts, sum(each.reader.n_read for each in tables))
-        if is_scattered:
-            _logger.warning(
-                "%s: some rows with the same %s do not follow each other, so they were measured as separate documents: "
-                "if they are parts of one document, sort the table",
-                table.name,
-                " and ".join(table.group_names),
-            )
+            yield Context(parts, n_read())
+    if is_scattered:
+        _logger.warning(
+            "%s: some rows with the same %s do not follow each other, so they were measured as separate documents: "
+            "if they are parts of one document, sort the table",
+            table.name,
+            " and ".join(table.group_names),
+        )
