@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,14 +221,14 @@ class _Index:
         for batch in _batches(documents):
             words = _Words.of(documents[batch], hasher)
             hashes, starts = words.ngrams()
-            is_wanted = _places(hashes, wanted) >= 0
+            is_wanted = _look_up(hashes, wanted) >= 0
             kept_hashes.append(hashes[is_wanted])
             kept_documents.append(words.document[starts[is_wanted]] + np.int32(batch.start))
             hashes, indices = words.short_documents()
-            places = _places(hashes, short)
-            np.maximum.at(last_short, places[places >= 0], batch.start + indices[places >= 0])
-            places = _places(words.texts, texts)
-            is_in_train[places[places >= 0]] = True
+            positions = _look_up(hashes, short)
+            np.maximum.at(last_short, positions[positions >= 0], batch.start + indices[positions >= 0])
+            positions = _look_up(words.texts, texts)
+            is_in_train[positions[positions >= 0]] = True
         hashes = np.concatenate(kept_hashes)
         order = np.argsort(hashes)
         documents_of_hashes = np.concatenate(kept_documents)[order]
@@ -245,8 +245,8 @@ class _Index:
         counts = np.searchsorted(self.hashes, hashes, side="right") - first
         # The indices first .. first + count of every 8-gram, in one array.
         indices = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        documents, places = np.unique(self.document[indices], return_inverse=True)
-        return int(documents[np.bincount(places, np.repeat(weights, counts)).argmax()])
+        documents, which = np.unique(self.document[indices], return_inverse=True)
+        return int(documents[np.bincount(which, np.repeat(weights, counts)).argmax()])
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[slice]:
@@ -262,24 +262,36 @@ def _batches(documents: Sequence[Document]) -> Iterator[slice]:
             start, size = index + 1, 0
 
 
-def _places(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
+def _look_up(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Returns the index of each of the `hashes` in the array `sorted_hashes`, the first one; -1 if it is not there."""
-    places = np.full(hashes.shape, -1)
+    positions = np.full(hashes.shape, -1)
     if sorted_hashes.size:
         order = np.argsort(hashes)  # sorted look-ups use the processor's cache: ten times faster
         indices = np.minimum(np.searchsorted(sorted_hashes, hashes[order]), sorted_hashes.size - 1)
-        places[order] = np.where(sorted_hashes[indices] == hashes[order], indices, -1)
-    return places
+        positions[order] = np.where(sorted_hashes[indices] == hashes[order], indices, -1)
+    return positions
+
+
+class _Repeating(NamedTuple):
+    """A document of the validation or test set that repeats words of the training set."""
+
+    share: float
+    """The share of its words that it repeats."""
+    document: int
+    """Its index in its set."""
+    n_words: int
+    ngrams: NDArray[np.uint64]
+    """Hashes of its 8-grams that the training set has, too."""
+    repeated: int
+    """Index of the training document that it repeats if it has at most 7 words; -1 for other documents."""
 
 
 def _compare(words: _Words, train: _Index, documents: Sequence[Document], n_worst: int) -> NearDuplicates:
     n_exact = n_covered = 0
-    # For each of the worst documents so far: its share, its index, its number of words, the hashes of the 8-grams that
-    # it shares with the training set, and the index of a short document of the training set that it repeats, or -1.
-    worst: list[tuple[float, int, int, NDArray[np.uint64], int]] = []
+    worst: list[_Repeating] = []
     for first, part in words.parts():
         hashes, starts = part.ngrams()
-        in_train = _places(hashes, train.hashes) >= 0
+        in_train = _look_up(hashes, train.hashes) >= 0
         hashes, starts = hashes[in_train], starts[in_train]
         # An 8-gram that starts at t covers the words t .. t + 7: add 1 at t, subtract 1 at t + 8, and sum cumulatively.
         steps = np.zeros(len(part.hashes) + N_WORDS, np.int32)
@@ -289,31 +301,31 @@ def _compare(words: _Words, train: _Index, documents: Sequence[Document], n_wors
         per_document = np.bincount(part.document, weights=covered, minlength=len(part.lengths))
         short_hashes, short = part.short_documents()
         repeated = np.full(len(part.lengths), -1)
-        if short.size:
-            places = _places(short_hashes, train.short)
-            repeated[short] = train.last_short[places]
+        repeated[short] = train.last_short[_look_up(short_hashes, train.short)]
         per_document[repeated >= 0] = part.lengths[repeated >= 0]
         shares = per_document / np.maximum(part.lengths, 1)
         for index in np.argsort(-shares, kind="stable")[:n_worst].tolist():
             if shares[index] > 0:
                 shared = hashes[part.document[starts] == index]
                 worst.append(
-                    (float(shares[index]), first + index, int(part.lengths[index]), shared, int(repeated[index]))
+                    _Repeating(
+                        float(shares[index]), first + index, int(part.lengths[index]), shared, int(repeated[index])
+                    )
                 )
-        worst = sorted(worst, key=lambda one: -one[0])[:n_worst]
+        worst = sorted(worst, key=lambda one: -one.share)[:n_worst]
         n_covered += int(per_document.sum())
-        n_exact += int((_places(part.texts, train.texts) >= 0).sum())
+        n_exact += int((_look_up(part.texts, train.texts) >= 0).sum())
     return NearDuplicates(
         share=n_covered / len(words.hashes) if len(words.hashes) else 0.0,
         n_words=len(words.hashes),
         exact=n_exact,
         worst=tuple(
             DuplicateDocument(
-                documents[index].name,
-                share,
-                n_words,
-                train.documents[train.nearest(shared) if repeated < 0 else repeated].name,
+                documents[one.document].name,
+                one.share,
+                one.n_words,
+                train.documents[train.nearest(one.ngrams) if one.repeated < 0 else one.repeated].name,
             )
-            for share, index, n_words, shared, repeated in worst
+            for one in worst
         ),
     )
