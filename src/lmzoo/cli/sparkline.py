@@ -19,9 +19,9 @@ class Sparkline:
 
     def add(self, share: float, value: float) -> None:
         """Adds a number that was measured when the given share of the work, from 0 to 1, was done."""
-        place = min(int(_WIDTH * share), _WIDTH - 1)
-        self._sums[place] += value
-        self._counts[place] += 1
+        index = min(int(_WIDTH * share), _WIDTH - 1)
+        self._sums[index] += value
+        self._counts[index] += 1
 
     def __str__(self) -> str:
         """Returns the curve so far, from the highest bar for the largest mean to the lowest for the smallest."""

@@ -45,8 +45,8 @@ class LmzooLM(TemplateLM):
         super().__init__()
         if unknown := sorted({*others} - {*_IGNORED}):
             raise UsageError(f"unknown argument '{unknown[0]}': lmzoo takes pretrained, device and seed")
-        place = cast(Device, {None: "cpu", "cuda:0": "auto"}.get(device, device))  # checked by Predictor.load
-        self.predictor = as_predictor(pretrained, device=place)
+        lmzoo_device = cast(Device, {None: "cpu", "cuda:0": "auto"}.get(device, device))  # checked by Predictor.load
+        self.predictor = as_predictor(pretrained, device=lmzoo_device)
         self._seed = seed
 
     @property

@@ -96,20 +96,20 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         history = TrainingHistory.from_lines(progress["history"]).points
         for name, member in self.members.items():
             # During its fit, a member has a checkpoint file; after it, the mixture's checkpoint contains the member.
-            own = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
+            member_checkpoint = Checkpoint(checkpoint.path.with_suffix(f".{name}.safetensors")) if checkpoint else None
             if name in finished:
                 member.load_arrays(strip_prefix(name, kept))
-                if own:
-                    own.discard()
+                if member_checkpoint:
+                    member_checkpoint.discard()
                 continue
-            member.fit(data, seed=seed, on_progress=_with_name(name, on_progress), checkpoint=own)
+            member.fit(data, seed=seed, on_progress=_with_name(name, on_progress), checkpoint=member_checkpoint)
             finished.append(name)
             if member.history:
                 history += tuple(in_member(point, name) for point in member.history.points)
-            if checkpoint and own:
+            if checkpoint and member_checkpoint:
                 facts = {"fingerprint": fingerprint, "finished": finished}
                 checkpoint.save(self._arrays_of(finished), {**facts, "history": [*TrainingHistory(history).lines()]})
-                own.discard()
+                member_checkpoint.discard()
         self.history = TrainingHistory(history) if history else None
         return self.learn_weights(data.valid, on_progress)
 
@@ -135,10 +135,12 @@ class MixtureModel(LanguageModel[tuple[Any, ...]]):
         return tuple(member.initial_state() for member in self.members.values())
 
     def advance(self, state: tuple[Any, ...], token_id: int) -> tuple[Any, ...]:
-        return tuple(member.advance(own, token_id) for member, own in zip(self.members.values(), state, strict=True))
+        return tuple(member.advance(part, token_id) for member, part in zip(self.members.values(), state, strict=True))
 
     def next_log_probs(self, state: tuple[Any, ...]) -> NDArray[np.float64]:
-        return self._mix([member.next_log_probs(own) for member, own in zip(self.members.values(), state, strict=True)])
+        return self._mix(
+            [member.next_log_probs(part) for member, part in zip(self.members.values(), state, strict=True)]
+        )
 
     def _mix(self, log_probs: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
         """Returns the logarithm of the weighted mean of the members' probabilities, given as log-probabilities."""

@@ -62,7 +62,7 @@ class Score(BaseModel):
     """Sum of the surprisals of the passage's tokens; None if the tokens do not keep all letters, or are longer."""
 
 
-class _Place(NamedTuple):
+class _Span(NamedTuple):
     document: int
     start: int
     end: int
@@ -99,12 +99,12 @@ def passage_bits(predictor: Predictor, passage: Passage) -> float | None:
 
 def passage_of(request: PassageRequest) -> Passage:
     """Returns the passage that a request names."""
-    places = _places()
-    order = np.random.default_rng(request.seed).permutation(len(places))
-    place = places[int(order[request.number % len(places)])]
-    document = _held_out()[place.document]
+    spans = _spans()
+    order = np.random.default_rng(request.seed).permutation(len(spans))
+    span = spans[int(order[request.number % len(spans)])]
+    document = _held_out()[span.document]
     return Passage(
-        source=document.name, before=document.text[: place.start], letters=document.text[place.start : place.end]
+        source=document.name, before=document.text[: span.start], letters=document.text[span.start : span.end]
     )
 
 
@@ -115,9 +115,9 @@ def _held_out() -> Sequence[Document]:
 
 
 @cache
-def _places() -> list[_Place]:
+def _spans() -> list[_Span]:
     return [
-        _Place(index, match.start(), match.end())
+        _Span(index, match.start(), match.end())
         for index, document in enumerate(_held_out())
         for match in _RUN.finditer(document.text, 0, _SHOWN.stop)
         if match.start() in _SHOWN and match.end() - match.start() in _LENGTHS

@@ -117,15 +117,15 @@ def _unreadable(request: Request) -> ApiError | None:
 def _validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     """Returns the error for a request whose JSON is not valid, from the problems that pydantic lists."""
     problem = problems[0]
-    place = [part for part in problem["loc"] if part not in ("body", "query", "path")]
+    path = [part for part in problem["loc"] if part not in ("body", "query", "path")]
     if problem["type"] == "json_invalid":
         return ApiError(f"the request is not valid JSON: {problem['ctx']['error']}")
     if problem["type"] == UNSUPPORTED:
         return ApiError(problem["msg"], param=problem["ctx"]["name"], code=UNSUPPORTED)
-    if not place:
+    if not path:
         return ApiError(f"the request must be a JSON object: {problem['msg']}")
-    param = str(place[0])
-    if param == "prompt" and len(place) > 1:  # none of several forms
+    param = str(path[0])
+    if param == "prompt" and len(path) > 1:  # none of several forms
         return ApiError(_PROMPT_FORMS, param=param)
     message = problem["msg"].removeprefix("Value error, ")
-    return ApiError(f"{'.'.join(map(str, place))}: {message[:1].lower()}{message[1:]}", param=param)
+    return ApiError(f"{'.'.join(map(str, path))}: {message[:1].lower()}{message[1:]}", param=param)

@@ -84,11 +84,11 @@ def _adapter(kind: type[Any]) -> Any:
 
 def _first_error(error: Any) -> str:
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
+    field = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
-        return f"the field '{printable(place)}' is missing"
+        return f"the field '{printable(field)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    named = f"'{printable(place)}': " if place else ""
+    named = f"'{printable(field)}': " if field else ""
     return f"{named}{message[:1].lower()}{message[1:]}, got {_short(repr(first['input']))}"
 
 

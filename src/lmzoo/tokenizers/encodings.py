@@ -189,12 +189,12 @@ def _entry(token: bytes) -> str:
 
 def _pair(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """Returns the two parts that `token` consists of after joining parts of lower rank only, or [] if more remain."""
-    own = ranks[token]
+    rank = ranks[token]
     parts = [token[index : index + 1] for index in range(len(token))]
     while len(parts) > 2:
-        joined = [ranks.get(left + right, own) for left, right in itertools.pairwise(parts)]
+        joined = [ranks.get(left + right, rank) for left, right in itertools.pairwise(parts)]
         lowest = min(joined)
-        if lowest >= own:
+        if lowest >= rank:
             return []
         index = joined.index(lowest)
         parts[index : index + 2] = [parts[index] + parts[index + 1]]

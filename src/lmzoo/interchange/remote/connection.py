@@ -149,9 +149,9 @@ class Connection:
         status = response.status_code
         if 300 <= status < 400:
             target = urlsplit(response.headers.get("Location", ""))
-            place = urlunsplit((target.scheme, target.netloc.rpartition("@")[2], target.path, "", ""))
+            location = urlunsplit((target.scheme, target.netloc.rpartition("@")[2], target.path, "", ""))
             return self.error(
-                route, f"redirects to {one_line(place)!r}, which is not followed: give the URL of the server itself"
+                route, f"redirects to {one_line(location)!r}, which is not followed: give the URL of the server itself"
             )
         hint = ""
         if status in (401, 403):

@@ -214,8 +214,8 @@ class SequenceMemoizerModel(LanguageModel[NDArray[np.int64]]):
     # ---- Saving ---------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        own = {"discounts": self.discounts, "exponents": self.exponents, "concentration": self.concentration}
-        return {**self.index.arrays(), **own}
+        parameters = {"discounts": self.discounts, "exponents": self.exponents, "concentration": self.concentration}
+        return {**self.index.arrays(), **parameters}
 
     def load_arrays(self, arrays: Arrays) -> Self:
         from lmzoo.models.infinigram.index import ContextIndex
