@@ -59,6 +59,23 @@ def test_walking_climbing_and_hashing_match_the_same_ngrams(stream: TokenStream,
             np.testing.assert_allclose(model.log_probs(text), [log_prob for _, log_prob in walked], atol=1e-12)
 
 
+def test_a_text_can_be_read_while_another_thread_fills_the_hash_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, fill = fitted(HAND_MADE, 3, order=3), scoring._fill_table
+    expected, found = model.log_probs(HAND_MADE), list[Any]()
+
+    def filled_slowly(*arrays: Any) -> None:
+        if not found:  # another thread reads a text at this moment
+            found.append(None)
+            found.append(model.log_probs(HAND_MADE))
+        fill(*arrays)
+
+    monkeypatch.setattr(scoring, "_fill_table", filled_slowly)
+    monkeypatch.setattr(scoring, "_PAYS_OFF", 0)
+    model.load_arrays(model.arrays())  # forgets the hash table
+    np.testing.assert_array_equal(model.log_probs(HAND_MADE), expected)
+    np.testing.assert_array_equal(found[1], expected)
+
+
 def test_a_state_holds_the_longest_context_that_occurs_in_training() -> None:
     """By hand for a trigram model of the documents A B A and B B; every document starts with EOT as a context."""
     model = fitted(TokenStream.from_documents([[1, 2, 1], [2, 2]]), 5, order=3)
