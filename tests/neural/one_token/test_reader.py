@@ -18,6 +18,7 @@ from lmzoo.generation import generate
 from lmzoo.neural.anchored import AnchoredNetwork
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.neural_lm import NeuralLM
+from lmzoo.neural.one_token import reader as reader_module
 from lmzoo.neural.one_token.reader import TokenReader
 from lmzoo.stream import EOT, TokenStream, TrainingData
 
@@ -251,6 +252,23 @@ def test_a_copy_has_weights_of_its_own() -> None:
     torch.testing.assert_close(found.hidden, changed, rtol=1e-5, atol=1e-5)
     original = by_torch(model.network, 4, state.network_state)[1][0]
     torch.testing.assert_close(model.advance(state, 4).hidden, original, rtol=1e-5, atol=1e-5)
+
+
+def test_two_threads_begin_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fitted("lstm").network
+    reader, hidden, found = TokenReader(network), torch.ones(5), list[Any]()
+    as_arrays = reader_module._as_arrays
+
+    def shared_slowly(module: Any) -> Any:
+        if module is network and not found:  # another thread asks at this moment
+            found.append(None)
+            found.append(reader.logits(hidden))
+        return as_arrays(module)
+
+    monkeypatch.setattr(reader_module, "_as_arrays", shared_slowly)
+    expected = reader.logits(hidden)
+    assert expected is not None
+    np.testing.assert_array_equal(found[1], expected)
 
 
 def test_other_types_and_training_are_left_to_torch() -> None:

@@ -117,13 +117,14 @@ class TokenReader:
         moved. Numpy can share only contiguous float32 tensors on the CPU.
         """
         if self._addresses != [tensor.data_ptr() for tensor in self._tensors]:
-            self._tensors = [*self._network.parameters(), *self._network.buffers()]
-            self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+            tensors = [*self._network.parameters(), *self._network.buffers()]
             shareable = all(
                 tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
-                for tensor in self._tensors
+                for tensor in tensors
             )
-            self._weights = _as_arrays(self._network) if shareable else None
+            self._weights, self._tensors = _as_arrays(self._network) if shareable else None, tensors
+            # Only now, because another thread that finds these addresses uses the arrays.
+            self._addresses = [tensor.data_ptr() for tensor in tensors]
         return self._weights
 
 
