@@ -35,6 +35,8 @@ from lmzoo.errors import (
     UnknownNameError,
     UsageError,
 )
+from lmzoo.experiments.align.plan import AlignPlan
+from lmzoo.experiments.plan import RunPlan
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
 
@@ -168,6 +170,17 @@ def test_seeds(value: Any, markov_predictor: Predictor) -> None:
         markov_predictor.complete("The", seed=value)
     with pytest.raises(ConfigurationError, match="seed must be a whole number from 0"):
         Predictor.fit("markov", "kjv", seed=value)
+
+
+def test_seeds_of_numpy_are_those_of_python(corpus_folder: Path, tmp_path: Path) -> None:
+    seed: Any = np.int64(3)
+    predictor = Predictor.fit("markov", corpus_folder, tokenizer="byte", seed=seed)
+    assert Predictor.load(predictor.save(tmp_path / "markov")).provenance.seed == 3
+    assert type(RunPlan(seed=seed).checked().seed) is int
+    assert type(AlignPlan(seed=seed).checked().seed) is int
+    stream = TokenStream.from_documents([[1, 2], [2]])
+    models = [zoo.create("hmm", 3, n_states=2).fit(TrainingData(stream, stream), seed=value) for value in (seed, 3)]
+    np.testing.assert_array_equal(models[0].log_probs(stream), models[1].log_probs(stream))
 
 
 @pytest.mark.parametrize("value", [5, None, ["The"], b"The"], ids=repr)

@@ -42,6 +42,12 @@ def check_seed(*, none_means: str | None = None, **seeds: object) -> None:
     check_count(0, 2**63 - 1, none_means=none_means, **seeds)
 
 
+def as_seed(seed: Any) -> int:
+    """Returns a seed as an int of Python, which JSON can hold; raises ConfigurationError as `check_seed` does."""
+    check_seed(seed=seed)
+    return int(seed)
+
+
 def check_whole(low: int, high: int | None = None, /, *, none_means: str | None = None, **settings: object) -> None:
     """Raises ConfigurationError unless all keyword arguments (settings by name) are integers from `low` to `high`.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmzoo import zoo
 from lmzoo.arrays import check_numbers, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
-from lmzoo.checks import check_count, check_seed, one_or_several
+from lmzoo.checks import as_seed, check_count, one_or_several
 from lmzoo.corpora import Corpus
 from lmzoo.corpora.encoded import EncodedCorpus, encode_corpus
 from lmzoo.corpora.load import as_corpus
@@ -97,9 +97,8 @@ class Predictor:
         these figures is also part of the reports that `on_progress` gets. Raises UsageError if a tokenizer is given for
         a corpus that is encoded already.
         """
-        check_seed(seed=seed)
         zoo.check_learns_from_text(species)
-        settings = plain_values(settings)
+        seed, settings = as_seed(seed), plain_values(settings)
         if not isinstance(corpus, EncodedCorpus):
             corpus = encode_corpus(as_corpus(corpus), tokenizer)
         elif tokenizer is not None:

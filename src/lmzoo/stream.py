@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -156,7 +157,8 @@ class TrainingData:
 
     def fingerprint(self, facts: Any) -> str:
         """Returns a hash of both splits and of `facts` (settings and seed), which identifies a training run."""
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        # Whole numbers of NumPy, such as a seed, count as those of Python.
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=operator.index).encode())
         for stream in (self.train, self.valid):
             digest.update(len(stream).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(stream.ids, "<i4").data)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lmzoo import zoo
-from lmzoo.checks import check_positive, check_seed, check_whole
+from lmzoo.checks import as_seed, check_positive, check_whole
 from lmzoo.corpora import Corpus
 from lmzoo.errors import UsageError
 from lmzoo.experiments.budgets import check_budget, merged, settings_for, time_limit
@@ -77,7 +77,7 @@ class RunPlan:
         """
         jobs = check_jobs(self.jobs)
         check_whole(1, seeds=self.seeds)
-        check_seed(seed=self.seed)
+        seed = as_seed(self.seed)
         check_budget(self.budget)
         check_positive(none_means="for no limit", minutes=self.minutes)
         if self.cluster is not None:
@@ -93,7 +93,7 @@ class RunPlan:
             tokenizer = opened.tokenizer  # `request` then has its fingerprint, which tells if its file was changed
         elif isinstance(tokenizer, str):
             check_tokenizer(tokenizer)
-        return replace(self, species=species, jobs=jobs, tokenizer=tokenizer)
+        return replace(self, species=species, seed=seed, jobs=jobs, tokenizer=tokenizer)
 
     def settings_of(self, species: str, *presets: str) -> dict[str, Any]:
         """Returns the settings with which the models of a species (model family) are trained under the plan.

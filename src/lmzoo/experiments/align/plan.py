@@ -11,7 +11,7 @@ from lmzoo import zoo
 from lmzoo.chat import plays
 from lmzoo.chat.conversation import Conversation, read_conversations
 from lmzoo.chat.tuning import neural_model
-from lmzoo.checks import check_choice, check_seed
+from lmzoo.checks import as_seed, check_choice
 from lmzoo.corpora import Corpus
 from lmzoo.errors import UsageError
 from lmzoo.experiments.align.presets import Preset, preset
@@ -67,7 +67,7 @@ class AlignPlan:
         Mistakes are therefore reported before any model is trained: raises UsageError for an unknown name, for a base
         that is not a neural network, for a missing file, and for options that exclude each other.
         """
-        check_seed(seed=self.seed)
+        seed = as_seed(self.seed)
         preset(self.preset)
         for method in self.methods:
             check_choice(ALL_METHODS, method=method)
@@ -104,7 +104,7 @@ class AlignPlan:
                 "two runs can be compared on generated instructions only, because the judge cannot grade replies to "
                 "other conversations: leave out conversations or against"
             )
-        return replace(self, methods=[method for method in ALL_METHODS if method in self.methods])
+        return replace(self, seed=seed, methods=[method for method in ALL_METHODS if method in self.methods])
 
     @property
     def is_saved_base(self) -> bool:
