@@ -236,6 +236,17 @@ def test_tokenizers_are_trained_on_valid_texts(spec: str) -> None:
         train_tokenizer(spec, ["the", "a \ud800"])
 
 
+def test_words_of_a_vocabulary() -> None:
+    expected = train_tokenizer("word", [], vocabulary=["a", "bc"])
+    assert expected.entries[2:] == ["a", "bc"]
+    assert train_tokenizer("word", [], vocabulary=iter(["a", "bc", "a"])).fingerprint == expected.fingerprint
+    for value in ([1], 5, b"ab"):
+        with pytest.raises(UsageError, match="a text must be a str, got"):
+            train_tokenizer("word", [], vocabulary=value)  # type: ignore[arg-type]
+    with pytest.raises(TokenizerError, match="half of a surrogate pair"):
+        train_tokenizer("word", [], vocabulary=["a\ud800"])
+
+
 def test_a_corpus_holds_documents() -> None:
     splits: dict[str, Any] = {"train": ["a text"], "valid": [Document("1", "b")], "test": [Document("2", "c")]}
     with pytest.raises(UsageError, match=r"the train split must be documents, as in \[Document\('first', 'a text'\)\]"):

@@ -43,7 +43,7 @@ def train_tokenizer(
     spec: str,
     texts: str | Iterable[str],
     *,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: Iterable[str] | None = None,
     n_characters: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tokenizer:
@@ -76,8 +76,9 @@ def train_tokenizer(
         n_characters = sum(len(valid_text(text)) for text in texts)
     texts = _reporting(map(valid_text, texts), n_characters, on_progress, f"training the tokenizer {spec}")
     if vocabulary is not None:
-        _check_separated(vocabulary)
-        return Tokenizer(_words(list(dict.fromkeys(vocabulary)), _separated()), spec)
+        words = [*dict.fromkeys(map(valid_text, one_or_several(vocabulary)))]
+        _check_separated(words)
+        return Tokenizer(_words(words, _separated()), spec)
     if kind == "char":
         return Tokenizer(_characters(texts))
     if kind == "byte":
