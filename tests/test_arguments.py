@@ -251,6 +251,22 @@ def test_a_corpus_holds_documents() -> None:
     splits: dict[str, Any] = {"train": ["a text"], "valid": [Document("1", "b")], "test": [Document("2", "c")]}
     with pytest.raises(UsageError, match=r"the train split must be documents, as in \[Document\('first', 'a text'\)\]"):
         Corpus("mine", "mine", "none", "none", "by hand", **splits)
+    for value in (iter(splits["valid"]), {*splits["valid"]}):
+        with pytest.raises(UsageError, match="the train split must be documents, as in"):
+            Corpus("mine", "mine", "none", "none", "by hand", **splits | {"train": value})
+    for text in (None, 5, b"a text"):
+        with pytest.raises(UsageError, match="a text must be a str, got"):
+            Document("first", text)  # type: ignore[arg-type]
+
+
+def test_texts_of_a_corpus_are_valid(markov_predictor: Predictor) -> None:
+    splits = {name: [Document("1", text)] for name, text in [("train", "a\ud800"), ("valid", "b"), ("test", "c\ud800")]}
+    corpus = Corpus("mine", "mine", "none", "none", "by hand", **splits)
+    for spec in ("byte", "char"):
+        with pytest.raises(TokenizerError, match="character 1 of the text is half of a surrogate pair"):
+            Predictor.fit("markov", corpus, tokenizer=spec)
+    with pytest.raises(TokenizerError, match="character 1 of the text is half of a surrogate pair"):
+        evaluate(markov_predictor, corpus)
 
 
 def test_one_text_stands_for_a_list_of_it(markov_predictor: Predictor) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from lmzoo.checks import check_text
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.system.fact_tables import fact_table
 from lmzoo.tokenizers.words import count_words
@@ -16,10 +17,16 @@ from lmzoo.tokenizers.words import count_words
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A named text. A language model predicts each document, including its end, without the documents before it."""
+    """A named text. A language model predicts each document, including its end, without the documents before it.
+
+    Raises UsageError if the text is no str.
+    """
 
     name: str
     text: str
+
+    def __post_init__(self) -> None:
+        check_text(self.text)
 
     @property
     def n_bytes(self) -> int:
@@ -59,11 +66,12 @@ class Corpus:
 
     def __post_init__(self) -> None:
         for name, documents in self.splits.items():
-            if not documents:
+            is_sequence = isinstance(documents, Sequence)
+            if is_sequence and not documents:
                 raise CorpusError(
                     f"the {name} split of {self.name} has no documents: train, valid and test need at least one each"
                 )
-            if not isinstance(documents[0], Document):
+            if not is_sequence or not isinstance(documents[0], Document):
                 raise UsageError(
                     f"the {name} split must be documents, as in [Document('first', 'a text')], got "
                     f"{reprlib.repr(documents)}"
@@ -97,9 +105,10 @@ class Corpus:
 def digest_documents(documents: Sequence[Document], digest: hashlib._Hash) -> None:
     """Adds the names and the texts of documents to the input of a checksum that is being computed."""
     for document in documents:
-        for field in (document.name.encode("utf-8", "surrogatepass"), document.text.encode()):
-            digest.update(len(field).to_bytes(8, "little"))  # so that different documents give different input
-            digest.update(field)
+        for field in (document.name, document.text):
+            content = field.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little"))  # so that different documents give different input
+            digest.update(content)
 
 
 @dataclass(frozen=True, eq=False)

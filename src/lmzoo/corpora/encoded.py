@@ -205,9 +205,9 @@ def encode_documents(
 
     def measured_texts() -> Iterator[str]:
         for document in documents:
-            n_bytes.extend([document.n_bytes])
-            n_words.extend([count_words(document.text)])
             yield document.text
+            n_bytes.extend([document.n_bytes])  # only now: the tokenizer refuses a text that has no bytes in UTF-8
+            n_words.extend([count_words(document.text)])
 
     for part, part_ids in tokenizer.encode_parts(measured_texts()):
         ids.extend(part_ids)
