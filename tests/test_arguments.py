@@ -130,6 +130,12 @@ def test_one_id_of_a_tokenizer(value: Any, markov_predictor: Predictor) -> None:
     assert as_id(np.uint8(5), 300) == 5
 
 
+def test_prompts_may_be_an_iterator(markov_predictor: Predictor) -> None:
+    model, prompts = markov_predictor.model, [[1, 2], [3]]
+    expected = generate_batch(model, prompts, rng=1, max_tokens=3)
+    assert generate_batch(model, iter(prompts), rng=1, max_tokens=3) == expected
+
+
 def test_a_random_generator_and_end_ids(markov_predictor: Predictor) -> None:
     wrong: Any = 3
     with pytest.raises(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def generate(
 
 def generate_batch(
     model: LanguageModel[Any],
-    prompts: Sequence[ArrayLike],
+    prompts: Iterable[ArrayLike],
     *,
     rng: np.random.Generator | int | None = None,
     decoding: Decoding | None = None,
@@ -129,8 +129,8 @@ def generate_batch(
     by default EOT (end of text), or after `max_tokens`.
     """
     contexts = _checked_prompts(model, prompts, decoding, max_tokens, end_ids)
-    continuations: list[list[SampledToken]] = [[] for _ in prompts]
-    rngs = _generator(rng).spawn(len(prompts))
+    continuations: list[list[SampledToken]] = [[] for _ in contexts]
+    rngs = _generator(rng).spawn(len(contexts))
     for row, token in _sample(model, contexts, rngs, decoding, max_tokens, frozenset(end_ids)):
         continuations[row].append(token)
     return continuations
@@ -146,7 +146,7 @@ def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
 
 def _checked_prompts(
     model: LanguageModel[Any],
-    prompts: Sequence[ArrayLike],
+    prompts: Iterable[ArrayLike],
     decoding: Decoding | None,
     max_tokens: int | None,
     end_ids: Collection[int],
