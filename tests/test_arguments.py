@@ -39,6 +39,7 @@ from lmzoo.experiments.align.plan import AlignPlan
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.generation import generate, generate_batch
 from lmzoo.stream import as_id, as_ids
+from lmzoo.tokenizers import open_tokenizer
 
 NO_WHOLE_NUMBERS: list[Any] = [math.nan, math.inf, 1.5, 2.0, 1e308, True, np.bool_(True), "1", b"1", [1], 1j, {}]
 NO_NUMBERS: list[Any] = [math.nan, math.inf, True, np.bool_(True), "1", None, [1], 1j, 10**400]
@@ -240,6 +241,13 @@ def test_tokenizers_are_trained_on_valid_texts(spec: str) -> None:
             train_tokenizer(spec, ["the", value])  # type: ignore[list-item]
     with pytest.raises(TokenizerError, match="character 2 of the text is half of a surrogate pair"):
         train_tokenizer(spec, ["the", "a \ud800"])
+
+
+@pytest.mark.parametrize("value", [5, None, b"byte", Path("tokenizer.json")], ids=repr)
+def test_a_tokenizer_is_named_by_a_str(value: Any) -> None:
+    for call in (open_tokenizer, partial(train_tokenizer, texts=["a"])):
+        with pytest.raises(ConfigurationError, match="a tokenizer is named by a str, such as 'bpe:4096' or"):
+            call(value)
 
 
 def test_words_of_a_vocabulary() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmzoo.errors import TokenizerError
+from lmzoo.errors import ConfigurationError, TokenizerError
 from lmzoo.tokenizers.encodings import PREFIX, read_encoding
 from lmzoo.tokenizers.foreign import OpenedTokenizer, read_tokenizer
 
@@ -19,8 +19,13 @@ def open_tokenizer(spec: str) -> OpenedTokenizer | None:
     `tokenizer.json` or to a folder that holds one. A tokenizer that was not trained by lmzoo is converted: the ids of
     end-of-text and of the token with id 0 are swapped, so that end-of-text has id 0, and all other ids stay the same.
     Raises TokenizerError if the file is missing, damaged or of an unknown type, or if the encoding cannot be
-    downloaded; UnknownNameError for an unknown encoding; MissingExtraError if tiktoken is not installed.
+    downloaded; UnknownNameError for an unknown encoding; MissingExtraError if tiktoken is not installed; and
+    ConfigurationError if `spec` is no str.
     """
+    if not isinstance(spec, str):
+        raise ConfigurationError(
+            f"a tokenizer is named by a str, such as 'bpe:4096' or the path to a tokenizer.json, got {spec!r}"
+        )
     if spec.startswith(PREFIX):
         return read_encoding(spec.removeprefix(PREFIX))
     path = Path(spec)
