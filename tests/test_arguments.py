@@ -265,17 +265,18 @@ def test_a_corpus_holds_documents() -> None:
     splits: dict[str, Any] = {"train": ["a text"], "valid": [Document("1", "b")], "test": [Document("2", "c")]}
     with pytest.raises(UsageError, match=r"the train split must be documents, as in \[Document\('first', 'a text'\)\]"):
         Corpus("mine", "mine", "none", "none", "by hand", **splits)
-    for value in (iter(splits["valid"]), {*splits["valid"]}):
+    no_sequences: list[Any] = [iter(splits["valid"]), {*splits["valid"]}]
+    for value in no_sequences:
         with pytest.raises(UsageError, match="the train split must be documents, as in"):
-            Corpus("mine", "mine", "none", "none", "by hand", **splits | {"train": value})
+            Corpus("mine", "mine", "none", "none", "by hand", value, splits["valid"], splits["test"])
     for text in (None, 5, b"a text"):
         with pytest.raises(UsageError, match="a text must be a str, got"):
             Document("first", text)  # type: ignore[arg-type]
 
 
 def test_texts_of_a_corpus_are_valid(markov_predictor: Predictor) -> None:
-    splits = {name: [Document("1", text)] for name, text in [("train", "a\ud800"), ("valid", "b"), ("test", "c\ud800")]}
-    corpus = Corpus("mine", "mine", "none", "none", "by hand", **splits)
+    train, valid, test = ([Document("1", text)] for text in ("a\ud800", "b", "c\ud800"))
+    corpus = Corpus("mine", "mine", "none", "none", "by hand", train, valid, test)
     for spec in ("byte", "char"):
         with pytest.raises(TokenizerError, match="character 1 of the text is half of a surrogate pair"):
             Predictor.fit("markov", corpus, tokenizer=spec)
