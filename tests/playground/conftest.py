@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from micro_chat_models import micro_predictor
 from playwright.sync_api import Browser, Page
-from running_servers import served
 from starlette.testclient import TestClient
 
 from lmzoo import Predictor, zoo
@@ -18,6 +17,7 @@ from lmzoo.chat.voting import Comparison, write_comparisons
 from lmzoo.playground.pages import add_playground
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
+from lmzoo.server.serving import in_background
 
 TOKENIZERS = {"unigram": "char", "markov": "bpe:300", "hmm": "word:2", "trigram": "bpe:300", "lstm": "bpe:300"}
 
@@ -48,7 +48,7 @@ def client(playground: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def address(playground: FastAPI) -> Iterator[str]:
     """The address of a running server with the pages."""
-    with served(playground) as address:
+    with in_background(playground) as address:
         yield address
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
-from running_servers import served
 
 from lmzoo import zoo
 from lmzoo.models.shipped import shipped_comparisons, shipped_folder, shipped_names, shipped_text_models
@@ -20,6 +19,7 @@ from lmzoo.playground.pages import add_playground
 from lmzoo.playground.voting import Ballot
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
+from lmzoo.server.serving import in_background
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the playground with the predictors that come with lmzoo, as `lmzoo play` opens it."""
     app = create_app(ServedModels({name: shipped_folder() / name for name in shipped_names()}))
     add_playground(app, ballot=Ballot(shipped_comparisons(), tmp_path_factory.mktemp("votes") / "votes.jsonl"))
-    with served(app) as address:
+    with in_background(app) as address:
         yield address
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import requests
-from running_servers import served
 from starlette.testclient import TestClient
 
 from lmzoo import Predictor
 from lmzoo.playground.pages import add_playground
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
+from lmzoo.server.serving import in_background
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -71,7 +71,7 @@ def test_a_cancelled_stream_frees_its_slot_within_one_token(
     monkeypatch.setattr(model, "advance", wait_and_advance)
     app = create_app(ServedModels({"markov": replace(predictors["markov"], model=model)}), api_key="")
     add_playground(app)
-    with served(app) as address:
+    with in_background(app) as address:
         body = {"prompt": "", "max_tokens": 1000, "logit_bias": {"0": -100}, "stream": True}
         stream = requests.post(f"{address}/v1/completions", json=body, stream=True, timeout=60)
         assert stream.headers["content-security-policy"]

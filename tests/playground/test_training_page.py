@@ -8,7 +8,6 @@ from threading import Event, Thread
 
 import pytest
 from playwright.sync_api import Browser, expect
-from running_servers import served
 
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.playground import training as module
@@ -16,6 +15,7 @@ from lmzoo.playground.pages import add_playground
 from lmzoo.playground.training import Training
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
+from lmzoo.server.serving import in_background
 from lmzoo.system.jobs import Outcome
 from lmzoo.system.progress import Progress
 
@@ -58,7 +58,7 @@ def site(pausing: Pausing, corpus_folder: Path, tmp_path: Path) -> Iterator[str]
     add_playground(app, training=training)
     thread = Thread(target=training.run)
     thread.start()
-    with served(app) as address:
+    with in_background(app) as address:
         yield address
         while thread.is_alive():
             pausing.release.set()

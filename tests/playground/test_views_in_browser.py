@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
-from running_servers import served
 
 from lmzoo import Decoding, Predictor
 from lmzoo.chat.conversation import user
@@ -23,6 +22,7 @@ from lmzoo.chat.session import ChatPredictor
 from lmzoo.playground.pages import add_playground
 from lmzoo.server.app import create_app
 from lmzoo.server.models import ServedModels
+from lmzoo.server.serving import in_background
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def site(all_kinds: dict[str, Predictor], run: Path) -> Iterator[str]:
     """The address of a server of models of all kinds, with a run folder to vote on."""
     app = create_app(ServedModels(all_kinds))
     add_playground(app, [run])
-    with served(app) as address:
+    with in_background(app) as address:
         yield address
 
 

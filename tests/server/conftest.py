@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from micro_chat_models import micro_predictor
-from running import RunningServer
+from running import RunningServer, StartServer
 
 from lmzoo import Predictor, train_tokenizer, zoo
 from lmzoo.stream import TokenStream, TrainingData
@@ -32,6 +34,16 @@ def predictors(markov_predictor: Predictor, uniform_predictor: Predictor) -> dic
 
 @pytest.fixture(scope="session")
 def server(predictors: dict[str, Predictor]) -> Iterator[RunningServer]:
-    server = RunningServer(predictors)
-    yield server
-    server.close()
+    with closing(RunningServer(predictors)) as server:
+        yield server
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """A function that starts a server, which ends with the test, also if the test fails."""
+    with ExitStack() as servers:
+
+        def start(*arguments: Any, **options: Any) -> RunningServer:
+            return servers.enter_context(closing(RunningServer(*arguments, **options)))
+
+        yield start

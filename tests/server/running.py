@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class RunningServer:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.root + path, timeout=300, **options)
+
+
+StartServer = Callable[..., RunningServer]
+"""The type of the fixture `start_server`, a function with the arguments of `RunningServer`."""
 
 
 def wait_until(condition: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import RunningServer
+from running import RunningServer, StartServer
 from test_completions import events
 
 from lmzoo import Predictor
@@ -108,7 +108,9 @@ def test_the_parameter_with_too_many_tokens_is_named(server: RunningServer) -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_pretrained_chat_model_replies_with_its_own_template(corpus_folder: Path, tmp_path: Path) -> None:
+def test_a_pretrained_chat_model_replies_with_its_own_template(
+    start_server: StartServer, corpus_folder: Path, tmp_path: Path
+) -> None:
     sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "window": 64, "training": {"tokens": 2000}}
     fitted = Predictor.fit("gpt2", corpus_folder, tokenizer="bpe:300", device="cpu", **sizes)
     home = predictor_to_huggingface(fitted, tmp_path / "small")
@@ -116,11 +118,10 @@ def test_a_pretrained_chat_model_replies_with_its_own_template(corpus_folder: Pa
     (home / "chat_template.jinja").write_text(template, encoding="utf-8")
     session = ChatSession(chat_model(Predictor.load(home)), max_tokens=8, seed=3)
     expected = "".join(session.reply_to("The cat?"))
-    server = RunningServer({"small": home})
+    server = start_server({"small": home})
     body = {"messages": [{"role": "user", "content": "The cat?"}], "seed": 3, "max_tokens": 8}
     assert server.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"] == expected
     body["messages"] = [{"role": "user", "content": "The cat? " * 100}]
     refused = server.post("/v1/chat/completions", body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert "shorten it" in refused.json()["error"]["message"], "a single message cannot be left out"
-    server.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +152,14 @@ def test_lm_eval(server: RunningServer, predictors: dict[str, Predictor], tmp_pa
     (tmp_path / "choice.yaml").write_text(CHOICE.format(file=questions), encoding="utf-8")
     tasks = TaskManager(include_path=str(tmp_path), include_defaults=False)
     for name in ("uniform", "markov", "transformer"):
-        with_one_model = RunningServer({name: predictors[name]})
-        results = lm_eval.simple_evaluate(
-            model="local-completions",
-            model_args={"model": name, "base_url": f"{with_one_model.url}/completions", "max_length": 2048},
-            tasks=["local-perplexity", "local-choice"],
-            task_manager=tasks,
-            bootstrap_iters=0,
-        )["results"]
-        with_one_model.close()
+        with closing(RunningServer({name: predictors[name]})) as with_one_model:
+            results = lm_eval.simple_evaluate(
+                model="local-completions",
+                model_args={"model": name, "base_url": f"{with_one_model.url}/completions", "max_length": 2048},
+                tasks=["local-perplexity", "local-choice"],
+                task_manager=tasks,
+                bootstrap_iters=0,
+            )["results"]
         predictor = predictors[name]
         encoded = [predictor.tokenizer.encode(text) for text in TEXTS]
         nats = -sum(predictor.model.log_probs([EOT, *ids])[1:].sum() for ids in encoded)

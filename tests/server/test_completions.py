@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import RunningServer
+from running import RunningServer, StartServer
 
 from lmzoo import Predictor
 from lmzoo.server.limits import Limits
@@ -214,13 +214,14 @@ def test_numbers_must_be_finite(server: RunningServer, name: str) -> None:
     assert error["message"].endswith("input should be a finite number")
 
 
-def test_large_requests_get_the_same_error_with_and_without_their_size(predictors: dict[str, Predictor]) -> None:
-    server = RunningServer({"markov": predictors["markov"]}, limits=Limits(body_bytes=1000))
+def test_large_requests_get_the_same_error_with_and_without_their_size(
+    start_server: StartServer, predictors: dict[str, Predictor]
+) -> None:
+    server = start_server({"markov": predictors["markov"]}, limits=Limits(body_bytes=1000))
     for data in (b" " * 2000, iter([b" " * 2000])):  # an iterator is sent in chunks
         response = server.post("/v1/completions", data=data, headers=JSON)
         assert response.status_code == 413
         assert response.json()["error"]["message"].startswith("the request has more than 1,000 bytes: split it")
-    server.close()
 
 
 def test_settings_that_ask_for_nothing_are_accepted(server: RunningServer) -> None:

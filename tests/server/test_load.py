@@ -7,14 +7,14 @@ import copy
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
-from running import RunningServer, wait_until
+from running import RunningServer, StartServer, wait_until
 from test_completions import events
 
 from lmzoo import Decoding, Predictor
@@ -45,8 +45,8 @@ def slow_predictor(markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch)
     return replace(markov_predictor, model=model)
 
 
-def test_a_cancelled_request_frees_its_slot(slow_predictor: Predictor) -> None:
-    server = RunningServer({"slow": slow_predictor})
+def test_a_cancelled_request_frees_its_slot(start_server: StartServer, slow_predictor: Predictor) -> None:
+    server = start_server({"slow": slow_predictor})
     for stream in (True, False):
         with nullcontext() if stream else pytest.raises(requests.exceptions.RequestException):
             response = requests.post(
@@ -57,24 +57,22 @@ def test_a_cancelled_request_frees_its_slot(slow_predictor: Predictor) -> None:
             assert n_running(server.service, "slow") == 1
             response.close()
         wait_until(lambda: n_running(server.service, "slow") == 0)
-    server.close()
 
 
 def test_the_last_token_of_a_stream_is_sent_without_a_pause(
-    markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    start_server: StartServer, markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generating, "_SECONDS_BETWEEN_PIECES", 1000)
-    server = RunningServer({"markov": markov_predictor})
+    server = start_server({"markov": markov_predictor})
     body = {"prompt": "The ", "max_tokens": 200, "logit_bias": {"0": -100}, "n": 2, "seed": 0}
     pieces = events(server, "/v1/completions", body)
     texts = ["".join(piece["choices"][0]["text"] for piece in pieces if piece["choices"][0]["index"] == index)
              for index in range(2)]  # fmt: skip
     assert texts == [choice["text"] for choice in server.post("/v1/completions", body).json()["choices"]]
-    server.close()
 
 
-def test_a_full_queue_is_refused_with_a_time_to_wait(slow_predictor: Predictor) -> None:
-    server = RunningServer({"slow": slow_predictor}, limits=Limits(running=1, waiting=2))
+def test_a_full_queue_is_refused_with_a_time_to_wait(start_server: StartServer, slow_predictor: Predictor) -> None:
+    server = start_server({"slow": slow_predictor}, limits=Limits(running=1, waiting=2))
     with requests.post(f"{server.url}/completions", json={**ENDLESS, "n": 2}, stream=True, timeout=300) as first:
         content = first.iter_content(16)  # if this iterator ends, so does the connection
         next(content)
@@ -84,23 +82,23 @@ def test_a_full_queue_is_refused_with_a_time_to_wait(slow_predictor: Predictor) 
         assert refused.json()["error"]["type"] == "rate_limit_error"
     wait_until(lambda: server.service.workers["slow"].n_waiting == 0)
     assert server.post("/v1/completions", {"prompt": "The ", "max_tokens": 1}).status_code == 200
-    server.close()
 
 
-def test_a_request_that_takes_too_long_is_ended(slow_predictor: Predictor) -> None:
-    server = RunningServer({"slow": slow_predictor}, limits=Limits(request_seconds=0.2))
+def test_a_request_that_takes_too_long_is_ended(start_server: StartServer, slow_predictor: Predictor) -> None:
+    server = start_server({"slow": slow_predictor}, limits=Limits(request_seconds=0.2))
     late = server.post("/v1/completions", {**ENDLESS, "stream": False})
     assert late.status_code == 408
     stream = server.post("/v1/completions", ENDLESS).text
     assert '"code": "timeout"' in stream
     assert stream.rstrip().endswith("[DONE]")
     wait_until(lambda: n_running(server.service, "slow") == 0)
-    server.close()
 
 
-def test_an_error_of_a_model_ends_its_texts_only(markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_model_ends_its_texts_only(
+    start_server: StartServer, markov_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = copy.copy(markov_predictor.model)
-    server = RunningServer({"markov": replace(markov_predictor, model=model)})
+    server = start_server({"markov": replace(markov_predictor, model=model)})
 
     def fail(state: Any, token_id: int) -> Any:
         raise MemoryError
@@ -110,7 +108,6 @@ def test_an_error_of_a_model_ends_its_texts_only(markov_predictor: Predictor, mo
         assert server.post("/v1/completions", {**ENDLESS, "stream": False}).status_code == 500
         assert '"type": "server_error"' in server.post("/v1/completions", ENDLESS).text
     assert server.post("/v1/completions", {"prompt": "The ", "max_tokens": 2}).status_code == 200
-    server.close()
 
 
 def test_an_unexpected_error_is_logged_with_its_cause(
@@ -122,9 +119,8 @@ def test_an_unexpected_error_is_logged_with_its_cause(
     model = copy.copy(markov_predictor.model)
     monkeypatch.setattr(model, "next_log_probs_batch", fail)
     for stream in (True, False):
-        server = RunningServer({"markov": replace(markov_predictor, model=model)})
-        assert "the server has failed" in server.post("/v1/completions", {**ENDLESS, "stream": stream}).text
-        server.close()
+        with closing(RunningServer({"markov": replace(markov_predictor, model=model)})) as server:
+            assert "the server has failed" in server.post("/v1/completions", {**ENDLESS, "stream": stream}).text
         assert 'raise ValueError("no probabilities")' in capsys.readouterr().err
 
 

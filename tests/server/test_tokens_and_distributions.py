@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import requests
-from running import RunningServer, wait_until
+from running import RunningServer, StartServer, wait_until
 
 from lmzoo import Predictor
 from lmzoo.stream import EOT
@@ -91,8 +91,8 @@ def test_models_health_and_metrics(server: RunningServer, predictors: dict[str, 
     wait_until(lambda: 'lmzoo_running_texts{model="uniform"} 0.0' in server.get("/metrics").text)
 
 
-def test_the_api_key_guards_all_but_the_health(uniform_predictor: Predictor) -> None:
-    server = RunningServer({"uniform": uniform_predictor}, api_key="secret", cors_origins=["https://example.org/"])
+def test_the_api_key_guards_all_but_the_health(start_server: StartServer, uniform_predictor: Predictor) -> None:
+    server = start_server({"uniform": uniform_predictor}, api_key="secret", cors_origins=["https://example.org/"])
     for path in ("/v1/models", "/metrics", "/tokenizer_info", "/openapi.json", "/docs", "/nothing"):
         refused = server.get(path)
         assert refused.status_code == 401
@@ -102,27 +102,28 @@ def test_the_api_key_guards_all_but_the_health(uniform_predictor: Predictor) -> 
     assert server.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
     allowed = server.get("/healthz", headers={"Origin": "https://example.org"})
     assert allowed.headers["access-control-allow-origin"] == "https://example.org"
-    server.close()
 
 
-def test_the_key_comes_from_the_environment(uniform_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_environment(
+    start_server: StartServer, uniform_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LMZOO_API_KEY", "secret")
-    server = RunningServer({"uniform": uniform_predictor}, api_key=None)
+    server = start_server({"uniform": uniform_predictor}, api_key=None)
     assert server.get("/v1/models").status_code == 401
-    server.close()
 
 
 def test_other_sites_have_no_access_unless_they_are_named(server: RunningServer) -> None:
     assert "access-control-allow-origin" not in server.get("/healthz", headers={"Origin": "https://x.org"}).headers
 
 
-def test_other_host_names_are_refused_on_this_machine_alone(uniform_predictor: Predictor) -> None:
+def test_other_host_names_are_refused_on_this_machine_alone(
+    start_server: StartServer, uniform_predictor: Predictor
+) -> None:
     """A web site can let its name lead to this machine; its pages must not get answers."""
-    server = RunningServer({"uniform": uniform_predictor}, local_only=True)
+    server = start_server({"uniform": uniform_predictor}, local_only=True)
     for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "192.168.1.5"):
         assert server.get("/v1/models", headers={"Host": host}).status_code == 200
     for host in ("example.org", "localhost.example.org:80", "", "a:b:c"):
         refused = server.get("/v1/models", headers={"Host": host})
         assert refused.status_code == 403
         assert "localhost only" in refused.json()["error"]["message"]
-    server.close()
