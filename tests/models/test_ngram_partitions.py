@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def assert_same(
         np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
 
 
-@pytest.mark.parametrize("order", [2, 3, 5])
+@pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("smoothing", [*NOT_TUNED, "absolute:0.75", "additive:0.1"])
 def test_every_smoothing_gives_the_model_of_a_fit_in_memory(smoothing: str, order: int) -> None:
     text = toy_data(40, n_documents=100).train
@@ -90,7 +91,7 @@ def test_every_smoothing_gives_the_model_of_a_fit_in_memory(smoothing: str, orde
 
 
 @given(stream=streams, order=st.integers(2, 6), memory=st.sampled_from([200, 2000, 1 << 20]))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_every_text_gives_the_model_of_a_fit_in_memory(stream: TokenStream, order: int, memory: int) -> None:
     """Also texts without EOT at the end, and more partitions than tokens."""
     assert_same(stream, 5, order, "kneser-ney", memory)
@@ -200,11 +201,10 @@ def test_a_model_is_fitted_by_worker_processes(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
-def test_the_number_of_processes_does_not_change_the_model(workers: int) -> None:
+def test_the_number_of_processes_does_not_change_the_model() -> None:
     data = toy_data(40, n_documents=400)
     expected = ngram(40).fit(data).arrays()
-    for name, array in ngram(40, workers=workers, memory="100K").fit(data).arrays().items():
+    for name, array in ngram(40, workers=3, memory="100K").fit(data).arrays().items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
@@ -231,16 +231,22 @@ def test_a_text_larger_than_the_memory_is_fitted_in_partitions(monkeypatch: pyte
 # ---- Sharded models ------------------------------------------------------------------------------
 
 
+@cache
+def sharded_specimen(order: int) -> Specimen:
+    return Specimen(lambda vocab_size: ngram(vocab_size, order=order, sharded=True, memory="8K"), tolerance=1e-6)
+
+
 @pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("order", [2, 4])
 def test_a_sharded_model_satisfies_every_law(law: Law, order: int) -> None:
-    law(Specimen(lambda vocab_size: ngram(vocab_size, order=order, sharded=True, memory="2K"), tolerance=1e-6))
+    assert len(sharded_specimen(order).fitted.arrays()["pair_owners"]), "a token is split"
+    law(sharded_specimen(order))
 
 
 @pytest.mark.usefixtures("in_this_process")
 @given(stream=streams, order=st.integers(2, 5), memory=st.sampled_from(["200B", "1M"]), min_count=st.integers(1, 3))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_sharded_model_predicts_as_the_joined_one(
     stream: TokenStream, order: int, memory: str, min_count: int
 ) -> None:
