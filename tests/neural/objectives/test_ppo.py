@@ -378,7 +378,7 @@ def bandit(beta: float) -> float:
         like=model, end_id=1, seed=0, bf16=False,
     )  # fmt: skip
     joined = ActorCritic(network, reward_network(network))
-    config = TrainConfig(tokens=400 * 512, learning_rate=0.02, final_rate=0.0, weight_decay=0.0, bf16=False)
+    config = TrainConfig(tokens=150 * 512, learning_rate=0.03, final_rate=0.0, weight_decay=0.0, bf16=False)
     learn(joined, batches, settings, config)
     return float(NeuralLM.of(network, model).predict_distribution([]).probs[1])
 

@@ -34,7 +34,6 @@ class Fixed(Network):
         return self.hidden, state
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_sampled_loss_estimates_the_whole_sum(bias: bool) -> None:
     """Many samples give the loss and the gradient of the whole; few give the sum on average."""
@@ -59,7 +58,8 @@ def test_a_sampled_loss_estimates_the_whole_sum(bias: bool) -> None:
 
     # For one prediction, exp(loss) is the sum over the probability's numerator: right on average with 5 samples too.
     network.hidden.data, targets = network.hidden.data[:1, :1], targets[:1, :1]
-    mean = torch.stack([sampled(5).exp() for _ in range(20_000)]).mean()
+    with torch.no_grad():
+        mean = torch.stack([sampled(5).exp() for _ in range(2_000)]).mean()  # its standard error is 0.6 %
     assert mean.item() == pytest.approx(math.exp(network.cross_entropy(network.hidden[0], targets[0]).item()), rel=0.03)
 
 
