@@ -76,6 +76,7 @@ def test_blocks_are_compiled_once_for_each_size_of_chunk(
 def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few_kernels: Any = {"species": "gated-conv", "sizes": {"d_model": 8, "n_layers": 2, "width": 3}}
     # Code without vector instructions is compiled in half of the time.
     monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
     compiled_parts, original = [], torch.compile
@@ -86,10 +87,10 @@ def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was(
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "compile", compile_and_count)
-        model: Any = fitted()
-    assert len(compiled_parts) == SIZES["n_layers"]
+        model: Any = fitted(**few_kernels)
+    assert len(compiled_parts) == few_kernels["sizes"]["n_layers"]
     assert not any("forward" in vars(block) for block in model.network.blocks)
-    np.testing.assert_allclose(weights(model), weights(fitted(compiled=False)), atol=1e-3)
+    np.testing.assert_allclose(weights(model), weights(fitted(compiled=False, **few_kernels)), atol=1e-3)
 
     save = Checkpoint.save
 
@@ -102,9 +103,9 @@ def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "save", save_and_stop)
         with pytest.raises(SystemExit):
-            fitted(Checkpoint(tmp_path / "checkpoint"))
+            fitted(Checkpoint(tmp_path / "checkpoint"), **few_kernels)
     torch.compiler.reset()
-    np.testing.assert_array_equal(weights(fitted(Checkpoint(tmp_path / "checkpoint"))), weights(model))
+    np.testing.assert_array_equal(weights(fitted(Checkpoint(tmp_path / "checkpoint"), **few_kernels)), weights(model))
 
 
 def test_what_has_no_blocks_is_refused() -> None:
