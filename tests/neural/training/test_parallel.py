@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmzoo import Predictor, zoo
-from lmzoo.arrays import Arrays, load_arrays
+from lmzoo.arrays import Arrays, load_arrays, save_arrays
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.cli import run
 from lmzoo.errors import ConfigurationError, UsageError
@@ -26,11 +29,13 @@ from lmzoo.models.nplm import NPLM
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import Chunk, next_token, read_chunk
 from lmzoo.neural.objectives.objective import Objective, Step
+from lmzoo.neural.training import loop
 from lmzoo.neural.training.batches import StreamBatches
 from lmzoo.neural.training.loop import Training
 from lmzoo.neural.training.parallel import ProcessGroup, join_processes
 from lmzoo.neural.training.settings import TrainConfig
 from lmzoo.stream import TokenStream, TrainingData
+from lmzoo.system import jobs
 
 pytestmark = pytest.mark.slow
 
@@ -186,38 +191,47 @@ def test_two_processes_learn_what_one_does(learned: list[Arrays]) -> None:
         assert losses[0] < np.log(V) - 0.01, "it learned something"
 
 
-KILLED = """
-import os, signal
-from pathlib import Path
-from lmzoo.arrays import save_arrays
-from lmzoo.checkpoint import Checkpoint
-from lmzoo.neural.training import loop
-from lmzoo.system.placement import this_process
-
 class Deadly(Checkpoint):
-    def save(self, arrays, facts):
+    """A checkpoint whose process is killed after step 40."""
+
+    def save(self, arrays: Arrays, facts: Mapping[str, Any]) -> None:
         super().save(arrays, facts)
         if facts["n_steps"] == 40:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
-loop._SECONDS_BETWEEN_SAVES = 0.0
-rank = this_process().rank
-model = test_parallel.fitted("lstm", None if rank else Deadly(Path(sys.argv[1])), dropout=0.3)
-if rank == 0:
-    save_arrays(Path(sys.argv[2]), model.arrays())
-"""
+
+def fit_as(rank: int, port: int, checkpoint: Path, out: Path) -> None:
+    """Fits a network as one of two processes; the first of them saves checkpoints and the weights."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    loop._SECONDS_BETWEEN_SAVES = 0.0
+    model = fitted("lstm", None if rank else Deadly(checkpoint), dropout=0.3)
+    if rank == 0:
+        save_arrays(out, model.arrays())
+
+
+def fit_with_two(checkpoint: Path, out: Path) -> list[int | None]:
+    """Fits a network with two processes, which need not import torch on Linux, and returns their exit codes."""
+    context = jobs._context(is_network=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = [context.Process(target=fit_as, args=(rank, port, checkpoint, out)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        process.kill()  # if it has not ended
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def test_killed_processes_resume_to_the_same_model(learned: list[Arrays], tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
-    command = script(tmp_path, KILLED), str(checkpoint), str(out)
-    assert run_two(*command).returncode != 0
+    assert 0 not in fit_with_two(checkpoint, out)
     arrays, facts = load_arrays(checkpoint)
     assert facts["n_steps"] == 40
     assert arrays["state.0"].shape == (4, 12), "rows of all processes"
     assert not out.exists()
-    done = run_two(*command)
-    assert done.returncode == 0, done.stderr
+    assert fit_with_two(checkpoint, out) == [0, 0]
     for name, array in load_arrays(out)[0].items():
         np.testing.assert_array_equal(array, learned[0][f"dropout/{name}"], name)
 
