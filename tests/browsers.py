@@ -16,6 +16,15 @@ CHROMIUM = next(
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
+SHORT_PAUSES = """
+for (const name of ["setTimeout", "setInterval"]) {
+  const original = window[name];
+  window[name] = (call, delay, ...rest) => original(call, delay < 5000 ? Math.min(delay, 50) : delay, ...rest);
+}
+"""
+"""A script that shortens the pauses of a page, as between two questions to a server that does not answer."""
+
+
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Starts Chromium, and ends it together with the event loop that Playwright runs in this thread."""

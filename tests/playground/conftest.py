@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsers import SHORT_PAUSES
 from fastapi import FastAPI
 from micro_chat_models import micro_predictor
 from playwright.sync_api import Browser, Page
@@ -87,7 +88,7 @@ def client_with_run(app_with_run: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
-    """A function that opens a page of the playground by the query of its address.
+    """A function that opens a page of the playground by the query of its address, on request with short pauses.
 
     The test fails if a page logs a message or an error, or asks another server for anything.
     """
@@ -95,8 +96,10 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     said: list[str] = []
     asked: list[str] = []
 
-    def open_page(query: str, **options: object) -> Page:
+    def open_page(query: str, *, short_pauses: bool = False, **options: object) -> Page:
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | options)
+        if short_pauses:
+            page.add_init_script(SHORT_PAUSES)
         page.set_default_timeout(60_000)  # a loaded machine answers late
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from browsers import SHORT_PAUSES
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,7 @@ READY = {
 @pytest.mark.parametrize("view", READY)
 def test_views_are_completed_when_the_server_answers_again(browser: Browser, address: str, view: str) -> None:
     page = browser.new_page()
+    page.add_init_script(SHORT_PAUSES)
     for path in ("**/playground/**", "**/healthz"):
         page.route(path, lambda route: route.abort())
     page.goto(f"{address}/?view={view}")

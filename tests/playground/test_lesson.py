@@ -138,7 +138,7 @@ def test_one_distribution(visit: Callable[..., Page]) -> None:
 
 
 def test_the_window_slides(visit: Callable[..., Page]) -> None:
-    page = visit("")
+    page = visit("", short_pauses=True)
     go_to(page, "Slide")
     page.get_by_text("Models: 3 of 22").click()
     for title in ("Long short-term memory", "Neural probabilistic language model"):

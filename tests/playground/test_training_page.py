@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from browsers import SHORT_PAUSES
 from playwright.sync_api import Browser, expect
 
 from lmzoo.experiments.plan import RunPlan
@@ -67,6 +68,7 @@ def site(pausing: Pausing, corpus_folder: Path, tmp_path: Path) -> Iterator[str]
 
 def test_models_arrive_without_a_reload(browser: Browser, site: str, pausing: Pausing) -> None:
     page = browser.new_page()
+    page.add_init_script(SHORT_PAUSES)
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
