@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,12 @@ every_species = pytest.mark.parametrize("species", SPECIES)
 
 
 def fitted(species: str) -> NeuralLM:
-    """Not trained, but with weights that all matter."""
+    """Returns a model of its own: not trained, but with weights that all matter."""
+    return copy.deepcopy(_fitted(species))
+
+
+@cache
+def _fitted(species: str) -> NeuralLM:
     name, settings = SPECIES[species]
     stream = TokenStream.from_documents([[1, 2, 3]])
     model = zoo.create(name, V, **settings, training={"tokens": 0}).fit(TrainingData(stream, stream))
