@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -285,19 +286,22 @@ def text_batches() -> StreamBatches:
     return StreamBatches(stream, CONFIG, seed=0)
 
 
+def learned(with_text: bool, checkpoint: Checkpoint | None = None) -> tuple[dict[str, Tensor], RolloutBatches]:
+    settings = replace(SMALL, text_weight=0.5 if with_text else 0.0)
+    network, batches = prepared("lstm", settings, text=text_batches() if with_text else None)
+    return learn(network, batches, settings, checkpoint=checkpoint), batches
+
+
+uninterrupted = cache(learned)
+
+
 @pytest.mark.parametrize("with_text", [False, True])
 @pytest.mark.parametrize("n_steps", [1, 5, 8])
 def test_a_run_resumes_from_its_checkpoint_to_the_same_bytes(
     with_text: bool, n_steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted within a rollout, after its last step, and in the middle of sampling the next one."""
-    settings = replace(SMALL, text_weight=0.5 if with_text else 0.0)
-
-    def run(checkpoint: Checkpoint | None = None) -> tuple[dict[str, Tensor], RolloutBatches]:
-        network, batches = prepared("lstm", settings, text=text_batches() if with_text else None)
-        return learn(network, batches, settings, checkpoint=checkpoint), batches
-
-    expected, batches = run()
+    expected, batches = uninterrupted(with_text)
     calls = itertools.count()
     original = Ppo.__call__
 
@@ -310,9 +314,9 @@ def test_a_run_resumes_from_its_checkpoint_to_the_same_bytes(
     with monkeypatch.context() as patched:
         patched.setattr(Ppo, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(Checkpoint(path))
+            learned(with_text, Checkpoint(path))
     assert path.exists()
-    resumed, resumed_batches = run(Checkpoint(path))
+    resumed, resumed_batches = learned(with_text, Checkpoint(path))
     for name, parameter in expected.items():
         assert torch.equal(resumed[name], parameter), name
     np.testing.assert_array_equal(resumed_batches.history, batches.history)  # the column of the judge is NaN

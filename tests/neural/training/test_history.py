@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,16 @@ from lmzoo.training_history import HistoryRecorder, TrainingHistory
 
 DATA = TrainingData(test_loop.text(60), test_loop.text(10, seed=1))
 MIXTURE = {"members": {"lstm": test_loop.SETTINGS, "ngram": {"order": 2}, "gru": test_loop.SETTINGS}}
+SETTINGS = {"lstm": test_loop.SETTINGS, "mixture": MIXTURE}
 
 
 def fitted(species: str, settings: dict[str, Any], checkpoint: Checkpoint | None = None, **callbacks: Any) -> Any:
     return zoo.create(species, test_loop.V, **settings).fit(DATA, seed=3, checkpoint=checkpoint, **callbacks)
+
+
+@cache
+def uninterrupted(species: str) -> TrainingHistory | None:
+    return fitted(species, SETTINGS[species]).history
 
 
 def without_seconds(history: TrainingHistory | None) -> list[TrainingStep]:
@@ -114,7 +121,7 @@ def test_a_mixture_has_the_histories_of_its_networks() -> None:
 
 def test_a_cache_around_a_network_has_the_history_of_the_network() -> None:
     model = fitted("cache", {"static": {"species": "lstm", "settings": test_loop.SETTINGS}, "half_life": 50})
-    assert without_seconds(model.history) == without_seconds(fitted("lstm", test_loop.SETTINGS).history)
+    assert without_seconds(model.history) == without_seconds(uninterrupted("lstm"))
 
 
 # ---- Interruptions ---------------------------------------------------------------------------------
@@ -132,7 +139,7 @@ def test_a_cache_around_a_network_has_the_history_of_the_network() -> None:
 def test_an_interrupted_and_resumed_history_is_that_of_an_uninterrupted_training(
     species: str, where: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = MIXTURE if species == "mixture" else test_loop.SETTINGS
+    chosen = SETTINGS[species]
     calls, original = 0, getattr(neural_lm, where)
 
     def interrupted(*arguments: Any) -> Any:
@@ -147,7 +154,7 @@ def test_an_interrupted_and_resumed_history_is_that_of_an_uninterrupted_training
         with pytest.raises(KeyboardInterrupt):
             fitted(species, chosen, Checkpoint(tmp_path / "checkpoint.safetensors"))
     resumed = fitted(species, chosen, Checkpoint(tmp_path / "checkpoint.safetensors"))
-    assert without_seconds(resumed.history) == without_seconds(fitted(species, chosen).history)
+    assert without_seconds(resumed.history) == without_seconds(uninterrupted(species))
 
 
 # ---- In the folder of a predictor -------------------------------------------------------------------

@@ -6,6 +6,7 @@ import itertools
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,11 @@ def fitted(checkpoint: Checkpoint | None, seed: int = 3) -> dict[str, Any]:
     return zoo.create("lstm", V, **SETTINGS).fit(data, seed=seed, checkpoint=checkpoint).arrays()
 
 
+@cache
+def uninterrupted() -> dict[str, Any]:
+    return fitted(None)
+
+
 def assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
     for name, array in left.items():
         np.testing.assert_array_equal(array, right[name], name)
@@ -314,7 +320,7 @@ def test_ctrl_c_at_any_moment_saves_what_is_done(
         with pytest.raises(KeyboardInterrupt):
             fitted(checkpoint)
     assert checkpoint.path.exists()
-    assert_same(fitted(Checkpoint(checkpoint.path)), fitted(None))
+    assert_same(fitted(Checkpoint(checkpoint.path)), uninterrupted())
 
 
 def test_an_interruption_inside_an_update_keeps_the_checkpoint_before(
@@ -335,7 +341,7 @@ def test_an_interruption_inside_an_update_keeps_the_checkpoint_before(
         with pytest.raises(KeyboardInterrupt):
             fitted(checkpoint)
     assert load_arrays(checkpoint.path)[1]["n_steps"] == 4
-    assert_same(fitted(Checkpoint(checkpoint.path)), fitted(None))
+    assert_same(fitted(Checkpoint(checkpoint.path)), uninterrupted())
 
 
 def test_a_signal_inside_an_update_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +363,7 @@ def test_a_signal_inside_an_update_waits_for_its_end(tmp_path: Path, monkeypatch
     finally:
         signal.signal(signal.SIGINT, before)
     assert load_arrays(checkpoint.path)[1]["n_steps"] == 5
-    assert_same(fitted(Checkpoint(checkpoint.path)), fitted(None))
+    assert_same(fitted(Checkpoint(checkpoint.path)), uninterrupted())
 
 
 KILLED = """
@@ -388,7 +394,7 @@ def test_a_killed_run_resumes_to_the_same_model(tmp_path: Path) -> None:
     assert killed.returncode != 0
     assert "Error" not in killed.stderr, killed.stderr
     assert load_arrays(path)[1]["n_steps"] == 40
-    assert_same(fitted(Checkpoint(path)), fitted(None))
+    assert_same(fitted(Checkpoint(path)), uninterrupted())
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
