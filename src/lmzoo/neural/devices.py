@@ -75,3 +75,12 @@ def preserved_rng_state(device: torch.device) -> AbstractContextManager[Any]:
     Dropout and the initialisation of weights use these generators.
     """
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds torch's global random generators of the CPU and of `device`."""
+    if device.type == "cpu":
+        # torch.manual_seed also formats a traceback for each other kind of device, which is slow for a small network.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

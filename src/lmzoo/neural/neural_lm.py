@@ -17,7 +17,7 @@ from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import SavedModelError
 from lmzoo.language_model import LanguageModel
 from lmzoo.mapped import blocks_of
-from lmzoo.neural.devices import find_device, preserved_rng_state
+from lmzoo.neural.devices import CPU, find_device, preserved_rng_state, seed_generators
 from lmzoo.neural.flops import flops_per_token
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.next_token import next_token
@@ -250,7 +250,7 @@ class NeuralLM(LanguageModel[NeuralState]):
         """Returns a network with weights initialised from `seed`, on the device of the model."""
         # Initialised on the CPU, so that the same seed gives the same weights on every device.
         with preserved_rng_state(self.device), torch.device("cpu"):
-            torch.manual_seed(seed)
+            seed_generators(seed, CPU)
             network = self._make_network(self.vocab_size, **self._architecture)
         return network.to(self.device).eval()
 

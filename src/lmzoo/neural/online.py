@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lmzoo.neural.devices import autocast, preserved_rng_state
+from lmzoo.neural.devices import autocast, preserved_rng_state, seed_generators
 from lmzoo.neural.network import State
 from lmzoo.neural.objectives.next_token import Chunk, next_token
 from lmzoo.neural.training.optimizers import Optimizers
@@ -92,7 +92,8 @@ class OnlineNetworkReader(OnlineReader):
         chunk = self._next_chunk()
         state = network.stack_states([*self._before, *self._others])
         with preserved_rng_state(network.device):
-            torch.manual_seed(int(np.random.SeedSequence([self._seed, self._n_steps]).generate_state(1)[0]))
+            seed = np.random.SeedSequence([self._seed, self._n_steps])
+            seed_generators(int(seed.generate_state(1)[0]), network.device)
             network.train()
             with autocast(config.bf16, network.device):
                 step = next_token(network, chunk, state)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lmzoo.checkpoint import Checkpoint
 from lmzoo.errors import TrainingError
-from lmzoo.neural.devices import autocast, preserved_rng_state
+from lmzoo.neural.devices import autocast, preserved_rng_state, seed_generators
 from lmzoo.neural.network import Network, State
 from lmzoo.neural.objectives.objective import Objective
 from lmzoo.neural.training.batches import Batch, Batches
@@ -164,7 +164,7 @@ class Training(Generic[Batch]):
         config, group, counters = self._config, self._group, self._counters
         batch = self._batches.batch(counters.n_steps, self._network)
         seed = np.random.SeedSequence([self._seed, counters.n_steps, group.rank])
-        torch.manual_seed(int(seed.generate_state(1)[0]))
+        seed_generators(int(seed.generate_state(1)[0]), self._network.device)
         self._network.train()
         with autocast(config.bf16, self._network.device):
             step = self._objective(self._network, batch, self._state)
