@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lmzoo.arrays import Arrays
 from lmzoo.checkpoint import Checkpoint
@@ -71,6 +71,23 @@ class Source(LanguageModel[State]):
             unfinished = [unfinished[row] for row in rows]
             states = self.advance_batch([states[row] for row in rows], sampled[rows].tolist())
         return TokenStream.from_documents(document[:-1] for document in documents)
+
+    def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
+        """Returns the log-probability (T,), in nats, of each of T tokens given the tokens before it in its document.
+
+        Reads the first tokens of all documents together, then the second ones, and so on, which is faster.
+        """
+        stream = self.checked_stream(ids)
+        log_probs = np.empty(len(stream))
+        positions, ends = stream.starts, stream.ends  # of the documents that are not read to the end
+        states: Sequence[State] = [self.initial_state()] * len(positions)
+        while positions.size:
+            token_ids = stream.ids[positions]
+            log_probs[positions] = self.next_log_probs_batch(states)[np.arange(len(positions)), token_ids]
+            rows = np.flatnonzero(positions + 1 < ends)
+            states = self.advance_batch([states[row] for row in rows.tolist()], token_ids[rows].tolist())
+            positions, ends = positions[rows] + 1, ends[rows]
+        return log_probs
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """Converts token ids to text: words separated by spaces, without end-of-text tokens."""
