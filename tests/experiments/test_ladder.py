@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from rich.table import Table
 from lmzoo import sources, zoo
 from lmzoo.cli import run
 from lmzoo.cli.tables import ladder_tables
+from lmzoo.corpora import generated
+from lmzoo.corpora.corpus import Splits
 from lmzoo.corpora.encoded import EncodedCorpus
+from lmzoo.corpora.registry import CorpusCard
 from lmzoo.errors import LmzooError, SavedModelError, UnknownNameError, UsageError
 from lmzoo.evaluation.records import read_records
 from lmzoo.experiments.ladder import (
@@ -42,6 +46,21 @@ def ladder(
     folder: Path, *, tasks: list[str] | None = None, on_task: Any = None, on_outcome: Any = None, **plan: Any
 ) -> RunResult[TaskResult]:
     return run_ladder(folder, RunPlan(**plan), tasks=tasks, on_task=on_task, on_outcome=on_outcome)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def texts_are_generated_once() -> Iterator[None]:
+    """Keeps the generated corpora: each run of the ladder generates the texts of its tasks, which takes a second."""
+    generate, kept = generated.documents, dict[str, Splits]()
+
+    def documents(card: CorpusCard, *, name: str) -> Splits:
+        if name not in kept:
+            kept[name] = generate(card, name=name)
+        return kept[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "documents", documents)
+        yield
 
 
 @pytest.fixture(scope="module")
