@@ -44,9 +44,11 @@ def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path
     """After kill -9 at several moments, the same command has the results of a run that was not killed."""
     request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--species", *SPECIES]
     command = [sys.executable, "-m", "lmzoo", "compare", *request, "--out", str(tmp_path / "run")]
-    for delay in (1.5, 3.5):
+    for moment in ("encoded", "predictors/*"):  # before any training, and after the first
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
+        while not [*(tmp_path / "run").glob(moment)]:
+            assert process.poll() is None, "it must not end before it is killed"
+            time.sleep(0.02)
         process.kill()
         process.wait()
     finished = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
@@ -71,9 +73,7 @@ def test_a_checkpoint_that_a_kill_left_beside_its_predictor_is_deleted(corpus_fo
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.usefixtures("interrupts")
-@pytest.mark.parametrize(
-    ("name", "whole_group"), [("SIGINT", False), ("SIGINT", True), ("SIGTERM", False), ("SIGHUP", True)]
-)
+@pytest.mark.parametrize(("name", "whole_group"), [("SIGINT", True), ("SIGTERM", False), ("SIGHUP", True)])
 def test_a_signal_says_how_to_continue(name: str, whole_group: bool, corpus_folder: Path, tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to all processes at once, and the main process sends it to its jobs again."""
     number = getattr(signal, name)

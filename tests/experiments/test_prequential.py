@@ -21,7 +21,7 @@ from lmzoo.errors import ConfigurationError, SavedModelError, UsageError
 from lmzoo.evaluation.code_records import CodeRecord, read_code_records
 from lmzoo.evaluation.records import write_records
 from lmzoo.experiments.blocks import training_data
-from lmzoo.experiments.budgets import scaled
+from lmzoo.experiments.budgets import as_assignments, scaled
 from lmzoo.experiments.compressors import COMPRESSORS
 from lmzoo.experiments.plan import RunPlan
 from lmzoo.experiments.prequential import RECORDS
@@ -198,16 +198,17 @@ def test_every_species_learns_from_little(species: str) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again(coding: RunResult[CodeRecord], corpus_folder: Path, tmp_path: Path) -> None:
     """After kill -9, finished blocks are kept, and the results are those of a run that was not killed."""
-    request = ["--corpus", str(corpus_folder), "--species", "rnn", "--growth", "1.7"]
-    request += ["-s", "rnn.training.tokens=8000", "-s", "rnn.d_hidden=32"]
-    program = [sys.executable, "-m", "lmzoo", "prequential", *request, "--json", "--out"]
-    command = [*program, str(tmp_path / "run")]
+    peaceful = record_of(coding, "rnn")
+    command = [sys.executable, "-m", "lmzoo", "prequential", "--corpus", str(corpus_folder), "--species", "rnn"]
+    for name, value in as_assignments(peaceful.settings).items():
+        command += ["--set", f"rnn.{name}={value}"]
+    command += ["--json", "--out", str(tmp_path / "run")]
     kept = tmp_path / "run" / "blocks" / "rnn.json"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not (kept.exists() and len(json.loads(kept.read_text())["blocks"]) >= 3):
+        while not (kept.exists() and len(json.loads(kept.read_text())["blocks"]) >= 2):
             assert process.poll() is None, "it must not be done before it is killed"
             time.sleep(0.01)
     finally:
@@ -217,16 +218,11 @@ def test_killed_and_started_again(corpus_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / RECORDS).exists() or all(
         record.name != "rnn" for record in read_code_records(tmp_path / "run" / RECORDS)
     )
-    records, peaceful = (
-        {line["name"]: CodeRecord(**line) for line in map(json.loads, finished.stdout.splitlines())}
-        for finished in (
-            subprocess.run([*program, str(tmp_path / name)], capture_output=True, text=True, check=True)
-            for name in ("run", "peace")
-        )
-    )
-    assert records["rnn"].block_nats == peaceful["rnn"].block_nats
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    (found,) = [CodeRecord(**line) for line in map(json.loads, finished.stdout.splitlines()) if line["name"] == "rnn"]
+    assert found.block_nats == peaceful.block_nats
     seconds = [round(block["seconds"], 3) for block in before]
-    assert records["rnn"].block_seconds[: len(before)] == seconds, "a block that is done is not fitted again"
+    assert found.block_seconds[: len(before)] == seconds, "a block that is done is not fitted again"
     assert not list((tmp_path / "run").rglob("*.tmp"))
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
