@@ -78,6 +78,13 @@ def unlucky() -> Iterator[str]:
         yield name
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the figures of a report empty, for tests that read other parts of it: drawing them takes seconds."""
+    monkeypatch.setattr("lmzoo.report.figures.as_svg", lambda chart: "<svg></svg>")
+    monkeypatch.setattr("vl_convert.svg_to_png", lambda svg, scale: b"")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for one module: Playwright's event loop must not outlive the tests that use it."""

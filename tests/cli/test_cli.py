@@ -118,6 +118,7 @@ def test_fit_evaluate_predict_generate(corpus_folder: Path, tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == [tmp_path / "unigram"], "nothing but the predictor may be left"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_compare_prints_and_reports(
     unlucky: str, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def test_names_as_text_and_back() -> None:
     "name",
     [pytest.param(NAMES[kind], id=kind, marks=[pytest.mark.slow] if kind != "latin-1" else []) for kind in NAMES],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_of_a_folder_with_such_names(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_report_shows_states_and_sizes(sweep: Path) -> None:
     assert sum(shares) == pytest.approx(100, abs=0.2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_hidden_states_says_nothing_of_them(corpus_folder: Path, tmp_path: Path) -> None:
     compare(tmp_path / "run", species=["unigram"], corpus=corpus_folder, tokenizer="bpe:300")
     write_report(tmp_path / "run")

@@ -39,6 +39,7 @@ def test_fit_logs_each_step_and_says_each_evaluation(
     assert said[-1].endswith(f"valid {evaluations[-1].valid_bits_per_byte:.3f} bits/byte")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_compare_limits_networks_to_minutes_and_logs_them(corpus_folder: Path, tmp_path: Path) -> None:
     call = ["compare", "--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--out", str(tmp_path / "run")]
     options = ["--minutes", "0.02", "--log", f"csv:{tmp_path / 'log.csv'}"]

@@ -47,6 +47,7 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
     assert len(html.encode()) < 1_000_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_share_of_test_text_that_train_repeats_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"a text of nine {number} words that has it" for number in range(18)]
     corpus = tmp_path / "a.jsonl"
@@ -62,6 +63,7 @@ def test_the_share_of_test_text_that_train_repeats_is_told(tmp_path: Path, capsy
     assert [record.seen_in_train for record in read_records(tmp_path / "run" / "results.jsonl")] == [0.5, 0.5]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_models_that_adapt_are_not_ranked_with_others(corpus_folder: Path, tmp_path: Path) -> None:
     settings = {"cache": {"static": "markov"}}
     folder = tmp_path / "run"
@@ -122,6 +124,7 @@ def test_a_report_goes_on_without_what_it_cannot_read(run: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_other_seeds_are_repeats_of_one_entry(corpus_folder: Path, tmp_path: Path) -> None:
     request: dict[str, Any] = {"species": ["hmm", "unigram"], "corpus": corpus_folder, "tokenizer": "byte"}
     request["settings"] = {"hmm": {"n_states": 8, "n_iterations": 2}}

@@ -60,6 +60,7 @@ def read_corpus(folder: Path) -> Any:
     return load_corpus(folder).test
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_such_models_are_not_ranked(result: RunResult[EvalRecord]) -> None:
     assert [record.trained_elsewhere for record in result.records] == [False, False, True]
     assert not result.records[2].is_ranked
@@ -80,6 +81,7 @@ def test_such_models_are_not_ranked(result: RunResult[EvalRecord]) -> None:
     assert html.index("<td>markov</td>") < html.index("<td>predictors-markov</td>")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_merged_report_keeps_them_apart(result: RunResult[EvalRecord], run: Path, tmp_path: Path) -> None:
     write_merged([result.folder, run], tmp_path / "merged")
     page = (tmp_path / "merged" / "merged.md").read_text(encoding="utf-8")
@@ -148,6 +150,7 @@ def test_one_that_fails_leaves_the_rest(old: Path, corpus_folder: Path, tmp_path
     assert "arrays.safetensors is damaged" in result.failures[0].error
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_such_a_model_is_left(old: Path, unlucky: str, corpus_folder: Path, tmp_path: Path) -> None:
     result = compare(
         tmp_path / "run",
@@ -162,6 +165,7 @@ def test_only_such_a_model_is_left(old: Path, unlucky: str, corpus_folder: Path,
     assert page.splitlines()[2].startswith("**No model** of this run was trained on ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command(old: Path, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", "--species", "unigram", "--corpus", str(corpus_folder), "--tokenizer", "byte"]
     arguments += ["--out", str(tmp_path / "run"), "--with", str(old)]

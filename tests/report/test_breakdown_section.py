@@ -70,6 +70,7 @@ def test_the_section_of_the_report(run_folder: Path) -> None:
         assert gains == sorted(gains, reverse=True)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_species_disagrees_with_none(run_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run_folder, tmp_path / "run")
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
@@ -84,6 +85,7 @@ def test_one_species_disagrees_with_none(run_folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_tokens_of_passages_are_text(tmp_path: Path) -> None:
     """Markup and terminal commands in a corpus are shown as text."""
     corpus = tmp_path / "corpus"
@@ -126,6 +128,7 @@ def test_figure_of_calibration() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_species_without_scores_are_left_out(run_folder: Path, tmp_path: Path) -> None:
     """Runs of earlier versions have no scores, and a model that gave a token probability 0 has no mean."""
     folder = shutil.copytree(run_folder, tmp_path / "run")

@@ -85,6 +85,7 @@ def test_the_report_has_the_use_of_context(run_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_goes_on_where_context_cannot_be_measured(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(f'{{"text": "{letter}"}}\n' for letter in "abcdefghij" * 3), encoding="utf-8")

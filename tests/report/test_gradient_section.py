@@ -77,6 +77,7 @@ def test_the_report_shows_networks_only(run_folder: Path) -> None:
     assert [line.count("|") for line in lines if line.startswith("|")] == [len(HEADER) + 1] * 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_networks_says_nothing_of_gradients(run_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run_folder, tmp_path / "run")
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()

@@ -81,6 +81,7 @@ def test_other_readers_check_their_records(run: Path) -> None:
         read_task_results(run)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unknown_machine_is_reported(run: Path) -> None:
     path = run / "results.jsonl"
     write_records(path, [replace(record, machine={}) for record in read_records(path)])

@@ -60,6 +60,7 @@ def table(page: str, title: str) -> list[list[str]]:
 # ---- Beside a report ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_records_are_a_table_for_spreadsheets(folders: dict[str, Path]) -> None:
     write_report(folders["chars"])
     records = read_records(folders["chars"] / "results.jsonl")
@@ -84,6 +85,7 @@ def test_figures_are_files_too(folders: dict[str, Path]) -> None:
         assert int.from_bytes(png[16:20], "big") > 1000  # pixels wide
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_bibliography_has_the_papers_of_the_run(folders: dict[str, Path]) -> None:
     write_report(folders["pieces"])
     text = (folders["pieces"] / "references.bib").read_text(encoding="utf-8")
@@ -123,6 +125,7 @@ def test_show_prints_papers(capsys: pytest.CaptureFixture[str]) -> None:
 # ---- Several runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_on_one_text_are_compared_whatever_the_tokenizer(folders: dict[str, Path], tmp_path: Path) -> None:
     write_merged([folders["chars"], folders["pieces"]], tmp_path)
     page = (tmp_path / "merged.md").read_text(encoding="utf-8")
@@ -152,6 +155,7 @@ def test_runs_on_one_text_are_compared_whatever_the_tokenizer(folders: dict[str,
     assert "40 documents" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_two_runs_have_fitted_alike_is_shown_once(folders: dict[str, Path], tmp_path: Path) -> None:
     write_merged([folders["chars"], folders["again"]], tmp_path)
     page = (tmp_path / "merged.md").read_text(encoding="utf-8")
@@ -180,11 +184,13 @@ def test_runs_on_several_texts_have_an_overview(folders: dict[str, Path], tmp_pa
     assert sorted((row["run"], row["species"]) for row in rows) == sorted(measured)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_both_pages_say_why_adaptive_models_stand_apart(folders: dict[str, Path], tmp_path: Path) -> None:
     for page in write_merged([folders["chars"], folders["other"]], tmp_path):
         assert page.read_text(encoding="utf-8").count(ADAPTIVE_NOTE) == 1  # only one text has such a model
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = [str(folders["chars"]), str(folders["other"])]
     assert lmzoo(["report", *both, "--out", str(tmp_path), "--json"]) == 0

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lmzoo import Predictor
 from lmzoo.report import charts, write_report
 from lmzoo.report.training import HEADER, TrainingCurve
@@ -33,6 +35,7 @@ def test_all_networks_are_on_one_axis_of_seconds_and_one_of_tokens() -> None:
     assert ends == [["lstm", "mixture: gru"]] * 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_shows_the_histories_in_the_folder(run_folder: Path, tmp_path: Path) -> None:
     history = Predictor.load(run_folder / "predictors" / "rnn").history
     assert history is not None
