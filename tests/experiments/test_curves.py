@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow  # the curves that the tests share take half a min
 
 SPECIES = ["unigram", "markov", "rnn"]
 SETTINGS: dict[str, dict[str, Any]] = {
-    "rnn": {"d_embed": 8, "d_hidden": 8, "training": {"tokens": 4000, "batch_size": 2, "chunk_size": 8, "bf16": False}}
+    "rnn": {"d_embed": 8, "d_hidden": 8, "training": {"tokens": 1000, "batch_size": 2, "chunk_size": 8, "bf16": False}}
 }
 SIZES = {"rnn": {"d_hidden": [16]}}
 
@@ -86,7 +86,7 @@ def test_networks_read_each_share_equally_often(run: Path) -> None:
             assert record.train_share is not None
             assert record.n_tokens_read is not None
             # A document more or less, and the last chunk, which is read whole.
-            assert record.settings["training"]["tokens"] == pytest.approx(4000 * record.train_share, rel=0.15)
+            assert record.settings["training"]["tokens"] == pytest.approx(1000 * record.train_share, rel=0.15)
             assert 0 <= record.n_tokens_read - record.settings["training"]["tokens"] < 2 * 2 * 8
         else:
             assert record.n_tokens_read is None
@@ -163,11 +163,11 @@ def test_the_page_names_the_corpus_not_a_share(run: Path, corpus_folder: Path, t
 
 
 def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
-    request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--shares", "4"]
+    request = ["--corpus", str(corpus_folder), "--tokenizer", "bpe:300", "--shares", "2"]
     command = [sys.executable, "-m", "lmzoo", "curves", *request, "--out", str(tmp_path / "run")]
     command += ["--species", "unigram", "markov"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (tmp_path / "run" / "share-2" / "encoded").exists():
+    while process.poll() is None and not (share_folder(tmp_path / "run", 1) / "encoded").exists():
         time.sleep(0.05)
     process.kill()
     process.wait()
@@ -179,7 +179,7 @@ def test_killed_and_started_again(run: Path, corpus_folder: Path, tmp_path: Path
     assert points == [
         (record.name, record.n_train_tokens, loss_of(record))
         for record in read_records(run / "curves.jsonl")
-        if record.species != "rnn"
+        if record.species != "rnn" and (record.train_share or 0) >= 1 / 2
     ]
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
@@ -349,6 +349,7 @@ def test_curves_of_counting_models(run: Path, tmp_path: Path) -> None:
     assert "No two curves cross" in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_curves_from_the_command_line(
     unlucky: str, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -349,6 +349,7 @@ def test_pages(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_ladder_command(folder: Path, unlucky: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = shutil.copytree(folder, tmp_path / "ladder")
     asked = ["ladder", "--task", "agreement-4", "markov-1", "--species", "markov", "--out", str(path)]
