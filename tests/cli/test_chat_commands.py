@@ -262,6 +262,7 @@ def test_the_table_shows_the_change_from_the_base_and_leaves_out_empty_columns()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_align_prints_a_table_and_chat_and_rank_read_its_folder(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], type_in: Type
 ) -> None:
