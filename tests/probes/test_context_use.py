@@ -244,6 +244,12 @@ def test_the_same_seed_gives_the_same_stretches_to_every_model() -> None:
     assert (context_use(Bag(V), stream, max_context=10, n_positions=5, seed=1).positions != first.positions).any()
 
 
+def test_numbers_may_be_those_of_numpy() -> None:
+    numbers: Any = {"max_context": np.int64(10), "n_positions": np.int32(5)}
+    found = context_use(Bag(V), echoes(2, [50] * 9), **numbers)
+    assert found.whole.shape == context_use(Bag(V), echoes(2, [50] * 9), max_context=10, n_positions=5).whole.shape
+
+
 def test_what_cannot_be_measured() -> None:
     for short in ([], [EOT], [1, EOT, 2, EOT]):
         with pytest.raises(CorpusError, match="too short"):

@@ -153,6 +153,8 @@ def test_short_texts_shorten_the_distance() -> None:
     flow = gradient_flow(model, documents([20]))  # 20 positions have a token before them: half of them is enough
     assert (flow.max_distance, len(flow.positions)) == (10, 10)
     assert gradient_flow(model, documents([20]), n_positions=3).max_distance == 17
+    numbers: Any = {"max_distance": np.int64(30), "n_positions": np.int32(3)}
+    assert gradient_flow(model, documents([20]), **numbers).max_distance == 17
     assert gradient_flow(model, documents([0, 1])).norms.shape == (1, 1)
     for nothing in (documents([0, 0]), documents([])):
         with pytest.raises(CorpusError, match="no document of the text has a token"):

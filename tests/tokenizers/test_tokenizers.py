@@ -211,6 +211,7 @@ def test_long_texts_without_a_space() -> None:
         ("bpe:256", ConfigurationError),
         ("bpe:1e3", ConfigurationError),
         ("bpe:99999999999", ConfigurationError),
+        ("bpe:" + "9" * 5000, ConfigurationError),
         ("word:0", ConfigurationError),
         ("char:5", ConfigurationError),
     ],

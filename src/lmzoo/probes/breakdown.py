@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.checks import check_whole
+from lmzoo.checks import check_count
 from lmzoo.stream import TokenStream
 
 _DEPTHS = (0, 1, 4, 16, 64, 256, 1024, 4096)
@@ -105,7 +105,7 @@ def calibration(
     `top_log_probs` (T,) holds the log-probability of the most likely token, and `hits` (T,) is True where this token
     was observed. Bins without predictions are left out.
     """
-    check_whole(1, n_bins=n_bins)
+    check_count(1, n_bins=n_bins)
     confidence = np.exp(np.asarray(top_log_probs, np.float64))
     bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
     n, accuracy, error = _means(stream, hits.astype(np.float64), bins, n_bins)
@@ -133,7 +133,7 @@ def disagreements(
     one. Passages do not overlap. A document with fewer tokens is one passage. Fewer than `n_passages` are returned if
     the first model is worse on fewer passages.
     """
-    check_whole(1, length=length, n_passages=n_passages)
+    check_count(1, length=length, n_passages=n_passages)
     total = np.append(0.0, np.cumsum(np.asarray(others, np.float64) - log_probs))
     ends = stream.ends[_documents(stream)]
     starts = np.arange(len(stream))

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmzoo.checks import check_positive, check_seed, check_whole
+from lmzoo.checks import check_count, check_positive, check_seed
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.evaluation.statistics import CONFIDENCE
 from lmzoo.language_model import LanguageModel
@@ -163,7 +163,7 @@ def context_use(
     tokens in its document. `max_context` is reduced if documents that are long enough hold less than half of the text.
     Raises CorpusError if the documents are too short, and UsageError if the model gives some token probability 0.
     """
-    check_whole(1, max_context=max_context, n_positions=n_positions)
+    check_count(1, max_context=max_context, n_positions=n_positions)
     check_seed(seed=seed)
     stream = model.checked_stream(text)
     rng = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lmzoo.checks import check_seed, check_whole
+from lmzoo.checks import check_count, check_seed
 from lmzoo.errors import CorpusError, UsageError
 from lmzoo.language_model import LanguageModel
 from lmzoo.neural.network import Network, State
@@ -63,8 +63,8 @@ def gradient_flow(
     measured. Raises UsageError if the model is not a network that embeds tokens, and CorpusError if no document has an
     earlier token.
     """
-    check_whole(0, max_distance=max_distance)
-    check_whole(1, n_positions=n_positions)
+    check_count(0, max_distance=max_distance)
+    check_count(1, n_positions=n_positions)
     check_seed(seed=seed)
     if not untrained:
         model.require_fitted()

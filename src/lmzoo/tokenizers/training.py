@@ -102,7 +102,8 @@ def _parsed(spec: str) -> tuple[str, int]:
     least = 257 if kind == "bpe" else 1
     if not colon and kind != "bpe":
         return kind, DEFAULT_WORD_COUNT
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= _MAX_VOCAB_SIZE:
+    # More than 20 digits are too large a number, and Python does not read thousands of digits.
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= _MAX_VOCAB_SIZE:
         what, example = ("a vocabulary size", "bpe:4096") if kind == "bpe" else ("a smallest word count", f"{kind}:2")
         raise ConfigurationError(
             f"tokenizer '{kind}' needs {what} from {least} to {_MAX_VOCAB_SIZE}, as in '{example}'; got '{spec}'"
