@@ -245,8 +245,9 @@ def test_tokenizers_are_trained_on_valid_texts(spec: str) -> None:
 
 @pytest.mark.parametrize("value", [5, None, b"byte", Path("tokenizer.json")], ids=repr)
 def test_a_tokenizer_is_named_by_a_str(value: Any) -> None:
-    for call in (open_tokenizer, partial(train_tokenizer, texts=["a"])):
-        with pytest.raises(ConfigurationError, match="a tokenizer is named by a str, such as 'bpe:4096' or"):
+    train = partial(train_tokenizer, texts=["a"])
+    for call in (open_tokenizer, train, partial(train, vocabulary=["a"])):
+        with pytest.raises(ConfigurationError, match="a tokenizer must be given as a str, such as 'bpe:4096' or"):
             call(value)
 
 
@@ -263,11 +264,13 @@ def test_words_of_a_vocabulary() -> None:
 
 def test_a_corpus_holds_documents() -> None:
     splits: dict[str, Any] = {"train": ["a text"], "valid": [Document("1", "b")], "test": [Document("2", "c")]}
-    with pytest.raises(UsageError, match=r"the train split must be documents, as in \[Document\('first', 'a text'\)\]"):
+    with pytest.raises(
+        UsageError, match=r"must be a sequence of documents, such as the list \[Document\('first', 'a text'\)\]"
+    ):
         Corpus("mine", "mine", "none", "none", "by hand", **splits)
     no_sequences: list[Any] = [iter(splits["valid"]), {*splits["valid"]}]
     for value in no_sequences:
-        with pytest.raises(UsageError, match="the train split must be documents, as in"):
+        with pytest.raises(UsageError, match="the train split must be a sequence of documents"):
             Corpus("mine", "mine", "none", "none", "by hand", value, splits["valid"], splits["test"])
     for text in (None, 5, b"a text"):
         with pytest.raises(UsageError, match="a text must be a str, got"):
@@ -340,7 +343,7 @@ def test_training_data_are_streams() -> None:
 
 @pytest.mark.parametrize("data", [None, "a text", ["a", "text"], np.zeros(3), np.ones((2, 2), int)])
 def test_a_model_is_fitted_to_training_data_only(data: Any) -> None:
-    message = "the data for a model must be TrainingData, as in TrainingData(train, valid) with two TokenStreams, got "
+    message = "a model is fitted to TrainingData, such as TrainingData(train, valid) of two TokenStreams, got "
     with pytest.raises(UsageError, match=re.escape(message)):
         zoo.create("markov", 9).fit(data)
 

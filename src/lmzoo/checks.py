@@ -43,7 +43,7 @@ def check_seed(*, none_means: str | None = None, **seeds: object) -> None:
 
 
 def as_seed(seed: Any) -> int:
-    """Returns a seed as an int of Python, which JSON can hold; raises ConfigurationError as `check_seed` does."""
+    """Checks a seed as `check_seed` does, and returns it as a Python int, which can be saved as JSON."""
     check_seed(seed=seed)
     return int(seed)
 

@@ -110,8 +110,8 @@ class LanguageModel(ABC, Generic[State]):
         """Trains the model on `data.train` and returns it; `data.valid` may be used for tuning.
 
         A second call starts from scratch. The same data and seed give the same model. Models that train for long save
-        their progress in `checkpoint` and resume from it. Raises CorpusError for empty data, TokenIdError for ids
-        outside the vocabulary.
+        their progress in `checkpoint` and resume from it. Raises UsageError unless `data` is TrainingData,
+        CorpusError for an empty split, and TokenIdError for ids outside the vocabulary.
         """
 
     @abstractmethod
@@ -204,7 +204,10 @@ class LanguageModel(ABC, Generic[State]):
         return TokenStream.of(ids, self.vocab_size)
 
     def checked_data(self, data: TrainingData) -> TrainingData:
-        """Returns training data; raises an error for another object, an empty split, or ids outside the vocabulary."""
+        """Returns `data` unchanged.
+
+        Raises an error if it is not TrainingData, if a split is empty, or if an id is outside the vocabulary.
+        """
         return TrainingData.of(data, self.vocab_size)
 
     def require_fitted(self) -> None:

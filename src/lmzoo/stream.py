@@ -136,15 +136,15 @@ class TrainingData:
 
     @staticmethod
     def of(data: TrainingData, vocab_size: int) -> TrainingData:
-        """Returns training data after a check of both splits.
+        """Checks both splits of training data, and returns the data unchanged.
 
         Raises UsageError for an object of another type, CorpusError if a split is empty, and TokenIdError unless all
-        ids are below `vocab_size`.
+        ids are from 0 to `vocab_size` - 1.
         """
         if not isinstance(data, TrainingData):
             raise UsageError(
-                "the data for a model must be TrainingData, as in TrainingData(train, valid) with two TokenStreams, "
-                f"got {_shown(data)}; to train on texts, use Predictor.fit"
+                "a model is fitted to TrainingData, such as TrainingData(train, valid) of two TokenStreams, got "
+                f"{_shown(data)}: to train on texts, use Predictor.fit"
             )
         for name in ("train", "valid"):
             stream: TokenStream = getattr(data, name)
@@ -157,7 +157,7 @@ class TrainingData:
 
     def fingerprint(self, facts: Any) -> str:
         """Returns a hash of both splits and of `facts` (settings and seed), which identifies a training run."""
-        # Whole numbers of NumPy, such as a seed, count as those of Python.
+        # NumPy integers, such as a seed, are hashed like Python integers.
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=operator.index).encode())
         for stream in (self.train, self.valid):
             digest.update(len(stream).to_bytes(8, "little"))

@@ -76,7 +76,8 @@ class PieceDecoder:
             alone = len(self._pending) == 1
             return self._tokenizer.text_of(self._pending[0]) if alone else self._tokenizer.decode(self._pending)
         before, whole = self._tokenizer.decode(self._before), self._tokenizer.decode(self._before + self._pending)
-        # If the pending ids continue a character of the prompt, U+FFFD stands for its bytes at the end of `before`.
+        # If the prompt ends within a character, `before` ends with U+FFFD for each part of the character. Only these
+        # are removed; a U+FFFD that the prompt itself contains stays.
         while before.endswith("\ufffd") and (whole == before or not whole.startswith(before)):
             before = before[:-1]
         return whole[len(before) :]

@@ -212,6 +212,7 @@ def test_long_texts_without_a_space() -> None:
         ("bpe:1e3", ConfigurationError),
         ("bpe:99999999999", ConfigurationError),
         ("bpe:" + "9" * 5000, ConfigurationError),
+        ("bpe:" + "0" * 17 + "4096000000", ConfigurationError),
         ("word:0", ConfigurationError),
         ("char:5", ConfigurationError),
     ],
@@ -219,6 +220,11 @@ def test_long_texts_without_a_space() -> None:
 def test_wrong_specs(spec: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         train_tokenizer(spec, TRAINING)
+
+
+def test_zeros_before_a_number_change_nothing() -> None:
+    zeros = train_tokenizer("word:" + "0" * 5000 + "2", TRAINING)
+    assert zeros.fingerprint == train_tokenizer("word:2", TRAINING).fingerprint
 
 
 def test_wrong_ids_and_texts() -> None:

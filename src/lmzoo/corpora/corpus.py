@@ -19,7 +19,7 @@ from lmzoo.tokenizers.words import count_words
 class Document:
     """A named text. A language model predicts each document, including its end, without the documents before it.
 
-    Raises UsageError if the text is no str.
+    Raises UsageError if the text is not a str.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Corpus:
                 )
             if not is_sequence or not isinstance(documents[0], Document):
                 raise UsageError(
-                    f"the {name} split must be documents, as in [Document('first', 'a text')], got "
-                    f"{reprlib.repr(documents)}"
+                    f"the {name} split must be a sequence of documents, such as the list "
+                    f"[Document('first', 'a text')], got {reprlib.repr(documents)}"
                 )
 
     def __repr__(self) -> str:

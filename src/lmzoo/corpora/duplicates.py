@@ -273,17 +273,17 @@ def _look_up(hashes: NDArray[np.uint64], sorted_hashes: NDArray[np.uint64]) -> N
 
 
 class _Repeating(NamedTuple):
-    """A document of the validation or test set that repeats words of the training set."""
+    """A document of the validation or test set that shares text with the training set."""
 
     share: float
-    """The share of its words that it repeats."""
+    """The share of its words that lie in repeated text."""
     document: int
     """Its index in its set."""
     n_words: int
     ngrams: NDArray[np.uint64]
     """Hashes of its 8-grams that the training set has, too."""
     repeated: int
-    """Index of the training document that it repeats if it has at most 7 words; -1 for other documents."""
+    """If it has at most 7 words and a training document has the same words, its index; otherwise -1."""
 
 
 def _compare(words: _Words, train: _Index, documents: Sequence[Document], n_worst: int) -> NearDuplicates:

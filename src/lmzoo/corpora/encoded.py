@@ -206,7 +206,7 @@ def encode_documents(
     def measured_texts() -> Iterator[str]:
         for document in documents:
             yield document.text
-            n_bytes.extend([document.n_bytes])  # only now: the tokenizer refuses a text that has no bytes in UTF-8
+            n_bytes.extend([document.n_bytes])  # the tokenizer has accepted the text as UTF-8
             n_words.extend([count_words(document.text)])
 
     for part, part_ids in tokenizer.encode_parts(measured_texts()):

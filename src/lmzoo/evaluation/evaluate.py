@@ -66,7 +66,7 @@ def evaluate(
     predictor.model.token_stats(text.stream.ids[:2])  # compiled code is loaded before the clock starts
     sums = token_sums(predictor, text, on_progress, partial(save_scores, scores) if scores else None)
     total_nats = None if sums.n_impossible else -sums.log_probs
-    low, high = (None, None) if total_nats is None or not lossless else _interval(sums)
+    low, high = _interval(sums) if total_nats is not None and lossless else (None, None)
     n_tokens = len(text.stream)
     n_bytes, n_words = int(text.document_bytes.sum()), int(text.document_words.sum())
     sample, unknown_id = predictor.training_sample, tokenizer.unknown_id
@@ -139,9 +139,9 @@ def _measured(
 
 
 def _interval(sums: TokenSums) -> tuple[float | None, float | None]:
-    """Returns the 95 % confidence interval of the bits per byte; (None, None) if the text has fewer than two parts.
+    """Returns the 95 % confidence interval of the bits per byte, from a bootstrap over the units of the text.
 
-    The parts are the units that the bootstrap resamples.
+    Returns (None, None) if there are fewer than two units.
     """
     comparison = compare_units(sums.log_probs_of_units[None], sums.bytes_of_units, sums.units.description)
     if comparison is None:

@@ -1,4 +1,7 @@
-"""Compiled loops of mixtures of models. They are imported where they are used, because numba is slow to import."""
+"""Compiled loops for mixtures of models.
+
+Import this module in the functions that use it, because numba is slow to import.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from lmzoo.system.compiled import kernel, read_only, types, writable
 
 @kernel(read_only(types.float64, 2), read_only(types.int64), read_only(types.float64), writable(types.float32, 3))
 def decaying_means(values, starts, decays, means):
-    """Writes the decaying means of the earlier values of each of M rows of `values` (M, T) to `means` (K, M, T).
+    """Fills `means` (K, M, T) with decaying means of the earlier values in each of M rows of `values` (M, T).
 
-    A mean is 0 at the positions `starts` (D,). With each value, it is multiplied by its factor, which is one of the K
-    `decays`, and the value times 1 minus this factor is added.
+    A mean is 0 at the starts of documents, `starts` (D,). Each value x changes a mean m to d * m + (1 - d) * x, where d
+    is one of the K `decays`.
     """
     for k in range(decays.size):
         for row in range(values.shape[0]):
@@ -24,7 +27,7 @@ def decaying_means(values, starts, decays, means):
 
 @kernel(read_only(types.float64, 2), read_only(types.float64), types.float64, writable(types.float64))
 def mix_dynamically(probs, prior, share, totals):
-    """Writes the probabilities of T tokens under a mixture of M models with dynamic weights to `totals` (T,).
+    """Fills `totals` (T,) with the probability of each token under a mixture of M models whose weights change.
 
     `probs` (T, M): probability of each token under each model. `prior` (M,): initial weights of the models. `share`:
     the share of the total weight that is redistributed after each token in proportion to `prior`.

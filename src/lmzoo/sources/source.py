@@ -75,11 +75,12 @@ class Source(LanguageModel[State]):
     def log_probs(self, ids: ArrayLike | TokenStream) -> NDArray[np.float64]:
         """Returns the log-probability (T,), in nats, of each of T tokens given the tokens before it in its document.
 
-        Reads the first tokens of all documents together, then the second ones, and so on, which is faster.
+        The documents are read in parallel: all first tokens, then all second tokens, and so on. This is faster than
+        reading one document after the other.
         """
         stream = self.checked_stream(ids)
         log_probs = np.empty(len(stream))
-        positions, ends = stream.starts, stream.ends  # of the documents that are not read to the end
+        positions, ends = stream.starts, stream.ends  # next position and end of each unfinished document
         states: Sequence[State] = [self.initial_state()] * len(positions)
         while positions.size:
             token_ids = stream.ids[positions]

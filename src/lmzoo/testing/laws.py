@@ -247,7 +247,11 @@ def generates_what_it_predicts(specimen: Specimen) -> None:
 
 
 def refuses_bad_input(specimen: Specimen) -> None:
-    """Checks that a model raises the right errors for wrong token ids, for empty or wrong data, and before training."""
+    """Checks that a model raises the right errors.
+
+    These are the errors for token ids outside the vocabulary, for training data that are empty or of a wrong type, and
+    for use before training.
+    """
     unfitted = specimen.make(specimen.vocab_size)
     _raises_from(NotFittedError, lambda: unfitted.predict_distribution())
     _raises_from(NotFittedError, lambda: unfitted.token_stats([1]))

@@ -20,11 +20,11 @@ def open_tokenizer(spec: str) -> OpenedTokenizer | None:
     end-of-text and of the token with id 0 are swapped, so that end-of-text has id 0, and all other ids stay the same.
     Raises TokenizerError if the file is missing, damaged or of an unknown type, or if the encoding cannot be
     downloaded; UnknownNameError for an unknown encoding; MissingExtraError if tiktoken is not installed; and
-    ConfigurationError if `spec` is no str.
+    ConfigurationError if `spec` is not a str.
     """
     if not isinstance(spec, str):
         raise ConfigurationError(
-            f"a tokenizer is named by a str, such as 'bpe:4096' or the path to a tokenizer.json, got {spec!r}"
+            f"a tokenizer must be given as a str, such as 'bpe:4096' or 'folder/tokenizer.json', got {spec!r}"
         )
     if spec.startswith(PREFIX):
         return read_encoding(spec.removeprefix(PREFIX))

@@ -66,9 +66,10 @@ def train_tokenizer(
     UnknownNameError for an unknown kind, ConfigurationError for a wrong number, UsageError for a text that is no str,
     and TokenizerError for a text that UTF-8 cannot encode, or a word of the vocabulary that no text can produce.
     """
+    opened = open_tokenizer(spec)
     if vocabulary is not None and not spec.startswith("word"):
         raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
-    if opened := open_tokenizer(spec):
+    if opened:
         return opened.tokenizer
     kind, number = _parsed(spec)
     texts = one_or_several(texts)
@@ -102,13 +103,13 @@ def _parsed(spec: str) -> tuple[str, int]:
     least = 257 if kind == "bpe" else 1
     if not colon and kind != "bpe":
         return kind, DEFAULT_WORD_COUNT
-    # More than 20 digits are too large a number, and Python does not read thousands of digits.
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= _MAX_VOCAB_SIZE:
+    digits = text.lstrip("0")[:20]  # int() refuses thousands of digits; a number of 20 digits is too large already
+    if not text.isascii() or not text.isdigit() or not least <= int(digits or "0") <= _MAX_VOCAB_SIZE:
         what, example = ("a vocabulary size", "bpe:4096") if kind == "bpe" else ("a smallest word count", f"{kind}:2")
         raise ConfigurationError(
             f"tokenizer '{kind}' needs {what} from {least} to {_MAX_VOCAB_SIZE}, as in '{example}'; got '{spec}'"
         )
-    return kind, int(text)
+    return kind, int(digits)
 
 
 def _characters(texts: Iterable[str]) -> tokenizers.Tokenizer:

@@ -29,9 +29,9 @@ def convert(source: Path, target: Path, *, tokenizer: Path | None = None, json: 
         An ARPA file (it may be compressed by gzip), the folder of a GPT-2 model of Hugging Face transformers, the
         folder of a saved predictor, or the name of one that comes with lmzoo, such as ngram.
     target
-        The folder for the predictor; if it holds an earlier one, the files of that predictor are replaced and others
-        stay. If SOURCE is a predictor, TARGET is the new ARPA file (compressed if its name ends in .gz) or the new
-        model folder.
+        The folder for the predictor. If it already holds a predictor, the files of that predictor are replaced, and
+        all other files stay. If SOURCE is a predictor, TARGET is the new ARPA file (compressed if its name ends in .gz)
+        or the new model folder.
     tokenizer
         A saved predictor or tokenizer.json whose tokens are the words of the ARPA file. Default: a tokenizer that
         splits text into words of the file, as word-space does.

@@ -93,8 +93,8 @@ def fit(
     from lmzoo.tokenizers import check_tokenizer
 
     zoo.check_learns_from_text(species)
-    of_ngrams = {"memory": memory, "workers": workers, "cluster": cluster}
-    chosen = _chosen_settings(species, budget, minutes, settings or [], of_ngrams)
+    ngram_options = {"memory": memory, "workers": workers, "cluster": cluster}
+    chosen = _chosen_settings(species, budget, minutes, settings or [], ngram_options)
     zoo.create(species, 2, device=device, **chosen)  # reports a wrong setting before the corpus is read
     if tokenizer is not None:
         check_tokenizer(tokenizer)
@@ -143,12 +143,13 @@ def fit(
 
 
 def _chosen_settings(
-    species: str, budget: str, minutes: float | None, assignments: Sequence[str], of_ngrams: Mapping[str, Any]
+    species: str, budget: str, minutes: float | None, assignments: Sequence[str], ngram_options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the settings of the model: those of the budget, changed by the options of the command.
 
-    `assignments` are the values of --set. `of_ngrams` has the values of the options for n-gram models; None means that
-    the option is not given. Raises UsageError if one of them is given for another model.
+    `assignments` are the values of --set. `ngram_options` maps the options that only n-gram models have to their
+    values; None means that an option was not given. Raises UsageError if such an option is given for a model of another
+    kind.
     """
     from lmzoo import zoo
     from lmzoo.errors import UsageError
@@ -158,7 +159,7 @@ def _chosen_settings(
     if minutes is not None:
         chosen = merged(chosen, time_limit(species, minutes))
     chosen = merged(chosen, parse_settings(assignments))
-    given = {name: value for name, value in of_ngrams.items() if value is not None}
+    given = {name: value for name, value in ngram_options.items() if value is not None}
     for name in given.keys() - zoo.defaults(species):
         raise UsageError(f"--{name} is for n-gram models, and '{species}' is not one: leave out --{name}")
     return chosen | given

@@ -292,13 +292,13 @@ def _of_tables(tables: Sequence[_Table], scope: Scope) -> Iterator[Context]:
 
 
 def _of_table(table: _Table, scope: Scope, n_read: Callable[[], int]) -> Iterator[Context]:
-    """Yields the contexts of a table: each row, or the successive rows of each document. Blank contexts are left out.
+    """Yields the contexts of a table: one for each row or, if it has documents, for each run of rows of one document.
 
-    `n_read` returns the number of bytes of the input that have been read. Logs a warning at the end of the table if not
-    all rows with the same cells in the grouping columns follow each other.
+    Blank rows are left out. `n_read` returns the number of bytes of the input that have been read. Logs a warning at
+    the end of the table if rows of one document are separated by rows of another.
     """
     has_documents = bool(table.group_names) and not scope.by_sentence
-    number = count()
+    number = count()  # without documents, each row is a group of its own
     seen: set[object] = set()
     is_scattered = False
     for group, rows in groupby(table, key=lambda row: tuple(row[0]) if has_documents else next(number)):

@@ -75,7 +75,7 @@ class RunData:
         return read_instructions(self._folder / "data" / "prompts.jsonl")
 
     def grade(self, prompt: Conversation, reply: str) -> float:
-        """Returns the judge's grade of a reply to a prompt of `instructions`."""
+        """Returns the grade that the judge gives to a reply; `prompt` is one of those in `instructions`."""
         return judge(self._instruction_of[prompt], reply).grade
 
     @cached_property

@@ -57,7 +57,7 @@ class Matcher:
         if self._table is None and self._n_read > _PAYS_OFF * self._n_hashed:
             table = np.zeros(_n_slots(self._n_hashed), np.int64)
             _fill_table(trie.tokens, trie.first_child, trie.levels[self._hashed_order], table)
-            self._table = table  # only now, because other threads use it as soon as it is there
+            self._table = table  # only when it is full: other threads use it as soon as it is set
         for order in range(2, trie.order + 1):
             shorter, longer = nodes[order - 2], nodes[order - 1]
             if order <= self._hashed_order and self._table is not None:

@@ -123,7 +123,7 @@ class TokenReader:
                 for tensor in tensors
             )
             self._weights, self._tensors = _as_arrays(self._network) if shareable else None, tensors
-            # Only now, because another thread that finds these addresses uses the arrays.
+            # Set last: as soon as another thread sees these addresses, it uses the arrays.
             self._addresses = [tensor.data_ptr() for tensor in tensors]
         return self._weights
 

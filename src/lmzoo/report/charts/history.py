@@ -59,7 +59,7 @@ def by_year(records: Sequence[EvalRecord]) -> Chart:
 
 
 def _rows(records: Sequence[EvalRecord]) -> tuple[list[dict[str, Any]], float, float]:
-    """Returns the values that the chart shows of each model, and the ends of the vertical axis, in bits per byte."""
+    """Returns the values that the chart shows for each model, and the ends of the vertical axis, in bits per byte."""
     years = {record.name: zoo.year(record.species) for record in records}
     shown = [record for record in records if record.bits_per_byte is not None and years[record.name] is not None]
     best = min(record.bits_per_byte or 0 for record in shown)
@@ -113,7 +113,7 @@ def _eras(x_scale: altair.Scale) -> list[altair.Chart]:
 
 
 def _models(rows: list[dict[str, Any]], x_scale: altair.Scale, y_scale: altair.Scale) -> list[altair.Chart]:
-    """Draws the models as dots with intervals, or as arrows at the upper edge, and their names."""
+    """Draws each model, with its name, as a dot with an interval or as an arrow at the upper edge."""
     x = altair.X(
         "year:Q",
         scale=x_scale,

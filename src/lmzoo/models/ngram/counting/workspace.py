@@ -96,8 +96,8 @@ class Workspace:
         pieces, results = list(pieces), []
         before, after = shares
         with ThreadPoolExecutor(N_THREADS) as pool:
-            each = pool.map if len(pieces) > 1 else map  # to start a thread takes longer than many a single piece
-            for result in each(work_and_release, pieces):
+            map_pieces = pool.map if len(pieces) > 1 else map  # a single piece is often done before a thread starts
+            for result in map_pieces(work_and_release, pieces):
                 results.append(result)
                 self._on_share(before + (after - before) * len(results) / len(pieces))
         return results
