@@ -254,6 +254,8 @@ def test_a_tokenizer_is_named_by_a_str(value: Any) -> None:
 def test_words_of_a_vocabulary() -> None:
     expected = train_tokenizer("word", [], vocabulary=["a", "bc"])
     assert expected.entries[2:] == ["a", "bc"]
+    with pytest.raises(ConfigurationError, match="a fixed vocabulary needs a word tokenizer"):
+        train_tokenizer("tiktoken:no-such-encoding", [], vocabulary=["a"])  # before the encoding is looked for
     assert train_tokenizer("word", [], vocabulary=iter(["a", "bc", "a"])).fingerprint == expected.fingerprint
     for value in ([1], 5, b"ab"):
         with pytest.raises(UsageError, match="a text must be a str, got"):

@@ -276,14 +276,15 @@ class _Repeating(NamedTuple):
     """A document of the validation or test set that shares text with the training set."""
 
     share: float
-    """The share of its words that lie in repeated text."""
+    """The share of the words of the document that lie in repeated text."""
     document: int
-    """Its index in its set."""
+    """Index of the document in the validation or test set."""
     n_words: int
     ngrams: NDArray[np.uint64]
-    """Hashes of its 8-grams that the training set has, too."""
+    """Hashes of the 8-grams of the document that the training set has, too."""
     repeated: int
-    """If it has at most 7 words and a training document has the same words, its index; otherwise -1."""
+    """If the document has at most 7 words: index of the last training document with the same words, or -1 if there is
+    none. -1 for longer documents."""
 
 
 def _compare(words: _Words, train: _Index, documents: Sequence[Document], n_worst: int) -> NearDuplicates:

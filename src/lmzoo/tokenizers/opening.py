@@ -12,6 +12,14 @@ KINDS = ("char", "byte", "word", "word-space", "bpe")
 """The kinds of tokenizers that lmzoo trains; a specification that begins with one of them names no file."""
 
 
+def check_is_str(spec: object) -> None:
+    """Raises ConfigurationError unless the specification of a tokenizer is a str."""
+    if not isinstance(spec, str):
+        raise ConfigurationError(
+            f"a tokenizer must be given as a str, such as 'bpe:4096' or 'folder/tokenizer.json', got {spec!r}"
+        )
+
+
 def open_tokenizer(spec: str) -> OpenedTokenizer | None:
     """Opens the tokenizer that a specification names, or returns None if it names one to train, such as "bpe:4096".
 
@@ -22,10 +30,7 @@ def open_tokenizer(spec: str) -> OpenedTokenizer | None:
     downloaded; UnknownNameError for an unknown encoding; MissingExtraError if tiktoken is not installed; and
     ConfigurationError if `spec` is not a str.
     """
-    if not isinstance(spec, str):
-        raise ConfigurationError(
-            f"a tokenizer must be given as a str, such as 'bpe:4096' or 'folder/tokenizer.json', got {spec!r}"
-        )
+    check_is_str(spec)
     if spec.startswith(PREFIX):
         return read_encoding(spec.removeprefix(PREFIX))
     path = Path(spec)

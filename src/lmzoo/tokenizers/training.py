@@ -16,7 +16,7 @@ from lmzoo.checks import one_or_several
 from lmzoo.errors import ConfigurationError, TokenizerError, UnknownNameError
 from lmzoo.system.progress import OnProgress, Progress
 from lmzoo.tokenizers.byte_alphabet import BYTE_CHARACTERS
-from lmzoo.tokenizers.opening import KINDS, open_tokenizer
+from lmzoo.tokenizers.opening import KINDS, check_is_str, open_tokenizer
 from lmzoo.tokenizers.tokenizer import EOT_TEXT, UNKNOWN_TEXT, Tokenizer, valid_text
 from lmzoo.tokenizers.words import SEPARATED, split_words
 
@@ -66,10 +66,10 @@ def train_tokenizer(
     UnknownNameError for an unknown kind, ConfigurationError for a wrong number, UsageError for a text that is no str,
     and TokenizerError for a text that UTF-8 cannot encode, or a word of the vocabulary that no text can produce.
     """
-    opened = open_tokenizer(spec)
+    check_is_str(spec)
     if vocabulary is not None and not spec.startswith("word"):
         raise ConfigurationError(f"a fixed vocabulary needs a word tokenizer (word or word-space), got '{spec}'")
-    if opened:
+    if opened := open_tokenizer(spec):
         return opened.tokenizer
     kind, number = _parsed(spec)
     texts = one_or_several(texts)
